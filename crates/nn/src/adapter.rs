@@ -1,0 +1,63 @@
+//! A LoRA adapter in memory, ready to be applied at inference.
+
+use std::path::Path;
+
+use synapse_checkpoint::{AdapterFolder, ModelConfig};
+
+use crate::NnError;
+
+/// One adapted module: `y += scale * B (A x)`.
+#[derive(Debug, Clone)]
+pub struct AdapterLinear {
+    /// `[rank, in]`, row-major.
+    pub a: Vec<f32>,
+    /// `[out, rank]`, row-major.
+    pub b: Vec<f32>,
+    /// Inner dimension.
+    pub rank: usize,
+    /// `alpha / rank` (or `alpha / sqrt(rank)`).
+    pub scale: f32,
+}
+
+/// All modules of one adapter: per layer, in the order of [`ModelConfig::linear_modules`].
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    pub(crate) layers: Vec<[Option<AdapterLinear>; 7]>,
+}
+
+impl Adapter {
+    /// Reads a PEFT folder and checks every module against the base's shapes.
+    ///
+    /// # Errors
+    /// A module that the base does not have, a wrong shape, or an unreadable folder.
+    pub fn load(folder: &Path, config: &ModelConfig) -> Result<Self, NnError> {
+        let files = AdapterFolder::open(folder)?;
+        files.check_against(config)?;
+        let mut layers = vec![[const { None }; 7]; config.num_hidden_layers];
+        for module in files.modules() {
+            for (layer, linears) in layers.iter_mut().enumerate() {
+                for (slot, (suffix, _, _)) in config.linear_modules().iter().enumerate() {
+                    if module.module == format!("model.layers.{layer}.{suffix}") {
+                        linears[slot] = Some(AdapterLinear {
+                            a: files.read_a(&module.module)?,
+                            b: files.read_b(&module.module)?,
+                            rank: module.rank,
+                            scale: module.scale,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(Self { layers })
+    }
+
+    /// An adapter that changes nothing.
+    pub fn empty() -> Self {
+        Self { layers: Vec::new() }
+    }
+
+    /// The adapted module, if this adapter touches it.
+    pub(crate) fn linear(&self, layer: usize, slot: usize) -> Option<&AdapterLinear> {
+        self.layers.get(layer)?[slot].as_ref()
+    }
+}

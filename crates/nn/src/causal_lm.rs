@@ -1,0 +1,43 @@
+//! What a serving engine needs of a model: one ragged forward pass over many sequences.
+
+use crate::{Adapter, KvCache, NnError};
+
+/// Which positions of a sequence's new tokens need logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogitsFor {
+    /// None (a prefill chunk that is not the last).
+    None,
+    /// The last token only.
+    Last,
+    /// Every new token.
+    All,
+}
+
+/// New tokens of one sequence together with its cache and the adapter it runs under.
+#[derive(Debug)]
+pub struct Sequence<'a> {
+    /// Tokens to append, at least one.
+    pub tokens: &'a [u32],
+    /// The sequence's own cache; the tokens are appended to it.
+    pub cache: &'a mut KvCache,
+    /// The LoRA adapter this sequence runs under, or the bare base.
+    pub adapter: Option<&'a Adapter>,
+    /// Positions that need logits.
+    pub logits: LogitsFor,
+}
+
+/// A causal language model that an engine can drive.
+pub trait CausalLm: Send + Sync {
+    /// Width of a row of logits.
+    fn vocab_size(&self) -> usize;
+    /// Positions the model was made for.
+    fn max_positions(&self) -> usize;
+    /// An empty cache of the right shape.
+    fn new_cache(&self) -> KvCache;
+    /// Appends each sequence's tokens to its cache and returns per sequence the logits
+    /// `[n, vocab_size]`, flattened, of the positions asked for.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary or more positions than the model has; nothing is appended then.
+    fn forward(&self, batch: &mut [Sequence<'_>]) -> Result<Vec<Vec<f32>>, NnError>;
+}

@@ -1,0 +1,34 @@
+//! What can go wrong when a model is loaded or run.
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NnError {
+    /// The model or adapter folder could not be read.
+    #[error(transparent)]
+    Checkpoint(#[from] synapse_checkpoint::CheckpointError),
+    /// A token id that the embedding has no row for.
+    #[error("token id {id} is outside the vocabulary of {vocab_size}")]
+    TokenOutOfRange {
+        /// The offending id.
+        id: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// More positions than the model was made for.
+    #[error("{positions} positions exceed the model's limit of {limit}")]
+    ContextOverflow {
+        /// Positions asked for.
+        positions: usize,
+        /// `max_position_embeddings`.
+        limit: usize,
+    },
+    /// A combination that this crate does not implement.
+    #[error("{what} is not supported: {hint}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// The way out.
+        hint: String,
+    },
+}
