@@ -1,1 +1,43 @@
-//! stub
+//! Models and adapters on disk: Hugging Face folders, PEFT folders and GGUF files, read lazily and checked on open,
+//! written whole or not at all.
+//!
+//! - [`ModelFolder`] and [`ModelConfig`]: a decoder's configuration and weights; [`AdapterFolder`]: a LoRA adapter's.
+//! - [`ShardedWriter`], [`write_adapter`], [`write_safetensors`]: the same formats, written; [`Staged`] and
+//!   [`write_atomic`]: how what is written appears under its name.
+//! - [`gguf`] and [`import_gguf`]: GGUF files, read and turned into model folders.
+//!
+//! This crate computes nothing with weights but conversions between element types, and knows no tokenizer beyond
+//! turning GGUF's form of one into tokenizer.json.
+
+mod adapter;
+mod adapter_config;
+mod config;
+mod config_fields;
+mod dtype;
+mod error;
+mod folder;
+mod hash;
+mod header;
+mod positioned;
+mod publish;
+mod tensors;
+mod writer;
+
+pub use adapter::{AdapterFolder, AdapterModule, AdapterTensor, write_adapter};
+pub use adapter_config::AdapterConfig;
+pub use config::{Architecture, Llama3RopeScaling, ModelConfig};
+pub use dtype::DType;
+pub use error::{CheckpointError, Result};
+pub use folder::ModelFolder;
+pub use hash::{sha256_bytes, sha256_file};
+pub use header::TensorInfo;
+pub use publish::{Staged, write_atomic};
+pub use tensors::TensorFiles;
+pub use writer::{ShardedWriter, write_safetensors};
+/// Placeholder until the importer is in.
+///
+/// # Errors
+/// Always.
+pub fn import_gguf(gguf: &std::path::Path, _out: &std::path::Path) -> Result<()> {
+    Err(CheckpointError::format(gguf, "not yet"))
+}

@@ -1,0 +1,348 @@
+//! config.json of a supported decoder, resolved into plain numbers. What would change the arithmetic and is not
+//! implemented (sliding windows, other activations, other RoPE scalings, quantised weights) is refused by name here,
+//! so that no later stage has to ask. It knows which tensors the architecture needs, not how they are computed with.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::config_fields::Fields;
+use crate::error::{CheckpointError, Result};
+
+/// The decoder families that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Architecture {
+    /// `LlamaForCausalLM`: Llama 2 and 3, SmolLM2, TinyLlama …
+    Llama,
+    /// `Qwen2ForCausalLM`: Qwen2 and Qwen2.5; q/k/v always carry biases.
+    Qwen2,
+}
+
+impl Architecture {
+    /// The name in config.json's `architectures`.
+    #[must_use]
+    pub fn class_name(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+        }
+    }
+
+    /// The name in config.json's `model_type`, which is also GGUF's `general.architecture`.
+    #[must_use]
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+        }
+    }
+}
+
+/// Llama 3.1's frequency-dependent RoPE scaling (`rope_type: llama3`), the one scaling that is supported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Llama3RopeScaling {
+    /// By how much low frequencies are slowed.
+    pub factor: f64,
+    /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are scaled whole.
+    pub low_freq_factor: f64,
+    /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are left alone.
+    pub high_freq_factor: f64,
+    /// The context the model was first trained with, in tokens.
+    pub original_max_position_embeddings: usize,
+}
+
+impl Llama3RopeScaling {
+    /// By how much the angular frequency of each pair of a rotated head is divided: `head_dim / 2` numbers ≥ 1,
+    /// fastest pair first. Source: transformers' `_compute_llama3_parameters`.
+    #[must_use]
+    pub fn divisors(&self, head_dim: usize, rope_theta: f64) -> Vec<f64> {
+        let original = self.original_max_position_embeddings as f64;
+        let (low, high) = (self.low_freq_factor, self.high_freq_factor);
+        (0..head_dim / 2)
+            .map(|pair| {
+                let frequency = rope_theta.powf(-((2 * pair) as f64) / head_dim as f64);
+                let wavelength = std::f64::consts::TAU / frequency;
+                if wavelength < original / high {
+                    1.0
+                } else if wavelength > original / low {
+                    self.factor
+                } else {
+                    let smooth = (original / wavelength - low) / (high - low);
+                    1.0 / ((1.0 - smooth) / self.factor + smooth)
+                }
+            })
+            .collect()
+    }
+}
+
+/// config.json of a supported decoder, resolved: no `Option` left except RoPE scaling and the first token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// The decoder family.
+    pub architecture: Architecture,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the SwiGLU MLP.
+    pub intermediate_size: usize,
+    /// Number of decoder layers.
+    pub num_hidden_layers: usize,
+    /// Number of query heads.
+    pub num_attention_heads: usize,
+    /// Number of key/value heads; divides `num_attention_heads`.
+    pub num_key_value_heads: usize,
+    /// Width of a head; even.
+    pub head_dim: usize,
+    /// Added to the mean square in RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Llama 3's scaling of the rotary frequencies, where the model has one.
+    pub rope_scaling: Option<Llama3RopeScaling>,
+    /// Rows of the embedding, padding rows included.
+    pub vocab_size: usize,
+    /// The output head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// The longest context, in tokens.
+    pub max_position_embeddings: usize,
+    /// q/k/v projections carry biases (Qwen2 always; Llama with `attention_bias`).
+    pub qkv_bias: bool,
+    /// The output projection carries a bias (Llama with `attention_bias`).
+    pub o_bias: bool,
+    /// First token, for tokenizers that want one.
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end a generation; may be empty.
+    pub eos_token_ids: Vec<u32>,
+    /// Standard deviation of freshly initialised weights.
+    pub initializer_range: f64,
+}
+
+impl ModelConfig {
+    /// Reads and checks `folder/config.json`.
+    ///
+    /// # Errors
+    /// The file is missing, is not JSON, or describes a model that is not supported; the message names the field.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(CheckpointError::io("read", &path))?;
+        Self::from_json(&text, &path)
+    }
+
+    /// Parses and checks the text of a config.json; `path` is only named in messages.
+    ///
+    /// # Errors
+    /// The text is not JSON, or describes a model that is not supported; the message names the field.
+    pub fn from_json(text: &str, path: &Path) -> Result<Self> {
+        let root: Map<String, Value> =
+            serde_json::from_str(text).map_err(CheckpointError::json(path))?;
+        let fields = Fields::new(&root, path);
+        let architecture = fields.architecture()?;
+        fields.refuse_unsupported()?;
+
+        let hidden_size = fields.size("hidden_size")?;
+        let num_attention_heads = fields.size("num_attention_heads")?;
+        let head_dim = match fields.optional_size("head_dim")? {
+            Some(head_dim) => head_dim,
+            None if hidden_size.is_multiple_of(num_attention_heads) => {
+                hidden_size / num_attention_heads
+            }
+            None => {
+                return Err(fields.error("hidden_size", format!("is {hidden_size}, no multiple of `num_attention_heads` {num_attention_heads}")));
+            }
+        };
+        let attention_bias = fields.flag("attention_bias", architecture == Architecture::Qwen2)?;
+        if architecture == Architecture::Qwen2 && !attention_bias {
+            return Err(fields.error(
+                "attention_bias",
+                "is false, but Qwen2ForCausalLM always has q/k/v biases",
+            ));
+        }
+        let (rope_theta, rope_scaling) = fields.rope()?;
+        let config = Self {
+            architecture,
+            hidden_size,
+            intermediate_size: fields.size("intermediate_size")?,
+            num_hidden_layers: fields.size("num_hidden_layers")?,
+            num_attention_heads,
+            num_key_value_heads: fields
+                .optional_size("num_key_value_heads")?
+                .unwrap_or(num_attention_heads),
+            head_dim,
+            rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
+            rope_theta,
+            rope_scaling,
+            vocab_size: fields.size("vocab_size")?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings", false)?,
+            max_position_embeddings: fields.size("max_position_embeddings")?,
+            qkv_bias: attention_bias,
+            o_bias: attention_bias && architecture == Architecture::Llama,
+            bos_token_id: fields.first_token_id("bos_token_id")?,
+            eos_token_ids: fields.token_ids("eos_token_id")?,
+            initializer_range: fields.positive("initializer_range", 0.02)?,
+        };
+        config.check(&fields)?;
+        Ok(config)
+    }
+
+    fn check(&self, fields: &Fields<'_>) -> Result<()> {
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.num_key_value_heads)
+        {
+            return Err(fields.error(
+                "num_key_value_heads",
+                format!(
+                    "is {}, which does not divide `num_attention_heads` {}",
+                    self.num_key_value_heads, self.num_attention_heads
+                ),
+            ));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(fields.error(
+                "head_dim",
+                format!(
+                    "is {}, but rotary positions need an even width",
+                    self.head_dim
+                ),
+            ));
+        }
+        let limit = u32::try_from(self.vocab_size).unwrap_or(u32::MAX);
+        for (field, id) in self
+            .bos_token_id
+            .iter()
+            .map(|id| ("bos_token_id", id))
+            .chain(self.eos_token_ids.iter().map(|id| ("eos_token_id", id)))
+        {
+            if *id >= limit {
+                return Err(fields.error(
+                    field,
+                    format!("is {id}, beyond the vocabulary of {limit} tokens"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of a config.json that transformers (4 and 5), vLLM and this crate read back to the same model.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let eos = match self.eos_token_ids.as_slice() {
+            [] => Value::Null,
+            [id] => json!(id),
+            ids => json!(ids),
+        };
+        let scaling = self.rope_scaling.as_ref().map(|scaling| {
+            json!({
+                "rope_type": "llama3",
+                "factor": scaling.factor,
+                "low_freq_factor": scaling.low_freq_factor,
+                "high_freq_factor": scaling.high_freq_factor,
+                "original_max_position_embeddings": scaling.original_max_position_embeddings,
+            })
+        });
+        let mut root = json!({
+            "architectures": [self.architecture.class_name()],
+            "model_type": self.architecture.model_type(),
+            "attention_dropout": 0.0,
+            "bos_token_id": self.bos_token_id,
+            "eos_token_id": eos,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "hidden_size": self.hidden_size,
+            "initializer_range": self.initializer_range,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "num_attention_heads": self.num_attention_heads,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_key_value_heads": self.num_key_value_heads,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_scaling": scaling,
+            "rope_theta": self.rope_theta,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "torch_dtype": "bfloat16",
+            "vocab_size": self.vocab_size,
+        });
+        match self.architecture {
+            Architecture::Llama => {
+                root["attention_bias"] = json!(self.qkv_bias);
+                root["mlp_bias"] = json!(false);
+            }
+            Architecture::Qwen2 => root["use_sliding_window"] = json!(false),
+        }
+        format!("{root:#}\n")
+    }
+
+    /// Every tensor the architecture needs, as (name, shape), in file order: embedding, layers, norm, and the head if untied.
+    #[must_use]
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let mut tensors = vec![(
+            "model.embed_tokens.weight".to_owned(),
+            vec![self.vocab_size, self.hidden_size],
+        )];
+        for layer in 0..self.num_hidden_layers {
+            let prefix = format!("model.layers.{layer}");
+            tensors.push((
+                format!("{prefix}.input_layernorm.weight"),
+                vec![self.hidden_size],
+            ));
+            for (module, out_features, in_features) in self.linear_modules() {
+                if module == "mlp.gate_proj" {
+                    tensors.push((
+                        format!("{prefix}.post_attention_layernorm.weight"),
+                        vec![self.hidden_size],
+                    ));
+                }
+                tensors.push((
+                    format!("{prefix}.{module}.weight"),
+                    vec![out_features, in_features],
+                ));
+                if self.has_bias(module) {
+                    tensors.push((format!("{prefix}.{module}.bias"), vec![out_features]));
+                }
+            }
+        }
+        tensors.push(("model.norm.weight".to_owned(), vec![self.hidden_size]));
+        if !self.tie_word_embeddings {
+            tensors.push((
+                "lm_head.weight".to_owned(),
+                vec![self.vocab_size, self.hidden_size],
+            ));
+        }
+        tensors
+    }
+
+    /// The seven linear modules of a layer, in the order they are applied, as (name, output width, input width).
+    #[must_use]
+    pub fn linear_modules(&self) -> [(&'static str, usize, usize); 7] {
+        let (hidden, mlp) = (self.hidden_size, self.intermediate_size);
+        let query = self.num_attention_heads * self.head_dim;
+        let key = self.num_key_value_heads * self.head_dim;
+        [
+            ("self_attn.q_proj", query, hidden),
+            ("self_attn.k_proj", key, hidden),
+            ("self_attn.v_proj", key, hidden),
+            ("self_attn.o_proj", hidden, query),
+            ("mlp.gate_proj", mlp, hidden),
+            ("mlp.up_proj", mlp, hidden),
+            ("mlp.down_proj", hidden, mlp),
+        ]
+    }
+
+    /// Whether the layer's linear module (a name of [`Self::linear_modules`]) carries a bias.
+    #[must_use]
+    pub fn has_bias(&self, module: &str) -> bool {
+        match module {
+            "self_attn.q_proj" | "self_attn.k_proj" | "self_attn.v_proj" => self.qkv_bias,
+            "self_attn.o_proj" => self.o_bias,
+            _ => false,
+        }
+    }
+
+    /// Number of parameters, a tied head counted once.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.tensors()
+            .iter()
+            .map(|(_, shape)| shape.iter().map(|&size| size as u64).product::<u64>())
+            .sum()
+    }
+}

@@ -1,0 +1,317 @@
+//! PEFT folders: one that PEFT wrote, our own read back, and what is refused.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use synapse_checkpoint::{
+    AdapterConfig, AdapterFolder, AdapterTensor, Architecture, DType, ModelConfig, write_adapter,
+    write_safetensors,
+};
+use tempfile::tempdir;
+
+use crate::support::{fixtures, message, tiny, values};
+
+/// The scales and the B·A·scale sums are PEFT's own, written by fixtures/make_peft.py.
+#[test]
+fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
+    let expected: BTreeMap<String, Value> =
+        serde_json::from_slice(&fs::read(fixtures().join("peft_expected.json")).unwrap()).unwrap();
+    let adapter = AdapterFolder::open(&fixtures().join("peft")).unwrap();
+    assert_eq!(adapter.modules().len(), 14);
+    assert_eq!(
+        adapter.config().target_modules,
+        [
+            "down_proj",
+            "gate_proj",
+            "k_proj",
+            "o_proj",
+            "q_proj",
+            "up_proj",
+            "v_proj"
+        ]
+    );
+    assert!(
+        adapter
+            .modules()
+            .is_sorted_by(|left, right| left.module < right.module)
+    );
+    for module in adapter.modules() {
+        let peft = &expected[&module.module];
+        assert_eq!(
+            json!([module.rank, f64::from(module.scale)]),
+            json!([peft["rank"], peft["scale"]]),
+            "{}",
+            module.module
+        );
+        let (a, b) = (
+            adapter.read_a(&module.module).unwrap(),
+            adapter.read_b(&module.module).unwrap(),
+        );
+        assert_eq!(
+            (a.len(), b.len()),
+            (
+                module.rank * module.in_features,
+                module.out_features * module.rank
+            )
+        );
+        // One corner of the update fixes both layouts: row 1, column 2 of scale · B·A.
+        let corner: f32 = (0..module.rank)
+            .map(|k| b[module.rank + k] * a[k * module.in_features + 2])
+            .sum::<f32>()
+            * module.scale;
+        let wanted = peft["delta_1_2"].as_f64().unwrap() as f32;
+        assert!(
+            (corner - wanted).abs() < 1e-6,
+            "{}: {corner} {wanted}",
+            module.module
+        );
+    }
+    let base = ModelConfig {
+        hidden_size: 16,
+        intermediate_size: 24,
+        head_dim: 4,
+        ..tiny(Architecture::Llama)
+    };
+    adapter.check_against(&base).unwrap();
+    assert!(
+        message(adapter.check_against(&ModelConfig {
+            hidden_size: 32,
+            ..base.clone()
+        }))
+        .contains(
+            "adapts `model.layers.0.mlp.down_proj` as [16, 24], but in the base it is [32, 24]"
+        )
+    );
+    assert!(message(adapter.check_against(&ModelConfig { num_hidden_layers: 1, ..base })).contains("adapts `model.layers.1.mlp.down_proj`, which is no linear layer module of the base (1 layers, LlamaForCausalLM)"));
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let folder = tempdir().unwrap();
+    let mut config = AdapterConfig::lora(
+        "org/base",
+        2,
+        4.0,
+        &["v_proj".to_owned(), "q_proj".to_owned()],
+    );
+    config
+        .rank_pattern
+        .insert("layers.1.self_attn.q_proj".to_owned(), 1);
+    let (wide, narrow) = (values(1, 6), values(2, 3));
+    let tensors = [
+        AdapterTensor {
+            module: "model.layers.1.self_attn.q_proj",
+            rank: 1,
+            in_features: 3,
+            out_features: 3,
+            a: &narrow,
+            b: &narrow,
+        },
+        AdapterTensor {
+            module: "model.layers.0.self_attn.v_proj",
+            rank: 2,
+            in_features: 3,
+            out_features: 3,
+            a: &wide,
+            b: &wide,
+        },
+    ];
+    write_adapter(folder.path(), &config, &tensors).unwrap();
+    let adapter = AdapterFolder::open(folder.path()).unwrap();
+    assert_eq!(*adapter.config(), config);
+    assert_eq!(adapter.config().target_modules, ["q_proj", "v_proj"]);
+    let read: Vec<_> = adapter
+        .modules()
+        .iter()
+        .map(|module| (module.module.as_str(), module.rank, module.scale))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            ("model.layers.0.self_attn.v_proj", 2, 2.0),
+            ("model.layers.1.self_attn.q_proj", 1, 4.0)
+        ]
+    );
+    assert_eq!(
+        adapter.read_b("model.layers.0.self_attn.v_proj").unwrap(),
+        wide
+    );
+    assert!(
+        message(adapter.read_a("model.layers.7.mlp.up_proj"))
+            .contains("the adapter does not touch `model.layers.7.mlp.up_proj`")
+    );
+    let hash = adapter.content_hash().unwrap();
+    write_adapter(folder.path(), &config, &[tensors[1], tensors[0]]).unwrap();
+    assert_eq!(
+        AdapterFolder::open(folder.path())
+            .unwrap()
+            .content_hash()
+            .unwrap(),
+        hash
+    );
+
+    let wrong = [AdapterTensor {
+        rank: 2,
+        ..tensors[0]
+    }];
+    assert!(
+        message(write_adapter(folder.path(), &config, &wrong)).contains(
+            "`model.layers.1.self_attn.q_proj` has rank 2, but adapter_config.json says 1"
+        )
+    );
+}
+
+#[test]
+fn rslora_scales_by_the_root_of_the_rank() {
+    let mut config = AdapterConfig::lora("base", 16, 8.0, &[]);
+    assert_eq!(config.scale_of("m", 16), 0.5);
+    config.use_rslora = true;
+    assert_eq!(config.scale_of("m", 16), 2.0);
+    config.alpha_pattern.insert("^model.q_proj".to_owned(), 4.0);
+    assert_eq!(
+        (
+            config.scale_of("model.q_proj", 16),
+            config.scale_of("other.model.q_proj", 16)
+        ),
+        (1.0, 2.0)
+    );
+}
+
+fn config_error(change: impl FnOnce(&mut Value)) -> String {
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(fixtures().join("peft/adapter_config.json")).unwrap())
+            .unwrap();
+    change(&mut config);
+    message(AdapterConfig::from_json(
+        &config.to_string(),
+        Path::new("adapter_config.json"),
+    ))
+}
+
+#[test]
+fn settings_that_change_the_arithmetic_are_refused_by_name() {
+    let cases = [
+        (
+            "peft_type",
+            json!("IA3"),
+            "`peft_type` is `IA3`; only LORA is supported",
+        ),
+        ("r", json!(0), "`r` is 0"),
+        ("use_dora", json!(true), "`use_dora` is true"),
+        ("fan_in_fan_out", json!(true), "`fan_in_fan_out` is true"),
+        ("bias", json!("lora_only"), "`bias` is `lora_only`"),
+        (
+            "modules_to_save",
+            json!(["lm_head"]),
+            "`modules_to_save` is [\"lm_head\"]",
+        ),
+        (
+            "init_lora_weights",
+            json!("pissa"),
+            "`init_lora_weights` is \"pissa\"",
+        ),
+        (
+            "lora_bias",
+            json!(true),
+            "`lora_bias` is true, which is not supported",
+        ),
+        (
+            "layer_replication",
+            json!([[0, 4], [2, 5]]),
+            "`layer_replication` is [[0,4],[2,5]], which is not supported",
+        ),
+        (
+            "trainable_token_indices",
+            json!([7]),
+            "`trainable_token_indices` is [7], which is not supported",
+        ),
+        (
+            "rank_pattern",
+            json!({".*q_proj|.*k_proj": 8}),
+            "`rank_pattern` has the key `.*q_proj|.*k_proj`",
+        ),
+    ];
+    for (field, value, expected) in cases {
+        let found = config_error(|config| config[field] = value);
+        assert!(
+            found.starts_with("adapter_config.json: ") && found.contains(expected),
+            "{field}: {found}"
+        );
+    }
+    assert!(
+        config_error(|config| drop(config.as_object_mut().unwrap().remove("r")))
+            .contains("missing field `r`")
+    );
+}
+
+#[test]
+fn tensors_that_are_not_plain_lora_are_refused_by_name() {
+    let prefix = "base_model.model.model.layers.0.self_attn.q_proj";
+    let open = |tensors: &[(&str, &[usize])]| {
+        let folder = tempdir().unwrap();
+        let config = AdapterConfig::lora("base", 2, 4.0, &["q_proj".to_owned()]);
+        fs::write(
+            folder.path().join("adapter_config.json"),
+            serde_json::to_string(&config).unwrap(),
+        )
+        .unwrap();
+        let zeros = vec![0_u8; 4096];
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, shape)| {
+                (
+                    format!("{prefix}{name}"),
+                    DType::F32,
+                    shape.to_vec(),
+                    &zeros[..4 * shape.iter().product::<usize>()],
+                )
+            })
+            .collect();
+        write_safetensors(
+            &folder.path().join("adapter_model.safetensors"),
+            &tensors,
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        AdapterFolder::open(folder.path()).map(|adapter| adapter.modules().len())
+    };
+    let (a, b): ((&str, &[usize]), (&str, &[usize])) =
+        ((".lora_A.weight", &[2, 4]), (".lora_B.weight", &[6, 2]));
+    assert_eq!(open(&[a, b]).unwrap(), 1);
+    assert_eq!(open(&[(".lora_A.default.weight", &[2, 4]), b]).unwrap(), 1);
+    let cases: [(&[(&str, &[usize])], &str); 8] = [
+        (&[a], "`model.layers.0.self_attn.q_proj` has no lora_B"),
+        (&[], "holds no tensors"),
+        (
+            &[a, b, (".lora_magnitude_vector.weight", &[6])],
+            "belongs to DoRA",
+        ),
+        (
+            &[a, b, (".lora_embedding_A", &[2, 6])],
+            "adapts an embedding",
+        ),
+        (&[a, b, (".lora_B.bias", &[6])], "is a trained bias"),
+        (
+            &[a, b, (".weight", &[6, 4])],
+            "is no lora_A or lora_B weight",
+        ),
+        (
+            &[a, (".lora_B.weight", &[6, 3])],
+            "has the wrong shape: expected [6, 2], found [6, 3]",
+        ),
+        (
+            &[(".lora_A.weight", &[3, 4]), (".lora_B.weight", &[6, 3])],
+            "has rank 3, but adapter_config.json says 2",
+        ),
+    ];
+    for (tensors, expected) in cases {
+        let found = message(open(tensors));
+        assert!(found.contains(expected), "{found}");
+    }
+    assert!(
+        message(AdapterFolder::open(&fixtures()))
+            .contains("holds no adapter_config.json: is this an adapter folder?")
+    );
+}
