@@ -1,0 +1,126 @@
+//! Reads the tokenizer's side files of a model folder: settings, template, stop tokens.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{ChatError, Result};
+
+/// The named special tokens that templates may mention.
+const NAMED_TOKENS: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
+
+/// What tokenizer_config.json, chat_template.jinja, generation_config.json and config.json say about chatting.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// `bos_token` and the like, by name.
+    pub(crate) named_tokens: BTreeMap<String, String>,
+    /// The chat template's source.
+    pub(crate) template: Option<String>,
+    /// `eos_token_id` of generation_config.json and config.json.
+    pub(crate) eos_ids: Vec<u32>,
+}
+
+impl Settings {
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let mut settings = Self::default();
+        let config_path = folder.join("tokenizer_config.json");
+        if let Some(config) = read_json(&config_path)? {
+            for name in NAMED_TOKENS {
+                if let Some(token) = config.get(name).and_then(token_text) {
+                    settings
+                        .named_tokens
+                        .insert(name.to_owned(), token.to_owned());
+                }
+            }
+            settings.template = template_in(&config, &config_path)?;
+        }
+        if let Some(template) = read_text(&folder.join("chat_template.jinja"))? {
+            settings.template = Some(template);
+        }
+        for file in ["generation_config.json", "config.json"] {
+            let path = folder.join(file);
+            if let Some(config) = read_json(&path)? {
+                settings.eos_ids.extend(eos_ids(&config, &path)?);
+            }
+        }
+        Ok(settings)
+    }
+}
+
+/// `None` when the file does not exist.
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ChatError::read(path, error)),
+    }
+}
+
+fn read_json(path: &Path) -> Result<Option<Value>> {
+    let Some(text) = read_text(path)? else {
+        return Ok(None);
+    };
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|error| ChatError::invalid(path, format!("not valid JSON: {error}")))?;
+    if value.is_object() {
+        Ok(Some(value))
+    } else {
+        Err(ChatError::invalid(path, "expected a JSON object"))
+    }
+}
+
+/// A token is written as its text or as an object with a `content`.
+fn token_text(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token.get("content")?.as_str())
+}
+
+/// `chat_template` is one template, or a list of named ones of which `default` is the chat's.
+fn template_in(config: &Value, path: &Path) -> Result<Option<String>> {
+    match config.get("chat_template") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(template)) => Ok(Some(template.clone())),
+        Some(Value::Array(named)) => named
+            .iter()
+            .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
+            .and_then(|entry| entry.get("template")?.as_str())
+            .map(|template| Some(template.to_owned()))
+            .ok_or_else(|| {
+                ChatError::invalid(
+                    path,
+                    "`chat_template` is a list without an entry named `default`",
+                )
+            }),
+        Some(_) => Err(ChatError::invalid(
+            path,
+            "`chat_template` must be a string or a list of named templates",
+        )),
+    }
+}
+
+fn eos_ids(config: &Value, path: &Path) -> Result<Vec<u32>> {
+    let one = |value: &Value| {
+        value
+            .as_u64()
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| {
+                ChatError::invalid(
+                    path,
+                    format!("`eos_token_id` holds {value}, which is no token id"),
+                )
+            })
+    };
+    match config.get("eos_token_id") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(ids)) => ids.iter().map(one).collect(),
+        Some(id) => Ok(vec![one(id)?]),
+    }
+}

@@ -1,0 +1,174 @@
+//! The chat template: Jinja as `transformers` runs it.
+//!
+//! Same whitespace rules, Python's string methods, `raise_exception`, `strftime_now`, Python's `tojson`, and the
+//! `{% generation %}` tags (accepted and transparent: spans come from [`crate::spans`], tags or not).
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, Value};
+
+use crate::{ChatError, Message, Result, python};
+
+const NAME: &str = "chat_template";
+
+/// A compiled chat template.
+#[derive(Debug)]
+pub(crate) struct Template {
+    environment: Environment<'static>,
+    named_tokens: BTreeMap<String, String>,
+}
+
+impl Template {
+    pub(crate) fn compile(source: &str, named_tokens: BTreeMap<String, String>) -> Result<Self> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
+        environment.set_syntax(syntax.map_err(|error| describe(&error))?);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_formatter(python::print);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", python::tojson);
+        environment.add_function("strftime_now", python::strftime_now);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> std::result::Result<Value, Error> {
+                Err(Error::new(ErrorKind::InvalidOperation, message))
+            },
+        );
+        environment
+            .add_template_owned(NAME, without_generation_tags(source))
+            .map_err(|error| describe(&error))?;
+        Ok(Self {
+            environment,
+            named_tokens,
+        })
+    }
+
+    /// Renders messages given as (role, content).
+    pub(crate) fn render<'m>(
+        &self,
+        messages: impl Iterator<Item = (&'m str, &'m str)>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let messages: Vec<Value> = messages
+            .map(|(role, content)| minijinja::context! { role, content })
+            .collect();
+        let mut context: BTreeMap<&str, Value> = BTreeMap::from([
+            ("messages", Value::from(messages)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+        ]);
+        for (name, token) in &self.named_tokens {
+            context.insert(name, Value::from(token.as_str()));
+        }
+        self.environment
+            .get_template(NAME)
+            .and_then(|template| template.render(context))
+            .map_err(|error| describe(&error))
+    }
+
+    pub(crate) fn render_messages(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let pairs = messages
+            .iter()
+            .map(|message| (message.role.as_str(), message.content.as_str()));
+        self.render(pairs, add_generation_prompt)
+    }
+}
+
+fn describe(error: &Error) -> ChatError {
+    let place = error
+        .line()
+        .map(|line| format!("line {line}: "))
+        .unwrap_or_default();
+    let what = error
+        .detail()
+        .map_or_else(|| error.kind().to_string(), str::to_owned);
+    ChatError::Template(format!("{place}{what}"))
+}
+
+/// Rewrites `{% generation %}` and its end as an `if` that is always taken, keeping whitespace control.
+fn without_generation_tags(source: &str) -> String {
+    let mut rewritten = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else {
+            break;
+        };
+        let inside = &rest[start + 2..start + length];
+        let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        let replacement = match word {
+            "generation" => "if true",
+            "endgeneration" => "endif",
+            _ => {
+                rewritten.push_str(&rest[..start + 2]);
+                rest = &rest[start + 2..];
+                continue;
+            }
+        };
+        rewritten.push_str(&rest[..start + 2]);
+        rewritten.push_str(&inside.replacen(word, replacement, 1));
+        rewritten.push_str("%}");
+        rest = &rest[start + length + 2..];
+    }
+    rewritten.push_str(rest);
+    rewritten
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+    use super::*;
+
+    fn render(source: &str, messages: &[Message]) -> Result<String> {
+        let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
+        Template::compile(source, tokens)?.render_messages(messages, false)
+    }
+
+    #[test]
+    fn generation_tags_are_transparent_and_keep_whitespace_control() {
+        let source = "{% for m in messages %}a {%- generation -%} {{ m.content }} {% endgeneration %}\n{% endfor %}";
+        assert_eq!(render(source, &[Message::new("user", "x")]).unwrap(), "ax ");
+    }
+
+    #[test]
+    fn python_methods_and_named_tokens_work() {
+        let source = "{{ bos_token }}{% for m in messages if m['role'].startswith('us') %}{{ m.content.strip() }}{% endfor %}";
+        assert_eq!(
+            render(source, &[Message::new("user", " x ")]).unwrap(),
+            "<s>x"
+        );
+    }
+
+    #[test]
+    fn values_print_as_python_prints_them() {
+        let source =
+            "{{ true }} {{ none }} {{ 1e16 }} {{ 0.5 }} {{ 1e-7 }} {{ {'a': [1, 'é<']} | tojson }}";
+        assert_eq!(
+            render(source, &[]).unwrap(),
+            "True None 1e+16 0.5 1e-07 {\"a\": [1, \"é<\"]}"
+        );
+        let source = "{{ {'b': 1, 'a': []} | tojson(indent=2, sort_keys=true) }}";
+        assert_eq!(
+            render(source, &[]).unwrap(),
+            "{\n  \"a\": [],\n  \"b\": 1\n}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_carries_the_templates_words() {
+        let error = render("\n{{ raise_exception('roles must alternate') }}", &[]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "chat template: line 2: roles must alternate"
+        );
+    }
+}
