@@ -1,0 +1,64 @@
+//! Why the engine does not take a request, or could not end it.
+
+/// This crate's result.
+pub type Result<T> = std::result::Result<T, EngineError>;
+
+/// Why the engine does not take a request, or could not end it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// As many requests as allowed are running and waiting.
+    #[error("{limit} requests are already running or waiting; try again shortly")]
+    Full {
+        /// Requests that may run and wait together.
+        limit: usize,
+    },
+    /// The engine's thread has ended.
+    #[error("the engine has stopped")]
+    Stopped,
+    /// The request names an adapter that is not loaded.
+    #[error("no adapter named `{name}` is loaded; loaded: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    UnknownAdapter {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// The prompt holds no token, so there is nothing to continue.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// A prompt token that the model has no embedding for.
+    #[error("prompt token {index} is {id}, outside the model's vocabulary of {vocab_size}")]
+    TokenOutOfRange {
+        /// Position in the prompt, from 0.
+        index: usize,
+        /// The offending id.
+        id: u32,
+        /// Width of a row of logits.
+        vocab_size: usize,
+    },
+    /// Prompt and answer together do not fit.
+    #[error(
+        "the context holds {limit} tokens, but {prompt_tokens} in the prompt and up to {max_tokens} in the answer were asked for; \
+         shorten the prompt or lower max_tokens"
+    )]
+    ContextOverflow {
+        /// Tokens in the prompt.
+        prompt_tokens: usize,
+        /// Tokens asked for.
+        max_tokens: usize,
+        /// Positions a sequence may have.
+        limit: usize,
+    },
+    /// A sampling option outside its range.
+    #[error("{option} {message}")]
+    InvalidOption {
+        /// The option, by its OpenAI name.
+        option: &'static str,
+        /// What is wrong, with the value found and the range.
+        message: String,
+    },
+    /// The model failed while the request ran.
+    #[error("generation failed: {0}")]
+    Failed(String),
+}

@@ -1,0 +1,220 @@
+//! What a caller may choose: per request (sampling) and per engine (limits).
+
+use std::collections::BTreeMap;
+
+use crate::{EngineError, Result};
+
+/// Stop strings a request may have.
+const MAX_STOPS: usize = 16;
+/// Bytes of one stop string; text is held back for as long as one may be forming.
+const MAX_STOP_BYTES: usize = 256;
+/// Alternatives a request may ask for per token (OpenAI's limit).
+const MAX_TOP_LOGPROBS: usize = 20;
+
+/// How one request samples and when it ends. The default is greedy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingOptions {
+    /// Divides the logits; 0 takes the most likely token each time.
+    pub temperature: f32,
+    /// Keeps the most likely tokens up to this much probability; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps this many of the most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps tokens at least this fraction as likely as the most likely one; 0 keeps all.
+    pub min_p: f32,
+    /// The same request with the same seed gets the same answer, whatever runs beside it.
+    pub seed: u64,
+    /// Tokens to generate at most, at least 1.
+    pub max_tokens: usize,
+    /// Texts that end the answer; they and what follows are not part of it.
+    pub stop: Vec<String>,
+    /// Divides the positive and multiplies the negative logits of tokens in prompt and answer; 1 is off.
+    pub repetition_penalty: f32,
+    /// Subtracted once from the logit of each token the answer already holds; 0 is off.
+    pub presence_penalty: f32,
+    /// Subtracted per occurrence in the answer; 0 is off.
+    pub frequency_penalty: f32,
+    /// Added to the logits of these token ids.
+    pub logit_bias: BTreeMap<u32, f32>,
+    /// Report each token's log-probability and those of this many of the most likely tokens.
+    /// They are the model's own: before bias, penalties and temperature.
+    pub logprobs: Option<usize>,
+    /// Go on past the model's stop tokens until `max_tokens` (for benchmarks).
+    pub ignore_eos: bool,
+}
+
+impl Default for SamplingOptions {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            seed: 0,
+            max_tokens: 256,
+            stop: Vec::new(),
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: BTreeMap::new(),
+            logprobs: None,
+            ignore_eos: false,
+        }
+    }
+}
+
+impl SamplingOptions {
+    /// Checks every option against its range.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidOption`] naming the first option outside its range.
+    pub fn validate(&self, vocab_size: usize) -> Result<()> {
+        in_range("temperature", self.temperature, 0.0, 2.0)?;
+        in_range("top_p", self.top_p, 0.0, 1.0)?;
+        in_range("min_p", self.min_p, 0.0, 1.0)?;
+        in_range("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
+        in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
+        // Not OpenAI's: the range that leaves logits meaningful.
+        in_range("repetition_penalty", self.repetition_penalty, 0.1, 10.0)?;
+        if self.max_tokens == 0 {
+            return Err(invalid("max_tokens", "must be at least 1, found 0".into()));
+        }
+        if self.stop.len() > MAX_STOPS {
+            return Err(invalid(
+                "stop",
+                format!(
+                    "takes at most {MAX_STOPS} strings, found {}",
+                    self.stop.len()
+                ),
+            ));
+        }
+        for stop in &self.stop {
+            if stop.is_empty() || stop.len() > MAX_STOP_BYTES {
+                let found = stop.len();
+                return Err(invalid(
+                    "stop",
+                    format!("takes strings of 1 to {MAX_STOP_BYTES} bytes, found one of {found}"),
+                ));
+            }
+        }
+        for (&id, &bias) in &self.logit_bias {
+            if id as usize >= vocab_size {
+                return Err(invalid(
+                    "logit_bias",
+                    format!("names token {id}, outside the vocabulary of {vocab_size}"),
+                ));
+            }
+            in_range("logit_bias", bias, -100.0, 100.0)?;
+        }
+        if let Some(top) = self.logprobs.filter(|&top| top > MAX_TOP_LOGPROBS) {
+            return Err(invalid(
+                "top_logprobs",
+                format!("must be between 0 and {MAX_TOP_LOGPROBS}, found {top}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(option: &'static str, message: String) -> EngineError {
+    EngineError::InvalidOption { option, message }
+}
+
+/// NaN is in no range.
+fn in_range(option: &'static str, value: f32, low: f32, high: f32) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(invalid(
+        option,
+        format!("must be between {low} and {high}, found {value}"),
+    ))
+}
+
+/// The engine's limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Sequences that run together in a step; at least 1.
+    pub max_batch: usize,
+    /// Requests that may wait for a place in the batch before further ones are refused.
+    pub max_waiting: usize,
+    /// Prompt tokens read in one step. Prompts are cut at multiples of this, so that where a chunk ends
+    /// never depends on what else runs; at least 1. It bounds how long a step, and so a pause in every
+    /// other answer and a cancellation, takes.
+    pub prefill_chunk: usize,
+    /// Positions a sequence may have, when fewer than the model was made for.
+    pub context: Option<usize>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            max_batch: 16,
+            max_waiting: 64,
+            prefill_chunk: 512,
+            context: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option_refused(change: impl FnOnce(&mut SamplingOptions)) -> Option<&'static str> {
+        let mut options = SamplingOptions::default();
+        change(&mut options);
+        match options.validate(100) {
+            Err(EngineError::InvalidOption { option, .. }) => Some(option),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_range_is_checked_and_named() {
+        assert_eq!(option_refused(|_| ()), None);
+        assert_eq!(
+            option_refused(|o| o.temperature = -0.1),
+            Some("temperature")
+        );
+        assert_eq!(
+            option_refused(|o| o.temperature = f32::NAN),
+            Some("temperature")
+        );
+        assert_eq!(option_refused(|o| o.top_p = 1.5), Some("top_p"));
+        assert_eq!(option_refused(|o| o.min_p = 2.0), Some("min_p"));
+        assert_eq!(
+            option_refused(|o| o.presence_penalty = 2.5),
+            Some("presence_penalty")
+        );
+        assert_eq!(
+            option_refused(|o| o.frequency_penalty = -2.5),
+            Some("frequency_penalty")
+        );
+        assert_eq!(
+            option_refused(|o| o.repetition_penalty = 0.0),
+            Some("repetition_penalty")
+        );
+        assert_eq!(option_refused(|o| o.max_tokens = 0), Some("max_tokens"));
+        assert_eq!(
+            option_refused(|o| o.stop = vec![String::new()]),
+            Some("stop")
+        );
+        assert_eq!(
+            option_refused(|o| o.stop = vec!["x".into(); 17]),
+            Some("stop")
+        );
+        assert_eq!(
+            option_refused(|o| _ = o.logit_bias.insert(100, 1.0)),
+            Some("logit_bias")
+        );
+        assert_eq!(
+            option_refused(|o| _ = o.logit_bias.insert(99, 101.0)),
+            Some("logit_bias")
+        );
+        assert_eq!(
+            option_refused(|o| o.logprobs = Some(21)),
+            Some("top_logprobs")
+        );
+    }
+}

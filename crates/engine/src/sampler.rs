@@ -1,0 +1,453 @@
+//! From a row of logits to a token: bias, penalties, temperature, truncation, the draw, log-probabilities.
+//!
+//! Every request has its own ChaCha stream, seeded by the request, and draws once per token: what is drawn
+//! depends on the seed and the logits only.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::{SamplingOptions, TokenLogprob};
+
+/// The first guess of how many tokens `top_p` keeps; doubled twice until it suffices.
+const NUCLEUS_GUESS: usize = 128;
+
+/// The sampling state of one request.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    random: ChaCha8Rng,
+    prompt: BTreeSet<u32>,
+    /// How often the answer holds each token.
+    answer: BTreeMap<u32, u32>,
+}
+
+/// A sampled token.
+#[derive(Debug)]
+pub(crate) struct Sampled {
+    pub(crate) id: u32,
+    pub(crate) logprob: Option<TokenLogprob>,
+}
+
+/// A token that may be drawn. Ordered by logit, then towards the lowest id.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    logit: f32,
+    id: u32,
+}
+
+fn best_first(a: &Candidate, b: &Candidate) -> Ordering {
+    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+impl Sampler {
+    pub(crate) fn new(options: &SamplingOptions, prompt: &[u32]) -> Self {
+        let remembers_prompt = options.repetition_penalty != 1.0;
+        Self {
+            random: ChaCha8Rng::seed_from_u64(options.seed),
+            prompt: if remembers_prompt {
+                prompt.iter().copied().collect()
+            } else {
+                BTreeSet::new()
+            },
+            answer: BTreeMap::new(),
+        }
+    }
+
+    /// Samples the next token and remembers it.
+    ///
+    /// # Errors
+    /// A logit that is not a number or is infinite: the model is broken, and any token would be arbitrary.
+    pub(crate) fn sample(
+        &mut self,
+        options: &SamplingOptions,
+        logits: &mut [f32],
+    ) -> Result<Sampled, String> {
+        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
+            return Err(format!(
+                "the model's logit of token {index} is {}",
+                logits[index]
+            ));
+        }
+        if logits.is_empty() {
+            return Err("the model gave no logits".into());
+        }
+        // The model's own probabilities have to be read before the logits are changed.
+        let report = options.logprobs.map(|count| Report::new(logits, count));
+        let unbiased = report.as_ref().map(|_| logits.to_vec());
+        self.adjust(options, logits);
+        let uniform = self.uniform();
+        let id = if options.temperature == 0.0 {
+            most_likely(logits)
+        } else {
+            draw(options, logits, uniform)
+        };
+        *self.answer.entry(id).or_default() += 1;
+        let logprob = report
+            .zip(unbiased)
+            .map(|(report, own)| report.of(own[id as usize]));
+        Ok(Sampled { id, logprob })
+    }
+
+    /// Bias and penalties.
+    fn adjust(&self, options: &SamplingOptions, logits: &mut [f32]) {
+        for (&id, bias) in &options.logit_bias {
+            logits[id as usize] += bias;
+        }
+        if options.repetition_penalty != 1.0 {
+            for &id in self.prompt.union(&self.answer.keys().copied().collect()) {
+                let logit = &mut logits[id as usize];
+                *logit = if *logit > 0.0 {
+                    *logit / options.repetition_penalty
+                } else {
+                    *logit * options.repetition_penalty
+                };
+            }
+        }
+        if options.presence_penalty != 0.0 || options.frequency_penalty != 0.0 {
+            for (&id, &count) in &self.answer {
+                logits[id as usize] -=
+                    options.presence_penalty + count as f32 * options.frequency_penalty;
+            }
+        }
+    }
+
+    /// The next of this request's numbers, in [0, 1), with 53 bits.
+    fn uniform(&mut self) -> f64 {
+        (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// The lowest id among the largest logits.
+fn most_likely(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = index;
+        }
+    }
+    best as u32
+}
+
+/// Temperature, then top-k, then top-p, then min-p, then the draw.
+fn draw(options: &SamplingOptions, logits: &[f32], uniform: f64) -> u32 {
+    let mut candidates: Vec<Candidate> = logits
+        .iter()
+        .zip(0..)
+        .map(|(&logit, id)| Candidate { logit, id })
+        .collect();
+    let largest = f64::from(logits[most_likely(logits) as usize]);
+    let temperature = f64::from(options.temperature);
+    // Relative to the most likely token's weight, which is 1.
+    let weight =
+        |candidate: &Candidate| ((f64::from(candidate.logit) - largest) / temperature).exp();
+
+    if options.top_k > 0 {
+        keep_best(&mut candidates, options.top_k);
+    }
+    if options.top_p < 1.0 {
+        let mass: f64 = candidates.iter().map(weight).sum();
+        keep_nucleus(&mut candidates, f64::from(options.top_p) * mass, weight);
+    }
+    if options.min_p > 0.0 {
+        candidates.retain(|candidate| weight(candidate) >= f64::from(options.min_p));
+    }
+    let mass: f64 = candidates.iter().map(weight).sum();
+    let mut left = uniform * mass;
+    let mut chosen = candidates[0].id;
+    for candidate in &candidates {
+        let weight = weight(candidate);
+        if weight > 0.0 {
+            chosen = candidate.id;
+            left -= weight;
+            if left < 0.0 {
+                break;
+            }
+        }
+    }
+    chosen
+}
+
+/// Keeps the `count` best, in order.
+fn keep_best(candidates: &mut Vec<Candidate>, count: usize) {
+    if count < candidates.len() {
+        candidates.select_nth_unstable_by(count, best_first);
+        candidates.truncate(count);
+    }
+    candidates.sort_unstable_by(best_first);
+}
+
+/// Keeps the fewest best whose weights reach `mass`, in order, at least one.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64, weight: impl Fn(&Candidate) -> f64) {
+    let mut guess = NUCLEUS_GUESS;
+    loop {
+        let sorted = guess.min(candidates.len());
+        if sorted < candidates.len() {
+            candidates.select_nth_unstable_by(sorted, best_first);
+        }
+        candidates[..sorted].sort_unstable_by(best_first);
+        let mut reached = 0.0;
+        let enough = candidates[..sorted].iter().position(|candidate| {
+            reached += weight(candidate);
+            reached >= mass
+        });
+        match enough {
+            Some(last) => return candidates.truncate(last + 1),
+            // Rounding may leave the full sum a hair below `mass`: then all are kept.
+            None if sorted == candidates.len() => return,
+            None => guess *= 4,
+        }
+    }
+}
+
+/// The model's log-probabilities of one step.
+struct Report {
+    log_normaliser: f64,
+    top: Vec<(u32, f32)>,
+}
+
+impl Report {
+    fn new(logits: &[f32], count: usize) -> Self {
+        let largest = f64::from(logits[most_likely(logits) as usize]);
+        let sum: f64 = logits
+            .iter()
+            .map(|&logit| (f64::from(logit) - largest).exp())
+            .sum();
+        let log_normaliser = largest + sum.ln();
+        let mut top = Vec::new();
+        if count > 0 {
+            let mut candidates: Vec<Candidate> = logits
+                .iter()
+                .zip(0..)
+                .map(|(&logit, id)| Candidate { logit, id })
+                .collect();
+            keep_best(&mut candidates, count);
+            top = candidates
+                .iter()
+                .map(|c| (c.id, (f64::from(c.logit) - log_normaliser) as f32))
+                .collect();
+        }
+        Self {
+            log_normaliser,
+            top,
+        }
+    }
+
+    /// The report for the token that was drawn, given the model's own logit of it.
+    fn of(self, logit: f32) -> TokenLogprob {
+        TokenLogprob {
+            logprob: (f64::from(logit) - self.log_normaliser) as f32,
+            top: self.top,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample(options: &SamplingOptions, prompt: &[u32], logits: &[f32]) -> Sampled {
+        Sampler::new(options, prompt)
+            .sample(options, &mut logits.to_vec())
+            .unwrap()
+    }
+
+    fn warm() -> SamplingOptions {
+        SamplingOptions {
+            temperature: 1.0,
+            ..SamplingOptions::default()
+        }
+    }
+
+    /// How often each of the tokens comes up in many draws of one stream.
+    fn shares(options: &SamplingOptions, logits: &[f32]) -> Vec<f64> {
+        let mut sampler = Sampler::new(options, &[]);
+        let mut counts = vec![0usize; logits.len()];
+        let draws = 20_000;
+        for _ in 0..draws {
+            counts[sampler.sample(options, &mut logits.to_vec()).unwrap().id as usize] += 1;
+        }
+        counts
+            .into_iter()
+            .map(|count| count as f64 / f64::from(draws))
+            .collect()
+    }
+
+    fn close(found: &[f64], expected: &[f64]) {
+        for (found_share, expected_share) in found.iter().zip(expected) {
+            assert!(
+                (found_share - expected_share).abs() < 0.015,
+                "expected {expected:?}, found {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn greedy_takes_the_largest_and_the_lowest_id_of_a_tie() {
+        assert_eq!(
+            sample(&SamplingOptions::default(), &[], &[0.0, 3.0, 3.0, -1.0]).id,
+            1
+        );
+    }
+
+    #[test]
+    fn shares_follow_the_softmax_and_the_temperature() {
+        let logits = [0.6f32.ln(), 0.3f32.ln(), 0.1f32.ln()];
+        close(&shares(&warm(), &logits), &[0.6, 0.3, 0.1]);
+        let hot = SamplingOptions {
+            temperature: 2.0,
+            ..warm()
+        };
+        let roots = [0.6f64.sqrt(), 0.3f64.sqrt(), 0.1f64.sqrt()];
+        let sum: f64 = roots.iter().sum();
+        close(&shares(&hot, &logits), &roots.map(|root| root / sum));
+    }
+
+    #[test]
+    fn truncations_keep_what_their_definition_says() {
+        let logits = [0.1f32.ln(), 0.5f32.ln(), 0.3f32.ln(), 0.1f32.ln()];
+        close(
+            &shares(&SamplingOptions { top_k: 2, ..warm() }, &logits),
+            &[0.0, 0.625, 0.375, 0.0],
+        );
+        close(
+            &shares(
+                &SamplingOptions {
+                    top_p: 0.79,
+                    ..warm()
+                },
+                &logits,
+            ),
+            &[0.0, 0.625, 0.375, 0.0],
+        );
+        close(
+            &shares(
+                &SamplingOptions {
+                    top_p: 0.0,
+                    ..warm()
+                },
+                &logits,
+            ),
+            &[0.0, 1.0, 0.0, 0.0],
+        );
+        close(
+            &shares(
+                &SamplingOptions {
+                    min_p: 0.5,
+                    ..warm()
+                },
+                &logits,
+            ),
+            &[0.0, 0.625, 0.375, 0.0],
+        );
+        // top-p counts the mass of what top-k left: 0.5 of 0.8 is 0.625.
+        close(
+            &shares(
+                &SamplingOptions {
+                    top_k: 2,
+                    top_p: 0.62,
+                    ..warm()
+                },
+                &logits,
+            ),
+            &[0.0, 1.0, 0.0, 0.0],
+        );
+    }
+
+    #[test]
+    fn a_bias_moves_and_bans_tokens() {
+        let options = |id, bias| SamplingOptions {
+            logit_bias: [(id, bias)].into(),
+            ..SamplingOptions::default()
+        };
+        assert_eq!(sample(&options(2, 100.0), &[], &[1.0, 2.0, 0.0]).id, 2);
+        assert_eq!(sample(&options(1, -100.0), &[], &[1.0, 2.0, 0.0]).id, 0);
+    }
+
+    #[test]
+    fn penalties_count_what_they_say_they_count() {
+        // Repetition sees the prompt, dividing positive and multiplying negative logits.
+        let repetition = SamplingOptions {
+            repetition_penalty: 2.0,
+            ..SamplingOptions::default()
+        };
+        assert_eq!(sample(&repetition, &[1], &[1.5, 2.0]).id, 0);
+        assert_eq!(sample(&repetition, &[1], &[-1.5, -1.0]).id, 0);
+        // Presence and frequency see the answer only, frequency once per occurrence.
+        let presence = SamplingOptions {
+            presence_penalty: 0.6,
+            ..SamplingOptions::default()
+        };
+        assert_eq!(sample(&presence, &[1], &[1.5, 2.0]).id, 1);
+        let ids = |options: &SamplingOptions| {
+            let mut sampler = Sampler::new(options, &[]);
+            (0..4)
+                .map(|_| sampler.sample(options, &mut [1.5, 2.0]).unwrap().id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ids(&presence), [1, 0, 1, 1]);
+        let frequency = SamplingOptions {
+            frequency_penalty: 0.3,
+            ..SamplingOptions::default()
+        };
+        assert_eq!(ids(&frequency), [1, 1, 0, 1]);
+    }
+
+    #[test]
+    fn log_probabilities_are_the_models_own() {
+        let options = SamplingOptions {
+            logprobs: Some(2),
+            logit_bias: [(2, 100.0)].into(),
+            temperature: 0.5,
+            ..SamplingOptions::default()
+        };
+        let sampled = sample(&options, &[], &[0.5f32.ln(), 0.25f32.ln(), 0.25f32.ln()]);
+        assert_eq!(sampled.id, 2);
+        let logprob = sampled.logprob.unwrap();
+        assert!((logprob.logprob - 0.25f32.ln()).abs() < 1e-6);
+        assert_eq!(
+            logprob.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+            [0, 1]
+        );
+        assert!((logprob.top[0].1 - 0.5f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn broken_logits_are_an_error() {
+        let options = SamplingOptions::default();
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = Sampler::new(&options, &[])
+                .sample(&options, &mut [0.0, broken])
+                .unwrap_err();
+            assert!(error.contains("token 1"), "{error}");
+        }
+        assert!(
+            Sampler::new(&options, &[])
+                .sample(&options, &mut [])
+                .is_err()
+        );
+    }
+
+    proptest! {
+        /// The partial sort keeps exactly what a full sort would.
+        #[test]
+        fn the_nucleus_is_the_smallest_prefix(logits in proptest::collection::vec(-8.0f32..8.0, 1..900), top_p in 0.0f64..1.0) {
+            let all: Vec<Candidate> = logits.iter().zip(0..).map(|(&logit, id)| Candidate { logit, id }).collect();
+            let weight = |candidate: &Candidate| f64::from(candidate.logit).exp();
+            let mass = top_p * all.iter().map(weight).sum::<f64>();
+            let mut sorted = all.clone();
+            sorted.sort_by(best_first);
+            let mut reached = 0.0;
+            let keep = sorted.iter().position(|c| { reached += weight(c); reached >= mass }).map_or(sorted.len(), |last| last + 1);
+            let mut found = all;
+            keep_nucleus(&mut found, mass, weight);
+            let ids = |list: &[Candidate]| list.iter().map(|c| c.id).collect::<Vec<_>>();
+            prop_assert_eq!(ids(&found), ids(&sorted[..keep]));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The engine's thread: who takes part in the next forward pass, and what becomes of its logits.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use synapse_chat::Chat;
+use synapse_nn::{CausalLm, LogitsFor, Sequence};
+
+use crate::sequence::{Job, Running};
+use crate::{EngineOptions, Event, FinishReason, Timings, Usage};
+
+/// Owns every sequence; runs until the engine is dropped.
+pub(crate) struct Scheduler {
+    pub(crate) model: Arc<dyn CausalLm>,
+    pub(crate) chat: Chat,
+    pub(crate) options: EngineOptions,
+    pub(crate) jobs: Receiver<Job>,
+    waiting: VecDeque<Job>,
+    running: Vec<Running>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(
+        model: Arc<dyn CausalLm>,
+        chat: Chat,
+        options: EngineOptions,
+        jobs: Receiver<Job>,
+    ) -> Self {
+        Self {
+            model,
+            chat,
+            options,
+            jobs,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        while self.receive() {
+            self.waiting.retain(|job| !job.is_abandoned());
+            self.running.retain(|sequence| !sequence.is_abandoned());
+            self.fill_batch();
+            if !self.running.is_empty() {
+                self.step();
+            }
+        }
+        self.cancel_all();
+    }
+
+    /// Takes in what has arrived, waiting for it when there is nothing else to do; false once the engine is gone.
+    fn receive(&mut self) -> bool {
+        if self.running.is_empty() && self.waiting.is_empty() {
+            match self.jobs.recv() {
+                Ok(job) => self.waiting.push_back(job),
+                Err(_) => return false,
+            }
+        }
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => self.waiting.push_back(job),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn fill_batch(&mut self) {
+        while self.running.len() < self.options.max_batch {
+            let Some(job) = self.waiting.pop_front() else {
+                return;
+            };
+            self.running
+                .push(Running::new(job, self.model.as_ref(), &self.chat));
+        }
+    }
+
+    /// One forward pass: every sequence that is answering, and prompts in order of arrival as far as one
+    /// chunk's worth of tokens goes.
+    fn step(&mut self) {
+        let chunk = self.options.prefill_chunk;
+        let mut budget = chunk;
+        let mut taking_part = Vec::with_capacity(self.running.len());
+        let mut batch: Vec<Sequence<'_>> = Vec::with_capacity(self.running.len());
+        for (index, sequence) in self.running.iter_mut().enumerate() {
+            // The first prompt always fits: a chunk is at most the whole budget.
+            if let Some(left) = budget.checked_sub(sequence.prompt_tokens_next(chunk)) {
+                budget = left;
+                let part = sequence.step(chunk);
+                taking_part.push((index, part.logits));
+                batch.push(part);
+            }
+        }
+        // A model that panics must not take the other requests of this process with it.
+        let model = &self.model;
+        let result = catch_unwind(AssertUnwindSafe(|| model.forward(&mut batch)));
+        drop(batch);
+
+        let rows = match result {
+            Ok(Ok(rows)) if rows.len() == taking_part.len() => rows,
+            Ok(Ok(rows)) => {
+                let message = format!(
+                    "the model gave logits for {} of {} sequences",
+                    rows.len(),
+                    taking_part.len()
+                );
+                return self.fail(&taking_part, &message);
+            }
+            Ok(Err(error)) => return self.fail(&taking_part, &error.to_string()),
+            Err(_) => return self.fail(&taking_part, "the model panicked"),
+        };
+        let stop_ids = self.chat.stop_ids();
+        let mut complete = Vec::new();
+        for (&(index, asked), mut logits) in taking_part.iter().zip(rows) {
+            if asked == LogitsFor::None {
+                continue;
+            }
+            let sequence = &mut self.running[index];
+            match catch_unwind(AssertUnwindSafe(|| sequence.accept(&mut logits, stop_ids))) {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => complete.push(index),
+                Ok(Err(message)) => {
+                    sequence.fail(&message);
+                    complete.push(index);
+                }
+                Err(_) => {
+                    sequence.fail("sampling panicked");
+                    complete.push(index);
+                }
+            }
+        }
+        self.remove(&complete);
+    }
+
+    /// Ends the sequences of a step that failed; their caches are in an unknown state.
+    fn fail(&mut self, taking_part: &[(usize, LogitsFor)], message: &str) {
+        let indices: Vec<usize> = taking_part.iter().map(|&(index, _)| index).collect();
+        for &index in &indices {
+            self.running[index].fail(message);
+        }
+        self.remove(&indices);
+    }
+
+    /// Takes sequences out of the batch, keeping the others in order. `indices` ascend.
+    fn remove(&mut self, indices: &[usize]) {
+        for &index in indices.iter().rev() {
+            self.running.remove(index);
+        }
+    }
+
+    fn cancel_all(&mut self) {
+        // What arrived after the last look is cancelled as well.
+        self.waiting.extend(self.jobs.try_iter());
+        for sequence in self.running.drain(..) {
+            sequence.finish(FinishReason::Cancelled);
+        }
+        for job in self.waiting.drain(..) {
+            let usage = Usage {
+                prompt_tokens: job.prompt.len(),
+                completion_tokens: 0,
+            };
+            let timings = Timings {
+                queued_seconds: job.submitted.elapsed().as_secs_f64(),
+                ..Timings::default()
+            };
+            let _ = job.events.send(Event::Done {
+                reason: FinishReason::Cancelled,
+                usage,
+                timings,
+            });
+        }
+    }
+}
