@@ -8,15 +8,15 @@ use crate::NnError;
 
 /// One adapted module: `y += scale * B (A x)`.
 #[derive(Debug, Clone)]
-pub struct AdapterLinear {
+pub(crate) struct AdapterLinear {
     /// `[rank, in]`, row-major.
-    pub a: Vec<f32>,
+    pub(crate) a: Vec<f32>,
     /// `[out, rank]`, row-major.
-    pub b: Vec<f32>,
+    pub(crate) b: Vec<f32>,
     /// Inner dimension.
-    pub rank: usize,
+    pub(crate) rank: usize,
     /// `alpha / rank` (or `alpha / sqrt(rank)`).
-    pub scale: f32,
+    pub(crate) scale: f32,
 }
 
 /// All modules of one adapter: per layer, in the order of [`ModelConfig::linear_modules`].

@@ -7,9 +7,20 @@
 mod adapter;
 mod cache;
 mod causal_lm;
+mod decoder;
 mod error;
+mod inference;
+mod linear;
+mod parameters;
+mod pool;
+mod tensor;
+mod training;
 
 pub use adapter::Adapter;
 pub use cache::{KvCache, LayerCache};
 pub use causal_lm::{CausalLm, LogitsFor, Sequence};
+pub use decoder::{Decoder, LoadOptions, WeightDtype};
 pub use error::NnError;
+pub use parameters::{LoraOptions, Parameter};
+pub use synapse_kernels::Precision;
+pub use training::{MicroBatch, Pass, TrainableModel};

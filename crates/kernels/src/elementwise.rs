@@ -1,0 +1,165 @@
+//! Operations without sums: SwiGLU, residual additions, dropout, bias.
+
+use crate::{
+    math::sigmoid,
+    parallel::{SharedMut, for_each_chunk, for_each_row_block, parallel_for, threads},
+    random::Stream,
+};
+
+/// `y += x`.
+pub fn add(y: &mut [f32], x: &[f32]) {
+    for_each_chunk(y, |first, block| add_block(block, &x[first..first + block.len()]));
+}
+
+crate::isa::multiversion! {
+    fn add_block(y: &mut [f32], x: &[f32]) = add_body
+}
+
+#[inline(always)]
+fn add_body(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+/// Adds `bias` to every row of `y`.
+pub fn add_bias(y: &mut [f32], bias: &[f32]) {
+    for_each_row_block(y, bias.len(), |_, block| {
+        for row in block.chunks_exact_mut(bias.len()) {
+            add_block(row, bias);
+        }
+    });
+}
+
+/// `db[j] += Σ_t dy[t, j]`, rows in order.
+pub fn bias_gradient(dy: &[f32], db: &mut [f32]) {
+    let width = db.len();
+    let block = width.div_ceil(threads()).max(64);
+    let target = SharedMut::new(db);
+    parallel_for(width.div_ceil(block), |task| {
+        let (first, last) = (task * block, (task * block + block).min(width));
+        // SAFETY: each task owns its columns.
+        let columns = unsafe { target.slice(first, last - first) };
+        for row in dy.chunks_exact(width) {
+            add_block(columns, &row[first..last]);
+        }
+    });
+}
+
+/// SwiGLU (Shazeer 2020): `y = silu(gate) · up`.
+pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    for_each_chunk(y, |first, block| {
+        let range = first..first + block.len();
+        swiglu_block(&gate[range.clone()], &up[range], block);
+    });
+}
+
+crate::isa::multiversion! {
+    fn swiglu_block(gate: &[f32], up: &[f32], y: &mut [f32]) = swiglu_body
+}
+
+#[inline(always)]
+fn swiglu_body(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+        *y = gate * sigmoid(*gate) * up;
+    }
+}
+
+/// SwiGLU backward in place: on return `gate` holds dgate and `up` holds dup.
+/// `du = dy·silu(g)`, `dg = dy·u·σ(g)·(1 + g·(1 − σ(g)))`.
+pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+    let ups = SharedMut::new(up);
+    for_each_chunk(gate, |first, block| {
+        // SAFETY: the blocks of `gate` are disjoint, and so are the same ranges of `up`.
+        let up = unsafe { ups.slice(first, block.len()) };
+        swiglu_backward_block(block, up, &dy[first..first + block.len()]);
+    });
+}
+
+crate::isa::multiversion! {
+    fn swiglu_backward_block(gate: &mut [f32], up: &mut [f32], dy: &[f32]) = swiglu_backward_body
+}
+
+#[inline(always)]
+fn swiglu_backward_body(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+    for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
+        let (g, u) = (*gate, *up);
+        let s = sigmoid(g);
+        *up = dy * g * s;
+        *gate = dy * u * s * (1.0 + g * (1.0 - s));
+    }
+}
+
+/// Inverted dropout with a mask that is a function of the stream and the element's index.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout {
+    /// Where the mask comes from.
+    pub stream: Stream,
+    /// Probability of a zero, in [0, 1).
+    pub probability: f32,
+}
+
+impl Dropout {
+    /// `y = mask · x / (1 − p)`.
+    pub fn apply(&self, x: &[f32], y: &mut [f32]) {
+        for_each_chunk(y, |first, block| {
+            let x = &x[first..first + block.len()];
+            block.copy_from_slice(x);
+            mask_block(block, *self, first);
+        });
+    }
+
+    /// The backward pass, in place: `g = mask · g / (1 − p)`.
+    pub fn apply_in_place(&self, g: &mut [f32]) {
+        for_each_chunk(g, |first, block| mask_block(block, *self, first));
+    }
+}
+
+crate::isa::multiversion! {
+    fn mask_block(y: &mut [f32], dropout: Dropout, first: usize) = mask_body
+}
+
+#[inline(always)]
+fn mask_body(y: &mut [f32], dropout: Dropout, first: usize) {
+    let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;
+    let scale = 1.0 / (1.0 - dropout.probability);
+    for (offset, y) in y.iter_mut().enumerate() {
+        let keep = dropout.stream.bits((first + offset) as u64) >= threshold;
+        *y = if keep { *y * scale } else { 0.0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swiglu_backward_is_the_derivative() {
+        let gate: Vec<f32> = (0..50).map(|i| i as f32 * 0.2 - 5.0).collect();
+        let up: Vec<f32> = (0..50).map(|i| (i as f32 * 0.7).sin()).collect();
+        let dy: Vec<f32> = (0..50).map(|i| (i as f32 * 0.3).cos()).collect();
+        let value = |g: f64, u: f64| g / (1.0 + (-g).exp()) * u;
+        let (mut dgate, mut dup) = (gate.clone(), up.clone());
+        swiglu_backward(&mut dgate, &mut dup, &dy);
+        for i in 0..50 {
+            let (g, u, d) = (f64::from(gate[i]), f64::from(up[i]), f64::from(dy[i]));
+            let by_gate = d * (value(g + 1e-5, u) - value(g - 1e-5, u)) / 2e-5;
+            let by_up = d * (value(g, u + 1e-5) - value(g, u - 1e-5)) / 2e-5;
+            assert!((f64::from(dgate[i]) - by_gate).abs() < 1e-5, "dgate {i}");
+            assert!((f64::from(dup[i]) - by_up).abs() < 1e-5, "dup {i}");
+        }
+    }
+
+    #[test]
+    fn dropout_keeps_the_mean_and_does_not_depend_on_the_split() {
+        let dropout = Dropout { stream: Stream::new(&[3]), probability: 0.25 };
+        let x = vec![1.0; 100_000];
+        let mut y = vec![0.0; x.len()];
+        dropout.apply(&x, &mut y);
+        let mean = y.iter().map(|&v| f64::from(v)).sum::<f64>() / 1e5;
+        assert!((mean - 1.0).abs() < 0.01, "mean {mean}");
+        let mut again = x.clone();
+        mask_body(&mut again, dropout, 0);
+        assert_eq!(y, again);
+    }
+}
