@@ -16,6 +16,7 @@ mod config_fields;
 mod dtype;
 mod error;
 mod folder;
+pub mod gguf;
 mod hash;
 mod header;
 mod positioned;
@@ -29,15 +30,9 @@ pub use config::{Architecture, Llama3RopeScaling, ModelConfig};
 pub use dtype::DType;
 pub use error::{CheckpointError, Result};
 pub use folder::ModelFolder;
+pub use gguf::import_gguf;
 pub use hash::{sha256_bytes, sha256_file};
 pub use header::TensorInfo;
 pub use publish::{Staged, write_atomic};
 pub use tensors::TensorFiles;
 pub use writer::{ShardedWriter, write_safetensors};
-/// Placeholder until the importer is in.
-///
-/// # Errors
-/// Always.
-pub fn import_gguf(gguf: &std::path::Path, _out: &std::path::Path) -> Result<()> {
-    Err(CheckpointError::format(gguf, "not yet"))
-}

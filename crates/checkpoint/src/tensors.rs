@@ -109,7 +109,7 @@ impl TensorFiles {
         let info = self.expect_weight(name)?;
         let mut out = Vec::with_capacity(info.elements());
         self.convert(info, 0..info.elements(), |bytes| {
-            info.dtype.extend_f32(bytes, &mut out)
+            info.dtype.extend_f32(bytes, &mut out);
         })?;
         Ok(out)
     }
@@ -122,7 +122,7 @@ impl TensorFiles {
         let info = self.expect_weight(name)?;
         let mut out = Vec::with_capacity(info.elements());
         self.convert(info, 0..info.elements(), |bytes| {
-            info.dtype.extend_bf16(bytes, &mut out)
+            info.dtype.extend_bf16(bytes, &mut out);
         })?;
         Ok(out)
     }
@@ -149,7 +149,7 @@ impl TensorFiles {
         out.clear();
         out.reserve(rows.len() * width);
         self.convert(info, rows.start * width..rows.end * width, |bytes| {
-            info.dtype.extend_f32(bytes, out)
+            info.dtype.extend_f32(bytes, out);
         })
     }
 

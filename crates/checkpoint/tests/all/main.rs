@@ -4,6 +4,7 @@
 mod adapter;
 mod config;
 mod folder;
+mod gguf;
 mod publish;
 mod safetensors;
 mod support;
