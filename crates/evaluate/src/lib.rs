@@ -1,1 +1,24 @@
-//! stub
+//! Task suites, scoring, the sandbox for generated code, comparison statistics, the gate and the run report.
+//!
+//! Base, specialists and merge are measured through one trait, [`Subject`], by the same suites on the same rows, so
+//! that a difference between two numbers is a difference between two models. Nothing here knows how a model is
+//! loaded, trained or merged.
+
+mod error;
+mod number;
+mod outcome;
+pub mod python;
+mod row;
+mod sandbox;
+mod statistics;
+mod subject;
+pub mod suites;
+
+pub use error::{EvaluateError, Result};
+pub use number::{AnswerRule, Number, final_answer, reference_answer};
+pub use outcome::{Evaluation, Item, Outcome, Unit};
+pub use row::{Answer, CallTest, ChoiceRow, Document, QuestionAnswer, Row, read_jsonl, read_rows};
+pub use sandbox::{Job, Limits, Sandbox, Verdict};
+pub use statistics::{Interval, bootstrap, bootstrap_mean, mcnemar, paired_bootstrap, weighted_mean, wilson};
+pub use subject::{Choices, Generated, Generation, PackedLoss, RowLoss, Subject};
+pub use suites::{Progress, RunOptions, SUITE_IDS, Suite, SuiteData, build, evaluate};

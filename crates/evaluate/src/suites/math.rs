@@ -1,0 +1,67 @@
+//! What `exact-match` and `gsm8k` share: asking, finding the answer's number, and judging it.
+
+use serde_json::{Value, json};
+
+use super::{Progress, Prompt, RunOptions, generate, record, unfinished_note};
+use crate::Result;
+use crate::number::{AnswerRule, Number, final_answer};
+use crate::outcome::{Evaluation, Identity, Item, Outcome};
+use crate::subject::{Generation, Subject};
+
+/// One question with the number its answer has to come to.
+pub(super) struct MathItem {
+    pub(super) prompt: Prompt,
+    pub(super) question: String,
+    pub(super) reference: Number,
+}
+
+/// Which suite asks, and where an answer ends.
+pub(super) struct Asked<'a> {
+    pub(super) suite: &'static str,
+    pub(super) domain: &'a str,
+    pub(super) stop: &'a [&'a str],
+}
+
+pub(super) fn score(
+    asked: &Asked<'_>,
+    subject: &mut dyn Subject,
+    items: Vec<MathItem>,
+    options: &RunOptions,
+    progress: Progress<'_>,
+) -> Result<Evaluation> {
+    let generation = Generation {
+        max_new_tokens: options.max_new_tokens,
+        stop: asked.stop.iter().map(|stop| (*stop).to_owned()).collect(),
+    };
+    let mut prompts = Vec::with_capacity(items.len());
+    let mut expected = Vec::with_capacity(items.len());
+    for MathItem { prompt, question, reference } in items {
+        expected.push((prompt.id.clone(), question, reference));
+        prompts.push(prompt);
+    }
+    let answers = generate(asked.suite, subject, prompts, &generation, progress)?;
+    let mut judged = Vec::with_capacity(answers.len());
+    let mut records = Vec::with_capacity(answers.len());
+    for ((id, question, reference), answer) in expected.into_iter().zip(&answers) {
+        let extracted = final_answer(&answer.text);
+        let correct = extracted.as_ref().is_some_and(|(number, _)| *number == reference);
+        records.push(record([
+            ("id", Value::from(id.as_str())),
+            ("question", question.into()),
+            ("reference", reference.as_str().into()),
+            ("answer", answer.text.as_str().into()),
+            ("extracted", json!(extracted.as_ref().map(|(number, _)| number.as_str()))),
+            ("rule", json!(extracted.as_ref().map(|(_, rule)| AnswerRule::as_str(*rule)))),
+            ("correct", correct.into()),
+            ("tokens", answer.token_ids.len().into()),
+            ("finished", answer.finished.into()),
+        ]));
+        judged.push(Item { id, value: f64::from(u8::from(correct)), weight: 1.0 });
+    }
+    let identity = Identity { suite: asked.suite, domain: asked.domain, subject: subject.name() };
+    let mut outcome = Outcome::fractions(&identity, judged);
+    if let Some(note) = unfinished_note(&answers, options.max_new_tokens) {
+        outcome.add_note(&note);
+    }
+    Ok(Evaluation { outcome, records })
+}
