@@ -50,11 +50,16 @@ pub fn dynamic_map() -> &'static [f32; 256] {
         let mut values: Vec<f32> = vec![0.0, 1.0];
         for exponent in 0..7 {
             let steps = 1usize << exponent;
-            // boundaries are linspace(0.1, 1, steps + 1) in f32; the map holds the midpoints
-            let boundary = |i: usize| 0.1f64 + 0.9 * i as f64 / steps as f64;
+            // torch.linspace(0.1, 1, steps + 1) in f32 with fused steps: the second half counts down from the end
+            let step = f64::from((1.0f32 - 0.1) / steps as f32);
+            let boundary = |i: usize| {
+                let exact = if i < steps.div_ceil(2) { f64::from(0.1f32) + step * i as f64 } else { 1.0 - step * (steps - i) as f64 };
+                exact as f32
+            };
+            let factor = 10f64.powi(exponent - 6) as f32;
             for i in 0..steps {
-                let mean = (boundary(i) as f32 + boundary(i + 1) as f32) / 2.0;
-                let value = (10f64.powi(exponent - 6) * f64::from(mean)) as f32;
+                // the map holds the midpoints
+                let value = factor * ((boundary(i) + boundary(i + 1)) / 2.0);
                 values.push(value);
                 values.push(-value);
             }

@@ -78,12 +78,15 @@ pub(crate) trait Source {
 struct FolderSource<'a> {
     folder: &'a ModelFolder,
     dtype: WeightDtype,
+    precision: Precision,
 }
 
 impl Source for FolderSource<'_> {
     fn matrix(&mut self, name: &str, [rows, cols]: [usize; 2], linear: bool) -> Result<Tensor, NnError> {
         Ok(match self.dtype {
             WeightDtype::F32 => Tensor::F32(self.folder.read_f32(name)?),
+            // f32 arithmetic asks for the embedding as it is stored
+            WeightDtype::Nf4 { .. } if !linear && self.precision == Precision::F32 => Tensor::F32(self.folder.read_f32(name)?),
             WeightDtype::Nf4 { double_quant } if linear => {
                 Tensor::Nf4(Nf4Matrix::quantize(&self.folder.read_f32(name)?, rows, cols, double_quant))
             }
@@ -128,7 +131,7 @@ impl Decoder {
     /// # Errors
     /// A missing or unreadable tensor.
     pub fn load(folder: &ModelFolder, options: &LoadOptions) -> Result<Self, NnError> {
-        Self::assemble(folder.config(), options.precision, &mut FolderSource { folder, dtype: options.dtype })
+        Self::assemble(folder.config(), options.precision, &mut FolderSource { folder, dtype: options.dtype, precision: options.precision })
     }
 
     /// A decoder whose weights all lie in one flat buffer, and the buffer's layout.

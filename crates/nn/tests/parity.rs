@@ -87,7 +87,9 @@ fn nf4_equals_bitsandbytes() {
     assert!(plain.codes() == codes, "codes differ");
     assert!(plain.absmax() == files.read_f32("absmax").unwrap(), "absmax differ");
     assert!(plain.dequantize() == files.read_f32("plain").unwrap(), "dequantised weights are not bit-equal");
-    assert_eq!(nf4::dynamic_map().as_slice(), files.read_f32("map").unwrap(), "the dynamic map is bit-equal");
+    let map = files.read_f32("map").unwrap();
+    let different = nf4::dynamic_map().iter().zip(&map).filter(|(ours, theirs)| ours != theirs).count();
+    assert_eq!(different, 0, "entries of the dynamic map that are not bit-equal");
     let nested = Nf4Matrix::quantize(&weight, 200, 128, true);
     assert!(nested.codes() == codes, "nesting changes the codes");
     // bitsandbytes' CPU code looks nested codes up in 65,536 bins; ours are the nearest, as on CUDA

@@ -1,0 +1,271 @@
+//! The loop: accumulate, clip, step, record, now and then measure and save.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use synapse_checkpoint::{ModelConfig, ModelFolder};
+use synapse_data::PackedDataset;
+use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Pass, Precision, TrainableModel, WeightDtype};
+use synapse_recipe::{ComputeDtype, Method, Quantization, TrainPlan};
+
+use crate::{
+    TrainError,
+    artefact::{self, BaseName},
+    checkpoint::Checkpoints,
+    metrics::{HeldOutLoss, Metric, Recorder, StepReport},
+    order::RowOrder,
+    schedule::{Schedule, Steps},
+    state::TrainingState,
+};
+
+/// What is trained on top of.
+#[derive(Debug)]
+pub enum TrainingBase<'a> {
+    /// A model folder; full training continues from its weights.
+    Folder(&'a ModelFolder),
+    /// A configuration whose weights are drawn from the seed.
+    Fresh(&'a ModelConfig),
+}
+
+/// Everything a training run needs.
+#[derive(Debug)]
+pub struct TrainRequest<'a> {
+    /// The loop's settings.
+    pub plan: &'a TrainPlan,
+    /// LoRA or full.
+    pub method: &'a Method,
+    /// Storage of frozen weights.
+    pub quantization: Quantization,
+    /// The base.
+    pub base: TrainingBase<'a>,
+    /// The base's name in adapter_config.json, and its commit.
+    pub base_name: &'a str,
+    /// Commit of a hub base.
+    pub base_revision: Option<&'a str>,
+    /// Rows to train on.
+    pub rows: &'a PackedDataset,
+    /// Rows to measure on.
+    pub held_out: &'a PackedDataset,
+    /// Steps between held-out losses; 0 measures only at the end.
+    pub evaluate_every: u64,
+    /// Where metrics and checkpoints live.
+    pub run: &'a Path,
+    /// Names everything that determines the run's numbers; a checkpoint with another one is not resumed.
+    pub fingerprint: &'a str,
+    /// An existing staging folder that receives the artefact.
+    pub out: &'a Path,
+    /// Set to stop after the current step.
+    pub stop: &'a AtomicBool,
+}
+
+/// Told about progress.
+pub trait Observer {
+    /// The run begins (again) after `done` of `total` steps.
+    fn start(&mut self, done: u64, total: u64);
+    /// A step is done.
+    fn step(&mut self, report: &StepReport);
+    /// A held-out loss was measured.
+    fn held_out(&mut self, loss: &HeldOutLoss);
+}
+
+/// A finished run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainOutcome {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Trainable parameters.
+    pub parameters: u64,
+    /// Loss of the last step.
+    pub loss: f64,
+    /// Held-out loss of the result, where there are held-out rows.
+    pub held_out_loss: Option<f64>,
+}
+
+/// Rows whose losses are taken in one forward pass.
+const EVALUATION_TOKENS: usize = 2048;
+
+/// Trains and writes the artefact.
+///
+/// # Errors
+/// Unusable requests, unreadable inputs, a loss that is not finite, or a requested stop.
+pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome, TrainError> {
+    let steps = Steps::new(request.plan, request.rows.len());
+    if request.rows.is_empty() || steps.total == 0 {
+        return Err(TrainError::Unusable {
+            what: format!("{} training rows give {} steps", request.rows.len(), steps.total),
+            hint: "raise samples, epochs or max_steps, or loosen the filters".into(),
+        });
+    }
+    let mut model = load(request)?;
+    let checkpoints = Checkpoints::new(request.run, request.fingerprint);
+    let state = match checkpoints.newest(model.parameters())? {
+        Some(state) => state,
+        None => TrainingState::new(initial(request, &model)?),
+    };
+    let recorder = Recorder::open(request.run, state.step)?;
+    observer.start(state.step, steps.total);
+    let mut run = Run {
+        request,
+        steps,
+        schedule: Schedule::new(request.plan, steps.total),
+        order: RowOrder::new(request.rows.len(), request.plan.batch_size, request.plan.seed),
+        gradients: vec![0.0; model.parameters()],
+        state,
+        recorder,
+        loss: f64::NAN,
+    };
+    while run.state.step < steps.total {
+        let report = run.step(&mut model)?;
+        run.loss = report.loss;
+        observer.step(&report);
+        run.recorder.record(&Metric::Step(report))?;
+        let (done, every) = (run.state.step, request.plan.checkpoint_every);
+        if request.evaluate_every > 0 && done.is_multiple_of(request.evaluate_every) && done < steps.total {
+            run.measure(&mut model, observer)?;
+        }
+        if request.stop.load(Ordering::Relaxed) && done < steps.total {
+            checkpoints.save(&run.state)?;
+            return Err(TrainError::Interrupted { step: done, total: steps.total });
+        }
+        if every > 0 && done.is_multiple_of(every) {
+            checkpoints.save(&run.state)?;
+        }
+    }
+    let held_out_loss = run.measure(&mut model, observer)?;
+    write(request, &model, &run.state.parameters)?;
+    checkpoints.clear()?;
+    Ok(TrainOutcome { steps: steps.total, parameters: model.parameters() as u64, loss: run.loss, held_out_loss })
+}
+
+fn load(request: &TrainRequest<'_>) -> Result<TrainableModel, TrainError> {
+    let precision = match request.plan.compute_dtype {
+        ComputeDtype::F32 => Precision::F32,
+        ComputeDtype::Bf16 => Precision::Bf16,
+    };
+    let dtype = match (request.quantization, request.plan.compute_dtype) {
+        (Quantization::Nf4 { double_quant, .. }, _) => WeightDtype::Nf4 { double_quant },
+        (Quantization::None, ComputeDtype::F32) => WeightDtype::F32,
+        (Quantization::None, ComputeDtype::Bf16) => WeightDtype::Bf16,
+    };
+    match (request.method, &request.base) {
+        (Method::Lora(plan), TrainingBase::Folder(folder)) => {
+            let options = LoraOptions { rank: plan.rank, scale: plan.scale() as f32, dropout: plan.dropout, targets: plan.targets.clone() };
+            Ok(TrainableModel::lora(folder, &LoadOptions { dtype, precision }, options)?)
+        }
+        (Method::Lora(_), TrainingBase::Fresh(_)) => Err(TrainError::Unusable {
+            what: "LoRA on a base without weights".into(),
+            hint: "train it first with `train: { method: full }`".into(),
+        }),
+        (Method::Full, TrainingBase::Folder(folder)) => Ok(TrainableModel::full(folder.config(), precision)?),
+        (Method::Full, TrainingBase::Fresh(config)) => Ok(TrainableModel::full(config, precision)?),
+    }
+}
+
+fn initial(request: &TrainRequest<'_>, model: &TrainableModel) -> Result<Vec<f32>, TrainError> {
+    match (request.method, &request.base) {
+        (Method::Full, TrainingBase::Folder(folder)) => Ok(model.read_full(folder)?),
+        _ => Ok(model.initial(request.plan.seed)),
+    }
+}
+
+fn write(request: &TrainRequest<'_>, model: &TrainableModel, values: &[f32]) -> Result<(), TrainError> {
+    match request.method {
+        Method::Lora(plan) => {
+            let base = BaseName { path: request.base_name, revision: request.base_revision };
+            artefact::write_lora(request.out, plan, &base, model.layout(), values)
+        }
+        Method::Full => artefact::write_full(request.out, model, values),
+    }
+}
+
+/// The state of the loop.
+struct Run<'a> {
+    request: &'a TrainRequest<'a>,
+    steps: Steps,
+    schedule: Schedule,
+    order: RowOrder,
+    gradients: Vec<f32>,
+    state: TrainingState,
+    recorder: Recorder,
+    loss: f64,
+}
+
+impl Run<'_> {
+    /// One optimiser step.
+    fn step(&mut self, model: &mut TrainableModel) -> Result<StepReport, TrainError> {
+        let start = Instant::now();
+        let plan = self.request.plan;
+        let (epoch, place) = (self.state.step / self.steps.per_epoch, self.state.step % self.steps.per_epoch);
+        let first = place * plan.gradient_accumulation as u64;
+        let last = (first + plan.gradient_accumulation as u64).min(self.steps.micro_batches_per_epoch);
+        let mut rows = Vec::new();
+        let mut batches = Vec::new();
+        for index in first..last {
+            let indices = self.order.micro_batch(epoch, index);
+            rows.extend_from_slice(indices);
+            batches.push(micro_batch(self.request.rows, indices));
+        }
+        let trained: usize = batches.iter().map(MicroBatch::trained).sum();
+        self.gradients.fill(0.0);
+        let mut sum = 0.0;
+        for (micro, batch) in batches.iter().enumerate() {
+            let key = [plan.seed, self.state.step, micro as u64];
+            let pass = Pass { scale: 1.0 / trained.max(1) as f32, key, recompute: plan.recompute };
+            sum += model.accumulate(&self.state.parameters, &mut self.gradients, batch, &pass)?;
+        }
+        let loss = sum / trained.max(1) as f64;
+        let norm = TrainingState::gradient_norm(model.layout(), &self.gradients);
+        for (what, value) in [("loss", loss), ("gradient norm", norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::NotFinite { step: self.state.step + 1, what, value, rows });
+            }
+        }
+        let learning_rate = self.schedule.learning_rate(self.state.step);
+        self.state.update(model.layout(), &self.gradients, norm, learning_rate, plan);
+        Ok(StepReport {
+            step: self.state.step,
+            epoch: epoch as f64 + (place + 1) as f64 / self.steps.per_epoch as f64,
+            loss,
+            learning_rate,
+            grad_norm: norm,
+            tokens: batches.iter().map(|batch| batch.tokens.len() as u64).sum(),
+            trained_tokens: trained as u64,
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// The held-out loss now, recorded and reported.
+    fn measure(&mut self, model: &mut TrainableModel, observer: &mut dyn Observer) -> Result<Option<f64>, TrainError> {
+        let (mut sum, mut tokens) = (0.0, 0usize);
+        let mut batch = MicroBatch::default();
+        for index in 0..self.request.held_out.len() {
+            let row = self.request.held_out.row(index);
+            batch.push(&row.input_ids, &row.labels, &row.seq_lengths);
+            if batch.tokens.len() >= EVALUATION_TOKENS || index + 1 == self.request.held_out.len() {
+                for (loss, count) in model.losses(&self.state.parameters, &batch)? {
+                    sum += loss;
+                    tokens += count;
+                }
+                batch = MicroBatch::default();
+            }
+        }
+        if tokens == 0 {
+            return Ok(None);
+        }
+        let loss = HeldOutLoss { step: self.state.step, held_out_loss: sum / tokens as f64, held_out_tokens: tokens as u64 };
+        observer.held_out(&loss);
+        let value = loss.held_out_loss;
+        self.recorder.record(&Metric::HeldOut(loss))?;
+        Ok(Some(value))
+    }
+}
+
+fn micro_batch(rows: &PackedDataset, indices: &[usize]) -> MicroBatch {
+    let mut batch = MicroBatch::default();
+    for &index in indices {
+        let row = rows.row(index);
+        batch.push(&row.input_ids, &row.labels, &row.seq_lengths);
+    }
+    batch
+}

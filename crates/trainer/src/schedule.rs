@@ -1,0 +1,55 @@
+//! How many optimiser steps there are, and the learning rate of each; as in transformers.
+
+use synapse_recipe::{Scheduler, TrainPlan};
+
+/// Steps of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// Micro-batches of one pass over the rows; the last may be smaller.
+    pub micro_batches_per_epoch: u64,
+    /// Optimiser steps of one pass; a partial accumulation group at its end steps too.
+    pub per_epoch: u64,
+    /// Optimiser steps of the run.
+    pub total: u64,
+}
+
+impl Steps {
+    /// `N = ceil(epochs · max(1, ceil(micro-batches / accumulation)))`, or `max_steps`.
+    pub fn new(plan: &TrainPlan, rows: usize) -> Self {
+        let micro_batches_per_epoch = (rows as u64).div_ceil(plan.batch_size as u64);
+        let per_epoch = micro_batches_per_epoch.div_ceil(plan.gradient_accumulation as u64).max(1);
+        let total = plan.max_steps.unwrap_or_else(|| (plan.epochs * per_epoch as f64).ceil() as u64);
+        Self { micro_batches_per_epoch, per_epoch, total }
+    }
+}
+
+/// The learning rate as a function of the step.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    scheduler: Scheduler,
+    peak: f64,
+    warmup: u64,
+    total: u64,
+}
+
+impl Schedule {
+    /// Warmup over `ceil(total · warmup_ratio)` steps, then the plan's shape.
+    pub fn new(plan: &TrainPlan, total: u64) -> Self {
+        let warmup = (total as f64 * plan.warmup_ratio).ceil() as u64;
+        Self { scheduler: plan.scheduler, peak: plan.learning_rate, warmup, total }
+    }
+
+    /// Learning rate of the step with this index, from 0. With warmup the first is zero.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        if step < self.warmup {
+            return self.peak * step as f64 / self.warmup.max(1) as f64;
+        }
+        let progress = (step - self.warmup) as f64 / (self.total.saturating_sub(self.warmup)).max(1) as f64;
+        let factor = match self.scheduler {
+            Scheduler::Constant => 1.0,
+            Scheduler::Linear => 1.0 - progress,
+            Scheduler::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+        };
+        self.peak * factor.max(0.0)
+    }
+}
