@@ -33,6 +33,6 @@ pub use folder::ModelFolder;
 pub use gguf::import_gguf;
 pub use hash::{sha256_bytes, sha256_file};
 pub use header::TensorInfo;
-pub use publish::{Staged, write_atomic};
+pub use publish::{Staged, StagedFile, write_atomic};
 pub use tensors::TensorFiles;
 pub use writer::{ShardedWriter, write_safetensors};

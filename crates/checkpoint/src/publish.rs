@@ -14,26 +14,71 @@ use crate::error::{CheckpointError, Result};
 /// # Errors
 /// The folder does not exist or cannot be written to.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = partial_name(path)?;
-    let mut file = File::create(&partial).map_err(CheckpointError::io("create", &partial))?;
-    file.write_all(bytes)
-        .map_err(CheckpointError::io("write", &partial))?;
-    rename_into_place(&file, &partial, path)
+    let mut staged = StagedFile::beside(path)?;
+    staged.write(bytes)?;
+    staged.publish()
 }
 
-/// Brings a finished file to the disk and gives it its name.
-pub(crate) fn rename_into_place(file: &File, partial: &Path, path: &Path) -> Result<()> {
-    file.sync_all()
-        .map_err(CheckpointError::io("sync", partial))?;
-    fs::rename(partial, path).map_err(CheckpointError::io("rename into place", path))?;
-    sync_folder(parent(path))
+/// A file being written beside its final name. Fill it, then [`StagedFile::publish`]; dropped before that, it is removed
+/// and an old file stays as it was.
+#[derive(Debug)]
+pub struct StagedFile {
+    target: PathBuf,
+    partial: PathBuf,
+    file: File,
+    published: bool,
 }
 
-/// `folder/.name.partial` for `folder/name`.
-pub(crate) fn partial_name(path: &Path) -> Result<PathBuf> {
-    hidden_beside(path, "partial")
+impl StagedFile {
+    /// Makes the empty file `.<name>.partial` beside `target`.
+    ///
+    /// # Errors
+    /// `target` has no name of its own, or its folder does not exist or cannot be written to.
+    pub fn beside(target: &Path) -> Result<Self> {
+        let partial = hidden_beside(target, "partial")?;
+        let file = File::create(&partial).map_err(CheckpointError::io("create", &partial))?;
+        Ok(Self {
+            target: target.to_owned(),
+            partial,
+            file,
+            published: false,
+        })
+    }
+
+    /// Appends bytes. There is no buffer: give it pieces of a good size.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .map_err(CheckpointError::io("write", &self.partial))
+    }
+
+    /// Brings the file to the disk and gives it its name, replacing an old one.
+    ///
+    /// # Errors
+    /// The disk refuses; the old file is then still there.
+    pub fn publish(mut self) -> Result<()> {
+        self.file
+            .sync_all()
+            .map_err(CheckpointError::io("sync", &self.partial))?;
+        fs::rename(&self.partial, &self.target)
+            .map_err(CheckpointError::io("rename into place", &self.target))?;
+        self.published = true;
+        sync_folder(parent(&self.target))
+    }
 }
 
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.published {
+            drop(fs::remove_file(&self.partial));
+        }
+    }
+}
+
+/// `folder/.name.extension` for `folder/name`.
 fn hidden_beside(path: &Path, extension: &str) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         return Err(CheckpointError::folder(
@@ -70,7 +115,7 @@ impl Staged {
     /// # Errors
     /// `target` has no name of its own, is a file, or its parent cannot be written to.
     pub fn beside(target: &Path) -> Result<Self> {
-        let partial = partial_name(target)?;
+        let partial = hidden_beside(target, "partial")?;
         let aside = hidden_beside(target, "old")?;
         if target.exists() && !target.is_dir() {
             return Err(CheckpointError::folder(

@@ -12,7 +12,7 @@ use crate::dtype::DType;
 use crate::error::{CheckpointError, Result};
 use crate::header;
 use crate::positioned::write_all_at;
-use crate::publish::{partial_name, rename_into_place, write_atomic};
+use crate::publish::{StagedFile, write_atomic};
 
 /// Streams a model's tensors into `model.safetensors`, or into numbered shards with an index where they do not fit
 /// into one. Each tensor is written once, in any order.
@@ -223,12 +223,11 @@ pub fn write_safetensors(
         .iter()
         .map(|(name, dtype, shape, _)| (name.as_str(), *dtype, shape.as_slice()))
         .collect();
-    let (head, offsets) = header::build(&entries, metadata);
-    let partial = partial_name(path)?;
-    let file = File::create(&partial).map_err(CheckpointError::io("create", &partial))?;
-    write_all_at(&file, &head, 0).map_err(CheckpointError::io("write", &partial))?;
-    for ((.., bytes), offset) in tensors.iter().zip(offsets) {
-        write_all_at(&file, bytes, offset).map_err(CheckpointError::io("write", &partial))?;
+    let (head, _) = header::build(&entries, metadata);
+    let mut staged = StagedFile::beside(path)?;
+    staged.write(&head)?;
+    for (.., bytes) in &tensors {
+        staged.write(bytes)?;
     }
-    rename_into_place(&file, &partial, path)
+    staged.publish()
 }

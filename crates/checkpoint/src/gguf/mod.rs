@@ -7,6 +7,7 @@ mod dequantize;
 mod import;
 mod metadata;
 mod names;
+mod pre_tokenizer;
 mod tensor_type;
 mod tokenizer;
 
@@ -17,6 +18,7 @@ pub use dequantize::dequantize;
 pub use import::import_gguf;
 pub use metadata::{Metadata, Value, ValueType};
 pub use names::{gguf_tensor_name, interleave_rotary_rows, separate_rotary_rows};
+pub use pre_tokenizer::PreTokenizer;
 pub use tensor_type::TensorType;
 
 use crate::error::{CheckpointError, Result};

@@ -7,24 +7,13 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::metadata::Metadata;
+use super::pre_tokenizer::{PreTokenizer, byte_level};
 use crate::error::Result;
 
 /// ggml's token types that matter here.
 const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
 const UNUSED: u64 = 5;
-
-/// Splits of Qwen2 and Llama 3; they differ only in how many digits stay together.
-const QWEN2_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const LLAMA3_SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PreTokenizer {
-    Gpt2,
-    SmolLm,
-    Qwen2,
-    Llama3,
-}
 
 /// The tokenizer of one GGUF file.
 pub(super) struct Tokenizer<'a> {
@@ -50,15 +39,14 @@ impl<'a> Tokenizer<'a> {
                 format!("is `{model}`; only byte-level BPE (`gpt2`) is supported"),
             ));
         }
-        let pre_tokenizer = match metadata.text("tokenizer.ggml.pre")? {
-            "gpt-2" => PreTokenizer::Gpt2,
-            "smollm" => PreTokenizer::SmolLm,
-            "qwen2" => PreTokenizer::Qwen2,
-            "llama-bpe" | "llama-v3" | "llama3" => PreTokenizer::Llama3,
-            other => {
-                return Err(metadata.error("tokenizer.ggml.pre", format!("is `{other}`, which is not supported; supported: gpt-2, smollm, qwen2, llama-bpe")));
-            }
-        };
+        let name = metadata.text("tokenizer.ggml.pre")?;
+        let pre_tokenizer = PreTokenizer::from_name(name).ok_or_else(|| {
+            let known = PreTokenizer::ALL.map(PreTokenizer::name).join(", ");
+            metadata.error(
+                "tokenizer.ggml.pre",
+                format!("is `{name}`, which is not supported; supported: {known}"),
+            )
+        })?;
         if metadata.optional_flag("tokenizer.ggml.add_eos_token")? == Some(true) {
             return Err(metadata.error(
                 "tokenizer.ggml.add_eos_token",
@@ -100,7 +88,7 @@ impl<'a> Tokenizer<'a> {
         let beginning = special("tokenizer.ggml.bos_token_id")?;
         let add_beginning = metadata
             .optional_flag("tokenizer.ggml.add_bos_token")?
-            .unwrap_or(pre_tokenizer == PreTokenizer::Llama3);
+            .unwrap_or(pre_tokenizer == PreTokenizer::LlamaBpe);
         if add_beginning && beginning.is_none() {
             return Err(metadata.error(
                 "tokenizer.ggml.bos_token_id",
@@ -192,7 +180,7 @@ impl<'a> Tokenizer<'a> {
             "padding": null,
             "added_tokens": added,
             "normalizer": if self.pre_tokenizer == PreTokenizer::Qwen2 { json!({ "type": "NFC" }) } else { Json::Null },
-            "pre_tokenizer": self.pre_tokenizer_json(),
+            "pre_tokenizer": self.pre_tokenizer.to_json(),
             "post_processor": self.post_processor_json(),
             "decoder": byte_level(true, true),
             "model": {
@@ -203,29 +191,11 @@ impl<'a> Tokenizer<'a> {
                 "end_of_word_suffix": null,
                 "fuse_unk": false,
                 "byte_fallback": false,
-                "ignore_merges": self.pre_tokenizer == PreTokenizer::Llama3,
+                "ignore_merges": self.pre_tokenizer.ignores_merges(),
                 "vocab": vocabulary,
                 "merges": self.merges,
             },
         })
-    }
-
-    fn pre_tokenizer_json(&self) -> Json {
-        let split = |pattern: &str| {
-            sequence(
-                &json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false }),
-                &byte_level(false, false),
-            )
-        };
-        match self.pre_tokenizer {
-            PreTokenizer::Gpt2 => byte_level(true, true),
-            PreTokenizer::SmolLm => sequence(
-                &json!({ "type": "Digits", "individual_digits": true }),
-                &byte_level(true, true),
-            ),
-            PreTokenizer::Qwen2 => split(QWEN2_SPLIT),
-            PreTokenizer::Llama3 => split(LLAMA3_SPLIT),
-        }
     }
 
     /// Puts the beginning token before every text, where the model wants that.
@@ -262,12 +232,4 @@ impl<'a> Tokenizer<'a> {
         }
         config
     }
-}
-
-fn byte_level(trim_offsets: bool, use_regex: bool) -> Json {
-    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": trim_offsets, "use_regex": use_regex })
-}
-
-fn sequence(first: &Json, second: &Json) -> Json {
-    json!({ "type": "Sequence", "pretokenizers": [first, second] })
 }

@@ -246,10 +246,13 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
     );
 }
 
+/// The end of a tensor's name, and its shape.
+type Entry<'a> = (&'a str, &'a [usize]);
+
 #[test]
 fn tensors_that_are_not_plain_lora_are_refused_by_name() {
     let prefix = "base_model.model.model.layers.0.self_attn.q_proj";
-    let open = |tensors: &[(&str, &[usize])]| {
+    let open = |tensors: &[Entry<'_>]| {
         let folder = tempdir().unwrap();
         let config = AdapterConfig::lora("base", 2, 4.0, &["q_proj".to_owned()]);
         fs::write(
@@ -277,11 +280,10 @@ fn tensors_that_are_not_plain_lora_are_refused_by_name() {
         .unwrap();
         AdapterFolder::open(folder.path()).map(|adapter| adapter.modules().len())
     };
-    let (a, b): ((&str, &[usize]), (&str, &[usize])) =
-        ((".lora_A.weight", &[2, 4]), (".lora_B.weight", &[6, 2]));
+    let (a, b): (Entry<'_>, Entry<'_>) = ((".lora_A.weight", &[2, 4]), (".lora_B.weight", &[6, 2]));
     assert_eq!(open(&[a, b]).unwrap(), 1);
     assert_eq!(open(&[(".lora_A.default.weight", &[2, 4]), b]).unwrap(), 1);
-    let cases: [(&[(&str, &[usize])], &str); 8] = [
+    let cases: [(&[Entry<'_>], &str); 8] = [
         (&[a], "`model.layers.0.self_attn.q_proj` has no lora_B"),
         (&[], "holds no tensors"),
         (

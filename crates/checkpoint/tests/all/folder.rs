@@ -128,10 +128,12 @@ fn a_truncated_file_is_named_with_both_lengths() {
     assert!(message(ModelFolder::open(folder.path())).contains("expected 8 bytes, found 0"));
 }
 
+type Layout = Vec<(String, DType, Vec<usize>)>;
+
 #[test]
 fn missing_unexpected_and_misshapen_tensors_are_named() {
     let config = tiny(Architecture::Llama);
-    let open = |change: &dyn Fn(&mut Vec<(String, DType, Vec<usize>)>)| {
+    let open = |change: &dyn Fn(&mut Layout)| {
         let folder = tempdir().unwrap();
         fs::write(folder.path().join("config.json"), config.to_json()).unwrap();
         let mut layout: Vec<_> = config
@@ -160,7 +162,7 @@ fn missing_unexpected_and_misshapen_tensors_are_named() {
             "model.layers.2.mlp.up_proj.weight".to_owned(),
             DType::BF16,
             vec![2],
-        ))
+        ));
     }));
     assert!(
         found.contains(
@@ -182,7 +184,7 @@ fn missing_unexpected_and_misshapen_tensors_are_named() {
             "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
             DType::F32,
             vec![4],
-        ))
+        ));
     })
     .unwrap();
 }

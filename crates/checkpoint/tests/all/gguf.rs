@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use serde_json::Value;
 use synapse_checkpoint::gguf::{
-    GgufFile, TensorType, gguf_tensor_name, interleave_rotary_rows, separate_rotary_rows,
+    GgufFile, PreTokenizer, TensorType, gguf_tensor_name, interleave_rotary_rows,
+    separate_rotary_rows,
 };
 use synapse_checkpoint::{DType, ModelFolder, TensorFiles, import_gguf};
 use tempfile::{TempDir, tempdir};
@@ -209,6 +210,21 @@ fn what_is_not_supported_is_refused_by_name() {
     for (found, expected) in cases {
         assert!(found.contains(expected), "{found}\n  expected: {expected}");
     }
+}
+
+#[test]
+fn every_pre_tokenizer_is_found_again_by_name_and_by_form() {
+    for known in PreTokenizer::ALL {
+        assert_eq!(PreTokenizer::from_name(known.name()), Some(known));
+        assert_eq!(PreTokenizer::from_json(&known.to_json()), Some(known));
+    }
+    // Offsets do not change which tokens a text gives; whether words are split does.
+    let byte_level = |trim: bool, regex: bool| serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": trim, "use_regex": regex});
+    assert_eq!(
+        PreTokenizer::from_json(&byte_level(false, true)),
+        Some(PreTokenizer::Gpt2)
+    );
+    assert_eq!(PreTokenizer::from_json(&byte_level(true, false)), None);
 }
 
 #[test]
