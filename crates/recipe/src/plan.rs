@@ -1,0 +1,372 @@
+//! Plans: what a recipe or pipeline means once defaults are filled in and paths are resolved.
+//!
+//! A plan is what stages read and what `plan.json` holds. It knows nothing of YAML, overrides or
+//! where a value came from; [`crate::load`] makes it from a file, once that file is wholly valid.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::vocabulary::{ComputeDtype, Format, GateAction, LossOn, Overlong, Scheduler, Stage};
+
+/// What one file describes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Document {
+    /// A recipe: one base, one data mixture, one trained artefact.
+    Specialist(SpecialistPlan),
+    /// A pipeline: recipes, their merge, the gate and the export.
+    Pipeline(PipelinePlan),
+}
+
+impl Document {
+    /// The name the file gives itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Specialist(plan) => &plan.name,
+            Self::Pipeline(plan) => &plan.name,
+        }
+    }
+
+    /// Where the finished artefact is published.
+    #[must_use]
+    pub fn output(&self) -> &std::path::Path {
+        match self {
+            Self::Specialist(plan) => &plan.output,
+            Self::Pipeline(plan) => &plan.output,
+        }
+    }
+
+    /// The folder the run itself lives in.
+    #[must_use]
+    pub fn run_dir(&self) -> &std::path::Path {
+        match self {
+            Self::Specialist(plan) => &plan.run_dir,
+            Self::Pipeline(plan) => &plan.run_dir,
+        }
+    }
+}
+
+/// One training run: fetch, prepare, train, evaluate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpecialistPlan {
+    /// Short name, used in tables, adapter names and merge weights.
+    pub name: String,
+    /// The recipe file, as it was named on the command line or by a pipeline.
+    pub file: PathBuf,
+    /// Stages in the order they run.
+    pub stages: Vec<Stage>,
+    /// The model that is trained.
+    pub base: Base,
+    /// System turn put in front of every chat row that brings none.
+    pub system_prompt: Option<String>,
+    /// Rows: sources, mixing, filters, held-out split.
+    pub data: DataPlan,
+    /// How frozen base weights are stored while training.
+    pub quantization: Quantization,
+    /// What is trained: an adapter or every weight.
+    pub method: Method,
+    /// The loop: steps, optimiser, schedule, sequence shape.
+    pub train: TrainPlan,
+    /// What is measured during and after training.
+    pub evaluate: EvaluatePlan,
+    /// Published artefact; starts from the working directory unless it is absolute.
+    pub output: PathBuf,
+    /// `<output's parent>/runs/<output's file name>`: plan, metrics, checkpoints, report.
+    pub run_dir: PathBuf,
+    /// Present for a coordinator: the labels it answers with.
+    pub router: Option<RouterPlan>,
+}
+
+/// The model a recipe starts from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// A repository on the hub.
+    Hub {
+        /// `organisation/name`.
+        id: String,
+        /// Branch, tag or commit; the default branch when absent.
+        revision: Option<String>,
+    },
+    /// A Hugging Face model folder.
+    Folder(PathBuf),
+    /// A GGUF file, imported to a model folder before training.
+    Gguf(PathBuf),
+    /// A folder with config.json and tokenizer files but no weights: they are initialised from `train.seed`.
+    Fresh(PathBuf),
+}
+
+impl std::fmt::Display for Base {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hub { id, revision: None } => out.write_str(id),
+            Self::Hub {
+                id,
+                revision: Some(revision),
+            } => write!(out, "{id}@{revision}"),
+            Self::Folder(path) | Self::Gguf(path) => write!(out, "{}", path.display()),
+            Self::Fresh(path) => write!(out, "fresh weights for {}", path.display()),
+        }
+    }
+}
+
+/// Storage of the frozen base weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Quantization {
+    /// Kept in the compute dtype.
+    None,
+    /// 4-bit NormalFloat as bitsandbytes computes it.
+    Nf4 {
+        /// Elements that share one absmax.
+        block_size: usize,
+        /// Whether the absmax values are themselves stored in 8 bits.
+        double_quant: bool,
+    },
+}
+
+/// What training changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Low-rank adapters beside frozen weights.
+    Lora(LoraPlan),
+    /// Every weight.
+    Full,
+}
+
+/// Shape of the adapters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoraPlan {
+    /// Inner dimension r, at least 1.
+    pub rank: usize,
+    /// Numerator of the scale.
+    pub alpha: f64,
+    /// Share of the adapter's input that is dropped while training, in [0, 1).
+    pub dropout: f32,
+    /// Module suffixes such as `q_proj`, sorted, never empty.
+    pub targets: Vec<String>,
+    /// Scale is alpha/√r instead of alpha/r.
+    pub rslora: bool,
+}
+
+impl LoraPlan {
+    /// The factor on B·A: alpha/r, or alpha/√r with rsLoRA.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "ranks are far below 2^52")]
+        let rank = self.rank as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+}
+
+/// The training loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainPlan {
+    /// Passes over the prepared rows; a fraction stops early in the last pass.
+    pub epochs: f64,
+    /// Stops after this many optimiser steps, and the schedule ends there.
+    pub max_steps: Option<u64>,
+    /// Rows of one forward pass.
+    pub batch_size: usize,
+    /// Forward passes of one optimiser step.
+    pub gradient_accumulation: usize,
+    /// Tokens of one row, at most.
+    pub max_seq_len: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Shape of the learning rate after warmup.
+    pub scheduler: Scheduler,
+    /// Share of the steps spent warming up, in [0, 1).
+    pub warmup_ratio: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this global L2 norm; 0 turns clipping off.
+    pub max_grad_norm: f64,
+    /// First moment's decay, in [0, 1).
+    pub adam_beta1: f64,
+    /// Second moment's decay, in [0, 1).
+    pub adam_beta2: f64,
+    /// Added to the root of the second moment.
+    pub adam_epsilon: f64,
+    /// Which tokens carry loss.
+    pub loss_on: LossOn,
+    /// Several documents share a row; attention stays inside each document.
+    pub packing: bool,
+    /// What happens to documents longer than `max_seq_len`.
+    pub overlong: Overlong,
+    /// Layer activations are computed again in the backward pass instead of kept.
+    pub recompute: bool,
+    /// Precision of activations and products; sums are always f32.
+    pub compute_dtype: ComputeDtype,
+    /// Seeds initialisation, dropout and the order of rows.
+    pub seed: u64,
+    /// Optimiser steps between checkpoints; 0 keeps only the last.
+    pub checkpoint_every: u64,
+}
+
+/// Rows and how they are mixed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataPlan {
+    /// Sources in the order the recipe lists them.
+    pub sources: Vec<SourcePlan>,
+    /// Training rows over all sources; `Samples::Rest` fills up to it.
+    pub total: Option<u64>,
+    /// A source that holds fewer rows than asked for is an error instead of a warning.
+    pub strict: bool,
+    /// Seeds sampling, shuffling and the held-out split.
+    pub seed: u64,
+    /// Rows set aside for evaluation, never trained on.
+    pub held_out: u64,
+    /// Rows whose text is shorter are dropped.
+    pub min_chars: usize,
+    /// Rows whose text is longer are dropped.
+    pub max_chars: Option<usize>,
+    /// Rows with the same normalised text as an earlier one are dropped.
+    pub dedupe: bool,
+}
+
+/// One source of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePlan {
+    /// The name the recipe used: a registry name, a hub id or a file.
+    pub dataset: String,
+    /// Where the rows are.
+    pub location: Location,
+    /// How many rows are taken.
+    pub samples: Samples,
+    /// `train`, unless the recipe says otherwise.
+    pub split: String,
+    /// Shape of a row; detected from its columns when absent.
+    pub format: Option<Format>,
+    /// The format's field name → the column that holds it.
+    pub map: BTreeMap<String, String>,
+    /// System turn for this source's rows, before the recipe's own.
+    pub system_prompt: Option<String>,
+    /// Held-out rows come from this file instead of from the source.
+    pub held_out_file: Option<PathBuf>,
+    /// Licence as the registry states it.
+    pub licence: Option<String>,
+}
+
+/// Where a source's rows are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Location {
+    /// Files of a dataset repository.
+    Hub {
+        /// `organisation/name`.
+        id: String,
+        /// Branch, tag or commit; the default branch when absent.
+        revision: Option<String>,
+        /// Globs over the repository's paths; empty when nothing is known about it.
+        files: Vec<String>,
+    },
+    /// A local parquet, JSON, JSONL, CSV or text file.
+    File(PathBuf),
+    /// Generated routing data for the coordinator.
+    Routing,
+}
+
+/// How many rows of a source are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Samples {
+    /// Every row.
+    All,
+    /// What is missing to `total`.
+    Rest,
+    /// This many, or all with a warning when there are fewer.
+    Count(u64),
+}
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvaluatePlan {
+    /// Suite names in the order their columns appear, each in [`crate::SUITES`].
+    pub suites: Vec<String>,
+    /// Optimiser steps between held-out losses while training; 0 measures only at the end.
+    pub every: u64,
+    /// Items of each suite, at most.
+    pub limit: Option<u64>,
+    /// Tokens of one generated answer, at most.
+    pub max_new_tokens: usize,
+}
+
+/// Labels of a coordinator, in the order its answers are scored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouterPlan {
+    /// At least two, each one word.
+    pub labels: Vec<String>,
+}
+
+/// Recipes and what becomes of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PipelinePlan {
+    /// Short name; the served model's id.
+    pub name: String,
+    /// The pipeline file, as it was named.
+    pub file: PathBuf,
+    /// The recipes in the order the file lists them; all on the same base.
+    pub specialists: Vec<SpecialistPlan>,
+    /// How the adapters become one model.
+    pub merge: MergePlan,
+    /// What is measured on base, specialists and merge.
+    pub evaluate: EvaluatePlan,
+    /// What stops or stamps a bad merge.
+    pub gate: GatePlan,
+    /// Files of the published model.
+    pub export: ExportPlan,
+    /// Published model folder; starts from the working directory unless it is absolute.
+    pub output: PathBuf,
+    /// `<output's parent>/runs/<output's file name>`.
+    pub run_dir: PathBuf,
+}
+
+impl PipelinePlan {
+    /// The base every recipe shares, `None` only for a plan without recipes.
+    #[must_use]
+    pub fn base(&self) -> Option<&Base> {
+        self.specialists.first().map(|plan| &plan.base)
+    }
+}
+
+/// How adapters are merged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergePlan {
+    /// `ties`, `linear` or `task_arithmetic`.
+    pub method: String,
+    /// Share of each delta's entries set to zero, smallest first, in [0, 1).
+    pub trim: f64,
+    /// `frequency` (majority of signs) or `total` (sign of the sum).
+    pub sign: String,
+    /// Factor on the merged delta.
+    pub lambda: f64,
+    /// Weight of every recipe by name; all recipes are present.
+    pub weights: BTreeMap<String, f64>,
+}
+
+/// The condition a merge must meet before it is exported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GatePlan {
+    /// How much worse than the base the merge may be in any domain, in the suite's unit.
+    pub max_regress: f64,
+    /// The suite that is compared, in [`crate::SUITES`].
+    pub on: String,
+    /// What happens when it is worse.
+    pub action: GateAction,
+}
+
+/// What is written when a model is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportPlan {
+    /// `bf16`, `f16` or `f32`.
+    pub dtype: String,
+    /// Bytes of one safetensors file, at most.
+    pub shard_size: u64,
+    /// GGUF files to write beside it, by quantisation; see [`crate::GgufType`].
+    pub gguf: Vec<String>,
+}

@@ -1,0 +1,151 @@
+//! The dataset registry, `data/registry.yaml`: short names for datasets whose id, revision, files,
+//! format and licence are known. It fetches nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostics::Diagnostics;
+use crate::document::Source;
+use crate::schema::Kind;
+use crate::vocabulary::Format;
+
+/// Where the registry lies below the folder that holds recipes.
+const FILE: &str = "data/registry.yaml";
+
+/// Datasets by short name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// Short name to dataset.
+    pub datasets: BTreeMap<String, RegistryEntry>,
+}
+
+/// One dataset of the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryEntry {
+    /// Hub id, organisation/name.
+    #[schemars(length(min = 3))]
+    pub id: String,
+    /// Pinned commit; the default branch when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Files of each split, as globs over the repository's paths.
+    pub files: RegistryFiles,
+    /// Shape of a row.
+    pub format: Format,
+    /// Licence of the data, as its publisher states it.
+    #[schemars(length(min = 1))]
+    pub licence: String,
+    /// What a user should know before training on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Files of each split.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryFiles {
+    /// Globs of the training split.
+    #[schemars(length(min = 1))]
+    pub train: Vec<String>,
+    /// Globs of the test split; these files are refused for training.
+    #[serde(default)]
+    pub test: Vec<String>,
+}
+
+impl Registry {
+    /// Reads the registry that applies to files in `folder`: the nearest `data/registry.yaml` in
+    /// it or above it. `None` when there is none.
+    ///
+    /// # Errors
+    /// Every problem of the registry file.
+    pub fn find(folder: &Path) -> Result<Option<Self>, Diagnostics> {
+        let start = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let Some(root) = start.ancestors().find(|above| above.join(FILE).is_file()) else {
+            return Ok(None);
+        };
+        Self::read(&root.join(FILE)).map(Some)
+    }
+
+    /// Reads one registry file.
+    ///
+    /// # Errors
+    /// Every problem of the file.
+    pub fn read(file: &Path) -> Result<Self, Diagnostics> {
+        let mut source = Source::read(file)?;
+        let (registry, problems) = source.deserialize::<Self>(Kind::Registry);
+        match registry {
+            Some(registry) if problems.is_empty() => Ok(registry),
+            _ => Err(Diagnostics::new(problems)),
+        }
+    }
+
+    /// The entry whose hub id is `id`, and its short name.
+    #[must_use]
+    pub fn by_id(&self, id: &str) -> Option<(&str, &RegistryEntry)> {
+        self.datasets
+            .iter()
+            .find(|(_, entry)| entry.id.eq_ignore_ascii_case(id))
+            .map(|(name, entry)| (name.as_str(), entry))
+    }
+}
+
+impl RegistryEntry {
+    /// Whether a file or glob of the repository is, or may match, one of the test split's files.
+    #[must_use]
+    pub fn reaches_test_files(&self, pattern: &str) -> bool {
+        self.files
+            .test
+            .iter()
+            .any(|test| glob_matches(pattern, test) || glob_matches(test, pattern))
+    }
+}
+
+/// `*` stands for any run of characters, `?` for one; slashes are ordinary, which errs towards matching.
+fn glob_matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
+    // `reach[t]`: the pattern so far can end after `t` characters of the text.
+    let mut reach = vec![false; text.len() + 1];
+    reach[0] = true;
+    for p in pattern {
+        let mut next = vec![false; text.len() + 1];
+        for t in 0..=text.len() {
+            next[t] = match p {
+                '*' => reach[t] || (t > 0 && next[t - 1]),
+                '?' => t > 0 && reach[t - 1],
+                p => t > 0 && reach[t - 1] && text[t - 1] == p,
+            };
+        }
+        reach = next;
+    }
+    reach[text.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_that_reach_the_test_split_are_seen() {
+        let entry = RegistryEntry {
+            id: "openai/gsm8k".into(),
+            revision: None,
+            files: RegistryFiles {
+                train: vec!["main/train-*.parquet".into()],
+                test: vec!["main/test-*.parquet".into()],
+            },
+            format: Format::QuestionAnswer,
+            licence: "MIT".into(),
+            note: None,
+        };
+        assert!(entry.reaches_test_files("main/*.parquet"));
+        assert!(entry.reaches_test_files("**/*.parquet"));
+        assert!(entry.reaches_test_files("main/test-00000-of-00001.parquet"));
+        assert!(!entry.reaches_test_files("main/train-*.parquet"));
+    }
+}

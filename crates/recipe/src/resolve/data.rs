@@ -1,0 +1,340 @@
+//! The data half of a recipe: what each source's name stands for, how many rows each gives, and
+//! which rows may not be trained on.
+
+use std::path::{Path, PathBuf};
+
+use crate::plan::{DataPlan, Location, Samples, SourcePlan};
+use crate::registry::{Registry, RegistryEntry};
+use crate::resolve::Resolver;
+use crate::resolve::base::hub_id;
+use crate::suggest::{alternatives, nearest};
+use crate::vocabulary::Format;
+use crate::written::{Recipe, SamplesWord, SamplesWritten, Source};
+
+/// The name of generated routing rows.
+const ROUTING: &str = "routing";
+/// Endings of files whose rows can be read.
+const EXTENSIONS: [&str; 6] = ["parquet", "json", "jsonl", "csv", "txt", "md"];
+
+/// Resolves `data:` and the keys that go with it.
+pub(crate) fn data_plan(
+    resolver: &mut Resolver<'_>,
+    recipe: &Recipe,
+    registry: Option<&Registry>,
+    default_held_out: u64,
+) -> DataPlan {
+    let sources = recipe
+        .data
+        .iter()
+        .enumerate()
+        .map(|(index, source)| resolver.source_plan(&format!("data.{index}"), source, registry))
+        .collect();
+    resolver.mixture(recipe);
+    if let Some(most) = recipe.filters.max_chars
+        && most < recipe.filters.min_chars
+    {
+        let message = format!(
+            "`filters.max_chars` is below `filters.min_chars`: {most} and {}",
+            recipe.filters.min_chars
+        );
+        resolver.value(
+            "filters.max_chars",
+            message,
+            Some("no row would be left".to_owned()),
+        );
+    }
+    DataPlan {
+        sources,
+        total: recipe.total,
+        strict: recipe.strict,
+        seed: recipe.seed.unwrap_or(recipe.train.seed),
+        held_out: recipe.held_out.unwrap_or(default_held_out),
+        min_chars: recipe.filters.min_chars,
+        max_chars: recipe.filters.max_chars,
+        dedupe: recipe.filters.dedupe,
+    }
+}
+
+impl Resolver<'_> {
+    /// Whether the sources' numbers of rows and `total` go together.
+    fn mixture(&mut self, recipe: &Recipe) {
+        let rest: Vec<usize> = (0..recipe.data.len())
+            .filter(|index| {
+                matches!(
+                    recipe.data[*index].samples,
+                    SamplesWritten::Word(SamplesWord::Rest)
+                )
+            })
+            .collect();
+        let counted: u64 = recipe
+            .data
+            .iter()
+            .map(|source| match source.samples {
+                SamplesWritten::Count(count) => count,
+                SamplesWritten::Word(_) => 0,
+            })
+            .fold(0, u64::saturating_add);
+        if let Some(again) = rest.get(1) {
+            self.value(
+                &format!("data.{again}.samples"),
+                "only one source can take the rest",
+                None,
+            );
+        }
+        match (rest.first(), recipe.total) {
+            (Some(first), None) => {
+                let hint = "add `total:`, the number of training rows over all sources";
+                self.value(
+                    &format!("data.{first}.samples"),
+                    "`samples: rest` needs `total`",
+                    Some(hint.to_owned()),
+                );
+            }
+            (None, Some(_)) => {
+                let hint = "let one source say `samples: rest`, or remove `total`";
+                self.key(
+                    "total",
+                    "`total` has nothing to fill: no source says `samples: rest`",
+                    Some(hint.to_owned()),
+                );
+            }
+            (Some(_), Some(total)) if counted >= total => {
+                let message = format!(
+                    "the sources' samples add up to {counted}, which leaves nothing of `total: {total}` to the rest"
+                );
+                self.value("total", message, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn source_plan(
+        &mut self,
+        key: &str,
+        source: &Source,
+        registry: Option<&Registry>,
+    ) -> SourcePlan {
+        let entry = registry.and_then(|registry| {
+            let by_name = registry.datasets.get(&source.dataset);
+            by_name.or_else(|| registry.by_id(&source.dataset).map(|(_, entry)| entry))
+        });
+        let location = if source.dataset == ROUTING {
+            self.generated(key, source);
+            Location::Routing
+        } else if let Some(entry) = entry {
+            self.registered(key, source, entry)
+        } else {
+            self.unregistered(key, source, registry)
+        };
+        let format = source.format.or(entry.map(|entry| entry.format));
+        self.columns(key, source, format);
+        let held_out_file = source
+            .held_out_file
+            .as_ref()
+            .map(|file| self.existing_file(&format!("{key}.held_out_file"), file));
+        SourcePlan {
+            dataset: source.dataset.clone(),
+            location,
+            samples: match source.samples {
+                SamplesWritten::Word(SamplesWord::All) => Samples::All,
+                SamplesWritten::Word(SamplesWord::Rest) => Samples::Rest,
+                SamplesWritten::Count(count) => Samples::Count(count),
+            },
+            split: source.split.0.clone(),
+            format,
+            map: source.map.clone(),
+            system_prompt: source.system_prompt.clone(),
+            held_out_file,
+            licence: source
+                .licence
+                .clone()
+                .or_else(|| entry.map(|entry| entry.licence.clone())),
+        }
+    }
+
+    /// Generated rows have neither files nor an end.
+    fn generated(&mut self, key: &str, source: &Source) {
+        let given = [
+            ("split", source.split.0 != "train"),
+            ("files", !source.files.is_empty()),
+            ("revision", source.revision.is_some()),
+            ("format", source.format.is_some()),
+            ("map", !source.map.is_empty()),
+        ];
+        for (name, _) in given.iter().filter(|(_, given)| *given) {
+            self.key(
+                &format!("{key}.{name}"),
+                format!("routing rows are generated, `{name}` has no meaning for them"),
+                None,
+            );
+        }
+        if matches!(source.samples, SamplesWritten::Word(SamplesWord::All)) {
+            let hint = "a number of rows, or `rest`";
+            self.value(
+                &format!("{key}.samples"),
+                "routing rows are generated without end; `samples` must say how many",
+                Some(hint.to_owned()),
+            );
+        }
+    }
+
+    fn registered(&mut self, key: &str, source: &Source, entry: &RegistryEntry) -> Location {
+        if source.split.0 != "train" {
+            self.refuse_split(
+                key,
+                source,
+                if entry.files.test.is_empty() {
+                    "it has only `train`"
+                } else {
+                    "train on `train`"
+                },
+            );
+        }
+        for (index, pattern) in source.files.iter().enumerate() {
+            if entry.reaches_test_files(pattern) {
+                let message = format!(
+                    "`{pattern}` reaches the test split of {}, which is never trained on",
+                    entry.id
+                );
+                let hint = format!(
+                    "its training files are {}",
+                    alternatives(entry.files.train.iter().map(String::as_str))
+                );
+                self.value(&format!("{key}.files.{index}"), message, Some(hint));
+            }
+        }
+        Location::Hub {
+            id: entry.id.clone(),
+            revision: source.revision.clone().or_else(|| entry.revision.clone()),
+            files: if source.files.is_empty() {
+                entry.files.train.clone()
+            } else {
+                source.files.clone()
+            },
+        }
+    }
+
+    fn refuse_split(&mut self, key: &str, source: &Source, hint: &str) {
+        let message = match source.split.0.as_str() {
+            "test" => format!(
+                "the test split of {} measures models and is never trained on",
+                source.dataset
+            ),
+            other => format!("{} has no split `{other}` to train on", source.dataset),
+        };
+        self.value(&format!("{key}.split"), message, Some(hint.to_owned()));
+    }
+
+    /// A local file, a hub id, or a name nobody knows.
+    fn unregistered(
+        &mut self,
+        key: &str,
+        source: &Source,
+        registry: Option<&Registry>,
+    ) -> Location {
+        let name = source.dataset.as_str();
+        let value_key = format!("{key}.dataset");
+        let path = self.input(&value_key, Path::new(name));
+        let extension = Path::new(name)
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or_default()
+            .to_lowercase();
+        let known = EXTENSIONS.contains(&extension.as_str());
+        if known || path.is_file() || name.starts_with(['.', '/', '~']) {
+            return self.local(key, source, path, known);
+        }
+        if let Some((id, revision)) = hub_id(name) {
+            if source.split.0.contains("test") {
+                self.refuse_split(key, source, "train on `train`");
+            }
+            return Location::Hub {
+                id,
+                revision: source.revision.clone().or(revision),
+                files: source.files.clone(),
+            };
+        }
+        let names = registry.map(|registry| {
+            registry
+                .datasets
+                .keys()
+                .map(String::as_str)
+                .chain([ROUTING])
+                .collect::<Vec<_>>()
+        });
+        let hint = match &names {
+            Some(names) => match nearest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known names are {}; hub ids (organisation/name) and local files work too", alternatives(names.iter().copied())),
+            },
+            None => "there is no data/registry.yaml here or above; use a hub id (organisation/name) or a local file".to_owned(),
+        };
+        self.value(&value_key, format!("unknown dataset `{name}`"), Some(hint));
+        Location::File(path)
+    }
+
+    fn local(&mut self, key: &str, source: &Source, path: PathBuf, known: bool) -> Location {
+        let value_key = format!("{key}.dataset");
+        if path.is_dir() {
+            self.value(
+                &value_key,
+                format!("expected a file, {} is a folder", path.display()),
+                None,
+            );
+        } else if !path.is_file() {
+            self.value(
+                &value_key,
+                format!("no such file: {}", path.display()),
+                None,
+            );
+        } else if !known {
+            let hint = format!("files end in {}", alternatives(EXTENSIONS));
+            self.value(
+                &value_key,
+                format!("cannot tell what is in {}", path.display()),
+                Some(hint),
+            );
+        }
+        let given = [
+            ("split", source.split.0 != "train"),
+            ("files", !source.files.is_empty()),
+            ("revision", source.revision.is_some()),
+        ];
+        for (name, _) in given.iter().filter(|(_, given)| *given) {
+            self.key(
+                &format!("{key}.{name}"),
+                format!("`{name}` has no meaning for a local file"),
+                None,
+            );
+        }
+        Location::File(path)
+    }
+
+    /// A map may only rename fields that the format has.
+    fn columns(&mut self, key: &str, source: &Source, format: Option<Format>) {
+        let Some(format) = format else { return };
+        for field in source
+            .map
+            .keys()
+            .filter(|field| !format.fields().contains(&field.as_str()))
+        {
+            let hint = match nearest(field, format.fields().iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!(
+                    "its fields are {}",
+                    alternatives(format.fields().iter().copied())
+                ),
+            };
+            let message = format!("the format `{}` has no field `{field}`", format.id());
+            self.key(&format!("{key}.map.{field}"), message, Some(hint));
+        }
+    }
+
+    pub(crate) fn existing_file(&mut self, key: &str, written: &Path) -> PathBuf {
+        let file = self.input(key, written);
+        if !file.is_file() {
+            self.value(key, format!("no such file: {}", file.display()), None);
+        }
+        file
+    }
+}

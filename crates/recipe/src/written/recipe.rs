@@ -1,0 +1,234 @@
+//! A recipe as it is written: the model, its data, what is measured.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::vocabulary::{Format, Stage};
+use crate::written::train::{Lora, QuantizationWritten, Train};
+
+/// A recipe: one base model, one mixture of data, one trained artefact.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "base", "data", "output"]))]
+pub(crate) struct Recipe {
+    /// Short name in lower case, used for tables, adapters and merge weights.
+    #[schemars(length(min = 1, max = 64))]
+    pub(crate) name: String,
+    /// A file that lists the stages; fetch, prepare, train, evaluate when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pipeline: Option<PathBuf>,
+    /// The model that is trained: a hub id (organisation/name, optionally @revision), a model folder, a .gguf file, or `{ fresh: FOLDER }`.
+    pub(crate) base: BaseWritten,
+    /// System turn put in front of every chat row that brings none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) system_prompt: Option<String>,
+    /// Sources of rows, mixed and shuffled together.
+    #[schemars(length(min = 1))]
+    pub(crate) data: Vec<Source>,
+    /// Training rows over all sources; a source with `samples: rest` fills up to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(crate) total: Option<u64>,
+    /// A source that holds fewer rows than asked for is an error instead of a warning.
+    pub(crate) strict: bool,
+    /// Seed of sampling, shuffling and the held-out split; `train.seed` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+    /// Rows set aside for evaluation, never trained on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) held_out: Option<u64>,
+    /// Rows that are left out.
+    pub(crate) filters: Filters,
+    /// Storage of the frozen base weights; full precision when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quantization: Option<QuantizationWritten>,
+    /// Shape of the adapters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lora: Option<Lora>,
+    /// The training loop.
+    pub(crate) train: Train,
+    /// What is measured, during training and after it.
+    pub(crate) evaluate: Evaluate,
+    /// Answers of a coordinator; only for recipes that train one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) router: Option<Router>,
+    /// Folder of the published artefact, relative to the working directory.
+    #[schemars(length(min = 1))]
+    pub(crate) output: PathBuf,
+}
+
+/// The model a recipe starts from.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum BaseWritten {
+    /// A hub id, a model folder or a .gguf file.
+    Named(String),
+    /// A model folder without weights.
+    Fresh(Fresh),
+}
+
+impl Default for BaseWritten {
+    fn default() -> Self {
+        Self::Named(String::new())
+    }
+}
+
+/// A model whose weights are initialised instead of read.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fresh {
+    /// Folder with config.json and tokenizer files; weights are initialised from `train.seed`.
+    pub(crate) fresh: PathBuf,
+}
+
+/// One source of rows.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["dataset"]))]
+pub(crate) struct Source {
+    /// A name of data/registry.yaml, a hub id (organisation/name), a local file, or `routing` for generated routing rows.
+    pub(crate) dataset: String,
+    /// Training rows to take: a number, `all`, or `rest` to fill up to `total`.
+    pub(crate) samples: SamplesWritten,
+    /// Split of the dataset; benchmarks' test splits are refused.
+    pub(crate) split: Split,
+    /// Files of the repository as globs, when the dataset is a hub id that the registry does not describe.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<String>,
+    /// Branch, tag or commit of the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) revision: Option<String>,
+    /// Shape of a row; detected from its columns when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) format: Option<Format>,
+    /// Field of the format to column of the file, where they differ.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) map: BTreeMap<String, String>,
+    /// System turn for this source's rows, instead of the recipe's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) system_prompt: Option<String>,
+    /// Held-out rows come from this file instead of from the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) held_out_file: Option<PathBuf>,
+    /// Licence of the rows, shown in the plan and on the model card.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) licence: Option<String>,
+}
+
+/// Name of a split.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub(crate) struct Split(pub(crate) String);
+
+impl Default for Split {
+    fn default() -> Self {
+        Self("train".to_owned())
+    }
+}
+
+/// How many rows of a source are taken.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum SamplesWritten {
+    /// A word.
+    Word(SamplesWord),
+    /// This many rows, or all with a warning when there are fewer.
+    Count(#[schemars(range(min = 1))] u64),
+}
+
+impl Default for SamplesWritten {
+    fn default() -> Self {
+        Self::Word(SamplesWord::All)
+    }
+}
+
+/// The words `samples` takes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SamplesWord {
+    /// Every row.
+    All,
+    /// What is missing to `total`.
+    Rest,
+}
+
+/// Rows that are left out before sampling.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Filters {
+    /// Rows whose text is shorter are dropped.
+    pub(crate) min_chars: usize,
+    /// Rows whose text is longer are dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(crate) max_chars: Option<usize>,
+    /// Rows with the same normalised text as an earlier one are dropped.
+    pub(crate) dedupe: bool,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self {
+            min_chars: 1,
+            max_chars: None,
+            dedupe: true,
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Evaluate {
+    /// Suites to run; held-out-loss alone when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) suites: Option<Vec<Suite>>,
+    /// Optimiser steps between held-out losses while training; 0 measures only at the end.
+    pub(crate) every: u64,
+    /// Items of each suite, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(crate) limit: Option<u64>,
+    /// Tokens of one generated answer, at most; 256 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub(crate) max_new_tokens: Option<usize>,
+}
+
+/// Name of an evaluation suite.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub(crate) struct Suite(#[schemars(extend("enum" = crate::vocabulary::SUITES))] pub(crate) String);
+
+/// Answers of a coordinator.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Router {
+    /// Labels the coordinator chooses between, each one word.
+    #[schemars(length(min = 2))]
+    pub(crate) labels: Vec<String>,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self {
+            labels: crate::vocabulary::ROUTER_LABELS.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// A list of stages that several recipes share.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["stages"]))]
+pub(crate) struct StageList {
+    /// Short name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// Stages in the order they run.
+    #[schemars(length(min = 1))]
+    pub(crate) stages: Vec<Stage>,
+}
