@@ -4,7 +4,9 @@
 //! that a difference between two numbers is a difference between two models. Nothing here knows how a model is
 //! loaded, trained or merged.
 
+mod comparison;
 mod error;
+mod gate;
 mod number;
 mod outcome;
 pub mod python;
@@ -13,12 +15,16 @@ mod sandbox;
 mod statistics;
 mod subject;
 pub mod suites;
+mod table;
 
+pub use comparison::{Comparison, GainKept, Verdict};
 pub use error::{EvaluateError, Result};
+pub use gate::{GateAction, GateDecision, GateRule, Regression};
 pub use number::{AnswerRule, Number, final_answer, reference_answer};
 pub use outcome::{Evaluation, Item, Outcome, Unit};
 pub use row::{Answer, CallTest, ChoiceRow, Document, QuestionAnswer, Row, read_jsonl, read_rows};
-pub use sandbox::{Job, Limits, Sandbox, Verdict};
+pub use sandbox::{Job, Limits, Sandbox, CodeVerdict};
 pub use statistics::{Interval, bootstrap, bootstrap_mean, mcnemar, paired_bootstrap, weighted_mean, wilson};
 pub use subject::{Choices, Generated, Generation, PackedLoss, RowLoss, Subject};
 pub use suites::{Progress, RunOptions, SUITE_IDS, Suite, SuiteData, build, evaluate};
+pub use table::{Cell, ComparedSubject, ComparisonTable, Role, TableColumn};

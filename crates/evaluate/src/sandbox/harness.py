@@ -15,7 +15,12 @@ sys.path = [entry for entry in sys.path if entry]
 def limit_resources(limits):
     """Hard limits on processor time, address space, file size, open files and processes."""
     import resource
+    import signal
 
+    def out_of_time(*_):
+        raise TimeoutError(f"used up {limits['cpu_seconds']} s of processor time")
+
+    signal.signal(signal.SIGXCPU, out_of_time)
     active = []
     for name, value, words in [
         ("RLIMIT_CPU", limits["cpu_seconds"], "processor time"),
@@ -26,7 +31,9 @@ def limit_resources(limits):
         ("RLIMIT_CORE", 0, None),
     ]:
         try:
-            resource.setrlimit(getattr(resource, name), (value, value))
+            # A second more before the kernel kills a program that swallowed the exception.
+            hard = value + 1 if name == "RLIMIT_CPU" else value
+            resource.setrlimit(getattr(resource, name), (value, hard))
             if words:
                 active.append(words)
         except (AttributeError, ValueError, OSError):

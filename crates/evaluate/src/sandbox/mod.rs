@@ -36,7 +36,7 @@ pub struct Job {
 
 /// How a program did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CodeVerdict {
     /// Every test ran and held.
     Passed,
     /// A test did not hold, or the program could not be run at all; says which and why.
@@ -47,7 +47,7 @@ pub enum Verdict {
     TimedOut(Duration),
 }
 
-impl Verdict {
+impl CodeVerdict {
     /// `None` if it passed, else why not.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -144,16 +144,16 @@ impl Sandbox {
     /// # Errors
     /// [`crate::EvaluateError::Sandbox`] when the process cannot be started at all; never because of the program.
     #[cfg(unix)]
-    pub fn run(&self, job: &Job) -> Result<Verdict> {
+    pub fn run(&self, job: &Job) -> Result<CodeVerdict> {
         let token = format!("{:032x}", rand::random::<u128>());
         Ok(match process::run(self, job, &token)? {
             process::Ended::Reported(report) if report.token == token => match report.status.as_str() {
-                "passed" => Verdict::Passed,
-                _ => Verdict::Failed(report.message),
+                "passed" => CodeVerdict::Passed,
+                _ => CodeVerdict::Failed(report.message),
             },
-            process::Ended::Reported(_) => Verdict::Died("ended with a report that is not the harness's".into()),
-            process::Ended::Silent(how) => Verdict::Died(format!("{how} before its tests were done")),
-            process::Ended::Killed => Verdict::TimedOut(self.limits.wall_clock),
+            process::Ended::Reported(_) => CodeVerdict::Died("ended with a report that is not the harness's".into()),
+            process::Ended::Silent(how) => CodeVerdict::Died(format!("{how} before its tests were done")),
+            process::Ended::Killed => CodeVerdict::TimedOut(self.limits.wall_clock),
         })
     }
 
@@ -162,8 +162,8 @@ impl Sandbox {
     /// # Errors
     /// Never.
     #[cfg(not(unix))]
-    pub fn run(&self, _job: &Job) -> Result<Verdict> {
-        Ok(Verdict::Died("code is only run on Unix-like systems".into()))
+    pub fn run(&self, _job: &Job) -> Result<CodeVerdict> {
+        Ok(CodeVerdict::Died("code is only run on Unix-like systems".into()))
     }
 
     #[cfg(unix)]

@@ -12,7 +12,7 @@ fn sandbox() -> Option<Sandbox> {
     Sandbox::with_limits(Limits { wall_clock: Duration::from_secs(3), cpu_seconds: 2, ..Limits::default() }).ok()
 }
 
-fn run(sandbox: &Sandbox, body: &str) -> Verdict {
+fn run(sandbox: &Sandbox, body: &str) -> CodeVerdict {
     let code = format!("import os, sys, time\ndef f():\n    {}\n    return 1", body.replace('\n', "\n    "));
     sandbox.run(&Job { code, entry_point: "f".into(), tests: vec!["assert f() == 1".into()] }).unwrap()
 }
@@ -27,7 +27,7 @@ fn a_program_that_only_computes_passes() {
         "open('note.txt', 'w').write('a file of its own')",
         "import threading",
     ] {
-        assert_eq!(run(&sandbox, body), Verdict::Passed, "{body}; {}", sandbox.protection());
+        assert_eq!(run(&sandbox, body), CodeVerdict::Passed, "{body}; {}", sandbox.protection());
     }
     assert!(sandbox.protection().contains("limits on processor time"), "{}", sandbox.protection());
 }
@@ -66,8 +66,8 @@ fn endless_programs_are_ended() {
     let start = Instant::now();
     // On a busy machine the wall clock may come first.
     let busy = run(&sandbox, "while True: pass");
-    assert!(matches!(busy, Verdict::Died(_) | Verdict::TimedOut(_)), "{busy:?}");
-    assert_eq!(run(&sandbox, "time.sleep(60)"), Verdict::TimedOut(Duration::from_secs(3)));
+    assert!(matches!(busy, CodeVerdict::Died(_) | CodeVerdict::TimedOut(_)), "{busy:?}");
+    assert_eq!(run(&sandbox, "time.sleep(60)"), CodeVerdict::TimedOut(Duration::from_secs(3)));
     assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 }
 
@@ -149,8 +149,8 @@ fn bundled_tasks_tell_right_from_wrong() {
     }
     let Some(sandbox) = sandbox() else { return };
     for task in &tasks {
-        assert_eq!(sandbox.run(&task.job(&task.canonical)).unwrap(), Verdict::Passed, "{}", task.id);
+        assert_eq!(sandbox.run(&task.job(&task.canonical)).unwrap(), CodeVerdict::Passed, "{}", task.id);
         let wrong = sandbox.run(&task.job(&task.wrong)).unwrap();
-        assert!(matches!(&wrong, Verdict::Failed(why) if why.starts_with("assert ")), "{}: {wrong:?}", task.id);
+        assert!(matches!(&wrong, CodeVerdict::Failed(why) if why.starts_with("assert ")), "{}: {wrong:?}", task.id);
     }
 }

@@ -10,7 +10,7 @@ use super::extract::python_source;
 use super::{Progress, Prompt, RunOptions, Suite, conversation, generate, record, unfinished_note};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::row::parse_jsonl;
-use crate::sandbox::{Job, Sandbox, Verdict};
+use crate::sandbox::{Job, Sandbox, CodeVerdict};
 use crate::subject::{Generation, Subject};
 use crate::{EvaluateError, Result};
 
@@ -115,7 +115,7 @@ impl Suite for CodeTests {
 }
 
 /// Runs every job, as many at once as there are cores; verdicts in the jobs' order.
-fn run_all(sandbox: &Sandbox, jobs: &[Job]) -> Result<Vec<Verdict>> {
+fn run_all(sandbox: &Sandbox, jobs: &[Job]) -> Result<Vec<CodeVerdict>> {
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len().max(1));
     let work = || {
@@ -126,7 +126,7 @@ fn run_all(sandbox: &Sandbox, jobs: &[Job]) -> Result<Vec<Verdict>> {
             done.push((index, sandbox.run(job)));
         }
     };
-    let mut found: Vec<(usize, Result<Verdict>)> = std::thread::scope(|scope| {
+    let mut found: Vec<(usize, Result<CodeVerdict>)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         // A worker only panics on a defect of this crate, which must not look like wrong answers.
         threads.into_iter().map(|thread| thread.join().map_err(|_| worker_died())).collect::<Result<Vec<_>>>()
