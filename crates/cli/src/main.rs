@@ -1,1 +1,28 @@
-fn main(){}
+//! `synapse-train`: the front door.
+//!
+//! Exit codes: 0 done, 1 the work failed, 2 the request was wrong. stdout is data, stderr is talk.
+
+mod args;
+mod commands;
+mod failure;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    match commands::run(args::Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal::complain(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+/// What every command returns.
+type Outcome = Result<(), Failure>;

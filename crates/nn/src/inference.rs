@@ -6,11 +6,11 @@ use std::ops::Range;
 use synapse_kernels::{
     Shape,
     attention::{self, Heads, Span},
-    elementwise, norm,
+    cross_entropy, elementwise, norm,
 };
 
 use crate::{
-    Adapter, CausalLm, Decoder, KvCache, LogitsFor, NnError, Sequence,
+    Adapter, CausalLm, Decoder, KvCache, LogitsFor, MicroBatch, NnError, Sequence,
     decoder::slot,
     linear::{Lora, Rows},
     pool::Pool,
@@ -56,12 +56,42 @@ impl CausalLm for Decoder {
     }
 }
 
+/// Elements of logits held at once when losses are taken.
+const CHUNK_ELEMENTS: usize = 128 * 49_152;
+
+impl Decoder {
+    /// Summed negative log-likelihood (nats) and trained positions of each document of a batch, under an adapter.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or a document longer than the model's positions.
+    pub fn document_losses(&self, batch: &MicroBatch, adapter: Option<&Adapter>) -> Result<Vec<(f64, usize)>, NnError> {
+        let mut caches: Vec<KvCache> = batch.lengths.iter().map(|_| self.new_cache()).collect();
+        let mut rest = batch.tokens.as_slice();
+        let mut sequences: Vec<Sequence<'_>> = caches
+            .iter_mut()
+            .zip(&batch.lengths)
+            .map(|(cache, &length)| {
+                let (tokens, others) = rest.split_at(length);
+                rest = others;
+                Sequence { tokens, cache, adapter, logits: LogitsFor::None }
+            })
+            .collect();
+        let mut step = Step::new(self, &sequences)?;
+        let x = step.layers(&mut sequences);
+        Ok(step.losses(batch, &x))
+    }
+}
+
 impl<'a> Step<'a> {
     fn new(decoder: &'a Decoder, batch: &[Sequence<'a>]) -> Result<Self, NnError> {
         let limit = decoder.config.max_position_embeddings;
         let mut step = Self { decoder, tokens: Vec::new(), positions: Vec::new(), groups: Vec::new(), spans: Vec::new(), pool: Pool::default() };
         for sequence in batch {
             decoder.check_tokens(sequence.tokens)?;
+            if sequence.tokens.is_empty() {
+                let hint = "give every sequence at least one token".into();
+                return Err(NnError::Unsupported { what: "a forward pass without tokens".into(), hint });
+            }
             let (past, first) = (sequence.cache.len(), step.tokens.len());
             if past + sequence.tokens.len() > limit {
                 return Err(NnError::ContextOverflow { positions: past + sequence.tokens.len(), limit });
@@ -171,6 +201,42 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// Loss of every trained position, summed by document, in chunks of logits.
+    fn losses(&mut self, batch: &MicroBatch, x: &[f32]) -> Vec<(f64, usize)> {
+        let (hidden, vocab) = (self.decoder.config.hidden_size, self.decoder.config.vocab_size);
+        let document = |position: usize| self.spans.partition_point(|rows| rows.end <= position);
+        let trained: Vec<(usize, usize, u32)> = batch
+            .targets
+            .iter()
+            .enumerate()
+            .filter_map(|(position, target)| target.map(|target| (document(position), position, target)))
+            .collect();
+        let mut sums = vec![(0.0, 0); batch.lengths.len()];
+        for chunk in trained.chunks((CHUNK_ELEMENTS / vocab).max(16)) {
+            let rows: Vec<f32> = chunk.iter().flat_map(|(_, position, _)| &x[position * hidden..(position + 1) * hidden]).copied().collect();
+            let targets: Vec<u32> = chunk.iter().map(|(_, _, target)| *target).collect();
+            let mut logits = self.head(&rows);
+            let mut losses = vec![0.0; chunk.len()];
+            cross_entropy::loss(&mut logits, vocab, &targets, &mut losses);
+            for ((document, _, _), loss) in chunk.iter().zip(&losses) {
+                sums[*document].0 += f64::from(*loss);
+                sums[*document].1 += 1;
+            }
+        }
+        sums
+    }
+
+    /// Final norm and head: `[n, hidden]` to `[n, vocab]`.
+    fn head(&mut self, rows: &[f32]) -> Vec<f32> {
+        let decoder = self.decoder;
+        let (hidden, vocab) = (decoder.config.hidden_size, decoder.config.vocab_size);
+        let normed = self.norm(rows, decoder.norm.vector(&[]));
+        let shape = Shape { m: rows.len() / hidden, n: vocab, k: hidden };
+        let mut logits = vec![0.0; shape.m * vocab];
+        synapse_kernels::gemm::linear(&normed, decoder.head().matrix(&[]), &mut logits, shape, decoder.precision);
+        logits
+    }
+
     /// Logits of the positions asked for, per sequence.
     fn logits(&mut self, batch: &[Sequence<'_>], x: &[f32]) -> Vec<Vec<f32>> {
         let decoder = self.decoder;
@@ -185,11 +251,7 @@ impl<'a> Step<'a> {
             })
             .collect();
         let gathered: Vec<f32> = wanted.iter().flat_map(|rows| &x[rows.start * hidden..rows.end * hidden]).copied().collect();
-        let normed = self.norm(&gathered, decoder.norm.vector(&[]));
-        let count = gathered.len() / hidden;
-        let mut logits = vec![0.0; count * vocab];
-        let shape = Shape { m: count, n: vocab, k: hidden };
-        synapse_kernels::gemm::linear(&normed, decoder.head().matrix(&[]), &mut logits, shape, decoder.precision);
+        let logits = self.head(&gathered);
         let mut rest = logits.as_slice();
         wanted
             .into_iter()

@@ -1,1 +1,30 @@
-//! stub
+//! The one crate that knows the order of stages.
+//!
+//! A recipe runs fetch → prepare → train → evaluate; a pipeline runs its recipes, then merge →
+//! evaluate → gate → export. Each stage reads artefacts, writes one, and leaves a record with a
+//! fingerprint of all it depends on, so running again repeats only what changed. What this crate is
+//! not: it computes nothing itself and prints nothing; the terminal is behind [`Reporter`].
+
+mod comparison;
+mod domain;
+mod error;
+mod fetch;
+mod forecast;
+mod lab;
+mod merging;
+mod publish;
+mod record;
+mod reporter;
+mod run;
+mod specialist;
+
+pub use comparison::table;
+pub use domain::suite_data;
+pub use error::PipelineError;
+pub use fetch::{Fetched, FetchedBase};
+pub use forecast::Forecast;
+pub use lab::{Lab, LabSubject};
+pub use merging::{PipelineOutcome, run_pipeline};
+pub use reporter::{Reporter, Silent};
+pub use run::{Run, RunOptions};
+pub use specialist::{SpecialistOutcome, run_specialist};

@@ -1,0 +1,258 @@
+//! The command line as typed. Each command's own file resolves it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use synapse_recipe::Stage;
+
+/// From YAML recipes to a served, merged specialist model.
+#[derive(Debug, Parser)]
+#[command(name = "synapse-train", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a recipe or a pipeline; finished stages are not repeated
+    Run(RunArguments),
+    /// Show what would run: stages, steps, tokens, memory, licences
+    Plan(PlanArguments),
+    /// Validate recipes and pipelines
+    Check {
+        /// Files to check
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print the recipes' JSON Schema
+    Schema,
+    /// Work with a recipe's data alone
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Download a model from the hub
+    Pull {
+        /// organisation/name
+        id: String,
+        /// Branch, tag or commit
+        #[arg(long)]
+        revision: Option<String>,
+        /// Copy the snapshot here instead of only caching it
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Turn a GGUF file into a Hugging Face model folder
+    Import {
+        /// The file
+        file: PathBuf,
+        /// The folder to write
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Write a model folder in another format
+    Export(ExportArguments),
+    /// Measure a model
+    Eval(EvalArguments),
+    /// Continue a prompt or a conversation
+    Generate(GenerateArguments),
+    /// Serve a model behind an OpenAI-compatible API
+    Serve(ServeArguments),
+    /// Serve what was published last
+    Up(ListenArguments),
+    /// Show the runs below outputs/
+    Status {
+        /// Where runs are
+        #[arg(long, default_value = "outputs")]
+        outputs: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The recipe or pipeline
+    pub(crate) file: PathBuf,
+    /// Override a value, such as `--set train.epochs=1`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Repeat this stage and those after it
+    #[arg(long, value_parser = stage)]
+    pub(crate) from: Option<Stage>,
+    /// Stop after this stage
+    #[arg(long, value_parser = stage)]
+    pub(crate) until: Option<Stage>,
+    /// Repeat every stage
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Publish here instead of the recipe's `output`
+    #[arg(long)]
+    pub(crate) output: Option<PathBuf>,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub(crate) device: Device,
+    /// Ask the network for nothing
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    Auto,
+    Cpu,
+    Cuda,
+    Metal,
+}
+
+fn stage(word: &str) -> Result<Stage, String> {
+    Stage::ALL.into_iter().find(|stage| stage.id() == word).ok_or_else(|| {
+        let known: Vec<_> = Stage::ALL.iter().map(|stage| stage.id()).collect();
+        format!("stages are {}", known.join(", "))
+    })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// The recipe or pipeline
+    pub(crate) file: PathBuf,
+    /// Override a value
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// Fetch and prepare nothing but the data's files
+    Fetch(RunArguments),
+    /// Prepare a recipe's data and say what is in it
+    Report(RunArguments),
+    /// Show one prepared row: trained tokens are marked
+    Inspect {
+        #[command(flatten)]
+        run: RunArguments,
+        /// Index of the row
+        #[arg(long, default_value_t = 0)]
+        row: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArguments {
+    /// The model folder
+    pub(crate) model: PathBuf,
+    /// Format to write
+    #[arg(long, value_enum, default_value_t = ExportFormat::Gguf)]
+    pub(crate) format: ExportFormat,
+    /// f16, bf16, q8_0 or q4_0
+    #[arg(long, default_value = "q8_0")]
+    pub(crate) quant: String,
+    /// The file to write
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// One GGUF file, for llama.cpp
+    Gguf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    Bf16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArguments {
+    /// The model folder
+    pub(crate) model: PathBuf,
+    /// A LoRA adapter over it
+    #[arg(long)]
+    pub(crate) adapter: Option<PathBuf>,
+    /// Suites, separated by commas
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) suite: Vec<String>,
+    /// Prepared data folder of a recipe (outputs/runs/NAME/data), for suites over held-out rows
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Items of each suite, at most
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// Tokens of one answer, at most
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    /// Arithmetic and storage
+    #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
+    pub(crate) dtype: Dtype,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// The model folder
+    pub(crate) model: PathBuf,
+    /// A LoRA adapter over it
+    #[arg(long)]
+    pub(crate) adapter: Option<PathBuf>,
+    /// What the user says
+    #[arg(long, conflicts_with = "messages", required_unless_present = "messages")]
+    pub(crate) prompt: Option<String>,
+    /// A JSON file with a list of {"role", "content"}
+    #[arg(long)]
+    pub(crate) messages: Option<PathBuf>,
+    /// Tokens of the answer, at most
+    #[arg(long, default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    /// 0 takes the likeliest token
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Seeds sampling
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Take the prompt as it is, without the chat template
+    #[arg(long, requires = "prompt")]
+    pub(crate) raw: bool,
+    /// Arithmetic and storage
+    #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
+    pub(crate) dtype: Dtype,
+    /// As JSON: text, token_ids, finish_reason, timings
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// The model folder
+    pub(crate) model: PathBuf,
+    /// Serve an adapter under a name of its own; repeatable
+    #[arg(long = "adapter", value_name = "NAME=DIR")]
+    pub(crate) adapters: Vec<String>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListenArguments {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 6900)]
+    pub(crate) port: u16,
+    /// File with one API key a line
+    #[arg(long)]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Requests answered together
+    #[arg(long, default_value_t = 16)]
+    pub(crate) max_batch: usize,
+    /// Arithmetic and storage
+    #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
+    pub(crate) dtype: Dtype,
+}

@@ -1,0 +1,30 @@
+//! `pull`: a model from the hub.
+
+use std::path::Path;
+
+use synapse_checkpoint::Staged;
+use synapse_hub::{Hub, Progress};
+use synapse_pipeline::Reporter;
+
+use crate::{Outcome, commands::print, terminal::Terminal};
+
+struct Shown(Terminal);
+
+impl Progress for Shown {
+    fn file(&self, name: &str, done: u64, total: Option<u64>) {
+        self.0.progress(name, done, total);
+    }
+}
+
+/// Fetches a snapshot and prints its folder.
+pub(crate) fn pull(id: &str, revision: Option<&str>, out: Option<&Path>) -> Outcome {
+    let snapshot = Hub::from_env(false)?.model(id, revision, &Shown(Terminal::new()))?;
+    let Some(out) = out else { return print(&snapshot.display().to_string()) };
+    let staged = Staged::beside(out)?;
+    for entry in std::fs::read_dir(&snapshot)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), staged.path().join(entry.file_name()))?;
+    }
+    staged.publish()?;
+    print(&out.display().to_string())
+}

@@ -1,0 +1,74 @@
+//! One file a command; what several share stands here.
+
+mod data;
+mod eval;
+mod export;
+mod generate;
+mod hub;
+mod plan;
+mod recipes;
+mod run;
+mod serve;
+mod status;
+
+use std::io::Write;
+
+use synapse_kernels::Isa;
+use synapse_nn::{LoadOptions, Precision, WeightDtype};
+
+use crate::{
+    Outcome,
+    args::{Arguments, Command, Device, Dtype},
+    failure::Failure,
+};
+
+/// Runs what was asked.
+pub(crate) fn run(arguments: Arguments) -> Outcome {
+    Isa::from_environment().map_err(Failure::request)?;
+    match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Check { files } => recipes::check(&files),
+        Command::Schema => recipes::schema(),
+        Command::Data(command) => data::data(&command),
+        Command::Pull { id, revision, out } => hub::pull(&id, revision.as_deref(), out.as_deref()),
+        Command::Import { file, out } => export::import(&file, &out),
+        Command::Export(arguments) => export::export(&arguments),
+        Command::Eval(arguments) => eval::eval(&arguments),
+        Command::Generate(arguments) => generate::generate(&arguments),
+        Command::Serve(arguments) => serve::serve(&arguments),
+        Command::Up(arguments) => serve::up(&arguments),
+        Command::Status { outputs, json } => status::status(&outputs, json),
+    }
+}
+
+/// Prints data to stdout.
+pub(crate) fn print(text: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Prints a value as JSON to stdout.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Outcome {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// Storage and arithmetic of a served or measured model.
+pub(crate) fn load_options(dtype: Dtype) -> LoadOptions {
+    match dtype {
+        Dtype::F32 => LoadOptions { dtype: WeightDtype::F32, precision: Precision::F32 },
+        Dtype::Bf16 => LoadOptions::BF16,
+    }
+}
+
+/// Refuses devices that this build cannot use.
+pub(crate) fn check_device(device: Device) -> Outcome {
+    match device {
+        Device::Auto | Device::Cpu => Ok(()),
+        Device::Cuda | Device::Metal => Err(Failure::request("this build computes on the CPU; leave out `--device`, or use `--device cpu`")),
+    }
+}

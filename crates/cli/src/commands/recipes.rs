@@ -1,0 +1,29 @@
+//! `check` and `schema`.
+
+use std::path::PathBuf;
+
+use crate::{Outcome, commands::{print, print_json}, failure::Failure, terminal};
+
+/// Validates files; all problems of all of them are shown.
+pub(crate) fn check(files: &[PathBuf]) -> Outcome {
+    let mut problems = 0;
+    for file in files {
+        match synapse_recipe::load(file, &[]) {
+            Ok(_) => print(&format!("{}: ok", file.display()))?,
+            Err(diagnostics) => {
+                problems += diagnostics.problems.len();
+                terminal::say(&diagnostics);
+            }
+        }
+    }
+    match problems {
+        0 => Ok(()),
+        1 => Err(Failure::request("1 problem")),
+        many => Err(Failure::request(format!("{many} problems"))),
+    }
+}
+
+/// Prints the JSON Schema.
+pub(crate) fn schema() -> Outcome {
+    print_json(&synapse_recipe::schema())
+}

@@ -1,0 +1,79 @@
+//! `run`: a recipe or a pipeline, with what changed and nothing else.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use synapse_pipeline::{Run, RunOptions, run_pipeline, run_specialist};
+use synapse_recipe::Document;
+
+use crate::{
+    Outcome,
+    args::RunArguments,
+    commands::{check_device, print},
+    failure::Failure,
+    terminal::{Terminal, say},
+};
+
+/// Set by Ctrl-C and SIGTERM.
+pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Makes the first signal ask for a resumable stop and the second one end the program.
+pub(crate) fn stop_on_signal() -> Outcome {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            #[expect(clippy::exit, reason = "the second signal means now")]
+            std::process::exit(130);
+        }
+        say("stopping after this step; press Ctrl-C again to stop now");
+    })
+    .map_err(|error| Failure::Work(error.into()))
+}
+
+/// Loads the file with the command line's overrides.
+pub(crate) fn load(arguments: &RunArguments) -> Result<Document, Failure> {
+    let mut set = arguments.set.clone();
+    if let Some(output) = &arguments.output {
+        set.push(format!("output={}", output.display()));
+    }
+    Ok(synapse_recipe::load(&arguments.file, &set)?)
+}
+
+/// What the command line asks for besides the plan.
+pub(crate) fn options(arguments: &RunArguments) -> RunOptions {
+    RunOptions {
+        from: arguments.from,
+        until: arguments.until,
+        force: arguments.force,
+        offline: arguments.offline,
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Runs the file.
+pub(crate) fn run(arguments: &RunArguments) -> Outcome {
+    check_device(arguments.device)?;
+    let document = load(arguments)?;
+    stop_on_signal()?;
+    say(format!(
+        "{}: {} instruction set, {} threads",
+        document.name(),
+        synapse_kernels::Isa::current().name(),
+        synapse_kernels::threads()
+    ));
+    let terminal = Terminal::new();
+    let run = Run::new(options(arguments), &terminal, &STOP);
+    match &document {
+        Document::Specialist(plan) => {
+            let outcome = run_specialist(&run, plan)?;
+            if !outcome.outcomes.is_empty() {
+                print(&synapse_pipeline::table(&outcome.outcomes))?;
+            }
+        }
+        Document::Pipeline(plan) => {
+            let outcome = run_pipeline(&run, plan)?;
+            if let Some(table) = &outcome.table {
+                print(table)?;
+            }
+        }
+    }
+    Ok(())
+}

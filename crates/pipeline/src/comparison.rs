@@ -1,0 +1,45 @@
+//! Outcomes as one table: who is the base, who owns which domain.
+
+use synapse_evaluate::{ComparedSubject, ComparisonTable, Outcome, Role};
+
+use crate::PipelineError;
+
+/// Columns of a terminal that tables are drawn for.
+const WIDTH: usize = 80;
+
+/// The name that the unchanged base has in every table.
+pub(crate) const BASE: &str = "base";
+/// The name that the merge has in every table.
+pub(crate) const MERGE: &str = "merge";
+
+/// Compares everything measured: `base`, specialists named after their domain, `merge`.
+pub(crate) fn compare(outcomes: &[Outcome]) -> Result<ComparisonTable, PipelineError> {
+    let mut subjects: Vec<ComparedSubject> = Vec::new();
+    for outcome in outcomes {
+        if subjects.iter().any(|subject| subject.name == outcome.subject) {
+            continue;
+        }
+        let role = match outcome.subject.as_str() {
+            BASE => Role::Base,
+            MERGE => Role::Merge,
+            name => Role::Specialist { domain: name.to_owned() },
+        };
+        subjects.push(ComparedSubject::new(outcome.subject.clone(), role));
+    }
+    Ok(ComparisonTable::new(subjects, outcomes)?)
+}
+
+/// A table for the terminal. Outcomes of a single model are listed without comparison.
+pub fn table(outcomes: &[Outcome]) -> String {
+    match compare(outcomes) {
+        Ok(table) => table.render(WIDTH),
+        Err(_) => outcomes.iter().map(line).collect(),
+    }
+}
+
+fn line(outcome: &Outcome) -> String {
+    let value = outcome.value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4}"));
+    let interval = outcome.interval.map_or_else(String::new, |interval| format!(" [{:.4}, {:.4}]", interval.low, interval.high));
+    let note = outcome.note.as_ref().map_or_else(String::new, |note| format!("  ({note})"));
+    format!("{:14} {:14} {value}{interval}  n={}{note}\n", outcome.domain, outcome.suite, outcome.n)
+}

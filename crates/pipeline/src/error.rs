@@ -1,0 +1,79 @@
+//! What can go wrong between recipe and published model.
+
+use std::path::{Path, PathBuf};
+
+use synapse_recipe::Stage;
+
+/// Errors of this crate; each names the stage's own error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// Tokenizer or template.
+    #[error(transparent)]
+    Chat(#[from] synapse_chat::ChatError),
+    /// A model, adapter or file.
+    #[error(transparent)]
+    Checkpoint(#[from] synapse_checkpoint::CheckpointError),
+    /// Data preparation.
+    #[error(transparent)]
+    Data(#[from] synapse_data::DataError),
+    /// Generation.
+    #[error(transparent)]
+    Engine(#[from] synapse_engine::EngineError),
+    /// Evaluation.
+    #[error(transparent)]
+    Evaluate(#[from] synapse_evaluate::EvaluateError),
+    /// Export.
+    #[error(transparent)]
+    Export(#[from] synapse_export::ExportError),
+    /// Fetching.
+    #[error(transparent)]
+    Hub(#[from] synapse_hub::HubError),
+    /// Merging.
+    #[error(transparent)]
+    Merge(#[from] synapse_merge::MergeError),
+    /// Loading a model.
+    #[error(transparent)]
+    Model(#[from] synapse_nn::NnError),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] synapse_trainer::TrainError),
+    /// A file of the run.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An earlier stage's result is needed but not there.
+    #[error("{stage} of `{name}` has not run yet; leave out `--from` or start it at {stage}", stage = .stage.id())]
+    Missing {
+        /// The recipe's name.
+        name: String,
+        /// The stage that did not run.
+        stage: Stage,
+    },
+    /// The gate refused to publish.
+    #[error("the gate refused to publish `{name}`: {reason}")]
+    Refused {
+        /// The pipeline's name.
+        name: String,
+        /// Domains and figures.
+        reason: String,
+    },
+    /// Something the plan asks for that cannot be done.
+    #[error("{what}; {hint}")]
+    Unusable {
+        /// What is wrong.
+        what: String,
+        /// The way out.
+        hint: String,
+    },
+}
+
+impl PipelineError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}

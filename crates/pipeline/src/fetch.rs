@@ -1,0 +1,163 @@
+//! The fetch stage: base and datasets are on this disk and hashed.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use synapse_checkpoint::{sha256_file, write_atomic};
+use synapse_data::{SourceFile, SourceFiles};
+use synapse_hub::{Hub, Progress};
+use synapse_recipe::{Base, Location, SpecialistPlan, Stage};
+
+use crate::{
+    PipelineError, Reporter, Run,
+    record::{StageRun, fingerprint},
+};
+
+/// What fetching found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The base.
+    pub base: FetchedBase,
+    /// The files of every source, in the plan's order.
+    pub sources: Vec<FetchedSource>,
+}
+
+/// A base on this disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FetchedBase {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// How adapters name it: the hub id, or the folder.
+    pub name: String,
+    /// Commit of a hub base.
+    pub revision: Option<String>,
+    /// sha256 over configuration and weights (configuration alone for a fresh base).
+    pub hash: String,
+    /// Whether it has no weights yet.
+    pub fresh: bool,
+}
+
+/// Files of one source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FetchedSource {
+    revision: Option<String>,
+    /// (name, local path, sha256)
+    files: Vec<(String, PathBuf, String)>,
+}
+
+impl FetchedSource {
+    pub(crate) fn files(&self) -> SourceFiles {
+        let file = |(name, local, sha256): &(String, PathBuf, String)| SourceFile { name: name.clone(), local: local.clone(), sha256: sha256.clone() };
+        SourceFiles { revision: self.revision.clone(), files: self.files.iter().map(file).collect() }
+    }
+
+    /// What identifies the rows, wherever they lie.
+    pub(crate) fn identity(&self) -> Vec<(&str, &str)> {
+        self.files.iter().map(|(name, _, sha256)| (name.as_str(), sha256.as_str())).collect()
+    }
+}
+
+struct Shown<'a>(&'a dyn Reporter);
+
+impl Progress for Shown<'_> {
+    fn file(&self, name: &str, done: u64, total: Option<u64>) {
+        self.0.progress(name, done, total);
+    }
+}
+
+/// Fetches what a recipe needs.
+pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, PipelineError> {
+    // local inputs may change under the same name, so their contents belong to the fingerprint
+    let local = local_hashes(run, plan)?;
+    let stage = StageRun {
+        run,
+        name: &plan.name,
+        folder: &plan.run_dir,
+        stage: Stage::Fetch,
+        fingerprint: fingerprint(Stage::Fetch, &(&plan.base, &plan.data.sources, local))?,
+    };
+    stage.execute(
+        |fetched: &Fetched| {
+            fetched.base.folder.is_dir() && fetched.sources.iter().all(|source| source.files.iter().all(|(_, local, _)| local.is_file()))
+        },
+        || {
+            let base = fetch_base(run, plan)?;
+            let sources = plan.data.sources.iter().map(|source| fetch_source(run, &source.location)).collect::<Result<_, _>>()?;
+            Ok(Fetched { base, sources })
+        },
+        |fetched| {
+            let files: usize = fetched.sources.iter().map(|source| source.files.len()).sum();
+            format!("base {}, {files} data file{}", fetched.base.name, if files == 1 { "" } else { "s" })
+        },
+    )
+}
+
+fn local_hashes(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<String>, PipelineError> {
+    let mut hashes = Vec::new();
+    match &plan.base {
+        Base::Hub { .. } => {}
+        Base::Folder(folder) => hashes.push(run.model_hash(folder)?),
+        Base::Gguf(file) => hashes.push(sha256_file(file)?),
+        Base::Fresh(folder) => hashes.push(fresh_hash(folder)?),
+    }
+    for source in &plan.data.sources {
+        if let Location::File(path) = &source.location {
+            hashes.push(sha256_file(path)?);
+        }
+    }
+    Ok(hashes)
+}
+
+/// A fresh base is its configuration and tokenizer.
+fn fresh_hash(folder: &Path) -> Result<String, PipelineError> {
+    let mut joined = String::new();
+    for name in ["config.json", "tokenizer.json"] {
+        joined.push_str(&sha256_file(&folder.join(name))?);
+    }
+    Ok(synapse_checkpoint::sha256_bytes(joined.as_bytes()))
+}
+
+fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, PipelineError> {
+    let folder_base = |folder: &Path, name: String, revision: Option<String>| -> Result<FetchedBase, PipelineError> {
+        Ok(FetchedBase { hash: run.model_hash(folder)?, folder: folder.to_owned(), name, revision, fresh: false })
+    };
+    match &plan.base {
+        Base::Hub { id, revision } => {
+            let folder = Hub::from_env(run.options.offline)?.model(id, revision.as_deref(), &Shown(run.reporter))?;
+            // a snapshot folder is named after its commit
+            let commit = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+            folder_base(&folder, id.clone(), commit)
+        }
+        Base::Folder(folder) => folder_base(folder, folder.display().to_string(), None),
+        Base::Gguf(file) => {
+            let folder = plan.run_dir.join("base");
+            let marker = plan.run_dir.join("base.sha256");
+            let hash = sha256_file(file)?;
+            if !folder.is_dir() || std::fs::read_to_string(&marker).ok().as_deref() != Some(&hash) {
+                std::fs::create_dir_all(&plan.run_dir).map_err(PipelineError::io(&plan.run_dir))?;
+                synapse_checkpoint::import_gguf(file, &folder)?;
+                write_atomic(&marker, hash.as_bytes())?;
+            }
+            folder_base(&folder, folder.display().to_string(), None)
+        }
+        Base::Fresh(folder) => {
+            Ok(FetchedBase { folder: folder.clone(), name: folder.display().to_string(), revision: None, hash: fresh_hash(folder)?, fresh: true })
+        }
+    }
+}
+
+fn fetch_source(run: &Run<'_>, location: &Location) -> Result<FetchedSource, PipelineError> {
+    Ok(match location {
+        Location::Routing => FetchedSource { revision: None, files: Vec::new() },
+        Location::File(path) => {
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+            FetchedSource { revision: None, files: vec![(name, path.clone(), sha256_file(path)?)] }
+        }
+        Location::Hub { id, revision, files } => {
+            let hub = Hub::from_env(run.options.offline)?;
+            let dataset = hub.dataset_files(id, revision.as_deref(), files, &Shown(run.reporter))?;
+            let files = dataset.files.into_iter().map(|file| (file.path, file.local, file.sha256)).collect();
+            FetchedSource { revision: Some(dataset.revision), files }
+        }
+    })
+}

@@ -1,0 +1,213 @@
+//! A pipeline: its recipes, then evaluate → merge → gate → export.
+
+use std::path::{Path, PathBuf};
+
+use synapse_evaluate::{ComparisonTable, GateAction, GateDecision, GateRule, Outcome};
+use synapse_merge::{AdapterInput, MergeReport, MergeRequest, Method, Sign, Trim, parse_dtype};
+use synapse_nn::LoadOptions;
+use synapse_recipe::{PipelinePlan, SpecialistPlan, Stage};
+
+use crate::{
+    Lab, PipelineError, Run, SpecialistOutcome,
+    comparison::{BASE, MERGE, compare},
+    domain::Domain,
+    publish::{Publication, publish},
+    record::{StageRun, fingerprint, write_json},
+    specialist::{data_folder, prepare_and_train},
+};
+
+/// How far a pipeline came.
+#[derive(Debug)]
+pub struct PipelineOutcome {
+    /// The comparison as drawn for the terminal, once measured.
+    pub table: Option<String>,
+    /// Whether a model was published.
+    pub published: bool,
+}
+
+/// A pipeline with all recipes trained.
+pub(crate) struct Trained<'a> {
+    pub(crate) run: &'a Run<'a>,
+    pub(crate) plan: &'a PipelinePlan,
+    pub(crate) specialists: Vec<(&'a SpecialistPlan, SpecialistOutcome)>,
+    base: PathBuf,
+    base_hash: String,
+}
+
+/// Runs a pipeline.
+///
+/// # Errors
+/// Whatever a stage refuses, or the gate.
+pub fn run_pipeline(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcome, PipelineError> {
+    write_json(&plan.run_dir.join("plan.json"), plan)?;
+    let mut specialists = Vec::with_capacity(plan.specialists.len());
+    for specialist in &plan.specialists {
+        specialists.push((specialist, prepare_and_train(run, specialist)?));
+    }
+    let mut outcome = PipelineOutcome { table: None, published: false };
+    let Some((_, first)) = specialists.first() else {
+        return Err(PipelineError::Unusable { what: format!("pipeline `{}` names no recipes", plan.name), hint: "list them under `recipes:`".into() });
+    };
+    if run.ends_before(Stage::Evaluate) {
+        return Ok(outcome);
+    }
+    let (base, base_hash) = (first.fetched.base.folder.clone(), first.fetched.base.hash.clone());
+    let trained = Trained { run, plan, specialists, base, base_hash };
+    let mut outcomes = trained.evaluate()?;
+    outcome.table = Some(crate::table(&outcomes));
+    if run.ends_before(Stage::Merge) {
+        return Ok(outcome);
+    }
+    let (merged, report) = trained.merge()?;
+    if run.ends_before(Stage::Gate) {
+        return Ok(outcome);
+    }
+    outcomes.extend(trained.evaluate_merge(&merged)?);
+    let table = compare(&outcomes)?;
+    outcome.table = Some(table.render(80));
+    write_json(&plan.run_dir.join("comparison.json"), &table)?;
+    let decision = trained.judge(&table)?;
+    if run.ends_before(Stage::Export) {
+        return Ok(outcome);
+    }
+    publish(&Publication { trained: &trained, merged: &merged, report: &report, table: &table, decision: &decision })?;
+    outcome.published = true;
+    Ok(outcome)
+}
+
+impl Trained<'_> {
+    fn hash(&self, index: usize) -> &str {
+        self.specialists[index].1.trained.as_ref().map_or("", |trained| &trained.hash)
+    }
+
+    fn hashes(&self) -> Vec<&str> {
+        (0..self.specialists.len()).map(|index| self.hash(index)).collect()
+    }
+
+    /// What the held-out rows of every domain are.
+    fn held_out(&self) -> Vec<&str> {
+        self.specialists.iter().map(|(_, outcome)| outcome.manifest.as_ref().map_or("", |manifest| manifest.held_out.sha256.as_str())).collect()
+    }
+
+    fn domains(&self) -> Result<Vec<Domain>, PipelineError> {
+        self.specialists
+            .iter()
+            .map(|(specialist, _)| {
+                let mut plan = (*specialist).clone();
+                // what the gate looks at is measured whether or not a recipe asks for it
+                let further = self.plan.evaluate.suites.iter().chain([&self.plan.gate.on]);
+                for suite in further {
+                    if !plan.evaluate.suites.contains(suite) {
+                        plan.evaluate.suites.push(suite.clone());
+                    }
+                }
+                Domain::open(&plan, &data_folder(specialist))
+            })
+            .collect()
+    }
+
+    fn stage(&self, stage: Stage, fingerprint: String) -> StageRun<'_> {
+        StageRun { run: self.run, name: &self.plan.name, folder: &self.plan.run_dir, stage, fingerprint }
+    }
+
+    fn suites(&self) -> Vec<&synapse_recipe::EvaluatePlan> {
+        self.specialists.iter().map(|(specialist, _)| &specialist.evaluate).chain([&self.plan.evaluate]).collect()
+    }
+
+    /// Base on every domain, each specialist on its own.
+    fn evaluate(&self) -> Result<Vec<Outcome>, PipelineError> {
+        let parts = (self.suites(), &self.plan.gate.on, self.held_out(), self.hashes(), &self.base_hash);
+        let stage = self.stage(Stage::Evaluate, fingerprint(Stage::Evaluate, &parts)?);
+        stage.execute(
+            |_: &Vec<Outcome>| true,
+            || {
+                let adapters: Vec<(&str, &Path)> = self.specialists.iter().map(|(plan, _)| (plan.name.as_str(), plan.output.as_path())).collect();
+                let lab = Lab::open(&self.base, &adapters, &LoadOptions::BF16)?;
+                let logs = self.plan.run_dir.join("evaluation");
+                let mut outcomes = Vec::new();
+                for (domain, (plan, _)) in self.domains()?.iter().zip(&self.specialists) {
+                    outcomes.extend(domain.measure(self.run, &mut lab.subject(BASE, None), &logs)?);
+                    outcomes.extend(domain.measure(self.run, &mut lab.subject(&plan.name, Some(&plan.name)), &logs)?);
+                }
+                Ok(outcomes)
+            },
+            |outcomes| format!("{} measurements of base and specialists", outcomes.len()),
+        )
+    }
+
+    fn request(&self) -> Result<MergeRequest, PipelineError> {
+        let wrong = |what: String| PipelineError::Unusable { what, hint: "mend the pipeline's merge or export section".into() };
+        let merge = &self.plan.merge;
+        let method: Method = merge.method.parse().map_err(wrong)?;
+        let mut request = MergeRequest::new(method, &self.base, self.plan.run_dir.join("merged"));
+        request.trim = Trim::from_f64(merge.trim).map_err(wrong)?;
+        request.sign = merge.sign.parse::<Sign>().map_err(wrong)?;
+        request.lambda = merge.lambda;
+        request.dtype = Some(parse_dtype(&self.plan.export.dtype).map_err(wrong)?);
+        request.max_shard_bytes = self.plan.export.shard_size;
+        request.adapters = self
+            .specialists
+            .iter()
+            .map(|(plan, _)| AdapterInput {
+                name: plan.name.clone(),
+                path: plan.output.clone(),
+                weight: merge.weights.get(&plan.name).copied().unwrap_or(1.0),
+            })
+            .collect();
+        Ok(request)
+    }
+
+    /// The merged folder and what the merge did to each tensor.
+    fn merge(&self) -> Result<(PathBuf, MergeReport), PipelineError> {
+        let request = self.request()?;
+        let parts = (&self.plan.merge, &self.plan.export.dtype, self.plan.export.shard_size, self.hashes(), &self.base_hash);
+        let stage = self.stage(Stage::Merge, fingerprint(Stage::Merge, &parts)?);
+        let report = stage.execute(
+            |_: &MergeReport| request.out.join("config.json").is_file(),
+            || {
+                Ok(synapse_merge::merge(&request, &|progress| {
+                    self.run.reporter.progress("tensors merged", progress.done as u64, Some(progress.total as u64));
+                })?)
+            },
+            |report| format!("{} of {} adapters; {} tensors changed", self.plan.merge.method, self.specialists.len(), report.tensors.len()),
+        )?;
+        Ok((request.out, report))
+    }
+
+    /// The merge on every domain.
+    fn evaluate_merge(&self, merged: &Path) -> Result<Vec<Outcome>, PipelineError> {
+        let parts = (self.suites(), &self.plan.gate, self.held_out(), self.hashes(), &self.base_hash, &self.plan.merge, &self.plan.export.dtype);
+        let stage = self.stage(Stage::Gate, fingerprint(Stage::Gate, &parts)?);
+        stage.execute(
+            |_: &Vec<Outcome>| true,
+            || {
+                let lab = Lab::open(merged, &[], &LoadOptions::BF16)?;
+                let logs = self.plan.run_dir.join("evaluation");
+                let mut outcomes = Vec::new();
+                for domain in self.domains()? {
+                    outcomes.extend(domain.measure(self.run, &mut lab.subject(MERGE, None), &logs)?);
+                }
+                Ok(outcomes)
+            },
+            |outcomes| format!("{} measurements of the merge", outcomes.len()),
+        )
+    }
+
+    fn judge(&self, table: &ComparisonTable) -> Result<GateDecision, PipelineError> {
+        let gate = &self.plan.gate;
+        let action = match gate.action {
+            synapse_recipe::GateAction::Refuse => GateAction::Refuse,
+            synapse_recipe::GateAction::Stamp => GateAction::Stamp,
+        };
+        let decision = GateDecision::judge(table, &GateRule { on: gate.on.clone(), max_regress: gate.max_regress, action })?;
+        write_json(&self.plan.run_dir.join("gate.json"), &decision)?;
+        match &decision {
+            GateDecision::Refuse { message, .. } => Err(PipelineError::Refused { name: self.plan.name.clone(), reason: message.clone() }),
+            GateDecision::Stamp { message, .. } => {
+                self.run.reporter.note(message);
+                Ok(decision)
+            }
+            GateDecision::Pass { .. } => Ok(decision),
+        }
+    }
+}

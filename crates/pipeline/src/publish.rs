@@ -1,0 +1,195 @@
+//! The export stage: the merged weights, a model card whose numbers come from the run, GGUF files;
+//! all in one folder that appears whole.
+
+use std::path::Path;
+
+use synapse_checkpoint::{ModelFolder, Staged, write_atomic};
+use synapse_evaluate::{ComparisonTable, GateDecision, TableColumn, Unit};
+use synapse_export::{
+    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, GgufExport, GgufType, Measured, export_gguf,
+    model_card,
+};
+use synapse_merge::MergeReport;
+use synapse_recipe::{Base, Method, Quantization, SpecialistPlan, Stage};
+
+use crate::{
+    PipelineError, SpecialistOutcome,
+    comparison::{BASE, MERGE},
+    merging::Trained,
+    record::{StageRun, fingerprint},
+};
+
+/// What is published.
+pub(crate) struct Publication<'a> {
+    pub(crate) trained: &'a Trained<'a>,
+    pub(crate) merged: &'a Path,
+    pub(crate) report: &'a MergeReport,
+    pub(crate) table: &'a ComparisonTable,
+    pub(crate) decision: &'a GateDecision,
+}
+
+/// Publishes the pipeline's output folder.
+pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError> {
+    let (run, plan) = (publication.trained.run, publication.trained.plan);
+    let hash = ModelFolder::open(publication.merged)?.content_hash()?;
+    let card = card(publication)?;
+    let stage = StageRun {
+        run,
+        name: &plan.name,
+        folder: &plan.run_dir,
+        stage: Stage::Export,
+        fingerprint: fingerprint(Stage::Export, &(&plan.export, &hash, &card))?,
+    };
+    stage.execute(
+        |_: &u64| plan.output.join("config.json").is_file(),
+        || {
+            let staged = Staged::beside(&plan.output)?;
+            let mut bytes = 0;
+            for entry in std::fs::read_dir(publication.merged).map_err(PipelineError::io(publication.merged))? {
+                let entry = entry.map_err(PipelineError::io(publication.merged))?;
+                let target = staged.path().join(entry.file_name());
+                // the run's own copy stays for the next merge; a link costs no space
+                if std::fs::hard_link(entry.path(), &target).is_err() {
+                    std::fs::copy(entry.path(), &target).map_err(PipelineError::io(&target))?;
+                }
+                bytes += target.metadata().map_err(PipelineError::io(&target))?.len();
+            }
+            let model = ModelFolder::open(staged.path())?;
+            for word in &plan.export.gguf {
+                let gguf_type: GgufType = word.parse().map_err(|what| PipelineError::Unusable { what, hint: "mend `export.gguf`".into() })?;
+                let file = gguf_name(&plan.name, gguf_type);
+                run.reporter.progress(&file, 0, None);
+                export_gguf(&GgufExport { model: &model, gguf_type, name: &plan.name, licence: None }, &staged.path().join(file))?;
+            }
+            write_atomic(&staged.path().join("README.md"), model_card(&card).as_bytes())?;
+            staged.publish()?;
+            Ok(bytes)
+        },
+        |bytes| format!("{:.1} MB → {}", *bytes as f64 / 1e6, plan.output.display()),
+    )?;
+    Ok(())
+}
+
+fn gguf_name(name: &str, gguf_type: GgufType) -> String {
+    format!("{name}-{}.gguf", gguf_type.name())
+}
+
+fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
+    let trained = publication.trained;
+    let plan = trained.plan;
+    let config = ModelFolder::open(publication.merged)?.config().clone();
+    let (losses, scores): (Vec<_>, Vec<_>) = publication.table.columns.iter().partition(|column| column.unit == Unit::NatsPerToken);
+    let mut notes = publication.table.notes();
+    notes.push(format!(
+        "The merge changed {} tensors and copied {}; merge_report.json has each one's conflicts.",
+        publication.report.tensors.len(),
+        publication.report.copied
+    ));
+    let first = trained.specialists.first();
+    let ties = plan.merge.method == "ties";
+    Ok(CardData {
+        kind: CardKind::Merge,
+        name: plan.name.clone(),
+        location: plan.output.display().to_string(),
+        summary: format!("{} specialists, each trained on its own domain and merged into one model.", trained.specialists.len()),
+        base: first.map(|(specialist, outcome)| base(specialist, outcome)).unwrap_or_default(),
+        parameters: Some(config.parameters()),
+        context_length: Some(config.max_position_embeddings as u64),
+        dtype: Some(plan.export.dtype.clone()),
+        specialists: trained.specialists.iter().map(|(specialist, outcome)| card_specialist(specialist, outcome)).collect(),
+        datasets: trained.specialists.iter().flat_map(|(specialist, outcome)| datasets(specialist, outcome)).collect(),
+        merge: Some(CardMerge {
+            method: plan.merge.method.clone(),
+            trim: ties.then_some(plan.merge.trim),
+            sign: ties.then(|| plan.merge.sign.clone()),
+            lambda: plan.merge.lambda,
+            weights: plan.specialists.iter().map(|specialist| (specialist.name.clone(), plan.merge.weights.get(&specialist.name).copied().unwrap_or(1.0))).collect(),
+        }),
+        gate: Some(CardGate {
+            max_regress: plan.gate.max_regress,
+            on: plan.gate.on.clone(),
+            passed: matches!(publication.decision, GateDecision::Pass { .. }),
+            failures: match publication.decision {
+                GateDecision::Pass { .. } => Vec::new(),
+                GateDecision::Stamp { message, .. } | GateDecision::Refuse { message, .. } => vec![message.clone()],
+            },
+        }),
+        held_out_loss: losses.iter().map(|column| comparison(column)).collect(),
+        scores: scores
+            .iter()
+            .map(|column| CardScore {
+                suite: column.suite.clone(),
+                metric: if column.suite == "routing" { "accuracy".into() } else { "share of items right".into() },
+                comparison: comparison(column),
+                note: None,
+            })
+            .collect(),
+        gguf_files: plan.export.gguf.iter().filter_map(|word| Some(gguf_name(&plan.name, word.parse().ok()?))).collect(),
+        notes,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+fn comparison(column: &TableColumn) -> Comparison {
+    let measured = |wanted: &dyn Fn(&synapse_evaluate::Cell) -> bool| {
+        let cell = column.cells.iter().find(|cell| wanted(cell))?;
+        let (value, interval) = (cell.value?, cell.interval?);
+        Some(Measured { value, low: interval.low, high: interval.high })
+    };
+    Comparison {
+        domain: column.domain.clone(),
+        count: column.n as u64,
+        base: measured(&|cell| cell.subject == BASE),
+        specialist: measured(&|cell| cell.own_domain),
+        merge: measured(&|cell| cell.subject == MERGE),
+    }
+}
+
+fn base(specialist: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardInput {
+    let id = match &specialist.base {
+        Base::Hub { id, .. } => id.clone(),
+        Base::Folder(path) | Base::Gguf(path) | Base::Fresh(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    CardInput { id, revision: outcome.fetched.base.revision.clone(), licence: licence(&outcome.fetched.base.folder) }
+}
+
+/// The licence that a model folder's own card states.
+fn licence(folder: &Path) -> Option<String> {
+    let card = std::fs::read_to_string(folder.join("README.md")).ok()?;
+    let front = card.strip_prefix("---")?.split("\n---").next()?;
+    let line = front.lines().find_map(|line| line.strip_prefix("license:"))?;
+    Some(line.trim().trim_matches('"').to_owned())
+}
+
+fn card_specialist(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardSpecialist {
+    let storage = match plan.quantization {
+        Quantization::None => String::new(),
+        Quantization::Nf4 { double_quant, .. } => format!(", NF4{}", if double_quant { " double-quantised" } else { "" }),
+    };
+    let method = match &plan.method {
+        Method::Lora(lora) => format!("{}LoRA, rank {}, alpha {}{storage}", if storage.is_empty() { "" } else { "Q" }, lora.rank, lora.alpha),
+        Method::Full => "every weight".to_owned(),
+    };
+    CardSpecialist {
+        name: plan.name.clone(),
+        method,
+        rows: outcome.manifest.as_ref().map_or(0, |manifest| manifest.train.documents),
+        steps: outcome.trained.as_ref().map_or(0, |trained| trained.steps),
+        learning_rate: plan.train.learning_rate,
+        hash: outcome.trained.as_ref().map(|trained| trained.hash.clone()),
+    }
+}
+
+fn datasets(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<CardDataset> {
+    let Some(manifest) = &outcome.manifest else { return Vec::new() };
+    let dataset = |source: &synapse_data::SourceManifest| CardDataset {
+        source: CardInput {
+            id: if source.origin == "local" || source.origin == "routing" { source.dataset.clone() } else { source.origin.clone() },
+            revision: source.revision.clone(),
+            licence: source.licence.clone(),
+        },
+        specialist: plan.name.clone(),
+        rows: source.documents,
+    };
+    manifest.sources.iter().map(dataset).collect()
+}

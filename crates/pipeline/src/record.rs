@@ -1,0 +1,92 @@
+//! Stage records: `stages/<stage>.json` in a run's folder holds the fingerprint of everything the
+//! stage depended on, how long it took and what it found.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use synapse_checkpoint::{sha256_bytes, write_atomic};
+use synapse_recipe::Stage;
+
+use crate::{PipelineError, Run};
+
+/// Changes when stages write other bytes for the same plan.
+const FORMAT: u32 = 1;
+
+/// What a stage leaves behind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record<T> {
+    fingerprint: String,
+    /// Wall seconds of the run that made it.
+    pub(crate) seconds: f64,
+    /// What the stage found out.
+    pub(crate) result: T,
+}
+
+/// The fingerprint of a list of serialisable things.
+pub(crate) fn fingerprint(stage: Stage, parts: &impl Serialize) -> Result<String, PipelineError> {
+    let text = serde_json::to_vec(&(FORMAT, stage.id(), parts)).map_err(|error| PipelineError::Unusable {
+        what: format!("the plan of {} cannot be written as JSON: {error}", stage.id()),
+        hint: "this is a fault of the program; please report it".into(),
+    })?;
+    Ok(sha256_bytes(&text))
+}
+
+/// One stage of one run: where its record lies and what it depends on.
+pub(crate) struct StageRun<'a> {
+    pub(crate) run: &'a Run<'a>,
+    pub(crate) name: &'a str,
+    pub(crate) folder: &'a Path,
+    pub(crate) stage: Stage,
+    pub(crate) fingerprint: String,
+}
+
+impl StageRun<'_> {
+    /// Returns the recorded result if it still holds and `intact` agrees, else runs `work` and records it.
+    pub(crate) fn execute<T: Serialize + DeserializeOwned>(
+        &self,
+        intact: impl Fn(&T) -> bool,
+        work: impl FnOnce() -> Result<T, PipelineError>,
+        summary: impl Fn(&T) -> String,
+    ) -> Result<T, PipelineError> {
+        if !self.run.repeats(self.stage)
+            && let Some(record) = read::<T>(self.folder, self.stage)?
+            && record.fingerprint == self.fingerprint
+            && intact(&record.result)
+        {
+            self.run.reporter.skipped(self.name, self.stage);
+            return Ok(record.result);
+        }
+        self.run.reporter.started(self.name, self.stage);
+        let start = Instant::now();
+        let result = work()?;
+        let record = Record { fingerprint: self.fingerprint.clone(), seconds: start.elapsed().as_secs_f64(), result };
+        write_json(&path(self.folder, self.stage), &record)?;
+        self.run.reporter.finished(self.name, self.stage, record.seconds, &summary(&record.result));
+        Ok(record.result)
+    }
+}
+
+fn path(folder: &Path, stage: Stage) -> PathBuf {
+    folder.join("stages").join(format!("{}.json", stage.id()))
+}
+
+/// A stage's record, if it has one. A record of another shape counts as none.
+pub(crate) fn read<T: DeserializeOwned>(folder: &Path, stage: Stage) -> Result<Option<Record<T>>, PipelineError> {
+    let path = path(folder, stage);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read(&path).map_err(PipelineError::io(&path))?;
+    Ok(serde_json::from_slice(&text).ok())
+}
+
+/// Writes a JSON file of the run, creating its folder.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PipelineError> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(PipelineError::io(parent))?;
+    }
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| PipelineError::Io { path: path.to_owned(), source: error.into() })?;
+    text.push(b'\n');
+    Ok(write_atomic(path, &text)?)
+}

@@ -1,0 +1,251 @@
+//! A recipe: fetch → prepare → train → evaluate.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use synapse_chat::Chat;
+use synapse_checkpoint::{ModelConfig, ModelFolder, Staged};
+use synapse_data::{Manifest, PackedDataset, PrepareEvent, PrepareRequest};
+use synapse_evaluate::Outcome;
+use synapse_nn::LoadOptions;
+use synapse_recipe::{Method, SpecialistPlan, Stage};
+use synapse_trainer::{HeldOutLoss, Observer, StepReport, TrainOutcome, TrainRequest, TrainingBase};
+
+use crate::{
+    Fetched, Lab, PipelineError, Reporter, Run,
+    domain::Domain,
+    fetch::fetch,
+    record::{StageRun, fingerprint, write_json},
+};
+
+/// How far a recipe came and what it left.
+#[derive(Debug, Clone)]
+pub struct SpecialistOutcome {
+    /// Base and data files.
+    pub fetched: Fetched,
+    /// The prepared data's manifest, once prepared.
+    pub manifest: Option<Manifest>,
+    /// What training did, once trained.
+    pub trained: Option<Trained>,
+    /// Base and specialist on the recipe's own domain, once evaluated.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// A finished training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Trainable parameters.
+    pub parameters: u64,
+    /// Loss of the last step.
+    pub loss: f64,
+    /// Held-out loss of the result.
+    pub held_out_loss: Option<f64>,
+    /// sha256 of the published weights.
+    pub hash: String,
+}
+
+/// The folder of a recipe's prepared data.
+pub(crate) fn data_folder(plan: &SpecialistPlan) -> PathBuf {
+    plan.run_dir.join("data")
+}
+
+/// Runs a recipe.
+///
+/// # Errors
+/// Whatever a stage refuses; what was finished stays and is not repeated next time.
+pub fn run_specialist(run: &Run<'_>, plan: &SpecialistPlan) -> Result<SpecialistOutcome, PipelineError> {
+    let mut outcome = prepare_and_train(run, plan)?;
+    let wanted = plan.stages.contains(&Stage::Evaluate) && !run.ends_before(Stage::Evaluate);
+    if let (true, Some(trained)) = (wanted, &outcome.trained) {
+        outcome.outcomes = evaluate(run, plan, &outcome.fetched, trained)?;
+    }
+    Ok(outcome)
+}
+
+/// Everything up to the trained artefact.
+pub(crate) fn prepare_and_train(run: &Run<'_>, plan: &SpecialistPlan) -> Result<SpecialistOutcome, PipelineError> {
+    write_json(&plan.run_dir.join("plan.json"), plan)?;
+    let mut outcome = SpecialistOutcome { fetched: fetch(run, plan)?, manifest: None, trained: None, outcomes: Vec::new() };
+    let includes = |stage: Stage| plan.stages.contains(&stage) && !run.ends_before(stage);
+    if includes(Stage::Prepare) {
+        outcome.manifest = Some(prepare(run, plan, &outcome.fetched)?);
+    }
+    if includes(Stage::Train) {
+        outcome.trained = Some(train(run, plan, &outcome.fetched)?);
+    }
+    Ok(outcome)
+}
+
+fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Manifest, PipelineError> {
+    let chat = Chat::open(&fetched.base.folder)?;
+    let folder = data_folder(plan);
+    let sources: Vec<_> = fetched.sources.iter().map(|source| source.identity()).collect();
+    let apart = plan.data.sources.iter().filter_map(|source| source.held_out_file.as_deref());
+    let apart = apart.map(synapse_checkpoint::sha256_file).collect::<Result<Vec<_>, _>>()?;
+    let shape = (plan.train.max_seq_len, plan.train.packing, plan.train.overlong, plan.train.loss_on, &plan.system_prompt);
+    let stage = StageRun {
+        run,
+        name: &plan.name,
+        folder: &plan.run_dir,
+        stage: Stage::Prepare,
+        fingerprint: fingerprint(Stage::Prepare, &(&plan.data, shape, sources, apart, chat.template_hash(), chat.tokenizer_hash(), &plan.router))?,
+    };
+    stage.execute(
+        |_: &Manifest| folder.join("manifest.json").is_file() && folder.join("train.arrow").is_file(),
+        || {
+            std::fs::create_dir_all(&plan.run_dir).map_err(PipelineError::io(&plan.run_dir))?;
+            let staged = Staged::beside(&folder)?;
+            let request = PrepareRequest {
+                plan: &plan.data,
+                train: &plan.train,
+                system_prompt: plan.system_prompt.as_deref(),
+                files: fetched.sources.iter().map(|source| source.files()).collect(),
+                chat: &chat,
+                out: staged.path(),
+            };
+            let manifest = synapse_data::prepare(&request, &|event| match event {
+                PrepareEvent::Tokenised { done, total } => run.reporter.progress("rows tokenised", done as u64, Some(total as u64)),
+                PrepareEvent::Warning(text) => run.reporter.note(&text),
+                PrepareEvent::Reading { .. } | PrepareEvent::Read { .. } => {}
+            })?;
+            staged.publish()?;
+            Ok(manifest)
+        },
+        |manifest| {
+            format!(
+                "{} rows, {} tokens of which {} trained; {} held out",
+                manifest.train.rows, manifest.train.tokens, manifest.train.trained_tokens, manifest.held_out.rows
+            )
+        },
+    )
+}
+
+/// Passes the trainer's progress on.
+struct Watch<'a> {
+    name: &'a str,
+    reporter: &'a dyn Reporter,
+}
+
+impl Observer for Watch<'_> {
+    fn start(&mut self, done: u64, total: u64) {
+        self.reporter.training(self.name, done, total);
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        self.reporter.step(report);
+    }
+
+    fn held_out(&mut self, loss: &HeldOutLoss) {
+        self.reporter.held_out(loss);
+    }
+}
+
+fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trained, PipelineError> {
+    let data = data_folder(plan);
+    let missing = || PipelineError::Missing { name: plan.name.clone(), stage: Stage::Prepare };
+    let manifest = Manifest::read(&data.join("manifest.json")).map_err(|_| missing())?;
+    let inputs = (&manifest.train.sha256, &manifest.held_out.sha256, &fetched.base.hash, &fetched.base.name);
+    let fingerprint = fingerprint(Stage::Train, &(&plan.train, &plan.method, plan.quantization, plan.evaluate.every, &plan.router, inputs))?;
+    let stage = StageRun { run, name: &plan.name, folder: &plan.run_dir, stage: Stage::Train, fingerprint: fingerprint.clone() };
+    stage.execute(
+        |trained: &Trained| artefact_hash(plan).is_ok_and(|hash| hash == trained.hash),
+        || {
+            let staged = Staged::beside(&plan.output)?;
+            let outcome = train_into(run, plan, fetched, (&data, &fingerprint), staged.path())?;
+            if let Some(router) = &plan.router {
+                let mut description = synapse_data::routing::Router { labels: router.labels.clone(), ..Default::default() };
+                if let Some(prompt) = &plan.system_prompt {
+                    description.system_prompt.clone_from(prompt);
+                }
+                description.write(staged.path())?;
+            }
+            staged.publish()?;
+            Ok(Trained {
+                steps: outcome.steps,
+                parameters: outcome.parameters,
+                loss: outcome.loss,
+                held_out_loss: outcome.held_out_loss,
+                hash: artefact_hash(plan)?,
+            })
+        },
+        |trained| {
+            let held_out = trained.held_out_loss.map_or_else(String::new, |loss| format!(", held-out loss {loss:.4}"));
+            format!("{} steps, {} parameters{held_out} → {}", trained.steps, trained.parameters, plan.output.display())
+        },
+    )
+}
+
+fn train_into(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched, (data, fingerprint): (&Path, &str), out: &Path) -> Result<TrainOutcome, PipelineError> {
+    let rows = PackedDataset::open(&data.join("train.arrow"))?;
+    let held_out = PackedDataset::open(&data.join("held_out.arrow"))?;
+    let (folder, config);
+    let base = if fetched.base.fresh {
+        config = ModelConfig::read(&fetched.base.folder)?;
+        TrainingBase::Fresh(&config)
+    } else {
+        folder = ModelFolder::open(&fetched.base.folder)?;
+        TrainingBase::Folder(&folder)
+    };
+    let request = TrainRequest {
+        plan: &plan.train,
+        method: &plan.method,
+        quantization: plan.quantization,
+        base,
+        base_name: &fetched.base.name,
+        base_revision: fetched.base.revision.as_deref(),
+        rows: &rows,
+        held_out: &held_out,
+        evaluate_every: plan.evaluate.every,
+        run: &plan.run_dir,
+        fingerprint,
+        out,
+        stop: run.stop,
+    };
+    let outcome = synapse_trainer::train(&request, &mut Watch { name: &plan.name, reporter: run.reporter })?;
+    if plan.method == Method::Full {
+        synapse_export::copy_model_folder_files(&fetched.base.folder, out)?;
+    }
+    Ok(outcome)
+}
+
+/// sha256 of what the recipe published.
+pub(crate) fn artefact_hash(plan: &SpecialistPlan) -> Result<String, PipelineError> {
+    Ok(match plan.method {
+        Method::Lora(_) => synapse_checkpoint::AdapterFolder::open(&plan.output)?.content_hash()?,
+        Method::Full => ModelFolder::open(&plan.output)?.content_hash()?,
+    })
+}
+
+fn evaluate(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched, trained: &Trained) -> Result<Vec<Outcome>, PipelineError> {
+    let data = data_folder(plan);
+    let manifest = Manifest::read(&data.join("manifest.json"))?;
+    let stage = StageRun {
+        run,
+        name: &plan.name,
+        folder: &plan.run_dir,
+        stage: Stage::Evaluate,
+        fingerprint: fingerprint(Stage::Evaluate, &(&plan.evaluate, &manifest.held_out.sha256, &fetched.base.hash, &trained.hash, &plan.system_prompt))?,
+    };
+    stage.execute(
+        |_: &Vec<Outcome>| true,
+        || {
+            let domain = Domain::open(plan, &data)?;
+            let logs = plan.run_dir.join("evaluation");
+            match plan.method {
+                Method::Full => {
+                    let lab = Lab::open(&plan.output, &[], &LoadOptions::BF16)?;
+                    domain.measure(run, &mut lab.subject(&plan.name, None), &logs)
+                }
+                Method::Lora(_) => {
+                    let lab = Lab::open(&fetched.base.folder, &[(&plan.name, &plan.output)], &LoadOptions::BF16)?;
+                    let mut outcomes = domain.measure(run, &mut lab.subject("base", None), &logs)?;
+                    outcomes.extend(domain.measure(run, &mut lab.subject(&plan.name, Some(&plan.name)), &logs)?);
+                    Ok(outcomes)
+                }
+            }
+        },
+        |outcomes| format!("{} measurements", outcomes.len()),
+    )
+}
