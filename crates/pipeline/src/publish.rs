@@ -56,7 +56,7 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
             }
             let model = ModelFolder::open(staged.path())?;
             for word in &plan.export.gguf {
-                let gguf_type: GgufType = word.parse().map_err(|what| PipelineError::Unusable { what, hint: "mend `export.gguf`".into() })?;
+                let gguf_type: GgufType = word.parse()?;
                 let file = gguf_name(&plan.name, gguf_type);
                 run.reporter.progress(&file, 0, None);
                 export_gguf(&GgufExport { model: &model, gguf_type, name: &plan.name, licence: None }, &staged.path().join(file))?;
@@ -150,7 +150,7 @@ fn base(specialist: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardInput {
         Base::Hub { id, .. } => id.clone(),
         Base::Folder(path) | Base::Gguf(path) | Base::Fresh(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
-    CardInput { id, revision: outcome.fetched.base.revision.clone(), licence: licence(&outcome.fetched.base.folder) }
+    CardInput { id, revision: outcome.fetched.base.revision.clone(), licence: licence(&outcome.fetched.base.folder), local: !matches!(specialist.base, Base::Hub { .. }) }
 }
 
 /// The licence that a model folder's own card states.
@@ -187,6 +187,7 @@ fn datasets(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<CardDatas
             id: if source.origin == "local" || source.origin == "routing" { source.dataset.clone() } else { source.origin.clone() },
             revision: source.revision.clone(),
             licence: source.licence.clone(),
+            local: source.revision.is_none(),
         },
         specialist: plan.name.clone(),
         rows: source.documents,

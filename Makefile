@@ -1,0 +1,41 @@
+# Every target is one or two calls; what they do lives in the binaries.
+# `make` alone lists them.
+
+CARGO ?= cargo
+BIN := target/release
+
+.DEFAULT_GOAL := help
+.PHONY: help build quickstart test check smollm2 serve bench install base parity
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+build: ## compile both binaries
+	$(CARGO) build --release --locked --bin synapse-train --bin synapse-merge
+
+quickstart: build ## train four specialists on the bundled base, merge, measure, publish (under 5 minutes, offline)
+	$(BIN)/synapse-train run pipelines/quickstart.yaml --offline
+
+test: ## run all tests
+	$(CARGO) test --release --locked --workspace
+
+check: ## formatting, lints and documentation, without warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+smollm2: build ## the same job on SmolLM2-135M-Instruct and hub datasets (needs the hub, or HF_ENDPOINT)
+	$(BIN)/synapse-train run pipelines/smollm2.yaml
+
+serve: build ## serve what was published last on 127.0.0.1:6900
+	$(BIN)/synapse-train up
+
+bench: ## GFLOP/s of the kernels on this machine
+	$(CARGO) bench --locked -p synapse-kernels --bench gemm
+
+base: build ## train the bundled base again from its recipe (about half an hour)
+	$(BIN)/synapse-train run recipes/nano/base.yaml --offline --force
+
+install: ## put the binaries on the PATH
+	$(CARGO) install --locked --path crates/cli
+	$(CARGO) install --locked --path crates/merge
