@@ -132,7 +132,7 @@ fn in_range(option: &'static str, value: f32, low: f32, high: f32) -> Result<()>
 }
 
 /// The engine's limits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Sequences that run together in a step; at least 1.
     pub max_batch: usize,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::{
-    ADAPTER_WORDS, BASE_WORDS, END_OF_TEXT, END_OF_TURN, MockModel, Speech, byte_tokens, chat,
+    ADAPTER_WORDS, BASE_TOKENS, BASE_WORDS, END_OF_TEXT, END_OF_TURN, MockModel, Speech,
+    byte_tokens, chat,
 };
 use synapse_engine::{
     Completion, Engine, EngineError, EngineOptions, Event, FinishReason, Receiver, Request,
@@ -83,7 +84,10 @@ fn an_answer_ends_at_the_stop_token_or_at_the_limit() {
     assert_eq!(whole.finish_reason, FinishReason::Stop);
     assert_eq!(whole.token_ids.last(), Some(&END_OF_TURN));
     assert_eq!(whole.usage.prompt_tokens, 3);
-    assert_eq!(whole.usage.completion_tokens, whole.token_ids.len());
+    assert_eq!(
+        (whole.usage.completion_tokens, whole.token_ids.len()),
+        (BASE_TOKENS, BASE_TOKENS)
+    );
 
     let cut = one(&rig.engine, request("Hi\n", greedy(3)));
     assert_eq!(

@@ -30,6 +30,8 @@ const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role
 pub(crate) const BASE_WORDS: &[&str] = &[
     "Hello", ",", " this", " is", " a", " mock", " caf", "é", " with", " the🦀", " crab", ".",
 ];
+/// The tokens of that, with the one that ends the turn.
+pub(crate) const BASE_TOKENS: usize = 18;
 /// What the model says under its first adapter.
 pub(crate) const ADAPTER_WORDS: &[&str] = &["Sums", " are", " my", " trade", "!"];
 
@@ -169,7 +171,7 @@ impl MockModel {
                 (0..vocab_size)
                     .map(|id| {
                         if id == next {
-                            10.0
+                            30.0
                         } else {
                             -(id as f32) / 100.0
                         }

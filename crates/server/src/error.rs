@@ -1,0 +1,185 @@
+//! The one shape of every error that leaves the server, and the errors of starting and stopping it.
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use synapse_chat::ChatError;
+use synapse_engine::EngineError;
+
+/// Seconds after which a refused client may try again.
+const RETRY_AFTER: u32 = 1;
+
+/// Why the server did not start or did not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The key file could not be read.
+    #[error("cannot read the key file {path}: {source}", path = path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The key file holds no key, which would lock everybody out.
+    #[error("the key file {path} holds no key; put one key on a line", path = path.display())]
+    NoKeys {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An adapter has the base's name, so that name would mean two models.
+    #[error("an adapter and the base are both called `{name}`; rename one of them")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The socket failed.
+    #[error("the server's socket failed: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The time to finish accepted requests ran out.
+    #[error(
+        "{unfinished} requests were still running after {seconds} s of draining and were cut off"
+    )]
+    DrainDeadline {
+        /// Requests cut off.
+        unfinished: usize,
+        /// The time they had.
+        seconds: u64,
+    },
+}
+
+/// An answer that is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    /// OpenAI's class of errors, for example `invalid_request_error`.
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
+    /// The field at fault, for example `messages[0].content`.
+    pub(crate) param: Option<String>,
+    pub(crate) code: Option<&'static str>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+            param: None,
+            code: None,
+        }
+    }
+
+    /// 400.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    /// 400 for one field; `problem` continues the sentence that the field's name begins.
+    pub(crate) fn field(name: impl Into<String>, problem: impl std::fmt::Display) -> Self {
+        let name = name.into();
+        Self {
+            param: Some(name.clone()),
+            ..Self::invalid(format!("`{name}` {problem}"))
+        }
+    }
+
+    /// 404 for a model name.
+    pub(crate) fn unknown_model(name: &str, known: &[String]) -> Self {
+        let message = format!(
+            "the model `{name}` does not exist; there are: {}",
+            known.join(", ")
+        );
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+            .code("model_not_found")
+            .param("model")
+    }
+
+    /// 503.
+    pub(crate) fn unavailable(message: impl Into<String>, code: &'static str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "service_unavailable",
+            message,
+        )
+        .code(code)
+    }
+
+    /// 500.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
+    }
+
+    pub(crate) fn code(self, code: &'static str) -> Self {
+        Self {
+            code: Some(code),
+            ..self
+        }
+    }
+
+    pub(crate) fn param(self, param: impl Into<String>) -> Self {
+        Self {
+            param: Some(param.into()),
+            ..self
+        }
+    }
+
+    /// What a template or tokenizer said about the input in `param`.
+    pub(crate) fn from_chat(error: &ChatError, param: &str) -> Self {
+        Self::invalid(error.to_string()).param(param)
+    }
+
+    /// What the engine said about a request whose prompt came in `prompt_param`.
+    pub(crate) fn from_engine(error: &EngineError, prompt_param: &str) -> Self {
+        let message = error.to_string();
+        match error {
+            EngineError::Full { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+                    .code("rate_limit_exceeded")
+            }
+            EngineError::Stopped => Self::unavailable(message, "stopped"),
+            EngineError::UnknownAdapter { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+                    .code("model_not_found")
+                    .param("model")
+            }
+            EngineError::ContextOverflow { .. } => Self::invalid(message)
+                .code("context_length_exceeded")
+                .param(prompt_param),
+            EngineError::EmptyPrompt | EngineError::TokenOutOfRange { .. } => {
+                Self::invalid(message).param(prompt_param)
+            }
+            EngineError::InvalidOption { option, message } => Self::field(*option, message),
+            _ => Self::internal(message),
+        }
+    }
+
+    /// The body.
+    pub(crate) fn body(&self) -> Value {
+        json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

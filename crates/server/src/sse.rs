@@ -1,0 +1,124 @@
+//! Server-sent events: one JSON chunk an event as tokens arrive, then `[DONE]`.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+use synapse_engine::{FinishReason, Usage};
+use tokio_stream::Stream;
+
+use crate::error::ApiError;
+use crate::generation::{Choices, Token};
+
+/// How a route writes its chunks.
+pub(crate) trait Transcript: Send + Unpin + 'static {
+    /// Before the first token.
+    fn opening(&mut self, choices: usize) -> Vec<Value>;
+    /// A token of an answer; none if it shows nothing yet.
+    fn token(&mut self, choice: usize, token: &Token) -> Option<Value>;
+    /// An answer's end.
+    fn finish(&mut self, choice: usize, reason: FinishReason) -> Value;
+    /// After the last answer's end.
+    fn closing(&mut self, usage: Usage) -> Option<Value>;
+}
+
+/// Streams the answers. When the client goes away the stream is dropped, and with it the answers.
+pub(crate) fn respond(
+    choices: Choices,
+    mut transcript: impl Transcript,
+    keep_alive: Duration,
+) -> Response {
+    let ready = transcript
+        .opening(choices.len())
+        .iter()
+        .map(chunk)
+        .collect();
+    let usage = Usage {
+        prompt_tokens: choices.prompt_tokens(),
+        completion_tokens: 0,
+    };
+    let stream = ChunkStream {
+        choices: Some(choices),
+        transcript,
+        usage,
+        ready,
+    };
+    let keep_alive = KeepAlive::new().interval(keep_alive).text("keep-alive");
+    let mut response = Sse::new(stream).keep_alive(keep_alive).into_response();
+    // nginx would otherwise collect the stream and deliver it whole.
+    response.headers_mut().insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
+    response
+}
+
+fn chunk(value: &Value) -> SseEvent {
+    SseEvent::default().data(value.to_string())
+}
+
+struct ChunkStream<T> {
+    /// `None` once the last event is in `ready`.
+    choices: Option<Choices>,
+    transcript: T,
+    usage: Usage,
+    ready: VecDeque<SseEvent>,
+}
+
+impl<T: Transcript> ChunkStream<T> {
+    fn take(&mut self, next: Option<Result<(usize, synapse_engine::Event), ApiError>>) {
+        use synapse_engine::Event;
+        match next {
+            Some(Ok((choice, Event::Token { id, text, logprob }))) => {
+                self.ready.extend(
+                    self.transcript
+                        .token(choice, &Token { id, text, logprob })
+                        .as_ref()
+                        .map(chunk),
+                );
+            }
+            Some(Ok((choice, Event::Done { reason, usage, .. }))) => {
+                self.usage.completion_tokens += usage.completion_tokens;
+                self.ready
+                    .push_back(chunk(&self.transcript.finish(choice, reason)));
+            }
+            Some(Ok((_, Event::Failed(message)))) => self.fail(&ApiError::internal(message)),
+            Some(Err(error)) => self.fail(&error),
+            None => {
+                self.ready
+                    .extend(self.transcript.closing(self.usage).as_ref().map(chunk));
+                self.ready.push_back(SseEvent::default().data("[DONE]"));
+                self.choices = None;
+            }
+        }
+    }
+
+    /// The status is long sent: the error is the last event, and clients raise it.
+    fn fail(&mut self, error: &ApiError) {
+        self.ready.push_back(chunk(&error.body()));
+        self.choices = None;
+    }
+}
+
+impl<T: Transcript> Stream for ChunkStream<T> {
+    type Item = Result<SseEvent, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            let Some(choices) = &mut self.choices else {
+                return Poll::Ready(None);
+            };
+            let next = ready!(choices.poll_next(context));
+            self.take(next);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What all requests share: options, the engine once it is loaded, and how many requests are being answered.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use synapse_engine::{Engine, SamplingOptions};
+use tokio::sync::watch;
+
+use crate::error::ApiError;
+use crate::{ApiKeys, ServerError, identity};
+
+/// How the server behaves; all but the model's name have defaults.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// The base's id in `/v1/models` and in requests.
+    pub model: String,
+    /// What sampling fields mean that a request leaves out.
+    pub defaults: SamplingDefaults,
+    /// Keys for `/v1`; `None` leaves it open.
+    pub api_keys: Option<ApiKeys>,
+    /// Origins of web pages, other than the server's own, that browsers may let in; `*` names all.
+    pub allowed_origins: Vec<String>,
+    /// Bytes of a request's body.
+    pub max_body_bytes: usize,
+    /// Answers that one request may ask for (`n` times its prompts).
+    pub max_choices: usize,
+    /// How often a silent stream sends a comment, so that nothing between takes it for dead.
+    pub keep_alive: Duration,
+    /// How long accepted requests may go on after the signal to stop.
+    pub drain: Duration,
+}
+
+impl ServerOptions {
+    /// The defaults, for a base of this name.
+    #[must_use]
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            defaults: SamplingDefaults::default(),
+            api_keys: None,
+            allowed_origins: Vec::new(),
+            max_body_bytes: 4 << 20,
+            max_choices: 16,
+            keep_alive: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Sampling where a request does not say: OpenAI's defaults, or a model's own from its generation_config.json.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SamplingDefaults {
+    /// Divides the logits.
+    pub temperature: f32,
+    /// Probability mass that is kept.
+    pub top_p: f32,
+    /// Tokens that are kept; 0 keeps all.
+    pub top_k: usize,
+    /// Penalty on tokens of prompt and answer; 1 is off.
+    pub repetition_penalty: f32,
+}
+
+impl Default for SamplingDefaults {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            repetition_penalty: 1.0,
+        }
+    }
+}
+
+impl SamplingDefaults {
+    pub(crate) fn options(self) -> SamplingOptions {
+        let Self {
+            temperature,
+            top_p,
+            top_k,
+            repetition_penalty,
+        } = self;
+        SamplingOptions {
+            temperature,
+            top_p,
+            top_k,
+            repetition_penalty,
+            ..SamplingOptions::default()
+        }
+    }
+}
+
+/// What all requests share; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ServerState {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: ServerOptions,
+    engine: OnceLock<Arc<Engine>>,
+    draining: AtomicBool,
+    answering: watch::Sender<usize>,
+    created: u64,
+}
+
+impl ServerState {
+    /// A server that is loading: it can be started, and answers 503 until [`Self::ready`].
+    #[must_use]
+    pub fn loading(options: ServerOptions) -> Self {
+        let shared = Shared {
+            options,
+            engine: OnceLock::new(),
+            draining: AtomicBool::new(false),
+            answering: watch::Sender::new(0),
+            created: identity::unix_seconds(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// A server with its engine.
+    ///
+    /// # Errors
+    /// [`ServerError::NameTaken`].
+    pub fn new(options: ServerOptions, engine: Arc<Engine>) -> Result<Self, ServerError> {
+        let state = Self::loading(options);
+        state.ready(engine)?;
+        Ok(state)
+    }
+
+    /// Ends the loading; a second engine is not taken.
+    ///
+    /// # Errors
+    /// [`ServerError::NameTaken`] if an adapter has the base's name.
+    pub fn ready(&self, engine: Arc<Engine>) -> Result<(), ServerError> {
+        let name = &self.shared.options.model;
+        if engine.adapters().any(|adapter| adapter == name) {
+            return Err(ServerError::NameTaken { name: name.clone() });
+        }
+        self.shared.engine.get_or_init(|| engine);
+        Ok(())
+    }
+
+    pub(crate) fn options(&self) -> &ServerOptions {
+        &self.shared.options
+    }
+
+    /// When the server was made, as the models' `created`.
+    pub(crate) fn created(&self) -> u64 {
+        self.shared.created
+    }
+
+    /// The engine, if requests are taken.
+    pub(crate) fn engine(&self) -> Result<&Arc<Engine>, ApiError> {
+        if self.shared.draining.load(Ordering::Acquire) {
+            return Err(ApiError::unavailable(
+                "the server is shutting down",
+                "draining",
+            ));
+        }
+        self.shared
+            .engine
+            .get()
+            .ok_or_else(|| ApiError::unavailable("the model is loading", "loading"))
+    }
+
+    /// The base's id and those of the adapters.
+    pub(crate) fn model_ids(&self, engine: &Engine) -> Vec<String> {
+        std::iter::once(self.shared.options.model.clone())
+            .chain(engine.adapters().map(str::to_owned))
+            .collect()
+    }
+
+    /// The adapter that a request's `model` means; none for the base, which is also meant where nothing is said.
+    pub(crate) fn adapter_of(
+        &self,
+        model: Option<&str>,
+        engine: &Engine,
+    ) -> Result<Option<String>, ApiError> {
+        match model {
+            None => Ok(None),
+            Some(name) if name == self.shared.options.model => Ok(None),
+            Some(name) if engine.adapters().any(|adapter| adapter == name) => {
+                Ok(Some(name.to_owned()))
+            }
+            Some(name) => Err(ApiError::unknown_model(name, &self.model_ids(engine))),
+        }
+    }
+
+    /// From now on no request is taken.
+    pub(crate) fn start_draining(&self) {
+        self.shared.draining.store(true, Ordering::Release);
+    }
+
+    /// Counts a request as being answered until the guard is dropped.
+    pub(crate) fn answering(&self) -> Answering {
+        self.shared.answering.send_modify(|count| *count += 1);
+        Answering {
+            state: self.clone(),
+        }
+    }
+
+    /// Requests being answered.
+    pub(crate) fn unfinished(&self) -> usize {
+        *self.shared.answering.borrow()
+    }
+
+    /// Waits until no request is being answered.
+    pub(crate) async fn finished(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self
+            .shared
+            .answering
+            .subscribe()
+            .wait_for(|count| *count == 0)
+            .await;
+    }
+}
+
+/// A request being answered.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    state: ServerState,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.state.shared.answering.send_modify(|count| *count -= 1);
+    }
+}

@@ -1,0 +1,148 @@
+//! Whatever goes wrong, the answer has OpenAI's shape and the right status.
+
+use serde_json::json;
+
+use crate::client::{Setup, start, wait_until};
+
+const CHAT: &str = "/v1/chat/completions";
+const JSON: [(&str, &str); 1] = [("Content-Type", "application/json")];
+
+#[test]
+fn errors_of_http_itself() {
+    let mut setup = Setup::default();
+    setup.server.max_body_bytes = 1000;
+    let server = setup.start();
+    let code = |answer: crate::client::Answer| {
+        let (status, _, _, code) = answer.error();
+        (status, code.unwrap_or_default())
+    };
+    assert_eq!(
+        code(server.send("POST", CHAT, &JSON, "{\"messages\":")),
+        (400, "invalid_json".into())
+    );
+    assert_eq!(
+        code(server.send("POST", CHAT, &JSON, "[]")),
+        (400, "invalid_json".into())
+    );
+    assert_eq!(
+        code(server.send("POST", CHAT, &JSON, "")),
+        (400, "invalid_json".into())
+    );
+    assert_eq!(
+        code(server.send("POST", CHAT, &JSON, "\u{1}\u{2}")),
+        (400, "invalid_json".into())
+    );
+    assert_eq!(code(server.get("/v1/nothing")), (404, "not_found".into()));
+    assert_eq!(
+        code(server.get("/elsewhere?x=1")),
+        (404, "not_found".into())
+    );
+    let get = server.get(CHAT);
+    assert_eq!(get.header("allow"), Some("POST"));
+    assert_eq!(code(get), (405, "method_not_allowed".into()));
+    assert_eq!(
+        code(server.send("DELETE", "/v1/models", &[], "")),
+        (405, "method_not_allowed".into())
+    );
+    assert_eq!(
+        server
+            .send("POST", CHAT, &JSON, &"x".repeat(2000))
+            .error()
+            .0,
+        413
+    );
+    let plain = [("Content-Type", "text/plain")];
+    assert_eq!(
+        code(server.send("POST", CHAT, &plain, "{}")),
+        (415, "unsupported_media_type".into())
+    );
+}
+
+#[test]
+fn an_unknown_model_is_404_and_names_the_known_ones() {
+    let server = start();
+    let body = json!({ "model": "gpt-4", "messages": [{ "role": "user", "content": "Hi" }] });
+    let (status, message, param, code) = server.post(CHAT, &body).error();
+    assert_eq!(
+        (status, param.as_deref(), code.as_deref()),
+        (404, Some("model"), Some("model_not_found"))
+    );
+    assert_eq!(
+        message,
+        "the model `gpt-4` does not exist; there are: mock, first, second"
+    );
+}
+
+#[test]
+fn an_overflowing_context_is_400_before_anything_runs() {
+    let mut setup = Setup::default();
+    setup.engine.context = Some(40);
+    let server = setup.start();
+    let long = json!({ "messages": [{ "role": "user", "content": "x".repeat(100) }] });
+    let (status, message, param, code) = server.post(CHAT, &long).error();
+    assert_eq!(
+        (status, param.as_deref(), code.as_deref()),
+        (400, Some("messages"), Some("context_length_exceeded"))
+    );
+    assert!(
+        message.contains("the context holds 40 tokens, but 119"),
+        "{message}"
+    );
+    let greedy = json!({ "messages": [{ "role": "user", "content": "x" }], "max_tokens": 30, "stream": true });
+    assert_eq!(
+        server.post(CHAT, &greedy).error().3.as_deref(),
+        Some("context_length_exceeded")
+    );
+    // Without a limit the answer gets what the prompt leaves.
+    let fitting = json!({ "messages": [{ "role": "user", "content": "x" }], "ignore_eos": true });
+    let body = server.post(CHAT, &fitting).json();
+    assert_eq!(body["usage"]["total_tokens"], 40);
+    assert_eq!(body["choices"][0]["finish_reason"], "length");
+}
+
+#[test]
+fn a_full_server_is_429_at_once() {
+    let mut setup = Setup::slow(5);
+    setup.engine.max_batch = 1;
+    setup.engine.max_waiting = 1;
+    let server = setup.start();
+    let endless = json!({ "messages": [{ "role": "user", "content": "Hi" }], "ignore_eos": true, "stream": true });
+    let _running = server.stream(CHAT, &endless);
+    let _waiting = server.stream(CHAT, &endless);
+    wait_until("both are in", || server.engine.in_flight() == 2);
+    let begun = std::time::Instant::now();
+    let answer = server.post(CHAT, &endless);
+    assert!(begun.elapsed() < std::time::Duration::from_millis(500));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let (status, _, _, code) = answer.error();
+    assert_eq!(
+        (status, code.as_deref()),
+        (429, Some("rate_limit_exceeded"))
+    );
+}
+
+#[test]
+fn a_failing_model_is_500_and_an_error_event_within_a_stream() {
+    let server = start();
+    let fatal = json!({ "prompt": "<|endoftext|>" });
+    let (status, message, _, _) = server.post("/v1/completions", &fatal).error();
+    assert_eq!(
+        (status, message.as_str()),
+        (500, "generation failed: the model panicked")
+    );
+    let events = server
+        .stream(
+            "/v1/completions",
+            &json!({ "prompt": "<|endoftext|>", "stream": true }),
+        )
+        .events();
+    let last = events.last().unwrap().1.strip_prefix("data: ").unwrap();
+    let error = serde_json::from_str::<serde_json::Value>(last).unwrap();
+    assert_eq!(error["error"]["type"], "server_error");
+    assert_eq!(
+        server
+            .post("/v1/completions", &json!({ "prompt": "Hi\n" }))
+            .status,
+        200
+    );
+}

@@ -1,0 +1,197 @@
+//! The table of fields against the server: each does what its entry says.
+
+use serde_json::{Value, json};
+use synapse_server::fields::{CHAT, COMPLETIONS, Field, Support};
+
+use crate::client::{Server, start};
+
+/// A request with one field set.
+fn with(path: &str, name: &str, value: &Value) -> Value {
+    let mut body = match path {
+        "/v1/completions" => json!({ "prompt": "Hi\n" }),
+        _ => json!({ "messages": [{ "role": "user", "content": "Hi" }] }),
+    };
+    body["max_tokens"] = 2.into();
+    match name {
+        "top_logprobs" => body["logprobs"] = true.into(),
+        "stream_options" => body["stream"] = true.into(),
+        _ => {}
+    }
+    body[name] = value.clone();
+    body
+}
+
+/// A value that a supported field takes.
+fn example(path: &str, name: &str) -> Value {
+    match name {
+        "messages" => json!([{ "role": "user", "content": "Hi" }]),
+        "prompt" => json!("Hi\n"),
+        "model" => json!("mock"),
+        "logprobs" if path == "/v1/completions" => json!(1),
+        "logprobs" | "stream" | "ignore_eos" => json!(true),
+        "stop" => json!(["x"]),
+        "logit_bias" => json!({ "65": -5 }),
+        "stream_options" => json!({ "include_usage": true, "include_obfuscation": false }),
+        "max_tokens" | "max_completion_tokens" | "top_logprobs" | "n" | "top_k" | "seed" => {
+            json!(2)
+        }
+        "temperature" | "top_p" | "min_p" | "presence_penalty" | "frequency_penalty"
+        | "repetition_penalty" => json!(0.5),
+        _ => panic!("no example for the supported field `{name}`"),
+    }
+}
+
+#[track_caller]
+fn assert_refused(server: &Server, path: &str, name: &str, value: &Value) {
+    let (status, message, param, _) = server.post(path, &with(path, name, value)).error();
+    assert_eq!(
+        (status, param.as_deref()),
+        (400, Some(name)),
+        "{path} {name} = {value}: {message}"
+    );
+}
+
+fn check_table(path: &str, table: &[Field]) {
+    let server = start();
+    for field in table {
+        let name = field.name;
+        let accept = |value: &Value| {
+            let answer = server.post(path, &with(path, name, value));
+            assert_eq!(
+                answer.status, 200,
+                "{path} {name} = {value}: {}",
+                answer.body
+            );
+        };
+        match field.support {
+            Support::Supported => {
+                accept(&example(path, name));
+                assert_refused(&server, path, name, &wrong(name));
+            }
+            Support::WithoutEffect(reason) => {
+                accept(&json!("anything"));
+                assert!(!reason.is_empty());
+            }
+            Support::Only(values, reason) => {
+                values
+                    .iter()
+                    .for_each(|value| accept(&serde_json::from_str(value).unwrap()));
+                assert_refused(&server, path, name, &json!("something else"));
+                assert!(!reason.is_empty());
+            }
+            Support::Refused(reason) => {
+                assert_refused(&server, path, name, &json!({}));
+                assert!(!reason.is_empty());
+            }
+        }
+        if !["messages", "prompt"].contains(&name) {
+            accept(&Value::Null);
+        }
+    }
+    let mut names: Vec<&str> = table.iter().map(|field| field.name).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "a field stands in the table twice");
+}
+
+/// A value that no supported field takes.
+fn wrong(name: &str) -> Value {
+    if name == "model" {
+        json!(5)
+    } else {
+        json!(-7.5e30)
+    }
+}
+
+#[test]
+fn every_chat_field_does_what_its_entry_says() {
+    check_table("/v1/chat/completions", CHAT);
+}
+
+#[test]
+fn every_completions_field_does_what_its_entry_says() {
+    check_table("/v1/completions", COMPLETIONS);
+}
+
+#[test]
+fn unknown_fields_are_named_with_the_nearest_known_one() {
+    let server = start();
+    let body = with("/v1/chat/completions", "temprature", &json!(0.5));
+    let (status, message, param, code) = server.post("/v1/chat/completions", &body).error();
+    assert_eq!(
+        (status, param.as_deref(), code.as_deref()),
+        (400, Some("temprature"), Some("unknown_parameter"))
+    );
+    assert!(message.contains("did you mean `temperature`?"), "{message}");
+}
+
+#[test]
+fn values_outside_their_range_are_named() {
+    let server = start();
+    for (name, value) in [
+        ("temperature", json!(2.5)),
+        ("temperature", json!("hot")),
+        ("top_p", json!(-0.1)),
+        ("min_p", json!(1.1)),
+        ("top_k", json!(-1)),
+        ("presence_penalty", json!(3)),
+        ("frequency_penalty", json!(-3)),
+        ("repetition_penalty", json!(0)),
+        ("max_tokens", json!(0)),
+        ("max_tokens", json!(1.5)),
+        ("max_completion_tokens", json!(0)),
+        ("max_completion_tokens", json!(-4)),
+        ("n", json!(0)),
+        ("n", json!(1000)),
+        ("top_logprobs", json!(21)),
+        ("seed", json!(0.5)),
+        ("stop", json!([1])),
+        ("stop", json!([""])),
+        ("stop", json!(vec!["x"; 17])),
+        ("logit_bias", json!({ "x": 1 })),
+        ("logit_bias", json!({ "1": 101 })),
+        ("logit_bias", json!({ "99999999": 1 })),
+        ("stream", json!("yes")),
+        ("stream_options", json!(true)),
+    ] {
+        let (status, message, param, _) = server
+            .post(
+                "/v1/chat/completions",
+                &with("/v1/chat/completions", name, &value),
+            )
+            .error();
+        let param = param.unwrap();
+        assert!(
+            status == 400 && (param == name || param.starts_with(&format!("{name}["))),
+            "{name} = {value}: {param}: {message}"
+        );
+    }
+    let contradiction = json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 1, "max_completion_tokens": 2 });
+    assert_eq!(
+        server
+            .post("/v1/chat/completions", &contradiction)
+            .error()
+            .2
+            .as_deref(),
+        Some("max_tokens")
+    );
+    let alone = json!({ "messages": [{ "role": "user", "content": "Hi" }], "stream_options": {} });
+    assert_eq!(
+        server
+            .post("/v1/chat/completions", &alone)
+            .error()
+            .2
+            .as_deref(),
+        Some("stream_options")
+    );
+    let alone = json!({ "messages": [{ "role": "user", "content": "Hi" }], "top_logprobs": 1 });
+    assert_eq!(
+        server
+            .post("/v1/chat/completions", &alone)
+            .error()
+            .2
+            .as_deref(),
+        Some("top_logprobs")
+    );
+}
