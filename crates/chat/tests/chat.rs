@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -22,7 +23,13 @@ fn chat_with(template: &str) -> (tempfile::TempDir, Chat) {
     (folder, chat)
 }
 
+/// The tiny tokenizer with a stock template; opened once.
 fn chat_of(model: &str) -> Chat {
+    static OPEN: LazyLock<[Chat; 2]> = LazyLock::new(|| ["smollm2", "qwen2.5"].map(open_stock));
+    OPEN[usize::from(model == "qwen2.5")].clone()
+}
+
+fn open_stock(model: &str) -> Chat {
     chat_with(
         &std::fs::read_to_string(fixtures().join("templates").join(format!("{model}.jinja")))
             .unwrap(),

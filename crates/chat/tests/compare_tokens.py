@@ -12,7 +12,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 HERE = Path(__file__).parent
 
@@ -28,7 +28,9 @@ def main():
     else:
         rows = [row["messages"] for row in json.loads((HERE / "fixtures/conversations.json").read_text())]
 
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    # Not AutoTokenizer: transformers 5 rebuilds a `GPT2Tokenizer` (SmolLM2's class) from vocabulary and merges and
+    # forgets the digit splitting of tokenizer.json, with which the model was trained.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(options.model)
     control = [token.content for token in tokenizer.added_tokens_decoder.values()
                if token.special or (token.content.startswith("<|") and token.content.endswith("|>"))]
     clean = [row for row in rows if not any(name in m["content"] for m in row for name in control)]
@@ -37,7 +39,7 @@ def main():
     ours = subprocess.run([options.encode, options.model], input=lines, stdout=subprocess.PIPE, text=True, check=True)
 
     different = tokens = 0
-    for (row, generation), line in zip(asked, ours.stdout.splitlines(), strict=True):
+    for (row, generation), line in zip(asked, ours.stdout.rstrip("\n").split("\n"), strict=True):
         messages = [{"role": m["role"], "content": m["content"]} for m in row]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]

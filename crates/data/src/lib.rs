@@ -1,1 +1,33 @@
-//! stub
+//! From a resolved data plan to packed, masked token rows on disk.
+//!
+//! Reads local files (fetching is the hub's), normalises rows to conversations or documents, samples, sets rows aside
+//! that training never sees, tokenises with the model's own chat template, and packs. Also generates the coordinator's
+//! routing data. The same inputs give the same bytes on every machine; whatever is left out is counted with its reason.
+//!
+//! What it does not do: download anything, or decide what is trained on.
+
+mod allot;
+mod collect;
+mod dataset;
+mod error;
+mod format;
+mod held_out;
+mod manifest;
+mod mix;
+mod pack;
+mod prepare;
+mod random;
+mod read;
+mod request;
+pub mod routing;
+mod row;
+mod tokenise;
+
+pub use dataset::{PackedDataset, PackedRow};
+pub use error::{DataError, Result};
+pub use held_out::{HeldOutRow, read_held_out};
+pub use manifest::{
+    FORMAT_VERSION, FileManifest, Manifest, OverlongManifest, SourceManifest, SplitManifest,
+};
+pub use prepare::prepare;
+pub use request::{PrepareEvent, PrepareRequest, SourceFile, SourceFiles};

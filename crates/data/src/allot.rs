@@ -1,0 +1,131 @@
+//! How many rows each source gives to training and to the held-out split.
+
+/// What a source can give to the held-out split.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    /// Rows it is to give to training: held-out rows are shared out in this proportion.
+    pub(crate) rows: u64,
+    /// Rows it can spare.
+    pub(crate) most: u64,
+}
+
+/// Shares out `wanted` held-out rows by largest remainder; every source that has rows gives at least one if there are
+/// enough to go round.
+pub(crate) fn held_out(wanted: u64, shares: &[Share]) -> Vec<u64> {
+    let total: u128 = shares.iter().map(|share| u128::from(share.rows)).sum();
+    if total == 0 {
+        return vec![0; shares.len()];
+    }
+    let exact = |share: &Share| u128::from(wanted) * u128::from(share.rows);
+    let giving = shares
+        .iter()
+        .filter(|share| share.rows.min(share.most) > 0)
+        .count() as u64;
+    let at_least = u64::from(wanted >= giving);
+    let mut given: Vec<u64> = shares
+        .iter()
+        .map(|share| {
+            let floor = u64::try_from(exact(share) / total).unwrap_or(u64::MAX);
+            floor.max(at_least.min(share.rows)).min(share.most)
+        })
+        .collect();
+    // How far a source is below its exact share, in units of 1/total.
+    let owed = |given: &[u64], index: usize| {
+        exact(&shares[index]).cast_signed() - (u128::from(given[index]) * total).cast_signed()
+    };
+    loop {
+        let sum: u64 = given.iter().sum();
+        let indices = 0..shares.len();
+        if sum < wanted {
+            let able = indices
+                .filter(|&index| given[index] < shares[index].most && shares[index].rows > 0);
+            let Some(next) =
+                able.max_by_key(|&index| (owed(&given, index), std::cmp::Reverse(index)))
+            else {
+                break;
+            };
+            given[next] += 1;
+        } else if sum > wanted {
+            let Some(next) = indices
+                .filter(|&index| given[index] > 1)
+                .min_by_key(|&index| owed(&given, index))
+            else {
+                break;
+            };
+            given[next] -= 1;
+        } else {
+            break;
+        }
+    }
+    given
+}
+
+/// Shares out what is missing to `total` among the sources that take the rest; each gives what it has.
+pub(crate) fn rest(missing: u64, available: &[u64]) -> Vec<u64> {
+    let mut given = vec![0; available.len()];
+    let mut missing = missing;
+    loop {
+        let open: Vec<usize> = (0..available.len())
+            .filter(|&index| given[index] < available[index])
+            .collect();
+        if missing == 0 || open.is_empty() {
+            return given;
+        }
+        let each = (missing / open.len() as u64).max(1);
+        for index in open {
+            let more = each.min(available[index] - given[index]).min(missing);
+            given[index] += more;
+            missing -= more;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shares(rows: &[(u64, u64)]) -> Vec<Share> {
+        rows.iter()
+            .map(|&(rows, most)| Share { rows, most })
+            .collect()
+    }
+
+    #[test]
+    fn held_out_rows_follow_the_mixture() {
+        assert_eq!(
+            held_out(10, &shares(&[(700, 350), (200, 100), (100, 50)])),
+            [7, 2, 1]
+        );
+        assert_eq!(
+            held_out(10, &shares(&[(9_999, 99), (1, 99), (0, 0)])),
+            [9, 1, 0]
+        );
+        assert_eq!(held_out(10, &shares(&[(900, 2), (100, 50)])), [2, 8]);
+        assert_eq!(held_out(10, &shares(&[(4, 2), (4, 2)])), [2, 2]);
+        assert_eq!(held_out(1, &shares(&[(5, 2), (6, 3)])), [0, 1]);
+        assert_eq!(held_out(10, &shares(&[(0, 0)])), [0]);
+    }
+
+    #[test]
+    fn the_rest_is_shared_as_far_as_it_goes() {
+        assert_eq!(rest(10, &[100, 100]), [5, 5]);
+        assert_eq!(rest(10, &[2, 100]), [2, 8]);
+        assert_eq!(rest(10, &[2, 3]), [2, 3]);
+        assert_eq!(rest(3, &[9, 9]), [2, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_wanted_and_no_more_than_can_be_spared(
+            wanted in 0u64..500,
+            rows in proptest::collection::vec((0u64..100_000, 0u64..300), 0..6),
+        ) {
+            let shares = shares(&rows);
+            let given = held_out(wanted, &shares);
+            prop_assert!(given.iter().sum::<u64>() <= wanted);
+            prop_assert!(given.iter().zip(&shares).all(|(given, share)| *given <= share.most));
+        }
+    }
+}

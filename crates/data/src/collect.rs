@@ -1,0 +1,131 @@
+//! Reads one source: normalises, filters, drops duplicates, and keeps the rows that come first in the seeded order.
+//!
+//! Rows are ordered by a hash of seed and content, so a sample does not depend on the order of a file, and a source
+//! of any size needs memory only for the rows that are kept.
+
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
+
+use synapse_recipe::{Format, SourcePlan};
+
+use crate::format::{Normaliser, Refused};
+use crate::read::RowFile;
+use crate::row::{Fingerprint, Row};
+use crate::{DataError, Result};
+
+/// Which rows of any source are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filters {
+    pub(crate) seed: u64,
+    pub(crate) min_chars: usize,
+    pub(crate) max_chars: Option<usize>,
+    pub(crate) dedupe: bool,
+}
+
+/// A row that may be taken. Ordered by priority, then by place in the file.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    priority: u64,
+    order: u64,
+    pub(crate) row: Row,
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Candidate {}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.priority, self.order).cmp(&(other.priority, other.order))
+    }
+}
+
+/// What a source holds.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    /// The first rows in the seeded order.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Rows that passed, kept or not.
+    pub(crate) available: u64,
+    pub(crate) read: u64,
+    pub(crate) dropped: BTreeMap<&'static str, u64>,
+    pub(crate) format: Option<Format>,
+}
+
+impl Collected {
+    pub(crate) fn drop_row(&mut self, reason: &'static str) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
+}
+
+/// Reads the files of a source and keeps at most `capacity` rows. `seen` is shared by the sources of a recipe: a row
+/// that an earlier source has too is a duplicate.
+pub(crate) fn collect(
+    source: &SourcePlan,
+    files: &[RowFile<'_>],
+    filters: Filters,
+    capacity: Option<usize>,
+    seen: &mut HashSet<Fingerprint>,
+) -> Result<Collected> {
+    let mut collected = Collected::default();
+    let mut kept: BinaryHeap<Candidate> = BinaryHeap::new();
+    for file in files {
+        let available = file.columns()?;
+        if available.is_empty() {
+            continue;
+        }
+        let normaliser =
+            Normaliser::detect(&available, source.format, &source.map).map_err(|message| {
+                DataError::Columns {
+                    dataset: format!("{} ({})", source.dataset, file.name),
+                    message,
+                }
+            })?;
+        collected.format = Some(normaliser.format);
+        file.read(&normaliser.columns(), &mut |place, record| {
+            collected.read += 1;
+            let row = match normaliser.row(&record) {
+                Ok(row) => row,
+                Err(Refused::Malformed(message)) => {
+                    return Err(DataError::malformed(place, message));
+                }
+                Err(Refused::Dropped(reason)) => {
+                    collected.drop_row(reason);
+                    return Ok(());
+                }
+            };
+            let chars = row.chars();
+            let fingerprint = row.fingerprint();
+            if chars < filters.min_chars {
+                collected.drop_row("too_short");
+            } else if filters.max_chars.is_some_and(|most| chars > most) {
+                collected.drop_row("too_long");
+            } else if filters.dedupe && !seen.insert(fingerprint) {
+                collected.drop_row("duplicate");
+            } else {
+                collected.available += 1;
+                let priority = fingerprint.priority(filters.seed);
+                kept.push(Candidate {
+                    priority,
+                    order: collected.available,
+                    row,
+                });
+                if capacity.is_some_and(|capacity| kept.len() > capacity) {
+                    kept.pop();
+                }
+            }
+            Ok(())
+        })?;
+    }
+    collected.candidates = kept.into_sorted_vec();
+    Ok(collected)
+}

@@ -1,0 +1,374 @@
+//! What the columns of a source mean: detects the format and turns records into rows.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use synapse_chat::Message;
+use synapse_recipe::Format;
+
+use crate::read::Record;
+use crate::row::Row;
+
+/// A field of a format: its name, other names it goes by, and whether rows must have it.
+struct Field {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    required: bool,
+}
+
+const fn field(name: &'static str, aliases: &'static [&'static str]) -> Field {
+    Field {
+        name,
+        aliases,
+        required: true,
+    }
+}
+
+const fn optional(name: &'static str, aliases: &'static [&'static str]) -> Field {
+    Field {
+        name,
+        aliases,
+        required: false,
+    }
+}
+
+const SYSTEM: Field = optional("system", &["system_prompt"]);
+
+/// Formats in the order in which they are tried: those whose columns say most come first.
+const FORMATS: [(Format, &[Field]); 6] = [
+    (Format::Messages, &[field("messages", &[])]),
+    (
+        Format::Sharegpt,
+        &[field("conversations", &["conversation"]), SYSTEM],
+    ),
+    (
+        Format::Alpaca,
+        &[
+            field("instruction", &[]),
+            optional("input", &[]),
+            field("output", &["response"]),
+            SYSTEM,
+        ],
+    ),
+    (
+        Format::QuestionAnswer,
+        &[
+            field("question", &["query", "problem"]),
+            field("answer", &["response", "solution"]),
+            SYSTEM,
+        ],
+    ),
+    (
+        Format::PromptCompletion,
+        &[
+            field("prompt", &[]),
+            field("completion", &["response"]),
+            SYSTEM,
+        ],
+    ),
+    (Format::Text, &[field("text", &["content"])]),
+];
+
+/// Why a record gives no row.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It is left out and counted under this reason.
+    Dropped(&'static str),
+    /// It is not what the format promises; the message says what.
+    Malformed(String),
+}
+
+type RowResult<T> = std::result::Result<T, Refused>;
+
+/// Turns one source's records into rows.
+#[derive(Debug)]
+pub(crate) struct Normaliser {
+    pub(crate) format: Format,
+    /// Field → column.
+    columns: BTreeMap<&'static str, String>,
+}
+
+impl Normaliser {
+    /// Fits a format to the columns a file has. The recipe may name the format, or map fields to columns, or both.
+    pub(crate) fn detect(
+        available: &[String],
+        format: Option<Format>,
+        map: &BTreeMap<String, String>,
+    ) -> Result<Self, String> {
+        if let Some((field, column)) = map.iter().find(|(_, column)| !available.contains(column)) {
+            return Err(format!(
+                "`map` takes {field} from column `{column}`, which is not there; columns are {}",
+                available.join(", ")
+            ));
+        }
+        let candidates = FORMATS
+            .iter()
+            .filter(|(candidate, _)| format.is_none_or(|format| format == *candidate));
+        for (candidate, fields) in candidates {
+            let unknown = map
+                .keys()
+                .find(|key| !fields.iter().any(|field| field.name == key.as_str()));
+            if let Some(unknown) = unknown {
+                if format.is_some() {
+                    let names: Vec<_> = fields.iter().map(|field| field.name).collect();
+                    return Err(format!(
+                        "`map` names the field `{unknown}`; fields of this format are {}",
+                        names.join(", ")
+                    ));
+                }
+                continue;
+            }
+            let column_of = |field: &Field| {
+                let named = map.get(field.name).cloned();
+                let names = std::iter::once(&field.name).chain(field.aliases);
+                named.or_else(|| {
+                    names
+                        .map(|name| (*name).to_owned())
+                        .find(|name| available.contains(name))
+                })
+            };
+            if fields
+                .iter()
+                .any(|field| field.required && column_of(field).is_none())
+            {
+                continue;
+            }
+            let columns = fields
+                .iter()
+                .filter_map(|field| Some((field.name, column_of(field)?)))
+                .collect();
+            return Ok(Self {
+                format: *candidate,
+                columns,
+            });
+        }
+        let wanted = match format {
+            Some(format) => FORMATS
+                .iter()
+                .filter(|(candidate, _)| *candidate == format)
+                .flat_map(|(_, fields)| {
+                    fields
+                        .iter()
+                        .filter(|field| field.required)
+                        .map(|field| field.name)
+                })
+                .collect::<Vec<_>>()
+                .join(" and "),
+            None => "any known format".to_owned(),
+        };
+        Err(format!(
+            "the columns {} do not fit {wanted}; say which holds what, e.g. map: {{ question: COLUMN, answer: COLUMN }}",
+            available.join(", ")
+        ))
+    }
+
+    /// The columns that are read.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        let mut columns: Vec<String> = self.columns.values().cloned().collect();
+        columns.extend(self.later_columns());
+        columns
+    }
+
+    /// Optional fields may be missing from a JSON file's first row and come later.
+    fn later_columns(&self) -> impl Iterator<Item = String> + '_ {
+        let fields = FORMATS
+            .iter()
+            .filter(|(format, _)| *format == self.format)
+            .flat_map(|(_, fields)| *fields);
+        fields
+            .filter(|field| !self.columns.contains_key(field.name))
+            .map(|field| field.name.to_owned())
+    }
+
+    /// One record's row.
+    pub(crate) fn row(&self, record: &Record) -> RowResult<Row> {
+        match self.format {
+            Format::Text => {
+                let text = self.text(record, "text")?;
+                if text.trim().is_empty() {
+                    Err(Refused::Dropped("empty_text"))
+                } else {
+                    Ok(Row::Document(text))
+                }
+            }
+            Format::Alpaca => {
+                let mut question = self.text(record, "instruction")?;
+                let input = self.text(record, "input")?;
+                if !input.trim().is_empty() {
+                    question.push_str("\n\n");
+                    question.push_str(&input);
+                }
+                self.exchange(record, question, self.text(record, "output")?)
+            }
+            Format::QuestionAnswer => {
+                let answer = without_calculator_marks(self.text(record, "answer")?);
+                self.exchange(record, self.text(record, "question")?, answer)
+            }
+            Format::PromptCompletion => match (
+                self.value(record, "prompt"),
+                self.value(record, "completion"),
+            ) {
+                // The conversational form: both sides are lists of messages.
+                (Some(Value::Array(prompt)), Some(Value::Array(completion))) => {
+                    let mut messages = conversation(prompt)?;
+                    messages
+                        .iter_mut()
+                        .filter(|message| message.role == "assistant")
+                        .for_each(|answer| answer.train = false);
+                    messages.extend(conversation(completion)?);
+                    self.chat(record, messages)
+                }
+                _ => self.exchange(
+                    record,
+                    self.text(record, "prompt")?,
+                    self.text(record, "completion")?,
+                ),
+            },
+            Format::Messages | Format::Sharegpt => {
+                let name = if self.format == Format::Messages {
+                    "messages"
+                } else {
+                    "conversations"
+                };
+                match self.value(record, name) {
+                    Some(Value::Array(turns)) => self.chat(record, conversation(turns)?),
+                    None | Some(Value::Null) => Err(Refused::Dropped("missing_field")),
+                    Some(_) => Err(Refused::Malformed(format!(
+                        "`{name}` is not a list of messages"
+                    ))),
+                }
+            }
+        }
+    }
+
+    fn exchange(&self, record: &Record, question: String, answer: String) -> RowResult<Row> {
+        self.chat(
+            record,
+            vec![
+                Message::new("user", question),
+                Message::new("assistant", answer),
+            ],
+        )
+    }
+
+    /// Checks a conversation and puts its own system prompt first.
+    fn chat(&self, record: &Record, mut messages: Vec<Message>) -> RowResult<Row> {
+        let last_answer = messages
+            .iter()
+            .rposition(Message::is_trained)
+            .ok_or(Refused::Dropped("no_answer"))?;
+        messages.truncate(last_answer + 1);
+        if messages
+            .iter()
+            .any(|message| message.is_trained() && message.content.trim().is_empty())
+        {
+            return Err(Refused::Dropped("empty_answer"));
+        }
+        let asked = messages
+            .iter()
+            .any(|message| message.role == "user" && !message.content.trim().is_empty());
+        if !asked {
+            return Err(Refused::Dropped("empty_prompt"));
+        }
+        let system = self.text(record, "system")?;
+        if messages[0].role == "system" {
+            // An empty system turn of its own says: none.
+            if messages[0].content.trim().is_empty() {
+                messages.remove(0);
+            }
+        } else if !system.trim().is_empty() {
+            messages.insert(0, Message::new("system", system));
+        }
+        Ok(Row::Chat(messages))
+    }
+
+    fn value<'r>(&self, record: &'r Record, field: &str) -> Option<&'r Value> {
+        record.get(self.columns.get(field).map_or(field, String::as_str))
+    }
+
+    /// A field as text; numbers and booleans are written out, a missing field is empty.
+    fn text(&self, record: &Record, field: &str) -> RowResult<String> {
+        text_of(self.value(record, field))
+            .map_err(|found| Refused::Malformed(format!("`{field}` {found}")))
+    }
+}
+
+fn text_of(value: Option<&Value>) -> Result<String, String> {
+    match value {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
+        Some(Value::Array(_)) => Err("is a list where text was expected".to_owned()),
+        Some(Value::Object(_)) => Err("is an object where text was expected".to_owned()),
+    }
+}
+
+/// Turns written as {role, content} or {from, value}, with `train` or `weight` saying which are learnt.
+fn conversation(turns: &[Value]) -> RowResult<Vec<Message>> {
+    turns
+        .iter()
+        .enumerate()
+        .map(|(index, turn)| message(turn, index))
+        .collect()
+}
+
+fn message(turn: &Value, index: usize) -> RowResult<Message> {
+    let malformed = |what: String| Refused::Malformed(format!("message {index}: {what}"));
+    let Value::Object(turn) = turn else {
+        return Err(malformed("not an object".to_owned()));
+    };
+    let role = turn
+        .get("role")
+        .or_else(|| turn.get("from"))
+        .and_then(Value::as_str);
+    let role = match role.ok_or_else(|| malformed("has no `role` (or `from`)".to_owned()))? {
+        "system" | "developer" => "system",
+        "user" | "human" => "user",
+        "assistant" | "gpt" | "chatgpt" | "model" | "bot" => "assistant",
+        _ => return Err(Refused::Dropped("unsupported_role")),
+    };
+    if turn
+        .get("tool_calls")
+        .is_some_and(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty()))
+    {
+        return Err(Refused::Dropped("tool_calls"));
+    }
+    let content = turn.get("content").or_else(|| turn.get("value"));
+    let content = text_of(content).map_err(|found| malformed(format!("`content` {found}")))?;
+    let mut message = Message::new(role, content);
+    let train = match turn.get("train").or_else(|| turn.get("weight")) {
+        None | Some(Value::Null) => true,
+        Some(Value::Bool(train)) => *train,
+        Some(Value::Number(weight)) if weight.as_f64() == Some(0.0) => false,
+        Some(Value::Number(weight)) if weight.as_f64() == Some(1.0) => true,
+        Some(other) => return Err(malformed(format!("`weight` must be 0 or 1 and is {other}"))),
+    };
+    // Only answers are ever learnt, so only they say so.
+    message.train = train || role != "assistant";
+    Ok(message)
+}
+
+/// Strips GSM8K's calculator marks (`<<48/2=24>>`) and keeps its `#### 24`; other answers may mean `<<`.
+fn without_calculator_marks(answer: String) -> String {
+    if !answer.lines().any(|line| line.starts_with("####")) {
+        return answer;
+    }
+    let mut kept = String::with_capacity(answer.len());
+    let mut rest = answer.as_str();
+    while let Some(start) = rest.find("<<") {
+        let Some(length) = rest[start..].find(">>") else {
+            break;
+        };
+        let end = start + length + 2;
+        kept.push_str(&rest[..start]);
+        if !rest[start..end].contains('=') {
+            kept.push_str(&rest[start..end]);
+        }
+        rest = &rest[end..];
+    }
+    kept.push_str(rest);
+    kept
+}
+
+#[cfg(test)]
+mod tests;

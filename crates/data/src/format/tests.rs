@@ -1,0 +1,228 @@
+//! Every format's rows, and what is refused.
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn normaliser(
+    columns: &[&str],
+    format: Option<Format>,
+    map: &[(&str, &str)],
+) -> Result<Normaliser, String> {
+    let columns: Vec<String> = columns.iter().map(|&c| c.to_owned()).collect();
+    let map = map
+        .iter()
+        .map(|&(field, column)| (field.to_owned(), column.to_owned()))
+        .collect();
+    Normaliser::detect(&columns, format, &map)
+}
+
+fn row(value: Value) -> RowResult<Row> {
+    let Value::Object(record) = value else {
+        panic!("not a record")
+    };
+    let columns: Vec<&str> = record.keys().map(String::as_str).collect();
+    normaliser(&columns, None, &[]).unwrap().row(&record)
+}
+
+fn chat(turns: &[(&str, &str)]) -> RowResult<Row> {
+    Ok(Row::Chat(
+        turns
+            .iter()
+            .map(|&(role, content)| Message::new(role, content))
+            .collect(),
+    ))
+}
+
+#[test]
+fn formats_are_detected_from_columns() {
+    let detected = |columns: &[&str]| normaliser(columns, None, &[]).unwrap().format;
+    assert_eq!(detected(&["question", "answer"]), Format::QuestionAnswer);
+    assert_eq!(
+        detected(&["instruction", "input", "output", "prompt"]),
+        Format::Alpaca
+    );
+    assert_eq!(detected(&["instruction", "output"]), Format::Alpaca);
+    assert_eq!(detected(&["conversations"]), Format::Sharegpt);
+    assert_eq!(detected(&["id", "messages"]), Format::Messages);
+    assert_eq!(
+        detected(&["prompt", "completion"]),
+        Format::PromptCompletion
+    );
+    assert_eq!(detected(&["url", "text", "date", "metadata"]), Format::Text);
+    assert_eq!(
+        detected(&["id", "system_prompt", "question", "response"]),
+        Format::QuestionAnswer
+    );
+}
+
+#[test]
+fn a_map_overrides_and_is_checked() {
+    let mapped = normaliser(&["q", "a"], None, &[("question", "q"), ("answer", "a")]).unwrap();
+    let record = json!({"q": "1+1?", "a": 2});
+    assert_eq!(
+        mapped.row(record.as_object().unwrap()),
+        chat(&[("user", "1+1?"), ("assistant", "2")])
+    );
+    let error = normaliser(&["q", "a"], None, &[]).unwrap_err();
+    assert!(
+        error.starts_with("the columns q, a do not fit any known format; say which holds what"),
+        "{error}"
+    );
+    let error = normaliser(&["q", "a"], Some(Format::Text), &[("question", "q")]).unwrap_err();
+    assert_eq!(
+        error,
+        "`map` names the field `question`; fields of this format are text"
+    );
+    let error = normaliser(&["q"], None, &[("text", "t")]).unwrap_err();
+    assert_eq!(
+        error,
+        "`map` takes text from column `t`, which is not there; columns are q"
+    );
+    let error = normaliser(&["text"], Some(Format::Alpaca), &[]).unwrap_err();
+    assert!(
+        error.starts_with("the columns text do not fit instruction and output"),
+        "{error}"
+    );
+}
+
+#[test]
+fn rows_come_out_as_conversations() {
+    let alpaca = json!({"instruction": "Sort.", "input": "2 1", "output": "1 2"});
+    assert_eq!(
+        row(alpaca),
+        chat(&[("user", "Sort.\n\n2 1"), ("assistant", "1 2")])
+    );
+    let alpaca = json!({"instruction": "Sort.", "input": "", "output": "1 2"});
+    assert_eq!(
+        row(alpaca),
+        chat(&[("user", "Sort."), ("assistant", "1 2")])
+    );
+    let openorca = json!({"system_prompt": "s", "question": "q", "response": "r"});
+    assert_eq!(
+        row(openorca),
+        chat(&[("system", "s"), ("user", "q"), ("assistant", "r")])
+    );
+    let prompt = json!({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "r"}]});
+    assert_eq!(row(prompt), chat(&[("user", "q"), ("assistant", "r")]));
+    assert_eq!(row(json!({"text": "t"})), Ok(Row::Document("t".into())));
+}
+
+#[test]
+fn calculator_marks_go_and_the_answer_stays() {
+    let gsm8k = json!({"question": "q", "answer": "48/2 = <<48/2=24>>24 clips.\n#### 24"});
+    assert_eq!(
+        row(gsm8k),
+        chat(&[("user", "q"), ("assistant", "48/2 = 24 clips.\n#### 24")])
+    );
+    let cpp = json!({"question": "q", "answer": "std::cout << x == y >> z;"});
+    assert_eq!(
+        row(cpp),
+        chat(&[("user", "q"), ("assistant", "std::cout << x == y >> z;")])
+    );
+}
+
+#[test]
+fn sharegpt_weights_say_what_is_trained() {
+    let row = row(json!({"conversations": [
+        {"from": "system", "value": "s", "weight": null}, {"from": "human", "value": "q", "weight": 0},
+        {"from": "gpt", "value": "a", "weight": 0}, {"from": "human", "value": "q2"},
+        {"from": "gpt", "value": "b", "weight": 1.0}, {"from": "human", "value": "unanswered"}
+    ]}));
+    let Ok(Row::Chat(messages)) = row else {
+        panic!("{row:?}")
+    };
+    let trained: Vec<&str> = messages
+        .iter()
+        .filter(|m| m.is_trained())
+        .map(|m| m.content.as_str())
+        .collect();
+    assert_eq!((messages.len(), trained), (5, vec!["b"]));
+}
+
+#[test]
+fn rows_without_use_are_dropped_with_a_reason() {
+    let dropped = |value: Value| match row(value) {
+        Err(Refused::Dropped(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        dropped(json!({"question": "q", "answer": " "})),
+        "empty_answer"
+    );
+    assert_eq!(
+        dropped(json!({"question": null, "answer": "a"})),
+        "empty_prompt"
+    );
+    assert_eq!(dropped(json!({"text": "\n"})), "empty_text");
+    assert_eq!(dropped(json!({"messages": null})), "missing_field");
+    assert_eq!(
+        dropped(json!({"messages": [{"role": "user", "content": "q"}]})),
+        "no_answer"
+    );
+    assert_eq!(
+        dropped(json!({"messages": [{"role": "tool", "content": "q"}]})),
+        "unsupported_role"
+    );
+    let called = json!({"messages": [{"role": "assistant", "content": null, "tool_calls": [{}]}]});
+    assert_eq!(dropped(called), "tool_calls");
+}
+
+#[test]
+fn rows_that_break_the_format_are_named() {
+    let malformed = |value: Value| match row(value) {
+        Err(Refused::Malformed(message)) => message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        malformed(json!({"question": ["q"], "answer": "a"})),
+        "`question` is a list where text was expected"
+    );
+    assert_eq!(
+        malformed(json!({"messages": "hello"})),
+        "`messages` is not a list of messages"
+    );
+    assert_eq!(
+        malformed(json!({"messages": [{"content": "q"}]})),
+        "message 0: has no `role` (or `from`)"
+    );
+    let weight = json!({"messages": [{"role": "user", "content": "q", "weight": 0.5}]});
+    assert_eq!(
+        malformed(weight),
+        "message 0: `weight` must be 0 or 1 and is 0.5"
+    );
+}
+
+/// JSON of any shape, with the keys that matter.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,5}".prop_map(Value::from),
+        Just("user".into()),
+        Just("assistant".into())
+    ];
+    let key = "messages|conversations|role|from|content|value|weight|question|answer|instruction|output|text";
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            proptest::collection::vec((key, inner), 0..4)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_record_makes_a_normaliser_panic(value in anything()) {
+        if let Value::Object(record) = value {
+            let columns: Vec<&str> = record.keys().map(String::as_str).collect();
+            if let Ok(normaliser) = normaliser(&columns, None, &[]) {
+                let _ = normaliser.row(&record);
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! held_out.jsonl: the rows training never sees, as text for task scores.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use synapse_chat::Message;
+
+use crate::{DataError, Result};
+
+/// One row that training never sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldOutRow {
+    /// The source as the recipe names it.
+    pub source: String,
+    /// The conversation, system turn included; empty for plain text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Message>,
+    /// The document of a plain-text source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Reads a held_out.jsonl, in the order of held_out.arrow.
+///
+/// # Errors
+/// The file is missing, or a line of it is no such row; the line is named.
+pub fn read_held_out(path: &Path) -> Result<Vec<HeldOutRow>> {
+    let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
+    let parse = |(index, line): (usize, &str)| {
+        let place = format!("{}:{}", path.display(), index + 1);
+        serde_json::from_str(line)
+            .map_err(|error| DataError::malformed(place, format!("not a held-out row: {error}")))
+    };
+    text.split('\n')
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(parse)
+        .collect()
+}
+
+pub(crate) fn write_held_out(path: &Path, rows: &[HeldOutRow]) -> Result<()> {
+    let mut text = String::new();
+    for row in rows {
+        let line = serde_json::to_string(row)
+            .map_err(|error| DataError::malformed(path.display(), error.to_string()))?;
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok(synapse_checkpoint::write_atomic(path, text.as_bytes())?)
+}

@@ -1,0 +1,132 @@
+//! manifest.json: what the prepared data was made of, enough to make it again bit for bit.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use synapse_recipe::{Format, LossOn, Overlong};
+
+use crate::{DataError, Result};
+
+/// Changes when the same inputs would give other bytes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What the prepared data was made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT_VERSION`] of the program that wrote it.
+    pub format_version: u32,
+    /// Seeds sampling, splitting and shuffling.
+    pub seed: u64,
+    /// sha256 of the chat template.
+    pub template_sha256: String,
+    /// sha256 of tokenizer.json.
+    pub tokenizer_sha256: String,
+    /// Tokens of one row, at most.
+    pub max_seq_len: usize,
+    /// Whether documents share rows.
+    pub packing: bool,
+    /// Which tokens carry loss.
+    pub loss_on: LossOn,
+    /// What happened to longer documents.
+    pub overlong: OverlongManifest,
+    /// The sources in the recipe's order.
+    pub sources: Vec<SourceManifest>,
+    /// train.arrow.
+    pub train: SplitManifest,
+    /// held_out.arrow.
+    pub held_out: SplitManifest,
+    /// What the user was told.
+    pub warnings: Vec<String>,
+}
+
+/// One source of the recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceManifest {
+    /// As the recipe names it.
+    pub dataset: String,
+    /// Hub id, `local` or `routing`.
+    pub origin: String,
+    /// Commit of a hub dataset.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<String>,
+    /// Licence as the registry states it.
+    pub licence: Option<String>,
+    /// The files read.
+    pub files: Vec<FileManifest>,
+    /// Format, detected or given; none for generated rows.
+    pub format: Option<Format>,
+    /// What the recipe asked for: `all`, `rest` or a number.
+    pub asked: String,
+    /// Rows read.
+    pub rows_read: u64,
+    /// Rows left out, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Rows that could have been taken.
+    pub rows_available: u64,
+    /// Rows taken for training, before tokenising.
+    pub rows_taken: u64,
+    /// Training documents made of them.
+    pub documents: u64,
+    /// Tokens of those documents.
+    pub tokens: u64,
+    /// Tokens that count in the loss.
+    pub trained_tokens: u64,
+    /// Rows held out.
+    pub held_out_rows: u64,
+}
+
+/// A file of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileManifest {
+    /// Its name in the repository, or the file's own.
+    pub name: String,
+    /// sha256 of its bytes.
+    pub sha256: String,
+}
+
+/// What happened to training documents longer than a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlongManifest {
+    /// The recipe's policy.
+    pub policy: Overlong,
+    /// Documents that were too long.
+    pub rows: u64,
+    /// Tokens that training does not see because of it.
+    pub tokens_lost: u64,
+}
+
+/// One of the two files.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SplitManifest {
+    /// Rows of the file.
+    pub rows: u64,
+    /// Documents in them.
+    pub documents: u64,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Tokens that count in the loss.
+    pub trained_tokens: u64,
+    /// sha256 of the file.
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// Reads a manifest.json.
+    ///
+    /// # Errors
+    /// The file is missing, or is no manifest.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
+        serde_json::from_str(&text).map_err(|error| {
+            DataError::malformed(path.display(), format!("not a data manifest: {error}"))
+        })
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self)
+            .map_err(|error| DataError::malformed(path.display(), error.to_string()))?;
+        text.push('\n');
+        Ok(synapse_checkpoint::write_atomic(path, text.as_bytes())?)
+    }
+}

@@ -1,0 +1,322 @@
+//! Which rows are trained on and which are held out: reads the sources and mixes them as the recipe asks.
+
+use std::collections::HashSet;
+
+use synapse_recipe::{Location, Samples, SourcePlan};
+
+use crate::allot::{self, Share};
+use crate::collect::{Collected, Filters, collect};
+use crate::read::RowFile;
+use crate::request::{PrepareEvent, PrepareRequest, SourceFile, SourceFiles};
+use crate::row::{Fingerprint, Row};
+use crate::{DataError, Result, routing};
+
+/// A source on its way.
+pub(crate) struct Source<'a> {
+    pub(crate) plan: &'a SourcePlan,
+    pub(crate) files: &'a SourceFiles,
+    pub(crate) collected: Collected,
+    /// Rows of its `held_out_file`.
+    pub(crate) apart: Option<(SourceFile, Collected)>,
+    pub(crate) train: Vec<Row>,
+    pub(crate) held_out: Vec<Row>,
+}
+
+impl Source<'_> {
+    fn is_generated(&self) -> bool {
+        self.plan.location == Location::Routing
+    }
+
+    /// Rows the recipe asks for, if it says a number.
+    fn asked(&self) -> Option<u64> {
+        match self.plan.samples {
+            Samples::Count(count) => Some(count),
+            Samples::All if self.is_generated() => Some(routing::DEFAULT_COUNT as u64),
+            Samples::All | Samples::Rest => None,
+        }
+    }
+
+    fn is_rest(&self) -> bool {
+        self.plan.samples == Samples::Rest
+    }
+}
+
+pub(crate) struct Preparation<'a> {
+    pub(crate) request: &'a PrepareRequest<'a>,
+    pub(crate) progress: &'a dyn Fn(PrepareEvent),
+    pub(crate) sources: Vec<Source<'a>>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl<'a> Preparation<'a> {
+    pub(crate) fn new(
+        request: &'a PrepareRequest<'a>,
+        progress: &'a dyn Fn(PrepareEvent),
+    ) -> Result<Self> {
+        let (plan, files) = (request.plan, &request.files);
+        if plan.sources.len() != files.len() {
+            return Err(DataError::Request(format!(
+                "the plan has {} sources and files were given for {}",
+                plan.sources.len(),
+                files.len()
+            )));
+        }
+        if request.train.max_seq_len < 2 {
+            return Err(DataError::Request(
+                "max_seq_len must be at least 2".to_owned(),
+            ));
+        }
+        if let (Some(source), None) = (
+            plan.sources
+                .iter()
+                .find(|source| source.samples == Samples::Rest),
+            plan.total,
+        ) {
+            return Err(DataError::Request(format!(
+                "{}: `samples: rest` needs a `total`",
+                source.dataset
+            )));
+        }
+        let sources = plan.sources.iter().zip(files).map(|(plan, files)| Source {
+            plan,
+            files,
+            collected: Collected::default(),
+            apart: None,
+            train: Vec::new(),
+            held_out: Vec::new(),
+        });
+        Ok(Self {
+            request,
+            progress,
+            sources: sources.collect(),
+            warnings: Vec::new(),
+        })
+    }
+
+    pub(crate) fn warn(&mut self, warning: String) {
+        (self.progress)(PrepareEvent::Warning(warning.clone()));
+        self.warnings.push(warning);
+    }
+
+    /// Reads every source that lies in files.
+    pub(crate) fn collect(&mut self) -> Result<()> {
+        let plan = self.request.plan;
+        let filters = Filters {
+            seed: plan.seed,
+            min_chars: plan.min_chars,
+            max_chars: plan.max_chars,
+            dedupe: plan.dedupe,
+        };
+        let mut seen = HashSet::new();
+        for source in &mut self.sources {
+            if source.is_generated() {
+                continue;
+            }
+            let dataset = source.plan.dataset.clone();
+            (self.progress)(PrepareEvent::Reading {
+                dataset: dataset.clone(),
+            });
+            if source.files.files.is_empty() {
+                return Err(DataError::Request(format!("{dataset}: no files")));
+            }
+            // What may be taken, plus what may be held out, plus what may turn out to equal a held-out row.
+            let most = source
+                .asked()
+                .or(if source.is_rest() { plan.total } else { None });
+            let capacity =
+                most.and_then(|most| usize::try_from(most + 2 * plan.held_out + 256).ok());
+            let files: Vec<RowFile<'_>> = source
+                .files
+                .files
+                .iter()
+                .map(|file| RowFile {
+                    path: &file.local,
+                    name: &file.name,
+                })
+                .collect();
+            source.collected = collect(source.plan, &files, filters, capacity, &mut seen)?;
+            if let Some(path) = &source.plan.held_out_file {
+                let file = SourceFile::local(path)?;
+                let files = [RowFile {
+                    path,
+                    name: &file.name,
+                }];
+                let apart = collect(source.plan, &files, filters, None, &mut HashSet::new())?;
+                source.apart = Some((file, apart));
+            }
+            let Collected {
+                read: rows,
+                available,
+                ..
+            } = source.collected;
+            (self.progress)(PrepareEvent::Read {
+                dataset,
+                rows,
+                available,
+            });
+        }
+        Ok(())
+    }
+
+    /// Decides which rows are held out and which are trained on.
+    pub(crate) fn split(&mut self) -> Result<()> {
+        let plan = self.request.plan;
+        let expected = self.expected_rows();
+        let shares: Vec<Share> = self
+            .sources
+            .iter()
+            .zip(&expected)
+            .map(|(source, &rows)| Share {
+                rows,
+                most: match &source.apart {
+                    Some((_, apart)) => apart.available,
+                    None if source.is_generated() => u64::MAX,
+                    None => source.collected.available / 2,
+                },
+            })
+            .collect();
+        let held_out = allot::held_out(plan.held_out, &shares);
+        let found: u64 = held_out.iter().sum();
+        if found < plan.held_out {
+            self.warn(format!(
+                "held out: {} rows were asked for and {found} can be spared",
+                plan.held_out
+            ));
+        }
+        let mut prompts: HashSet<Fingerprint> = HashSet::new();
+        for (source, count) in self.sources.iter_mut().zip(held_out) {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            source.held_out = if source.is_generated() {
+                routing::held_out_rows(count, plan.seed)?
+            } else {
+                let candidates = match &mut source.apart {
+                    Some((_, apart)) => &mut apart.candidates,
+                    None => &mut source.collected.candidates,
+                };
+                candidates
+                    .drain(..count.min(candidates.len()))
+                    .map(|candidate| candidate.row)
+                    .collect()
+            };
+            prompts.extend(source.held_out.iter().map(Row::prompt_fingerprint));
+        }
+        for source in &mut self.sources {
+            let candidates = std::mem::take(&mut source.collected.candidates);
+            for candidate in candidates {
+                if prompts.contains(&candidate.row.prompt_fingerprint()) {
+                    source.collected.drop_row("equals_held_out");
+                } else {
+                    source.train.push(candidate.row);
+                }
+            }
+        }
+        self.take(&prompts)
+    }
+
+    /// Rows each source would give to training if nothing were held out.
+    fn expected_rows(&self) -> Vec<u64> {
+        let mut expected: Vec<u64> = self
+            .sources
+            .iter()
+            .map(|source| match (source.asked(), source.is_rest()) {
+                (Some(asked), _) if source.is_generated() => asked,
+                (Some(asked), _) => asked.min(source.collected.available),
+                (None, true) => 0,
+                (None, false) => source.collected.available,
+            })
+            .collect();
+        let available = self
+            .sources
+            .iter()
+            .map(|source| source.collected.available)
+            .collect::<Vec<_>>();
+        self.fill_rest(&mut expected, &available);
+        expected
+    }
+
+    /// Gives the sources that take the rest what is missing to the total.
+    fn fill_rest(&self, taken: &mut [u64], available: &[u64]) {
+        let rest: Vec<usize> = (0..taken.len())
+            .filter(|&index| self.sources[index].is_rest())
+            .collect();
+        let missing = match self.request.plan.total {
+            Some(total) => total.saturating_sub(taken.iter().sum()),
+            None => u64::MAX,
+        };
+        let can_give: Vec<u64> = rest
+            .iter()
+            .map(|&index| {
+                if self.sources[index].is_generated() {
+                    missing
+                } else {
+                    available[index]
+                }
+            })
+            .collect();
+        for (index, rows) in rest.iter().zip(allot::rest(missing, &can_give)) {
+            taken[*index] = rows;
+        }
+    }
+
+    /// Cuts each source's training rows to what the recipe asks for.
+    fn take(&mut self, held_out_prompts: &HashSet<Fingerprint>) -> Result<()> {
+        let plan = self.request.plan;
+        let available: Vec<u64> = self
+            .sources
+            .iter()
+            .map(|source| source.train.len() as u64)
+            .collect();
+        let mut taken: Vec<u64> = Vec::with_capacity(available.len());
+        for (index, &found) in available.iter().enumerate() {
+            let source = &self.sources[index];
+            let rows = match source.asked() {
+                Some(asked) if source.is_generated() => asked,
+                Some(asked) if asked > found => {
+                    let dataset = source.plan.dataset.clone();
+                    if plan.strict {
+                        return Err(DataError::TooFewRows {
+                            dataset,
+                            asked,
+                            found,
+                        });
+                    }
+                    self.warn(format!(
+                        "{dataset}: {asked} rows were asked for and all {found} are taken"
+                    ));
+                    found
+                }
+                Some(asked) => asked,
+                None if source.is_rest() => 0,
+                None => found,
+            };
+            taken.push(rows);
+        }
+        self.fill_rest(&mut taken, &available);
+        if let Some(total) = plan.total {
+            let sum: u64 = taken.iter().sum();
+            if sum != total && plan.strict {
+                return Err(DataError::TooFewRows {
+                    dataset: "total".to_owned(),
+                    asked: total,
+                    found: sum,
+                });
+            }
+            if sum != total {
+                self.warn(format!(
+                    "total: {total} rows were asked for and {sum} are taken"
+                ));
+            }
+        }
+        for (source, count) in self.sources.iter_mut().zip(taken) {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            if source.is_generated() {
+                source.train = routing::rows(count, plan.seed, held_out_prompts)?;
+                source.collected.read = count as u64;
+                source.collected.available = count as u64;
+            } else {
+                source.train.truncate(count);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,270 @@
+//! The whole of data preparation, in order: read, mix and split, tokenise, pack, write.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use synapse_checkpoint::sha256_file;
+use synapse_recipe::{Location, Overlong, Samples};
+
+use crate::dataset::write_rows;
+use crate::held_out::write_held_out;
+use crate::manifest::{
+    FORMAT_VERSION, FileManifest, OverlongManifest, SourceManifest, SplitManifest,
+};
+use crate::mix::{Preparation, Source};
+use crate::pack::{Document, join, pack};
+use crate::random::Random;
+use crate::request::{PrepareEvent, PrepareRequest};
+use crate::row::Row;
+use crate::tokenise::{Outcome, fit, tokenise};
+use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result, routing};
+
+/// Prepares training data: writes train.arrow, held_out.arrow (one document a row), held_out.jsonl (the same rows as
+/// text, in the same order) and manifest.json into `request.out`. The same request gives the same bytes.
+///
+/// # Errors
+/// A file that cannot be read or has rows that break its format (named with line or row), columns that fit no format,
+/// too few rows in a strict recipe, or nothing left to train on.
+pub fn prepare(request: &PrepareRequest<'_>, progress: &dyn Fn(PrepareEvent)) -> Result<Manifest> {
+    let mut preparation = Preparation::new(request, progress)?;
+    preparation.collect()?;
+    preparation.split()?;
+    preparation.write()
+}
+
+impl Preparation<'_> {
+    /// Tokenises, packs and writes.
+    fn write(mut self) -> Result<Manifest> {
+        let (request, out) = (self.request, self.request.out);
+        let (train, mut totals) = self.documents(false)?;
+        let (held_out, _) = self.documents(true)?;
+        let mut overlong = OverlongManifest {
+            policy: request.train.overlong,
+            rows: 0,
+            tokens_lost: 0,
+        };
+
+        let mut documents = Vec::new();
+        for (source, _, document) in train {
+            overlong.rows += u64::from(document.ids.len() > request.train.max_seq_len);
+            let (pieces, lost) = fit(document, request.train.max_seq_len, request.train.overlong);
+            overlong.tokens_lost += lost;
+            for piece in pieces {
+                let total = &mut totals[source];
+                total.documents += 1;
+                total.tokens += piece.ids.len() as u64;
+                total.trained_tokens += piece.trained_tokens();
+                documents.push(piece);
+            }
+        }
+        if overlong.rows > 0 {
+            let (rows, lost, longest) = (
+                overlong.rows,
+                overlong.tokens_lost,
+                request.train.max_seq_len,
+            );
+            self.warn(format!("{rows} documents are longer than {longest} tokens; {lost} tokens are not trained on"));
+        }
+        if documents.is_empty() {
+            return Err(self.empty());
+        }
+        let mut rows = if request.train.packing {
+            pack(&documents, request.train.max_seq_len)
+        } else {
+            documents.iter().map(|document| join([document])).collect()
+        };
+        Random::new(request.plan.seed, "order of rows").shuffle(&mut rows);
+
+        let mut held: Vec<(HeldOutRow, PackedRow)> = Vec::new();
+        for (source, row, document) in held_out {
+            // The loss over the first part of a long document is a loss too; its text stays whole.
+            let (pieces, _) = fit(document, request.train.max_seq_len, Overlong::Truncate);
+            if let Some(piece) = pieces.first() {
+                totals[source].held_out_rows += 1;
+                let dataset = self.sources[source].plan.dataset.clone();
+                held.push((held_out_row(dataset, row), join([piece])));
+            }
+        }
+        Random::new(request.plan.seed, "order of held-out rows").shuffle(&mut held);
+        let (held_texts, held_rows): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+
+        write_rows(&out.join("train.arrow"), &rows)?;
+        write_rows(&out.join("held_out.arrow"), &held_rows)?;
+        write_held_out(&out.join("held_out.jsonl"), &held_texts)?;
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            seed: request.plan.seed,
+            template_sha256: request.chat.template_hash().to_owned(),
+            tokenizer_sha256: request.chat.tokenizer_hash().to_owned(),
+            max_seq_len: request.train.max_seq_len,
+            packing: request.train.packing,
+            loss_on: request.train.loss_on,
+            overlong,
+            train: split_manifest(&rows, &out.join("train.arrow"))?,
+            held_out: split_manifest(&held_rows, &out.join("held_out.arrow"))?,
+            sources: self
+                .sources
+                .iter()
+                .zip(totals)
+                .map(|(source, totals)| source.manifest(totals))
+                .collect(),
+            warnings: self.warnings,
+        };
+        manifest.write(&out.join("manifest.json"))?;
+        Ok(manifest)
+    }
+
+    /// The documents of all sources, each with its source and row.
+    fn documents(&mut self, held_out: bool) -> Result<(Vec<(usize, Row, Document)>, Vec<Totals>)> {
+        let request = self.request;
+        let mut rows: Vec<(usize, Row)> = Vec::new();
+        let mut totals = Vec::new();
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let prompt = source
+                .plan
+                .system_prompt
+                .as_deref()
+                .or(request.system_prompt);
+            let from = std::mem::take(if held_out {
+                &mut source.held_out
+            } else {
+                &mut source.train
+            });
+            totals.push(Totals {
+                rows_taken: from.len() as u64,
+                ..Totals::default()
+            });
+            rows.extend(
+                from.into_iter()
+                    .map(|row| (index, row.with_system_prompt(prompt))),
+            );
+        }
+        let total = rows.len();
+        let tell = |done| (self.progress)(PrepareEvent::Tokenised { done, total });
+        let borrowed: Vec<&Row> = rows.iter().map(|(_, row)| row).collect();
+        let outcomes = tokenise(request.chat, &borrowed, request.train.loss_on, &tell)?;
+        let mut documents = Vec::with_capacity(total);
+        let mut refusals: BTreeMap<usize, (u64, String)> = BTreeMap::new();
+        for ((index, row), outcome) in rows.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Document(document) => documents.push((index, row, document)),
+                Outcome::NothingTrained => {
+                    self.sources[index].collected.drop_row("nothing_trained")
+                }
+                Outcome::Refused(words) => {
+                    self.sources[index]
+                        .collected
+                        .drop_row("refused_by_template");
+                    refusals.entry(index).or_insert((0, words)).0 += 1;
+                }
+            }
+        }
+        for (index, (count, words)) in refusals {
+            let dataset = self.sources[index].plan.dataset.clone();
+            self.warn(format!(
+                "{dataset}: {count} rows cannot be rendered, the first because: {words}"
+            ));
+        }
+        Ok((documents, totals))
+    }
+
+    fn empty(&self) -> DataError {
+        let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+        for source in &self.sources {
+            for (reason, count) in &source.collected.dropped {
+                *reasons.entry(reason).or_default() += count;
+            }
+        }
+        let listed: Vec<String> = reasons
+            .iter()
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        let reasons = if listed.is_empty() {
+            "none, the sources hold no rows".to_owned()
+        } else {
+            listed.join(", ")
+        };
+        DataError::Empty { reasons }
+    }
+}
+
+/// Counts of one source that are known only after tokenising.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    rows_taken: u64,
+    documents: u64,
+    tokens: u64,
+    trained_tokens: u64,
+    held_out_rows: u64,
+}
+
+impl Source<'_> {
+    fn manifest(&self, totals: Totals) -> SourceManifest {
+        let (plan, collected) = (self.plan, &self.collected);
+        let files = self
+            .files
+            .files
+            .iter()
+            .chain(self.apart.iter().map(|(file, _)| file));
+        SourceManifest {
+            dataset: plan.dataset.clone(),
+            origin: match &plan.location {
+                Location::Hub { id, .. } => id.clone(),
+                Location::File(_) => "local".to_owned(),
+                Location::Routing => format!("routing generator {}", routing::VERSION),
+            },
+            revision: self.files.revision.clone(),
+            licence: plan.licence.clone(),
+            files: files
+                .map(|file| FileManifest {
+                    name: file.name.clone(),
+                    sha256: file.sha256.clone(),
+                })
+                .collect(),
+            format: collected.format,
+            asked: match plan.samples {
+                Samples::All => "all".to_owned(),
+                Samples::Rest => "rest".to_owned(),
+                Samples::Count(count) => count.to_string(),
+            },
+            rows_read: collected.read,
+            dropped: collected
+                .dropped
+                .iter()
+                .map(|(reason, count)| ((*reason).to_owned(), *count))
+                .collect(),
+            rows_available: collected.available,
+            rows_taken: totals.rows_taken,
+            documents: totals.documents,
+            tokens: totals.tokens,
+            trained_tokens: totals.trained_tokens,
+            held_out_rows: totals.held_out_rows,
+        }
+    }
+}
+
+fn held_out_row(source: String, row: Row) -> HeldOutRow {
+    match row {
+        Row::Chat(messages) => HeldOutRow {
+            source,
+            messages,
+            text: None,
+        },
+        Row::Document(text) => HeldOutRow {
+            source,
+            messages: Vec::new(),
+            text: Some(text),
+        },
+    }
+}
+
+fn split_manifest(rows: &[PackedRow], file: &Path) -> Result<SplitManifest> {
+    let trained = |row: &PackedRow| row.labels.iter().filter(|&&label| label >= 0).count() as u64;
+    Ok(SplitManifest {
+        rows: rows.len() as u64,
+        documents: rows.iter().map(|row| row.seq_lengths.len() as u64).sum(),
+        tokens: rows.iter().map(|row| row.input_ids.len() as u64).sum(),
+        trained_tokens: rows.iter().map(trained).sum(),
+        sha256: sha256_file(file)?,
+    })
+}

@@ -1,0 +1,124 @@
+//! Parquet files: only the columns that are needed, batch by batch.
+
+use std::fs::File;
+
+use arrow::array::{Array, AsArray, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, UInt64Type};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+use super::{Each, Record, RowFile};
+use crate::{DataError, Result};
+
+const BATCH_ROWS: usize = 1024;
+
+pub(super) fn columns(file: &RowFile<'_>) -> Result<Vec<String>> {
+    Ok(open(file)?
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect())
+}
+
+pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut Each<'_>) -> Result<()> {
+    let builder = open(file)?;
+    let wanted = builder
+        .schema()
+        .fields()
+        .iter()
+        .enumerate()
+        .filter(|(_, field)| columns.contains(field.name()));
+    let roots: Vec<usize> = wanted.map(|(index, _)| index).collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let reader = builder
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| {
+            DataError::malformed(file.name, format!("not a readable parquet file: {error}"))
+        })?;
+    let mut number = 0;
+    for batch in reader {
+        let batch =
+            batch.map_err(|error| DataError::malformed(file.row(number + 1), error.to_string()))?;
+        let schema = batch.schema();
+        for index in 0..batch.num_rows() {
+            number += 1;
+            let mut record = Record::new();
+            for (field, column) in schema.fields().iter().zip(batch.columns()) {
+                let value = value(column, index).map_err(|message| {
+                    DataError::malformed(
+                        file.row(number),
+                        format!("column `{}`: {message}", field.name()),
+                    )
+                })?;
+                record.insert(field.name().clone(), value);
+            }
+            each(&file.row(number), record)?;
+        }
+    }
+    Ok(())
+}
+
+fn open(file: &RowFile<'_>) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let opened = File::open(file.path).map_err(|error| DataError::io(file.path, error))?;
+    ParquetRecordBatchReaderBuilder::try_new(opened)
+        .map_err(|error| DataError::malformed(file.name, format!("not a parquet file: {error}")))
+}
+
+/// One cell as JSON.
+fn value(array: &dyn Array, index: usize) -> std::result::Result<Value, String> {
+    if array.is_null(index) {
+        return Ok(Value::Null);
+    }
+    let widened =
+        |to: &DataType| cast(array.slice(index, 1).as_ref(), to).map_err(|error| error.to_string());
+    let list = |items: &dyn Array| {
+        (0..items.len())
+            .map(|item| value(items, item))
+            .collect::<std::result::Result<_, _>>()
+    };
+    Ok(match array.data_type() {
+        DataType::Null => Value::Null,
+        DataType::Utf8 => array.as_string::<i32>().value(index).into(),
+        DataType::LargeUtf8 => array.as_string::<i64>().value(index).into(),
+        DataType::Utf8View => array.as_string_view().value(index).into(),
+        DataType::Boolean => array.as_boolean().value(index).into(),
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
+            widened(&DataType::Int64)?
+                .as_primitive::<Int64Type>()
+                .value(0)
+                .into()
+        }
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+            widened(&DataType::UInt64)?
+                .as_primitive::<UInt64Type>()
+                .value(0)
+                .into()
+        }
+        DataType::Float32 => f64::from(array.as_primitive::<Float32Type>().value(index)).into(),
+        DataType::Float64 => array.as_primitive::<Float64Type>().value(index).into(),
+        DataType::Dictionary(_, _) => {
+            let text = widened(&DataType::Utf8)?;
+            text.as_any()
+                .downcast_ref::<StringArray>()
+                .map_or(Value::Null, |text| text.value(0).into())
+        }
+        DataType::List(_) => Value::Array(list(&array.as_list::<i32>().value(index))?),
+        DataType::LargeList(_) => Value::Array(list(&array.as_list::<i64>().value(index))?),
+        DataType::Struct(fields) => {
+            let columns = fields.iter().zip(array.as_struct().columns());
+            let cells =
+                columns.map(|(field, column)| Ok((field.name().clone(), value(column, index)?)));
+            Value::Object(cells.collect::<std::result::Result<_, String>>()?)
+        }
+        other => {
+            return Err(format!(
+                "values of type {other} are not text, numbers, lists or structs"
+            ));
+        }
+    })
+}

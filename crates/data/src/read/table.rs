@@ -1,0 +1,43 @@
+//! Comma- and tab-separated tables with a header.
+
+use std::fs::File;
+
+use csv::{Reader, ReaderBuilder};
+use serde_json::Value;
+
+use super::{Each, Record, RowFile};
+use crate::{DataError, Result};
+
+pub(super) fn columns(file: &RowFile<'_>, separator: u8) -> Result<Vec<String>> {
+    let mut reader = open(file, separator)?;
+    let header = reader.headers().map_err(|error| broken(file, 1, &error))?;
+    Ok(header.iter().map(str::to_owned).collect())
+}
+
+pub(super) fn read(file: &RowFile<'_>, separator: u8, each: &mut Each<'_>) -> Result<()> {
+    let columns = columns(file, separator)?;
+    let mut reader = open(file, separator)?;
+    let mut line = 1;
+    for record in reader.records() {
+        let record = record.map_err(|error| broken(file, line + 1, &error))?;
+        line = record.position().map_or(line, csv::Position::line);
+        let values = record.iter().map(|value| Value::String(value.to_owned()));
+        each(
+            &file.line(line),
+            columns.iter().cloned().zip(values).collect::<Record>(),
+        )?;
+    }
+    Ok(())
+}
+
+fn open(file: &RowFile<'_>, separator: u8) -> Result<Reader<File>> {
+    let reader = File::open(file.path).map_err(|error| DataError::io(file.path, error))?;
+    Ok(ReaderBuilder::new()
+        .delimiter(separator)
+        .from_reader(reader))
+}
+
+fn broken(file: &RowFile<'_>, line: u64, error: &csv::Error) -> DataError {
+    let line = error.position().map_or(line, csv::Position::line);
+    DataError::malformed(file.line(line), format!("not a valid table: {error}"))
+}

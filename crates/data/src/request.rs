@@ -1,0 +1,102 @@
+//! What preparation is asked and what it tells while it works.
+
+use std::path::{Path, PathBuf};
+
+use synapse_chat::Chat;
+use synapse_checkpoint::sha256_file;
+use synapse_recipe::{DataPlan, TrainPlan};
+
+use crate::Result;
+
+/// One file of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Its name in the repository (or the file's own): tells the format, and goes into messages and the manifest.
+    pub name: String,
+    /// Where it lies.
+    pub local: PathBuf,
+    /// sha256 of its bytes, lower-case hex.
+    pub sha256: String,
+}
+
+/// The local files of one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceFiles {
+    /// The hub commit they come from; none for local files.
+    pub revision: Option<String>,
+    /// The files in reading order; none for generated sources.
+    pub files: Vec<SourceFile>,
+}
+
+impl SourceFiles {
+    /// A local file as a source.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn local(path: &Path) -> Result<Self> {
+        Ok(Self {
+            revision: None,
+            files: vec![SourceFile::local(path)?],
+        })
+    }
+}
+
+impl SourceFile {
+    pub(crate) fn local(path: &Path) -> Result<Self> {
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
+        Ok(Self {
+            name,
+            local: path.to_owned(),
+            sha256: sha256_file(path)?,
+        })
+    }
+}
+
+/// Everything preparation needs.
+#[derive(Debug)]
+pub struct PrepareRequest<'a> {
+    /// What to read.
+    pub plan: &'a DataPlan,
+    /// How it will be trained: length, packing, loss.
+    pub train: &'a TrainPlan,
+    /// The recipe's system prompt: for rows without their own, of sources without one.
+    pub system_prompt: Option<&'a str>,
+    /// The files of each source of the plan, in its order.
+    pub files: Vec<SourceFiles>,
+    /// The model's tokenizer and template.
+    pub chat: &'a Chat,
+    /// An existing folder, usually a staging one.
+    pub out: &'a Path,
+}
+
+/// What preparation tells while it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrepareEvent {
+    /// A source is being read.
+    Reading {
+        /// The source as the recipe names it.
+        dataset: String,
+    },
+    /// A source has been read.
+    Read {
+        /// The source as the recipe names it.
+        dataset: String,
+        /// Rows read.
+        rows: u64,
+        /// Rows that passed the filters.
+        available: u64,
+    },
+    /// Rows tokenised so far.
+    Tokenised {
+        /// So many.
+        done: usize,
+        /// Of so many.
+        total: usize,
+    },
+    /// Something the user should know; the manifest records it too.
+    Warning(String),
+}

@@ -1,0 +1,130 @@
+//! One row after normalisation: a conversation or a document, and the fingerprints by which rows are compared.
+
+use sha2::{Digest, Sha256};
+use synapse_chat::Message;
+
+/// One row after normalisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Row {
+    /// Rendered with the chat template; answers are trained.
+    Chat(Vec<Message>),
+    /// Plain text, trained whole.
+    Document(String),
+}
+
+/// A row's text without case and runs of whitespace, hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Fingerprint([u8; 16]);
+
+impl Row {
+    /// Of everything that was written: rows with the same one are duplicates.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Document(text) => fingerprint([("", text.as_str())]),
+            Self::Chat(messages) => fingerprint(
+                messages
+                    .iter()
+                    .map(|m| (m.role.as_str(), m.content.as_str())),
+            ),
+        }
+    }
+
+    /// Of what is asked: a training row with the same one as a held-out row would give the answer away.
+    pub(crate) fn prompt_fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Document(_) => self.fingerprint(),
+            Self::Chat(messages) => fingerprint(
+                messages
+                    .iter()
+                    .filter(|m| m.role == "user")
+                    .map(|m| ("", m.content.as_str())),
+            ),
+        }
+    }
+
+    /// Characters of everything but system turns.
+    pub(crate) fn chars(&self) -> usize {
+        match self {
+            Self::Document(text) => text.chars().count(),
+            Self::Chat(messages) => messages
+                .iter()
+                .filter(|m| m.role != "system")
+                .map(|m| m.content.chars().count())
+                .sum(),
+        }
+    }
+
+    /// Puts a system turn first, unless the row has its own.
+    pub(crate) fn with_system_prompt(mut self, prompt: Option<&str>) -> Self {
+        if let (Self::Chat(messages), Some(prompt)) = (&mut self, prompt)
+            && messages.first().is_some_and(|first| first.role != "system")
+        {
+            messages.insert(0, Message::new("system", prompt));
+        }
+        self
+    }
+}
+
+fn fingerprint<'m>(parts: impl IntoIterator<Item = (&'m str, &'m str)>) -> Fingerprint {
+    let mut hasher = Sha256::new();
+    for (role, content) in parts {
+        hasher.update(role.as_bytes());
+        for word in content.split_whitespace() {
+            hasher.update(b" ");
+            hasher.update(word.to_lowercase().as_bytes());
+        }
+        hasher.update(b"\n");
+    }
+    let mut first = [0; 16];
+    first.copy_from_slice(&hasher.finalize()[..16]);
+    Fingerprint(first)
+}
+
+impl Fingerprint {
+    /// A row's place in the seeded order: sampling takes rows by it, so neither the order of a file nor rows added to
+    /// it later change which of two rows comes first.
+    pub(crate) fn priority(self, seed: u64) -> u64 {
+        let mut hasher = Sha256::new();
+        hasher.update(seed.to_le_bytes());
+        hasher.update(self.0);
+        let mut first = [0; 8];
+        first.copy_from_slice(&hasher.finalize()[..8]);
+        u64::from_le_bytes(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_and_spacing_do_not_count_and_roles_do() {
+        let chat = |role: &str, content: &str| Row::Chat(vec![Message::new(role, content)]);
+        assert_eq!(
+            chat("user", "A  b\n").fingerprint(),
+            chat("user", "a B").fingerprint()
+        );
+        assert_ne!(
+            chat("user", "a b").fingerprint(),
+            chat("user", "ab").fingerprint()
+        );
+        assert_ne!(
+            chat("user", "a").fingerprint(),
+            chat("assistant", "a").fingerprint()
+        );
+    }
+
+    #[test]
+    fn a_rows_own_system_turn_wins() {
+        let own = Row::Chat(vec![
+            Message::new("system", "own"),
+            Message::new("user", "q"),
+        ]);
+        assert_eq!(own.clone().with_system_prompt(Some("other")), own);
+        let none = Row::Chat(vec![Message::new("user", "q")]);
+        let Row::Chat(messages) = none.with_system_prompt(Some("other")) else {
+            return;
+        };
+        assert_eq!(messages[0], Message::new("system", "other"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Rows to documents: token ids with a training mask, cut to the length of a row.
+
+use rayon::prelude::*;
+use synapse_chat::{Chat, ChatError, Encoded, Message};
+use synapse_recipe::{LossOn, Overlong};
+
+use crate::Result;
+use crate::pack::Document;
+use crate::row::Row;
+
+/// Rows handed to the workers at once; progress is told in between.
+const CHUNK: usize = 2048;
+
+/// What became of one row.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Document(Document),
+    /// The template refuses this conversation; its words.
+    Refused(String),
+    /// No token of it would be learnt.
+    NothingTrained,
+}
+
+/// Tokenises rows on all cores; the order of the result is that of the rows.
+pub(crate) fn tokenise(
+    chat: &Chat,
+    rows: &[&Row],
+    loss_on: LossOn,
+    progress: &dyn Fn(usize),
+) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(CHUNK) {
+        let part: Vec<Outcome> = chunk
+            .par_iter()
+            .map(|row| one(chat, row, loss_on))
+            .collect::<Result<_>>()?;
+        outcomes.extend(part);
+        progress(outcomes.len());
+    }
+    Ok(outcomes)
+}
+
+fn one(chat: &Chat, row: &Row, loss_on: LossOn) -> Result<Outcome> {
+    let encoded = match (row, loss_on) {
+        (Row::Document(text), _) => chat.encode_document(text),
+        (Row::Chat(messages), LossOn::Assistant) => chat.encode_training(messages),
+        (Row::Chat(messages), LossOn::All) => {
+            // Which turns are answers does not matter, so a template that hides them may be used.
+            let untrained: Vec<Message> = messages
+                .iter()
+                .map(|message| Message {
+                    train: false,
+                    ..message.clone()
+                })
+                .collect();
+            chat.encode_training(&untrained).map(|encoded| Encoded {
+                trained: vec![true; encoded.ids.len()],
+                ..encoded
+            })
+        }
+    };
+    match encoded {
+        Ok(Encoded { ids, trained }) => {
+            let document = Document { ids, trained };
+            Ok(if document.trained_tokens() == 0 {
+                Outcome::NothingTrained
+            } else {
+                Outcome::Document(document)
+            })
+        }
+        Err(error @ (ChatError::Template(_) | ChatError::Message { .. })) => {
+            Ok(Outcome::Refused(error.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Applies the policy for documents longer than a row; what is left, and how many tokens are not.
+pub(crate) fn fit(document: Document, length: usize, policy: Overlong) -> (Vec<Document>, u64) {
+    let tokens = document.ids.len();
+    if tokens <= length {
+        return (vec![document], 0);
+    }
+    let pieces = match policy {
+        Overlong::Drop => 0,
+        Overlong::Truncate => 1,
+        Overlong::Split => tokens.div_ceil(length),
+    };
+    let chunks = document
+        .ids
+        .chunks(length)
+        .zip(document.trained.chunks(length))
+        .take(pieces);
+    let kept: Vec<Document> = chunks
+        .map(|(ids, trained)| Document {
+            ids: ids.to_vec(),
+            trained: trained.to_vec(),
+        })
+        .filter(|piece| piece.trained_tokens() > 0)
+        .collect();
+    let left: usize = kept.iter().map(|piece| piece.ids.len()).sum();
+    (kept, (tokens - left) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_counts_what_it_loses() {
+        let mut trained = vec![false; 10];
+        trained[6..].fill(true);
+        let document = Document {
+            ids: (0..10).collect(),
+            trained,
+        };
+        let lengths = |(pieces, lost): (Vec<Document>, u64)| {
+            (
+                pieces
+                    .iter()
+                    .map(|piece| piece.ids.len())
+                    .collect::<Vec<_>>(),
+                lost,
+            )
+        };
+        assert_eq!(
+            lengths(fit(document.clone(), 10, Overlong::Drop)),
+            (vec![10], 0)
+        );
+        assert_eq!(
+            lengths(fit(document.clone(), 9, Overlong::Drop)),
+            (vec![], 10)
+        );
+        assert_eq!(
+            lengths(fit(document.clone(), 8, Overlong::Truncate)),
+            (vec![8], 2)
+        );
+        assert_eq!(
+            lengths(fit(document.clone(), 6, Overlong::Truncate)),
+            (vec![], 10)
+        );
+        assert_eq!(lengths(fit(document, 4, Overlong::Split)), (vec![4, 2], 4));
+    }
+}

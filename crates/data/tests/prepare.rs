@@ -1,0 +1,442 @@
+//! Preparation as the pipeline sees it: files in, four files out, nothing lost without a count.
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use synapse_chat::Chat;
+use synapse_data::{
+    DataError, Manifest, PackedDataset, PrepareEvent, PrepareRequest, SourceFiles, prepare,
+    read_held_out, routing,
+};
+use synapse_recipe::{
+    ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan,
+};
+
+fn chat() -> Chat {
+    Chat::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../chat/tests/fixtures/tiny")).unwrap()
+}
+
+fn train_plan() -> TrainPlan {
+    TrainPlan {
+        epochs: 1.0,
+        max_steps: None,
+        batch_size: 1,
+        gradient_accumulation: 1,
+        max_seq_len: 256,
+        learning_rate: 1e-4,
+        scheduler: Scheduler::Cosine,
+        warmup_ratio: 0.0,
+        weight_decay: 0.0,
+        max_grad_norm: 1.0,
+        adam_beta1: 0.9,
+        adam_beta2: 0.999,
+        adam_epsilon: 1e-8,
+        loss_on: LossOn::Assistant,
+        packing: true,
+        overlong: Overlong::Truncate,
+        recompute: false,
+        compute_dtype: ComputeDtype::F32,
+        seed: 1,
+        checkpoint_every: 0,
+    }
+}
+
+fn data_plan(sources: Vec<SourcePlan>, held_out: u64) -> DataPlan {
+    DataPlan {
+        sources,
+        total: None,
+        strict: false,
+        seed: 7,
+        held_out,
+        min_chars: 0,
+        max_chars: None,
+        dedupe: true,
+    }
+}
+
+fn source(path: &Path, samples: Samples) -> SourcePlan {
+    SourcePlan {
+        dataset: path.file_stem().unwrap().to_string_lossy().into_owned(),
+        location: Location::File(path.to_owned()),
+        samples,
+        split: "train".to_owned(),
+        format: None,
+        map: BTreeMap::new(),
+        system_prompt: None,
+        held_out_file: None,
+        licence: Some("MIT".to_owned()),
+    }
+}
+
+/// A JSON-lines file of sums.
+fn sums(folder: &Path, name: &str, rows: usize) -> PathBuf {
+    let path = folder.join(format!("{name}.jsonl"));
+    let lines: Vec<String> = (0..rows)
+        .map(|n| json!({"question": format!("{name}: {n} + {n}?"), "answer": format!("It is {}.", 2 * n)}).to_string())
+        .collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+struct Prepared {
+    folder: tempfile::TempDir,
+    manifest: Manifest,
+    warnings: Vec<String>,
+}
+
+impl Prepared {
+    fn rows(&self, file: &str) -> PackedDataset {
+        PackedDataset::open(&self.folder.path().join(file)).unwrap()
+    }
+
+    /// The text of every document of a file.
+    fn texts(&self, file: &str) -> Vec<String> {
+        let (chat, rows) = (chat(), self.rows(file));
+        let mut texts = Vec::new();
+        for row in (0..rows.len()).map(|index| rows.row(index)) {
+            let mut start = 0;
+            for length in row.seq_lengths {
+                texts.push(
+                    chat.decode(&row.input_ids[start..start + length as usize], false)
+                        .unwrap(),
+                );
+                start += length as usize;
+            }
+        }
+        texts
+    }
+}
+
+fn run(plan: &DataPlan, train: &TrainPlan) -> Result<Prepared, DataError> {
+    let files = plan.sources.iter().map(|source| match &source.location {
+        Location::File(path) => SourceFiles::local(path).unwrap(),
+        _ => SourceFiles::default(),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let request = PrepareRequest {
+        plan,
+        train,
+        system_prompt: Some("Be exact."),
+        files: files.collect(),
+        chat: &chat(),
+        out: folder.path(),
+    };
+    let warnings = std::cell::RefCell::new(Vec::new());
+    let manifest = prepare(&request, &|event| {
+        if let PrepareEvent::Warning(warning) = event {
+            warnings.borrow_mut().push(warning);
+        }
+    })?;
+    Ok(Prepared {
+        folder,
+        manifest,
+        warnings: warnings.into_inner(),
+    })
+}
+
+#[test]
+fn the_split_is_stratified_disjoint_and_reproducible() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = vec![
+        source(&sums(folder.path(), "large", 300), Samples::All),
+        source(&sums(folder.path(), "small", 100), Samples::Count(60)),
+    ];
+    let plan = data_plan(sources, 36);
+    let first = run(&plan, &train_plan()).unwrap();
+    let held: Vec<u64> = first
+        .manifest
+        .sources
+        .iter()
+        .map(|source| source.held_out_rows)
+        .collect();
+    assert_eq!(held, [30, 6]);
+    assert_eq!(first.manifest.sources[0].rows_taken, 270);
+    assert_eq!(first.manifest.sources[1].rows_taken, 60);
+    assert_eq!(first.manifest.train.documents, 330);
+    assert!(first.manifest.train.rows < 100, "packed");
+    assert!(first.warnings.is_empty());
+
+    let train: HashSet<String> = first.texts("train.arrow").into_iter().collect();
+    let held_out = first.texts("held_out.arrow");
+    assert_eq!(train.len(), 330);
+    assert!(
+        held_out
+            .iter()
+            .all(|text| !train.contains(text) && text.contains("system\nBe exact.<|im_end|>"))
+    );
+    // A sample, not the first rows.
+    assert!(train.iter().any(|text| text.contains("small: 9")));
+
+    let texts = read_held_out(&first.folder.path().join("held_out.jsonl")).unwrap();
+    for (row, text) in texts.iter().zip(&held_out) {
+        assert_eq!(&chat().render(&row.messages, false).unwrap(), text);
+    }
+    assert_eq!(
+        Manifest::read(&first.folder.path().join("manifest.json")).unwrap(),
+        first.manifest
+    );
+
+    let second = run(&plan, &train_plan()).unwrap();
+    for file in [
+        "train.arrow",
+        "held_out.arrow",
+        "held_out.jsonl",
+        "manifest.json",
+    ] {
+        let bytes = |run: &Prepared| std::fs::read(run.folder.path().join(file)).unwrap();
+        assert!(bytes(&first) == bytes(&second), "{file}");
+    }
+}
+
+#[test]
+fn training_rows_that_ask_a_held_out_question_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("twice.jsonl");
+    let line = |n: usize, answer: &str| {
+        json!({"question": format!("q  {n}"), "answer": answer}).to_string()
+    };
+    let lines: Vec<String> = (0..40)
+        .flat_map(|n| [line(n, "a"), line(n, "b"), line(n, "A")])
+        .collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let prepared = run(
+        &data_plan(vec![source(&path, Samples::All)], 10),
+        &train_plan(),
+    )
+    .unwrap();
+    let dropped = &prepared.manifest.sources[0].dropped;
+    assert_eq!(dropped["duplicate"], 40);
+    assert!(dropped["equals_held_out"] >= 5);
+    let question = |text: &String| {
+        text.split("user\n")
+            .nth(1)
+            .unwrap()
+            .split("<|im_end|>")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let held_out: HashSet<String> = prepared
+        .texts("held_out.arrow")
+        .iter()
+        .map(question)
+        .collect();
+    assert!(
+        prepared
+            .texts("train.arrow")
+            .iter()
+            .all(|text| !held_out.contains(&question(text)))
+    );
+}
+
+#[test]
+fn the_rest_fills_up_and_shortages_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (sums(folder.path(), "a", 20), sums(folder.path(), "b", 100));
+    let mut plan = data_plan(
+        vec![source(&a, Samples::Count(30)), source(&b, Samples::Rest)],
+        0,
+    );
+    plan.total = Some(50);
+    let prepared = run(&plan, &train_plan()).unwrap();
+    let taken: Vec<u64> = prepared
+        .manifest
+        .sources
+        .iter()
+        .map(|source| source.rows_taken)
+        .collect();
+    assert_eq!(taken, [20, 30]);
+    assert_eq!(
+        prepared.warnings,
+        ["a: 30 rows were asked for and all 20 are taken"]
+    );
+    assert_eq!(prepared.manifest.warnings, prepared.warnings);
+    assert_eq!(prepared.manifest.sources[0].asked, "30");
+
+    plan.strict = true;
+    assert!(matches!(
+        run(&plan, &train_plan()),
+        Err(DataError::TooFewRows {
+            asked: 30,
+            found: 20,
+            ..
+        })
+    ));
+    plan.total = None;
+    assert!(
+        run(&plan, &train_plan())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("needs a `total`")
+    );
+}
+
+#[test]
+fn long_documents_follow_the_policy_and_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("book.txt");
+    std::fs::write(&path, "word ".repeat(500)).unwrap();
+    let plan = data_plan(vec![source(&path, Samples::All)], 0);
+    let run_with = |overlong| {
+        run(
+            &plan,
+            &TrainPlan {
+                overlong,
+                max_seq_len: 64,
+                ..train_plan()
+            },
+        )
+    };
+    let split = run_with(Overlong::Split).unwrap();
+    assert_eq!(split.manifest.overlong.tokens_lost, 0);
+    assert_eq!(
+        split.texts("train.arrow").iter().map(String::len).max(),
+        split.texts("train.arrow").iter().map(String::len).max()
+    );
+    let joined: usize = split
+        .texts("train.arrow")
+        .iter()
+        .map(|text| text.matches("ord").count())
+        .sum();
+    assert!(joined > 450, "{joined}");
+    assert_eq!(
+        split.manifest.train.trained_tokens,
+        split.manifest.train.tokens - split.manifest.train.documents
+    );
+    let truncated = run_with(Overlong::Truncate).unwrap();
+    assert_eq!(truncated.manifest.train.tokens, 64);
+    assert_eq!(
+        truncated.manifest.overlong.tokens_lost,
+        split.manifest.train.tokens - 64
+    );
+    assert!(truncated.warnings[0].starts_with("1 documents are longer than 64 tokens"));
+    assert!(matches!(
+        run_with(Overlong::Drop),
+        Err(DataError::Empty { .. })
+    ));
+}
+
+#[test]
+fn held_out_rows_may_come_from_a_file_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = source(&sums(folder.path(), "train", 50), Samples::All);
+    source.held_out_file = Some(sums(folder.path(), "apart", 30));
+    let prepared = run(&data_plan(vec![source], 8), &train_plan()).unwrap();
+    assert_eq!(prepared.manifest.sources[0].rows_taken, 50);
+    assert_eq!(prepared.manifest.sources[0].files.len(), 2);
+    assert!(
+        prepared
+            .texts("held_out.arrow")
+            .iter()
+            .all(|text| text.contains("apart: "))
+    );
+}
+
+#[test]
+fn routing_rows_are_generated_with_answers_that_follow() {
+    let mut source = source(Path::new("routing"), Samples::Count(200));
+    source.location = Location::Routing;
+    let train = TrainPlan {
+        max_seq_len: 1024,
+        ..train_plan()
+    };
+    let prepared = run(&data_plan(vec![source], 25), &train).unwrap();
+    assert_eq!(
+        (
+            prepared.manifest.sources[0].rows_taken,
+            prepared.manifest.held_out.rows
+        ),
+        (200, 25)
+    );
+    let texts = prepared.texts("train.arrow");
+    assert!(
+        texts
+            .iter()
+            .all(|text| text.contains(routing::SYSTEM_PROMPT) && !text.contains("Be exact."))
+    );
+    for label in routing::LABELS {
+        let answer = format!("assistant\n{{\"route\":\"{label}\"}}<|im_end|>\n");
+        assert_eq!(
+            texts.iter().filter(|text| text.ends_with(&answer)).count(),
+            40
+        );
+    }
+}
+
+#[test]
+fn only_answers_are_trained_unless_all_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = data_plan(vec![source(&sums(folder.path(), "a", 5), Samples::All)], 0);
+    let prepared = run(
+        &plan,
+        &TrainPlan {
+            packing: false,
+            ..train_plan()
+        },
+    )
+    .unwrap();
+    let rows = prepared.rows("train.arrow");
+    assert_eq!(rows.len(), 5);
+    for row in (0..rows.len()).map(|index| rows.row(index)) {
+        let trained: Vec<u32> = row
+            .labels
+            .iter()
+            .filter_map(|&label| u32::try_from(label).ok())
+            .collect();
+        let text = chat().decode(&trained, false).unwrap();
+        assert!(
+            text.starts_with("It is ") && text.ends_with(".<|im_end|>"),
+            "{text}"
+        );
+    }
+    let all = run(
+        &plan,
+        &TrainPlan {
+            loss_on: LossOn::All,
+            ..train_plan()
+        },
+    )
+    .unwrap();
+    assert_eq!(
+        all.manifest.train.trained_tokens,
+        all.manifest.train.tokens - 5
+    );
+}
+
+#[test]
+fn problems_name_file_and_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.jsonl");
+    let error_of = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        run(
+            &data_plan(vec![source(&path, Samples::All)], 0),
+            &train_plan(),
+        )
+        .err()
+        .unwrap()
+        .to_string()
+    };
+    let good = "{\"question\": \"q\", \"answer\": \"a\"}\n";
+    assert!(error_of(&format!("{good}{{\"question\"")).starts_with("bad.jsonl:2: not valid JSON"));
+    let error = error_of(&format!("{good}{{\"question\": {{}}, \"answer\": \"a\"}}"));
+    assert_eq!(
+        error,
+        "bad.jsonl:2: `question` is an object where text was expected"
+    );
+    assert!(
+        error_of("{\"x\": 1}")
+            .starts_with("bad (bad.jsonl): the columns x do not fit any known format")
+    );
+    assert_eq!(
+        error_of("{\"text\": \" \"}"),
+        "no row is left to train on; dropped: empty_text 1"
+    );
+    assert_eq!(
+        error_of(""),
+        "no row is left to train on; dropped: none, the sources hold no rows"
+    );
+}
