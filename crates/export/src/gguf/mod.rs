@@ -1,0 +1,258 @@
+//! A model folder written as one GGUF v3 file that llama.cpp, and everything built on it, loads as is: weights in
+//! F16, BF16, Q8_0 or Q4_0, the tokenizer, the chat template. Reading GGUF is the checkpoint crate's subject.
+
+mod metadata;
+mod quantize;
+mod tokenizer;
+mod writer;
+
+use std::path::Path;
+use std::str::FromStr;
+
+use synapse_checkpoint::gguf::{TensorType, gguf_tensor_name, interleave_rotary_rows};
+use synapse_checkpoint::{Architecture, ModelConfig, ModelFolder};
+
+use crate::error::{ExportError, Result};
+pub use quantize::quantize;
+use tokenizer::Tokenizer;
+use writer::{Tensor, Writer};
+
+/// Rows are read, quantised and written in pieces of about this many elements.
+const CHUNK_ELEMENTS: usize = 1 << 20;
+/// Llama 3's RoPE frequency divisors, which GGUF keeps as a tensor.
+const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
+
+/// What a GGUF file's matrices are stored as. Norms and biases are always F32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GgufType {
+    /// Half precision.
+    F16,
+    /// bfloat16: exactly what a bf16 model holds.
+    Bf16,
+    /// 8.5 bits a weight; the difference is hardly measurable.
+    Q8_0,
+    /// 4.5 bits a weight; the output head is kept in Q8_0.
+    Q4_0,
+}
+
+impl GgufType {
+    /// The name used on command lines and in file names.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
+        }
+    }
+
+    fn tensor_type(self) -> TensorType {
+        match self {
+            Self::F16 => TensorType::F16,
+            Self::Bf16 => TensorType::Bf16,
+            Self::Q8_0 => TensorType::Q8_0,
+            Self::Q4_0 => TensorType::Q4_0,
+        }
+    }
+
+    /// llama.cpp's `general.file_type`.
+    fn file_type(self) -> u32 {
+        match self {
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q8_0 => 7,
+            Self::Bf16 => 32,
+        }
+    }
+}
+
+impl FromStr for GgufType {
+    type Err = ExportError;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0]
+            .into_iter()
+            .find(|known| known.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| ExportError::UnknownType(name.to_owned()))
+    }
+}
+
+/// One model to be written as GGUF.
+#[derive(Clone, Copy, Debug)]
+pub struct GgufExport<'a> {
+    /// The model folder, tokenizer included.
+    pub model: &'a ModelFolder,
+    /// What its matrices are stored as.
+    pub gguf_type: GgufType,
+    /// The model's name, for `general.name`.
+    pub name: &'a str,
+    /// The licence's identifier, for `general.license`.
+    pub licence: Option<&'a str>,
+}
+
+/// Writes the file `out`, streamed tensor by tensor: memory is one piece of a matrix, or one query projection.
+///
+/// # Errors
+/// The tokenizer or RoPE scaling has no GGUF form, a weight is not finite or too large for the type, or a file cannot
+/// be read or written; an old `out` is then still there.
+pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
+    let config = export.model.config();
+    let tokenizer = Tokenizer::read(export.model.path(), config)?;
+    let mut metadata = metadata::model(export);
+    metadata.extend(tokenizer.metadata());
+
+    let divisors = rope_divisors(export)?;
+    let mut tensors: Vec<Tensor> = Vec::new();
+    let mut sources: Vec<Option<String>> = Vec::new();
+    if let Some(divisors) = &divisors {
+        tensors.push(Tensor {
+            name: ROPE_FREQUENCIES.to_owned(),
+            tensor_type: TensorType::F32,
+            shape: vec![divisors.len()],
+        });
+        sources.push(None);
+    }
+    for (source, shape) in config.tensors() {
+        let name = gguf_tensor_name(&source)
+            .ok_or_else(|| tensor_error(&source, "has no name in GGUF"))?;
+        tensors.push(Tensor {
+            name,
+            tensor_type: stored_type(config, export.gguf_type, &source, &shape),
+            shape,
+        });
+        sources.push(Some(source));
+    }
+
+    let mut writer = Writer::create(out, &metadata, &tensors)?;
+    for (tensor, source) in tensors.iter().zip(&sources) {
+        match source {
+            Some(source) => write_tensor(export.model, source, tensor, &mut writer)?,
+            None => writer.write(&encode(
+                ROPE_FREQUENCIES,
+                TensorType::F32,
+                divisors.as_deref().unwrap_or_default(),
+            )?)?,
+        }
+        writer.end_tensor()?;
+    }
+    writer.publish()
+}
+
+/// Norms and biases stay F32. The output head decides the next token, so Q4_0 keeps it (or the embedding it is tied to)
+/// in Q8_0; rows that are no whole number of blocks stay F16.
+fn stored_type(
+    config: &ModelConfig,
+    gguf_type: GgufType,
+    name: &str,
+    shape: &[usize],
+) -> TensorType {
+    let [_, width] = shape else {
+        return TensorType::F32;
+    };
+    let head = name == "lm_head.weight"
+        || (config.tie_word_embeddings && name == "model.embed_tokens.weight");
+    let wanted = if head && gguf_type == GgufType::Q4_0 {
+        TensorType::Q8_0
+    } else {
+        gguf_type.tensor_type()
+    };
+    if width.is_multiple_of(wanted.block_elements()) {
+        wanted
+    } else {
+        TensorType::F16
+    }
+}
+
+fn write_tensor(
+    model: &ModelFolder,
+    source: &str,
+    tensor: &Tensor,
+    writer: &mut Writer,
+) -> Result<()> {
+    let config = model.config();
+    if let Some(heads) = rotated_heads(config, source) {
+        let values = interleave_rotary_rows(&model.read_f32(source)?, heads, config.head_dim);
+        return writer.write(&encode(source, tensor.tensor_type, &values)?);
+    }
+    let rows = tensor.shape.first().copied().unwrap_or(1);
+    let width: usize = tensor.shape.iter().skip(1).product();
+    let step = (CHUNK_ELEMENTS / width).max(1);
+    let mut values = Vec::new();
+    for start in (0..rows).step_by(step) {
+        model.read_f32_rows(source, start..rows.min(start + step), &mut values)?;
+        writer.write(&encode(source, tensor.tensor_type, &values)?)?;
+    }
+    Ok(())
+}
+
+/// How many heads a tensor's rows are divided into, where GGUF wants them in its own rotary order.
+fn rotated_heads(config: &ModelConfig, name: &str) -> Option<usize> {
+    match config.architecture {
+        Architecture::Qwen2 => None,
+        Architecture::Llama if name.contains(".q_proj.") => Some(config.num_attention_heads),
+        Architecture::Llama if name.contains(".k_proj.") => Some(config.num_key_value_heads),
+        Architecture::Llama => None,
+    }
+}
+
+fn encode(name: &str, tensor_type: TensorType, values: &[f32]) -> Result<Vec<u8>> {
+    let largest = values.iter().fold(0.0_f32, |largest, value| {
+        if value.is_nan() {
+            f32::INFINITY
+        } else {
+            largest.max(value.abs())
+        }
+    });
+    if !largest.is_finite() {
+        return Err(tensor_error(
+            name,
+            "holds values that are not finite; the model is damaged",
+        ));
+    }
+    // Block scales are f16 as well, at most the largest weight itself.
+    if largest > half::f16::MAX.to_f32()
+        && !matches!(tensor_type, TensorType::F32 | TensorType::Bf16)
+    {
+        return Err(tensor_error(
+            name,
+            format!(
+                "holds the value {largest}, too large for {}; export as bf16",
+                tensor_type.name()
+            ),
+        ));
+    }
+    let mut bytes =
+        Vec::with_capacity(values.len() / tensor_type.block_elements() * tensor_type.block_bytes());
+    quantize(tensor_type, values, &mut bytes);
+    Ok(bytes)
+}
+
+fn rope_divisors(export: &GgufExport<'_>) -> Result<Option<Vec<f32>>> {
+    let config = export.model.config();
+    match (&config.rope_scaling, config.architecture) {
+        (None, _) => Ok(None),
+        (Some(scaling), Architecture::Llama) => Ok(Some(
+            scaling
+                .divisors(config.head_dim, config.rope_theta)
+                .into_iter()
+                .map(|divisor| divisor as f32)
+                .collect(),
+        )),
+        (Some(_), Architecture::Qwen2) => {
+            let path = export.model.path().join("config.json");
+            Err(ExportError::unsupported(
+                &path,
+                "rope_scaling",
+                "is llama3, which llama.cpp does not apply to a Qwen2",
+            ))
+        }
+    }
+}
+
+fn tensor_error(tensor: &str, message: impl Into<String>) -> ExportError {
+    ExportError::Tensor {
+        tensor: tensor.to_owned(),
+        message: message.into(),
+    }
+}
