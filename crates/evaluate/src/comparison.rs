@@ -66,7 +66,12 @@ impl Comparison {
             (true, true) => Verdict::Better,
             (true, false) => Verdict::Worse,
         };
-        Ok(Self { difference, interval, p_value, verdict })
+        Ok(Self {
+            difference,
+            interval,
+            p_value,
+            verdict,
+        })
     }
 }
 
@@ -85,27 +90,49 @@ impl GainKept {
     /// # Errors
     /// [`EvaluateError::Unpaired`] when they were not measured on the same items.
     pub fn of(base: &Outcome, specialist: &Outcome, merge: &Outcome) -> Result<Option<Self>> {
-        let (Some(from), Some(best), Some(merged)) = (base.value, specialist.value, merge.value) else { return Ok(None) };
+        let (Some(from), Some(best), Some(merged)) = (base.value, specialist.value, merge.value)
+        else {
+            return Ok(None);
+        };
         if Comparison::between(base, specialist)?.verdict != Verdict::Better {
             return Ok(None);
         }
         check_paired(base, merge)?;
         let kept = |[base, specialist, merge]: [f64; 3]| (base - merge) / (base - specialist);
         let interval = bootstrap([&base.items, &specialist.items, &merge.items], kept);
-        Ok(Some(Self { fraction: kept([from, best, merged]), interval }))
+        Ok(Some(Self {
+            fraction: kept([from, best, merged]),
+            interval,
+        }))
     }
 }
 
 fn check_paired(left: &Outcome, right: &Outcome) -> Result<()> {
     if (&left.suite, &left.domain) != (&right.suite, &right.domain) {
-        let message = format!("they measure {} on {} and {} on {}", left.suite, left.domain, right.suite, right.domain);
+        let message = format!(
+            "they measure {} on {} and {} on {}",
+            left.suite, left.domain, right.suite, right.domain
+        );
         return Err(unpaired(left, right, message));
     }
     if left.items.len() != right.items.len() {
-        return Err(unpaired(left, right, format!("{} items against {}", left.items.len(), right.items.len())));
+        return Err(unpaired(
+            left,
+            right,
+            format!("{} items against {}", left.items.len(), right.items.len()),
+        ));
     }
-    match left.items.iter().zip(&right.items).find(|(a, b)| a.id != b.id) {
-        Some((a, b)) => Err(unpaired(left, right, format!("item `{}` stands against `{}`", a.id, b.id))),
+    match left
+        .items
+        .iter()
+        .zip(&right.items)
+        .find(|(a, b)| a.id != b.id)
+    {
+        Some((a, b)) => Err(unpaired(
+            left,
+            right,
+            format!("item `{}` stands against `{}`", a.id, b.id),
+        )),
         None => Ok(()),
     }
 }
@@ -128,25 +155,55 @@ mod tests {
     use crate::outcome::Identity;
 
     fn outcome(subject: &str, unit: Unit, values: &[f64]) -> Outcome {
-        let identity = Identity { suite: "suite", domain: "math", subject };
-        let items = values.iter().enumerate().map(|(i, &value)| Item { id: format!("math-{i}"), value, weight: 1.0 }).collect();
-        if unit == Unit::Fraction { Outcome::fractions(&identity, items) } else { Outcome::losses(&identity, items) }
+        let identity = Identity {
+            suite: "suite",
+            domain: "math",
+            subject,
+        };
+        let items = values
+            .iter()
+            .enumerate()
+            .map(|(i, &value)| Item {
+                id: format!("math-{i}"),
+                value,
+                weight: 1.0,
+            })
+            .collect();
+        if unit == Unit::Fraction {
+            Outcome::fractions(&identity, items)
+        } else {
+            Outcome::losses(&identity, items)
+        }
     }
 
     #[test]
     fn lower_loss_is_better_and_more_right_answers_are() {
         let loss = |subject, shift: f64| {
-            outcome(subject, Unit::NatsPerToken, &[1.0 + shift, 2.0 + shift, 1.5 + 1.1 * shift, 1.2 + shift])
+            outcome(
+                subject,
+                Unit::NatsPerToken,
+                &[1.0 + shift, 2.0 + shift, 1.5 + 1.1 * shift, 1.2 + shift],
+            )
         };
-        let compare = |shift| Comparison::between(&loss("base", 0.0), &loss("other", shift)).unwrap().verdict;
-        assert_eq!([compare(-0.1), compare(0.1), compare(0.0)], [Verdict::Better, Verdict::Worse, Verdict::Same]);
+        let compare = |shift| {
+            Comparison::between(&loss("base", 0.0), &loss("other", shift))
+                .unwrap()
+                .verdict
+        };
+        assert_eq!(
+            [compare(-0.1), compare(0.1), compare(0.0)],
+            [Verdict::Better, Verdict::Worse, Verdict::Same]
+        );
 
         let right = |subject, n: usize| {
             let values: Vec<f64> = (0..20).map(|i| f64::from(u8::from(i < n))).collect();
             outcome(subject, Unit::Fraction, &values)
         };
         let compare = |n| Comparison::between(&right("base", 8), &right("other", n)).unwrap();
-        assert_eq!([compare(16).verdict, compare(0).verdict, compare(11).verdict], [Verdict::Better, Verdict::Worse, Verdict::Same]);
+        assert_eq!(
+            [compare(16).verdict, compare(0).verdict, compare(11).verdict],
+            [Verdict::Better, Verdict::Worse, Verdict::Same]
+        );
         assert!((compare(11).p_value.unwrap() - 0.25).abs() < 1e-12);
     }
 
@@ -156,19 +213,35 @@ mod tests {
         let mut b = outcome("merge", Unit::Fraction, &[1.0, 0.0]);
         b.items[1].id = "math-7".into();
         let error = Comparison::between(&a, &b).unwrap_err().to_string();
-        assert!(error.contains("item `math-1` stands against `math-7`"), "{error}");
+        assert!(
+            error.contains("item `math-1` stands against `math-7`"),
+            "{error}"
+        );
         let short = outcome("merge", Unit::Fraction, &[1.0]);
-        assert!(Comparison::between(&a, &short).unwrap_err().to_string().contains("2 items against 1"));
+        assert!(
+            Comparison::between(&a, &short)
+                .unwrap_err()
+                .to_string()
+                .contains("2 items against 1")
+        );
     }
 
     #[test]
     fn gain_kept_is_the_share_of_the_specialists_gain() {
-        let loss = |subject, by: f64| outcome(subject, Unit::NatsPerToken, &[1.0 - by, 2.0 - by, 1.5 - by]);
+        let loss = |subject, by: f64| {
+            outcome(subject, Unit::NatsPerToken, &[1.0 - by, 2.0 - by, 1.5 - by])
+        };
         let (base, specialist, merge) = (loss("base", 0.0), loss("math", 0.4), loss("merge", 0.3));
         let kept = GainKept::of(&base, &specialist, &merge).unwrap().unwrap();
         assert!((kept.fraction - 0.75).abs() < 1e-9, "{kept:?}");
         let interval = kept.interval.unwrap();
-        assert!((interval.low - 0.75).abs() < 1e-9 && (interval.high - 0.75).abs() < 1e-9, "{kept:?}");
-        assert_eq!(GainKept::of(&base, &loss("math", -0.1), &merge).unwrap(), None);
+        assert!(
+            (interval.low - 0.75).abs() < 1e-9 && (interval.high - 0.75).abs() < 1e-9,
+            "{kept:?}"
+        );
+        assert_eq!(
+            GainKept::of(&base, &loss("math", -0.1), &merge).unwrap(),
+            None
+        );
     }
 }

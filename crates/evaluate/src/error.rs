@@ -132,14 +132,26 @@ impl EvaluateError {
         doing: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Subject { subject: subject.into(), doing, source: source.into() }
+        Self::Subject {
+            subject: subject.into(),
+            doing,
+            source: source.into(),
+        }
     }
 
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
-        Self::File { doing: "read", path: path.to_owned(), source }
+        Self::File {
+            doing: "read",
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn write(path: &Path, source: std::io::Error) -> Self {
-        Self::File { doing: "write", path: path.to_owned(), source }
+        Self::File {
+            doing: "write",
+            path: path.to_owned(),
+            source,
+        }
     }
 }

@@ -76,11 +76,25 @@ impl GateDecision {
     /// [`EvaluateError::Incomplete`] when there is no merge, or a domain was not measured on base and merge: a gate
     /// that cannot look does not open.
     pub fn judge(table: &ComparisonTable, rule: &GateRule) -> Result<Self> {
-        let subject = |role: fn(&Role) -> bool| table.subjects.iter().position(|subject| role(&subject.role));
-        let (Some(base), Some(merge)) = (subject(|role| *role == Role::Base), subject(|role| *role == Role::Merge)) else {
-            return Err(EvaluateError::Incomplete("the gate needs a base and a merge to compare".into()));
+        let subject = |role: fn(&Role) -> bool| {
+            table
+                .subjects
+                .iter()
+                .position(|subject| role(&subject.role))
         };
-        let columns: Vec<&TableColumn> = table.columns.iter().filter(|column| column.suite == rule.on).collect();
+        let (Some(base), Some(merge)) = (
+            subject(|role| *role == Role::Base),
+            subject(|role| *role == Role::Merge),
+        ) else {
+            return Err(EvaluateError::Incomplete(
+                "the gate needs a base and a merge to compare".into(),
+            ));
+        };
+        let columns: Vec<&TableColumn> = table
+            .columns
+            .iter()
+            .filter(|column| column.suite == rule.on)
+            .collect();
         if columns.is_empty() {
             return Err(EvaluateError::Incomplete(format!(
                 "the gate decides on `{}`, which was not measured; add it to the suites",
@@ -89,35 +103,70 @@ impl GateDecision {
         }
         let mut regressions = Vec::new();
         for column in &columns {
-            let (Some(before), Some(after), Some(versus)) =
-                (column.cells[base].value, column.cells[merge].value, column.cells[merge].versus_base)
-            else {
+            let (Some(before), Some(after), Some(versus)) = (
+                column.cells[base].value,
+                column.cells[merge].value,
+                column.cells[merge].versus_base,
+            ) else {
                 return Err(EvaluateError::Incomplete(format!(
                     "the gate decides on `{}`, which was not measured for {} on base and merge",
                     rule.on, column.domain
                 )));
             };
-            let worse_by = if column.higher_is_better { before - after } else { after - before };
+            let worse_by = if column.higher_is_better {
+                before - after
+            } else {
+                after - before
+            };
             if versus.verdict == Verdict::Worse && worse_by > rule.max_regress * before.abs() {
                 let relative = worse_by / before.abs();
-                regressions.push(Regression { domain: column.domain.clone(), base: before, merge: after, relative });
+                regressions.push(Regression {
+                    domain: column.domain.clone(),
+                    base: before,
+                    merge: after,
+                    relative,
+                });
             }
         }
         let allowed = 100.0 * rule.max_regress;
         if regressions.is_empty() {
-            let domains: Vec<&str> = columns.iter().map(|column| column.domain.as_str()).collect();
-            let message = format!("{} within {allowed} % of the base on {}", rule.on, domains.join(", "));
+            let domains: Vec<&str> = columns
+                .iter()
+                .map(|column| column.domain.as_str())
+                .collect();
+            let message = format!(
+                "{} within {allowed} % of the base on {}",
+                rule.on,
+                domains.join(", ")
+            );
             return Ok(Self::Pass { message });
         }
         let figures: Vec<String> = regressions
             .iter()
-            .map(|Regression { domain, base, merge, relative }| {
-                format!("{domain} went from {base:.4} to {merge:.4} ({:.1} % worse)", 100.0 * relative)
-            })
+            .map(
+                |Regression {
+                     domain,
+                     base,
+                     merge,
+                     relative,
+                 }| {
+                    format!(
+                        "{domain} went from {base:.4} to {merge:.4} ({:.1} % worse)",
+                        100.0 * relative
+                    )
+                },
+            )
             .collect();
-        let message = format!("{} on {}; {allowed} % is allowed", rule.on, figures.join(", "));
+        let message = format!(
+            "{} on {}; {allowed} % is allowed",
+            rule.on,
+            figures.join(", ")
+        );
         Ok(match rule.action {
-            GateAction::Stamp => Self::Stamp { message, regressions },
+            GateAction::Stamp => Self::Stamp {
+                message,
+                regressions,
+            },
             GateAction::Refuse => Self::Refuse {
                 message: format!(
                     "{message}: nothing is published; lower the merge's lambda or that domain's rivals' weights, or set gate.action: stamp"
@@ -131,7 +180,9 @@ impl GateDecision {
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
-            Self::Pass { message } | Self::Stamp { message, .. } | Self::Refuse { message, .. } => message,
+            Self::Pass { message } | Self::Stamp { message, .. } | Self::Refuse { message, .. } => {
+                message
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod gate;
 mod number;
 mod outcome;
 pub mod python;
+pub mod report;
 mod row;
 mod sandbox;
 mod statistics;
@@ -23,8 +24,10 @@ pub use gate::{GateAction, GateDecision, GateRule, Regression};
 pub use number::{AnswerRule, Number, final_answer, reference_answer};
 pub use outcome::{Evaluation, Item, Outcome, Unit};
 pub use row::{Answer, CallTest, ChoiceRow, Document, QuestionAnswer, Row, read_jsonl, read_rows};
-pub use sandbox::{Job, Limits, Sandbox, CodeVerdict};
-pub use statistics::{Interval, bootstrap, bootstrap_mean, mcnemar, paired_bootstrap, weighted_mean, wilson};
+pub use sandbox::{CodeVerdict, Job, Limits, Sandbox};
+pub use statistics::{
+    Interval, bootstrap, bootstrap_mean, mcnemar, paired_bootstrap, weighted_mean, wilson,
+};
 pub use subject::{Choices, Generated, Generation, PackedLoss, RowLoss, Subject};
 pub use suites::{Progress, RunOptions, SUITE_IDS, Suite, SuiteData, build, evaluate};
 pub use table::{Cell, ComparedSubject, ComparisonTable, Role, TableColumn};

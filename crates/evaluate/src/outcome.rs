@@ -72,7 +72,12 @@ impl Outcome {
         Self::of(identity, Unit::NatsPerToken, interval, items)
     }
 
-    fn of(identity: &Identity<'_>, unit: Unit, interval: Option<Interval>, items: Vec<Item>) -> Self {
+    fn of(
+        identity: &Identity<'_>,
+        unit: Unit,
+        interval: Option<Interval>,
+        items: Vec<Item>,
+    ) -> Self {
         Self {
             suite: identity.suite.into(),
             domain: identity.domain.into(),
@@ -90,7 +95,10 @@ impl Outcome {
 
     /// An outcome without a number, saying why.
     pub(crate) fn unmeasured(identity: &Identity<'_>, unit: Unit, why: impl Into<String>) -> Self {
-        Self { note: Some(why.into()), ..Self::of(identity, unit, None, Vec::new()) }
+        Self {
+            note: Some(why.into()),
+            ..Self::of(identity, unit, None, Vec::new())
+        }
     }
 
     /// Adds to what a reader has to know.
@@ -125,8 +133,18 @@ impl Evaluation {
     /// # Errors
     /// [`EvaluateError::File`] when the folder cannot be written to.
     pub fn write_log(&self, folder: &Path) -> Result<PathBuf> {
-        let Outcome { suite, domain, subject, .. } = &self.outcome;
-        let path = folder.join(format!("{}.{}.{}.jsonl", file_part(domain), file_part(suite), file_part(subject)));
+        let Outcome {
+            suite,
+            domain,
+            subject,
+            ..
+        } = &self.outcome;
+        let path = folder.join(format!(
+            "{}.{}.{}.jsonl",
+            file_part(domain),
+            file_part(suite),
+            file_part(subject)
+        ));
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -144,5 +162,13 @@ impl Evaluation {
 }
 
 fn file_part(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || "-_".contains(c) { c } else { '_' }).collect()
+    name.chars()
+        .map(|c| {
+            if c.is_alphanumeric() || "-_".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }

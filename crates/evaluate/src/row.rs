@@ -113,7 +113,10 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 }
 
 pub(crate) fn parse_jsonl<T: DeserializeOwned>(text: &str, path: &Path) -> Result<Vec<T>> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
             serde_json::from_str(line).map_err(|error| EvaluateError::Row {
@@ -141,7 +144,10 @@ mod tests {
     #[test]
     fn answers_by_index_letter_and_number_text() {
         let index = |json: &str| serde_json::from_str::<Answer>(json).unwrap().index();
-        assert_eq!([index("2"), index("\"C\""), index("\"c\""), index("\"2\"")], [Some(2); 4]);
+        assert_eq!(
+            [index("2"), index("\"C\""), index("\"c\""), index("\"2\"")],
+            [Some(2); 4]
+        );
         assert_eq!(index("\"none\""), None);
     }
 }

@@ -52,14 +52,20 @@ pub fn weighted_mean(items: &[Item]) -> Option<f64> {
 #[must_use]
 pub fn wilson(successes: f64, n: f64) -> Interval {
     if n <= 0.0 {
-        return Interval { low: 0.0, high: 1.0 };
+        return Interval {
+            low: 0.0,
+            high: 1.0,
+        };
     }
     let p = successes / n;
     let z2 = Z * Z;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt() / (1.0 + z2 / n);
     // At 0 and n the two terms are equal, and rounding must not push the share itself out.
-    Interval { low: (centre - half).clamp(0.0, p), high: (centre + half).clamp(p, 1.0) }
+    Interval {
+        low: (centre - half).clamp(0.0, p),
+        high: (centre + half).clamp(p, 1.0),
+    }
 }
 
 /// Percentile bootstrap of the weighted mean, resampling whole items (documents stay whole, their tokens are not
@@ -81,7 +87,10 @@ pub fn paired_bootstrap(a: &[Item], b: &[Item]) -> Option<Interval> {
 ///
 /// Every list holds the same items in the same order. Resamples where the statistic is not finite are left out.
 #[must_use]
-pub fn bootstrap<const N: usize>(models: [&[Item]; N], statistic: impl Fn([f64; N]) -> f64) -> Option<Interval> {
+pub fn bootstrap<const N: usize>(
+    models: [&[Item]; N],
+    statistic: impl Fn([f64; N]) -> f64,
+) -> Option<Interval> {
     let n = models.iter().map(|items| items.len()).min()?;
     if n < 2 {
         return None;
@@ -104,7 +113,10 @@ pub fn bootstrap<const N: usize>(models: [&[Item]; N], statistic: impl Fn([f64; 
         }
     }
     found.sort_by(f64::total_cmp);
-    Some(Interval { low: quantile(&found, 0.025)?, high: quantile(&found, 0.975)? })
+    Some(Interval {
+        low: quantile(&found, 0.025)?,
+        high: quantile(&found, 0.975)?,
+    })
 }
 
 /// Linear interpolation between order statistics (numpy's default).
@@ -112,7 +124,10 @@ fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = q * last as f64;
     let below = position.floor();
-    let (low, high) = (sorted.get(below as usize)?, sorted.get((below as usize + 1).min(last))?);
+    let (low, high) = (
+        sorted.get(below as usize)?,
+        sorted.get((below as usize + 1).min(last))?,
+    );
     Some(low + (high - low) * (position - below))
 }
 
@@ -141,7 +156,15 @@ mod tests {
     use super::*;
 
     fn items(values: &[f64]) -> Vec<Item> {
-        values.iter().enumerate().map(|(i, &value)| Item { id: i.to_string(), value, weight: 1.0 }).collect()
+        values
+            .iter()
+            .enumerate()
+            .map(|(i, &value)| Item {
+                id: i.to_string(),
+                value,
+                weight: 1.0,
+            })
+            .collect()
     }
 
     #[test]
@@ -154,15 +177,28 @@ mod tests {
         ];
         for (k, n, low, high) in cases {
             let found = wilson(k, n);
-            assert!((found.low - low).abs() < 1e-12 && (found.high - high).abs() < 1e-12, "{k}/{n}: {found:?}");
+            assert!(
+                (found.low - low).abs() < 1e-12 && (found.high - high).abs() < 1e-12,
+                "{k}/{n}: {found:?}"
+            );
         }
     }
 
     #[test]
     fn mcnemar_equals_the_binomial_test() {
         // Exact binomial sums in Python's integers.
-        for (a, b, p) in [(0, 5, 0.0625), (1, 9, 0.021_484_375), (3, 3, 1.0), (0, 0, 1.0), (40, 60, 0.056_887_933_640_98)] {
-            assert!((mcnemar(a, b) - p).abs() < 1e-9, "{a} {b}: {}", mcnemar(a, b));
+        for (a, b, p) in [
+            (0, 5, 0.0625),
+            (1, 9, 0.021_484_375),
+            (3, 3, 1.0),
+            (0, 0, 1.0),
+            (40, 60, 0.056_887_933_640_98),
+        ] {
+            assert!(
+                (mcnemar(a, b) - p).abs() < 1e-9,
+                "{a} {b}: {}",
+                mcnemar(a, b)
+            );
         }
     }
 
@@ -171,15 +207,26 @@ mod tests {
         let hard: Vec<f64> = (0..100).map(|i| f64::from(i % 10)).collect();
         let better: Vec<f64> = hard.iter().map(|v| v - 0.1).collect();
         let paired = paired_bootstrap(&items(&hard), &items(&better)).unwrap();
-        assert!((paired.low + 0.1).abs() < 1e-9 && (paired.high + 0.1).abs() < 1e-9, "{paired:?}");
+        assert!(
+            (paired.low + 0.1).abs() < 1e-9 && (paired.high + 0.1).abs() < 1e-9,
+            "{paired:?}"
+        );
         assert!(bootstrap_mean(&items(&hard)).unwrap().half_width() > 0.4);
     }
 
     #[test]
     fn weights_count() {
         let items = [
-            Item { id: "a".into(), value: 1.0, weight: 3.0 },
-            Item { id: "b".into(), value: 5.0, weight: 1.0 },
+            Item {
+                id: "a".into(),
+                value: 1.0,
+                weight: 3.0,
+            },
+            Item {
+                id: "b".into(),
+                value: 5.0,
+                weight: 1.0,
+            },
         ];
         assert_eq!(weighted_mean(&items), Some(2.0));
         assert_eq!(weighted_mean(&[]), None);

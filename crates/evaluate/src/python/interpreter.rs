@@ -17,6 +17,9 @@ pub(super) fn evaluate(expression: &Expression, names: Vec<(String, Value)>) -> 
     Interpreter { names, steps: 0 }.value(expression)
 }
 
+/// Positional and keyword arguments of a call.
+type Given = (Vec<Value>, Vec<(String, Value)>);
+
 struct Interpreter {
     /// Innermost binding last.
     names: Vec<(String, Value)>,
@@ -26,7 +29,11 @@ struct Interpreter {
 impl Interpreter {
     fn step(&mut self, steps: usize) -> Result<(), String> {
         self.steps = self.steps.saturating_add(steps as u64);
-        if self.steps > MOST_STEPS { Err(format!("too many steps (more than {MOST_STEPS})")) } else { Ok(()) }
+        if self.steps > MOST_STEPS {
+            Err(format!("too many steps (more than {MOST_STEPS})"))
+        } else {
+            Ok(())
+        }
     }
 
     fn value(&mut self, expression: &Expression) -> Evaluated {
@@ -46,32 +53,63 @@ impl Interpreter {
                 let value = integer(&self.value(operand)?, "negate")?;
                 Value::Int(value.checked_neg().ok_or("the number is too large")?)
             }
-            Expression::Positive(operand) => Value::Int(integer(&self.value(operand)?, "take the sign of")?),
-            Expression::Binary { operator, left, right } => {
+            Expression::Positive(operand) => {
+                Value::Int(integer(&self.value(operand)?, "take the sign of")?)
+            }
+            Expression::Binary {
+                operator,
+                left,
+                right,
+            } => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 binary(*operator, left, &right)?
             }
             Expression::And(left, right) => {
                 let left = self.value(left)?;
-                if left.is_true() { self.value(right)? } else { left }
+                if left.is_true() {
+                    self.value(right)?
+                } else {
+                    left
+                }
             }
             Expression::Or(left, right) => {
                 let left = self.value(left)?;
-                if left.is_true() { left } else { self.value(right)? }
+                if left.is_true() {
+                    left
+                } else {
+                    self.value(right)?
+                }
             }
             Expression::Compare { first, rest } => self.comparison(first, rest)?,
-            Expression::Conditional { then, condition, otherwise } => {
-                if self.value(condition)?.is_true() { self.value(then)? } else { self.value(otherwise)? }
+            Expression::Conditional {
+                then,
+                condition,
+                otherwise,
+            } => {
+                if self.value(condition)?.is_true() {
+                    self.value(then)?
+                } else {
+                    self.value(otherwise)?
+                }
             }
-            Expression::Call { function, arguments } => {
+            Expression::Call {
+                function,
+                arguments,
+            } => {
                 let (positional, keywords) = self.arguments(arguments)?;
                 builtins::call(function, &positional, &keywords)?
             }
-            Expression::Method { object, name, arguments } => {
+            Expression::Method {
+                object,
+                name,
+                arguments,
+            } => {
                 let object = self.value(object)?;
                 let (positional, keywords) = self.arguments(arguments)?;
                 if let Some((keyword, _)) = keywords.first() {
-                    return Err(format!("keyword `{keyword}` of method `{name}` is not understood"));
+                    return Err(format!(
+                        "keyword `{keyword}` of method `{name}` is not understood"
+                    ));
                 }
                 methods::call(&object, name, &positional)?
             }
@@ -103,23 +141,40 @@ impl Interpreter {
 
     fn lookup(&self, name: &str) -> Evaluated {
         let found = self.names.iter().rev().find(|(bound, _)| bound == name);
-        found.map(|(_, value)| value.clone()).ok_or_else(|| format!("name `{name}` is not defined"))
+        found
+            .map(|(_, value)| value.clone())
+            .ok_or_else(|| format!("name `{name}` is not defined"))
     }
 
     fn values(&mut self, expressions: &[Expression]) -> Result<Vec<Value>, String> {
-        expressions.iter().map(|expression| self.value(expression)).collect()
+        expressions
+            .iter()
+            .map(|expression| self.value(expression))
+            .collect()
     }
 
-    fn arguments(&mut self, arguments: &Arguments) -> Result<(Vec<Value>, Vec<(String, Value)>), String> {
+    fn arguments(&mut self, arguments: &Arguments) -> Result<Given, String> {
         let positional = self.values(&arguments.positional)?;
-        let keywords = arguments.keywords.iter().map(|(name, value)| Ok((name.clone(), self.value(value)?)));
+        let keywords = arguments
+            .keywords
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), self.value(value)?)));
         Ok((positional, keywords.collect::<Result<_, String>>()?))
     }
 
-    fn comprehend(&mut self, element: &Expression, clauses: &[Clause], found: &mut Vec<Value>) -> Result<(), String> {
+    fn comprehend(
+        &mut self,
+        element: &Expression,
+        clauses: &[Clause],
+        found: &mut Vec<Value>,
+    ) -> Result<(), String> {
         let Some((clause, inner)) = clauses.split_first() else {
             found.push(self.value(element)?);
-            return if found.len() > LARGEST { Err(too_large()) } else { Ok(()) };
+            return if found.len() > LARGEST {
+                Err(too_large())
+            } else {
+                Ok(())
+            };
         };
         for value in self.value(&clause.source)?.elements()? {
             self.step(1)?;
@@ -129,9 +184,14 @@ impl Interpreter {
             } else {
                 let values = value.elements()?;
                 if values.len() != clause.targets.len() {
-                    return Err(format!("cannot unpack {} values into {} names", values.len(), clause.targets.len()));
+                    return Err(format!(
+                        "cannot unpack {} values into {} names",
+                        values.len(),
+                        clause.targets.len()
+                    ));
                 }
-                self.names.extend(clause.targets.iter().cloned().zip(values));
+                self.names
+                    .extend(clause.targets.iter().cloned().zip(values));
             }
             let mut wanted = true;
             for condition in &clause.conditions {
@@ -164,7 +224,9 @@ fn too_large() -> String {
 }
 
 pub(super) fn integer(value: &Value, doing: &str) -> Result<i128, String> {
-    value.as_int().ok_or_else(|| format!("cannot {doing} {}", value.kind()))
+    value
+        .as_int()
+        .ok_or_else(|| format!("cannot {doing} {}", value.kind()))
 }
 
 fn compare(comparison: Comparison, left: &Value, right: &Value) -> Result<bool, String> {
@@ -183,8 +245,14 @@ fn compare(comparison: Comparison, left: &Value, right: &Value) -> Result<bool, 
 fn contains(whole: &Value, part: &Value) -> Result<bool, String> {
     match (whole, part) {
         (Value::Str(whole), Value::Str(part)) => Ok(whole.contains(part.as_str())),
-        (Value::List(elements) | Value::Tuple(elements), part) => Ok(elements.iter().any(|element| element.equals(part))),
-        _ => Err(format!("cannot look for {} in {}", part.kind(), whole.kind())),
+        (Value::List(elements) | Value::Tuple(elements), part) => {
+            Ok(elements.iter().any(|element| element.equals(part)))
+        }
+        _ => Err(format!(
+            "cannot look for {} in {}",
+            part.kind(),
+            whole.kind()
+        )),
     }
 }
 
@@ -199,8 +267,14 @@ fn binary(operator: Binary, left: Value, right: &Value) -> Evaluated {
             a.extend_from_slice(b);
             Ok(Value::Tuple(a))
         }
-        (Binary::Multiply, left @ (Value::Str(_) | Value::List(_) | Value::Tuple(_)), count) => repeat(&left, count),
-        (Binary::Multiply, count, sequence @ (Value::Str(_) | Value::List(_) | Value::Tuple(_))) => repeat(sequence, &count),
+        (Binary::Multiply, left @ (Value::Str(_) | Value::List(_) | Value::Tuple(_)), count) => {
+            repeat(&left, count)
+        }
+        (
+            Binary::Multiply,
+            count,
+            sequence @ (Value::Str(_) | Value::List(_) | Value::Tuple(_)),
+        ) => repeat(sequence, &count),
         (operator, left, right) => {
             let (Some(a), Some(b)) = (left.as_int(), right.as_int()) else {
                 let verb = match operator {
@@ -210,7 +284,11 @@ fn binary(operator: Binary, left: Value, right: &Value) -> Evaluated {
                     Binary::FloorDivide | Binary::Remainder => "divide",
                     Binary::Power => "raise",
                 };
-                return Err(format!("cannot {verb} {} and {}", left.kind(), right.kind()));
+                return Err(format!(
+                    "cannot {verb} {} and {}",
+                    left.kind(),
+                    right.kind()
+                ));
             };
             arithmetic(operator, a, b).map(Value::Int)
         }
@@ -226,20 +304,38 @@ fn arithmetic(operator: Binary, a: i128, b: i128) -> Result<i128, String> {
         Binary::Subtract => a.checked_sub(b),
         Binary::Multiply => a.checked_mul(b),
         // Python rounds down, Rust towards zero.
-        Binary::FloorDivide => a.checked_div(b).map(|q| if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q }),
-        Binary::Remainder => a.checked_rem(b).map(|r| if r != 0 && (r < 0) != (b < 0) { r + b } else { r }),
-        Binary::Power if b < 0 => return Err("a negative power gives a fraction, which is not understood".into()),
-        Binary::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)).or(match a {
-            0 | 1 => Some(a),
-            -1 => Some(if b % 2 == 0 { 1 } else { -1 }),
-            _ => None,
+        Binary::FloorDivide => a.checked_div(b).map(|q| {
+            if a % b != 0 && (a < 0) != (b < 0) {
+                q - 1
+            } else {
+                q
+            }
         }),
+        Binary::Remainder => a.checked_rem(b).map(|r| {
+            if r != 0 && (r < 0) != (b < 0) {
+                r + b
+            } else {
+                r
+            }
+        }),
+        Binary::Power if b < 0 => {
+            return Err("a negative power gives a fraction, which is not understood".into());
+        }
+        Binary::Power => u32::try_from(b)
+            .ok()
+            .and_then(|b| a.checked_pow(b))
+            .or(match a {
+                0 | 1 => Some(a),
+                -1 => Some(if b % 2 == 0 { 1 } else { -1 }),
+                _ => None,
+            }),
     };
     result.ok_or_else(|| "the number is too large".into())
 }
 
 fn repeat(sequence: &Value, count: &Value) -> Evaluated {
-    let count = usize::try_from(integer(count, "repeat a sequence by")?.max(0)).map_err(|_| too_large())?;
+    let count =
+        usize::try_from(integer(count, "repeat a sequence by")?.max(0)).map_err(|_| too_large())?;
     if sequence.size().max(1).saturating_mul(count) > LARGEST {
         return Err(too_large());
     }
@@ -252,28 +348,58 @@ fn repeat(sequence: &Value, count: &Value) -> Evaluated {
 }
 
 fn element(object: &Value, index: i128) -> Evaluated {
-    let elements = object.elements().map_err(|_| format!("cannot index {}", object.kind()))?;
+    let elements = object
+        .elements()
+        .map_err(|_| format!("cannot index {}", object.kind()))?;
     let length = elements.len() as i128;
-    let at = if index < 0 { index.saturating_add(length) } else { index };
-    let found = usize::try_from(at).ok().and_then(|at| elements.into_iter().nth(at));
+    let at = if index < 0 {
+        index.saturating_add(length)
+    } else {
+        index
+    };
+    let found = usize::try_from(at)
+        .ok()
+        .and_then(|at| elements.into_iter().nth(at));
     found.ok_or_else(|| format!("index {index} out of range of {length}"))
 }
 
 /// `object[start:stop:step]`: bounds count from the end when negative and are clamped, never out of range.
 fn slice(object: &Value, [start, stop, step]: [Option<i128>; 3]) -> Evaluated {
-    let elements = object.elements().map_err(|_| format!("cannot slice {}", object.kind()))?;
+    let elements = object
+        .elements()
+        .map_err(|_| format!("cannot slice {}", object.kind()))?;
     let length = elements.len() as i128;
     let step = step.unwrap_or(1);
     if step == 0 {
         return Err("slice step cannot be zero".into());
     }
-    let (lowest, highest) = if step > 0 { (0, length) } else { (-1, length - 1) };
-    let clamp = |bound: i128| (if bound < 0 { bound.saturating_add(length) } else { bound }).clamp(lowest, highest);
-    let (first, last) = if step > 0 { (lowest, highest) } else { (highest, lowest) };
+    let (lowest, highest) = if step > 0 {
+        (0, length)
+    } else {
+        (-1, length - 1)
+    };
+    let clamp = |bound: i128| {
+        (if bound < 0 {
+            bound.saturating_add(length)
+        } else {
+            bound
+        })
+        .clamp(lowest, highest)
+    };
+    let (first, last) = if step > 0 {
+        (lowest, highest)
+    } else {
+        (highest, lowest)
+    };
     let (mut at, stop) = (start.map_or(first, clamp), stop.map_or(last, clamp));
     let mut taken = Vec::new();
     while if step > 0 { at < stop } else { at > stop } {
-        taken.extend(usize::try_from(at).ok().and_then(|at| elements.get(at)).cloned());
+        taken.extend(
+            usize::try_from(at)
+                .ok()
+                .and_then(|at| elements.get(at))
+                .cloned(),
+        );
         at = at.saturating_add(step);
     }
     Ok(match object {

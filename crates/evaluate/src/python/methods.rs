@@ -14,7 +14,8 @@ pub(super) fn call(object: &Value, name: &str, arguments: &[Value]) -> Evaluated
 fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
     let string = |text: String| Ok(Value::Str(text));
     let truth = |value: bool| Ok(Value::Bool(value));
-    let every = |test: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(test)));
+    let every =
+        |test: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(test)));
     match (name, arguments) {
         ("upper", []) => string(text.to_uppercase()),
         ("lower", []) => string(text.to_lowercase()),
@@ -25,28 +26,50 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
         ("lstrip", []) => string(text.trim_start().to_owned()),
         ("rstrip", []) => string(text.trim_end().to_owned()),
         ("strip", [Value::Str(set)]) => string(text.trim_matches(|c| set.contains(c)).to_owned()),
-        ("lstrip", [Value::Str(set)]) => string(text.trim_start_matches(|c| set.contains(c)).to_owned()),
-        ("rstrip", [Value::Str(set)]) => string(text.trim_end_matches(|c| set.contains(c)).to_owned()),
+        ("lstrip", [Value::Str(set)]) => {
+            string(text.trim_start_matches(|c| set.contains(c)).to_owned())
+        }
+        ("rstrip", [Value::Str(set)]) => {
+            string(text.trim_end_matches(|c| set.contains(c)).to_owned())
+        }
         ("replace", [Value::Str(old), Value::Str(new)]) => {
             let grown = (text.len() + 1).saturating_mul(new.len() + 1);
-            if grown > 1_000_000 { Err("the value is too large".into()) } else { string(text.replace(old.as_str(), new)) }
+            if grown > 1_000_000 {
+                Err("the value is too large".into())
+            } else {
+                string(text.replace(old.as_str(), new))
+            }
         }
         // Python counts an empty string once more than there are characters, and so does `matches`.
-        ("count", [Value::Str(part)]) => Ok(Value::Int(text.matches(part.as_str()).count() as i128)),
+        ("count", [Value::Str(part)]) => {
+            Ok(Value::Int(text.matches(part.as_str()).count() as i128))
+        }
         ("find", [Value::Str(part)]) => Ok(Value::Int(position(text, part).unwrap_or(-1))),
-        ("index", [Value::Str(part)]) => position(text, part).map(Value::Int).ok_or_else(|| "substring not found".into()),
+        ("index", [Value::Str(part)]) => position(text, part)
+            .map(Value::Int)
+            .ok_or_else(|| "substring not found".into()),
         ("startswith", [Value::Str(part)]) => truth(text.starts_with(part.as_str())),
         ("endswith", [Value::Str(part)]) => truth(text.ends_with(part.as_str())),
         ("isdigit", []) => every(|c| c.is_ascii_digit()),
         ("isalpha", []) => every(char::is_alphabetic),
         ("isalnum", []) => every(char::is_alphanumeric),
         ("isspace", []) => every(char::is_whitespace),
-        ("isupper", []) => truth(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)),
-        ("islower", []) => truth(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)),
-        ("split", []) => Ok(Value::List(text.split_whitespace().map(|part| Value::Str(part.into())).collect())),
-        ("split", [Value::Str(separator)]) if !separator.is_empty() => {
-            Ok(Value::List(text.split(separator.as_str()).map(|part| Value::Str(part.into())).collect()))
+        ("isupper", []) => {
+            truth(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase))
         }
+        ("islower", []) => {
+            truth(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase))
+        }
+        ("split", []) => Ok(Value::List(
+            text.split_whitespace()
+                .map(|part| Value::Str(part.into()))
+                .collect(),
+        )),
+        ("split", [Value::Str(separator)]) if !separator.is_empty() => Ok(Value::List(
+            text.split(separator.as_str())
+                .map(|part| Value::Str(part.into()))
+                .collect(),
+        )),
         ("join", [parts]) => {
             let mut texts = Vec::new();
             for part in parts.elements()? {
@@ -55,41 +78,65 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
                     other => return Err(format!("cannot join {}", other.kind())),
                 }
             }
-            let length = texts.iter().map(|part| part.len() + text.len()).fold(0, usize::saturating_add);
-            if length > 1_000_000 { Err("the value is too large".into()) } else { string(texts.join(text)) }
+            let length = texts
+                .iter()
+                .map(|part| part.len() + text.len())
+                .fold(0, usize::saturating_add);
+            if length > 1_000_000 {
+                Err("the value is too large".into())
+            } else {
+                string(texts.join(text))
+            }
         }
         ("zfill", [width]) => {
-            let width = usize::try_from(integer(width, "fill to")?).unwrap_or(0).min(1_000);
+            let width = usize::try_from(integer(width, "fill to")?)
+                .unwrap_or(0)
+                .min(1_000);
             let (sign, digits) = text.split_at(usize::from(text.starts_with(['-', '+'])));
             let missing = width.saturating_sub(text.chars().count());
             string(format!("{sign}{}{digits}", "0".repeat(missing)))
         }
-        _ => Err(format!("unknown method `{name}` of str, or unknown arguments")),
+        _ => Err(format!(
+            "unknown method `{name}` of str, or unknown arguments"
+        )),
     }
 }
 
 fn of_sequence(elements: &[Value], name: &str, arguments: &[Value]) -> Evaluated {
     match (name, arguments) {
-        ("count", [value]) => Ok(Value::Int(elements.iter().filter(|element| element.equals(value)).count() as i128)),
+        ("count", [value]) => Ok(Value::Int(
+            elements
+                .iter()
+                .filter(|element| element.equals(value))
+                .count() as i128,
+        )),
         ("index", [value]) => {
             let found = elements.iter().position(|element| element.equals(value));
-            found.map(|index| Value::Int(index as i128)).ok_or_else(|| format!("{value} is not in the list"))
+            found
+                .map(|index| Value::Int(index as i128))
+                .ok_or_else(|| format!("{value} is not in the list"))
         }
-        ("append" | "sort" | "reverse" | "extend" | "insert" | "pop" | "remove", _) => {
-            Err(format!("method `{name}` changes a list, which an expression of this kind cannot"))
-        }
-        _ => Err(format!("unknown method `{name}` of list, or unknown arguments")),
+        ("append" | "sort" | "reverse" | "extend" | "insert" | "pop" | "remove", _) => Err(
+            format!("method `{name}` changes a list, which an expression of this kind cannot"),
+        ),
+        _ => Err(format!(
+            "unknown method `{name}` of list, or unknown arguments"
+        )),
     }
 }
 
 /// Position in characters.
 fn position(text: &str, part: &str) -> Option<i128> {
-    text.find(part).map(|byte| text[..byte].chars().count() as i128)
+    text.find(part)
+        .map(|byte| text[..byte].chars().count() as i128)
 }
 
 fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
-    let first = characters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let first = characters
+        .next()
+        .map(|c| c.to_uppercase().to_string())
+        .unwrap_or_default();
     first + &characters.as_str().to_lowercase()
 }
 
@@ -108,5 +155,9 @@ fn titled(text: &str) -> String {
 }
 
 fn swapped(character: char) -> String {
-    if character.is_uppercase() { character.to_lowercase().to_string() } else { character.to_uppercase().to_string() }
+    if character.is_uppercase() {
+        character.to_lowercase().to_string()
+    } else {
+        character.to_uppercase().to_string()
+    }
 }

@@ -9,15 +9,19 @@ const DEEPEST: usize = 40;
 
 /// Words that are never names.
 const KEYWORDS: [&str; 19] = [
-    "def", "return", "lambda", "if", "else", "elif", "for", "while", "in", "is", "not", "and", "or", "import", "from", "class",
-    "yield", "await", "with",
+    "def", "return", "lambda", "if", "else", "elif", "for", "while", "in", "is", "not", "and",
+    "or", "import", "from", "class", "yield", "await", "with",
 ];
 
 type Parsed<T> = Result<T, String>;
 
 /// Name, parameters and returned expression of a function.
 pub(super) fn parse_function(source: &str) -> Parsed<(String, Vec<String>, Expression)> {
-    let mut parser = Parser { tokens: tokenize(source)?, at: 0, depth: 0 };
+    let mut parser = Parser {
+        tokens: tokenize(source)?,
+        at: 0,
+        depth: 0,
+    };
     parser.keyword("def")?;
     let name = parser.name()?;
     parser.expect("(")?;
@@ -27,7 +31,9 @@ pub(super) fn parse_function(source: &str) -> Parsed<(String, Vec<String>, Expre
     }
     parser.expect(":")?;
     parser.newlines();
-    while matches!(parser.peek(), Some(Token::Str(_))) && matches!(parser.tokens.get(parser.at + 1), Some(Token::Newline)) {
+    while matches!(parser.peek(), Some(Token::Str(_)))
+        && matches!(parser.tokens.get(parser.at + 1), Some(Token::Newline))
+    {
         parser.at += 1;
         parser.newlines();
     }
@@ -81,11 +87,19 @@ impl Parser {
     }
 
     fn expect(&mut self, sign: &str) -> Parsed<()> {
-        if self.take(sign) { Ok(()) } else { Err(format!("expected `{sign}`, found {}", self.here())) }
+        if self.take(sign) {
+            Ok(())
+        } else {
+            Err(format!("expected `{sign}`, found {}", self.here()))
+        }
     }
 
     fn keyword(&mut self, word: &str) -> Parsed<()> {
-        if self.take_word(word) { Ok(()) } else { Err(format!("expected `{word}`, found {}", self.here())) }
+        if self.take_word(word) {
+            Ok(())
+        } else {
+            Err(format!("expected `{word}`, found {}", self.here()))
+        }
     }
 
     fn name(&mut self) -> Parsed<String> {
@@ -153,7 +167,11 @@ impl Parser {
             let condition = parser.disjunction()?;
             parser.keyword("else")?;
             let otherwise = parser.expression()?;
-            Ok(Expression::Conditional { then: then.into(), condition: condition.into(), otherwise: otherwise.into() })
+            Ok(Expression::Conditional {
+                then: then.into(),
+                condition: condition.into(),
+                otherwise: otherwise.into(),
+            })
         })
     }
 
@@ -186,7 +204,14 @@ impl Parser {
         while let Some(comparison) = self.comparison_sign()? {
             rest.push((comparison, self.sum()?));
         }
-        Ok(if rest.is_empty() { first } else { Expression::Compare { first: first.into(), rest } })
+        Ok(if rest.is_empty() {
+            first
+        } else {
+            Expression::Compare {
+                first: first.into(),
+                rest,
+            }
+        })
     }
 
     fn comparison_sign(&mut self) -> Parsed<Option<Comparison>> {
@@ -218,7 +243,11 @@ impl Parser {
                 _ => return Ok(left),
             };
             self.at += 1;
-            left = Expression::Binary { operator, left: left.into(), right: self.product()?.into() };
+            left = Expression::Binary {
+                operator,
+                left: left.into(),
+                right: self.product()?.into(),
+            };
         }
     }
 
@@ -229,11 +258,17 @@ impl Parser {
                 Some(Token::Sign("*")) => Binary::Multiply,
                 Some(Token::Sign("//")) => Binary::FloorDivide,
                 Some(Token::Sign("%")) => Binary::Remainder,
-                Some(Token::Sign("/")) => return Err("`/` gives fractions, which are not understood; use `//`".into()),
+                Some(Token::Sign("/")) => {
+                    return Err("`/` gives fractions, which are not understood; use `//`".into());
+                }
                 _ => return Ok(left),
             };
             self.at += 1;
-            left = Expression::Binary { operator, left: left.into(), right: self.unary()?.into() };
+            left = Expression::Binary {
+                operator,
+                left: left.into(),
+                right: self.unary()?.into(),
+            };
         }
     }
 
@@ -250,7 +285,11 @@ impl Parser {
         }
         // Binds tighter than a minus on its left, looser than one on its right.
         let exponent = self.nested(Self::unary)?;
-        Ok(Expression::Binary { operator: Binary::Power, left: base.into(), right: exponent.into() })
+        Ok(Expression::Binary {
+            operator: Binary::Power,
+            left: base.into(),
+            right: exponent.into(),
+        })
     }
 
     fn postfix(&mut self) -> Parsed<Expression> {
@@ -259,9 +298,15 @@ impl Parser {
             if self.take(".") {
                 let name = self.name()?;
                 if !self.take("(") {
-                    return Err(format!("attribute `{name}` is not understood; only method calls are"));
+                    return Err(format!(
+                        "attribute `{name}` is not understood; only method calls are"
+                    ));
                 }
-                object = Expression::Method { object: object.into(), name, arguments: self.arguments()? };
+                object = Expression::Method {
+                    object: object.into(),
+                    name,
+                    arguments: self.arguments()?,
+                };
             } else if self.take("[") {
                 object = self.subscript(object)?;
             } else if matches!(self.peek(), Some(Token::Sign("("))) {
@@ -269,7 +314,10 @@ impl Parser {
                     return Err("only functions called by name are understood".into());
                 };
                 self.at += 1;
-                object = Expression::Call { function, arguments: self.arguments()? };
+                object = Expression::Call {
+                    function,
+                    arguments: self.arguments()?,
+                };
             } else {
                 return Ok(object);
             }
@@ -294,16 +342,24 @@ impl Parser {
             }
         }
         match (colons, bounds) {
-            (0, [Some(index), ..]) => Ok(Expression::Index { object: object.into(), index: index.into() }),
+            (0, [Some(index), ..]) => Ok(Expression::Index {
+                object: object.into(),
+                index: index.into(),
+            }),
             (0, _) => Err("an index is missing in `[]`".into()),
-            (_, bounds) => Ok(Expression::Slice { object: object.into(), bounds: bounds.into() }),
+            (_, bounds) => Ok(Expression::Slice {
+                object: object.into(),
+                bounds: bounds.into(),
+            }),
         }
     }
 
     fn arguments(&mut self) -> Parsed<Arguments> {
         let mut arguments = Arguments::default();
         while !self.take(")") {
-            if let (Some(Token::Name(word)), Some(Token::Sign("="))) = (self.peek(), self.tokens.get(self.at + 1)) {
+            if let (Some(Token::Name(word)), Some(Token::Sign("="))) =
+                (self.peek(), self.tokens.get(self.at + 1))
+            {
                 let word = word.clone();
                 self.at += 2;
                 arguments.keywords.push((word, self.expression()?));
@@ -313,7 +369,10 @@ impl Parser {
                 arguments.positional.push(if clauses.is_empty() {
                     element
                 } else {
-                    Expression::Comprehension { element: element.into(), clauses }
+                    Expression::Comprehension {
+                        element: element.into(),
+                        clauses,
+                    }
                 });
             }
             if !self.take(",") {
@@ -341,13 +400,20 @@ impl Parser {
             while self.take_word("if") {
                 conditions.push(self.disjunction()?);
             }
-            clauses.push(Clause { targets, source, conditions });
+            clauses.push(Clause {
+                targets,
+                source,
+                conditions,
+            });
         }
         Ok(clauses)
     }
 
     fn atom(&mut self) -> Parsed<Expression> {
-        let token = self.peek().cloned().ok_or("the answer ends where a value should be (end of the answer)")?;
+        let token = self
+            .peek()
+            .cloned()
+            .ok_or("the answer ends where a value should be (end of the answer)")?;
         match token {
             Token::Int(value) => {
                 self.at += 1;
@@ -367,7 +433,9 @@ impl Parser {
                     "True" => Value::Bool(true),
                     "False" => Value::Bool(false),
                     "None" => Value::None,
-                    _ if KEYWORDS.contains(&word.as_str()) => return Err(format!("`{word}` is not understood here")),
+                    _ if KEYWORDS.contains(&word.as_str()) => {
+                        return Err(format!("`{word}` is not understood here"));
+                    }
                     _ => {
                         self.at += 1;
                         return Ok(Expression::Name(word));
@@ -389,7 +457,9 @@ impl Parser {
                 self.at += 1;
                 self.list()
             }
-            Token::Sign(_) | Token::Newline => Err(format!("{} is not understood here", self.here())),
+            Token::Sign(_) | Token::Newline => {
+                Err(format!("{} is not understood here", self.here()))
+            }
         }
     }
 
@@ -403,7 +473,10 @@ impl Parser {
                     return Err("`for` is not understood here".into());
                 }
                 self.expect("]")?;
-                return Ok(Expression::Comprehension { element: element.into(), clauses });
+                return Ok(Expression::Comprehension {
+                    element: element.into(),
+                    clauses,
+                });
             }
             elements.push(element);
             if !self.take(",") {

@@ -9,21 +9,48 @@ pub(super) enum Expression {
     List(Vec<Expression>),
     Tuple(Vec<Expression>),
     /// `[element for … in … if …]`, and the same in a call's brackets.
-    Comprehension { element: Box<Expression>, clauses: Vec<Clause> },
+    Comprehension {
+        element: Box<Expression>,
+        clauses: Vec<Clause>,
+    },
     Not(Box<Expression>),
     Negate(Box<Expression>),
     /// `+x`: the value as an integer.
     Positive(Box<Expression>),
-    Binary { operator: Binary, left: Box<Expression>, right: Box<Expression> },
+    Binary {
+        operator: Binary,
+        left: Box<Expression>,
+        right: Box<Expression>,
+    },
     And(Box<Expression>, Box<Expression>),
     Or(Box<Expression>, Box<Expression>),
     /// `a < b <= c`: every neighbour compared, each operand evaluated once.
-    Compare { first: Box<Expression>, rest: Vec<(Comparison, Expression)> },
-    Conditional { then: Box<Expression>, condition: Box<Expression>, otherwise: Box<Expression> },
-    Call { function: String, arguments: Arguments },
-    Method { object: Box<Expression>, name: String, arguments: Arguments },
-    Index { object: Box<Expression>, index: Box<Expression> },
-    Slice { object: Box<Expression>, bounds: Box<[Option<Expression>; 3]> },
+    Compare {
+        first: Box<Expression>,
+        rest: Vec<(Comparison, Expression)>,
+    },
+    Conditional {
+        then: Box<Expression>,
+        condition: Box<Expression>,
+        otherwise: Box<Expression>,
+    },
+    Call {
+        function: String,
+        arguments: Arguments,
+    },
+    Method {
+        object: Box<Expression>,
+        name: String,
+        arguments: Arguments,
+    },
+    Index {
+        object: Box<Expression>,
+        index: Box<Expression>,
+    },
+    Slice {
+        object: Box<Expression>,
+        bounds: Box<[Option<Expression>; 3]>,
+    },
 }
 
 #[derive(Debug, Clone, Default)]

@@ -17,8 +17,8 @@ const MOST_TOKENS: usize = 600;
 
 /// Longest first, so that `**` is not two `*`.
 const SIGNS: [&str; 27] = [
-    "**", "//", "==", "!=", "<=", ">=", "->", "(", ")", "[", "]", ",", ":", ".", "+", "-", "*", "/", "%", "<", ">", "=", "{",
-    "}", "&", "|", "^",
+    "**", "//", "==", "!=", "<=", ">=", "->", "(", ")", "[", "]", ",", ":", ".", "+", "-", "*",
+    "/", "%", "<", ">", "=", "{", "}", "&", "|", "^",
 ];
 
 pub(super) fn tokenize(source: &str) -> Result<Vec<Token>, String> {
@@ -27,7 +27,9 @@ pub(super) fn tokenize(source: &str) -> Result<Vec<Token>, String> {
     let mut rest = source;
     while let Some(first) = rest.chars().next() {
         if tokens.len() > MOST_TOKENS {
-            return Err(format!("the answer is longer than {MOST_TOKENS} words and signs"));
+            return Err(format!(
+                "the answer is longer than {MOST_TOKENS} words and signs"
+            ));
         }
         rest = match first {
             '\n' => {
@@ -50,7 +52,9 @@ pub(super) fn tokenize(source: &str) -> Result<Vec<Token>, String> {
                 after
             }
             _ if first.is_alphabetic() || first == '_' => {
-                let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+                let end = rest
+                    .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+                    .unwrap_or(rest.len());
                 let (name, after) = rest.split_at(end);
                 if after.starts_with(['\'', '"']) {
                     return Err(format!("string prefix `{name}` is not understood"));
@@ -75,19 +79,32 @@ pub(super) fn tokenize(source: &str) -> Result<Vec<Token>, String> {
 }
 
 fn integer(text: &str) -> Result<(i128, &str), String> {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '_')).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '_'))
+        .unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
-    if rest.starts_with(|c: char| c.is_alphanumeric()) || rest.strip_prefix('.').is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit())) {
+    if rest.starts_with(|c: char| c.is_alphanumeric())
+        || rest
+            .strip_prefix('.')
+            .is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()))
+    {
         return Err("only whole decimal numbers are understood".into());
     }
-    let value = digits.replace('_', "").parse().map_err(|_| format!("{digits} is too large"))?;
+    let value = digits
+        .replace('_', "")
+        .parse()
+        .map_err(|_| format!("{digits} is too large"))?;
     Ok((value, rest))
 }
 
 /// A string literal that starts with `quote`, and what follows it.
 fn string(text: &str, quote: char) -> Result<(String, &str), String> {
     let triple: String = [quote; 3].iter().collect();
-    let close = if text.starts_with(&triple) { triple } else { quote.to_string() };
+    let close = if text.starts_with(&triple) {
+        triple
+    } else {
+        quote.to_string()
+    };
     let mut value = String::new();
     let mut rest = &text[close.len()..];
     loop {

@@ -32,7 +32,12 @@ impl Value {
             Json::Null => Self::None,
             Json::Bool(value) => Self::Bool(*value),
             Json::String(text) => Self::Str(text.clone()),
-            Json::Array(elements) => Self::List(elements.iter().map(Self::from_json).collect::<Result<_, _>>()?),
+            Json::Array(elements) => Self::List(
+                elements
+                    .iter()
+                    .map(Self::from_json)
+                    .collect::<Result<_, _>>()?,
+            ),
             Json::Number(number) => match (number.as_i64(), number.as_u64()) {
                 (Some(value), _) => Self::Int(value.into()),
                 (None, Some(value)) => Self::Int(value.into()),
@@ -73,7 +78,11 @@ impl Value {
             }
             _ => match (self.as_int(), other.as_int()) {
                 (Some(a), Some(b)) => Ok(a.cmp(&b)),
-                _ => Err(format!("cannot compare {} with {}", self.kind(), other.kind())),
+                _ => Err(format!(
+                    "cannot compare {} with {}",
+                    self.kind(),
+                    other.kind()
+                )),
             },
         }
     }
@@ -90,10 +99,16 @@ impl Value {
         match (self, other) {
             (Self::Str(a), Self::Str(b)) => a.cmp(b),
             (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => {
-                let unequal = a.iter().zip(b).map(|(a, b)| a.total_order(b)).find(|order| order.is_ne());
+                let unequal = a
+                    .iter()
+                    .zip(b)
+                    .map(|(a, b)| a.total_order(b))
+                    .find(|order| order.is_ne());
                 unequal.unwrap_or_else(|| a.len().cmp(&b.len()))
             }
-            _ => rank(self).cmp(&rank(other)).then_with(|| self.as_int().cmp(&other.as_int())),
+            _ => rank(self)
+                .cmp(&rank(other))
+                .then_with(|| self.as_int().cmp(&other.as_int())),
         }
     }
 
@@ -140,9 +155,10 @@ impl Value {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Str(text) => text.len(),
-            Self::List(elements) | Self::Tuple(elements) => {
-                elements.iter().map(Self::size).fold(elements.len(), usize::saturating_add)
-            }
+            Self::List(elements) | Self::Tuple(elements) => elements
+                .iter()
+                .map(Self::size)
+                .fold(elements.len(), usize::saturating_add),
             _ => 1,
         }
     }
@@ -165,9 +181,20 @@ impl fmt::Display for Value {
             Self::Bool(false) => formatter.write_str("False"),
             Self::Int(value) => write!(formatter, "{value}"),
             Self::Str(text) => {
-                let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-                let escaped = text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
-                let escaped = if quote == '\'' { escaped.replace('\'', "\\'") } else { escaped };
+                let quote = if text.contains('\'') && !text.contains('"') {
+                    '"'
+                } else {
+                    '\''
+                };
+                let escaped = text
+                    .replace('\\', "\\\\")
+                    .replace('\n', "\\n")
+                    .replace('\t', "\\t");
+                let escaped = if quote == '\'' {
+                    escaped.replace('\'', "\\'")
+                } else {
+                    escaped
+                };
                 write!(formatter, "{quote}{escaped}{quote}")
             }
             Self::List(elements) => {

@@ -74,7 +74,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { wall_clock: Duration::from_secs(10), cpu_seconds: 5, memory_bytes: 512 << 20, file_bytes: 1 << 20 }
+        Self {
+            wall_clock: Duration::from_secs(10),
+            cpu_seconds: 5,
+            memory_bytes: 512 << 20,
+            file_bytes: 1 << 20,
+        }
     }
 }
 
@@ -103,17 +108,28 @@ impl Sandbox {
     /// Why programs cannot be run here.
     #[cfg(unix)]
     pub fn with_limits(limits: Limits) -> std::result::Result<Self, String> {
-        let python = process::find_python().ok_or("no python3 on this machine, so code is not run")?;
-        let mut sandbox = Self { python, namespaces: process::find_unshare(), limits, protection: String::new() };
+        let python =
+            process::find_python().ok_or("no python3 on this machine, so code is not run")?;
+        let mut sandbox = Self {
+            python,
+            namespaces: process::find_unshare(),
+            limits,
+            protection: String::new(),
+        };
         let mut tried = sandbox.trial();
         if tried.is_err() && sandbox.namespaces.take().is_some() {
             tried = sandbox.trial();
         }
-        let mut active = tried.map_err(|why| format!("python3 does not run in the sandbox, so code is not run: {why}"))?;
+        let mut active = tried.map_err(|why| {
+            format!("python3 does not run in the sandbox, so code is not run: {why}")
+        })?;
         if sandbox.namespaces.is_some() {
             active.insert(0, "namespaces (user, network, process, IPC)".to_owned());
         }
-        active.push(format!("killed after {} s", limits.wall_clock.as_secs_f64()));
+        active.push(format!(
+            "killed after {} s",
+            limits.wall_clock.as_secs_f64()
+        ));
         sandbox.protection = active.join("; ");
         Ok(sandbox)
     }
@@ -147,12 +163,18 @@ impl Sandbox {
     pub fn run(&self, job: &Job) -> Result<CodeVerdict> {
         let token = format!("{:032x}", rand::random::<u128>());
         Ok(match process::run(self, job, &token)? {
-            process::Ended::Reported(report) if report.token == token => match report.status.as_str() {
-                "passed" => CodeVerdict::Passed,
-                _ => CodeVerdict::Failed(report.message),
-            },
-            process::Ended::Reported(_) => CodeVerdict::Died("ended with a report that is not the harness's".into()),
-            process::Ended::Silent(how) => CodeVerdict::Died(format!("{how} before its tests were done")),
+            process::Ended::Reported(report) if report.token == token => {
+                match report.status.as_str() {
+                    "passed" => CodeVerdict::Passed,
+                    _ => CodeVerdict::Failed(report.message),
+                }
+            }
+            process::Ended::Reported(_) => {
+                CodeVerdict::Died("ended with a report that is not the harness's".into())
+            }
+            process::Ended::Silent(how) => {
+                CodeVerdict::Died(format!("{how} before its tests were done"))
+            }
             process::Ended::Killed => CodeVerdict::TimedOut(self.limits.wall_clock),
         })
     }
@@ -163,12 +185,18 @@ impl Sandbox {
     /// Never.
     #[cfg(not(unix))]
     pub fn run(&self, _job: &Job) -> Result<CodeVerdict> {
-        Ok(CodeVerdict::Died("code is only run on Unix-like systems".into()))
+        Ok(CodeVerdict::Died(
+            "code is only run on Unix-like systems".into(),
+        ))
     }
 
     #[cfg(unix)]
     fn trial(&self) -> std::result::Result<Vec<String>, String> {
-        let job = Job { code: "def f(): return 1".into(), entry_point: "f".into(), tests: vec!["assert f() == 1".into()] };
+        let job = Job {
+            code: "def f(): return 1".into(),
+            entry_point: "f".into(),
+            tests: vec!["assert f() == 1".into()],
+        };
         match process::run(self, &job, "trial").map_err(|error| error.to_string())? {
             process::Ended::Reported(report) if report.status == "passed" => Ok(report.protection),
             process::Ended::Reported(report) => Err(report.message),

@@ -42,17 +42,28 @@ pub(super) fn find_python() -> Option<PathBuf> {
 }
 
 pub(super) fn find_unshare() -> Option<PathBuf> {
-    if cfg!(target_os = "linux") { on_path("unshare") } else { None }
+    if cfg!(target_os = "linux") {
+        on_path("unshare")
+    } else {
+        None
+    }
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
-    let is_program = |path: &Path| path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| is_program(path))
+    let is_program = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|path| is_program(path))
 }
 
 pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
     let fault = |message| move |source| EvaluateError::Sandbox { message, source };
-    let folder = tempfile::Builder::new().prefix("synapse-sandbox-").tempdir();
+    let folder = tempfile::Builder::new()
+        .prefix("synapse-sandbox-")
+        .tempdir();
     let folder = folder.map_err(fault("cannot make a temporary folder"))?;
     let order = Order {
         code: &job.code,
@@ -65,12 +76,22 @@ pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
             file_bytes: sandbox.limits.file_bytes,
         },
     };
-    let order = serde_json::to_vec(&order).map_err(std::io::Error::from).map_err(fault("cannot write the job"))?;
+    let order = serde_json::to_vec(&order)
+        .map_err(std::io::Error::from)
+        .map_err(fault("cannot write the job"))?;
 
     let mut command = match &sandbox.namespaces {
         Some(unshare) => {
             let mut command = Command::new(unshare);
-            command.args(["--user", "--map-root-user", "--net", "--ipc", "--pid", "--fork", "--kill-child"]);
+            command.args([
+                "--user",
+                "--map-root-user",
+                "--net",
+                "--ipc",
+                "--pid",
+                "--fork",
+                "--kill-child",
+            ]);
             command.arg(&sandbox.python);
             command
         }
@@ -81,13 +102,19 @@ pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
         .args(["-s", "-S", "-B", "-c", HARNESS])
         .current_dir(folder.path())
         .env_clear()
-        .envs([("LANG", "C.UTF-8"), ("PYTHONHASHSEED", "0"), ("PYTHONUTF8", "1")])
+        .envs([
+            ("LANG", "C.UTF-8"),
+            ("PYTHONHASHSEED", "0"),
+            ("PYTHONUTF8", "1"),
+        ])
         .envs([("HOME", folder.path()), ("TMPDIR", folder.path())])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0);
-    let mut tree = Tree { child: command.spawn().map_err(fault("cannot start python3"))? };
+    let mut tree = Tree {
+        child: command.spawn().map_err(fault("cannot start python3"))?,
+    };
     let deadline = Instant::now() + sandbox.limits.wall_clock;
 
     let report = read_report(&mut tree.child);
@@ -96,10 +123,16 @@ pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
         let _ = input.write_all(&order);
     }
     loop {
-        if let Some(status) = tree.child.try_wait().map_err(fault("cannot wait for python3"))? {
+        if let Some(status) = tree
+            .child
+            .try_wait()
+            .map_err(fault("cannot wait for python3"))?
+        {
             tree.kill();
             // The pipe is complete now, unless a stray process holds it open.
-            let text = report.recv_timeout(Duration::from_millis(500)).unwrap_or_default();
+            let text = report
+                .recv_timeout(Duration::from_millis(500))
+                .unwrap_or_default();
             return Ok(match serde_json::from_slice(&text) {
                 Ok(report) => Ended::Reported(report),
                 Err(_) => Ended::Silent(describe(status)),
@@ -128,7 +161,13 @@ fn read_report(child: &mut Child) -> mpsc::Receiver<Vec<u8>> {
 
 fn describe(status: ExitStatus) -> String {
     // With namespaces, `unshare` passes the signal on as 128 + its number or by the same signal.
-    match (status.signal().or(status.code().filter(|code| *code > 128).map(|code| code - 128)), status.code()) {
+    match (
+        status.signal().or(status
+            .code()
+            .filter(|code| *code > 128)
+            .map(|code| code - 128)),
+        status.code(),
+    ) {
         (Some(24), _) => "used up its processor time".into(),
         (Some(9), _) => "was killed".into(),
         (Some(11), _) => "crashed".into(),

@@ -9,12 +9,26 @@ use crate::suites::CodeTask;
 
 /// `None` (and the test passes empty) on a machine without Python.
 fn sandbox() -> Option<Sandbox> {
-    Sandbox::with_limits(Limits { wall_clock: Duration::from_secs(3), cpu_seconds: 2, ..Limits::default() }).ok()
+    Sandbox::with_limits(Limits {
+        wall_clock: Duration::from_secs(3),
+        cpu_seconds: 2,
+        ..Limits::default()
+    })
+    .ok()
 }
 
 fn run(sandbox: &Sandbox, body: &str) -> CodeVerdict {
-    let code = format!("import os, sys, time\ndef f():\n    {}\n    return 1", body.replace('\n', "\n    "));
-    sandbox.run(&Job { code, entry_point: "f".into(), tests: vec!["assert f() == 1".into()] }).unwrap()
+    let code = format!(
+        "import os, sys, time\ndef f():\n    {}\n    return 1",
+        body.replace('\n', "\n    ")
+    );
+    sandbox
+        .run(&Job {
+            code,
+            entry_point: "f".into(),
+            tests: vec!["assert f() == 1".into()],
+        })
+        .unwrap()
 }
 
 #[test]
@@ -27,9 +41,18 @@ fn a_program_that_only_computes_passes() {
         "open('note.txt', 'w').write('a file of its own')",
         "import threading",
     ] {
-        assert_eq!(run(&sandbox, body), CodeVerdict::Passed, "{body}; {}", sandbox.protection());
+        assert_eq!(
+            run(&sandbox, body),
+            CodeVerdict::Passed,
+            "{body}; {}",
+            sandbox.protection()
+        );
     }
-    assert!(sandbox.protection().contains("limits on processor time"), "{}", sandbox.protection());
+    assert!(
+        sandbox.protection().contains("limits on processor time"),
+        "{}",
+        sandbox.protection()
+    );
 }
 
 #[test]
@@ -45,7 +68,11 @@ fn nothing_passes_without_its_tests() {
     ] {
         assert!(run(&sandbox, body).failure().is_some(), "{body}");
     }
-    let job = |code: &str, test: &str| Job { code: code.into(), entry_point: "f".into(), tests: vec![test.into()] };
+    let job = |code: &str, test: &str| Job {
+        code: code.into(),
+        entry_point: "f".into(),
+        tests: vec![test.into()],
+    };
     let defined = "def f(): return 1";
     for (job, words) in [
         (job("import sys; sys.exit(0)", "assert f()"), "SystemExit"),
@@ -66,17 +93,33 @@ fn endless_programs_are_ended() {
     let start = Instant::now();
     // On a busy machine the wall clock may come first.
     let busy = run(&sandbox, "while True: pass");
-    assert!(matches!(busy, CodeVerdict::Died(_) | CodeVerdict::TimedOut(_)), "{busy:?}");
-    assert_eq!(run(&sandbox, "time.sleep(60)"), CodeVerdict::TimedOut(Duration::from_secs(3)));
-    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    assert!(
+        matches!(busy, CodeVerdict::Died(_) | CodeVerdict::TimedOut(_)),
+        "{busy:?}"
+    );
+    assert_eq!(
+        run(&sandbox, "time.sleep(60)"),
+        CodeVerdict::TimedOut(Duration::from_secs(3))
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
 fn memory_and_files_are_bounded() {
     let Some(sandbox) = sandbox() else { return };
-    let failure = run(&sandbox, "x = bytearray(10 * 1024 ** 3)").failure().unwrap();
+    let failure = run(&sandbox, "x = bytearray(10 * 1024 ** 3)")
+        .failure()
+        .unwrap();
     assert!(failure.contains("MemoryError"), "{failure}");
-    assert!(run(&sandbox, "open('big', 'wb').write(b'0' * 5_000_000)").failure().is_some());
+    assert!(
+        run(&sandbox, "open('big', 'wb').write(b'0' * 5_000_000)")
+            .failure()
+            .is_some()
+    );
 }
 
 #[test]
@@ -100,7 +143,11 @@ fn no_processes_sockets_or_files_outside() {
         "os.listdir('/')".into(),
         format!("os.kill({}, 9)", std::process::id()),
     ] {
-        assert!(run(&sandbox, &body).failure().is_some(), "{body}; {}", sandbox.protection());
+        assert!(
+            run(&sandbox, &body).failure().is_some(),
+            "{body}; {}",
+            sandbox.protection()
+        );
     }
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
     assert!(!written.exists());
@@ -132,7 +179,10 @@ fn the_kernel_layers_hold_alone() {
     serde_json::to_writer(child.stdin.take().unwrap(), &job).unwrap();
     let output = child.wait_with_output().unwrap();
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((report.status.as_str(), report.message.as_str()), ("passed", ""));
+    assert_eq!(
+        (report.status.as_str(), report.message.as_str()),
+        ("passed", "")
+    );
 }
 
 #[test]
@@ -144,13 +194,30 @@ fn bundled_tasks_tell_right_from_wrong() {
     ids.dedup();
     assert_eq!(ids.len(), tasks.len(), "every id once");
     for task in &tasks {
-        assert!(task.tests.len() >= 3 && task.tests.iter().all(|test| test.contains(&task.entry_point)), "{}", task.id);
+        assert!(
+            task.tests.len() >= 3
+                && task
+                    .tests
+                    .iter()
+                    .all(|test| test.contains(&task.entry_point)),
+            "{}",
+            task.id
+        );
         assert!(task.prompt.contains(&task.entry_point), "{}", task.id);
     }
     let Some(sandbox) = sandbox() else { return };
     for task in &tasks {
-        assert_eq!(sandbox.run(&task.job(&task.canonical)).unwrap(), CodeVerdict::Passed, "{}", task.id);
+        assert_eq!(
+            sandbox.run(&task.job(&task.canonical)).unwrap(),
+            CodeVerdict::Passed,
+            "{}",
+            task.id
+        );
         let wrong = sandbox.run(&task.job(&task.wrong)).unwrap();
-        assert!(matches!(&wrong, CodeVerdict::Failed(why) if why.starts_with("assert ")), "{}: {wrong:?}", task.id);
+        assert!(
+            matches!(&wrong, CodeVerdict::Failed(why) if why.starts_with("assert ")),
+            "{}: {wrong:?}",
+            task.id
+        );
     }
 }

@@ -26,28 +26,57 @@ impl Suite for ExactMatch {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        subject: &mut dyn Subject,
+        options: &RunOptions,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         let mut items = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
-            let Some((messages, answer)) = row.question_and_answer() else { continue };
-            let Some(reference) = reference_answer(answer) else { continue };
+            let Some((messages, answer)) = row.question_and_answer() else {
+                continue;
+            };
+            let Some(reference) = reference_answer(answer) else {
+                continue;
+            };
             if options.limit.is_some_and(|limit| items.len() == limit) {
                 break;
             }
             let prompt = Prompt::chat(subject, &format!("{}-{index}", self.domain), messages)?;
-            items.push(MathItem { prompt, question: last_question(messages).to_owned(), reference });
+            items.push(MathItem {
+                prompt,
+                question: last_question(messages).to_owned(),
+                reference,
+            });
         }
-        let identity = Identity { suite: self.id(), domain: &self.domain, subject: subject.name() };
+        let identity = Identity {
+            suite: self.id(),
+            domain: &self.domain,
+            subject: subject.name(),
+        };
         if items.is_empty() {
             let why = "no held-out row has an answer that ends in a number";
-            return Ok(vec![Evaluation { outcome: Outcome::unmeasured(&identity, Unit::Fraction, why), records: Vec::new() }]);
+            return Ok(vec![Evaluation {
+                outcome: Outcome::unmeasured(&identity, Unit::Fraction, why),
+                records: Vec::new(),
+            }]);
         }
         let numeric = self.rows.iter().filter_map(Row::question_and_answer);
-        let left_out = self.rows.len() - numeric.filter(|(_, answer)| reference_answer(answer).is_some()).count();
-        let asked = Asked { suite: self.id(), domain: &self.domain, stop: &[] };
+        let left_out = self.rows.len()
+            - numeric
+                .filter(|(_, answer)| reference_answer(answer).is_some())
+                .count();
+        let asked = Asked {
+            suite: self.id(),
+            domain: &self.domain,
+            stop: &[],
+        };
         let mut evaluation = score(&asked, subject, items, options, progress)?;
         if left_out > 0 {
-            evaluation.outcome.add_note(&format!("{left_out} rows without a numeric answer left out"));
+            evaluation.outcome.add_note(&format!(
+                "{left_out} rows without a numeric answer left out"
+            ));
         }
         Ok(vec![evaluation])
     }

@@ -6,7 +6,9 @@
 use serde_json::{Value, json};
 
 use super::extract::python_source;
-use super::{Progress, Prompt, RunOptions, Suite, generate, last_question, record, unfinished_note};
+use super::{
+    Progress, Prompt, RunOptions, Suite, generate, last_question, record, unfinished_note,
+};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::python::Function;
 use crate::row::{CallTest, Row};
@@ -31,27 +33,49 @@ impl Suite for ExpressionTests {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
-        let tested: Vec<(usize, &Row)> = self.rows.iter().enumerate().filter(|(_, row)| !row.tests.is_empty()).collect();
+    fn run(
+        &self,
+        subject: &mut dyn Subject,
+        options: &RunOptions,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Evaluation>> {
+        let tested: Vec<(usize, &Row)> = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| !row.tests.is_empty())
+            .collect();
         let mut asked = Vec::new();
         let mut prompts = Vec::new();
         for (index, row) in options.limited(&tested) {
             let id = format!("{}-{index}", self.domain);
-            let (messages, reference) = row.question_and_answer().ok_or_else(|| EvaluateError::Item {
-                suite: self.id(),
-                item: id.clone(),
-                message: "a row with `tests` has to end in an assistant's answer".into(),
-            })?;
+            let (messages, reference) =
+                row.question_and_answer()
+                    .ok_or_else(|| EvaluateError::Item {
+                        suite: self.id(),
+                        item: id.clone(),
+                        message: "a row with `tests` has to end in an assistant's answer".into(),
+                    })?;
             prompts.push(Prompt::chat(subject, &id, messages)?);
             asked.push((id, last_question(messages), reference, &row.tests));
         }
-        let identity = |subject| Identity { suite: self.id(), domain: &self.domain, subject };
+        let identity = |subject| Identity {
+            suite: self.id(),
+            domain: &self.domain,
+            subject,
+        };
         if asked.is_empty() {
             let why = "no held-out row has `tests`";
             let outcome = Outcome::unmeasured(&identity(subject.name()), Unit::Fraction, why);
-            return Ok(vec![Evaluation { outcome, records: Vec::new() }]);
+            return Ok(vec![Evaluation {
+                outcome,
+                records: Vec::new(),
+            }]);
         }
-        let generation = Generation { max_new_tokens: options.max_new_tokens, stop: Vec::new() };
+        let generation = Generation {
+            max_new_tokens: options.max_new_tokens,
+            stop: Vec::new(),
+        };
         let answers = generate(self.id(), subject, prompts, &generation, progress)?;
         let mut items = Vec::new();
         let mut records = Vec::new();
@@ -67,7 +91,11 @@ impl Suite for ExpressionTests {
                 ("tokens", answer.token_ids.len().into()),
                 ("finished", answer.finished.into()),
             ]));
-            items.push(Item { id, value: f64::from(u8::from(failure.is_none())), weight: 1.0 });
+            items.push(Item {
+                id,
+                value: f64::from(u8::from(failure.is_none())),
+                weight: 1.0,
+            });
         }
         let mut outcome = Outcome::fractions(&identity(subject.name()), items);
         if let Some(note) = unfinished_note(&answers, options.max_new_tokens) {
@@ -83,9 +111,14 @@ fn judge(answer: &str, tests: &[CallTest]) -> std::result::Result<(), String> {
     for test in tests {
         let arguments: Vec<String> = test.args.iter().map(Value::to_string).collect();
         let call = format!("{}({})", function.name(), arguments.join(", "));
-        let found = function.call(&test.args).map_err(|error| format!("{call}: {error}"))?;
+        let found = function
+            .call(&test.args)
+            .map_err(|error| format!("{call}: {error}"))?;
         if !found.equals_json(&test.expected) {
-            return Err(format!("{call} returned {found}, expected {}", test.expected));
+            return Err(format!(
+                "{call} returned {found}, expected {}",
+                test.expected
+            ));
         }
     }
     Ok(())
@@ -96,16 +129,31 @@ mod tests {
     use super::*;
 
     fn tests(cases: &[(Value, Value)]) -> Vec<CallTest> {
-        cases.iter().map(|(argument, expected)| CallTest { args: vec![argument.clone()], expected: expected.clone() }).collect()
+        cases
+            .iter()
+            .map(|(argument, expected)| CallTest {
+                args: vec![argument.clone()],
+                expected: expected.clone(),
+            })
+            .collect()
     }
 
     #[test]
     fn right_programs_pass_and_wrong_ones_say_why() {
         let double = tests(&[(json!(2), json!(4)), (json!(-3), json!(-6))]);
-        assert_eq!(judge("```python\ndef f(x):\n    return x * 2\n```", &double), Ok(()));
+        assert_eq!(
+            judge("```python\ndef f(x):\n    return x * 2\n```", &double),
+            Ok(())
+        );
         assert_eq!(judge("def double(n):\n    return n + n", &double), Ok(()));
-        assert_eq!(judge("def f(x):\n    return x ** 2", &double), Err("f(-3) returned 9, expected -6".into()));
-        assert_eq!(judge("def f(x):\n    return x // 0", &double), Err("f(2): division by zero".into()));
+        assert_eq!(
+            judge("def f(x):\n    return x ** 2", &double),
+            Err("f(-3) returned 9, expected -6".into())
+        );
+        assert_eq!(
+            judge("def f(x):\n    return x // 0", &double),
+            Err("f(2): division by zero".into())
+        );
         assert!(judge("", &double).is_err());
     }
 }

@@ -5,7 +5,10 @@
 pub(super) fn python_source(answer: &str, function: &str) -> String {
     let blocks = fenced_blocks(answer);
     let definition = format!("def {function}");
-    let block = blocks.iter().find(|block| block.contains(&definition)).or(blocks.first());
+    let block = blocks
+        .iter()
+        .find(|block| block.contains(&definition))
+        .or(blocks.first());
     block.map_or_else(|| unfenced(answer), |block| (*block).to_owned())
 }
 
@@ -29,12 +32,22 @@ fn fenced_blocks(answer: &str) -> Vec<&str> {
 }
 
 fn unfenced(answer: &str) -> String {
-    let opens = |line: &str| ["def ", "import ", "from ", "class ", "@", "async def "].iter().any(|word| line.starts_with(word));
+    let opens = |line: &str| {
+        ["def ", "import ", "from ", "class ", "@", "async def "]
+            .iter()
+            .any(|word| line.starts_with(word))
+    };
     let lines = answer.lines().skip_while(|line| !opens(line));
     let belongs = |line: &&str| {
-        line.is_empty() || opens(line) || line.starts_with([' ', '\t', '#', ')', ']', '}']) || line.split_once(" = ").is_some()
+        line.is_empty()
+            || opens(line)
+            || line.starts_with([' ', '\t', '#', ')', ']', '}'])
+            || line.split_once(" = ").is_some()
     };
-    lines.take_while(belongs).map(|line| format!("{line}\n")).collect()
+    lines
+        .take_while(belongs)
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 #[cfg(test)]

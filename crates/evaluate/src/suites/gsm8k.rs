@@ -37,15 +37,27 @@ pub struct Gsm8k {
 impl Gsm8k {
     fn prompt(&self, subject: &dyn Subject, id: &str, question: &str) -> Result<Prompt> {
         match &self.prompting {
-            Prompting::Chat { system_prompt } => {
-                Prompt::chat(subject, id, &conversation(system_prompt.as_deref(), question))
-            }
+            Prompting::Chat { system_prompt } => Prompt::chat(
+                subject,
+                id,
+                &conversation(system_prompt.as_deref(), question),
+            ),
             Prompting::FewShot { examples } => {
-                let shots = examples.iter().map(|shot| format!("Question: {}\nAnswer: {}\n\n", shot.question, shot.answer));
-                let text = shots.chain([format!("Question: {question}\nAnswer:")]).collect::<String>();
+                let shots = examples.iter().map(|shot| {
+                    format!("Question: {}\nAnswer: {}\n\n", shot.question, shot.answer)
+                });
+                let text = shots
+                    .chain([format!("Question: {question}\nAnswer:")])
+                    .collect::<String>();
                 let tokens = subject.chat().encode_text(&text);
-                let tokens = tokens.map_err(|source| EvaluateError::Chat { item: id.to_owned(), source })?;
-                Ok(Prompt { id: id.to_owned(), tokens })
+                let tokens = tokens.map_err(|source| EvaluateError::Chat {
+                    item: id.to_owned(),
+                    source,
+                })?;
+                Ok(Prompt {
+                    id: id.to_owned(),
+                    tokens,
+                })
             }
         }
     }
@@ -60,11 +72,27 @@ impl Suite for Gsm8k {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        subject: &mut dyn Subject,
+        options: &RunOptions,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         if self.questions.is_empty() {
-            let identity = Identity { suite: self.id(), domain: &self.domain, subject: subject.name() };
-            let outcome = Outcome::unmeasured(&identity, Unit::Fraction, "the GSM8K test split is not there");
-            return Ok(vec![Evaluation { outcome, records: Vec::new() }]);
+            let identity = Identity {
+                suite: self.id(),
+                domain: &self.domain,
+                subject: subject.name(),
+            };
+            let outcome = Outcome::unmeasured(
+                &identity,
+                Unit::Fraction,
+                "the GSM8K test split is not there",
+            );
+            return Ok(vec![Evaluation {
+                outcome,
+                records: Vec::new(),
+            }]);
         }
         let mut items = Vec::new();
         for (index, row) in options.limited(&self.questions).iter().enumerate() {
@@ -75,13 +103,21 @@ impl Suite for Gsm8k {
                 message: "the reference answer has no `#### N`; is this GSM8K?".into(),
             })?;
             let prompt = self.prompt(subject, &id, &row.question)?;
-            items.push(MathItem { prompt, question: row.question.clone(), reference });
+            items.push(MathItem {
+                prompt,
+                question: row.question.clone(),
+                reference,
+            });
         }
         let stop: &[&str] = match self.prompting {
             Prompting::Chat { .. } => &[],
-            Prompting::FewShot { .. } => &["\nQuestion:", "\n\nQuestion"],
+            Prompting::FewShot { .. } => &["\nQuestion:"],
         };
-        let asked = Asked { suite: self.id(), domain: &self.domain, stop };
+        let asked = Asked {
+            suite: self.id(),
+            domain: &self.domain,
+            stop,
+        };
         Ok(vec![score(&asked, subject, items, options, progress)?])
     }
 }

@@ -26,13 +26,21 @@ impl Suite for HeldOutLoss {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        subject: &mut dyn Subject,
+        options: &RunOptions,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         let documents = options.limited(&self.documents);
         let mut losses = Vec::with_capacity(documents.len());
         for chunk in documents.chunks(CHUNK) {
             let rows: Vec<PackedLoss<'_>> = chunk
                 .iter()
-                .map(|document| PackedLoss { input_ids: &document.input_ids, labels: &document.labels })
+                .map(|document| PackedLoss {
+                    input_ids: &document.input_ids,
+                    labels: &document.labels,
+                })
                 .collect();
             let found = subject.losses(&rows)?;
             check_count(subject, "documents", rows.len(), found.len())?;
@@ -40,13 +48,21 @@ impl Suite for HeldOutLoss {
             progress(losses.len(), documents.len());
         }
         let name = subject.name();
-        let identity = Identity { suite: self.id(), domain: &self.domain, subject: name };
+        let identity = Identity {
+            suite: self.id(),
+            domain: &self.domain,
+            subject: name,
+        };
         let mut items = Vec::new();
         let mut records = Vec::new();
         for (index, loss) in losses.iter().enumerate() {
             let id = format!("{}-{index}", self.domain);
             if !loss.sum.is_finite() {
-                return Err(EvaluateError::subject(name, "measuring the loss", format!("{id}: the loss is {}", loss.sum)));
+                return Err(EvaluateError::subject(
+                    name,
+                    "measuring the loss",
+                    format!("{id}: the loss is {}", loss.sum),
+                ));
             }
             if loss.tokens == 0 {
                 continue;
@@ -58,10 +74,18 @@ impl Suite for HeldOutLoss {
                 ("tokens", json!(loss.tokens)),
                 ("nats_per_token", json!(mean)),
             ]));
-            items.push(Item { id, value: mean, weight: loss.tokens as f64 });
+            items.push(Item {
+                id,
+                value: mean,
+                weight: loss.tokens as f64,
+            });
         }
         let outcome = if items.is_empty() {
-            Outcome::unmeasured(&identity, Unit::NatsPerToken, "no held-out document has a trained token")
+            Outcome::unmeasured(
+                &identity,
+                Unit::NatsPerToken,
+                "no held-out document has a trained token",
+            )
         } else {
             Outcome::losses(&identity, items)
         };

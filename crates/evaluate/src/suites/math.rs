@@ -35,7 +35,12 @@ pub(super) fn score(
     };
     let mut prompts = Vec::with_capacity(items.len());
     let mut expected = Vec::with_capacity(items.len());
-    for MathItem { prompt, question, reference } in items {
+    for MathItem {
+        prompt,
+        question,
+        reference,
+    } in items
+    {
         expected.push((prompt.id.clone(), question, reference));
         prompts.push(prompt);
     }
@@ -44,21 +49,41 @@ pub(super) fn score(
     let mut records = Vec::with_capacity(answers.len());
     for ((id, question, reference), answer) in expected.into_iter().zip(&answers) {
         let extracted = final_answer(&answer.text);
-        let correct = extracted.as_ref().is_some_and(|(number, _)| *number == reference);
+        let correct = extracted
+            .as_ref()
+            .is_some_and(|(number, _)| *number == reference);
         records.push(record([
             ("id", Value::from(id.as_str())),
             ("question", question.into()),
             ("reference", reference.as_str().into()),
             ("answer", answer.text.as_str().into()),
-            ("extracted", json!(extracted.as_ref().map(|(number, _)| number.as_str()))),
-            ("rule", json!(extracted.as_ref().map(|(_, rule)| AnswerRule::as_str(*rule)))),
+            (
+                "extracted",
+                json!(extracted.as_ref().map(|(number, _)| number.as_str())),
+            ),
+            (
+                "rule",
+                json!(
+                    extracted
+                        .as_ref()
+                        .map(|(_, rule)| AnswerRule::as_str(*rule))
+                ),
+            ),
             ("correct", correct.into()),
             ("tokens", answer.token_ids.len().into()),
             ("finished", answer.finished.into()),
         ]));
-        judged.push(Item { id, value: f64::from(u8::from(correct)), weight: 1.0 });
+        judged.push(Item {
+            id,
+            value: f64::from(u8::from(correct)),
+            weight: 1.0,
+        });
     }
-    let identity = Identity { suite: asked.suite, domain: asked.domain, subject: subject.name() };
+    let identity = Identity {
+        suite: asked.suite,
+        domain: asked.domain,
+        subject: subject.name(),
+    };
     let mut outcome = Outcome::fractions(&identity, judged);
     if let Some(note) = unfinished_note(&answers, options.max_new_tokens) {
         outcome.add_note(&note);

@@ -28,8 +28,15 @@ use crate::subject::{Generated, Generation, Subject};
 use crate::{EvaluateError, Result};
 
 /// Every suite a recipe may name.
-pub const SUITE_IDS: [&str; 7] =
-    ["held-out-loss", "exact-match", "gsm8k", "code-tests", "expression", "routing", "choices"];
+pub const SUITE_IDS: [&str; 7] = [
+    "held-out-loss",
+    "exact-match",
+    "gsm8k",
+    "code-tests",
+    "expression",
+    "routing",
+    "choices",
+];
 
 /// Prompts handed to a model at once: enough for any batch, few enough for progress to move.
 const CHUNK: usize = 64;
@@ -45,7 +52,10 @@ pub struct RunOptions {
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { limit: None, max_new_tokens: 256 }
+        Self {
+            limit: None,
+            max_new_tokens: 256,
+        }
     }
 }
 
@@ -70,7 +80,12 @@ pub trait Suite: Send + Sync {
     ///
     /// # Errors
     /// When the model fails or an item cannot be asked as it is; a wrong answer is not an error.
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>>;
+    fn run(
+        &self,
+        subject: &mut dyn Subject,
+        options: &RunOptions,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Evaluation>>;
 }
 
 /// What a domain has to be measured on; a suite takes what it needs.
@@ -99,12 +114,20 @@ pub struct SuiteData {
 pub fn build(id: &str, data: &SuiteData) -> Result<Box<dyn Suite>> {
     let domain = data.domain.clone();
     Ok(match id {
-        "held-out-loss" => Box::new(HeldOutLoss { domain, documents: data.documents.clone() }),
-        "exact-match" => Box::new(ExactMatch { domain, rows: data.rows.clone() }),
+        "held-out-loss" => Box::new(HeldOutLoss {
+            domain,
+            documents: data.documents.clone(),
+        }),
+        "exact-match" => Box::new(ExactMatch {
+            domain,
+            rows: data.rows.clone(),
+        }),
         "gsm8k" => Box::new(Gsm8k {
             domain,
             questions: data.questions.clone(),
-            prompting: Prompting::Chat { system_prompt: data.system_prompt.clone() },
+            prompting: Prompting::Chat {
+                system_prompt: data.system_prompt.clone(),
+            },
         }),
         "code-tests" => Box::new(CodeTests {
             domain,
@@ -112,12 +135,19 @@ pub fn build(id: &str, data: &SuiteData) -> Result<Box<dyn Suite>> {
             system_prompt: data.system_prompt.clone(),
             sandbox: Sandbox::detect(),
         }),
-        "expression" => Box::new(ExpressionTests { domain, rows: data.rows.clone() }),
-        "routing" => Box::new(Routing { domain, rows: data.rows.clone(), labels: data.labels.clone() }),
+        "expression" => Box::new(ExpressionTests {
+            domain,
+            rows: data.rows.clone(),
+        }),
+        "routing" => Box::new(Routing {
+            domain,
+            rows: data.rows.clone(),
+            labels: data.labels.clone(),
+        }),
         "choices" => Box::new(MultipleChoice {
             domain,
             rows: data.choices.clone(),
-            style: ChoiceStyle::Letters,
+            style: ChoiceStyle::Texts,
             system_prompt: data.system_prompt.clone(),
         }),
         _ => return Err(EvaluateError::UnknownSuite { id: id.to_owned() }),
@@ -136,7 +166,9 @@ pub fn evaluate(
 ) -> Result<Vec<Evaluation>> {
     let mut found = Vec::new();
     for suite in suites {
-        found.extend(suite.run(subject, options, &|done, of| progress(suite.as_ref(), done, of))?);
+        found.extend(suite.run(subject, options, &|done, of| {
+            progress(suite.as_ref(), done, of);
+        })?);
     }
     Ok(found)
 }
@@ -151,8 +183,14 @@ impl Prompt {
     /// A conversation through the model's template, up to where the model answers.
     fn chat(subject: &dyn Subject, id: &str, messages: &[Message]) -> Result<Self> {
         let tokens = subject.chat().encode_prompt(messages);
-        let tokens = tokens.map_err(|source| EvaluateError::Chat { item: id.to_owned(), source })?;
-        Ok(Self { id: id.to_owned(), tokens })
+        let tokens = tokens.map_err(|source| EvaluateError::Chat {
+            item: id.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            id: id.to_owned(),
+            tokens,
+        })
     }
 }
 
@@ -167,7 +205,12 @@ fn generate(
     if let Some(limit) = subject.max_positions()
         && let Some(prompt) = prompts.iter().find(|prompt| prompt.tokens.len() >= limit)
     {
-        return Err(EvaluateError::TooLong { suite, item: prompt.id.clone(), tokens: prompt.tokens.len() + 1, limit });
+        return Err(EvaluateError::TooLong {
+            suite,
+            item: prompt.id.clone(),
+            tokens: prompt.tokens.len() + 1,
+            limit,
+        });
     }
     let of = prompts.len();
     let prompts: Vec<Vec<u32>> = prompts.into_iter().map(|prompt| prompt.tokens).collect();
@@ -181,31 +224,56 @@ fn generate(
     Ok(answers)
 }
 
-fn check_count(subject: &dyn Subject, what: &'static str, expected: usize, found: usize) -> Result<()> {
+fn check_count(
+    subject: &dyn Subject,
+    what: &'static str,
+    expected: usize,
+    found: usize,
+) -> Result<()> {
     if expected == found {
         return Ok(());
     }
-    Err(EvaluateError::WrongCount { subject: subject.name().to_owned(), what, expected, found })
+    Err(EvaluateError::WrongCount {
+        subject: subject.name().to_owned(),
+        what,
+        expected,
+        found,
+    })
 }
 
 /// The optional system turn and one question.
 fn conversation(system_prompt: Option<&str>, question: &str) -> Vec<Message> {
     let system = system_prompt.map(|text| Message::new("system", text));
-    system.into_iter().chain([Message::new("user", question)]).collect()
+    system
+        .into_iter()
+        .chain([Message::new("user", question)])
+        .collect()
 }
 
 /// A log record from its fields, in the order given.
 fn record<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// The last user turn: what a reader of the log recognises an item by.
 fn last_question(messages: &[Message]) -> &str {
-    messages.iter().rev().find(|message| message.role == "user").map_or("", |message| &message.content)
+    messages
+        .iter()
+        .rev()
+        .find(|message| message.role == "user")
+        .map_or("", |message| &message.content)
 }
 
 /// What to add to an outcome when answers were cut off.
 fn unfinished_note(answers: &[Generated], max_new_tokens: usize) -> Option<String> {
     let unfinished = answers.iter().filter(|answer| !answer.finished).count();
-    (unfinished > 0).then(|| format!("{unfinished} of {} answers cut off at {max_new_tokens} tokens", answers.len()))
+    (unfinished > 0).then(|| {
+        format!(
+            "{unfinished} of {} answers cut off at {max_new_tokens} tokens",
+            answers.len()
+        )
+    })
 }

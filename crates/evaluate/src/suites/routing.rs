@@ -5,7 +5,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CHUNK, Progress, Prompt, RunOptions, Suite, check_count, generate, last_question, record};
+use super::{
+    CHUNK, Progress, Prompt, RunOptions, Suite, check_count, generate, last_question, record,
+};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::row::Row;
 use crate::subject::{Choices, Generation, Subject};
@@ -34,42 +36,72 @@ struct Query<'a> {
 }
 
 impl Routing {
-    fn queries<'a>(&'a self, subject: &dyn Subject, options: &RunOptions) -> Result<Vec<Query<'a>>> {
+    fn queries<'a>(
+        &'a self,
+        subject: &dyn Subject,
+        options: &RunOptions,
+    ) -> Result<Vec<Query<'a>>> {
         let mut queries = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             if options.limit.is_some_and(|limit| queries.len() == limit) {
                 break;
             }
-            let Some((messages, answer)) = row.question_and_answer() else { continue };
-            let Some(route) = route_of(answer) else { continue };
+            let Some((messages, answer)) = row.question_and_answer() else {
+                continue;
+            };
+            let Some(route) = route_of(answer) else {
+                continue;
+            };
             let id = format!("{}-{index}", self.domain);
-            let label = self.labels.iter().position(|label| *label == route).ok_or_else(|| EvaluateError::Item {
-                suite: self.id(),
-                item: id.clone(),
-                message: format!("label `{route}` is not among {}", self.labels.join(", ")),
-            })?;
+            let label = self
+                .labels
+                .iter()
+                .position(|label| *label == route)
+                .ok_or_else(|| EvaluateError::Item {
+                    suite: self.id(),
+                    item: id.clone(),
+                    message: format!("label `{route}` is not among {}", self.labels.join(", ")),
+                })?;
             let prompt = Prompt::chat(subject, &id, messages)?;
-            queries.push(Query { id, question: last_question(messages), prompt, label });
+            queries.push(Query {
+                id,
+                question: last_question(messages),
+                prompt,
+                label,
+            });
         }
         Ok(queries)
     }
 
     fn answers(&self) -> Vec<String> {
-        self.labels.iter().map(|label| json!({ "route": label }).to_string()).collect()
+        self.labels
+            .iter()
+            .map(|label| json!({ "route": label }).to_string())
+            .collect()
     }
 
     /// Probabilities of the labels, query by query.
-    fn probabilities(&self, subject: &mut dyn Subject, queries: &[Query<'_>]) -> Result<Vec<Vec<f64>>> {
+    fn probabilities(
+        &self,
+        subject: &mut dyn Subject,
+        queries: &[Query<'_>],
+    ) -> Result<Vec<Vec<f64>>> {
         let mut continuations = Vec::new();
         for answer in self.answers() {
             let tokens = subject.chat().encode_text(&answer);
-            continuations.push(tokens.map_err(|source| EvaluateError::Chat { item: answer, source })?);
+            continuations.push(tokens.map_err(|source| EvaluateError::Chat {
+                item: answer,
+                source,
+            })?);
         }
         let mut found = Vec::with_capacity(queries.len());
         for chunk in queries.chunks(CHUNK) {
             let items: Vec<Choices> = chunk
                 .iter()
-                .map(|query| Choices { prompt: query.prompt.tokens.clone(), continuations: continuations.clone() })
+                .map(|query| Choices {
+                    prompt: query.prompt.tokens.clone(),
+                    continuations: continuations.clone(),
+                })
                 .collect();
             let scores = subject.score(&items)?;
             check_count(subject, "queries", items.len(), scores.len())?;
@@ -91,33 +123,58 @@ impl Suite for Routing {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        subject: &mut dyn Subject,
+        options: &RunOptions,
+        progress: Progress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         let queries = self.queries(subject, options)?;
         if queries.is_empty() {
             let why = "no held-out row has an answer of the form {\"route\":\"LABEL\"}";
             let unmeasured = |suite| {
-                let identity = Identity { suite, domain: &self.domain, subject: subject.name() };
-                Evaluation { outcome: Outcome::unmeasured(&identity, Unit::Fraction, why), records: Vec::new() }
+                let identity = Identity {
+                    suite,
+                    domain: &self.domain,
+                    subject: subject.name(),
+                };
+                Evaluation {
+                    outcome: Outcome::unmeasured(&identity, Unit::Fraction, why),
+                    records: Vec::new(),
+                }
             };
             return Ok(vec![unmeasured("routing"), unmeasured("routing-exact")]);
         }
         let probabilities = self.probabilities(subject, &queries)?;
-        let expected: Vec<(String, String, usize)> =
-            queries.iter().map(|query| (query.id.clone(), query.question.to_owned(), query.label)).collect();
+        let expected: Vec<(String, String, usize)> = queries
+            .iter()
+            .map(|query| (query.id.clone(), query.question.to_owned(), query.label))
+            .collect();
         let prompts = queries.into_iter().map(|query| query.prompt).collect();
-        let generation = Generation { max_new_tokens: options.max_new_tokens.min(32), stop: Vec::new() };
+        let generation = Generation {
+            max_new_tokens: options.max_new_tokens.min(32),
+            stop: Vec::new(),
+        };
         let generated = generate(self.id(), subject, prompts, &generation, progress)?;
 
         let exact_answers = self.answers();
         let (mut scored, mut exact, mut records) = (Vec::new(), Vec::new(), Vec::new());
         let (mut tally, mut valid) = (Tally::new(&self.labels), 0usize);
-        for (((id, question, label), probabilities), answer) in expected.into_iter().zip(&probabilities).zip(&generated) {
+        for (((id, question, label), probabilities), answer) in
+            expected.into_iter().zip(&probabilities).zip(&generated)
+        {
             let (chosen, confidence) = highest(probabilities);
             tally.add(label, chosen, confidence);
             let is_exact = answer.text == exact_answers[label];
-            valid += usize::from(route_of(&answer.text).is_some_and(|route| self.labels.contains(&route)));
-            let by_label: Map<String, Value> =
-                self.labels.iter().cloned().zip(probabilities.iter().map(|p| json!(p))).collect();
+            valid += usize::from(
+                route_of(&answer.text).is_some_and(|route| self.labels.contains(&route)),
+            );
+            let by_label: Map<String, Value> = self
+                .labels
+                .iter()
+                .cloned()
+                .zip(probabilities.iter().map(|p| json!(p)))
+                .collect();
             records.push(record([
                 ("id", Value::from(id.as_str())),
                 ("question", question.into()),
@@ -128,16 +185,37 @@ impl Suite for Routing {
                 ("correct", (chosen == label).into()),
                 ("exact", is_exact.into()),
             ]));
-            scored.push(Item { id: id.clone(), value: f64::from(u8::from(chosen == label)), weight: 1.0 });
-            exact.push(Item { id, value: f64::from(u8::from(is_exact)), weight: 1.0 });
+            scored.push(Item {
+                id: id.clone(),
+                value: f64::from(u8::from(chosen == label)),
+                weight: 1.0,
+            });
+            exact.push(Item {
+                id,
+                value: f64::from(u8::from(is_exact)),
+                weight: 1.0,
+            });
         }
         let validity = valid as f64 / exact.len() as f64;
-        let identity = |suite| Identity { suite, domain: &self.domain, subject: subject.name() };
+        let identity = |suite| Identity {
+            suite,
+            domain: &self.domain,
+            subject: subject.name(),
+        };
         let mut outcome = Outcome::fractions(&identity("routing"), scored);
         outcome.details = tally.details();
         let mut exact = Outcome::fractions(&identity("routing-exact"), exact);
         exact.details.insert("json_valid".into(), json!(validity));
-        Ok(vec![Evaluation { outcome, records: records.clone() }, Evaluation { outcome: exact, records }])
+        Ok(vec![
+            Evaluation {
+                outcome,
+                records: records.clone(),
+            },
+            Evaluation {
+                outcome: exact,
+                records,
+            },
+        ])
     }
 }
 
@@ -148,17 +226,27 @@ fn route_of(answer: &str) -> Option<String> {
 }
 
 fn softmax(log_probabilities: &[f64]) -> Vec<f64> {
-    let highest = log_probabilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let shifted: Vec<f64> = log_probabilities.iter().map(|value| (value - highest).exp()).collect();
+    let highest = log_probabilities
+        .iter()
+        .copied()
+        .fold(f64::NEG_INFINITY, f64::max);
+    let shifted: Vec<f64> = log_probabilities
+        .iter()
+        .map(|value| (value - highest).exp())
+        .collect();
     let sum: f64 = shifted.iter().sum();
     shifted.into_iter().map(|value| value / sum).collect()
 }
 
 /// The first highest entry and its index.
 fn highest(values: &[f64]) -> (usize, f64) {
-    values.iter().copied().enumerate().fold((0, f64::NEG_INFINITY), |best, (index, value)| {
-        if value > best.1 { (index, value) } else { best }
-    })
+    values
+        .iter()
+        .copied()
+        .enumerate()
+        .fold((0, f64::NEG_INFINITY), |best, (index, value)| {
+            if value > best.1 { (index, value) } else { best }
+        })
 }
 
 /// Confusion and calibration, collected item by item.
@@ -172,7 +260,11 @@ struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     fn new(labels: &'a [String]) -> Self {
-        Self { labels, confusion: vec![vec![0; labels.len()]; labels.len()], bins: [(0, 0.0, 0); BINS] }
+        Self {
+            labels,
+            confusion: vec![vec![0; labels.len()]; labels.len()],
+            bins: [(0, 0.0, 0); BINS],
+        }
     }
 
     fn add(&mut self, label: usize, chosen: usize, confidence: f64) {
@@ -186,20 +278,32 @@ impl<'a> Tally<'a> {
     /// Expected calibration error (Guo et al. 2017): mean gap between confidence and accuracy over equal-width bins.
     fn calibration_error(&self) -> f64 {
         let n: u64 = self.bins.iter().map(|bin| bin.0).sum();
-        let gaps: f64 = self.bins.iter().map(|(_, confidence, right)| (confidence - *right as f64).abs()).sum();
+        let gaps: f64 = self
+            .bins
+            .iter()
+            .map(|(_, confidence, right)| (confidence - *right as f64).abs())
+            .sum();
         gaps / n.max(1) as f64
     }
 
     fn details(&self) -> Map<String, Value> {
-        let accuracy = self.labels.iter().zip(&self.confusion).enumerate().map(|(index, (label, row))| {
-            let n: u64 = row.iter().sum();
-            (label.clone(), json!({ "n": n, "accuracy": (n > 0).then(|| row[index] as f64 / n as f64) }))
-        });
+        let accuracy = self.labels.iter().zip(&self.confusion).enumerate().map(
+            |(index, (label, row))| {
+                let n: u64 = row.iter().sum();
+                (
+                    label.clone(),
+                    json!({ "n": n, "accuracy": (n > 0).then(|| row[index] as f64 / n as f64) }),
+                )
+            },
+        );
         record([
             ("per_class", Value::Object(accuracy.collect())),
             ("labels", json!(self.labels)),
             ("confusion", json!(self.confusion)),
-            ("expected_calibration_error", json!(self.calibration_error())),
+            (
+                "expected_calibration_error",
+                json!(self.calibration_error()),
+            ),
         ])
     }
 }
@@ -218,7 +322,10 @@ mod tests {
         }
         assert!((tally.calibration_error() - 0.4).abs() < 1e-12);
         assert_eq!(tally.details()["confusion"], json!([[2, 0], [1, 1]]));
-        assert_eq!(tally.details()["per_class"]["b"], json!({ "n": 2, "accuracy": 0.5 }));
+        assert_eq!(
+            tally.details()["per_class"]["b"],
+            json!({ "n": 2, "accuracy": 0.5 })
+        );
     }
 
     #[test]

@@ -14,20 +14,38 @@ impl ComparisonTable {
             let unit = block[0].unit;
             let heading = |column: &&TableColumn| match unit {
                 Unit::NatsPerToken => escaped(&column.domain),
-                Unit::Fraction => format!("{}: {}", escaped(&column.domain), escaped(&column.suite)),
+                Unit::Fraction => {
+                    format!("{}: {}", escaped(&column.domain), escaped(&column.suite))
+                }
             };
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{}\n", block_title(unit));
             row(&mut text, "", block.iter().map(heading));
             row(&mut text, "---", block.iter().map(|_| "---:".to_owned()));
             for (index, subject) in self.subjects.iter().enumerate() {
-                row(&mut text, &escaped(&subject.name), block.iter().map(|column| cell(&column.cells[index], unit)));
+                row(
+                    &mut text,
+                    &escaped(&subject.name),
+                    block.iter().map(|column| cell(&column.cells[index], unit)),
+                );
             }
             if unit == Unit::NatsPerToken && block.iter().any(|column| column.gain_kept.is_some()) {
-                row(&mut text, "gain kept by the merge", block.iter().map(|column| kept_text(column)));
+                row(
+                    &mut text,
+                    "gain kept",
+                    block.iter().map(|column| kept_text(column)),
+                );
             }
-            let items = if unit == Unit::NatsPerToken { "documents" } else { "items" };
-            row(&mut text, items, block.iter().map(|column| column.n.to_string()));
+            let items = if unit == Unit::NatsPerToken {
+                "documents"
+            } else {
+                "items"
+            };
+            row(
+                &mut text,
+                items,
+                block.iter().map(|column| column.n.to_string()),
+            );
             text.push('\n');
         }
         let _ = writeln!(text, "{LEGEND}");
@@ -40,7 +58,11 @@ impl ComparisonTable {
 
 fn cell(cell: &Cell, unit: Unit) -> String {
     let text = cell_text(cell, unit);
-    if cell.own_domain && cell.value.is_some() { format!("**{text}**") } else { text }
+    if cell.own_domain && cell.value.is_some() {
+        format!("**{text}**")
+    } else {
+        text
+    }
 }
 
 fn row(text: &mut String, first: &str, cells: impl Iterator<Item = String>) {

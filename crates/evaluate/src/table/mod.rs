@@ -43,7 +43,10 @@ pub struct ComparedSubject {
 impl ComparedSubject {
     /// A named row.
     pub fn new(name: impl Into<String>, role: Role) -> Self {
-        Self { name: name.into(), role }
+        Self {
+            name: name.into(),
+            role,
+        }
     }
 }
 
@@ -111,13 +114,24 @@ impl ComparisonTable {
     /// [`EvaluateError::Incomplete`] when there is not exactly one base or two rows have one name,
     /// [`EvaluateError::Unpaired`] when two models were measured on different items.
     pub fn new(subjects: Vec<ComparedSubject>, outcomes: &[Outcome]) -> Result<Self> {
-        let bases = subjects.iter().filter(|subject| subject.role == Role::Base).count();
+        let bases = subjects
+            .iter()
+            .filter(|subject| subject.role == Role::Base)
+            .count();
         if bases != 1 {
-            return Err(EvaluateError::Incomplete(format!("a comparison needs exactly one base, found {bases}")));
+            return Err(EvaluateError::Incomplete(format!(
+                "a comparison needs exactly one base, found {bases}"
+            )));
         }
         for (index, subject) in subjects.iter().enumerate() {
-            if subjects[..index].iter().any(|other| other.name == subject.name) {
-                return Err(EvaluateError::Incomplete(format!("two models are called `{}`", subject.name)));
+            if subjects[..index]
+                .iter()
+                .any(|other| other.name == subject.name)
+            {
+                return Err(EvaluateError::Incomplete(format!(
+                    "two models are called `{}`",
+                    subject.name
+                )));
             }
         }
         let mut keys: Vec<(&str, &str)> = Vec::new();
@@ -130,8 +144,10 @@ impl ComparisonTable {
         let mut columns = keys
             .into_iter()
             .map(|(suite, domain)| {
-                let here: Vec<&Outcome> =
-                    outcomes.iter().filter(|outcome| outcome.suite == suite && outcome.domain == domain).collect();
+                let here: Vec<&Outcome> = outcomes
+                    .iter()
+                    .filter(|outcome| outcome.suite == suite && outcome.domain == domain)
+                    .collect();
                 column(&subjects, &here)
             })
             .collect::<Result<Vec<_>>>()?;
@@ -142,20 +158,34 @@ impl ComparisonTable {
     /// The cell of one model in one column.
     #[must_use]
     pub fn cell(&self, suite: &str, domain: &str, subject: &str) -> Option<&Cell> {
-        let column = self.columns.iter().find(|column| column.suite == suite && column.domain == domain)?;
+        let column = self
+            .columns
+            .iter()
+            .find(|column| column.suite == suite && column.domain == domain)?;
         column.cells.iter().find(|cell| cell.subject == subject)
     }
 
     /// What the merge kept of the gain on `domain`, in held-out loss.
     #[must_use]
     pub fn gain_kept(&self, domain: &str) -> Option<GainKept> {
-        self.columns.iter().filter(|column| column.domain == domain).find_map(|column| column.gain_kept)
+        self.columns
+            .iter()
+            .filter(|column| column.domain == domain)
+            .find_map(|column| column.gain_kept)
     }
 
     /// Columns of one unit, for one block of a rendering; empty blocks are left out.
-    fn blocks(&self) -> Vec<Vec<&TableColumn>> {
-        let of = |unit| self.columns.iter().filter(|column| column.unit == unit).collect::<Vec<_>>();
-        [of(Unit::NatsPerToken), of(Unit::Fraction)].into_iter().filter(|block| !block.is_empty()).collect()
+    pub(crate) fn blocks(&self) -> Vec<Vec<&TableColumn>> {
+        let of = |unit| {
+            self.columns
+                .iter()
+                .filter(|column| column.unit == unit)
+                .collect::<Vec<_>>()
+        };
+        [of(Unit::NatsPerToken), of(Unit::Fraction)]
+            .into_iter()
+            .filter(|block| !block.is_empty())
+            .collect()
     }
 
     /// Every note with the columns it belongs to, such as `math exact-match: 2 of 80 answers cut off`.
@@ -171,14 +201,27 @@ impl ComparisonTable {
                 }
             }
         }
-        notes.into_iter().map(|(note, places)| format!("{}: {note}", places.join(", "))).collect()
+        notes
+            .into_iter()
+            .map(|(note, places)| format!("{}: {note}", places.join(", ")))
+            .collect()
     }
 }
 
 fn column(subjects: &[ComparedSubject], outcomes: &[&Outcome]) -> Result<TableColumn> {
-    let of = |name: &str| outcomes.iter().copied().find(|outcome| outcome.subject == name);
+    let of = |name: &str| {
+        outcomes
+            .iter()
+            .copied()
+            .find(|outcome| outcome.subject == name)
+    };
     let first = outcomes[0];
-    let named = |role: fn(&Role) -> bool| subjects.iter().find(|s| role(&s.role)).and_then(|s| of(&s.name));
+    let named = |role: fn(&Role) -> bool| {
+        subjects
+            .iter()
+            .find(|s| role(&s.role))
+            .and_then(|s| of(&s.name))
+    };
     let base = named(|role| *role == Role::Base);
     let merge = named(|role| *role == Role::Merge);
     let owner = |subject: &ComparedSubject| matches!(&subject.role, Role::Specialist { domain } if *domain == first.domain);
@@ -186,7 +229,11 @@ fn column(subjects: &[ComparedSubject], outcomes: &[&Outcome]) -> Result<TableCo
     for subject in subjects {
         let outcome = of(&subject.name);
         let versus_base = match (base, outcome) {
-            (Some(base), Some(outcome)) if subject.role != Role::Base && base.value.is_some() && outcome.value.is_some() => {
+            (Some(base), Some(outcome))
+                if subject.role != Role::Base
+                    && base.value.is_some()
+                    && outcome.value.is_some() =>
+            {
                 Some(Comparison::between(base, outcome)?)
             }
             _ => None,
@@ -199,16 +246,27 @@ fn column(subjects: &[ComparedSubject], outcomes: &[&Outcome]) -> Result<TableCo
             own_domain: owner(subject),
         });
     }
-    let specialist = subjects.iter().find(|subject| owner(subject)).and_then(|subject| of(&subject.name));
+    let specialist = subjects
+        .iter()
+        .find(|subject| owner(subject))
+        .and_then(|subject| of(&subject.name));
     let gain_kept = match (first.unit, base, specialist, merge) {
-        (Unit::NatsPerToken, Some(base), Some(specialist), Some(merge)) => GainKept::of(base, specialist, merge)?,
+        (Unit::NatsPerToken, Some(base), Some(specialist), Some(merge)) => {
+            GainKept::of(base, specialist, merge)?
+        }
         _ => None,
     };
     let mut notes: Vec<String> = Vec::new();
     for outcome in outcomes {
         // A note about one model's answers names it; one about the rows or the machine is the same for all.
         let shared = outcomes.len() > 1 && outcomes.iter().all(|other| other.note == outcome.note);
-        let text = outcome.note.as_ref().map(|note| if shared { note.clone() } else { format!("{}: {note}", outcome.subject) });
+        let text = outcome.note.as_ref().map(|note| {
+            if shared {
+                note.clone()
+            } else {
+                format!("{}: {note}", outcome.subject)
+            }
+        });
         notes.extend(text.filter(|text| !notes.contains(text)));
     }
     let n = outcomes.iter().map(|outcome| outcome.n).max().unwrap_or(0);
@@ -226,20 +284,34 @@ fn column(subjects: &[ComparedSubject], outcomes: &[&Outcome]) -> Result<TableCo
 
 /// `1.081 ±.021 ✓`, `62.5% ±10.1`, or `–` where nothing was measured.
 pub(crate) fn cell_text(cell: &Cell, unit: Unit) -> String {
-    let Some(value) = cell.value else { return "–".into() };
+    let Some(value) = cell.value else {
+        return "–".into();
+    };
     let half = cell.interval.map(|interval| interval.half_width());
     let (value, half) = match unit {
         Unit::NatsPerToken => (format!("{value:.3}"), half.map(|half| format!("{half:.3}"))),
-        Unit::Fraction => (format!("{:.1}%", 100.0 * value), half.map(|half| format!("{:.1}", 100.0 * half))),
+        Unit::Fraction => (
+            format!("{:.1}%", 100.0 * value),
+            half.map(|half| format!("{:.1}", 100.0 * half)),
+        ),
     };
-    let half = half.map(|half| format!(" ±{}", half.strip_prefix('0').unwrap_or(&half))).unwrap_or_default();
+    let half = half
+        .map(|half| format!(" ±{}", half.strip_prefix('0').unwrap_or(&half)))
+        .unwrap_or_default();
     let mark = cell.mark();
-    if mark.is_empty() { format!("{value}{half}") } else { format!("{value}{half} {mark}") }
+    if mark.is_empty() {
+        format!("{value}{half}")
+    } else {
+        format!("{value}{half} {mark}")
+    }
 }
 
 /// `83%`, or `–` where there was no gain to keep.
 pub(crate) fn kept_text(column: &TableColumn) -> String {
-    column.gain_kept.map_or_else(|| "–".into(), |kept| format!("{:.0}%", 100.0 * kept.fraction))
+    column.gain_kept.map_or_else(
+        || "–".into(),
+        |kept| format!("{:.0}%", 100.0 * kept.fraction),
+    )
 }
 
 /// The heading of a block.
@@ -251,7 +323,8 @@ pub(crate) fn block_title(unit: Unit) -> &'static str {
 }
 
 /// What the marks mean.
-pub(crate) const LEGEND: &str = "✓ better, ✗ worse than the base beyond chance (paired, 95 %). ± half of the 95 % interval.";
+pub(crate) const LEGEND: &str =
+    "✓ better, ✗ worse than the base beyond chance (paired, 95 %). ± half of the 95 % interval.";
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

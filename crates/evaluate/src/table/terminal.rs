@@ -1,6 +1,8 @@
 //! The table for a terminal: readable without colour, never wider than asked.
 
-use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
+use comfy_table::{
+    CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle,
+};
 
 use super::{Cell, ComparisonTable, LEGEND, TableColumn, block_title, cell_text, kept_text};
 use crate::outcome::Unit;
@@ -21,7 +23,10 @@ impl ComparisonTable {
     /// that do not fit beside one another go into a further block below.
     #[must_use]
     pub fn render(&self, width: usize) -> String {
-        let names = self.subjects.iter().map(|subject| shortened(&subject.name).chars().count());
+        let names = self
+            .subjects
+            .iter()
+            .map(|subject| shortened(&subject.name).chars().count());
         let first = names.max().unwrap_or(0).max("documents".len()) + PADDING;
         let mut text = String::new();
         for block in self.blocks() {
@@ -40,20 +45,34 @@ impl ComparisonTable {
 
     fn block(&self, columns: &[&TableColumn], width: usize) -> String {
         let mut table = Table::new();
-        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
+        table
+            .load_style(STYLE)
+            .set_content_arrangement(ContentArrangement::Dynamic);
         table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
         let losses = columns[0].unit == Unit::NatsPerToken;
-        table.set_header([String::new()].into_iter().chain(columns.iter().map(|column| heading(column))));
+        table.set_header(
+            [String::new()]
+                .into_iter()
+                .chain(columns.iter().map(|column| heading(column))),
+        );
         for (index, subject) in self.subjects.iter().enumerate() {
-            let cells = columns.iter().map(|column| aligned(&column.cells[index], column.unit));
+            let cells = columns
+                .iter()
+                .map(|column| aligned(&column.cells[index], column.unit));
             table.add_row([shortened(&subject.name)].into_iter().chain(cells));
         }
         if columns.iter().any(|column| column.gain_kept.is_some()) {
-            let kept = columns.iter().map(|column| format!("{}  ", kept_text(column)));
+            let kept = columns
+                .iter()
+                .map(|column| format!("{}  ", kept_text(column)));
             table.add_row(["gain kept".to_owned()].into_iter().chain(kept));
         }
         let items = columns.iter().map(|column| format!("{}  ", column.n));
-        table.add_row([if losses { "documents" } else { "items" }.to_owned()].into_iter().chain(items));
+        table.add_row(
+            [if losses { "documents" } else { "items" }.to_owned()]
+                .into_iter()
+                .chain(items),
+        );
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -64,8 +83,15 @@ impl ComparisonTable {
 /// Consecutive columns that fit beside one another, at least one at a time.
 fn side_by_side<'a, 'b>(columns: &'a [&'b TableColumn], room: usize) -> Vec<&'a [&'b TableColumn]> {
     let width = |column: &TableColumn| {
-        let cells = column.cells.iter().map(|cell| aligned(cell, column.unit).chars().count());
-        cells.chain(heading(column).lines().map(|line| line.chars().count())).max().unwrap_or(0) + PADDING
+        let cells = column
+            .cells
+            .iter()
+            .map(|cell| aligned(cell, column.unit).chars().count());
+        cells
+            .chain(heading(column).lines().map(|line| line.chars().count()))
+            .max()
+            .unwrap_or(0)
+            + PADDING
     };
     let mut blocks = Vec::new();
     let (mut start, mut used) = (0, 0);
@@ -91,7 +117,11 @@ fn heading(column: &TableColumn) -> String {
 /// A cell that keeps the mark's place where there is none, so that numbers stay below one another.
 fn aligned(cell: &Cell, unit: Unit) -> String {
     let text = cell_text(cell, unit);
-    if cell.mark().is_empty() { format!("{text}  ") } else { text }
+    if cell.mark().is_empty() {
+        format!("{text}  ")
+    } else {
+        text
+    }
 }
 
 fn shortened(name: &str) -> String {

@@ -13,9 +13,20 @@ fn loss(domain: &str, subject: &str, mean: f64) -> Outcome {
     let items = (0..80).map(|index| {
         let spread = f64::from(index * 37 % 80) / 80.0 - 0.5;
         let noise = f64::from((index * 53 + subject.len() as i32 * 7) % 11) / 11.0 - 0.45;
-        Item { id: format!("{domain}-{index}"), value: mean + 0.4 * spread + 0.01 * noise, weight: f64::from(20 + index % 7) }
+        Item {
+            id: format!("{domain}-{index}"),
+            value: mean + 0.4 * spread + 0.01 * noise,
+            weight: f64::from(20 + index % 7),
+        }
     });
-    Outcome::losses(&Identity { suite: "held-out-loss", domain, subject }, items.collect())
+    Outcome::losses(
+        &Identity {
+            suite: "held-out-loss",
+            domain,
+            subject,
+        },
+        items.collect(),
+    )
 }
 
 fn score(domain: &str, suite: &str, subject: &str, right: usize) -> Outcome {
@@ -24,11 +35,25 @@ fn score(domain: &str, suite: &str, subject: &str, right: usize) -> Outcome {
         value: f64::from(u8::from((index * 17) % 50 < right)),
         weight: 1.0,
     });
-    Outcome::fractions(&Identity { suite, domain, subject }, items.collect())
+    Outcome::fractions(
+        &Identity {
+            suite,
+            domain,
+            subject,
+        },
+        items.collect(),
+    )
 }
 
 fn subjects() -> Vec<ComparedSubject> {
-    let specialist = |domain: &&str| ComparedSubject::new(*domain, Role::Specialist { domain: (*domain).into() });
+    let specialist = |domain: &&str| {
+        ComparedSubject::new(
+            *domain,
+            Role::Specialist {
+                domain: (*domain).into(),
+            },
+        )
+    };
     let mut subjects = vec![ComparedSubject::new("base", Role::Base)];
     subjects.extend(DOMAINS.iter().map(specialist));
     subjects.push(ComparedSubject::new("merge", Role::Merge));
@@ -45,7 +70,15 @@ fn outcomes(merged_code: f64) -> Vec<Outcome> {
         found.push(loss(domain, "base", base[column]));
         for (row, subject) in DOMAINS.into_iter().enumerate() {
             let elsewhere = base[column] * [1.0, 1.03, 0.99, 1.001][row];
-            found.push(loss(domain, subject, if row == column { own[column] } else { elsewhere }));
+            found.push(loss(
+                domain,
+                subject,
+                if row == column {
+                    own[column]
+                } else {
+                    elsewhere
+                },
+            ));
         }
         found.push(loss(domain, "merge", merge[column]));
     }
@@ -54,13 +87,22 @@ fn outcomes(merged_code: f64) -> Vec<Outcome> {
     }
     let unavailable = "no python3 on this machine, so code is not run";
     for subject in ["base", "code", "merge"] {
-        let identity = Identity { suite: "code-tests", domain: "code", subject };
+        let identity = Identity {
+            suite: "code-tests",
+            domain: "code",
+            subject,
+        };
         found.push(Outcome::unmeasured(&identity, Unit::Fraction, unavailable));
     }
     for (subject, right) in [("base", 12), ("coordinator", 49), ("merge", 5)] {
         found.push(score("coordinator", "routing", subject, right));
     }
     found
+}
+
+/// The table of a run whose merge kept most of every gain.
+pub(crate) fn reference_table() -> ComparisonTable {
+    table(0.512)
 }
 
 fn table(merged_code: f64) -> ComparisonTable {
@@ -70,14 +112,20 @@ fn table(merged_code: f64) -> ComparisonTable {
 #[test]
 fn terminal_at_80_columns() {
     let text = table(0.512).render(80);
-    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
     insta::assert_snapshot!("terminal_80", text);
 }
 
 #[test]
 fn narrow_terminals_get_more_blocks() {
     let text = table(0.512).render(50);
-    assert!(text.lines().all(|line| line.chars().count() <= 50), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 50),
+        "{text}"
+    );
     assert!(text.contains("coordinator"));
 }
 
@@ -90,46 +138,105 @@ fn markdown_for_the_card() {
 fn json_reads_back() {
     let table = table(0.512);
     let json = serde_json::to_string(&table).unwrap();
-    assert_eq!(serde_json::from_str::<ComparisonTable>(&json).unwrap(), table);
+    assert_eq!(
+        serde_json::from_str::<ComparisonTable>(&json).unwrap(),
+        table
+    );
     let kept = table.gain_kept("math").unwrap();
     assert!((kept.fraction - 0.83).abs() < 0.01, "{kept:?}");
-    assert!(table.cell("held-out-loss", "code", "code").unwrap().own_domain);
+    assert!(
+        table
+            .cell("held-out-loss", "code", "code")
+            .unwrap()
+            .own_domain
+    );
 }
 
 #[test]
 fn a_comparison_has_one_base_and_every_name_once() {
-    let two = vec![ComparedSubject::new("a", Role::Base), ComparedSubject::new("b", Role::Base)];
-    assert!(ComparisonTable::new(two, &[]).unwrap_err().to_string().contains("exactly one base, found 2"));
-    let same = vec![ComparedSubject::new("a", Role::Base), ComparedSubject::new("a", Role::Merge)];
-    assert!(ComparisonTable::new(same, &[]).unwrap_err().to_string().contains("two models are called `a`"));
+    let two = vec![
+        ComparedSubject::new("a", Role::Base),
+        ComparedSubject::new("b", Role::Base),
+    ];
+    assert!(
+        ComparisonTable::new(two, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("exactly one base, found 2")
+    );
+    let same = vec![
+        ComparedSubject::new("a", Role::Base),
+        ComparedSubject::new("a", Role::Merge),
+    ];
+    assert!(
+        ComparisonTable::new(same, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("two models are called `a`")
+    );
 }
 
 #[test]
 fn the_gate_names_domain_and_figures() {
-    let rule = |action| GateRule { on: "held-out-loss".into(), max_regress: 0.02, action };
+    let rule = |action| GateRule {
+        on: "held-out-loss".into(),
+        max_regress: 0.02,
+        action,
+    };
     let pass = GateDecision::judge(&table(0.512), &rule(GateAction::Refuse)).unwrap();
-    assert!(matches!(pass, GateDecision::Pass { .. }) && pass.publishes(), "{pass:?}");
+    assert!(
+        matches!(pass, GateDecision::Pass { .. }) && pass.publishes(),
+        "{pass:?}"
+    );
 
     let lost = table(0.650);
     let refused = GateDecision::judge(&lost, &rule(GateAction::Refuse)).unwrap();
     assert!(!refused.publishes());
-    assert!(refused.message().starts_with("held-out-loss on code went from 0.6"), "{}", refused.message());
-    assert!(refused.message().contains("% worse); 2 % is allowed"), "{}", refused.message());
+    assert!(
+        refused
+            .message()
+            .starts_with("held-out-loss on code went from 0.6"),
+        "{}",
+        refused.message()
+    );
+    assert!(
+        refused.message().contains("% worse); 2 % is allowed"),
+        "{}",
+        refused.message()
+    );
     let stamped = GateDecision::judge(&lost, &rule(GateAction::Stamp)).unwrap();
-    assert!(matches!(&stamped, GateDecision::Stamp { regressions, .. } if regressions.len() == 1) && stamped.publishes());
+    assert!(
+        matches!(&stamped, GateDecision::Stamp { regressions, .. } if regressions.len() == 1)
+            && stamped.publishes()
+    );
 
     // Worse beyond chance, but by less than allowed.
     let slightly = GateDecision::judge(&table(0.615), &rule(GateAction::Refuse)).unwrap();
-    assert!(matches!(slightly, GateDecision::Pass { .. }), "{slightly:?}");
+    assert!(
+        matches!(slightly, GateDecision::Pass { .. }),
+        "{slightly:?}"
+    );
 }
 
 #[test]
 fn a_gate_that_cannot_look_does_not_open() {
-    let rule = |on: &str| GateRule { on: on.into(), max_regress: 0.02, action: GateAction::Refuse };
+    let rule = |on: &str| GateRule {
+        on: on.into(),
+        max_regress: 0.02,
+        action: GateAction::Refuse,
+    };
     let error = GateDecision::judge(&table(0.512), &rule("gsm8k")).unwrap_err();
-    assert!(error.to_string().contains("`gsm8k`, which was not measured"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("`gsm8k`, which was not measured"),
+        "{error}"
+    );
     let error = GateDecision::judge(&table(0.512), &rule("code-tests")).unwrap_err();
-    assert!(error.to_string().contains("not measured for code"), "{error}");
+    assert!(
+        error.to_string().contains("not measured for code"),
+        "{error}"
+    );
     let without = ComparisonTable::new(subjects()[..5].to_vec(), &outcomes(0.5)).unwrap();
     assert!(GateDecision::judge(&without, &rule("held-out-loss")).is_err());
 }

@@ -1,0 +1,21 @@
+//! report.html: one run on one page.
+//!
+//! One self-contained file: plots are SVG in the page, styles are in the page, and there is no script and nothing
+//! from elsewhere, so it opens from a mail or a memory stick in ten years. It reads in light and dark, on a phone and
+//! on paper. This module only renders what it is handed; collecting it is the pipeline's work.
+
+mod data;
+mod heat_map;
+mod html;
+mod page;
+mod plots;
+mod results;
+
+pub use data::{
+    Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample,
+    StageTime,
+};
+pub use page::render;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,517 @@
+//! Every suite against a model whose answers are known, so that each score is known beforehand.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use serde_json::json;
+use synapse_chat::{Chat, Message};
+use synapse_evaluate::suites::{
+    ChoiceStyle, CodeTask, CodeTests, Gsm8k, MultipleChoice, Prompting,
+};
+use synapse_evaluate::{
+    Answer, CallTest, ChoiceRow, Choices, Document, EvaluateError, Evaluation, Generated,
+    Generation, PackedLoss, QuestionAnswer, Result, Row, RowLoss, RunOptions, SUITE_IDS, Sandbox,
+    Subject, Suite, SuiteData, Unit, build, evaluate,
+};
+
+/// Answers a prompt by the first rule whose words it contains; prefers continuations that contain `liked`.
+struct Scripted {
+    chat: Chat,
+    rules: Vec<(&'static str, String)>,
+    liked: &'static str,
+    positions: Option<usize>,
+    largest_batch: usize,
+}
+
+impl Scripted {
+    fn new(rules: &[(&'static str, &str)], liked: &'static str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat");
+        Self {
+            chat: Chat::open(&folder).unwrap(),
+            rules: rules
+                .iter()
+                .map(|(words, answer)| (*words, (*answer).to_owned()))
+                .collect(),
+            liked,
+            positions: None,
+            largest_batch: 0,
+        }
+    }
+}
+
+impl Subject for Scripted {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn chat(&self) -> &Chat {
+        &self.chat
+    }
+
+    fn max_positions(&self) -> Option<usize> {
+        self.positions
+    }
+
+    fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>> {
+        let loss = |row: &PackedLoss<'_>| {
+            let tokens = row.labels.iter().filter(|label| **label >= 0).count() as u64;
+            RowLoss {
+                sum: tokens as f64 * f64::from(row.input_ids[0]),
+                tokens,
+            }
+        };
+        Ok(rows.iter().map(loss).collect())
+    }
+
+    fn generate(&mut self, prompts: &[Vec<u32>], options: &Generation) -> Result<Vec<Generated>> {
+        self.largest_batch = self.largest_batch.max(prompts.len());
+        let answer = |prompt: &Vec<u32>| {
+            let asked = self.chat.decode(prompt, false).unwrap();
+            let rule = self.rules.iter().find(|(words, _)| asked.contains(words));
+            let mut text = rule.map(|(_, answer)| answer.clone()).unwrap_or_default();
+            for stop in &options.stop {
+                text.truncate(text.find(stop.as_str()).unwrap_or(text.len()));
+            }
+            let token_ids = self.chat.encode_text(&text).unwrap();
+            let finished = token_ids.len() <= options.max_new_tokens;
+            Generated {
+                text,
+                token_ids,
+                finished,
+            }
+        };
+        Ok(prompts.iter().map(answer).collect())
+    }
+
+    fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>> {
+        let score = |continuation: &Vec<u32>| {
+            let text = self.chat.decode(continuation, false).unwrap();
+            if text.contains(self.liked) {
+                -1.0
+            } else {
+                -3.0
+            }
+        };
+        Ok(items
+            .iter()
+            .map(|item| item.continuations.iter().map(score).collect())
+            .collect())
+    }
+}
+
+fn row(question: &str, answer: &str) -> Row {
+    Row {
+        source: "test".into(),
+        messages: vec![
+            Message::new("user", question),
+            Message::new("assistant", answer),
+        ],
+        tests: Vec::new(),
+    }
+}
+
+fn run(suite: &dyn Suite, subject: &mut Scripted) -> Vec<Evaluation> {
+    suite
+        .run(subject, &RunOptions::default(), &|_, _| {})
+        .unwrap()
+}
+
+fn run_built(id: &str, data: &SuiteData, subject: &mut Scripted) -> Vec<Evaluation> {
+    run(build(id, data).unwrap().as_ref(), subject)
+}
+
+#[test]
+fn held_out_loss_is_per_trained_token() {
+    let document = |first: u32, trained: usize| Document {
+        input_ids: vec![first; trained + 1],
+        labels: [vec![-100], vec![1; trained]].concat(),
+    };
+    let documents = vec![document(2, 30), document(4, 10), document(9, 0)];
+    let data = SuiteData {
+        domain: "math".into(),
+        documents,
+        ..SuiteData::default()
+    };
+    let [evaluation] = run_built("held-out-loss", &data, &mut Scripted::new(&[], ""))
+        .try_into()
+        .unwrap();
+    let outcome = evaluation.outcome;
+    assert_eq!(
+        (outcome.value, outcome.n, outcome.unit),
+        (Some(2.5), 2, Unit::NatsPerToken)
+    );
+    assert!(outcome.interval.unwrap().contains(2.5) && !outcome.higher_is_better);
+    assert_eq!(evaluation.records[1]["nats"], json!(40.0));
+}
+
+#[test]
+fn exact_match_counts_numbers_not_words() {
+    let rows = vec![
+        row("eggs?", "She has 2 * 9.\n#### 18"),
+        row("cost?", "It costs $1,000."),
+        row("why?", "Because I say so."),
+        row("hens?", "#### 7"),
+        Row {
+            source: "text".into(),
+            ..Row::default()
+        },
+    ];
+    let data = SuiteData {
+        domain: "math".into(),
+        rows,
+        ..SuiteData::default()
+    };
+    let rules = [
+        ("eggs?", "#### $18.00\n\nQuestion: more?\n#### 5"),
+        ("cost?", "the answer is 1000"),
+        ("hens?", "#### 70"),
+    ];
+    let [evaluation] = run_built("exact-match", &data, &mut Scripted::new(&rules, ""))
+        .try_into()
+        .unwrap();
+    assert_eq!(
+        (evaluation.outcome.value, evaluation.outcome.n),
+        (Some(2.0 / 3.0), 3)
+    );
+    assert_eq!(
+        evaluation.outcome.note.as_deref(),
+        Some("2 rows without a numeric answer left out")
+    );
+    let judged: Vec<_> = evaluation
+        .records
+        .iter()
+        .map(|record| (&record["id"], &record["correct"]))
+        .collect();
+    assert_eq!(
+        judged,
+        [
+            (&json!("math-0"), &json!(true)),
+            (&json!("math-1"), &json!(true)),
+            (&json!("math-3"), &json!(false))
+        ]
+    );
+}
+
+#[test]
+fn gsm8k_is_asked_by_chat_or_after_examples() {
+    let pair = |question: &str, answer: &str| QuestionAnswer {
+        question: question.into(),
+        answer: answer.into(),
+    };
+    let questions = vec![
+        pair("How many eggs?", "3 * 6 = <<3*6=18>>18\n#### 18"),
+        pair("How many hens?", "#### 4"),
+    ];
+    let rules = [
+        ("hens?", "So 4.\n#### 4"),
+        ("eggs?", "It is 18.\n\nQuestion: And now?\nAnswer: 5"),
+    ];
+    let mut suite = Gsm8k {
+        domain: "math".into(),
+        questions,
+        prompting: Prompting::Chat {
+            system_prompt: None,
+        },
+    };
+    let [chat] = run(&suite, &mut Scripted::new(&rules, ""))
+        .try_into()
+        .unwrap();
+    assert_eq!(chat.outcome.value, Some(1.0));
+    suite.prompting = Prompting::FewShot {
+        examples: vec![pair("1 + 1?", "#### 2")],
+    };
+    let [raw] = run(&suite, &mut Scripted::new(&rules, ""))
+        .try_into()
+        .unwrap();
+    assert_eq!(raw.outcome.value, Some(1.0));
+    assert_eq!(raw.records[0]["answer"], json!("It is 18.\n"));
+}
+
+#[test]
+fn code_is_executed_or_the_cell_says_why_not() {
+    let tasks: Vec<CodeTask> = CodeTask::bundled().unwrap().into_iter().take(4).collect();
+    let mut subject = Scripted::new(&[], "");
+    for (index, task) in tasks.iter().enumerate() {
+        let name: &'static str = Box::leak(format!("`{}(", task.entry_point).into_boxed_str());
+        let code = if index == 0 {
+            &task.wrong
+        } else {
+            &task.canonical
+        };
+        subject
+            .rules
+            .push((name, format!("Here:\n```python\n{code}```\nDone.")));
+    }
+    let mut suite = CodeTests {
+        domain: "code".into(),
+        tasks,
+        system_prompt: Some("You write code.".into()),
+        sandbox: Sandbox::detect(),
+    };
+    if suite.sandbox.is_ok() {
+        let [evaluation] = run(&suite, &mut subject).try_into().unwrap();
+        assert_eq!(
+            (evaluation.outcome.value, evaluation.outcome.n),
+            (Some(0.75), 4),
+            "{:?}",
+            evaluation.records
+        );
+        assert!(evaluation.outcome.note.unwrap().starts_with("sandbox: "));
+        assert!(
+            evaluation.records[0]["failure"]
+                .as_str()
+                .unwrap()
+                .starts_with("assert ")
+        );
+    }
+    suite.sandbox = Err("no python3 on this machine, so code is not run".into());
+    let [evaluation] = run(&suite, &mut subject).try_into().unwrap();
+    assert_eq!((evaluation.outcome.value, evaluation.outcome.n), (None, 0));
+    assert!(evaluation.outcome.note.unwrap().contains("no python3"));
+}
+
+#[test]
+fn expressions_are_run_in_process() {
+    let tested = |question: &str, answer: &str| Row {
+        tests: vec![
+            CallTest {
+                args: vec![json!([3, 1])],
+                expected: json!(3),
+            },
+            CallTest {
+                args: vec![json!([-5, -2])],
+                expected: json!(-2),
+            },
+        ],
+        ..row(question, answer)
+    };
+    let answer = "def f(x):\n    return max(x)";
+    let rows = vec![
+        tested("largest?", answer),
+        tested("biggest?", answer),
+        row("untested?", answer),
+    ];
+    let data = SuiteData {
+        domain: "code".into(),
+        rows,
+        ..SuiteData::default()
+    };
+    let rules = [
+        (
+            "largest?",
+            "```python\ndef f(x):\n    return sorted(x)[-1]\n```",
+        ),
+        ("biggest?", "def f(x):\n    return x[0]"),
+    ];
+    let [evaluation] = run_built("expression", &data, &mut Scripted::new(&rules, ""))
+        .try_into()
+        .unwrap();
+    assert_eq!(
+        (evaluation.outcome.value, evaluation.outcome.n),
+        (Some(0.5), 2)
+    );
+    assert_eq!(
+        evaluation.records[1]["failure"],
+        json!("f([-5,-2]) returned -5, expected -2")
+    );
+}
+
+#[test]
+fn routing_is_scored_and_read() {
+    let rows = vec![
+        row("2+2", "{\"route\":\"math\"}"),
+        row("sort it", "{\"route\":\"code\"}"),
+        row("hi", "no JSON"),
+    ];
+    let labels = vec!["math".to_owned(), "code".to_owned(), "none".to_owned()];
+    let data = SuiteData {
+        domain: "coordinator".into(),
+        rows,
+        labels,
+        ..SuiteData::default()
+    };
+    let rules = [
+        ("2+2", "{\"route\":\"math\"}"),
+        ("sort it", "{\"route\": \"code\"} of course"),
+    ];
+    let [scored, exact] = run_built("routing", &data, &mut Scripted::new(&rules, "math"))
+        .try_into()
+        .unwrap();
+    assert_eq!(
+        (scored.outcome.suite.as_str(), scored.outcome.value),
+        ("routing", Some(0.5))
+    );
+    assert_eq!(
+        scored.outcome.details["confusion"],
+        json!([[1, 0, 0], [1, 0, 0], [0, 0, 0]])
+    );
+    assert_eq!(
+        scored.outcome.details["per_class"]["none"],
+        json!({"n": 0, "accuracy": null})
+    );
+    assert_eq!(
+        (exact.outcome.suite.as_str(), exact.outcome.value),
+        ("routing-exact", Some(0.5))
+    );
+    assert_eq!(exact.outcome.details["json_valid"], json!(0.5));
+    let unknown = SuiteData {
+        labels: vec!["code".into()],
+        ..data
+    };
+    let failure = build("routing", &unknown).unwrap().run(
+        &mut Scripted::new(&[], ""),
+        &RunOptions::default(),
+        &|_, _| {},
+    );
+    assert!(
+        failure
+            .unwrap_err()
+            .to_string()
+            .contains("label `math` is not among code")
+    );
+}
+
+#[test]
+fn choices_are_scored_whole_and_never_cut() {
+    let rows = vec![
+        ChoiceRow {
+            question: "Capital?".into(),
+            choices: vec!["Rome".into(), "Paris".into()],
+            answer: Answer::Index(1),
+        },
+        ChoiceRow {
+            question: "Sky?".into(),
+            choices: vec!["blue".into(), "Paris".into()],
+            answer: Answer::Letter("A".into()),
+        },
+    ];
+    let mut suite = MultipleChoice {
+        domain: "general".into(),
+        rows,
+        style: ChoiceStyle::Texts,
+        system_prompt: None,
+    };
+    let [texts] = run(&suite, &mut Scripted::new(&[], "Paris"))
+        .try_into()
+        .unwrap();
+    assert_eq!(
+        (
+            texts.outcome.value,
+            texts.outcome.details["accuracy_per_byte"].as_f64()
+        ),
+        (Some(0.5), Some(0.5))
+    );
+    suite.style = ChoiceStyle::Letters;
+    let [letters] = run(&suite, &mut Scripted::new(&[], "B"))
+        .try_into()
+        .unwrap();
+    assert_eq!(letters.outcome.value, Some(0.5));
+    let mut short = Scripted::new(&[], "B");
+    short.positions = Some(20);
+    let error = suite
+        .run(&mut short, &RunOptions::default(), &|_, _| {})
+        .unwrap_err();
+    assert!(
+        matches!(error, EvaluateError::TooLong { limit: 20, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_suite_id_builds_and_an_empty_domain_is_no_error() {
+    let data = SuiteData {
+        domain: "empty".into(),
+        ..SuiteData::default()
+    };
+    let suites: Vec<_> = SUITE_IDS
+        .iter()
+        .map(|id| build(id, &data).unwrap())
+        .collect();
+    for (suite, id) in suites.iter().zip(SUITE_IDS) {
+        assert_eq!((suite.id(), suite.domain()), (id, "empty"));
+    }
+    let without_code: Vec<_> = suites
+        .into_iter()
+        .filter(|suite| suite.id() != "code-tests")
+        .collect();
+    let found = evaluate(
+        &mut Scripted::new(&[], ""),
+        &without_code,
+        &RunOptions::default(),
+        &|_, _, _| {},
+    )
+    .unwrap();
+    assert_eq!(found.len(), SUITE_IDS.len());
+    assert!(
+        found
+            .iter()
+            .all(|evaluation| evaluation.outcome.value.is_none()
+                && evaluation.outcome.note.is_some())
+    );
+    let error = build("mmlu", &data).err().unwrap().to_string();
+    assert!(
+        error.starts_with("unknown suite `mmlu`; the suites are held-out-loss, "),
+        "{error}"
+    );
+}
+
+#[test]
+fn limits_batches_logs_and_determinism() {
+    let rows: Vec<Row> = (0..150)
+        .map(|index| row(&format!("item {index}?"), &format!("#### {index}")))
+        .collect();
+    let data = SuiteData {
+        domain: "math".into(),
+        rows,
+        ..SuiteData::default()
+    };
+    let suite = build("exact-match", &data).unwrap();
+    let mut subject = Scripted::new(&[("item 3?", "#### 3")], "");
+    let options = RunOptions {
+        limit: Some(100),
+        max_new_tokens: 2,
+    };
+    let told = std::cell::RefCell::new(Vec::new());
+    let first = suite
+        .run(&mut subject, &options, &|done, of| {
+            told.borrow_mut().push((done, of))
+        })
+        .unwrap();
+    assert_eq!(*told.borrow(), [(64, 100), (100, 100)]);
+    assert_eq!((first[0].outcome.n, subject.largest_batch), (100, 64));
+    assert_eq!(
+        first[0].outcome.note.as_deref(),
+        Some("1 of 100 answers cut off at 2 tokens")
+    );
+    assert_eq!(
+        suite.run(&mut subject, &options, &|_, _| {}).unwrap(),
+        first
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = first[0].write_log(&folder.path().join("logs")).unwrap();
+    assert!(path.ends_with("logs/math.exact-match.scripted.jsonl"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let keys: Vec<String> =
+        serde_json::from_str::<serde_json::Map<_, _>>(text.lines().nth(3).unwrap())
+            .unwrap()
+            .into_iter()
+            .map(|(k, _)| k)
+            .collect();
+    assert_eq!(text.lines().count(), 100);
+    assert_eq!(
+        keys,
+        [
+            "id",
+            "question",
+            "reference",
+            "answer",
+            "extracted",
+            "rule",
+            "correct",
+            "tokens",
+            "finished"
+        ]
+    );
+}
