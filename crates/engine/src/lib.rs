@@ -25,6 +25,7 @@
 //! ```
 
 mod admission;
+mod distribution;
 mod engine;
 mod error;
 mod options;
