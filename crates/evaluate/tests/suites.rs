@@ -475,7 +475,7 @@ fn limits_batches_logs_and_determinism() {
     let told = std::cell::RefCell::new(Vec::new());
     let first = suite
         .run(&mut subject, &options, &|done, of| {
-            told.borrow_mut().push((done, of))
+            told.borrow_mut().push((done, of));
         })
         .unwrap();
     assert_eq!(*told.borrow(), [(64, 100), (100, 100)]);

@@ -87,7 +87,7 @@ impl Default for Limits {
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     python: PathBuf,
-    /// Program and arguments before `python`, where namespaces are allowed.
+    /// The `unshare` program, where this user may make namespaces.
     namespaces: Option<PathBuf>,
     limits: Limits,
     protection: String,
