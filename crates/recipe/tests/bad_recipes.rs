@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use synapse_recipe::{check, load};
@@ -488,8 +489,8 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..400),
         damage in proptest::collection::vec((0..GOOD.len(), prop_oneof![Just(b"{".to_vec()), Just(b"- ".to_vec()), Just(b"&a ".to_vec()), Just(b"*a".to_vec()), Just(b": ".to_vec()), Just(b"\n".to_vec()), proptest::collection::vec(any::<u8>(), 0..4)]), 0..6),
     ) {
-        let folder = project();
-        let file = folder.path().join("recipes/bad.yaml");
+        static FOLDER: LazyLock<TempDir> = LazyLock::new(project);
+        let file = FOLDER.path().join("recipes/bad.yaml");
         let mut damaged = GOOD.as_bytes().to_vec();
         for (place, insert) in damage {
             let place = place.min(damaged.len());

@@ -1,0 +1,391 @@
+//! Asking the hub: requests, their retries, and what the hub's refusals mean.
+//!
+//! A failure that may pass (429, 5xx, a broken connection) is waited out, as long as the hub asks
+//! for when it says so. Everything else is an error at once, in words that name the remedy.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use ureq::Agent;
+use ureq::http::{HeaderMap, Response, header};
+
+use crate::error::{HubError, Result};
+use crate::patience::{Attempt, Patience, Setback};
+use crate::repository::{Repository, is_safe};
+use crate::settings::Settings;
+
+/// What the hub says about a revision.
+#[derive(Debug, Clone)]
+pub(crate) struct Description {
+    /// The commit the revision means now.
+    pub(crate) commit: String,
+    /// Every file of the commit, sorted.
+    pub(crate) files: Vec<String>,
+}
+
+/// What the hub says about a file before it is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Metadata {
+    /// The blob's name: SHA-256 of large files, git's SHA-1 of small ones.
+    pub(crate) etag: String,
+    /// Length in bytes, when it is announced.
+    pub(crate) size: Option<u64>,
+}
+
+/// A connection to one hub.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: Agent,
+    settings: Settings,
+    pub(crate) patience: Patience,
+}
+
+impl Client {
+    pub(crate) fn new(settings: Settings, patience: Patience) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // The hub's own answer carries the hashes; where it redirects to does not.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(Duration::from_secs(15)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .timeout_per_read(Some(Duration::from_secs(60)))
+            .user_agent(concat!("synapse-hub/", env!("CARGO_PKG_VERSION")));
+        // A hub on this machine is never behind a proxy.
+        let local = ["http://127.", "http://localhost", "http://[::1]"];
+        let config = if local
+            .iter()
+            .any(|start| settings.endpoint.starts_with(start))
+        {
+            config.proxy(None)
+        } else {
+            config
+        };
+        Self {
+            agent: config.build().new_agent(),
+            settings,
+            patience,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.settings.endpoint)
+    }
+
+    /// Asks which commit a revision is and what files it has.
+    pub(crate) fn describe(&self, repository: &Repository) -> Result<Description> {
+        #[derive(Deserialize)]
+        struct Sibling {
+            rfilename: String,
+        }
+        #[derive(Deserialize)]
+        struct Info {
+            sha: String,
+            #[serde(default)]
+            siblings: Vec<Sibling>,
+        }
+        let url = self.url(&repository.api_path());
+        let text = self.patience.wait_out(&url, || {
+            let mut response = match self.get(&url, None)? {
+                Ok(response) => response,
+                Err(setback) => return Ok(Attempt::Failed(setback)),
+            };
+            self.refuse(repository, &url, &mut response)?;
+            // File lists of large repositories exceed the reader's default limit.
+            match response
+                .body_mut()
+                .with_config()
+                .limit(256 << 20)
+                .read_to_string()
+            {
+                Ok(text) => Ok(Attempt::Done(text)),
+                Err(error) => Ok(Attempt::Failed(Setback {
+                    reason: error.to_string(),
+                    wait: None,
+                })),
+            }
+        })?;
+        let info: Info = serde_json::from_str(&text).map_err(|error| HubError::BadAnswer {
+            url: url.clone(),
+            reason: error.to_string(),
+        })?;
+        if !crate::repository::is_commit(&info.sha) {
+            return Err(HubError::BadAnswer {
+                url,
+                reason: format!("{:?} is not a commit", info.sha),
+            });
+        }
+        let mut files: Vec<String> = info
+            .siblings
+            .into_iter()
+            .map(|sibling| sibling.rfilename)
+            .collect();
+        if let Some(bad) = files.iter().find(|file| !is_safe(file)) {
+            return Err(HubError::BadAnswer {
+                url,
+                reason: format!("the file name {bad:?} leaves its folder"),
+            });
+        }
+        files.sort();
+        Ok(Description {
+            commit: info.sha,
+            files,
+        })
+    }
+
+    /// Asks for a file's hash and length.
+    pub(crate) fn metadata(
+        &self,
+        repository: &Repository,
+        commit: &str,
+        file: &str,
+    ) -> Result<Metadata> {
+        let mut url = self.url(&repository.file_path(commit, file));
+        // Renamed repositories redirect within the hub; large files redirect away from it.
+        for _ in 0..5 {
+            let headers = self.patience.wait_out(&url, || match self.head(&url)? {
+                Ok(mut response) => {
+                    self.refuse(repository, &url, &mut response)?;
+                    Ok(Attempt::Done(response.into_parts().0.headers))
+                }
+                Err(setback) => Ok(Attempt::Failed(setback)),
+            })?;
+            let location = text_of(&headers, header::LOCATION.as_str())
+                .filter(|location| location.starts_with('/'));
+            match location.filter(|_| !headers.contains_key("x-linked-etag")) {
+                Some(location) => url = self.url(location.trim_start_matches('/')),
+                None => {
+                    return metadata_of(&headers)
+                        .map_err(|reason| HubError::BadAnswer { url, reason });
+                }
+            }
+        }
+        Err(HubError::BadAnswer {
+            url,
+            reason: "redirected too often".to_owned(),
+        })
+    }
+
+    /// Starts fetching a file from a byte on. Where it is kept elsewhere, it is fetched there,
+    /// without our token. Only successful answers and setbacks come back.
+    pub(crate) fn open(
+        &self,
+        repository: &Repository,
+        url: &str,
+        from: u64,
+    ) -> Result<Result<Response<ureq::Body>, Setback>> {
+        let range = (from > 0).then(|| format!("bytes={from}-"));
+        let mut address = url.to_owned();
+        for _ in 0..10 {
+            let mut response = match self.get(&address, range.as_deref())? {
+                Ok(response) => response,
+                Err(setback) => return Ok(Err(setback)),
+            };
+            let status = response.status().as_u16();
+            if status == 416 {
+                return Ok(Ok(response));
+            }
+            // Links to where files are kept expire; the hub gives a new one.
+            if address != url && matches!(status, 401 | 403 | 404) {
+                let reason = format!("{address} answered {status}");
+                return Ok(Err(Setback { reason, wait: None }));
+            }
+            self.refuse(repository, &address, &mut response)?;
+            let location = text_of(response.headers(), header::LOCATION.as_str())
+                .filter(|_| (300..400).contains(&status));
+            match location {
+                Some(location) if location.starts_with('/') => {
+                    let base = address.find("://").and_then(|scheme| {
+                        address[scheme + 3..]
+                            .find('/')
+                            .map(|slash| scheme + 3 + slash)
+                    });
+                    address = format!("{}{location}", &address[..base.unwrap_or(address.len())]);
+                }
+                Some(location) => address = location,
+                None => return Ok(Ok(response)),
+            }
+        }
+        Err(HubError::BadAnswer {
+            url: url.to_owned(),
+            reason: "redirected too often".to_owned(),
+        })
+    }
+
+    fn get(&self, url: &str, range: Option<&str>) -> Result<Result<Response<ureq::Body>, Setback>> {
+        let mut request = self.agent.get(url);
+        if let Some(token) = self.token_for(url) {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(range) = range {
+            request = request.header(header::RANGE, range);
+        }
+        sort_out(url, request.call())
+    }
+
+    fn head(&self, url: &str) -> Result<Result<Response<ureq::Body>, Setback>> {
+        let mut request = self
+            .agent
+            .head(url)
+            .header(header::ACCEPT_ENCODING, "identity");
+        if let Some(token) = self.token_for(url) {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        sort_out(url, request.call())
+    }
+
+    /// The token is for the hub alone.
+    fn token_for(&self, url: &str) -> Option<&str> {
+        let ours = url
+            .strip_prefix(&self.settings.endpoint)
+            .is_some_and(|rest| rest.starts_with('/'));
+        self.settings
+            .token
+            .as_ref()
+            .filter(|_| ours)
+            .map(|token| token.secret.as_str())
+    }
+
+    /// Turns a refusal into the error that says what to do; successes and redirects pass.
+    fn refuse(
+        &self,
+        repository: &Repository,
+        url: &str,
+        response: &mut Response<ureq::Body>,
+    ) -> Result<()> {
+        let status = response.status().as_u16();
+        if status < 400 {
+            return Ok(());
+        }
+        let code = text_of(response.headers(), "x-error-code").unwrap_or_default();
+        let settings = &self.settings;
+        match (status, code.as_str()) {
+            (401 | 403, "GatedRepo") => Err(self.gated(repository, status)),
+            (404, "RevisionNotFound") => Err(HubError::NoRevision {
+                repo: repository.describe(),
+                revision: repository.revision().to_owned(),
+            }),
+            (401, _) | (403 | 404, "" | "RepoNotFound" | "NotFound") => {
+                Err(HubError::NoRepository {
+                    endpoint: settings.endpoint.clone(),
+                    repo: repository.describe(),
+                    token: match &settings.token {
+                        Some(token) => format!(
+                            "the token from {} does not open it ({status})",
+                            token.origin
+                        ),
+                        None => format!(
+                            "needs a token, of which there is none in HF_TOKEN or {}",
+                            settings.token_file.display()
+                        ),
+                    },
+                })
+            }
+            _ => {
+                let said = text_of(response.headers(), "x-error-message");
+                let words = said
+                    .unwrap_or_else(|| response.body_mut().read_to_string().unwrap_or_default());
+                let words: String = words.trim().chars().take(200).collect();
+                let detail = if words.is_empty() {
+                    words
+                } else {
+                    format!(": {words}")
+                };
+                Err(HubError::Status {
+                    url: url.to_owned(),
+                    status,
+                    detail,
+                })
+            }
+        }
+    }
+
+    fn gated(&self, repository: &Repository, status: u16) -> HubError {
+        let page = self.url(&repository.page_path());
+        let file = self.settings.token_file.display();
+        let (reason, remedy) = match &self.settings.token {
+            None => (
+                format!("it needs a token, and there is none in HF_TOKEN or {file}"),
+                format!("ask for access on {page}, then set HF_TOKEN or write the token to {file}"),
+            ),
+            Some(token) => (
+                format!("the token from {} was refused ({status})", token.origin),
+                format!(
+                    "ask for access on {page} with the account the token belongs to, or give another token in HF_TOKEN or {file}"
+                ),
+            ),
+        };
+        HubError::Gated {
+            repo: repository.describe(),
+            reason,
+            remedy,
+        }
+    }
+}
+
+/// Splits what may pass from what will not.
+fn sort_out(
+    url: &str,
+    outcome: Result<Response<ureq::Body>, ureq::Error>,
+) -> Result<Result<Response<ureq::Body>, Setback>> {
+    match outcome {
+        Ok(response)
+            if matches!(
+                response.status().as_u16(),
+                408 | 429 | 500 | 502 | 503 | 504
+            ) =>
+        {
+            let wait = text_of(response.headers(), header::RETRY_AFTER.as_str());
+            let wait = wait
+                .and_then(|text| text.trim().parse().ok())
+                .map(Duration::from_secs);
+            let reason = format!("the hub answered {}", response.status());
+            Ok(Err(Setback { reason, wait }))
+        }
+        Ok(response) => Ok(Ok(response)),
+        Err(ureq::Error::BadUri(reason)) => Err(HubError::BadAnswer {
+            url: url.to_owned(),
+            reason,
+        }),
+        Err(error) => Ok(Err(Setback {
+            reason: error.to_string(),
+            wait: None,
+        })),
+    }
+}
+
+fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Reads the hash and length of a file off the answer to a HEAD request.
+fn metadata_of(headers: &HeaderMap) -> Result<Metadata, String> {
+    let linked = text_of(headers, "x-linked-etag");
+    let is_linked = linked.is_some();
+    let etag = linked
+        .or_else(|| text_of(headers, "etag"))
+        .ok_or("it sent no ETag")?;
+    let etag = etag
+        .trim()
+        .trim_start_matches("W/")
+        .trim_matches('"')
+        .to_owned();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    if etag.is_empty() || etag.starts_with('.') || !etag.chars().all(plain) {
+        return Err(format!("the ETag {etag:?} cannot name a file"));
+    }
+    // A redirect's own Content-Length is not the file's.
+    let own = if is_linked {
+        None
+    } else {
+        text_of(headers, "content-length")
+    };
+    let size = text_of(headers, "x-linked-size")
+        .or(own)
+        .and_then(|size| size.parse().ok());
+    Ok(Metadata { etag, size })
+}

@@ -1,0 +1,184 @@
+//! What can go wrong between a hub and the cache.
+
+use std::path::PathBuf;
+
+/// Why a file of a repository could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// Neither HF_HOME nor a home folder.
+    #[error("there is no home folder to keep a cache in; set HF_HOME to a folder")]
+    NoCacheFolder,
+
+    /// An environment variable that cannot be used.
+    #[error("{name} is set to {value:?}, which is not {expected}")]
+    Environment {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+
+    /// An id that is not `organisation/name`.
+    #[error("{id:?} is not a hub id; they have the form organisation/name")]
+    BadId {
+        /// The id as given.
+        id: String,
+    },
+
+    /// Not in the cache, and the network may not be used.
+    #[error(
+        "{what} is not in the cache {} and the hub may not be asked (offline); \
+         run once without --offline and without HF_HUB_OFFLINE to fetch it",
+        cache.display()
+    )]
+    Offline {
+        /// What was asked for.
+        what: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
+
+    /// A gated repository, and the token does not open it.
+    #[error("{repo} is gated: {reason}; {remedy}")]
+    Gated {
+        /// The repository.
+        repo: String,
+        /// What was tried: no token, or which one was refused and how.
+        reason: String,
+        /// What to do, and where.
+        remedy: String,
+    },
+
+    /// No such repository, or one that is hidden from this token.
+    #[error("{endpoint} has no {repo}, or it is private and {token}")]
+    NoRepository {
+        /// The hub.
+        endpoint: String,
+        /// The repository.
+        repo: String,
+        /// What is known about the token.
+        token: String,
+    },
+
+    /// No such branch, tag or commit.
+    #[error("{repo} has no revision {revision:?}; a commit must be given with all 40 digits")]
+    NoRevision {
+        /// The repository.
+        repo: String,
+        /// The revision.
+        revision: String,
+    },
+
+    /// Nothing of what was asked for is in the repository.
+    #[error("no file of {repo} at {revision} matches {}; it holds {holds}", patterns.join(", "))]
+    NoMatch {
+        /// The repository.
+        repo: String,
+        /// The commit.
+        revision: String,
+        /// The globs that were tried.
+        patterns: Vec<String>,
+        /// Some of what there is.
+        holds: String,
+    },
+
+    /// A model repository without what a model needs.
+    #[error("{repo} at {revision} is no model that can be loaded: it has no {missing}")]
+    NotAModel {
+        /// The repository.
+        repo: String,
+        /// The commit.
+        revision: String,
+        /// The file that is missing.
+        missing: String,
+    },
+
+    /// The hub answered with something else than success.
+    #[error("{url} answered {status}{detail}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// The hub's own words, with a leading colon.
+        detail: String,
+    },
+
+    /// The hub could not be reached, or kept breaking off.
+    #[error("{url}: {reason} ({attempts} attempts); with --offline only the cache is used")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// The last failure.
+        reason: String,
+        /// How often it was tried without getting further.
+        attempts: u32,
+    },
+
+    /// The hub's answer does not make sense.
+    #[error("{url} answered with something unexpected: {reason}")]
+    BadAnswer {
+        /// What was asked for.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The bytes are not the ones the hub announced.
+    #[error(
+        "{file} of {repo} arrived damaged: expected {kind} {expected}, found {found}; \
+         nothing of it was kept, try again"
+    )]
+    Damaged {
+        /// The file inside the repository.
+        file: String,
+        /// The repository.
+        repo: String,
+        /// `sha256`, `git sha1` or `bytes`.
+        kind: &'static str,
+        /// What the hub announced.
+        expected: String,
+        /// What arrived.
+        found: String,
+    },
+
+    /// A file in the cache is not what its name says.
+    #[error("the cached file {} is damaged: expected sha256 {expected}, found {found}; delete it and fetch again", path.display())]
+    DamagedCache {
+        /// The file.
+        path: PathBuf,
+        /// Its name's hash.
+        expected: String,
+        /// Its bytes' hash.
+        found: String,
+    },
+
+    /// Reading or writing the cache failed.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Shorthand used throughout this crate.
+pub(crate) type Result<T, E = HubError> = std::result::Result<T, E>;
+
+/// Turns an I/O error into one that names the file.
+pub(crate) fn io(
+    path: &std::path::Path,
+    action: &'static str,
+) -> impl FnOnce(std::io::Error) -> HubError {
+    let path = path.to_owned();
+    move |source| HubError::Io {
+        path,
+        action,
+        source,
+    }
+}
