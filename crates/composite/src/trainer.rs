@@ -1,0 +1,242 @@
+//! LoRA's forward and backward over one micro-batch, one layer on the tape at a time.
+
+use candle_core::{Tensor, Var, backprop::GradStore};
+use synapse_checkpoint::ModelFolder;
+use synapse_kernels::{elementwise::Dropout, random::Stream};
+use synapse_nn::{LoraOptions, MicroBatch, Parameter, Pass};
+
+use crate::{
+    CompositeDecoder, CompositeError, DType, Device, Quantization, frozen,
+    lora::{BARE, Branch, Branches, Mask},
+    parameters::{self, Slots},
+    sequences::Sequences,
+};
+
+/// LoRA over the frozen weights of a decoder on a device. Parameters and gradients are the caller's, flat f32 buffers
+/// on the host in the order of [`CompositeTrainer::layout`]; they cross to the device and back once a micro-batch.
+#[derive(Debug)]
+pub struct CompositeTrainer {
+    decoder: CompositeDecoder,
+    layout: Vec<Parameter>,
+    slots: Slots,
+    options: LoraOptions,
+}
+
+/// One micro-batch on its way through the layers.
+struct Work {
+    sequences: Sequences,
+    /// Rows.
+    count: usize,
+    /// All parameters, flat, on the device.
+    parameters: Tensor,
+    /// Seed, step and micro-batch of the dropout masks; `None` outside training.
+    key: Option<[u64; 3]>,
+}
+
+/// One layer under autograd: the leaves, and the output they lead to.
+struct Tape {
+    x: Var,
+    /// The layer's parameters in the order of the layout.
+    trainables: Vec<Var>,
+    y: Tensor,
+}
+
+impl Tape {
+    /// Gradients of the leaves, and of nothing else.
+    fn gradients(&self, dy: &Tensor) -> Result<GradStore, CompositeError> {
+        Ok(frozen::seeded(&self.y, dy)?.backward()?)
+    }
+}
+
+impl CompositeTrainer {
+    /// LoRA over the weights of a model folder.
+    ///
+    /// # Errors
+    /// An unreadable folder, a target that the model does not have, another dtype than f32 and bf16, or no memory
+    /// on the device.
+    pub fn lora(folder: &ModelFolder, device: &Device, dtype: DType, quantization: Quantization, options: LoraOptions) -> Result<Self, CompositeError> {
+        let (layout, slots) = parameters::layout(folder.config(), &options)?;
+        Ok(Self { decoder: CompositeDecoder::load(folder, device, dtype, quantization)?, layout, slots, options })
+    }
+
+    /// The trainable tensors in the order they lie in the flat buffer.
+    #[must_use]
+    pub fn layout(&self) -> &[Parameter] {
+        &self.layout
+    }
+
+    /// Length of the flat buffers.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.layout.last().map_or(0, |last| last.range.end)
+    }
+
+    /// The model behind.
+    #[must_use]
+    pub fn decoder(&self) -> &CompositeDecoder {
+        &self.decoder
+    }
+
+    /// Values to start from, as PEFT draws them.
+    #[must_use]
+    pub fn initial(&self, seed: u64) -> Vec<f32> {
+        parameters::initial(&self.layout, seed)
+    }
+
+    /// One micro-batch: adds `pass.scale ·` the gradient of the summed loss to `gradients` and returns the summed
+    /// negative log-likelihood in nats (not scaled). With `pass.recompute` only the layers' inputs are kept;
+    /// without, every layer's tape is. A batch without a trained position adds nothing.
+    ///
+    /// # Errors
+    /// A buffer of the wrong length, a token outside the vocabulary, a document longer than the model's positions,
+    /// or no memory on the device; `gradients` may then hold part of the micro-batch.
+    pub fn accumulate(&self, parameters: &[f32], gradients: &mut [f32], batch: &MicroBatch, pass: &Pass) -> Result<f64, CompositeError> {
+        let found = gradients.len();
+        if found != self.parameters() {
+            return Err(CompositeError::Length { what: "gradients", expected: self.parameters(), found });
+        }
+        let work = self.work(parameters, batch, Some(pass.key))?;
+        if batch.trained() == 0 {
+            return Ok(0.0);
+        }
+        let mut x = self.decoder.embed(&batch.tokens)?;
+        let (mut inputs, mut tapes) = (Vec::new(), Vec::new());
+        for layer in 0..self.decoder.layers.len() {
+            x = if pass.recompute {
+                let y = self.forward(&work, layer, &x, &self.views(&work, layer)?)?;
+                inputs.push(x);
+                y
+            } else {
+                let tape = self.tape(&work, layer, &x)?;
+                let y = tape.y.detach();
+                tapes.push(tape);
+                y
+            };
+        }
+        let (sum, mut dx) = self.decoder.loss_gradient(batch, &x, f64::from(pass.scale))?;
+        for layer in (0..self.decoder.layers.len()).rev() {
+            let tape = match (tapes.pop(), inputs.pop()) {
+                (Some(tape), _) => tape,
+                (None, Some(input)) => self.tape(&work, layer, &input)?,
+                (None, None) => unreachable!("every layer left its tape or its input"),
+            };
+            dx = self.backward(layer, &tape, &dx, gradients)?;
+        }
+        Ok(sum)
+    }
+
+    /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.
+    ///
+    /// # Errors
+    /// As [`CompositeTrainer::accumulate`].
+    pub fn losses(&self, parameters: &[f32], batch: &MicroBatch) -> Result<Vec<(f64, usize)>, CompositeError> {
+        let work = self.work(parameters, batch, None)?;
+        if batch.trained() == 0 {
+            return Ok(vec![(0.0, 0); batch.lengths.len()]);
+        }
+        let mut x = self.decoder.embed(&batch.tokens)?;
+        for layer in 0..self.decoder.layers.len() {
+            x = self.forward(&work, layer, &x, &self.views(&work, layer)?)?;
+        }
+        self.decoder.losses_by_document(batch, &x)
+    }
+
+    fn work(&self, parameters: &[f32], batch: &MicroBatch, key: Option<[u64; 3]>) -> Result<Work, CompositeError> {
+        let (expected, found) = (self.parameters(), parameters.len());
+        if found != expected {
+            return Err(CompositeError::Length { what: "parameters", expected, found });
+        }
+        self.decoder.check_batch(batch)?;
+        Ok(Work {
+            sequences: self.decoder.documents(&batch.lengths)?,
+            count: batch.tokens.len(),
+            parameters: Tensor::from_slice(parameters, found, self.decoder.device())?,
+            key: key.filter(|_| self.options.dropout > 0.0),
+        })
+    }
+
+    /// A layer's tensors in the layout; they lie side by side.
+    fn layer_layout(&self, layer: usize) -> &[Parameter] {
+        let mut first = self.slots[layer].iter().flatten();
+        let modules = first.clone().count();
+        first.next().map_or(&[], |&first| &self.layout[first..first + 2 * modules])
+    }
+
+    /// A layer's parameters, in the order of the layout, off the tape.
+    fn views(&self, work: &Work, layer: usize) -> Result<Vec<Tensor>, CompositeError> {
+        let view = |parameter: &Parameter| Ok(work.parameters.narrow(0, parameter.range.start, parameter.range.len())?.reshape(&*parameter.shape)?);
+        self.layer_layout(layer).iter().map(view).collect()
+    }
+
+    /// A layer's output; `tensors` are its parameters in the order of the layout.
+    fn forward(&self, work: &Work, layer: usize, x: &Tensor, tensors: &[Tensor]) -> Result<Tensor, CompositeError> {
+        let branches = self.branches(work, layer, tensors)?;
+        Ok(self.decoder.layers[layer].forward(x, &work.sequences, &branches, None)?)
+    }
+
+    fn branches(&self, work: &Work, layer: usize, tensors: &[Tensor]) -> Result<Branches, CompositeError> {
+        let mut branches = BARE;
+        let adapted = (0..7).filter(|&slot| self.slots[layer][slot].is_some());
+        for (slot, pair) in adapted.zip(tensors.chunks_exact(2)) {
+            let mask = match work.key {
+                None => None,
+                Some([seed, step, micro]) => {
+                    let stream = Stream::new(&[seed, step, micro, (layer * 7 + slot) as u64]);
+                    let dropout = Dropout { stream, probability: self.options.dropout };
+                    Some(Mask::draw(dropout, (work.count, pair[0].dim(1)?), self.decoder.dtype(), self.decoder.device())?)
+                }
+            };
+            branches[slot] = Some(Branch { a: pair[0].clone(), b: pair[1].clone(), scale: f64::from(self.options.scale), mask });
+        }
+        Ok(branches)
+    }
+
+    fn tape(&self, work: &Work, layer: usize, x: &Tensor) -> Result<Tape, CompositeError> {
+        let x = Var::from_tensor(x)?;
+        let trainables = self.views(work, layer)?.iter().map(Var::from_tensor).collect::<candle_core::Result<Vec<_>>>()?;
+        let tensors: Vec<Tensor> = trainables.iter().map(|var| var.as_tensor().clone()).collect();
+        let y = self.forward(work, layer, &x, &tensors)?;
+        Ok(Tape { x, trainables, y })
+    }
+
+    /// Adds a layer's gradients to the flat buffer, in one transfer, and returns that of its input.
+    fn backward(&self, layer: usize, tape: &Tape, dy: &Tensor, gradients: &mut [f32]) -> Result<Tensor, CompositeError> {
+        let mut store = tape.gradients(dy)?;
+        let mut take = |var: &Var, name: &str| store.remove(var).ok_or_else(|| CompositeError::GradientCut { parameter: name.to_owned() });
+        let layout = self.layer_layout(layer);
+        if let (Some(first), Some(last)) = (layout.first(), layout.last()) {
+            let flat = layout.iter().zip(&tape.trainables).map(|(parameter, var)| Ok(take(var, &parameter.name)?.flatten_all()?));
+            let flat: Vec<f32> = Tensor::cat(&flat.collect::<Result<Vec<_>, CompositeError>>()?, 0)?.to_vec1()?;
+            for (sum, gradient) in gradients[first.range.start..last.range.end].iter_mut().zip(flat) {
+                *sum += gradient;
+            }
+        }
+        take(&tape.x, "a layer's input")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use std::{collections::HashSet, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn the_tape_gives_gradients_to_the_trainables_and_the_input_alone() {
+        // biases, a tied head, NF4, dropout and two documents: every kind of frozen operand takes part
+        let folder = ModelFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/fixtures/tiny-qwen2")).unwrap();
+        let targets = ["q_proj", "v_proj", "down_proj"].map(str::to_owned).to_vec();
+        let options = LoraOptions { rank: 4, scale: 2.0, dropout: 0.3, targets };
+        let trainer = CompositeTrainer::lora(&folder, &Device::Cpu, DType::F32, Quantization::Nf4 { double_quant: true }, options).unwrap();
+        let mut batch = MicroBatch::default();
+        batch.push(&[3, 17, 99, 4, 120, 63], &[-100, 17, 99, -100, 120, 63], &[4, 2]);
+        let work = trainer.work(&trainer.initial(1), &batch, Some([1, 2, 3])).unwrap();
+        let tape = trainer.tape(&work, 1, &trainer.decoder.embed(&batch.tokens).unwrap()).unwrap();
+        let store = tape.gradients(&tape.y.ones_like().unwrap()).unwrap();
+        let expected: HashSet<_> = tape.trainables.iter().chain([&tape.x]).map(|var| var.id()).collect();
+        assert_eq!(expected.len(), 7);
+        assert_eq!(store.get_ids().copied().collect::<HashSet<_>>(), expected);
+    }
+}
