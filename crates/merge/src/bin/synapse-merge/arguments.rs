@@ -1,0 +1,199 @@
+//! What the user typed: flags and their spellings, nothing about what they lead to.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use synapse_checkpoint::DType;
+use synapse_merge::{Method, Sign, Trim, ZeroSign, parse_dtype};
+
+use crate::request::folder_name;
+
+/// Merge adapters and checkpoints into one model folder.
+///
+/// Without inputs, merges the specialists of pipelines/synapse-3b.yaml (or --pipeline FILE) into that pipeline's
+/// output. The merged folder's path goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the work failed,
+/// 2 the request was wrong.
+#[derive(Debug, Parser)]
+#[command(name = "synapse-merge", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// A mergekit YAML, or the merge.yaml of an earlier merge (which is then made again)
+    #[arg(value_name = "MERGEKIT.yml", conflicts_with_all = ["method", "base", "adapters", "models", "pipeline"])]
+    pub(crate) file: Option<PathBuf>,
+
+    /// ties, linear or task_arithmetic [default: the pipeline's, else ties]
+    #[arg(long)]
+    pub(crate) method: Option<Method>,
+
+    /// Ties: share of each tensor's smallest entries to zero [default: the pipeline's, else 0.8]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    pub(crate) trim: Option<Trim>,
+
+    /// Ties: share of each tensor's entries to keep; --density 0.2 is --trim 0.8
+    #[arg(long, value_name = "SHARE", conflicts_with = "trim", value_parser = Trim::from_density, allow_negative_numbers = true)]
+    pub(crate) density: Option<Trim>,
+
+    /// Ties: whose sign wins an entry: frequency (majority of signs) or total (sign of the sum) [default: frequency]
+    #[arg(long)]
+    pub(crate) sign: Option<Sign>,
+
+    /// Ties: what a drawn vote does: drop (merges nothing) or positive (as mergekit) [default: drop]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) zero_sign: Option<ZeroSign>,
+
+    /// Factor of the merged change [default: 1]
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) lambda: Option<f64>,
+
+    /// Divide by the weights that went in [default: true, false for task_arithmetic]
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) normalize: Option<bool>,
+
+    /// The base: a folder or a hub id [default: what the adapters were trained on]
+    #[arg(long, value_name = "DIR|HUB_ID")]
+    pub(crate) base: Option<String>,
+
+    /// A PEFT adapter folder; repeat for each
+    #[arg(long = "adapter", value_name = "[NAME=]DIR[@WEIGHT]")]
+    pub(crate) adapters: Vec<WeightedInput>,
+
+    /// A full checkpoint of the base's shape, a folder or a hub id; repeat for each
+    #[arg(long = "model", value_name = "[NAME=]DIR[@WEIGHT]")]
+    pub(crate) models: Vec<WeightedInput>,
+
+    /// The pipeline whose specialists to merge
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["adapters", "models"])]
+    pub(crate) pipeline: Option<PathBuf>,
+
+    /// Folder to write [default: the pipeline's output; for a merge.yaml, the folder it lies in]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// dtype of the output: f32, f16 or bf16 [default: the pipeline's, else the base's own]
+    #[arg(long, value_parser = parse_dtype)]
+    pub(crate) dtype: Option<DType>,
+
+    /// Largest size of one output file, such as 5GB or 500MB [default: the pipeline's, else 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) out_shard_size: Option<u64>,
+
+    /// Never ask the hub: a hub id must be in the cache
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    /// Print the merge report as JSON on stdout instead of the folder's path
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `[NAME=]DIR[@WEIGHT]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WeightedInput {
+    pub(crate) name: String,
+    pub(crate) place: String,
+    pub(crate) weight: f64,
+}
+
+impl std::str::FromStr for WeightedInput {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, rest) = match text.split_once('=') {
+            Some((name, rest)) if !name.contains(['/', '\\']) => (Some(name), rest),
+            _ => (None, text),
+        };
+        // Only a number after the last @ is a weight: folders may hold an @ of their own.
+        let weighted = rest
+            .rsplit_once('@')
+            .and_then(|(place, weight)| Some((place, weight.parse::<f64>().ok()?)));
+        let (place, weight) = weighted.unwrap_or((rest, 1.0));
+        if place.is_empty() || name == Some("") {
+            return Err(format!("`{text}` is not of the form [NAME=]DIR[@WEIGHT]"));
+        }
+        let name = name.unwrap_or_else(|| folder_name(place)).to_owned();
+        Ok(Self {
+            name,
+            place: place.to_owned(),
+            weight,
+        })
+    }
+}
+
+/// A size in bytes: digits and a unit, decimal (KB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB).
+fn size(text: &str) -> Result<u64, String> {
+    let unit_at = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(unit_at);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "t" | "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => {
+            return Err(format!(
+                "unknown unit in `{text}` (write 5GB, 500MB or a number of bytes)"
+            ));
+        }
+    };
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|&bytes| bytes > 0);
+    bytes.ok_or_else(|| format!("`{text}` is not a size (write 5GB, 500MB or a number of bytes)"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn input(name: &str, place: &str, weight: f64) -> WeightedInput {
+        WeightedInput {
+            name: name.to_owned(),
+            place: place.to_owned(),
+            weight,
+        }
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn inputs_with_names_and_weights() {
+        let read = |text: &str| text.parse::<WeightedInput>();
+        assert_eq!(
+            read("outputs/math").unwrap(),
+            input("math", "outputs/math", 1.0)
+        );
+        assert_eq!(
+            read("outputs/math/@0.5").unwrap(),
+            input("math", "outputs/math/", 0.5)
+        );
+        assert_eq!(read("m=a/b@-2").unwrap(), input("m", "a/b", -2.0));
+        assert_eq!(read("a=b/x@main").unwrap(), input("a", "b/x@main", 1.0));
+        assert_eq!(read("./a=b/x").unwrap(), input("x", "./a=b/x", 1.0));
+        for bad in ["", "=x", "a=", "@1"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("5GB"), Ok(5_000_000_000));
+        assert_eq!(size("1 MiB"), Ok(1 << 20));
+        assert_eq!(size("4096"), Ok(4096));
+        for bad in ["", "GB", "5B", "0", "-1", "5XB", "99999999999TB", "1.5GB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The command `synapse-merge`: arguments in, a merged model folder out. The work is the library's.
+
+mod arguments;
+mod from_file;
+mod pipeline;
+mod places;
+mod request;
+mod talk;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use synapse_merge::{MergeError, MergeReport};
+
+use crate::arguments::Arguments;
+use crate::places::Places;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            talk::error(&error);
+            ExitCode::from(if error.is_request() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), MergeError> {
+    let downloads = talk::Downloads::new();
+    let prepared = request::prepare(arguments, &Places::new(arguments.offline, &downloads))?;
+    downloads.finish();
+    talk::announce(&prepared);
+    let bar = talk::bar();
+    let report = synapse_merge::merge(&prepared.request, &|progress| {
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.bytes);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    talk::summary(&report);
+    print(arguments, &prepared, &report);
+    Ok(())
+}
+
+/// The command's data: the folder, or the report. A reader that has gone away does not undo the merge.
+fn print(arguments: &Arguments, prepared: &request::Prepared, report: &MergeReport) {
+    let text = if arguments.json {
+        report.to_json()
+    } else {
+        format!("{}\n", prepared.request.out.display()).into_bytes()
+    };
+    let _ = std::io::stdout().lock().write_all(&text);
+}

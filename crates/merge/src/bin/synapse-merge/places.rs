@@ -1,0 +1,114 @@
+//! Where a model named by the user is: a folder here, or a repository on the hub. A path never reaches the network.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use synapse_hub::{Hub, Progress};
+
+/// Finds models, asking the hub only for hub ids.
+pub(crate) struct Places<'a> {
+    offline: bool,
+    progress: &'a dyn Progress,
+    /// Snapshot folders and the ids they were asked for by.
+    fetched: RefCell<BTreeMap<PathBuf, String>>,
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn new(offline: bool, progress: &'a dyn Progress) -> Self {
+        Self {
+            offline,
+            progress,
+            fetched: RefCell::default(),
+        }
+    }
+
+    /// The folder of a model: `text` itself when it exists, else the hub's snapshot when it is a hub id, with
+    /// `revision` or the one behind an `@`.
+    ///
+    /// # Errors
+    /// Says what was looked for, in words for the user.
+    pub(crate) fn model(&self, text: &str, revision: Option<&str>) -> Result<PathBuf, String> {
+        let path = Path::new(text);
+        if path.is_dir() {
+            return Ok(path.to_owned());
+        }
+        if path.is_file() {
+            let hint = if text.ends_with(".gguf") {
+                "; turn it into a folder with `synapse-train import`"
+            } else {
+                ""
+            };
+            return Err(format!("{text} is a file, not a model folder{hint}"));
+        }
+        let (id, revision) = match text.split_once('@') {
+            Some((id, own)) => (id, Some(own)),
+            None => (text, revision),
+        };
+        if !is_hub_id(id) {
+            return Err(format!("{text} does not exist"));
+        }
+        let folder = Hub::from_env(self.offline)
+            .and_then(|hub| hub.model(id, revision, self.progress))
+            .map_err(|error| format!("{text} is no folder here, and as a hub id: {error}"))?;
+        let folder = tidy(&folder);
+        let called = revision.map_or_else(|| id.to_owned(), |revision| format!("{id}@{revision}"));
+        self.fetched.borrow_mut().insert(folder.clone(), called);
+        Ok(folder)
+    }
+
+    /// What the folders found on the hub are called there.
+    pub(crate) fn aliases(&self) -> BTreeMap<PathBuf, String> {
+        self.fetched.borrow().clone()
+    }
+}
+
+/// `organisation/name`, when no folder `organisation` is here that would make it a mistyped path.
+fn is_hub_id(text: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '~'])
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    text.split_once('/').is_some_and(|(organisation, name)| {
+        part(organisation) && part(name) && !Path::new(organisation).exists()
+    })
+}
+
+/// A path as it reads best: relative where it lies under the working directory.
+pub(crate) fn tidy(path: &Path) -> PathBuf {
+    match std::env::current_dir()
+        .ok()
+        .and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned))
+    {
+        Some(relative) if !relative.as_os_str().is_empty() => relative,
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_reach_the_hub() {
+        assert!(is_hub_id("Qwen/Qwen2.5-3B-Instruct"));
+        for path in [
+            "model",
+            "./a/b",
+            "../b",
+            "/a/b",
+            "a/b/c",
+            "~/b",
+            "a/",
+            "/b",
+            "a b/c",
+            ".hidden/x",
+            "src/nothing-here",
+        ] {
+            assert!(!is_hub_id(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Everything said on stderr: what was found, how far it is, what was lost, and errors.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use synapse_hub::Progress;
+use synapse_merge::{MergeError, MergeReport, MergeRequest, Method, ZeroSign};
+
+use crate::request::Prepared;
+
+/// Writes lines to stderr. Nobody listening is no reason to stop.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// An error, one line a problem.
+pub(crate) fn error(error: &MergeError) {
+    match error {
+        MergeError::Request(problems) => problems
+            .iter()
+            .for_each(|problem| say(&format!("error: {problem}"))),
+        other => say(&format!("error: {other}")),
+    }
+}
+
+/// What was found and what is about to happen.
+pub(crate) fn announce(prepared: &Prepared) {
+    let request = &prepared.request;
+    prepared.notes.iter().for_each(|note| say(note));
+    say(&format!("base: {}", request.base.display()));
+    say(&method(request));
+    if request.out.exists() {
+        say(&format!("replacing {}", request.out.display()));
+    }
+}
+
+/// The method with everything that changes its result.
+fn method(request: &MergeRequest) -> String {
+    let normalize = if request.normalize {
+        "divided by the weights"
+    } else {
+        "not divided by the weights"
+    };
+    let inputs = request.inputs().count();
+    match request.method {
+        Method::Linear => format!("linear: {inputs} inputs, {normalize}"),
+        Method::TaskArithmetic => format!(
+            "task_arithmetic: {inputs} inputs, lambda {}, {normalize}",
+            request.lambda
+        ),
+        Method::Ties => {
+            let draw = match request.zero_sign {
+                ZeroSign::Drop => "a draw merges nothing",
+                ZeroSign::Positive => "a draw goes to the positive side",
+            };
+            let trim = if request.input_trims.is_empty() {
+                request.trim.sentence()
+            } else {
+                let each = request.inputs().map(|input| {
+                    format!(
+                        "{}: {}",
+                        input.name,
+                        request.trim_of(&input.name).sentence()
+                    )
+                });
+                each.collect::<Vec<_>>().join("; ")
+            };
+            let lambda = request.lambda;
+            format!(
+                "ties: {inputs} inputs; {trim}\n      sign {}, {draw}; lambda {lambda}, {normalize}",
+                request.sign
+            )
+        }
+    }
+}
+
+/// What the merge kept and lost, in a few lines.
+pub(crate) fn summary(report: &MergeReport) {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let totals = &report.totals;
+    say(&format!(
+        "{} tensors merged, {} copied",
+        report.tensors.len(),
+        report.copied
+    ));
+    if report.method == "ties" {
+        say(&format!(
+            "entries with no voter {}, one {}, several {}; in disagreement {}",
+            percent(totals.voters.none),
+            percent(totals.voters.one),
+            percent(totals.voters.several),
+            percent(totals.disagreement)
+        ));
+        say(&format!(
+            "energy lost to trimming {}, to the vote {}; rounding error {} of the merged change",
+            percent(totals.energy_lost.trim),
+            percent(totals.energy_lost.vote),
+            percent(totals.energy_lost.rounding)
+        ));
+    }
+}
+
+/// A bar over bytes written; hidden where stderr is no terminal.
+pub(crate) fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    let style =
+        ProgressStyle::with_template("merging [{bar:32}] {bytes} of {total_bytes}, {eta} left");
+    bar.set_style(
+        style
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> "),
+    );
+    bar
+}
+
+/// Downloads of a base named by its hub id.
+pub(crate) struct Downloads {
+    bar: ProgressBar,
+    current: Mutex<String>,
+}
+
+impl Downloads {
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let style =
+            ProgressStyle::with_template("{msg} [{bar:32}] {bytes} of {total_bytes}, {eta} left");
+        bar.set_style(
+            style
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> "),
+        );
+        Self {
+            bar,
+            current: Mutex::new(String::new()),
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress for Downloads {
+    fn file(&self, name: &str, done: u64, total: Option<u64>) {
+        if let Ok(mut current) = self.current.lock()
+            && *current != name
+        {
+            name.clone_into(&mut current);
+            self.bar.reset_eta();
+            self.bar.set_message(name.to_owned());
+            self.bar.enable_steady_tick(Duration::from_millis(250));
+        }
+        self.bar.set_length(total.unwrap_or(done));
+        self.bar.set_position(done);
+    }
+}

@@ -1,0 +1,86 @@
+//! What can go wrong while merging, and whether the request or the work was at fault.
+
+use std::path::{Path, PathBuf};
+
+use synapse_checkpoint::CheckpointError;
+
+/// Result of this crate's fallible functions.
+pub type Result<T, E = MergeError> = std::result::Result<T, E>;
+
+/// Why a merge stopped. Nothing has been published when one of these is returned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// The request cannot be carried out as it is written; every problem found is listed.
+    #[error("{}", .0.join("\n"))]
+    Request(Vec<String>),
+    /// An input could not be read or the output could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A file other than a tensor file could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried, as an infinitive: "read", "copy".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An input holds NaN or infinity, so no order statistic of it exists.
+    #[error(
+        "{input}: {tensor} has a non-finite value in its change to the base; train or export that input again"
+    )]
+    NotFinite {
+        /// The input's name.
+        input: String,
+        /// The base's tensor name.
+        tensor: String,
+    },
+    /// A merged value is NaN or infinite in the output's dtype.
+    #[error(
+        "{tensor}: a merged value is not finite as {dtype}; check the base and the weights, or choose a wider dtype"
+    )]
+    Overflow {
+        /// The tensor name.
+        tensor: String,
+        /// The output's dtype.
+        dtype: synapse_checkpoint::DType,
+    },
+    /// An input is not the one a merge.yaml was written for.
+    #[error(
+        "{}: contents have changed since the recipe was written: expected sha256 {expected}, found {found}; \
+         remove that sha256 from the recipe's `synapse.inputs` to merge what is there now",
+        path.display()
+    )]
+    InputChanged {
+        /// The input's folder.
+        path: PathBuf,
+        /// The hash in the recipe.
+        expected: String,
+        /// The hash of what is on disk.
+        found: String,
+    },
+}
+
+impl MergeError {
+    /// One problem with the request.
+    pub(crate) fn request(problem: impl Into<String>) -> Self {
+        Self::Request(vec![problem.into()])
+    }
+
+    /// A failed operation on an ordinary file.
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// Whether the request was wrong (exit code 2) rather than the work that followed (exit code 1).
+    pub fn is_request(&self) -> bool {
+        matches!(self, Self::Request(_))
+    }
+}

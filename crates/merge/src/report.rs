@@ -1,0 +1,206 @@
+//! What a merge kept and what it destroyed: the evidence written beside the weights as merge_report.json.
+//!
+//! Everything is a sum over fixed pieces of a tensor, added in order, so the report is as reproducible as the
+//! weights. Shares are of all entries of a tensor; energies are sums of squares.
+
+use serde::{Deserialize, Serialize};
+
+/// File name of the report in the output folder.
+pub const REPORT_FILE: &str = "merge_report.json";
+/// The report's layout, raised when a reader of an older one would misread it.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The report of one merge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MergeReport {
+    /// Layout of this report; readers refuse what they do not know.
+    pub format: u32,
+    /// The method's name.
+    pub method: String,
+    /// TIES' sign election, `None` for methods that do not elect.
+    pub sign: Option<String>,
+    /// What was merged, in merging order.
+    pub inputs: Vec<InputReport>,
+    /// Sums over all merged tensors.
+    pub totals: Totals,
+    /// Tensors that some input changes, in file order.
+    pub tensors: Vec<TensorReport>,
+    /// Number of tensors that no input changes, copied from the base.
+    pub copied: usize,
+}
+
+impl MergeReport {
+    /// The report as it is written: indented JSON with a final newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Strings, numbers and lists only: serialising them cannot fail.
+        let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+
+    /// Reads a report back.
+    ///
+    /// # Errors
+    /// The text is no report of a format known here; the message says what is wrong with it.
+    pub fn from_json(text: &[u8]) -> Result<Self, String> {
+        let report: Self =
+            serde_json::from_slice(text).map_err(|error| format!("not a merge report: {error}"))?;
+        if report.format == FORMAT {
+            Ok(report)
+        } else {
+            Err(format!(
+                "merge report of format {}, only {FORMAT} is known; use a newer program",
+                report.format
+            ))
+        }
+    }
+}
+
+/// One input of the merge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputReport {
+    /// Its name, by which tensors refer to it.
+    pub name: String,
+    /// Its weight.
+    pub weight: f64,
+    /// Its trim as decimal text, `None` for methods that do not trim.
+    pub trim: Option<String>,
+}
+
+/// The merge as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Entries of the merged tensors.
+    pub entries: u64,
+    /// How many inputs had a say at an entry.
+    pub voters: Voters,
+    /// Share of entries where inputs pull in opposite directions.
+    pub disagreement: f64,
+    /// Energy lost on the way.
+    pub energy_lost: EnergyLost,
+}
+
+/// One merged tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TensorReport {
+    /// The base's tensor name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The names of the inputs that touch it; every per-input list here follows them.
+    pub inputs: Vec<String>,
+    /// Per input: share of its entries that are non-zero after trimming.
+    pub kept_share: Vec<f64>,
+    /// Per input: Euclidean norm of its change to the base, before trimming and weighting. In a linear merge of
+    /// full checkpoints alone, inputs count by their weights themselves, here and below.
+    pub norm: Vec<f64>,
+    /// Per input: share of its energy that trimming removed.
+    pub trimmed_energy: Vec<f64>,
+    /// Cosine between the untrimmed changes of inputs i and j, for i < j, row by row: (0,1), (0,2), …, (1,2), ….
+    pub cosine: Vec<f64>,
+    /// How many inputs had a say at an entry.
+    pub voters: Voters,
+    /// Share of entries where inputs pull in opposite directions.
+    pub disagreement: f64,
+    /// Energy lost on the way.
+    pub energy_lost: EnergyLost,
+    /// Norm of the merged change divided by the base tensor's norm.
+    pub relative_update: f64,
+}
+
+/// Shares of entries by the number of inputs whose trimmed, weighted change is not zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Voters {
+    /// No input changes the entry.
+    pub none: f64,
+    /// Exactly one does.
+    pub one: f64,
+    /// Two or more do.
+    pub several: f64,
+}
+
+/// Where the inputs' energy went, each as a share of what arrived at that step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EnergyLost {
+    /// Removed by trimming, of the weighted changes' energy.
+    pub trim: f64,
+    /// Removed because the sign lost its vote, of what trimming left.
+    pub vote: f64,
+    /// Energy of the error that the output dtype's rounding makes, relative to the merged change's energy.
+    /// Above one, rounding is larger than the change itself.
+    pub rounding: f64,
+}
+
+/// Raw sums from which the shares are made; they add across pieces and tensors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Tally {
+    pub(crate) entries: u64,
+    pub(crate) voters: [u64; 3],
+    pub(crate) disagreements: u64,
+    /// Σ (wδ)² over inputs before trimming.
+    pub(crate) weighted: f64,
+    /// Σ d² over inputs after trimming.
+    pub(crate) trimmed: f64,
+    /// Σ d² over the inputs that agree with the elected sign.
+    pub(crate) agreeing: f64,
+    /// Σ u², the merged change.
+    pub(crate) update: f64,
+    /// Σ (stored − exact)².
+    pub(crate) rounding: f64,
+    /// Σ θ².
+    pub(crate) base: f64,
+}
+
+impl Tally {
+    /// Adds another piece's sums.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.entries += other.entries;
+        for (mine, theirs) in self.voters.iter_mut().zip(other.voters) {
+            *mine += theirs;
+        }
+        self.disagreements += other.disagreements;
+        self.weighted += other.weighted;
+        self.trimmed += other.trimmed;
+        self.agreeing += other.agreeing;
+        self.update += other.update;
+        self.rounding += other.rounding;
+        self.base += other.base;
+    }
+
+    pub(crate) fn voters(&self) -> Voters {
+        let [none, one, several] = self
+            .voters
+            .map(|count| share(count as f64, self.entries as f64));
+        Voters { none, one, several }
+    }
+
+    pub(crate) fn disagreement(&self) -> f64 {
+        share(self.disagreements as f64, self.entries as f64)
+    }
+
+    pub(crate) fn energy_lost(&self) -> EnergyLost {
+        EnergyLost {
+            trim: share(self.weighted - self.trimmed, self.weighted).max(0.0),
+            vote: share(self.trimmed - self.agreeing, self.trimmed).max(0.0),
+            rounding: share(self.rounding, self.update),
+        }
+    }
+
+    pub(crate) fn relative_update(&self) -> f64 {
+        share(self.update, self.base).sqrt()
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            entries: self.entries,
+            voters: self.voters(),
+            disagreement: self.disagreement(),
+            energy_lost: self.energy_lost(),
+        }
+    }
+}
+
+/// part / whole, and 0 of nothing.
+pub(crate) fn share(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}

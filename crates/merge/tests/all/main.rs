@@ -1,0 +1,8 @@
+//! The merge from outside: against float64 results computed elsewhere, and as the command a user runs.
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+mod command;
+mod expected;
+mod mergekit;
+mod pipeline;
+mod support;
