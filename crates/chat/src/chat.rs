@@ -1,7 +1,6 @@
 //! The tokenizer, template and stop tokens of one model folder, and the ways text becomes tokens.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
@@ -9,7 +8,8 @@ use tokenizers::Tokenizer;
 
 use crate::control::ControlTokens;
 use crate::folder::{Settings, read_text};
-use crate::spans::{Rendered, locate};
+use crate::pieces::{Inner, ids};
+use crate::spans::locate;
 use crate::template::Template;
 use crate::{ChatError, Detokenizer, Message, Result};
 
@@ -27,25 +27,6 @@ pub struct Encoded {
 pub struct Chat {
     inner: Arc<Inner>,
 }
-
-struct Inner {
-    folder: PathBuf,
-    tokenizer: Tokenizer,
-    /// The same without special tokens; made when a text first contains one.
-    plain: OnceLock<Tokenizer>,
-    control: ControlTokens,
-    template: Option<Template>,
-    /// What the tokenizer puts before any text (`<s>` for some Llamas, nothing for Qwen2).
-    document_start: Vec<u32>,
-    document_end: Option<u32>,
-    stop_ids: Vec<u32>,
-    vocab_size: usize,
-    template_hash: String,
-    tokenizer_hash: String,
-}
-
-/// A token and the bytes of the text it stands for.
-type Piece = (u32, Range<usize>);
 
 /// Tokens that end a document, by model family; the first one that the tokenizer has is taken.
 const DOCUMENT_ENDS: [&str; 4] = ["<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"];
@@ -299,188 +280,6 @@ impl Chat {
     pub(crate) fn decode_known(&self, ids: &[u32]) -> String {
         self.inner.tokenizer.decode(ids, true).unwrap_or_default()
     }
-}
-
-impl Inner {
-    fn template(&self) -> Result<&Template> {
-        self.template.as_ref().ok_or_else(|| ChatError::NoTemplate {
-            folder: self.folder.clone(),
-        })
-    }
-
-    /// Which messages contain control tokens as text.
-    fn hostile(&self, messages: &[Message]) -> Result<Vec<bool>> {
-        let check = |(index, message): (usize, &Message)| {
-            if self.control.occur_in(&message.role) {
-                return Err(ChatError::message(
-                    index,
-                    &message.role,
-                    "a role must not contain a control token",
-                ));
-            }
-            Ok(self.control.occur_in(&message.content))
-        };
-        messages.iter().enumerate().map(check).collect()
-    }
-
-    /// The tokens of a rendered conversation.
-    fn pieces(
-        &self,
-        messages: &[Message],
-        rendered: &Rendered,
-        hostile: &[bool],
-    ) -> Result<Vec<Piece>> {
-        let text = rendered.text.as_str();
-        if !hostile.contains(&true) {
-            return encode(&self.tokenizer, text, 0);
-        }
-        let mut contents = Vec::new();
-        for (index, spans) in rendered
-            .contents
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| hostile[*index])
-        {
-            if spans.is_empty() {
-                let reason = "contains a control token as text, and the template hides where the content stands, so it \
-                              cannot be kept apart; remove the control token";
-                return Err(ChatError::message(index, &messages[index].role, reason));
-            }
-            contents.extend(spans.iter().cloned());
-        }
-        contents.sort_by_key(|span| span.start);
-
-        // Control tokens count only between those contents; all other text is plain.
-        let mut pieces = Vec::new();
-        let mut plain_from = 0;
-        let mut segment_from = 0;
-        for segment_to in contents.iter().map(|span| span.start).chain([text.len()]) {
-            let content_end = contents
-                .iter()
-                .find(|span| span.start == segment_to)
-                .map_or(text.len(), |span| span.end);
-            for control in self.control.find(&text[segment_from..segment_to]) {
-                let (start, end) = (
-                    segment_from + control.range.start,
-                    segment_from + control.range.end,
-                );
-                pieces.extend(shifted(
-                    self.plain_pieces(&text[plain_from..start])?,
-                    plain_from,
-                ));
-                pieces.push((control.id, start..end));
-                plain_from = end;
-            }
-            segment_from = content_end;
-        }
-        pieces.extend(shifted(self.plain_pieces(&text[plain_from..])?, plain_from));
-        Ok(pieces)
-    }
-
-    /// Tokens of a text in which no control token is recognised.
-    fn plain_pieces(&self, text: &str) -> Result<Vec<Piece>> {
-        if text.is_empty() {
-            return Ok(Vec::new());
-        }
-        if !self.control.occur_in(text) {
-            return encode(&self.tokenizer, text, 0);
-        }
-        let plain = self.plain.get_or_init(|| {
-            let mut plain = self.tokenizer.clone();
-            plain.set_encode_special_tokens(true);
-            plain
-        });
-        let pieces = encode(plain, text, 0)?;
-        if !pieces.iter().any(|(id, _)| self.control.contains_id(*id)) {
-            return Ok(pieces);
-        }
-        // Control tokens that are not marked special, or are in the model's own vocabulary: cut them in two.
-        let mut pieces = Vec::new();
-        for (start, part) in self.control.cut_inside(text) {
-            pieces.extend(encode(plain, part, start)?);
-        }
-        Ok(pieces)
-    }
-
-    /// From the first byte of an answer's content to the last of the token that ends its turn.
-    fn trained_span(
-        &self,
-        messages: &[Message],
-        index: usize,
-        rendered: &Rendered,
-    ) -> Result<Range<usize>> {
-        let problem = |reason: &str| ChatError::message(index, &messages[index].role, reason);
-        let endless = "the template ends this answer with no control token, so the model would never learn to stop";
-        match rendered.contents[index].as_slice() {
-            [content] => {
-                let rest = &rendered.text[content.end..];
-                let space = rest.len() - rest.trim_start().len();
-                let token = self
-                    .control
-                    .length_at_start(&rest[space..])
-                    .ok_or_else(|| problem(endless))?;
-                Ok(content.start..content.end + space + token)
-            }
-            [] => {
-                // The template rewrites contents: what it adds for this turn, by comparing prefixes.
-                let template = self.template()?;
-                let before = template.render_messages(&messages[..index], true)?;
-                let through = template.render_messages(&messages[..=index], false)?;
-                if !(through.starts_with(&before) && rendered.text.starts_with(&through)) {
-                    return Err(problem(
-                        "the template rewrites this answer and earlier text, so its tokens cannot be told apart; train \
-                         on single-turn rows or use a template that leaves contents alone",
-                    ));
-                }
-                let turn = &through[before.len()..];
-                let end = self
-                    .control
-                    .find(turn)
-                    .pop()
-                    .ok_or_else(|| problem(endless))?
-                    .range
-                    .end;
-                if turn[end..].trim().is_empty() {
-                    Ok(before.len()..before.len() + end)
-                } else {
-                    Err(problem(endless))
-                }
-            }
-            _ => Err(problem("the template writes this answer more than once")),
-        }
-    }
-
-    /// The token with which the template ends an assistant's turn, if it can be asked.
-    fn end_of_turn(&self) -> Option<u32> {
-        let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
-        let rendered = locate(self.template.as_ref()?, &probe, false, &[false, true]).ok()?;
-        let span = self.trained_span(&probe, 1, &rendered).ok()?;
-        self.control
-            .find(&rendered.text[span])
-            .pop()
-            .map(|control| control.id)
-    }
-}
-
-fn encode(tokenizer: &Tokenizer, text: &str, offset: usize) -> Result<Vec<Piece>> {
-    let encoding = tokenizer
-        .encode(text, false)
-        .map_err(ChatError::Tokenizer)?;
-    let ranges = encoding
-        .get_offsets()
-        .iter()
-        .map(|&(start, end)| start + offset..end + offset);
-    Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
-}
-
-fn shifted(pieces: Vec<Piece>, by: usize) -> impl Iterator<Item = Piece> {
-    pieces
-        .into_iter()
-        .map(move |(id, range)| (id, range.start + by..range.end + by))
-}
-
-fn ids(pieces: Vec<Piece>) -> Vec<u32> {
-    pieces.into_iter().map(|(id, _)| id).collect()
 }
 
 fn sha256(text: &str) -> String {

@@ -15,6 +15,7 @@ mod detokenizer;
 mod error;
 mod folder;
 mod message;
+mod pieces;
 mod python;
 mod spans;
 mod template;

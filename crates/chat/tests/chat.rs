@@ -65,6 +65,12 @@ fn trained_texts(chat: &Chat, encoded: &Encoded) -> Vec<String> {
 }
 
 #[test]
+fn a_chat_may_be_shared_between_threads() {
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Chat>();
+}
+
+#[test]
 fn text_and_ids_equal_those_of_transformers() {
     let expected = json("expected.json");
     for model in ["smollm2", "qwen2.5"] {

@@ -96,7 +96,7 @@ pub(crate) fn collect(
             let row = match normaliser.row(&record) {
                 Ok(row) => row,
                 Err(Refused::Malformed(message)) => {
-                    return Err(DataError::malformed(place, message));
+                    return Err(DataError::malformed(&place, message));
                 }
                 Err(Refused::Dropped(reason)) => {
                     collected.drop_row(reason);

@@ -45,7 +45,7 @@ impl PackedDataset {
     /// # Errors
     /// The file is missing, truncated, or has other columns; lengths inside a row do not add up.
     pub fn open(path: &Path) -> Result<Self> {
-        let broken = |message: String| DataError::malformed(path.display(), message);
+        let broken = |message: String| DataError::malformed(&path.display(), message);
         let unreadable =
             |error: ArrowError| broken(format!("not a readable Arrow stream: {error}"));
         let file = File::open(path).map_err(|error| DataError::io(path, error))?;
@@ -138,7 +138,7 @@ fn numbers(lists: &ListArray, row: usize) -> &[i32] {
 pub(crate) fn write_rows(path: &Path, rows: &[PackedRow]) -> Result<()> {
     let partial = path.with_extension("arrow.partial");
     let failed =
-        |error: ArrowError| DataError::malformed(path.display(), format!("cannot write: {error}"));
+        |error: ArrowError| DataError::malformed(&path.display(), format!("cannot write: {error}"));
     let list = |name: &str| {
         let item = Arc::new(Field::new("item", DataType::Int32, true));
         Field::new(name, DataType::List(item), true)

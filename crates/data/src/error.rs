@@ -84,7 +84,7 @@ impl DataError {
         }
     }
 
-    pub(crate) fn malformed(place: impl ToString, message: impl Into<String>) -> Self {
+    pub(crate) fn malformed(place: &dyn std::fmt::Display, message: impl Into<String>) -> Self {
         Self::Malformed {
             place: place.to_string(),
             message: message.into(),

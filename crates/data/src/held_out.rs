@@ -29,7 +29,7 @@ pub fn read_held_out(path: &Path) -> Result<Vec<HeldOutRow>> {
     let parse = |(index, line): (usize, &str)| {
         let place = format!("{}:{}", path.display(), index + 1);
         serde_json::from_str(line)
-            .map_err(|error| DataError::malformed(place, format!("not a held-out row: {error}")))
+            .map_err(|error| DataError::malformed(&place, format!("not a held-out row: {error}")))
     };
     text.split('\n')
         .enumerate()
@@ -42,7 +42,7 @@ pub(crate) fn write_held_out(path: &Path, rows: &[HeldOutRow]) -> Result<()> {
     let mut text = String::new();
     for row in rows {
         let line = serde_json::to_string(row)
-            .map_err(|error| DataError::malformed(path.display(), error.to_string()))?;
+            .map_err(|error| DataError::malformed(&path.display(), error.to_string()))?;
         text.push_str(&line);
         text.push('\n');
     }

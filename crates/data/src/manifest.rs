@@ -119,13 +119,13 @@ impl Manifest {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
         serde_json::from_str(&text).map_err(|error| {
-            DataError::malformed(path.display(), format!("not a data manifest: {error}"))
+            DataError::malformed(&path.display(), format!("not a data manifest: {error}"))
         })
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self)
-            .map_err(|error| DataError::malformed(path.display(), error.to_string()))?;
+            .map_err(|error| DataError::malformed(&path.display(), error.to_string()))?;
         text.push('\n');
         Ok(synapse_checkpoint::write_atomic(path, text.as_bytes())?)
     }

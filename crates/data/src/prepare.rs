@@ -32,6 +32,9 @@ pub fn prepare(request: &PrepareRequest<'_>, progress: &dyn Fn(PrepareEvent)) ->
     preparation.write()
 }
 
+/// A document, its source's number and the row it was made of.
+type Tokenised = (usize, Row, Document);
+
 impl Preparation<'_> {
     /// Tokenises, packs and writes.
     fn write(mut self) -> Result<Manifest> {
@@ -115,7 +118,7 @@ impl Preparation<'_> {
     }
 
     /// The documents of all sources, each with its source and row.
-    fn documents(&mut self, held_out: bool) -> Result<(Vec<(usize, Row, Document)>, Vec<Totals>)> {
+    fn documents(&mut self, held_out: bool) -> Result<(Vec<Tokenised>, Vec<Totals>)> {
         let request = self.request;
         let mut rows: Vec<(usize, Row)> = Vec::new();
         let mut totals = Vec::new();
@@ -149,7 +152,7 @@ impl Preparation<'_> {
             match outcome {
                 Outcome::Document(document) => documents.push((index, row, document)),
                 Outcome::NothingTrained => {
-                    self.sources[index].collected.drop_row("nothing_trained")
+                    self.sources[index].collected.drop_row("nothing_trained");
                 }
                 Outcome::Refused(words) => {
                     self.sources[index]

@@ -71,7 +71,7 @@ impl RowFile<'_> {
                     columns = record.keys().cloned().collect();
                     // One row is enough: stop by an error that is not one.
                     if std::mem::take(&mut first) {
-                        Err(DataError::malformed(place, ""))
+                        Err(DataError::malformed(&place, ""))
                     } else {
                         Ok(())
                     }
@@ -127,7 +127,7 @@ impl RowFile<'_> {
             "tsv" => Ok(Kind::Table { separator: b'\t' }),
             "txt" | "md" => Ok(Kind::Text),
             other => Err(DataError::malformed(
-                self.name,
+                &self.name,
                 format!(
                     "unknown ending `{other}`; rows are read from parquet, json, jsonl, csv, tsv and txt"
                 ),

@@ -78,7 +78,7 @@ impl Router {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
         serde_json::from_str(&text).map_err(|error| {
-            DataError::malformed(path.display(), format!("not a router.json: {error}"))
+            DataError::malformed(&path.display(), format!("not a router.json: {error}"))
         })
     }
 
@@ -89,7 +89,7 @@ impl Router {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join("router.json");
         let mut text = serde_json::to_string_pretty(self)
-            .map_err(|error| DataError::malformed(path.display(), error.to_string()))?;
+            .map_err(|error| DataError::malformed(&path.display(), error.to_string()))?;
         text.push('\n');
         Ok(synapse_checkpoint::write_atomic(&path, text.as_bytes())?)
     }

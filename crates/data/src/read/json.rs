@@ -31,9 +31,9 @@ pub(super) fn read_lines(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> 
         }
         let place = file.line(number);
         let record = serde_json::from_slice::<Value>(text)
-            .map_err(|error| DataError::malformed(place, describe(&error)))
+            .map_err(|error| DataError::malformed(&place, describe(&error)))
             .and_then(|value| {
-                object(value).map_err(|message| DataError::malformed(place, message))
+                object(value).map_err(|message| DataError::malformed(&place, message))
             })?;
         each(&place, record)?;
     }
@@ -67,7 +67,7 @@ pub(super) fn read_array(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> 
         (None, Err(error)) => {
             let place = format!("{}:{}", file.name, error.line());
             Err(DataError::malformed(
-                place,
+                &place,
                 format!("row {}: {}", number + 1, describe(&error)),
             ))
         }
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for &mut Elements<'_, '_, '_> {
             self.number += 1;
             let place = self.file.row(self.number);
             let outcome = object(value)
-                .map_err(|message| DataError::malformed(place, message))
+                .map_err(|message| DataError::malformed(&place, message))
                 .and_then(|record| (self.each)(&place, record));
             if let Err(error) = outcome {
                 self.failed = Some(error);

@@ -38,12 +38,12 @@ pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut Each<'_>) 
         .with_batch_size(BATCH_ROWS)
         .build()
         .map_err(|error| {
-            DataError::malformed(file.name, format!("not a readable parquet file: {error}"))
+            DataError::malformed(&file.name, format!("not a readable parquet file: {error}"))
         })?;
     let mut number = 0;
     for batch in reader {
-        let batch =
-            batch.map_err(|error| DataError::malformed(file.row(number + 1), error.to_string()))?;
+        let batch = batch
+            .map_err(|error| DataError::malformed(&file.row(number + 1), error.to_string()))?;
         let schema = batch.schema();
         for index in 0..batch.num_rows() {
             number += 1;
@@ -51,7 +51,7 @@ pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut Each<'_>) 
             for (field, column) in schema.fields().iter().zip(batch.columns()) {
                 let value = value(column, index).map_err(|message| {
                     DataError::malformed(
-                        file.row(number),
+                        &file.row(number),
                         format!("column `{}`: {message}", field.name()),
                     )
                 })?;
@@ -66,7 +66,7 @@ pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut Each<'_>) 
 fn open(file: &RowFile<'_>) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let opened = File::open(file.path).map_err(|error| DataError::io(file.path, error))?;
     ParquetRecordBatchReaderBuilder::try_new(opened)
-        .map_err(|error| DataError::malformed(file.name, format!("not a parquet file: {error}")))
+        .map_err(|error| DataError::malformed(&file.name, format!("not a parquet file: {error}")))
 }
 
 /// One cell as JSON.

@@ -39,5 +39,5 @@ fn open(file: &RowFile<'_>, separator: u8) -> Result<Reader<File>> {
 
 fn broken(file: &RowFile<'_>, line: u64, error: &csv::Error) -> DataError {
     let line = error.position().map_or(line, csv::Position::line);
-    DataError::malformed(file.line(line), format!("not a valid table: {error}"))
+    DataError::malformed(&file.line(line), format!("not a valid table: {error}"))
 }

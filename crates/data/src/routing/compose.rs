@@ -134,10 +134,10 @@ fn fill(template: &str, random: &mut Random, depth: usize) -> String {
         let slot = &rest[start + 1..start + length];
         match phrases::filler(slot) {
             Some(Filler::Words(words)) if depth < DEEPEST => {
-                filled.push_str(&fill(random.pick(words), random, depth + 1))
+                filled.push_str(&fill(random.pick(words), random, depth + 1));
             }
             Some(Filler::Number(from, to)) => {
-                filled.push_str(&(from + random.below(to - from + 1)).to_string())
+                filled.push_str(&(from + random.below(to - from + 1)).to_string());
             }
             _ => filled.push_str(slot),
         }

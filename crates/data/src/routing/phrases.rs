@@ -158,7 +158,7 @@ pub(super) const GENERAL: Phrases = Phrases {
         "Draft a letter to my {recipient} concerning {matter}.",
         "I am new to {activity}. Where should I begin?",
         "Say \"{sentence}\" in {tongue}.",
-        "Why does {phenomenon} happen?",
+        "What is behind {phenomenon}?",
         "Compose a haiku on {subject}.",
         "What is {book} about?",
         "Is it a good idea to choose {choice}? Why or why not?",
@@ -222,7 +222,7 @@ pub(super) const SMALL_TALK: Phrases = Phrases {
 
 pub(super) const STATEMENTS: Phrases = Phrases {
     train: &[
-        "I had {food} for {meal}.",
+        "I had {food} for {repast}.",
         "I love {math_topic}.",
         "{language} is my favourite language.",
         "My {recipient} lives in {country}.",
@@ -843,6 +843,7 @@ pub(super) fn filler(slot: &str) -> Option<Filler> {
                 "a day at the zoo",
                 "a flight to {country}",
             ],
+            "repast" => &["breakfast", "lunch", "dinner", "supper"],
             "meal" => &["breakfast", "lunch", "dinner", "snack", "supper"],
             "praise" => &[
                 "was great",
