@@ -2,7 +2,7 @@
 //!
 //! math, code and general are the specialists. A request that joins two of their domains is `several`; what is empty,
 //! unintelligible, small talk, unsafe or no request at all is `none`. Labels are never drawn at random, and the
-//! held-out prompts come from templates that training never uses ([`phrases`] has two columns of everything).
+//! held-out prompts come from templates that training never uses (`phrases` has two columns of everything).
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
