@@ -19,6 +19,7 @@ mod inputs;
 mod merge;
 mod merge_file;
 mod mergekit;
+mod reader;
 #[cfg(test)]
 mod reference;
 mod report;

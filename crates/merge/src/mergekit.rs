@@ -5,14 +5,13 @@
 //! result. Keys that mergekit does not know either only give a warning, as mergekit takes them without a word.
 
 use std::path::Path;
-use std::str::FromStr;
 
 use serde_json::{Map, Value};
-use synapse_checkpoint::DType;
 
 use crate::merge_file::{FileInput, MergeFile, SynapseBlock};
+use crate::reader::Reader;
 use crate::request::DEFAULT_SHARD_BYTES;
-use crate::{MergeError, Method, Result, Sign, Trim, ZeroSign, parse_dtype};
+use crate::{MergeError, Method, Result, Sign, Trim, ZeroSign};
 
 const TOP: [&str; 7] = [
     "merge_method",
@@ -83,13 +82,6 @@ struct Parameters {
     trim: Option<Trim>,
     normalize: Option<bool>,
     lambda: Option<f64>,
-}
-
-/// Collects problems and warnings while walking the tree.
-struct Reader {
-    file: String,
-    problems: Vec<String>,
-    warnings: Vec<String>,
 }
 
 impl Reader {
@@ -315,110 +307,6 @@ impl Reader {
             sha256: self.text(map, place, "sha256"),
         })
     }
-
-    fn mapping<'v>(&mut self, value: &'v Value, place: &str) -> Option<&'v Map<String, Value>> {
-        let map = value.as_object();
-        if map.is_none() {
-            self.problem(place, &format!("must be a mapping, found {}", shape(value)));
-        }
-        map
-    }
-
-    fn text(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<String> {
-        let value = map.get(key)?;
-        let text = value.as_str();
-        if text.is_none() {
-            self.problem(
-                &join(place, key),
-                &format!("must be text, found {}", shape(value)),
-            );
-        }
-        text.map(str::to_owned)
-    }
-
-    fn number(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<f64> {
-        let value = map.get(key)?;
-        let number = value.as_f64();
-        if number.is_none() {
-            self.problem(
-                &join(place, key),
-                &format!("must be one number, found {}", shape(value)),
-            );
-        }
-        number
-    }
-
-    fn boolean(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<bool> {
-        let value = map.get(key)?;
-        let boolean = value.as_bool();
-        if boolean.is_none() {
-            self.problem(
-                &join(place, key),
-                &format!("must be true or false, found {}", shape(value)),
-            );
-        }
-        boolean
-    }
-
-    fn dtype(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<DType> {
-        if map.get(key)?.is_null() {
-            return None;
-        }
-        let word = self.text(map, place, key)?;
-        match parse_dtype(&word) {
-            Ok(dtype) => Some(dtype),
-            Err(problem) => {
-                self.problem(&join(place, key), &problem);
-                None
-            }
-        }
-    }
-
-    fn word<T: FromStr<Err = String>>(
-        &mut self,
-        map: &Map<String, Value>,
-        place: &str,
-        key: &str,
-    ) -> Option<T> {
-        let word = self.text(map, place, key)?;
-        match word.parse() {
-            Ok(value) => Some(value),
-            Err(problem) => {
-                self.problem(&join(place, key), &problem);
-                None
-            }
-        }
-    }
-
-    /// Refuses what mergekit knows and we do not; warns about what nobody knows.
-    fn unknown(&mut self, map: &Map<String, Value>, place: &str, known: &[&str], refused: &[&str]) {
-        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
-            let key_path = join(place, key);
-            if refused.contains(&key.as_str()) {
-                self.problem(
-                    &key_path,
-                    "is not supported; only `models` of the base's shape and tokenizer are",
-                );
-                continue;
-            }
-            let nearest = known
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, key), known))
-                .min()
-                .filter(|(distance, _)| *distance <= 2)
-                .map(|(_, known)| format!("; did you mean `{known}`?"))
-                .unwrap_or_default();
-            self.warnings.push(format!(
-                "{}: unknown key `{key_path}` is ignored, as mergekit does{nearest}",
-                self.file
-            ));
-        }
-    }
-
-    fn problem(&mut self, key: &str, message: &str) {
-        self.problems
-            .push(format!("{}: `{key}` {message}", self.file));
-    }
 }
 
 /// One pinned folder of the `synapse:` block.
@@ -427,22 +315,4 @@ struct Pin {
     path: Option<String>,
     trim: Option<Trim>,
     sha256: Option<String>,
-}
-
-fn join(place: &str, key: &str) -> String {
-    if place.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{place}.{key}")
-    }
-}
-
-/// What a value is, for messages.
-fn shape(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".to_owned(),
-        Value::Array(_) => "a list (per-layer values are not supported)".to_owned(),
-        Value::Object(_) => "a mapping".to_owned(),
-        scalar => format!("`{scalar}`"),
-    }
 }

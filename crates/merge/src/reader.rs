@@ -1,0 +1,178 @@
+//! Reads typed values out of a YAML tree, and notes everything that is wrong on the way instead of stopping at it.
+//!
+//! Knows no keys of its own; mergekit.rs does.
+
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+use synapse_checkpoint::DType;
+
+use crate::parse_dtype;
+
+/// Collects problems and warnings while walking the tree.
+pub(crate) struct Reader {
+    pub(crate) file: String,
+    pub(crate) problems: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Reader {
+    /// The mapping at `place`.
+    pub(crate) fn mapping<'v>(
+        &mut self,
+        value: &'v Value,
+        place: &str,
+    ) -> Option<&'v Map<String, Value>> {
+        let map = value.as_object();
+        if map.is_none() {
+            self.problem(place, &format!("must be a mapping, found {}", shape(value)));
+        }
+        map
+    }
+
+    /// A text, if the key is there.
+    pub(crate) fn text(
+        &mut self,
+        map: &Map<String, Value>,
+        place: &str,
+        key: &str,
+    ) -> Option<String> {
+        let value = map.get(key)?;
+        let text = value.as_str();
+        if text.is_none() {
+            self.problem(
+                &join(place, key),
+                &format!("must be text, found {}", shape(value)),
+            );
+        }
+        text.map(str::to_owned)
+    }
+
+    /// A number, if the key is there.
+    pub(crate) fn number(
+        &mut self,
+        map: &Map<String, Value>,
+        place: &str,
+        key: &str,
+    ) -> Option<f64> {
+        let value = map.get(key)?;
+        let number = value.as_f64();
+        if number.is_none() {
+            self.problem(
+                &join(place, key),
+                &format!("must be one number, found {}", shape(value)),
+            );
+        }
+        number
+    }
+
+    /// True or false, if the key is there.
+    pub(crate) fn boolean(
+        &mut self,
+        map: &Map<String, Value>,
+        place: &str,
+        key: &str,
+    ) -> Option<bool> {
+        let value = map.get(key)?;
+        let boolean = value.as_bool();
+        if boolean.is_none() {
+            self.problem(
+                &join(place, key),
+                &format!("must be true or false, found {}", shape(value)),
+            );
+        }
+        boolean
+    }
+
+    /// A dtype, if the key is there and not null.
+    pub(crate) fn dtype(
+        &mut self,
+        map: &Map<String, Value>,
+        place: &str,
+        key: &str,
+    ) -> Option<DType> {
+        if map.get(key)?.is_null() {
+            return None;
+        }
+        let word = self.text(map, place, key)?;
+        match parse_dtype(&word) {
+            Ok(dtype) => Some(dtype),
+            Err(problem) => {
+                self.problem(&join(place, key), &problem);
+                None
+            }
+        }
+    }
+
+    /// One of a set of words, if the key is there.
+    pub(crate) fn word<T: FromStr<Err = String>>(
+        &mut self,
+        map: &Map<String, Value>,
+        place: &str,
+        key: &str,
+    ) -> Option<T> {
+        let word = self.text(map, place, key)?;
+        match word.parse() {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.problem(&join(place, key), &problem);
+                None
+            }
+        }
+    }
+
+    /// Refuses what mergekit knows and we do not; warns about what nobody knows.
+    pub(crate) fn unknown(
+        &mut self,
+        map: &Map<String, Value>,
+        place: &str,
+        known: &[&str],
+        refused: &[&str],
+    ) {
+        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+            let key_path = join(place, key);
+            if refused.contains(&key.as_str()) {
+                self.problem(
+                    &key_path,
+                    "is not supported; only `models` of the base's shape and tokenizer are",
+                );
+                continue;
+            }
+            let nearest = known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, key), known))
+                .min()
+                .filter(|(distance, _)| *distance <= 2)
+                .map(|(_, known)| format!("; did you mean `{known}`?"))
+                .unwrap_or_default();
+            self.warnings.push(format!(
+                "{}: unknown key `{key_path}` is ignored, as mergekit does{nearest}",
+                self.file
+            ));
+        }
+    }
+
+    /// Notes what is wrong with a key.
+    pub(crate) fn problem(&mut self, key: &str, message: &str) {
+        self.problems
+            .push(format!("{}: `{key}` {message}", self.file));
+    }
+}
+
+fn join(place: &str, key: &str) -> String {
+    if place.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{place}.{key}")
+    }
+}
+
+/// What a value is, for messages.
+fn shape(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Array(_) => "a list (per-layer values are not supported)".to_owned(),
+        Value::Object(_) => "a mapping".to_owned(),
+        scalar => format!("`{scalar}`"),
+    }
+}
