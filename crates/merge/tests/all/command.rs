@@ -339,6 +339,36 @@ fn a_base_on_the_hub_is_not_fetched_when_offline() {
 }
 
 #[test]
+fn a_cached_base_is_found_offline_and_called_by_its_id() {
+    let workplace = Workplace::with(&["base", "math"]);
+    let snapshot =
+        "hub-cache/hub/models--some--model/snapshots/0123456789abcdef0123456789abcdef01234567";
+    std::fs::create_dir_all(workplace.path(snapshot)).unwrap();
+    std::fs::remove_dir(workplace.path(snapshot)).unwrap();
+    std::fs::rename(workplace.path("base"), workplace.path(snapshot)).unwrap();
+    workplace.write(
+        "hub-cache/hub/models--some--model/refs/main",
+        "0123456789abcdef0123456789abcdef01234567",
+    );
+    workplace.edit(
+        "math/adapter_config.json",
+        "\"base_model_name_or_path\": \"base\"",
+        "\"base_model_name_or_path\": \"some/model\"",
+    );
+    workplace
+        .run(&["--adapter", "math", "--out", "merged"])
+        .exits(0);
+    let recipe = workplace.read("merged/merge.yaml");
+    assert!(
+        recipe.contains("base_model: \"some/model\"") && !recipe.contains("hub-cache"),
+        "{recipe}"
+    );
+    let first = workplace.hashes("merged");
+    workplace.run(&["merged/merge.yaml"]).exits(0);
+    assert_eq!(workplace.hashes("merged"), first);
+}
+
+#[test]
 fn names_what_does_not_fit_the_base() {
     let workplace = Workplace::with(&["base", "math", "full-a"]);
     workplace.edit(
