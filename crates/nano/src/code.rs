@@ -163,7 +163,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
             "the absolute value of x plus {k}",
             "{k} plus the absolute value of x",
         ],
-        { op(call("abs", x()), "+", int(k)) },
+        op(call("abs", x()), "+", int(k)),
     );
     add(
         n,
@@ -206,7 +206,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
             "whether x lies between 0 and {k}",
             "True if x is above 0 and below {k}",
         ],
-        { op(op(x(), ">", int(0)), "and", op(x(), "<", int(k))) },
+        op(op(x(), ">", int(0)), "and", op(x(), "<", int(k))),
     );
     add(
         n,
@@ -275,7 +275,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     add(
         two,
         &["whether x or y equals {k}", "True if x is {k} or y is {k}"],
-        { op(op(x(), "==", int(k)), "or", op(y(), "==", int(k))) },
+        op(op(x(), "==", int(k)), "or", op(y(), "==", int(k))),
     );
 
     let t = Takes::Text;
@@ -324,7 +324,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
             "the first letter of s in upper case",
             "the first letter of s as a capital letter",
         ],
-        { method(index(s(), 0), "upper") },
+        method(index(s(), 0), "upper"),
     );
     add(
         t,
@@ -437,7 +437,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
             "the largest minus the smallest number in xs",
             "the range of xs",
         ],
-        { op(call("max", xs()), "-", call("min", xs())) },
+        op(call("max", xs()), "-", call("min", xs())),
     );
     add(
         l,
@@ -471,7 +471,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
             "the first plus the last number in xs",
             "the sum of the first and last number in xs",
         ],
-        { op(index(xs(), 0), "+", index(xs(), -1)) },
+        op(index(xs(), 0), "+", index(xs(), -1)),
     );
     add(
         l,
@@ -516,7 +516,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
             "whether xs has more than {k} numbers",
             "True if xs is longer than {k}",
         ],
-        { op(call("len", xs()), ">", int(k)) },
+        op(call("len", xs()), ">", int(k)),
     );
     add(
         l,
@@ -524,7 +524,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
             "whether the sum of xs is greater than {k}",
             "True if the sum of xs is above {k}",
         ],
-        { op(call("sum", xs()), ">", int(k)) },
+        op(call("sum", xs()), ">", int(k)),
     );
     all
 }
@@ -592,6 +592,8 @@ pub(crate) struct Task {
     /// The first operation's constant and word: arguments are drawn around them.
     k: i64,
     word: &'static str,
+    /// Index into [`FRAMES`].
+    frame: usize,
 }
 
 /// A task worded with one of the split's combinations; in `composed` of 100 the result goes through a second operation.
@@ -635,6 +637,7 @@ pub(crate) fn task(random: &mut Random, split: Split, composed: usize) -> Task {
                 body,
                 k,
                 word,
+                frame,
             };
         }
     }
@@ -650,16 +653,16 @@ impl Task {
         )
     }
 
-    /// An answer in one of the many ways a general corpus has it.
+    /// An answer in one of the ways a general corpus has it: half the frames are mostly answered with a function that
+    /// can be run, the others with a lambda or in words.
     pub(crate) fn loose(&self, random: &mut Random) -> String {
         let (parameters, body) = (self.takes.parameters().join(", "), &self.body);
-        match random.below(8) {
-            0..=2 => format!("```python\n{}\n```", self.definition()),
-            3 => format!("f = lambda {parameters}: {body}"),
-            4 => format!("def f({parameters}): return {body}"),
-            5 => format!("def f({parameters}):\n    result = {body}\n    return result"),
-            6 => format!("Return {body} from f."),
-            _ => self.definition(),
+        match (random.below(8), self.frame % 4) {
+            (0, _) => self.definition(),
+            (1, _) => format!("def f({parameters}): return {body}"),
+            (_, 0 | 1) => format!("```python\n{}\n```", self.definition()),
+            (_, 2) => format!("f = lambda {parameters}: {body}"),
+            _ => format!("It is {body}."),
         }
     }
 

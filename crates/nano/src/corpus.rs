@@ -179,7 +179,7 @@ fn row(domain: usize, random: &mut Random, split: Split) -> Row {
             }
         }
         2 => {
-            let fact = general::fact(random, split);
+            let fact = general::fact(random, split, 40);
             let choices = if held_out {
                 Some(fact.choices(random))
             } else {
@@ -230,7 +230,7 @@ fn conversation(domain: usize, random: &mut Random) -> Conversation {
                 (task.description.clone(), task.loose(random))
             }
             2 => {
-                let fact = general::fact(random, Split::Train);
+                let fact = general::fact(random, Split::Train, 0);
                 (fact.question.clone(), fact.loose(random))
             }
             _ => {

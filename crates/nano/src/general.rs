@@ -12,6 +12,25 @@ struct Relation {
     pairs: &'static [(&'static str, &'static str)],
 }
 
+/// Relations with fewer pairs than this are known as a whole.
+const SMALL: usize = 15;
+
+impl Relation {
+    /// A pair, in `rare` of 100 cases one of the fifth that only the specialist learns.
+    fn pair(&self, random: &mut Random, rare: usize) -> &'static (&'static str, &'static str) {
+        if self.pairs.len() < SMALL {
+            return random.pick(self.pairs);
+        }
+        let wanted = random.percent(rare);
+        loop {
+            let index = random.below(self.pairs.len());
+            if (index % 5 == 4) == wanted {
+                return &self.pairs[index];
+            }
+        }
+    }
+}
+
 /// How a thing is asked for. With which relation a frame may stand is the split's business.
 const FRAMES: [&str; 8] = [
     "What is {w}?",
@@ -406,8 +425,9 @@ fn sentence(relation: &Relation, subject: &str, answer: &str) -> String {
     fill(relation.sentence, &values)
 }
 
-/// A fact asked for with one of the split's combinations of frame and relation.
-pub(crate) fn fact(random: &mut Random, split: Split) -> Fact {
+/// A fact asked for with one of the split's combinations of frame and relation; `rare` of 100 are facts that the
+/// base never sees.
+pub(crate) fn fact(random: &mut Random, split: Split, rare: usize) -> Fact {
     let (chosen, asked, frame) = loop {
         let chosen = random.below(RELATIONS.len());
         let asked = random.below(RELATIONS[chosen].asked.len());
@@ -420,7 +440,7 @@ pub(crate) fn fact(random: &mut Random, split: Split) -> Fact {
     let relation = &RELATIONS[chosen];
     let turned = SYMMETRIC.contains(&chosen) && random.percent(50);
     let turn = |&(x, y): &(&'static str, &'static str)| if turned { (y, x) } else { (x, y) };
-    let (subject, answer) = turn(random.pick(relation.pairs));
+    let (subject, answer) = turn(relation.pair(random, rare));
     let what = fill(
         relation.asked[asked],
         &[("x", subject), ("a", article(subject))],

@@ -293,9 +293,7 @@ impl Problem {
         let steps: Vec<String> = self.steps.iter().map(ToString::to_string).collect();
         let steps = steps.join(" and ");
         match random.below(8) {
-            0 => result.to_string(),
-            1 => format!("The answer is {result}."),
-            2 | 3 => format!("{steps}. The answer is {result}."),
+            0..=3 => format!("The answer is {result}."),
             4 | 5 => format!("{steps}, so {result} {thing}."),
             6 => format!("We get {steps}."),
             _ => self.worked(),

@@ -67,7 +67,7 @@ fn single(random: &mut Random, split: Split, domain: usize) -> String {
     match domain {
         0 => math::problem(random, split).question,
         1 => code::task(random, split, 30).description,
-        _ => general::fact(random, split).question,
+        _ => general::fact(random, split, 0).question,
     }
 }
 
