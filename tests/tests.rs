@@ -1,1 +1,16 @@
-//! Integration tests.
+//! Integration tests: one binary, so that it links once. Every test drives the real programs in a fresh folder and
+//! looks at exit code, stdout, stderr and files. No network, no weights but what the tests train themselves.
+#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+/// Crate edges against the table in crates/README.md.
+mod architecture;
+/// Twenty wrong requests: one clear message each, nothing half-written.
+mod bad_requests;
+/// kill -9 and an interrupted run end as if nothing had happened.
+mod resume;
+/// `serve` over a real port: plain, streamed, refused.
+mod serving;
+/// A temporary root with the programs at hand.
+mod support;
+/// What the user asked to see, word for word, on a tiny base and an offline cache.
+mod words;

@@ -33,10 +33,12 @@ const fn optional(name: &'static str, aliases: &'static [&'static str]) -> Field
 }
 
 const SYSTEM: Field = optional("system", &["system_prompt"]);
+/// Tests of the answer, for suites that run it.
+const TESTS: Field = optional("tests", &[]);
 
 /// Formats in the order in which they are tried: those whose columns say most come first.
 const FORMATS: [(Format, &[Field]); 6] = [
-    (Format::Messages, &[field("messages", &[])]),
+    (Format::Messages, &[field("messages", &[]), TESTS]),
     (
         Format::Sharegpt,
         &[field("conversations", &["conversation"]), SYSTEM],
@@ -48,6 +50,7 @@ const FORMATS: [(Format, &[Field]); 6] = [
             optional("input", &[]),
             field("output", &["response"]),
             SYSTEM,
+            TESTS,
         ],
     ),
     (
@@ -56,6 +59,7 @@ const FORMATS: [(Format, &[Field]); 6] = [
             field("question", &["query", "problem"]),
             field("answer", &["response", "solution"]),
             SYSTEM,
+            TESTS,
         ],
     ),
     (
@@ -279,7 +283,7 @@ impl Normaliser {
         } else if !system.trim().is_empty() {
             messages.insert(0, Message::new("system", system));
         }
-        Ok(Row::Chat(messages))
+        Ok(Row::Chat(messages, self.value(record, "tests").filter(|tests| !tests.is_null()).cloned()))
     }
 
     fn value<'r>(&self, record: &'r Record, field: &str) -> Option<&'r Value> {

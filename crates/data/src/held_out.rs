@@ -18,6 +18,9 @@ pub struct HeldOutRow {
     /// The document of a plain-text source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// Tests of the answer, as the row's file has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<serde_json::Value>,
 }
 
 /// Reads a held_out.jsonl, in the order of held_out.arrow.

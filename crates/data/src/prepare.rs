@@ -248,15 +248,17 @@ impl Source<'_> {
 
 fn held_out_row(source: String, row: Row) -> HeldOutRow {
     match row {
-        Row::Chat(messages) => HeldOutRow {
+        Row::Chat(messages, tests) => HeldOutRow {
             source,
             messages,
             text: None,
+            tests,
         },
         Row::Document(text) => HeldOutRow {
             source,
             messages: Vec::new(),
             text: Some(text),
+            tests: None,
         },
     }
 }

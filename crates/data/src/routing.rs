@@ -154,7 +154,7 @@ fn row(example: Example) -> Row {
         Message::new("system", SYSTEM_PROMPT),
         Message::new("user", example.prompt),
         Message::new("assistant", answer),
-    ])
+    ], None)
 }
 
 fn examples(
@@ -197,7 +197,7 @@ fn different(
     while found.len() < asked {
         let prompt = next();
         let fingerprint =
-            Row::Chat(vec![Message::new("user", prompt.as_str())]).prompt_fingerprint();
+            Row::Chat(vec![Message::new("user", prompt.as_str())], None).prompt_fingerprint();
         if taken.insert(fingerprint) {
             found.push(prompt);
             misses = 0;

@@ -1,13 +1,15 @@
 //! One row after normalisation: a conversation or a document, and the fingerprints by which rows are compared.
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use synapse_chat::Message;
 
 /// One row after normalisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Row {
-    /// Rendered with the chat template; answers are trained.
-    Chat(Vec<Message>),
+    /// Rendered with the chat template; answers are trained. The second part are tests of the answer, where the row
+    /// brings some; only held-out rows keep them.
+    Chat(Vec<Message>, Option<Value>),
     /// Plain text, trained whole.
     Document(String),
 }
@@ -21,7 +23,7 @@ impl Row {
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         match self {
             Self::Document(text) => fingerprint([("", text.as_str())]),
-            Self::Chat(messages) => fingerprint(
+            Self::Chat(messages, _) => fingerprint(
                 messages
                     .iter()
                     .map(|m| (m.role.as_str(), m.content.as_str())),
@@ -33,7 +35,7 @@ impl Row {
     pub(crate) fn prompt_fingerprint(&self) -> Fingerprint {
         match self {
             Self::Document(_) => self.fingerprint(),
-            Self::Chat(messages) => fingerprint(
+            Self::Chat(messages, _) => fingerprint(
                 messages
                     .iter()
                     .filter(|m| m.role == "user")
@@ -46,7 +48,7 @@ impl Row {
     pub(crate) fn chars(&self) -> usize {
         match self {
             Self::Document(text) => text.chars().count(),
-            Self::Chat(messages) => messages
+            Self::Chat(messages, _) => messages
                 .iter()
                 .filter(|m| m.role != "system")
                 .map(|m| m.content.chars().count())
@@ -56,7 +58,7 @@ impl Row {
 
     /// Puts a system turn first, unless the row has its own.
     pub(crate) fn with_system_prompt(mut self, prompt: Option<&str>) -> Self {
-        if let (Self::Chat(messages), Some(prompt)) = (&mut self, prompt)
+        if let (Self::Chat(messages, _), Some(prompt)) = (&mut self, prompt)
             && messages.first().is_some_and(|first| first.role != "system")
         {
             messages.insert(0, Message::new("system", prompt));
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn case_and_spacing_do_not_count_and_roles_do() {
-        let chat = |role: &str, content: &str| Row::Chat(vec![Message::new(role, content)]);
+        let chat = |role: &str, content: &str| Row::Chat(vec![Message::new(role, content)], None);
         assert_eq!(
             chat("user", "A  b\n").fingerprint(),
             chat("user", "a B").fingerprint()
@@ -119,10 +121,10 @@ mod tests {
         let own = Row::Chat(vec![
             Message::new("system", "own"),
             Message::new("user", "q"),
-        ]);
+        ], None);
         assert_eq!(own.clone().with_system_prompt(Some("other")), own);
-        let none = Row::Chat(vec![Message::new("user", "q")]);
-        let Row::Chat(messages) = none.with_system_prompt(Some("other")) else {
+        let none = Row::Chat(vec![Message::new("user", "q")], None);
+        let Row::Chat(messages, _) = none.with_system_prompt(Some("other")) else {
             return;
         };
         assert_eq!(messages[0], Message::new("system", "other"));

@@ -43,8 +43,8 @@ pub(crate) fn tokenise(
 fn one(chat: &Chat, row: &Row, loss_on: LossOn) -> Result<Outcome> {
     let encoded = match (row, loss_on) {
         (Row::Document(text), _) => chat.encode_document(text),
-        (Row::Chat(messages), LossOn::Assistant) => chat.encode_training(messages),
-        (Row::Chat(messages), LossOn::All) => {
+        (Row::Chat(messages, _), LossOn::Assistant) => chat.encode_training(messages),
+        (Row::Chat(messages, _), LossOn::All) => {
             // Which turns are answers does not matter, so a template that hides them may be used.
             let untrained: Vec<Message> = messages
                 .iter()

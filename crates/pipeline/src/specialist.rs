@@ -155,10 +155,11 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
             let staged = Staged::beside(&plan.output)?;
             let outcome = train_into(run, plan, fetched, (&data, &fingerprint), staged.path())?;
             if let Some(router) = &plan.router {
-                let mut description = synapse_data::routing::Router { labels: router.labels.clone(), ..Default::default() };
-                if let Some(prompt) = &plan.system_prompt {
-                    description.system_prompt.clone_from(prompt);
-                }
+                let description = synapse_data::routing::Router {
+                    labels: router.labels.clone(),
+                    system_prompt: trained_system_prompt(&data)?,
+                    ..Default::default()
+                };
                 description.write(staged.path())?;
             }
             staged.publish()?;
@@ -175,6 +176,13 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
             format!("{} steps, {} parameters{held_out} → {}", trained.steps, trained.parameters, plan.output.display())
         },
     )
+}
+
+/// The system turn that the prepared rows really carry: a router that is asked with another one was not trained for it.
+fn trained_system_prompt(data: &Path) -> Result<String, PipelineError> {
+    let rows = synapse_data::read_held_out(&data.join("held_out.jsonl"))?;
+    let system = rows.iter().find_map(|row| row.messages.first().filter(|message| message.role == "system"));
+    Ok(system.map(|message| message.content.clone()).unwrap_or_default())
 }
 
 fn train_into(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched, (data, fingerprint): (&Path, &str), out: &Path) -> Result<TrainOutcome, PipelineError> {

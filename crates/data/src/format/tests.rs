@@ -33,6 +33,7 @@ fn chat(turns: &[(&str, &str)]) -> RowResult<Row> {
             .iter()
             .map(|&(role, content)| Message::new(role, content))
             .collect(),
+        None,
     ))
 }
 
@@ -131,7 +132,7 @@ fn sharegpt_weights_say_what_is_trained() {
         {"from": "gpt", "value": "a", "weight": 0}, {"from": "human", "value": "q2"},
         {"from": "gpt", "value": "b", "weight": 1.0}, {"from": "human", "value": "unanswered"}
     ]}));
-    let Ok(Row::Chat(messages)) = row else {
+    let Ok(Row::Chat(messages, _)) = row else {
         panic!("{row:?}")
     };
     let trained: Vec<&str> = messages
