@@ -8,29 +8,45 @@ use crate::support::repository;
 /// Crate → what it may know, from the table's last column.
 fn allowed() -> BTreeMap<String, Vec<String>> {
     let text = std::fs::read_to_string(repository().join("crates/README.md")).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| crate "));
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| crate "));
     rows.map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let known = if cells[2] == "–" { Vec::new() } else { cells[2].split_whitespace().map(str::to_owned).collect() };
+        let known = if cells[2] == "–" {
+            Vec::new()
+        } else {
+            cells[2].split_whitespace().map(str::to_owned).collect()
+        };
         (cells[0].to_owned(), known)
     })
     .collect()
 }
 
 fn folder_of(package: &str) -> String {
-    if package == "synapse-train" { "cli".to_owned() } else { package.trim_start_matches("synapse-").to_owned() }
+    if package == "synapse-train" {
+        "cli".to_owned()
+    } else {
+        package.trim_start_matches("synapse-").to_owned()
+    }
 }
 
 #[test]
 fn edges_are_those_of_the_table() {
-    let output = Command::new(env!("CARGO")).args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(repository()).output().unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(repository())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let allowed = allowed();
     let mut seen = Vec::new();
     for package in metadata["packages"].as_array().unwrap() {
         let name = folder_of(package["name"].as_str().unwrap());
-        let known = allowed.get(&name).unwrap_or_else(|| panic!("crates/README.md has no line for `{name}`"));
+        let known = allowed
+            .get(&name)
+            .unwrap_or_else(|| panic!("crates/README.md has no line for `{name}`"));
         for dependency in package["dependencies"].as_array().unwrap() {
             let target = dependency["name"].as_str().unwrap();
             // tests may look wherever they like
@@ -38,22 +54,46 @@ fn edges_are_those_of_the_table() {
                 continue;
             }
             let target = folder_of(target);
-            assert!(known.contains(&target) || known == &["all"], "`{name}` depends on `{target}`, which crates/README.md does not allow");
+            assert!(
+                known.contains(&target) || known == &["all"],
+                "`{name}` depends on `{target}`, which crates/README.md does not allow"
+            );
         }
         seen.push(name);
     }
     for name in allowed.keys() {
-        assert!(seen.contains(name), "crates/README.md lists `{name}`, which is no crate");
+        assert!(
+            seen.contains(name),
+            "crates/README.md lists `{name}`, which is no crate"
+        );
     }
 }
 
 #[test]
 fn rooms_without_candle_stay_without() {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "-p", "synapse-merge", "-p", "synapse-server", "-p", "synapse-recipe", "-p", "synapse-chat"])
+        .args([
+            "tree",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "-p",
+            "synapse-merge",
+            "-p",
+            "synapse-server",
+            "-p",
+            "synapse-recipe",
+            "-p",
+            "synapse-chat",
+        ])
         .current_dir(repository())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(!String::from_utf8_lossy(&output.stdout).contains("candle"), "candle reached a room that must build without it");
+    assert!(
+        !String::from_utf8_lossy(&output.stdout).contains("candle"),
+        "candle reached a room that must build without it"
+    );
 }

@@ -35,7 +35,9 @@ fn adapter(root: &Root, name: &str) -> Vec<u8> {
 fn wait_for_checkpoint(folder: &Path) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(120) {
-        if std::fs::read_dir(folder).is_ok_and(|mut entries| entries.any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("step-"))) {
+        if std::fs::read_dir(folder).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("step-"))
+        }) {
             return true;
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -49,15 +51,33 @@ fn kill_9_and_resume_gives_the_same_bytes() {
     recipe(&root, "straight");
     recipe(&root, "killed");
     root.ok(&["run", "recipes/straight.yaml"]);
-    let mut child = root.train(&["run", "recipes/killed.yaml"]).stderr(std::process::Stdio::null()).spawn().unwrap();
-    assert!(wait_for_checkpoint(&root.join("outputs/runs/killed/checkpoints")), "no checkpoint appeared");
+    let mut child = root
+        .train(&["run", "recipes/killed.yaml"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(
+        wait_for_checkpoint(&root.join("outputs/runs/killed/checkpoints")),
+        "no checkpoint appeared"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(!root.join("outputs/killed").exists(), "the run was killed too late to mean anything");
+    assert!(
+        !root.join("outputs/killed").exists(),
+        "the run was killed too late to mean anything"
+    );
     let output = root.ok(&["run", "recipes/killed.yaml"]);
     assert!(stderr(&output).contains("resuming after step"), "{}", stderr(&output));
-    assert!(adapter(&root, "straight") == adapter(&root, "killed"), "the adapters differ");
-    let lines = |name: &str| std::fs::read_to_string(root.join(&format!("outputs/runs/{name}/metrics.jsonl"))).unwrap().lines().count();
+    assert!(
+        adapter(&root, "straight") == adapter(&root, "killed"),
+        "the adapters differ"
+    );
+    let lines = |name: &str| {
+        std::fs::read_to_string(root.join(&format!("outputs/runs/{name}/metrics.jsonl")))
+            .unwrap()
+            .lines()
+            .count()
+    };
     assert_eq!(lines("straight"), lines("killed"), "metrics have gaps or repeats");
 }
 
@@ -71,7 +91,10 @@ fn a_second_run_repeats_nothing_and_a_changed_rate_trains_again() {
     let before = adapter(&root, "again");
     let third = root.ok(&["run", "recipes/again.yaml", "--set", "train.learning_rate=2.0e-3"]);
     assert_eq!(stderr(&third).matches("unchanged").count(), 2, "{}", stderr(&third));
-    assert!(adapter(&root, "again") != before, "another learning rate gave the same adapter");
+    assert!(
+        adapter(&root, "again") != before,
+        "another learning rate gave the same adapter"
+    );
 }
 
 #[cfg(unix)]
@@ -79,10 +102,24 @@ fn a_second_run_repeats_nothing_and_a_changed_rate_trains_again() {
 fn an_interrupt_leaves_a_resumable_run() {
     let root = Root::new();
     recipe(&root, "stopped");
-    let child = root.train(&["run", "recipes/stopped.yaml"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    assert!(wait_for_checkpoint(&root.join("outputs/runs/stopped/checkpoints")), "no checkpoint appeared");
-    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let child = root
+        .train(&["run", "recipes/stopped.yaml"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(
+        wait_for_checkpoint(&root.join("outputs/runs/stopped/checkpoints")),
+        "no checkpoint appeared"
+    );
+    std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     let output = expect(child.wait_with_output().unwrap(), 1);
-    assert!(stderr(&output).contains("the same command resumes"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the same command resumes"),
+        "{}",
+        stderr(&output)
+    );
     root.ok(&["run", "recipes/stopped.yaml"]);
 }

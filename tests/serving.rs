@@ -19,7 +19,11 @@ impl Server {
         all.extend(["--port", "0"]);
         let mut child = root.train(&all).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines.find_map(|line| line.unwrap().split_once("http://").map(|(_, address)| address.trim().to_owned()));
+        let address = lines.find_map(|line| {
+            line.unwrap()
+                .split_once("http://")
+                .map(|(_, address)| address.trim().to_owned())
+        });
         let address = address.expect("the server says where it listens");
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
@@ -38,7 +42,12 @@ impl Server {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let status = text.split_whitespace().nth(1).unwrap().parse().unwrap();
-        (status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+        (
+            status,
+            text.split_once("\r\n\r\n")
+                .map(|(_, body)| body.to_owned())
+                .unwrap_or_default(),
+        )
     }
 }
 
@@ -57,13 +66,33 @@ fn a_folder_is_served_plain_and_streamed() {
     assert_eq!(server.request("GET", "/health", "").0, 200);
     let (status, models) = server.request("GET", "/v1/models", "");
     assert!(status == 200 && models.contains("\"tiny\""), "{models}");
-    let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "2 + 3?"}], "max_tokens": 8, "temperature": 0}"#;
+    let body =
+        r#"{"model": "tiny", "messages": [{"role": "user", "content": "2 + 3?"}], "max_tokens": 8, "temperature": 0}"#;
     let (status, answer) = server.request("POST", "/v1/chat/completions", body);
-    assert!(status == 200 && answer.contains("\"chat.completion\"") && answer.contains("\"finish_reason\""), "{answer}");
-    let (status, stream) = server.request("POST", "/v1/chat/completions", &body.replace("\"temperature\"", "\"stream\": true, \"temperature\""));
-    assert!(status == 200 && stream.matches("data: ").count() > 2 && stream.contains("data: [DONE]"), "{stream}");
-    let (status, refused) = server.request("POST", "/v1/chat/completions", &body.replace("\"max_tokens\"", "\"max_tokenz\": 1, \"max_tokens\""));
+    assert!(
+        status == 200 && answer.contains("\"chat.completion\"") && answer.contains("\"finish_reason\""),
+        "{answer}"
+    );
+    let (status, stream) = server.request(
+        "POST",
+        "/v1/chat/completions",
+        &body.replace("\"temperature\"", "\"stream\": true, \"temperature\""),
+    );
+    assert!(
+        status == 200 && stream.matches("data: ").count() > 2 && stream.contains("data: [DONE]"),
+        "{stream}"
+    );
+    let (status, refused) = server.request(
+        "POST",
+        "/v1/chat/completions",
+        &body.replace("\"max_tokens\"", "\"max_tokenz\": 1, \"max_tokens\""),
+    );
     assert!(status == 400 && refused.contains("max_tokenz"), "{refused}");
-    assert_eq!(server.request("POST", "/v1/chat/completions", &body.replace("tiny", "huge")).0, 404);
+    assert_eq!(
+        server
+            .request("POST", "/v1/chat/completions", &body.replace("tiny", "huge"))
+            .0,
+        404
+    );
     assert!(server.request("GET", "/", "").1.contains("<html"));
 }

@@ -23,7 +23,9 @@ fn cached(root: &Root, id: &str, revision: &str, file: &str) -> PathBuf {
 }
 
 fn parquet(path: &Path, columns: &[(&str, Vec<String>)]) {
-    let arrays = columns.iter().map(|(name, values)| (*name, Arc::new(StringArray::from(values.clone())) as ArrayRef));
+    let arrays = columns
+        .iter()
+        .map(|(name, values)| (*name, Arc::new(StringArray::from(values.clone())) as ArrayRef));
     let batch = RecordBatch::try_from_iter(arrays).unwrap();
     let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
@@ -32,28 +34,53 @@ fn parquet(path: &Path, columns: &[(&str, Vec<String>)]) {
 
 /// `count` different sentences.
 fn texts(count: usize, what: &str) -> Vec<String> {
-    (0..count).map(|i| format!("{what} number {i}: how much is {i} plus {}?", i + 2)).collect()
+    (0..count)
+        .map(|i| format!("{what} number {i}: how much is {i} plus {}?", i + 2))
+        .collect()
 }
 
 /// Revisions of data/registry.yaml: dataset id → commit, where one is pinned.
 fn revision(id: &str) -> String {
     let text = std::fs::read_to_string(repository().join("data/registry.yaml")).unwrap();
-    let after = text.split(&format!("id: {id}")).nth(1).unwrap_or_else(|| panic!("{id} is not in the registry"));
+    let after = text
+        .split(&format!("id: {id}"))
+        .nth(1)
+        .unwrap_or_else(|| panic!("{id} is not in the registry"));
     let entry = after.split("\n\n").next().unwrap();
-    let line = entry.lines().find_map(|line| line.trim().strip_prefix("revision:").map(|text| text.split('#').next().unwrap().trim().trim_matches('"').to_owned()));
+    let line = entry.lines().find_map(|line| {
+        line.trim()
+            .strip_prefix("revision:")
+            .map(|text| text.split('#').next().unwrap().trim().trim_matches('"').to_owned())
+    });
     line.unwrap_or_else(|| "0123456789012345678901234567890123456789".to_owned())
 }
 
 fn fill_cache(root: &Root) {
     let place = |id: &str, file: &str| cached(root, id, &revision(id), file);
     let rows = 300;
-    for (id, file) in [("openai/gsm8k", "main/train-00000-of-00001.parquet"), ("microsoft/orca-math-word-problems-200k", "data/train-00000-of-00001.parquet")] {
-        let answers = (0..rows).map(|i| format!("{i} + {} = {}\n#### {}", i + 2, 2 * i + 2, 2 * i + 2)).collect();
+    for (id, file) in [
+        ("openai/gsm8k", "main/train-00000-of-00001.parquet"),
+        (
+            "microsoft/orca-math-word-problems-200k",
+            "data/train-00000-of-00001.parquet",
+        ),
+    ] {
+        let answers = (0..rows)
+            .map(|i| format!("{i} + {} = {}\n#### {}", i + 2, 2 * i + 2, 2 * i + 2))
+            .collect();
         parquet(&place(id, file), &[("question", texts(rows, id)), ("answer", answers)]);
     }
     for shard in 0..2 {
         let file = format!("data/train-0000{shard}-of-00114-abcdef0123456789.parquet");
-        parquet(&place("open-web-math/open-web-math", &file), &[("url", texts(rows, "u")), ("text", texts(rows, &format!("shard {shard} page"))), ("date", texts(rows, "d")), ("metadata", texts(rows, "m"))]);
+        parquet(
+            &place("open-web-math/open-web-math", &file),
+            &[
+                ("url", texts(rows, "u")),
+                ("text", texts(rows, &format!("shard {shard} page"))),
+                ("date", texts(rows, "d")),
+                ("metadata", texts(rows, "m")),
+            ],
+        );
     }
     let alpaca = |what: &str, input: bool| {
         let row = |i: usize| {
@@ -65,15 +92,42 @@ fn fill_cache(root: &Root) {
         };
         serde_json::to_string(&(0..rows).map(row).collect::<Vec<_>>()).unwrap()
     };
-    std::fs::write(place("sahil2801/CodeAlpaca-20k", "code_alpaca_20k.json"), alpaca("code", true)).unwrap();
-    std::fs::write(place("nickrosh/Evol-Instruct-Code-80k-v1", "EvolInstruct-Code-80k.json"), alpaca("evolved", false)).unwrap();
-    std::fs::write(place("yahma/alpaca-cleaned", "alpaca_data_cleaned.json"), alpaca("general", true)).unwrap();
-    let python = [("instruction", texts(rows, "python")), ("input", vec![String::new(); rows]), ("output", texts(rows, "x =")), ("prompt", texts(rows, "p"))];
-    parquet(&place("iamtarun/python_code_instructions_18k_alpaca", "data/train-00000-of-00001-8b6e212f3e1ece96.parquet"), &python);
+    std::fs::write(
+        place("sahil2801/CodeAlpaca-20k", "code_alpaca_20k.json"),
+        alpaca("code", true),
+    )
+    .unwrap();
+    std::fs::write(
+        place("nickrosh/Evol-Instruct-Code-80k-v1", "EvolInstruct-Code-80k.json"),
+        alpaca("evolved", false),
+    )
+    .unwrap();
+    std::fs::write(
+        place("yahma/alpaca-cleaned", "alpaca_data_cleaned.json"),
+        alpaca("general", true),
+    )
+    .unwrap();
+    let python = [
+        ("instruction", texts(rows, "python")),
+        ("input", vec![String::new(); rows]),
+        ("output", texts(rows, "x =")),
+        ("prompt", texts(rows, "p")),
+    ];
+    parquet(
+        &place(
+            "iamtarun/python_code_instructions_18k_alpaca",
+            "data/train-00000-of-00001-8b6e212f3e1ece96.parquet",
+        ),
+        &python,
+    );
     let orca: String = (0..rows)
         .map(|i| format!("{{\"conversations\": [{{\"from\": \"human\", \"value\": \"Question {i}?\", \"weight\": 0}}, {{\"from\": \"gpt\", \"value\": \"Answer {i}.\", \"weight\": 1}}]}}\n"))
         .collect();
-    std::fs::write(place("Open-Orca/SlimOrca", "oo-labeled_correct.gpt4.sharegpt.jsonl"), orca).unwrap();
+    std::fs::write(
+        place("Open-Orca/SlimOrca", "oo-labeled_correct.gpt4.sharegpt.jsonl"),
+        orca,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -83,8 +137,20 @@ fn four_recipes_a_merge_and_a_served_model() {
     let base = format!("base={}", root.base().display());
     for name in ["math", "code", "general", "coordinator"] {
         let recipe = format!("recipes/{name}.yaml");
-        root.ok(&["run", &recipe, "--set", &base, "--set", "train.max_steps=3", "--until", "train"]);
-        assert!(root.join(&format!("outputs/{name}/adapter_model.safetensors")).is_file());
+        root.ok(&[
+            "run",
+            &recipe,
+            "--set",
+            &base,
+            "--set",
+            "train.max_steps=3",
+            "--until",
+            "train",
+        ]);
+        assert!(
+            root.join(&format!("outputs/{name}/adapter_model.safetensors"))
+                .is_file()
+        );
     }
     let output = expect(root.merge(&["--method", "ties", "--trim", "0.8"]).output().unwrap(), 0);
     let said = format!("{}{}", stdout(&output), stderr(&output));

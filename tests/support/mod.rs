@@ -47,12 +47,19 @@ impl Root {
 
     /// A command of `synapse-merge`, which cargo builds beside it.
     pub(crate) fn merge(&self, arguments: &[&str]) -> Command {
-        self.program(&Path::new(env!("CARGO_BIN_EXE_synapse-train")).with_file_name("synapse-merge"), arguments)
+        self.program(
+            &Path::new(env!("CARGO_BIN_EXE_synapse-train")).with_file_name("synapse-merge"),
+            arguments,
+        )
     }
 
     fn program(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(self.path()).env("HF_HOME", self.join("hf")).env("HF_HUB_OFFLINE", "1");
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .env("HF_HOME", self.join("hf"))
+            .env("HF_HUB_OFFLINE", "1");
         command
     }
 

@@ -14,9 +14,7 @@ struct Line {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::args()
-        .nth(1)
-        .ok_or("usage: encode MODEL_DIR < LINES.jsonl")?;
+    let folder = std::env::args().nth(1).ok_or("usage: encode MODEL_DIR < LINES.jsonl")?;
     let chat = Chat::open(&PathBuf::from(folder))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for line in std::io::stdin().lock().lines() {

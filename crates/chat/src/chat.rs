@@ -47,28 +47,19 @@ impl Chat {
     /// A file that is missing, unreadable or malformed, by name.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let source = read_text(&path)?.ok_or_else(|| {
-            ChatError::invalid(
-                &path,
-                "not found; a model folder needs the tokenizer in this file",
-            )
-        })?;
+        let source = read_text(&path)?
+            .ok_or_else(|| ChatError::invalid(&path, "not found; a model folder needs the tokenizer in this file"))?;
         let mut tokenizer: Tokenizer = source
             .parse()
             .map_err(|error| ChatError::invalid(&path, format!("not a tokenizer: {error}")))?;
         // Some published files carry a truncation left over from training: it would cut texts silently.
-        tokenizer
-            .with_truncation(None)
-            .map_err(ChatError::Tokenizer)?;
+        tokenizer.with_truncation(None).map_err(ChatError::Tokenizer)?;
         tokenizer.with_padding(None);
 
         let settings = Settings::read(folder)?;
         let control = ControlTokens::of(&tokenizer)?;
         let id_of = |name: &str| tokenizer.token_to_id(name);
-        let eos = settings
-            .named_tokens
-            .get("eos_token")
-            .and_then(|token| id_of(token));
+        let eos = settings.named_tokens.get("eos_token").and_then(|token| id_of(token));
         let mut stop_ids = settings.eos_ids;
         stop_ids.extend(eos);
         let document_end = DOCUMENT_ENDS.iter().find_map(|name| id_of(name)).or(eos);
@@ -104,9 +95,7 @@ impl Chat {
         stop_ids.sort_unstable();
         stop_ids.dedup();
         inner.stop_ids = stop_ids;
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Renders a conversation with the model's template, to the letter as `transformers` does.
@@ -114,9 +103,7 @@ impl Chat {
     /// # Errors
     /// No template, or one that refuses these messages.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        self.inner
-            .template()?
-            .render_messages(messages, add_generation_prompt)
+        self.inner.template()?.render_messages(messages, add_generation_prompt)
     }
 
     /// Raw text in which control tokens are plain text; nothing is added before or after.
@@ -169,16 +156,10 @@ impl Chat {
             trained: vec![false; pieces.len()],
             ids: Vec::with_capacity(pieces.len()),
         };
-        for (index, _) in messages
-            .iter()
-            .enumerate()
-            .filter(|(_, message)| message.is_trained())
-        {
+        for (index, _) in messages.iter().enumerate().filter(|(_, message)| message.is_trained()) {
             let span = self.inner.trained_span(messages, index, &rendered)?;
             let first = pieces.partition_point(|(_, range)| range.end <= span.start);
-            let tokens = pieces[first..]
-                .iter()
-                .take_while(|(_, range)| range.start < span.end);
+            let tokens = pieces[first..].iter().take_while(|(_, range)| range.start < span.end);
             let count = tokens.count();
             encoded.trained[first..first + count].fill(true);
         }
@@ -192,12 +173,9 @@ impl Chat {
     /// # Errors
     /// The tokenizer has no token that ends a document.
     pub fn encode_document(&self, text: &str) -> Result<Encoded> {
-        let end = self
-            .inner
-            .document_end
-            .ok_or_else(|| ChatError::NoDocumentEnd {
-                tried: DOCUMENT_ENDS.join(", "),
-            })?;
+        let end = self.inner.document_end.ok_or_else(|| ChatError::NoDocumentEnd {
+            tried: DOCUMENT_ENDS.join(", "),
+        })?;
         let mut all = self.inner.document_start.clone();
         all.extend(self.inner.plain_pieces(text)?.into_iter().map(|(id, _)| id));
         all.push(end);
@@ -221,10 +199,7 @@ impl Chat {
     /// The text of one token, control tokens by name; a token that is part of a character gives U+FFFD.
     #[must_use]
     pub fn token_text(&self, id: u32) -> String {
-        self.inner
-            .tokenizer
-            .decode(&[id], false)
-            .unwrap_or_default()
+        self.inner.tokenizer.decode(&[id], false).unwrap_or_default()
     }
 
     /// Ids that end an answer, ascending: those of generation_config.json, config.json and the tokenizer, and the

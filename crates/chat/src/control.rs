@@ -55,18 +55,12 @@ impl ControlTokens {
             .match_kind(MatchKind::LeftmostLongest)
             .start_kind(StartKind::Both)
             .build(&patterns)
-            .map_err(|error| {
-                ChatError::Tokenizer(
-                    format!("cannot search for the control tokens: {error}").into(),
-                )
-            })?;
+            .map_err(|error| ChatError::Tokenizer(format!("cannot search for the control tokens: {error}").into()))?;
         Ok(Self { tokens, finder })
     }
 
     pub(crate) fn contains_id(&self, id: u32) -> bool {
-        self.tokens
-            .binary_search_by_key(&id, |token| token.id)
-            .is_ok()
+        self.tokens.binary_search_by_key(&id, |token| token.id).is_ok()
     }
 
     pub(crate) fn occur_in(&self, text: &str) -> bool {

@@ -36,9 +36,7 @@ impl Settings {
         if let Some(config) = read_json(&config_path)? {
             for name in NAMED_TOKENS {
                 if let Some(token) = config.get(name).and_then(token_text) {
-                    settings
-                        .named_tokens
-                        .insert(name.to_owned(), token.to_owned());
+                    settings.named_tokens.insert(name.to_owned(), token.to_owned());
                 }
             }
             settings.template = template_in(&config, &config_path)?;
@@ -69,8 +67,8 @@ fn read_json(path: &Path) -> Result<Option<Value>> {
     let Some(text) = read_text(path)? else {
         return Ok(None);
     };
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|error| ChatError::invalid(path, format!("not valid JSON: {error}")))?;
+    let value: Value =
+        serde_json::from_str(&text).map_err(|error| ChatError::invalid(path, format!("not valid JSON: {error}")))?;
     if value.is_object() {
         Ok(Some(value))
     } else {
@@ -93,12 +91,7 @@ fn template_in(config: &Value, path: &Path) -> Result<Option<String>> {
             .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
             .and_then(|entry| entry.get("template")?.as_str())
             .map(|template| Some(template.to_owned()))
-            .ok_or_else(|| {
-                ChatError::invalid(
-                    path,
-                    "`chat_template` is a list without an entry named `default`",
-                )
-            }),
+            .ok_or_else(|| ChatError::invalid(path, "`chat_template` is a list without an entry named `default`")),
         Some(_) => Err(ChatError::invalid(
             path,
             "`chat_template` must be a string or a list of named templates",
@@ -111,12 +104,7 @@ fn eos_ids(config: &Value, path: &Path) -> Result<Vec<u32>> {
         value
             .as_u64()
             .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| {
-                ChatError::invalid(
-                    path,
-                    format!("`eos_token_id` holds {value}, which is no token id"),
-                )
-            })
+            .ok_or_else(|| ChatError::invalid(path, format!("`eos_token_id` holds {value}, which is no token id")))
     };
     match config.get("eos_token_id") {
         None | Some(Value::Null) => Ok(Vec::new()),

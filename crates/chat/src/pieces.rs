@@ -58,12 +58,7 @@ impl Inner {
     }
 
     /// The tokens of a rendered conversation.
-    pub(crate) fn pieces(
-        &self,
-        messages: &[Message],
-        rendered: &Rendered,
-        hostile: &[bool],
-    ) -> Result<Vec<Piece>> {
+    pub(crate) fn pieces(&self, messages: &[Message], rendered: &Rendered, hostile: &[bool]) -> Result<Vec<Piece>> {
         let text = rendered.text.as_str();
         if !hostile.contains(&true) {
             return encode(&self.tokenizer, text, 0);
@@ -94,14 +89,8 @@ impl Inner {
                 .find(|span| span.start == segment_to)
                 .map_or(text.len(), |span| span.end);
             for control in self.control.find(&text[segment_from..segment_to]) {
-                let (start, end) = (
-                    segment_from + control.range.start,
-                    segment_from + control.range.end,
-                );
-                pieces.extend(shifted(
-                    self.plain_pieces(&text[plain_from..start])?,
-                    plain_from,
-                ));
+                let (start, end) = (segment_from + control.range.start, segment_from + control.range.end);
+                pieces.extend(shifted(self.plain_pieces(&text[plain_from..start])?, plain_from));
                 pieces.push((control.id, start..end));
                 plain_from = end;
             }
@@ -137,12 +126,7 @@ impl Inner {
     }
 
     /// From the first byte of an answer's content to the last of the token that ends its turn.
-    pub(crate) fn trained_span(
-        &self,
-        messages: &[Message],
-        index: usize,
-        rendered: &Rendered,
-    ) -> Result<Range<usize>> {
+    pub(crate) fn trained_span(&self, messages: &[Message], index: usize, rendered: &Rendered) -> Result<Range<usize>> {
         let problem = |reason: &str| ChatError::message(index, &messages[index].role, reason);
         let endless = "the template ends this answer with no control token, so the model would never learn to stop";
         match rendered.contents[index].as_slice() {
@@ -167,13 +151,7 @@ impl Inner {
                     ));
                 }
                 let turn = &through[before.len()..];
-                let end = self
-                    .control
-                    .find(turn)
-                    .pop()
-                    .ok_or_else(|| problem(endless))?
-                    .range
-                    .end;
+                let end = self.control.find(turn).pop().ok_or_else(|| problem(endless))?.range.end;
                 if turn[end..].trim().is_empty() {
                     Ok(before.len()..before.len() + end)
                 } else {
@@ -189,17 +167,12 @@ impl Inner {
         let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
         let rendered = locate(self.template.as_ref()?, &probe, false, &[false, true]).ok()?;
         let span = self.trained_span(&probe, 1, &rendered).ok()?;
-        self.control
-            .find(&rendered.text[span])
-            .pop()
-            .map(|control| control.id)
+        self.control.find(&rendered.text[span]).pop().map(|control| control.id)
     }
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str, offset: usize) -> Result<Vec<Piece>> {
-    let encoding = tokenizer
-        .encode(text, false)
-        .map_err(ChatError::Tokenizer)?;
+    let encoding = tokenizer.encode(text, false).map_err(ChatError::Tokenizer)?;
     let ranges = encoding
         .get_offsets()
         .iter()

@@ -52,9 +52,7 @@ impl JsonWriter {
     fn value(&mut self, value: &serde_json::Value, depth: usize) {
         use serde_json::Value as Json;
         match value {
-            Json::Number(number) if number.is_f64() => self
-                .text
-                .push_str(&float(number.as_f64().unwrap_or_default())),
+            Json::Number(number) if number.is_f64() => self.text.push_str(&float(number.as_f64().unwrap_or_default())),
             Json::String(text) => self.string(text),
             Json::Array(items) => {
                 self.text.push('[');
@@ -137,9 +135,7 @@ fn float(number: f64) -> String {
     match shortest.split_once('e') {
         None => shortest,
         Some((digits, exponent)) => {
-            let (sign, exponent) = exponent
-                .strip_prefix('-')
-                .map_or(('+', exponent), |e| ('-', e));
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
             format!("{digits}e{sign}{exponent:0>2}")
         }
     }
@@ -183,11 +179,7 @@ fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
     let (days, second_of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil_from_days(days);
     let (month_name, weekday) = (MONTHS[(month - 1) as usize], WEEKDAYS[(days % 7) as usize]);
-    let (hour, minute, second) = (
-        second_of_day / 3600,
-        second_of_day / 60 % 60,
-        second_of_day % 60,
-    );
+    let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
     let mut text = String::new();
     let mut characters = format.chars();
     while let Some(character) = characters.next() {
@@ -230,8 +222,7 @@ fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;

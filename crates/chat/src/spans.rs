@@ -43,10 +43,7 @@ pub(crate) fn locate(
         let used = |text: &str| text.chars().any(|c| mark_number(c, area).is_some());
         !used(&text) && !messages.iter().any(|message| used(&message.content))
     });
-    let (Some(area), true) = (
-        area,
-        wanted.contains(&true) && messages.len() <= MOST_MESSAGES,
-    ) else {
+    let (Some(area), true) = (area, wanted.contains(&true) && messages.len() <= MOST_MESSAGES) else {
         let contents = nothing();
         return Ok(Rendered { text, contents });
     };
@@ -186,30 +183,22 @@ mod tests {
             Message::new("assistant", ""),
             Message::new("user", "a"),
         ];
-        let found = located(
-            "{% for m in messages %}[{{ m.content }}]{% endfor %}",
-            &messages,
-        );
+        let found = located("{% for m in messages %}[{{ m.content }}]{% endfor %}", &messages);
         assert_eq!(found, [[" a\n"], [""], ["a"]]);
     }
 
     #[test]
     fn contents_are_found_after_trimming() {
-        let messages = [
-            Message::new("user", " a\n"),
-            Message::new("user", "\u{f0000}b "),
-        ];
-        let found = located(
-            "{% for m in messages %}[{{ m.content | trim }}]{% endfor %}",
-            &messages,
-        );
+        let messages = [Message::new("user", " a\n"), Message::new("user", "\u{f0000}b ")];
+        let found = located("{% for m in messages %}[{{ m.content | trim }}]{% endfor %}", &messages);
         assert_eq!(found, [["a"], ["\u{f0000}b"]]);
     }
 
     #[test]
     fn a_template_that_asks_whether_there_is_content_still_works() {
         let messages = [Message::new("user", "a"), Message::new("assistant", "")];
-        let source = "{% for m in messages %}{% if m.content %}[{{ m.content }}]{% else %}nothing{% endif %}{% endfor %}";
+        let source =
+            "{% for m in messages %}{% if m.content %}[{{ m.content }}]{% else %}nothing{% endif %}{% endfor %}";
         assert_eq!(located(source, &messages), [vec!["a"], vec![]]);
     }
 

@@ -22,15 +22,11 @@ pub(crate) struct Template {
 impl Template {
     pub(crate) fn compile(source: &str, named_tokens: BTreeMap<String, String>) -> Result<Self> {
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| describe(&error))?);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_formatter(python::print);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("strftime_now", python::strftime_now);
         environment.add_function(
@@ -72,11 +68,7 @@ impl Template {
             .map_err(|error| describe(&error))
     }
 
-    pub(crate) fn render_messages(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<String> {
+    pub(crate) fn render_messages(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let pairs = messages
             .iter()
             .map(|message| (message.role.as_str(), message.content.as_str()));
@@ -85,13 +77,8 @@ impl Template {
 }
 
 fn describe(error: &Error) -> ChatError {
-    let place = error
-        .line()
-        .map(|line| format!("line {line}: "))
-        .unwrap_or_default();
-    let what = error
-        .detail()
-        .map_or_else(|| error.kind().to_string(), str::to_owned);
+    let place = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     ChatError::Template(format!("{place}{what}"))
 }
 
@@ -141,34 +128,25 @@ mod tests {
 
     #[test]
     fn python_methods_and_named_tokens_work() {
-        let source = "{{ bos_token }}{% for m in messages if m['role'].startswith('us') %}{{ m.content.strip() }}{% endfor %}";
-        assert_eq!(
-            render(source, &[Message::new("user", " x ")]).unwrap(),
-            "<s>x"
-        );
+        let source =
+            "{{ bos_token }}{% for m in messages if m['role'].startswith('us') %}{{ m.content.strip() }}{% endfor %}";
+        assert_eq!(render(source, &[Message::new("user", " x ")]).unwrap(), "<s>x");
     }
 
     #[test]
     fn values_print_as_python_prints_them() {
-        let source =
-            "{{ true }} {{ none }} {{ 1e16 }} {{ 0.5 }} {{ 1e-7 }} {{ {'a': [1, 'é<']} | tojson }}";
+        let source = "{{ true }} {{ none }} {{ 1e16 }} {{ 0.5 }} {{ 1e-7 }} {{ {'a': [1, 'é<']} | tojson }}";
         assert_eq!(
             render(source, &[]).unwrap(),
             "True None 1e+16 0.5 1e-07 {\"a\": [1, \"é<\"]}"
         );
         let source = "{{ {'b': 1, 'a': []} | tojson(indent=2, sort_keys=true) }}";
-        assert_eq!(
-            render(source, &[]).unwrap(),
-            "{\n  \"a\": [],\n  \"b\": 1\n}"
-        );
+        assert_eq!(render(source, &[]).unwrap(), "{\n  \"a\": [],\n  \"b\": 1\n}");
     }
 
     #[test]
     fn a_refusal_carries_the_templates_words() {
         let error = render("\n{{ raise_exception('roles must alternate') }}", &[]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "chat template: line 2: roles must alternate"
-        );
+        assert_eq!(error.to_string(), "chat template: line 2: roles must alternate");
     }
 }

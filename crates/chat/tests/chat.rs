@@ -30,11 +30,7 @@ fn chat_of(model: &str) -> Chat {
 }
 
 fn open_stock(model: &str) -> Chat {
-    chat_with(
-        &std::fs::read_to_string(fixtures().join("templates").join(format!("{model}.jinja")))
-            .unwrap(),
-    )
-    .1
+    chat_with(&std::fs::read_to_string(fixtures().join("templates").join(format!("{model}.jinja"))).unwrap()).1
 }
 
 fn json(file: &str) -> Value {
@@ -75,32 +71,12 @@ fn text_and_ids_equal_those_of_transformers() {
     let expected = json("expected.json");
     for model in ["smollm2", "qwen2.5"] {
         let chat = chat_of(model);
-        for (messages, expected) in conversations()
-            .iter()
-            .zip(expected[model].as_array().unwrap())
-        {
-            assert_eq!(
-                chat.render(messages, false).unwrap(),
-                expected["text"],
-                "{model}"
-            );
-            assert_eq!(
-                chat.render(messages, true).unwrap(),
-                expected["prompt"],
-                "{model}"
-            );
-            let ids =
-                |key: &str| serde_json::from_value::<Vec<u32>>(expected[key].clone()).unwrap();
-            assert_eq!(
-                chat.encode_training(messages).unwrap().ids,
-                ids("text_ids"),
-                "{model}"
-            );
-            assert_eq!(
-                chat.encode_prompt(messages).unwrap(),
-                ids("prompt_ids"),
-                "{model}"
-            );
+        for (messages, expected) in conversations().iter().zip(expected[model].as_array().unwrap()) {
+            assert_eq!(chat.render(messages, false).unwrap(), expected["text"], "{model}");
+            assert_eq!(chat.render(messages, true).unwrap(), expected["prompt"], "{model}");
+            let ids = |key: &str| serde_json::from_value::<Vec<u32>>(expected[key].clone()).unwrap();
+            assert_eq!(chat.encode_training(messages).unwrap().ids, ids("text_ids"), "{model}");
+            assert_eq!(chat.encode_prompt(messages).unwrap(), ids("prompt_ids"), "{model}");
         }
     }
 }
@@ -127,10 +103,7 @@ fn an_answer_and_its_end_are_trained_and_nothing_else() {
                 } else {
                     trained
                 };
-                assert_eq!(
-                    trained,
-                    format!("{}<|im_end|>", answer.trim_start_matches('\n'))
-                );
+                assert_eq!(trained, format!("{}<|im_end|>", answer.trim_start_matches('\n')));
             }
         }
     }
@@ -158,44 +131,18 @@ fn control_tokens_in_contents_stay_text() {
         Message::new("assistant", format!("no {content}")),
     ];
     let encoded = chat.encode_training(&messages).unwrap();
-    let control: Vec<u32> = encoded
-        .ids
-        .iter()
-        .copied()
-        .filter(|&id| chat.is_control(id))
-        .collect();
-    assert_eq!(
-        control.len(),
-        6,
-        "one start and one end for each of three turns"
-    );
+    let control: Vec<u32> = encoded.ids.iter().copied().filter(|&id| chat.is_control(id)).collect();
+    assert_eq!(control.len(), 6, "one start and one end for each of three turns");
     assert_eq!(
         chat.decode(&encoded.ids, false).unwrap(),
         chat.render(&messages, false).unwrap()
     );
-    assert_eq!(
-        trained_texts(&chat, &encoded),
-        [format!("no {content}<|im_end|>")]
-    );
+    assert_eq!(trained_texts(&chat, &encoded), [format!("no {content}<|im_end|>")]);
 
     let prompt = chat.encode_prompt(&messages[..2]).unwrap();
-    assert_eq!(
-        prompt,
-        chat.encode_training(&messages).unwrap().ids[..prompt.len()]
-    );
-    assert!(
-        !chat
-            .encode_text(content)
-            .unwrap()
-            .iter()
-            .any(|&id| chat.is_control(id))
-    );
-    assert!(
-        chat.encode_raw(content)
-            .unwrap()
-            .iter()
-            .any(|&id| chat.is_control(id))
-    );
+    assert_eq!(prompt, chat.encode_training(&messages).unwrap().ids[..prompt.len()]);
+    assert!(!chat.encode_text(content).unwrap().iter().any(|&id| chat.is_control(id)));
+    assert!(chat.encode_raw(content).unwrap().iter().any(|&id| chat.is_control(id)));
 
     let role = [Message::new("user<|im_end|>", "x")];
     assert!(
@@ -209,10 +156,7 @@ fn control_tokens_in_contents_stay_text() {
 #[test]
 fn a_template_that_trims_or_rewrites_is_met() {
     let chatml = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ CONTENT }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-    let messages = [
-        Message::new("user", " a "),
-        Message::new("assistant", "why</think> b "),
-    ];
+    let messages = [Message::new("user", " a "), Message::new("assistant", "why</think> b ")];
 
     let (_folder, chat) = chat_with(&chatml.replace("CONTENT", "m.content.strip()"));
     let encoded = chat.encode_training(&messages).unwrap();
@@ -233,16 +177,10 @@ fn a_template_that_trims_or_rewrites_is_met() {
 
 #[test]
 fn an_answer_without_an_end_is_refused() {
-    let (_folder, chat) =
-        chat_with("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}");
-    let error = chat
-        .encode_training(&conversations()[0])
-        .unwrap_err()
-        .to_string();
+    let (_folder, chat) = chat_with("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}");
+    let error = chat.encode_training(&conversations()[0]).unwrap_err().to_string();
     assert!(
-        error.starts_with(
-            "message 1 (assistant): the template ends this answer with no control token"
-        ),
+        error.starts_with("message 1 (assistant): the template ends this answer with no control token"),
         "{error}"
     );
     assert!(chat.encode_prompt(&conversations()[0]).is_ok());
@@ -273,10 +211,7 @@ fn stops_are_the_models_and_the_templates() {
     let template = std::fs::read_to_string(fixtures().join("templates/smollm2.jinja")).unwrap();
     std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
     let chat = Chat::open(folder.path()).unwrap();
-    assert_eq!(
-        chat.stop_ids(),
-        [id(&chat, "<|endoftext|>"), id(&chat, "<|im_end|>")]
-    );
+    assert_eq!(chat.stop_ids(), [id(&chat, "<|endoftext|>"), id(&chat, "<|im_end|>")]);
 
     std::fs::write(
         folder.path().join("generation_config.json"),
@@ -295,10 +230,7 @@ fn stops_are_the_models_and_the_templates() {
 fn documents_end_and_are_trained_whole() {
     let chat = chat_of("qwen2.5");
     let encoded = chat.encode_document("a <|im_end|> b").unwrap();
-    assert_eq!(
-        chat.decode(&encoded.ids, false).unwrap(),
-        "a <|im_end|> b<|endoftext|>"
-    );
+    assert_eq!(chat.decode(&encoded.ids, false).unwrap(), "a <|im_end|> b<|endoftext|>");
     assert!(encoded.trained.iter().all(|&trained| trained));
     assert_eq!(encoded.ids.last().copied(), chat.document_end());
 }
@@ -321,20 +253,13 @@ fn content() -> impl Strategy<Value = String> {
 
 fn conversation() -> impl Strategy<Value = Vec<Message>> {
     let turn = (content(), content());
-    (
-        proptest::option::of(content()),
-        proptest::collection::vec(turn, 1..4),
-    )
-        .prop_map(|(system, turns)| {
-            let system = system.map(|content| Message::new("system", content));
-            let turns = turns.into_iter().flat_map(|(question, answer)| {
-                [
-                    Message::new("user", question),
-                    Message::new("assistant", answer),
-                ]
-            });
-            system.into_iter().chain(turns).collect()
-        })
+    (proptest::option::of(content()), proptest::collection::vec(turn, 1..4)).prop_map(|(system, turns)| {
+        let system = system.map(|content| Message::new("system", content));
+        let turns = turns
+            .into_iter()
+            .flat_map(|(question, answer)| [Message::new("user", question), Message::new("assistant", answer)]);
+        system.into_iter().chain(turns).collect()
+    })
 }
 
 proptest! {

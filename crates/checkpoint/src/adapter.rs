@@ -65,8 +65,7 @@ impl AdapterFolder {
                 format!("holds no {CONFIG}: is this an adapter folder?"),
             ));
         }
-        let text = std::fs::read_to_string(&config_path)
-            .map_err(CheckpointError::io("read", &config_path))?;
+        let text = std::fs::read_to_string(&config_path).map_err(CheckpointError::io("read", &config_path))?;
         let config = AdapterConfig::from_json(&text, &config_path)?;
         let weights = path.join(WEIGHTS);
         if !weights.is_file() && path.join("adapter_model.bin").is_file() {
@@ -80,8 +79,8 @@ impl AdapterFolder {
         let files = TensorFiles::open(vec![weights.clone()])?;
         let mut stored: BTreeMap<String, Pair> = BTreeMap::new();
         for name in files.names() {
-            let (module, is_a) = parse_name(name)
-                .ok_or_else(|| CheckpointError::tensor(&weights, name, unsupported(name)))?;
+            let (module, is_a) =
+                parse_name(name).ok_or_else(|| CheckpointError::tensor(&weights, name, unsupported(name)))?;
             let pair = stored.entry(module.to_owned()).or_default();
             let slot = if is_a { &mut pair.a } else { &mut pair.b };
             if let Some(other) = slot.replace(name.to_owned()) {
@@ -93,10 +92,7 @@ impl AdapterFolder {
             }
         }
         if stored.is_empty() {
-            return Err(CheckpointError::folder(
-                path,
-                format!("{WEIGHTS} holds no tensors"),
-            ));
+            return Err(CheckpointError::folder(path, format!("{WEIGHTS} holds no tensors")));
         }
         let modules = stored
             .iter()
@@ -167,9 +163,7 @@ impl AdapterFolder {
                 .strip_prefix("model.layers.")
                 .and_then(|rest| rest.split_once('.'))
                 .and_then(|(layer, module)| {
-                    let exists = layer
-                        .parse::<usize>()
-                        .is_ok_and(|layer| layer < base.num_hidden_layers);
+                    let exists = layer.parse::<usize>().is_ok_and(|layer| layer < base.num_hidden_layers);
                     linear
                         .iter()
                         .find(|(name, ..)| exists && *name == module)
@@ -246,9 +240,7 @@ fn check_module(
             ));
         };
         match files.info(name) {
-            Some(info) if !info.dtype.is_weight() => {
-                Err(CheckpointError::not_floating(path, name, info.dtype))
-            }
+            Some(info) if !info.dtype.is_weight() => Err(CheckpointError::not_floating(path, name, info.dtype)),
             Some(info) => match info.shape.as_slice() {
                 &[rows, columns] if rows > 0 && columns > 0 => Ok((name.clone(), [rows, columns])),
                 shape => Err(CheckpointError::tensor(
@@ -308,11 +300,7 @@ pub struct AdapterTensor<'a> {
 ///
 /// # Errors
 /// A slice's length differs from its shape, a rank from the configuration's, or the folder cannot be written to.
-pub fn write_adapter(
-    folder: &Path,
-    config: &AdapterConfig,
-    tensors: &[AdapterTensor<'_>],
-) -> Result<()> {
+pub fn write_adapter(folder: &Path, config: &AdapterConfig, tensors: &[AdapterTensor<'_>]) -> Result<()> {
     let weights = folder.join(WEIGHTS);
     config.check(&folder.join(CONFIG))?;
     let mut sorted: Vec<&AdapterTensor<'_>> = tensors.iter().collect();
@@ -349,8 +337,7 @@ pub fn write_adapter(
         &entries,
         &BTreeMap::from([("format".to_owned(), "pt".to_owned())]),
     )?;
-    let text = serde_json::to_string_pretty(config)
-        .map_err(CheckpointError::json(&folder.join(CONFIG)))?;
+    let text = serde_json::to_string_pretty(config).map_err(CheckpointError::json(&folder.join(CONFIG)))?;
     write_atomic(&folder.join(CONFIG), format!("{text}\n").as_bytes())
 }
 

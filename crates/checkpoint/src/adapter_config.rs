@@ -86,9 +86,7 @@ fn yes() -> Value {
     Value::Bool(true)
 }
 
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
+fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -158,8 +156,7 @@ impl AdapterConfig {
     /// The text is not JSON, lacks a field, or asks for something that is not supported; the message names the field.
     pub fn from_json(text: &str, path: &Path) -> Result<Self> {
         let root: Value = serde_json::from_str(text).map_err(CheckpointError::json(path))?;
-        let config: Self =
-            serde_json::from_value(root.clone()).map_err(CheckpointError::json(path))?;
+        let config: Self = serde_json::from_value(root.clone()).map_err(CheckpointError::json(path))?;
         config.check(path)?;
         let known = serde_json::to_value(&config).map_err(CheckpointError::json(path))?;
         for (field, value) in root.as_object().into_iter().flatten() {
@@ -167,9 +164,7 @@ impl AdapterConfig {
                 return Err(CheckpointError::field(
                     path,
                     field,
-                    format!(
-                        "is {value}, which is not supported: the adapter would compute something else without it"
-                    ),
+                    format!("is {value}, which is not supported: the adapter would compute something else without it"),
                 ));
             }
         }
@@ -177,22 +172,15 @@ impl AdapterConfig {
     }
 
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
-        let refuse =
-            |field: &str, message: String| Err(CheckpointError::field(path, field, message));
+        let refuse = |field: &str, message: String| Err(CheckpointError::field(path, field, message));
         if self.peft_type != "LORA" {
-            return refuse(
-                "peft_type",
-                format!("is `{}`; only LORA is supported", self.peft_type),
-            );
+            return refuse("peft_type", format!("is `{}`; only LORA is supported", self.peft_type));
         }
         if self.r == 0 {
             return refuse("r", "is 0; a rank is at least 1".to_owned());
         }
         if !self.lora_alpha.is_finite() {
-            return refuse(
-                "lora_alpha",
-                format!("is {}, not a number", self.lora_alpha),
-            );
+            return refuse("lora_alpha", format!("is {}, not a number", self.lora_alpha));
         }
         if self.use_dora {
             return refuse("use_dora", "is true: DoRA is not supported".to_owned());
@@ -204,16 +192,9 @@ impl AdapterConfig {
             );
         }
         if self.bias != "none" {
-            return refuse(
-                "bias",
-                format!("is `{}`: trained biases are not supported", self.bias),
-            );
+            return refuse("bias", format!("is `{}`: trained biases are not supported", self.bias));
         }
-        if let Some(modules) = self
-            .modules_to_save
-            .as_ref()
-            .filter(|modules| !modules.is_empty())
-        {
+        if let Some(modules) = self.modules_to_save.as_ref().filter(|modules| !modules.is_empty()) {
             return refuse(
                 "modules_to_save",
                 format!("is {modules:?}: modules trained whole are not supported"),
@@ -241,14 +222,11 @@ impl AdapterConfig {
             .map(|key| ("rank_pattern", key))
             .chain(self.alpha_pattern.keys().map(|key| ("alpha_pattern", key)))
         {
-            if literal(pattern).contains(|character: char| {
-                !(character.is_alphanumeric() || "._-".contains(character))
-            }) {
+            if literal(pattern).contains(|character: char| !(character.is_alphanumeric() || "._-".contains(character)))
+            {
                 return refuse(
                     field,
-                    format!(
-                        "has the key `{pattern}`; only module names and suffixes are supported, not patterns"
-                    ),
+                    format!("has the key `{pattern}`; only module names and suffixes are supported, not patterns"),
                 );
             }
         }
@@ -258,9 +236,7 @@ impl AdapterConfig {
     /// The rank of a module, by its full name.
     #[must_use]
     pub fn rank_of(&self, module: &str) -> usize {
-        of_module(&self.rank_pattern, module)
-            .copied()
-            .unwrap_or(self.r)
+        of_module(&self.rank_pattern, module).copied().unwrap_or(self.r)
     }
 
     /// What B·A is multiplied by for a module of the given rank.
@@ -283,10 +259,7 @@ fn of_module<'a, T>(patterns: &'a BTreeMap<String, T>, module: &str) -> Option<&
     let matches = |pattern: &str| {
         let name = literal(pattern);
         module == name
-            || (!pattern.starts_with('^')
-                && module
-                    .strip_suffix(name)
-                    .is_some_and(|rest| rest.ends_with('.')))
+            || (!pattern.starts_with('^') && module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
     };
     patterns
         .iter()

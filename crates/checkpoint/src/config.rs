@@ -132,8 +132,7 @@ impl ModelConfig {
     /// # Errors
     /// The text is not JSON, or describes a model that is not supported; the message names the field.
     pub fn from_json(text: &str, path: &Path) -> Result<Self> {
-        let root: Map<String, Value> =
-            serde_json::from_str(text).map_err(CheckpointError::json(path))?;
+        let root: Map<String, Value> = serde_json::from_str(text).map_err(CheckpointError::json(path))?;
         let fields = Fields::new(&root, path);
         let architecture = fields.architecture()?;
         fields.refuse_unsupported()?;
@@ -142,11 +141,12 @@ impl ModelConfig {
         let num_attention_heads = fields.size("num_attention_heads")?;
         let head_dim = match fields.optional_size("head_dim")? {
             Some(head_dim) => head_dim,
-            None if hidden_size.is_multiple_of(num_attention_heads) => {
-                hidden_size / num_attention_heads
-            }
+            None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
             None => {
-                return Err(fields.error("hidden_size", format!("is {hidden_size}, no multiple of `num_attention_heads` {num_attention_heads}")));
+                return Err(fields.error(
+                    "hidden_size",
+                    format!("is {hidden_size}, no multiple of `num_attention_heads` {num_attention_heads}"),
+                ));
             }
         };
         let attention_bias = fields.flag("attention_bias", architecture == Architecture::Qwen2)?;
@@ -184,10 +184,7 @@ impl ModelConfig {
     }
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
-        if !self
-            .num_attention_heads
-            .is_multiple_of(self.num_key_value_heads)
-        {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return Err(fields.error(
                 "num_key_value_heads",
                 format!(
@@ -199,10 +196,7 @@ impl ModelConfig {
         if !self.head_dim.is_multiple_of(2) {
             return Err(fields.error(
                 "head_dim",
-                format!(
-                    "is {}, but rotary positions need an even width",
-                    self.head_dim
-                ),
+                format!("is {}, but rotary positions need an even width", self.head_dim),
             ));
         }
         let limit = u32::try_from(self.vocab_size).unwrap_or(u32::MAX);
@@ -213,10 +207,7 @@ impl ModelConfig {
             .chain(self.eos_token_ids.iter().map(|id| ("eos_token_id", id)))
         {
             if *id >= limit {
-                return Err(fields.error(
-                    field,
-                    format!("is {id}, beyond the vocabulary of {limit} tokens"),
-                ));
+                return Err(fields.error(field, format!("is {id}, beyond the vocabulary of {limit} tokens")));
             }
         }
         Ok(())
@@ -280,10 +271,7 @@ impl ModelConfig {
         )];
         for layer in 0..self.num_hidden_layers {
             let prefix = format!("model.layers.{layer}");
-            tensors.push((
-                format!("{prefix}.input_layernorm.weight"),
-                vec![self.hidden_size],
-            ));
+            tensors.push((format!("{prefix}.input_layernorm.weight"), vec![self.hidden_size]));
             for (module, out_features, in_features) in self.linear_modules() {
                 if module == "mlp.gate_proj" {
                     tensors.push((
@@ -291,10 +279,7 @@ impl ModelConfig {
                         vec![self.hidden_size],
                     ));
                 }
-                tensors.push((
-                    format!("{prefix}.{module}.weight"),
-                    vec![out_features, in_features],
-                ));
+                tensors.push((format!("{prefix}.{module}.weight"), vec![out_features, in_features]));
                 if self.has_bias(module) {
                     tensors.push((format!("{prefix}.{module}.bias"), vec![out_features]));
                 }
@@ -302,10 +287,7 @@ impl ModelConfig {
         }
         tensors.push(("model.norm.weight".to_owned(), vec![self.hidden_size]));
         if !self.tie_word_embeddings {
-            tensors.push((
-                "lm_head.weight".to_owned(),
-                vec![self.vocab_size, self.hidden_size],
-            ));
+            tensors.push(("lm_head.weight".to_owned(), vec![self.vocab_size, self.hidden_size]));
         }
         tensors
     }

@@ -36,41 +36,39 @@ impl<'a> Fields<'a> {
     pub(crate) fn architecture(&self) -> Result<Architecture> {
         let known = [Architecture::Llama, Architecture::Qwen2];
         let named = match self.get("architectures") {
-            Some(Value::Array(names)) if names.len() == 1 => {
-                names[0].as_str().map(|name| ("architectures", name))
-            }
+            Some(Value::Array(names)) if names.len() == 1 => names[0].as_str().map(|name| ("architectures", name)),
             Some(other) => {
-                return Err(self.error(
-                    "architectures",
-                    format!("must list one class name, found {other}"),
-                ));
+                return Err(self.error("architectures", format!("must list one class name, found {other}")));
             }
             None => None,
         };
         let model_type = self.get("model_type").and_then(Value::as_str);
-        let by_type = model_type.and_then(|name| {
-            known
-                .into_iter()
-                .find(|architecture| architecture.model_type() == name)
-        });
+        let by_type =
+            model_type.and_then(|name| known.into_iter().find(|architecture| architecture.model_type() == name));
         let architecture = match named {
-            Some((field, name)) => known.into_iter().find(|architecture| architecture.class_name() == name).ok_or_else(|| {
-                self.error(field, format!("is `{name}`, which is not supported; supported: LlamaForCausalLM, Qwen2ForCausalLM"))
-            })?,
+            Some((field, name)) => known
+                .into_iter()
+                .find(|architecture| architecture.class_name() == name)
+                .ok_or_else(|| {
+                    self.error(
+                        field,
+                        format!("is `{name}`, which is not supported; supported: LlamaForCausalLM, Qwen2ForCausalLM"),
+                    )
+                })?,
             None => by_type.ok_or_else(|| {
                 self.error(
                     "architectures",
-                    format!("is missing and `model_type` is {}; supported: LlamaForCausalLM, Qwen2ForCausalLM", model_type.unwrap_or("missing too")),
+                    format!(
+                        "is missing and `model_type` is {}; supported: LlamaForCausalLM, Qwen2ForCausalLM",
+                        model_type.unwrap_or("missing too")
+                    ),
                 )
             })?,
         };
         match model_type {
             Some(name) if name != architecture.model_type() => Err(self.error(
                 "model_type",
-                format!(
-                    "is `{name}`, but `architectures` says {}",
-                    architecture.class_name()
-                ),
+                format!("is `{name}`, but `architectures` says {}", architecture.class_name()),
             )),
             _ => Ok(architecture),
         }
@@ -78,18 +76,12 @@ impl<'a> Fields<'a> {
 
     /// Settings that would silently give wrong numbers.
     pub(crate) fn refuse_unsupported(&self) -> Result<()> {
-        match self
-            .get("hidden_act")
-            .map(|value| value.as_str().unwrap_or_default())
-        {
+        match self.get("hidden_act").map(|value| value.as_str().unwrap_or_default()) {
             None | Some("silu" | "swish") => {}
             Some(_) => return Err(self.unsupported("hidden_act", "only `silu` is supported")),
         }
         if self.flag("use_sliding_window", false)? {
-            return Err(self.unsupported(
-                "use_sliding_window",
-                "sliding-window attention is not supported",
-            ));
+            return Err(self.unsupported("use_sliding_window", "sliding-window attention is not supported"));
         }
         if let Some(layers) = self.get("layer_types") {
             let full = layers
@@ -146,10 +138,7 @@ impl<'a> Fields<'a> {
         };
         match value.as_u64() {
             Some(size) if (1..=most).contains(&size) => Ok(usize::try_from(size).ok()),
-            _ => Err(self.error(
-                field,
-                format!("must be a whole number from 1 to {most}, found {value}"),
-            )),
+            _ => Err(self.error(field, format!("must be a whole number from 1 to {most}, found {value}"))),
         }
     }
 
@@ -181,12 +170,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn token_ids(&self, field: &str) -> Result<Vec<u32>> {
-        let wrong = |value: &Value| {
-            self.error(
-                field,
-                format!("must be a token id or a list of them, found {value}"),
-            )
-        };
+        let wrong = |value: &Value| self.error(field, format!("must be a token id or a list of them, found {value}"));
         let id = |value: &Value| {
             value
                 .as_u64()
@@ -233,10 +217,7 @@ impl<'a> Fields<'a> {
                     self.rope_scaling("rope_scaling", scaling)?,
                 );
                 if new != old {
-                    return Err(self.error(
-                        "rope_scaling",
-                        "disagrees with `rope_parameters`; remove one of them",
-                    ));
+                    return Err(self.error("rope_scaling", "disagrees with `rope_parameters`; remove one of them"));
                 }
                 new
             }
@@ -252,11 +233,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn rope_scaling(
-        &self,
-        field: &str,
-        object: &Map<String, Value>,
-    ) -> Result<Option<Llama3RopeScaling>> {
+    fn rope_scaling(&self, field: &str, object: &Map<String, Value>) -> Result<Option<Llama3RopeScaling>> {
         if object
             .get("partial_rotary_factor")
             .is_some_and(|value| value.as_f64() != Some(1.0))
@@ -292,10 +269,7 @@ impl<'a> Fields<'a> {
                     original_max_position_embeddings: original as usize,
                 };
                 if scaling.high_freq_factor <= scaling.low_freq_factor {
-                    return Err(self.error(
-                        &format!("{field}.high_freq_factor"),
-                        "must be above `low_freq_factor`",
-                    ));
+                    return Err(self.error(&format!("{field}.high_freq_factor"), "must be above `low_freq_factor`"));
                 }
                 Ok(Some(scaling))
             }

@@ -77,13 +77,7 @@ impl DType {
     /// Appends little-endian elements, widened to f32. Bytes of a type other than F32, F16, BF16 add nothing.
     pub fn extend_f32(self, bytes: &[u8], out: &mut Vec<f32>) {
         match self {
-            Self::F32 => out.extend(
-                bytes
-                    .as_chunks::<4>()
-                    .0
-                    .iter()
-                    .map(|&chunk| f32::from_le_bytes(chunk)),
-            ),
+            Self::F32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|&chunk| f32::from_le_bytes(chunk))),
             Self::F16 => out.extend(
                 bytes
                     .as_chunks::<2>()
@@ -119,13 +113,7 @@ impl DType {
                     .iter()
                     .map(|&chunk| bf16::from_f32(f16::from_le_bytes(chunk).to_f32())),
             ),
-            Self::BF16 => out.extend(
-                bytes
-                    .as_chunks::<2>()
-                    .0
-                    .iter()
-                    .map(|&chunk| bf16::from_le_bytes(chunk)),
-            ),
+            Self::BF16 => out.extend(bytes.as_chunks::<2>().0.iter().map(|&chunk| bf16::from_le_bytes(chunk))),
             _ => {}
         }
     }
@@ -135,16 +123,8 @@ impl DType {
     pub fn extend_bytes(self, values: &[f32], out: &mut Vec<u8>) {
         match self {
             Self::F32 => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
-            Self::F16 => out.extend(
-                values
-                    .iter()
-                    .flat_map(|&value| f16::from_f32(value).to_le_bytes()),
-            ),
-            Self::BF16 => out.extend(
-                values
-                    .iter()
-                    .flat_map(|&value| bf16::from_f32(value).to_le_bytes()),
-            ),
+            Self::F16 => out.extend(values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes())),
+            Self::BF16 => out.extend(values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes())),
             _ => {}
         }
     }

@@ -149,13 +149,12 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let path = folder.join(INDEX);
     if !path.is_file() {
-        let way_out = if folder.join("pytorch_model.bin").is_file()
-            || folder.join("pytorch_model.bin.index.json").is_file()
-        {
-            "only safetensors are read, so convert pytorch_model.bin first"
-        } else {
-            "is this a model folder?"
-        };
+        let way_out =
+            if folder.join("pytorch_model.bin").is_file() || folder.join("pytorch_model.bin.index.json").is_file() {
+                "only safetensors are read, so convert pytorch_model.bin first"
+            } else {
+                "is this a model folder?"
+            };
         return Err(CheckpointError::folder(
             folder,
             format!("holds neither {SINGLE} nor {INDEX}: {way_out}"),
@@ -205,19 +204,14 @@ fn check_names(
     if !missing.is_empty() {
         return Err(CheckpointError::folder(
             path,
-            format!(
-                "tensors that config.json asks for are missing: {}",
-                list(&missing)
-            ),
+            format!("tensors that config.json asks for are missing: {}", list(&missing)),
         ));
     }
     let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
     // Old Llama folders carry the rotary frequencies, which follow from the configuration; a tied head is a copy of the
     // embedding by definition, and transformers ignores it as well.
-    let redundant = |name: &str| {
-        name.ends_with(".rotary_emb.inv_freq")
-            || (config.tie_word_embeddings && name == "lm_head.weight")
-    };
+    let redundant =
+        |name: &str| name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight");
     let unexpected: Vec<&str> = files
         .names()
         .filter(|name| !known.contains(name) && !redundant(name))

@@ -17,9 +17,7 @@ pub fn sha256_file(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file
-            .read(&mut buffer)
-            .map_err(CheckpointError::io("read", path))?;
+        let read = file.read(&mut buffer).map_err(CheckpointError::io("read", path))?;
         if read == 0 {
             return Ok(hex(&hasher.finalize()));
         }

@@ -62,10 +62,7 @@ struct Entry {
 
 /// Reads and checks the header of `file`; the infos carry `index` as their file. Tensors come in the order of their data.
 pub(crate) fn read(file: &File, path: &Path, index: usize) -> Result<Header> {
-    let length = file
-        .metadata()
-        .map_err(CheckpointError::io("read", path))?
-        .len();
+    let length = file.metadata().map_err(CheckpointError::io("read", path))?.len();
     if length < 8 {
         return Err(CheckpointError::Length {
             path: path.to_owned(),
@@ -79,9 +76,7 @@ pub(crate) fn read(file: &File, path: &Path, index: usize) -> Result<Header> {
     if size > LONGEST_HEADER {
         return Err(CheckpointError::format(
             path,
-            format!(
-                "is not a safetensors file: its header would be {size} bytes long (limit {LONGEST_HEADER})"
-            ),
+            format!("is not a safetensors file: its header would be {size} bytes long (limit {LONGEST_HEADER})"),
         ));
     }
     let start = 8 + size;
@@ -94,22 +89,19 @@ pub(crate) fn read(file: &File, path: &Path, index: usize) -> Result<Header> {
     }
     let mut text = vec![0; size as usize];
     read_exact_at(file, &mut text, 8).map_err(CheckpointError::io("read", path))?;
-    let entries: UniqueEntries = serde_json::from_slice(&text).map_err(|error| {
-        CheckpointError::format(path, format!("has a damaged safetensors header: {error}"))
-    })?;
+    let entries: UniqueEntries = serde_json::from_slice(&text)
+        .map_err(|error| CheckpointError::format(path, format!("has a damaged safetensors header: {error}")))?;
 
     let mut metadata = BTreeMap::new();
     let mut tensors = Vec::with_capacity(entries.0.len());
     for (name, value) in entries.0 {
         if name == "__metadata__" {
-            metadata = serde_json::from_value(value).map_err(|error| {
-                CheckpointError::format(path, format!("has damaged metadata: {error}"))
-            })?;
+            metadata = serde_json::from_value(value)
+                .map_err(|error| CheckpointError::format(path, format!("has damaged metadata: {error}")))?;
             continue;
         }
-        let entry: Entry = serde_json::from_value(value).map_err(|error| {
-            CheckpointError::tensor(path, &name, format!("has a damaged header entry: {error}"))
-        })?;
+        let entry: Entry = serde_json::from_value(value)
+            .map_err(|error| CheckpointError::tensor(path, &name, format!("has a damaged header entry: {error}")))?;
         let info = check_entry(path, &name, &entry, start, index)?;
         tensors.push((name, info));
     }
@@ -127,10 +119,7 @@ pub(crate) fn read(file: &File, path: &Path, index: usize) -> Result<Header> {
             return Err(CheckpointError::tensor(
                 path,
                 name,
-                format!(
-                    "{what}: expected it to begin at byte {end}, found {}",
-                    info.offset
-                ),
+                format!("{what}: expected it to begin at byte {end}, found {}", info.offset),
             ));
         }
         end += info.bytes;
@@ -145,27 +134,11 @@ pub(crate) fn read(file: &File, path: &Path, index: usize) -> Result<Header> {
     Ok(Header { tensors, metadata })
 }
 
-fn check_entry(
-    path: &Path,
-    name: &str,
-    entry: &Entry,
-    start: u64,
-    file: usize,
-) -> Result<TensorInfo> {
+fn check_entry(path: &Path, name: &str, entry: &Entry, start: u64, file: usize) -> Result<TensorInfo> {
     let dtype = DType::from_name(&entry.dtype).ok_or_else(|| {
-        CheckpointError::tensor(
-            path,
-            name,
-            format!("has the unsupported element type {}", entry.dtype),
-        )
+        CheckpointError::tensor(path, name, format!("has the unsupported element type {}", entry.dtype))
     })?;
-    let absurd = || {
-        CheckpointError::tensor(
-            path,
-            name,
-            format!("has an impossible shape {:?}", entry.shape),
-        )
-    };
+    let absurd = || CheckpointError::tensor(path, name, format!("has an impossible shape {:?}", entry.shape));
     let mut expected = dtype.size() as u64;
     for &size in &entry.shape {
         expected = expected.checked_mul(size).ok_or_else(absurd)?;
@@ -182,13 +155,9 @@ fn check_entry(
         .try_fold(1usize, |product, &size| product.checked_mul(size.max(1)))
         .ok_or_else(absurd)?;
     let [from, to] = entry.data_offsets;
-    let bytes = to.checked_sub(from).ok_or_else(|| {
-        CheckpointError::tensor(
-            path,
-            name,
-            format!("ends before it begins: bytes {from} to {to}"),
-        )
-    })?;
+    let bytes = to
+        .checked_sub(from)
+        .ok_or_else(|| CheckpointError::tensor(path, name, format!("ends before it begins: bytes {from} to {to}")))?;
     if bytes != expected {
         return Err(CheckpointError::tensor(
             path,
@@ -225,16 +194,11 @@ impl<'de> Deserialize<'de> for UniqueEntries {
                 formatter.write_str("an object of tensors")
             }
 
-            fn visit_map<A: MapAccess<'de>>(
-                self,
-                mut access: A,
-            ) -> Result<UniqueEntries, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<UniqueEntries, A::Error> {
                 let mut entries = Map::new();
                 while let Some((name, value)) = access.next_entry::<String, Value>()? {
                     if entries.contains_key(&name) {
-                        return Err(serde::de::Error::custom(format!(
-                            "the name `{name}` appears twice"
-                        )));
+                        return Err(serde::de::Error::custom(format!("the name `{name}` appears twice")));
                     }
                     entries.insert(name, value);
                 }
@@ -247,10 +211,7 @@ impl<'de> Deserialize<'de> for UniqueEntries {
 
 /// The bytes before the data of a file that holds `tensors` in this order, and where each tensor begins in the file.
 /// Padded with spaces so that the data begins on a multiple of eight.
-pub(crate) fn build(
-    tensors: &[(&str, DType, &[usize])],
-    metadata: &BTreeMap<String, String>,
-) -> (Vec<u8>, Vec<u64>) {
+pub(crate) fn build(tensors: &[(&str, DType, &[usize])], metadata: &BTreeMap<String, String>) -> (Vec<u8>, Vec<u64>) {
     let mut entries = Map::new();
     if !metadata.is_empty() {
         entries.insert("__metadata__".to_owned(), json!(metadata));

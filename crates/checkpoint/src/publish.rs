@@ -63,8 +63,7 @@ impl StagedFile {
         self.file
             .sync_all()
             .map_err(CheckpointError::io("sync", &self.partial))?;
-        fs::rename(&self.partial, &self.target)
-            .map_err(CheckpointError::io("rename into place", &self.target))?;
+        fs::rename(&self.partial, &self.target).map_err(CheckpointError::io("rename into place", &self.target))?;
         self.published = true;
         sync_folder(parent(&self.target))
     }
@@ -123,8 +122,7 @@ impl Staged {
                 "is a file, and a folder is to be written there; name another place",
             ));
         }
-        fs::create_dir_all(parent(target))
-            .map_err(CheckpointError::io("create", parent(target)))?;
+        fs::create_dir_all(parent(target)).map_err(CheckpointError::io("create", parent(target)))?;
         if aside.exists() {
             if target.exists() {
                 fs::remove_dir_all(&aside).map_err(CheckpointError::io("remove", &aside))?;
@@ -160,17 +158,13 @@ impl Staged {
         let replaces = self.target.exists();
         if replaces {
             self.check_replaceable()?;
-            fs::rename(&self.target, &aside)
-                .map_err(CheckpointError::io("move aside", &self.target))?;
+            fs::rename(&self.target, &aside).map_err(CheckpointError::io("move aside", &self.target))?;
         }
         if let Err(error) = fs::rename(&self.partial, &self.target) {
             if replaces {
-                fs::rename(&aside, &self.target)
-                    .map_err(CheckpointError::io("put back", &self.target))?;
+                fs::rename(&aside, &self.target).map_err(CheckpointError::io("put back", &self.target))?;
             }
-            return Err(CheckpointError::io("rename into place", &self.target)(
-                error,
-            ));
+            return Err(CheckpointError::io("rename into place", &self.target)(error));
         }
         self.published = true;
         sync_folder(parent(&self.target))?;
@@ -212,9 +206,7 @@ fn sync_tree(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(CheckpointError::io("list", folder))? {
         let entry = entry.map_err(CheckpointError::io("list", folder))?;
         let path = entry.path();
-        let kind = entry
-            .file_type()
-            .map_err(CheckpointError::io("inspect", &path))?;
+        let kind = entry.file_type().map_err(CheckpointError::io("inspect", &path))?;
         if kind.is_dir() {
             sync_tree(&path)?;
         } else if kind.is_file() {

@@ -44,11 +44,7 @@ impl TensorFiles {
             for (name, info) in header.tensors {
                 if let Some(first) = opened.tensors.get(&name) {
                     let first = opened.files[first.file].0.display();
-                    return Err(CheckpointError::tensor(
-                        &path,
-                        &name,
-                        format!("is also in {first}"),
-                    ));
+                    return Err(CheckpointError::tensor(&path, &name, format!("is also in {first}")));
                 }
                 opened.order.push(name.clone());
                 opened.tensors.insert(name, info);
@@ -84,8 +80,7 @@ impl TensorFiles {
     /// The file that holds a tensor.
     #[must_use]
     pub fn path_of(&self, name: &str) -> Option<&Path> {
-        self.info(name)
-            .map(|info| self.files[info.file].0.as_path())
+        self.info(name).map(|info| self.files[info.file].0.as_path())
     }
 
     /// Reads a tensor's bytes as stored (little-endian) into `out`, which is resized and reused.
@@ -95,8 +90,8 @@ impl TensorFiles {
     pub fn read_bytes(&self, name: &str, out: &mut Vec<u8>) -> Result<()> {
         let info = self.expect(name)?;
         let (path, file) = &self.files[info.file];
-        let length = usize::try_from(info.bytes)
-            .map_err(|_| CheckpointError::tensor(path, name, "does not fit into memory"))?;
+        let length =
+            usize::try_from(info.bytes).map_err(|_| CheckpointError::tensor(path, name, "does not fit into memory"))?;
         out.resize(length, 0);
         read_exact_at(file, out, info.offset).map_err(CheckpointError::io("read", path))
     }
@@ -140,11 +135,7 @@ impl TensorFiles {
         };
         if rows.start > rows.end || rows.end > count {
             let message = format!("has {count} rows, asked for {} to {}", rows.start, rows.end);
-            return Err(CheckpointError::tensor(
-                &self.files[info.file].0,
-                name,
-                message,
-            ));
+            return Err(CheckpointError::tensor(&self.files[info.file].0, name, message));
         }
         out.clear();
         out.reserve(rows.len() * width);
@@ -154,12 +145,7 @@ impl TensorFiles {
     }
 
     /// Feeds the bytes of some elements to `take`, a whole number of elements at a time.
-    fn convert(
-        &self,
-        info: &TensorInfo,
-        elements: Range<usize>,
-        mut take: impl FnMut(&[u8]),
-    ) -> Result<()> {
+    fn convert(&self, info: &TensorInfo, elements: Range<usize>, mut take: impl FnMut(&[u8])) -> Result<()> {
         let (path, file) = &self.files[info.file];
         let size = info.dtype.size();
         let mut at = info.offset + (elements.start * size) as u64;

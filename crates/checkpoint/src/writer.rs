@@ -37,11 +37,7 @@ impl ShardedWriter {
     ///
     /// # Errors
     /// A name appears twice, or the folder cannot be written to.
-    pub fn create(
-        folder: &Path,
-        tensors: &[(String, DType, Vec<usize>)],
-        max_shard_bytes: u64,
-    ) -> Result<Self> {
+    pub fn create(folder: &Path, tensors: &[(String, DType, Vec<usize>)], max_shard_bytes: u64) -> Result<Self> {
         let shards = split(tensors, max_shard_bytes);
         let names = shard_names(shards.len());
         let mut writer = Self {
@@ -57,10 +53,7 @@ impl ShardedWriter {
                 .iter()
                 .map(|(name, dtype, shape)| (name.as_str(), *dtype, shape.as_slice()))
                 .collect();
-            let (head, offsets) = header::build(
-                &entries,
-                &BTreeMap::from([("format".to_owned(), "pt".to_owned())]),
-            );
+            let (head, offsets) = header::build(&entries, &BTreeMap::from([("format".to_owned(), "pt".to_owned())]));
             let mut end = head.len() as u64;
             for ((tensor, dtype, shape), offset) in tensors.iter().zip(offsets) {
                 let bytes = header::byte_length(*dtype, shape);
@@ -77,11 +70,7 @@ impl ShardedWriter {
                     )
                     .is_some()
                 {
-                    return Err(CheckpointError::tensor(
-                        &path,
-                        tensor,
-                        "is in the layout twice",
-                    ));
+                    return Err(CheckpointError::tensor(&path, tensor, "is in the layout twice"));
                 }
                 weight_map.insert(tensor.clone(), json!(name));
                 end = offset + bytes;
@@ -89,8 +78,7 @@ impl ShardedWriter {
             }
             let file = File::create(&path).map_err(CheckpointError::io("create", &path))?;
             write_all_at(&file, &head, 0).map_err(CheckpointError::io("write", &path))?;
-            file.set_len(end)
-                .map_err(CheckpointError::io("extend", &path))?;
+            file.set_len(end).map_err(CheckpointError::io("extend", &path))?;
             writer.shards.push((path, file));
         }
         if shards.len() > 1 {
@@ -110,11 +98,7 @@ impl ShardedWriter {
     /// The layout has no such tensor, it was written before, the length is wrong, or the file cannot be written.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let Some(place) = self.places.get_mut(name) else {
-            return Err(CheckpointError::tensor(
-                &self.folder,
-                name,
-                "is not in the layout",
-            ));
+            return Err(CheckpointError::tensor(&self.folder, name, "is not in the layout"));
         };
         let (path, file) = &self.shards[place.shard];
         if place.written {
@@ -144,11 +128,7 @@ impl ShardedWriter {
             .map(|(name, _)| name)
             .min()
         {
-            return Err(CheckpointError::tensor(
-                &self.folder,
-                missing,
-                "was never written",
-            ));
+            return Err(CheckpointError::tensor(&self.folder, missing, "was never written"));
         }
         for (path, file) in &self.shards {
             file.sync_all().map_err(CheckpointError::io("sync", path))?;

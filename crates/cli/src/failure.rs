@@ -29,7 +29,11 @@ impl Failure {
     /// Whether the reader of stdout went away, which is no failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         let (Self::Request(error) | Self::Work(error)) = self;
-        error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe))
+        error.chain().any(|cause| {
+            cause
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        })
     }
 
     /// The whole chain in one text.
@@ -50,6 +54,10 @@ impl Failure {
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = anyhow::Error::new(error);
-        if error.downcast_ref::<Diagnostics>().is_some() { Self::Request(error) } else { Self::Work(error) }
+        if error.downcast_ref::<Diagnostics>().is_some() {
+            Self::Request(error)
+        } else {
+            Self::Work(error)
+        }
     }
 }

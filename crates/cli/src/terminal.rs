@@ -36,7 +36,10 @@ struct Bar {
 
 impl Terminal {
     pub(crate) fn new() -> Self {
-        Self { bar: Mutex::new(None), interactive: std::io::IsTerminal::is_terminal(&std::io::stderr()) }
+        Self {
+            bar: Mutex::new(None),
+            interactive: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+        }
     }
 
     fn clear(&self) {
@@ -59,11 +62,23 @@ impl Terminal {
             if let Some(old) = slot.take() {
                 old.bar.finish_and_clear();
             }
-            let bar = ProgressBar::with_draw_target(total, if self.interactive { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+            let bar = ProgressBar::with_draw_target(
+                total,
+                if self.interactive {
+                    ProgressDrawTarget::stderr()
+                } else {
+                    ProgressDrawTarget::hidden()
+                },
+            );
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
-            *slot = Some(Bar { bar, what: what.to_owned(), last_line: Instant::now(), held_out: None });
+            *slot = Some(Bar {
+                bar,
+                what: what.to_owned(),
+                last_line: Instant::now(),
+                held_out: None,
+            });
         }
         if let Some(bar) = slot.as_mut() {
             update(bar);
@@ -78,7 +93,9 @@ const BYTES: &str = "  [{bar:20}] {bytes}/{total_bytes} {msg}";
 impl Reporter for Terminal {
     fn started(&self, name: &str, stage: Stage) {
         if stage != Stage::Train {
-            self.with_bar(&format!("{name} {}", stage.id()), None, "  {msg}", |bar| bar.bar.set_message(format!("{name}: {}", stage.id())));
+            self.with_bar(&format!("{name} {}", stage.id()), None, "  {msg}", |bar| {
+                bar.bar.set_message(format!("{name}: {}", stage.id()));
+            });
         }
     }
 
@@ -87,7 +104,11 @@ impl Reporter for Terminal {
     }
 
     fn finished(&self, name: &str, stage: Stage, seconds: f64, summary: &str) {
-        self.line(&format!("  {name:12} {:9} {:>7}  {summary}", stage.id(), duration(seconds)));
+        self.line(&format!(
+            "  {name:12} {:9} {:>7}  {summary}",
+            stage.id(),
+            duration(seconds)
+        ));
     }
 
     fn progress(&self, what: &str, done: u64, total: Option<u64>) {
@@ -116,13 +137,22 @@ impl Reporter for Terminal {
         let Ok(mut slot) = self.bar.lock() else { return };
         let Some(bar) = slot.as_mut() else { return };
         let rate = report.tokens as f64 / report.seconds.max(1e-9);
-        let held_out = bar.held_out.map_or_else(String::new, |loss| format!(" held-out {loss:.3}"));
+        let held_out = bar
+            .held_out
+            .map_or_else(String::new, |loss| format!(" held-out {loss:.3}"));
         bar.bar.set_position(report.step);
-        bar.bar.set_message(format!("loss {:.3}{held_out} {rate:.0} tok/s", report.loss));
+        bar.bar
+            .set_message(format!("loss {:.3}{held_out} {rate:.0} tok/s", report.loss));
         // without a terminal, a line now and then shows that the work goes on
         if !self.interactive && bar.last_line.elapsed().as_secs() >= 15 {
             bar.last_line = Instant::now();
-            eprintln!("  {:12} step {}/{} loss {:.3}{held_out} {rate:.0} tok/s", bar.bar.prefix(), report.step, bar.bar.length().unwrap_or(0), report.loss);
+            eprintln!(
+                "  {:12} step {}/{} loss {:.3}{held_out} {rate:.0} tok/s",
+                bar.bar.prefix(),
+                report.step,
+                bar.bar.length().unwrap_or(0),
+                report.loss
+            );
         }
     }
 

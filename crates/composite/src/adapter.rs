@@ -29,7 +29,9 @@ impl DeviceAdapter {
             let mut branches = BARE;
             for (slot, (suffix, output, input)) in config.linear_modules().into_iter().enumerate() {
                 let name = format!("model.layers.{layer}.{suffix}");
-                let Some(module) = files.modules().iter().find(|module| module.module == name) else { continue };
+                let Some(module) = files.modules().iter().find(|module| module.module == name) else {
+                    continue;
+                };
                 branches[slot] = Some(Branch {
                     a: Tensor::from_vec(files.read_a(&name)?, (module.rank, input), decoder.device())?,
                     b: Tensor::from_vec(files.read_b(&name)?, (output, module.rank), decoder.device())?,

@@ -16,13 +16,22 @@ pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) 
     let rows = heads / key_heads * count;
     let by_head = |x: &Tensor| x.transpose(0, 1)?.contiguous();
     let q = by_head(&(q * (1.0 / (dim as f64).sqrt()))?)?.reshape((key_heads, rows, dim))?;
-    let scores = q.matmul(&by_head(k)?.transpose(1, 2)?)?.to_dtype(DType::F32)?.reshape((heads, count, seen))?;
+    let scores = q
+        .matmul(&by_head(k)?.transpose(1, 2)?)?
+        .to_dtype(DType::F32)?
+        .reshape((heads, count, seen))?;
     let scores = match mask {
         Some(mask) => frozen::add(&scores, mask)?,
         None => scores,
     };
-    let weights = softmax(&scores)?.to_dtype(v.dtype())?.reshape((key_heads, rows, seen))?;
-    weights.matmul(&by_head(v)?)?.reshape((heads, count, dim))?.transpose(0, 1)?.reshape((count, heads * dim))
+    let weights = softmax(&scores)?
+        .to_dtype(v.dtype())?
+        .reshape((key_heads, rows, seen))?;
+    weights
+        .matmul(&by_head(v)?)?
+        .reshape((heads, count, dim))?
+        .transpose(0, 1)?
+        .reshape((count, heads * dim))
 }
 
 /// Softmax over the last dimension. The maximum is a constant: its gradient cancels.

@@ -40,14 +40,22 @@ impl Chunk {
     /// Gradient of the summed loss by the logits: the probabilities less one at the target.
     fn gradient(&self) -> candle_core::Result<Tensor> {
         let ones = Tensor::ones((self.count, 1), DType::F32, self.logits.device())?;
-        self.logits.broadcast_sub(&self.log_sums)?.exp()?.scatter_add(&self.targets, &ones.neg()?, 1)
+        self.logits
+            .broadcast_sub(&self.log_sums)?
+            .exp()?
+            .scatter_add(&self.targets, &ones.neg()?, 1)
     }
 }
 
 impl CompositeDecoder {
     /// Summed loss, and the gradient `[t, hidden]` of `scale · sum` by the last layer's output. At least one
     /// position must be trained.
-    pub(crate) fn loss_gradient(&self, batch: &MicroBatch, x: &Tensor, scale: f64) -> Result<(f64, Tensor), CompositeError> {
+    pub(crate) fn loss_gradient(
+        &self,
+        batch: &MicroBatch,
+        x: &Tensor,
+        scale: f64,
+    ) -> Result<(f64, Tensor), CompositeError> {
         let trained = self.trained(batch)?;
         let rows = Var::from_tensor(&x.index_select(&trained.rows, 0)?)?;
         let normed = self.final_norm(&rows)?;
@@ -58,13 +66,19 @@ impl CompositeDecoder {
             Ok(())
         })?;
         let store = frozen::seeded(&normed, &Tensor::cat(&gradients, 0)?)?.backward()?;
-        let by_row = store.get(&rows).ok_or_else(|| CompositeError::GradientCut { parameter: "the last layer's output".to_owned() })?;
+        let by_row = store.get(&rows).ok_or_else(|| CompositeError::GradientCut {
+            parameter: "the last layer's output".to_owned(),
+        })?;
         let sum = host(&losses)?.into_iter().sum();
         Ok((sum, x.zeros_like()?.index_add(&trained.rows, by_row, 0)?))
     }
 
     /// Summed loss and trained positions of each document. At least one position must be trained.
-    pub(crate) fn losses_by_document(&self, batch: &MicroBatch, x: &Tensor) -> Result<Vec<(f64, usize)>, CompositeError> {
+    pub(crate) fn losses_by_document(
+        &self,
+        batch: &MicroBatch,
+        x: &Tensor,
+    ) -> Result<Vec<(f64, usize)>, CompositeError> {
         let trained = self.trained(batch)?;
         let normed = self.final_norm(&x.index_select(&trained.rows, 0)?)?;
         let mut losses = Vec::new();
@@ -72,7 +86,14 @@ impl CompositeDecoder {
             losses.push(chunk.losses()?);
             Ok(())
         })?;
-        let ends: Vec<usize> = batch.lengths.iter().scan(0, |end, &length| { *end += length; Some(*end) }).collect();
+        let ends: Vec<usize> = batch
+            .lengths
+            .iter()
+            .scan(0, |end, &length| {
+                *end += length;
+                Some(*end)
+            })
+            .collect();
         let mut sums = vec![(0.0, 0); batch.lengths.len()];
         for (&position, loss) in trained.positions.iter().zip(host(&losses)?) {
             let document = ends.partition_point(|&end| end <= position as usize);
@@ -83,22 +104,46 @@ impl CompositeDecoder {
     }
 
     fn trained(&self, batch: &MicroBatch) -> Result<Trained, CompositeError> {
-        let (positions, targets): (Vec<u32>, Vec<u32>) = (0..).zip(&batch.targets).filter_map(|(position, target)| Some((position, (*target)?))).unzip();
+        let (positions, targets): (Vec<u32>, Vec<u32>) = (0..)
+            .zip(&batch.targets)
+            .filter_map(|(position, target)| Some((position, (*target)?)))
+            .unzip();
         let count = positions.len();
         let rows = Tensor::from_slice(&positions, count, self.device())?;
-        Ok(Trained { positions, rows, targets: Tensor::from_vec(targets, count, self.device())? })
+        Ok(Trained {
+            positions,
+            rows,
+            targets: Tensor::from_vec(targets, count, self.device())?,
+        })
     }
 
     /// Hands the normed trained rows over in chunks of logits.
-    fn for_each_chunk(&self, trained: &Trained, normed: &Tensor, mut each: impl FnMut(Chunk) -> Result<(), CompositeError>) -> Result<(), CompositeError> {
-        let (elements, total) = (if self.device().is_cpu() { CHUNK_ELEMENTS } else { 16 * CHUNK_ELEMENTS }, trained.positions.len());
+    fn for_each_chunk(
+        &self,
+        trained: &Trained,
+        normed: &Tensor,
+        mut each: impl FnMut(Chunk) -> Result<(), CompositeError>,
+    ) -> Result<(), CompositeError> {
+        let (elements, total) = (
+            if self.device().is_cpu() {
+                CHUNK_ELEMENTS
+            } else {
+                16 * CHUNK_ELEMENTS
+            },
+            trained.positions.len(),
+        );
         let size = (elements / self.config().vocab_size).max(16);
         for first in (0..total).step_by(size) {
             let count = size.min(total - first);
             let logits = self.head_logits(&normed.narrow(0, first, count)?)?;
             let log_sums = logits.log_sum_exp(1)?.unsqueeze(1)?;
             let targets = trained.targets.narrow(0, first, count)?.unsqueeze(1)?.contiguous()?;
-            each(Chunk { count, targets, logits, log_sums })?;
+            each(Chunk {
+                count,
+                targets,
+                logits,
+                log_sums,
+            })?;
         }
         Ok(())
     }

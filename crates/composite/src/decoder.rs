@@ -5,14 +5,7 @@ use candle_nn::{Embedding, Module};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_nn::{MicroBatch, NnError};
 
-use crate::{
-    CompositeError, Quantization,
-    layer::Layer,
-    load::Loader,
-    norm::rms_norm,
-    rotary,
-    sequences::Sequences,
-};
+use crate::{CompositeError, Quantization, layer::Layer, load::Loader, norm::rms_norm, rotary, sequences::Sequences};
 
 /// A Llama or Qwen2 decoder on a device. Its weights are frozen.
 #[derive(Debug)]
@@ -34,14 +27,23 @@ impl CompositeDecoder {
     ///
     /// # Errors
     /// An unreadable tensor, another dtype, or no memory on the device.
-    pub fn load(folder: &ModelFolder, device: &Device, dtype: DType, quantization: Quantization) -> Result<Self, CompositeError> {
+    pub fn load(
+        folder: &ModelFolder,
+        device: &Device,
+        dtype: DType,
+        quantization: Quantization,
+    ) -> Result<Self, CompositeError> {
         let (config, loader) = (folder.config(), Loader::new(folder, device, dtype, quantization)?);
         let words = [config.vocab_size, config.hidden_size];
         Ok(Self {
             embedding: Embedding::new(loader.matrix("model.embed_tokens.weight", words)?, config.hidden_size),
-            layers: (0..config.num_hidden_layers).map(|index| Layer::load(&loader, config, index)).collect::<Result<_, _>>()?,
+            layers: (0..config.num_hidden_layers)
+                .map(|index| Layer::load(&loader, config, index))
+                .collect::<Result<_, _>>()?,
             norm: loader.norm("model.norm.weight")?,
-            head: (!config.tie_word_embeddings).then(|| loader.matrix("lm_head.weight", words)).transpose()?,
+            head: (!config.tie_word_embeddings)
+                .then(|| loader.matrix("lm_head.weight", words))
+                .transpose()?,
             frequencies: rotary::frequencies(config),
             config: config.clone(),
             device: device.clone(),
@@ -71,12 +73,16 @@ impl CompositeDecoder {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let words = |matrix: &Tensor| matrix.elem_count() * self.dtype.size_in_bytes();
-        words(self.embedding.embeddings()) + self.head.as_ref().map_or(0, words) + self.layers.iter().map(Layer::bytes).sum::<usize>()
+        words(self.embedding.embeddings())
+            + self.head.as_ref().map_or(0, words)
+            + self.layers.iter().map(Layer::bytes).sum::<usize>()
     }
 
     /// Looks tokens up: `[t, hidden]`.
     pub(crate) fn embed(&self, tokens: &[u32]) -> Result<Tensor, CompositeError> {
-        Ok(self.embedding.forward(&Tensor::from_slice(tokens, tokens.len(), &self.device)?)?)
+        Ok(self
+            .embedding
+            .forward(&Tensor::from_slice(tokens, tokens.len(), &self.device)?)?)
     }
 
     /// The output head `[vocab, hidden]`: its own matrix or the embedding.
@@ -96,12 +102,23 @@ impl CompositeDecoder {
 
     /// The rows of a micro-batch.
     pub(crate) fn documents(&self, lengths: &[usize]) -> Result<Sequences, CompositeError> {
-        Ok(Sequences::documents(lengths, &self.frequencies, self.dtype, &self.device)?)
+        Ok(Sequences::documents(
+            lengths,
+            &self.frequencies,
+            self.dtype,
+            &self.device,
+        )?)
     }
 
     /// `count` rows after `past` cached ones.
     pub(crate) fn continued(&self, past: usize, count: usize) -> Result<Sequences, CompositeError> {
-        Ok(Sequences::continued(past, count, &self.frequencies, self.dtype, &self.device)?)
+        Ok(Sequences::continued(
+            past,
+            count,
+            &self.frequencies,
+            self.dtype,
+            &self.device,
+        )?)
     }
 
     /// Refuses tokens outside the vocabulary and sequences longer than the model's positions.
@@ -111,7 +128,11 @@ impl CompositeDecoder {
             return Err(NnError::TokenOutOfRange { id, vocab_size }.into());
         }
         if longest > limit {
-            return Err(NnError::ContextOverflow { positions: longest, limit }.into());
+            return Err(NnError::ContextOverflow {
+                positions: longest,
+                limit,
+            }
+            .into());
         }
         Ok(())
     }
@@ -119,7 +140,10 @@ impl CompositeDecoder {
     /// As [`CompositeDecoder::check`], and that the batch's three lists belong together.
     pub(crate) fn check_batch(&self, batch: &MicroBatch) -> Result<(), CompositeError> {
         let expected = batch.tokens.len();
-        for (what, found) in [("targets of the batch", batch.targets.len()), ("documents of the batch", batch.lengths.iter().sum())] {
+        for (what, found) in [
+            ("targets of the batch", batch.targets.len()),
+            ("documents of the batch", batch.lengths.iter().sum()),
+        ] {
             if found != expected {
                 return Err(CompositeError::Length { what, expected, found });
             }

@@ -49,12 +49,19 @@ impl FromStr for DeviceChoice {
     }
 }
 
-fn gpu(device: &'static str, compiled: bool, open: impl FnOnce() -> candle_core::Result<Device>) -> Result<Device, CompositeError> {
+fn gpu(
+    device: &'static str,
+    compiled: bool,
+    open: impl FnOnce() -> candle_core::Result<Device>,
+) -> Result<Device, CompositeError> {
     if !compiled {
         let reason = format!("this program was built without it; build with `--features {device}`");
         return Err(CompositeError::Unavailable { device, reason });
     }
-    open().map_err(|error| CompositeError::Unavailable { device, reason: error.to_string() })
+    open().map_err(|error| CompositeError::Unavailable {
+        device,
+        reason: error.to_string(),
+    })
 }
 
 /// What to compute in unless told otherwise: bf16 on CUDA, f32 elsewhere.

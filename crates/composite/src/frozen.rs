@@ -52,7 +52,11 @@ impl Frozen {
             Self::Linear(_) => {
                 let ((count, width), (input, output)) = (shape.dims2()?, operand.1.shape().dims2()?);
                 if width != input {
-                    return Err(Error::ShapeMismatchBinaryOp { lhs: shape.clone(), rhs: operand.1.shape().clone(), op: "frozen-linear" });
+                    return Err(Error::ShapeMismatchBinaryOp {
+                        lhs: shape.clone(),
+                        rhs: operand.1.shape().clone(),
+                        op: "frozen-linear",
+                    });
                 }
                 let y = x.0.matmul(operand.0, (1, count, output, input), x.1, operand.1)?;
                 Ok((y, Shape::from((count, output))))
@@ -61,7 +65,11 @@ impl Frozen {
     }
 
     fn elsewhere(&self, x: &impl BackendStorage, operand: &Tensor) -> Error {
-        Error::DeviceMismatchBinaryOp { lhs: x.device().location(), rhs: operand.device().location(), op: self.name() }
+        Error::DeviceMismatchBinaryOp {
+            lhs: x.device().location(),
+            rhs: operand.device().location(),
+            op: self.name(),
+        }
     }
 }
 
@@ -160,7 +168,10 @@ mod tests {
     fn gradients_are_those_of_candles_own_operations_and_nothing_else_is_kept() {
         let device = &Device::Cpu;
         let x = Var::randn(0f32, 1.0, (5, 3), device).unwrap();
-        let (row, weight) = (Tensor::randn(0f32, 1.0, 3, device).unwrap(), Tensor::randn(0f32, 1.0, (4, 3), device).unwrap());
+        let (row, weight) = (
+            Tensor::randn(0f32, 1.0, 3, device).unwrap(),
+            Tensor::randn(0f32, 1.0, (4, 3), device).unwrap(),
+        );
         let dy = Tensor::randn(0f32, 1.0, (5, 4), device).unwrap();
 
         let ours = add(&multiply(&x, &row).unwrap(), &row).unwrap();
@@ -168,9 +179,24 @@ mod tests {
         let store = seeded(&ours, &dy).unwrap().backward().unwrap();
         assert_eq!(store.get_ids().collect::<Vec<_>>(), [&x.id()]);
 
-        let theirs = x.broadcast_mul(&row).unwrap().broadcast_add(&row).unwrap().matmul(&weight.t().unwrap()).unwrap();
+        let theirs = x
+            .broadcast_mul(&row)
+            .unwrap()
+            .broadcast_add(&row)
+            .unwrap()
+            .matmul(&weight.t().unwrap())
+            .unwrap();
         let want = (&theirs * &dy).unwrap().sum_all().unwrap().backward().unwrap();
-        let difference = |a: &Tensor, b: &Tensor| (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let difference = |a: &Tensor, b: &Tensor| {
+            (a - b)
+                .unwrap()
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
+        };
         assert!(difference(&ours, &theirs) < 1e-6);
         assert!(difference(store.get(&x).unwrap(), want.get(&x).unwrap()) < 1e-6);
     }

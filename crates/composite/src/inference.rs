@@ -3,11 +3,7 @@
 use candle_core::Tensor;
 use synapse_nn::{MicroBatch, NnError};
 
-use crate::{
-    CompositeDecoder, CompositeError, DeviceAdapter,
-    layer::LayerCache,
-    lora::BARE,
-};
+use crate::{CompositeDecoder, CompositeError, DeviceAdapter, layer::LayerCache, lora::BARE};
 
 /// Keys and values of one sequence on the decoder's device. Cloning shares the rows stored so far.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +45,12 @@ impl CompositeDecoder {
     ///
     /// # Errors
     /// As [`CompositeDecoder::logits`]; the cache then stands where it stood.
-    pub fn append(&self, tokens: &[u32], cache: &mut DeviceCache, adapter: Option<&DeviceAdapter>) -> Result<Vec<f32>, CompositeError> {
+    pub fn append(
+        &self,
+        tokens: &[u32],
+        cache: &mut DeviceCache,
+        adapter: Option<&DeviceAdapter>,
+    ) -> Result<Vec<f32>, CompositeError> {
         let x = self.hidden(tokens, cache, adapter)?;
         let logits = self.logits_of(&x.narrow(0, tokens.len() - 1, 1)?)?;
         cache.len += tokens.len();
@@ -60,7 +61,11 @@ impl CompositeDecoder {
     ///
     /// # Errors
     /// A token outside the vocabulary, or a document longer than the model's positions.
-    pub fn document_losses(&self, batch: &MicroBatch, adapter: Option<&DeviceAdapter>) -> Result<Vec<(f64, usize)>, CompositeError> {
+    pub fn document_losses(
+        &self,
+        batch: &MicroBatch,
+        adapter: Option<&DeviceAdapter>,
+    ) -> Result<Vec<(f64, usize)>, CompositeError> {
         self.check_batch(batch)?;
         if batch.trained() == 0 {
             return Ok(vec![(0.0, 0); batch.lengths.len()]);
@@ -68,23 +73,42 @@ impl CompositeDecoder {
         let sequences = self.documents(&batch.lengths)?;
         let mut x = self.embed(&batch.tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, &sequences, adapter.map_or(&BARE, |adapter| adapter.layer(index)), None)?;
+            x = layer.forward(
+                &x,
+                &sequences,
+                adapter.map_or(&BARE, |adapter| adapter.layer(index)),
+                None,
+            )?;
         }
         self.losses_by_document(batch, &x)
     }
 
     /// The last layer's output `[n, hidden]`. The cache's layers hold the new rows; its length is the caller's to move.
-    fn hidden(&self, tokens: &[u32], cache: &mut DeviceCache, adapter: Option<&DeviceAdapter>) -> Result<Tensor, CompositeError> {
+    fn hidden(
+        &self,
+        tokens: &[u32],
+        cache: &mut DeviceCache,
+        adapter: Option<&DeviceAdapter>,
+    ) -> Result<Tensor, CompositeError> {
         if tokens.is_empty() {
             let hint = "give every sequence at least one token".to_owned();
-            return Err(NnError::Unsupported { what: "a forward pass without tokens".to_owned(), hint }.into());
+            return Err(NnError::Unsupported {
+                what: "a forward pass without tokens".to_owned(),
+                hint,
+            }
+            .into());
         }
         self.check(tokens, cache.len + tokens.len())?;
         cache.layers.resize(self.layers.len(), None);
         let sequences = self.continued(cache.len, tokens.len())?;
         let mut x = self.embed(tokens)?;
         for (index, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
-            x = layer.forward(&x, &sequences, adapter.map_or(&BARE, |adapter| adapter.layer(index)), Some(cache))?;
+            x = layer.forward(
+                &x,
+                &sequences,
+                adapter.map_or(&BARE, |adapter| adapter.layer(index)),
+                Some(cache),
+            )?;
         }
         Ok(x)
     }

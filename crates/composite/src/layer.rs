@@ -63,12 +63,19 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    pub(crate) fn load(loader: &Loader<'_>, config: &ModelConfig, index: usize) -> std::result::Result<Self, CompositeError> {
+    pub(crate) fn load(
+        loader: &Loader<'_>,
+        config: &ModelConfig,
+        index: usize,
+    ) -> std::result::Result<Self, CompositeError> {
         let prefix = format!("model.layers.{index}");
         let mut linears = Vec::with_capacity(7);
         for (module, output, input) in config.linear_modules() {
             let weight = loader.linear(&format!("{prefix}.{module}.weight"), [output, input])?;
-            let bias = config.has_bias(module).then(|| loader.bias(&format!("{prefix}.{module}.bias"))).transpose()?;
+            let bias = config
+                .has_bias(module)
+                .then(|| loader.bias(&format!("{prefix}.{module}.bias")))
+                .transpose()?;
             linears.push(Linear { weight, bias });
         }
         Ok(Self {
@@ -86,7 +93,13 @@ impl Layer {
     }
 
     /// `[t, hidden]` to `[t, hidden]`. With a cache, the rows continue it and are appended.
-    pub(crate) fn forward(&self, x: &Tensor, sequences: &Sequences, branches: &Branches, cache: Option<&mut LayerCache>) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        sequences: &Sequences,
+        branches: &Branches,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<Tensor> {
         let linear = |slot: usize, x: &Tensor| self.linears[slot].forward(x, branches[slot].as_ref());
         let normed = rms_norm(x, &self.input_norm, self.epsilon)?;
         let (queries, keys, dim) = self.heads;

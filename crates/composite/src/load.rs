@@ -34,12 +34,27 @@ pub(crate) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(folder: &'a ModelFolder, device: &'a Device, dtype: DType, quantization: Quantization) -> Result<Self, CompositeError> {
+    pub(crate) fn new(
+        folder: &'a ModelFolder,
+        device: &'a Device,
+        dtype: DType,
+        quantization: Quantization,
+    ) -> Result<Self, CompositeError> {
         if !matches!(dtype, DType::F32 | DType::BF16) {
             let hint = "take f32 or bf16; f16 overflows in training".to_owned();
-            return Err(NnError::Unsupported { what: format!("computing in {}", dtype.as_str()), hint }.into());
+            return Err(NnError::Unsupported {
+                what: format!("computing in {}", dtype.as_str()),
+                hint,
+            }
+            .into());
         }
-        Ok(Self { folder, device, dtype, quantization, table: pair_table(device)? })
+        Ok(Self {
+            folder,
+            device,
+            dtype,
+            quantization,
+            table: pair_table(device)?,
+        })
     }
 
     /// A matrix that is not quantised, in the dtype of the computation.

@@ -53,6 +53,9 @@ impl Mask {
         dropout.apply_in_place(&mut ones);
         let kept: Vec<u8> = ones.into_iter().map(|value| u8::from(value != 0.0)).collect();
         let kept = Tensor::from_vec(kept, shape, device)?.to_dtype(dtype)?;
-        Ok(Self { kept, gain: 1.0 / (1.0 - f64::from(dropout.probability)) })
+        Ok(Self {
+            kept,
+            gain: 1.0 / (1.0 - f64::from(dropout.probability)),
+        })
     }
 }

@@ -12,8 +12,15 @@ pub(crate) type Slots = Vec<[Option<usize>; 7]>;
 pub(crate) fn layout(config: &ModelConfig, options: &LoraOptions) -> Result<(Vec<Parameter>, Slots), NnError> {
     let modules = config.linear_modules();
     let suffixes = modules.map(|(module, _, _)| module.rsplit('.').next().unwrap_or(module));
-    if let Some(target) = options.targets.iter().find(|target| !suffixes.contains(&target.as_str())) {
-        return Err(NnError::Unsupported { what: format!("LoRA target `{target}`"), hint: format!("this model has {}", suffixes.join(", ")) });
+    if let Some(target) = options
+        .targets
+        .iter()
+        .find(|target| !suffixes.contains(&target.as_str()))
+    {
+        return Err(NnError::Unsupported {
+            what: format!("LoRA target `{target}`"),
+            hint: format!("this model has {}", suffixes.join(", ")),
+        });
     }
     let (mut parameters, mut slots) = (Vec::<Parameter>::new(), Slots::new());
     for layer in 0..config.num_hidden_layers {
@@ -26,7 +33,12 @@ pub(crate) fn layout(config: &ModelConfig, options: &LoraOptions) -> Result<(Vec
             for (side, shape) in [("lora_A", [options.rank, input]), ("lora_B", [output, options.rank])] {
                 let start = parameters.last().map_or(0, |last| last.range.end);
                 let name = format!("model.layers.{layer}.{module}.{side}");
-                parameters.push(Parameter { name, shape: shape.to_vec(), range: start..start + shape[0] * shape[1], decays: true });
+                parameters.push(Parameter {
+                    name,
+                    shape: shape.to_vec(),
+                    range: start..start + shape[0] * shape[1],
+                    decays: true,
+                });
             }
         }
         slots.push(row);

@@ -17,10 +17,18 @@ impl Rotation {
     pub(crate) fn new(frequencies: &[f32], positions: &[u32], dtype: DType, device: &Device) -> Result<Self> {
         let shape = (positions.len(), 1, 2 * frequencies.len());
         let table = |function: fn(f32) -> f32| {
-            let rows = positions.iter().flat_map(|&position| frequencies.iter().chain(frequencies).map(move |w| function(position as f32 * w)));
+            let rows = positions.iter().flat_map(|&position| {
+                frequencies
+                    .iter()
+                    .chain(frequencies)
+                    .map(move |w| function(position as f32 * w))
+            });
             Tensor::from_vec(rows.collect::<Vec<f32>>(), shape, device)?.to_dtype(dtype)
         };
-        Ok(Self { cos: table(f32::cos)?, sin: table(f32::sin)? })
+        Ok(Self {
+            cos: table(f32::cos)?,
+            sin: table(f32::sin)?,
+        })
     }
 
     /// Where the rotation lives.
@@ -40,7 +48,14 @@ impl Rotation {
 /// Angle per position of each pair: `1 / θ^(2i/d)`, divided as Llama 3's scaling says where the model asks for it.
 pub(crate) fn frequencies(config: &ModelConfig) -> Vec<f32> {
     let half = config.head_dim / 2;
-    let divisors = config.rope_scaling.as_ref().map_or_else(|| vec![1.0; half], |scaling| scaling.divisors(config.head_dim, config.rope_theta));
+    let divisors = config.rope_scaling.as_ref().map_or_else(
+        || vec![1.0; half],
+        |scaling| scaling.divisors(config.head_dim, config.rope_theta),
+    );
     let frequency = |pair: usize| 1.0 / config.rope_theta.powf((2 * pair) as f64 / config.head_dim as f64);
-    divisors.into_iter().enumerate().map(|(pair, divisor)| (frequency(pair) / divisor) as f32).collect()
+    divisors
+        .into_iter()
+        .enumerate()
+        .map(|(pair, divisor)| (frequency(pair) / divisor) as f32)
+        .collect()
 }

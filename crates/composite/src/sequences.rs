@@ -27,7 +27,13 @@ impl Sequences {
     }
 
     /// `count` rows that follow `past` cached ones.
-    pub(crate) fn continued(past: usize, count: usize, frequencies: &[f32], dtype: DType, device: &Device) -> Result<Self> {
+    pub(crate) fn continued(
+        past: usize,
+        count: usize,
+        frequencies: &[f32],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let positions: Vec<u32> = (past as u32..(past + count) as u32).collect();
         Self::new(&[count], past, Rotation::new(frequencies, &positions, dtype, device)?)
     }
@@ -35,7 +41,12 @@ impl Sequences {
     fn new(lengths: &[usize], past: usize, rotation: Rotation) -> Result<Self> {
         let longest = past + lengths.iter().copied().max().unwrap_or(0);
         let causal = (Tensor::tril2(longest, DType::F32, rotation.device())? - 1.0)?.affine(UNSEEN, 0.0)?;
-        Ok(Self { lengths: lengths.to_vec(), past, rotation, causal })
+        Ok(Self {
+            lengths: lengths.to_vec(),
+            past,
+            rotation,
+            causal,
+        })
     }
 
     /// Positions already in the cache.
@@ -56,6 +67,9 @@ impl Sequences {
         if count == 1 {
             return Ok(None);
         }
-        self.causal.narrow(0, self.past, count)?.narrow(1, 0, self.past + count).map(Some)
+        self.causal
+            .narrow(0, self.past, count)?
+            .narrow(1, 0, self.past + count)
+            .map(Some)
     }
 }

@@ -54,9 +54,20 @@ impl CompositeTrainer {
     /// # Errors
     /// An unreadable folder, a target that the model does not have, another dtype than f32 and bf16, or no memory
     /// on the device.
-    pub fn lora(folder: &ModelFolder, device: &Device, dtype: DType, quantization: Quantization, options: LoraOptions) -> Result<Self, CompositeError> {
+    pub fn lora(
+        folder: &ModelFolder,
+        device: &Device,
+        dtype: DType,
+        quantization: Quantization,
+        options: LoraOptions,
+    ) -> Result<Self, CompositeError> {
         let (layout, slots) = parameters::layout(folder.config(), &options)?;
-        Ok(Self { decoder: CompositeDecoder::load(folder, device, dtype, quantization)?, layout, slots, options })
+        Ok(Self {
+            decoder: CompositeDecoder::load(folder, device, dtype, quantization)?,
+            layout,
+            slots,
+            options,
+        })
     }
 
     /// The trainable tensors in the order they lie in the flat buffer.
@@ -90,10 +101,20 @@ impl CompositeTrainer {
     /// # Errors
     /// A buffer of the wrong length, a token outside the vocabulary, a document longer than the model's positions,
     /// or no memory on the device; `gradients` may then hold part of the micro-batch.
-    pub fn accumulate(&self, parameters: &[f32], gradients: &mut [f32], batch: &MicroBatch, pass: &Pass) -> Result<f64, CompositeError> {
+    pub fn accumulate(
+        &self,
+        parameters: &[f32],
+        gradients: &mut [f32],
+        batch: &MicroBatch,
+        pass: &Pass,
+    ) -> Result<f64, CompositeError> {
         let found = gradients.len();
         if found != self.parameters() {
-            return Err(CompositeError::Length { what: "gradients", expected: self.parameters(), found });
+            return Err(CompositeError::Length {
+                what: "gradients",
+                expected: self.parameters(),
+                found,
+            });
         }
         let work = self.work(parameters, batch, Some(pass.key))?;
         if batch.trained() == 0 {
@@ -144,7 +165,11 @@ impl CompositeTrainer {
     fn work(&self, parameters: &[f32], batch: &MicroBatch, key: Option<[u64; 3]>) -> Result<Work, CompositeError> {
         let (expected, found) = (self.parameters(), parameters.len());
         if found != expected {
-            return Err(CompositeError::Length { what: "parameters", expected, found });
+            return Err(CompositeError::Length {
+                what: "parameters",
+                expected,
+                found,
+            });
         }
         self.decoder.check_batch(batch)?;
         Ok(Work {
@@ -159,12 +184,19 @@ impl CompositeTrainer {
     fn layer_layout(&self, layer: usize) -> &[Parameter] {
         let mut first = self.slots[layer].iter().flatten();
         let modules = first.clone().count();
-        first.next().map_or(&[], |&first| &self.layout[first..first + 2 * modules])
+        first
+            .next()
+            .map_or(&[], |&first| &self.layout[first..first + 2 * modules])
     }
 
     /// A layer's parameters, in the order of the layout, off the tape.
     fn views(&self, work: &Work, layer: usize) -> Result<Vec<Tensor>, CompositeError> {
-        let view = |parameter: &Parameter| Ok(work.parameters.narrow(0, parameter.range.start, parameter.range.len())?.reshape(&*parameter.shape)?);
+        let view = |parameter: &Parameter| {
+            Ok(work
+                .parameters
+                .narrow(0, parameter.range.start, parameter.range.len())?
+                .reshape(&*parameter.shape)?)
+        };
         self.layer_layout(layer).iter().map(view).collect()
     }
 
@@ -182,30 +214,60 @@ impl CompositeTrainer {
                 None => None,
                 Some([seed, step, micro]) => {
                     let stream = Stream::new(&[seed, step, micro, (layer * 7 + slot) as u64]);
-                    let dropout = Dropout { stream, probability: self.options.dropout };
-                    Some(Mask::draw(dropout, (work.count, pair[0].dim(1)?), self.decoder.dtype(), self.decoder.device())?)
+                    let dropout = Dropout {
+                        stream,
+                        probability: self.options.dropout,
+                    };
+                    Some(Mask::draw(
+                        dropout,
+                        (work.count, pair[0].dim(1)?),
+                        self.decoder.dtype(),
+                        self.decoder.device(),
+                    )?)
                 }
             };
-            branches[slot] = Some(Branch { a: pair[0].clone(), b: pair[1].clone(), scale: f64::from(self.options.scale), mask });
+            branches[slot] = Some(Branch {
+                a: pair[0].clone(),
+                b: pair[1].clone(),
+                scale: f64::from(self.options.scale),
+                mask,
+            });
         }
         Ok(branches)
     }
 
     fn tape(&self, work: &Work, layer: usize, x: &Tensor) -> Result<Tape, CompositeError> {
         let x = Var::from_tensor(x)?;
-        let trainables = self.views(work, layer)?.iter().map(Var::from_tensor).collect::<candle_core::Result<Vec<_>>>()?;
+        let trainables = self
+            .views(work, layer)?
+            .iter()
+            .map(Var::from_tensor)
+            .collect::<candle_core::Result<Vec<_>>>()?;
         let tensors: Vec<Tensor> = trainables.iter().map(|var| var.as_tensor().clone()).collect();
         let y = self.forward(work, layer, &x, &tensors)?;
         Ok(Tape { x, trainables, y })
     }
 
     /// Adds a layer's gradients to the flat buffer, in one transfer, and returns that of its input.
-    fn backward(&self, layer: usize, tape: &Tape, dy: &Tensor, gradients: &mut [f32]) -> Result<Tensor, CompositeError> {
+    fn backward(
+        &self,
+        layer: usize,
+        tape: &Tape,
+        dy: &Tensor,
+        gradients: &mut [f32],
+    ) -> Result<Tensor, CompositeError> {
         let mut store = tape.gradients(dy)?;
-        let mut take = |var: &Var, name: &str| store.remove(var).ok_or_else(|| CompositeError::GradientCut { parameter: name.to_owned() });
+        let mut take = |var: &Var, name: &str| {
+            store.remove(var).ok_or_else(|| CompositeError::GradientCut {
+                parameter: name.to_owned(),
+            })
+        };
         let layout = self.layer_layout(layer);
         if let (Some(first), Some(last)) = (layout.first(), layout.last()) {
-            let flat = layout.iter().zip(&tape.trainables).map(|(parameter, var)| Ok(take(var, &parameter.name)?.flatten_all()?));
+            let flat = layout
+                .iter()
+                .zip(&tape.trainables)
+                .map(|(parameter, var)| Ok(take(var, &parameter.name)?.flatten_all()?));
             let flat: Vec<f32> = Tensor::cat(&flat.collect::<Result<Vec<_>, CompositeError>>()?, 0)?.to_vec1()?;
             for (sum, gradient) in gradients[first.range.start..last.range.end].iter_mut().zip(flat) {
                 *sum += gradient;
@@ -226,14 +288,29 @@ mod tests {
     #[test]
     fn the_tape_gives_gradients_to_the_trainables_and_the_input_alone() {
         // biases, a tied head, NF4, dropout and two documents: every kind of frozen operand takes part
-        let folder = ModelFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/fixtures/tiny-qwen2")).unwrap();
+        let folder =
+            ModelFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/fixtures/tiny-qwen2")).unwrap();
         let targets = ["q_proj", "v_proj", "down_proj"].map(str::to_owned).to_vec();
-        let options = LoraOptions { rank: 4, scale: 2.0, dropout: 0.3, targets };
-        let trainer = CompositeTrainer::lora(&folder, &Device::Cpu, DType::F32, Quantization::Nf4 { double_quant: true }, options).unwrap();
+        let options = LoraOptions {
+            rank: 4,
+            scale: 2.0,
+            dropout: 0.3,
+            targets,
+        };
+        let trainer = CompositeTrainer::lora(
+            &folder,
+            &Device::Cpu,
+            DType::F32,
+            Quantization::Nf4 { double_quant: true },
+            options,
+        )
+        .unwrap();
         let mut batch = MicroBatch::default();
         batch.push(&[3, 17, 99, 4, 120, 63], &[-100, 17, 99, -100, 120, 63], &[4, 2]);
         let work = trainer.work(&trainer.initial(1), &batch, Some([1, 2, 3])).unwrap();
-        let tape = trainer.tape(&work, 1, &trainer.decoder.embed(&batch.tokens).unwrap()).unwrap();
+        let tape = trainer
+            .tape(&work, 1, &trainer.decoder.embed(&batch.tokens).unwrap())
+            .unwrap();
         let store = tape.gradients(&tape.y.ones_like().unwrap()).unwrap();
         let expected: HashSet<_> = tape.trainables.iter().chain([&tape.x]).map(|var| var.id()).collect();
         assert_eq!(expected.len(), 7);

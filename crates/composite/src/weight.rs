@@ -33,7 +33,9 @@ impl Weight {
 
 /// The two levels that each byte of codes stands for, `[256, 2]` f32, the high nibble first.
 pub(crate) fn pair_table(device: &Device) -> Result<Tensor> {
-    let levels: Vec<f32> = (0..=255u8).flat_map(|byte| [nf4::CODE[usize::from(byte >> 4)], nf4::CODE[usize::from(byte & 15)]]).collect();
+    let levels: Vec<f32> = (0..=255u8)
+        .flat_map(|byte| [nf4::CODE[usize::from(byte >> 4)], nf4::CODE[usize::from(byte & 15)]])
+        .collect();
     Tensor::from_vec(levels, (256, 2), device)
 }
 
@@ -69,8 +71,16 @@ impl Nf4Tensor {
     fn decode(&self) -> Result<Tensor> {
         let (rows, cols) = self.shape;
         // as u32, because candle reads an index's largest value, here the byte 255, as "zero"
-        let levels = self.table.index_select(&self.pairs.to_dtype(DType::U32)?, 0)?.reshape(((), nf4::BLOCK))?;
-        levels.broadcast_mul(&self.absmax)?.flatten_all()?.narrow(0, 0, rows * cols)?.reshape(self.shape)?.to_dtype(self.dtype)
+        let levels = self
+            .table
+            .index_select(&self.pairs.to_dtype(DType::U32)?, 0)?
+            .reshape(((), nf4::BLOCK))?;
+        levels
+            .broadcast_mul(&self.absmax)?
+            .flatten_all()?
+            .narrow(0, 0, rows * cols)?
+            .reshape(self.shape)?
+            .to_dtype(self.dtype)
     }
 }
 
@@ -90,9 +100,14 @@ mod tests {
             let value = |i: usize| (2.0 * Stream::new(&[7]).normal(i as u64)).clamp(-1.0, 1.0);
             let values: Vec<f32> = (0..rows * cols).map(value).collect();
             let matrix = Nf4Matrix::quantize(&values, rows, cols, true);
-            let decoded = Weight::Nf4(Nf4Tensor::new(&matrix, &table, DType::F32).unwrap()).decode().unwrap();
+            let decoded = Weight::Nf4(Nf4Tensor::new(&matrix, &table, DType::F32).unwrap())
+                .decode()
+                .unwrap();
             assert_eq!(decoded.dims(), [rows, cols]);
-            assert_eq!(decoded.flatten_all().unwrap().to_vec1::<f32>().unwrap(), matrix.dequantize());
+            assert_eq!(
+                decoded.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+                matrix.dequantize()
+            );
         }
     }
 }

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 
 use synapse_chat::Chat;
 use synapse_data::{PrepareEvent, PrepareRequest, SourceFiles, prepare};
-use synapse_recipe::{
-    ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan,
-};
+use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -19,9 +17,7 @@ fn source(argument: &str) -> Result<(SourcePlan, SourceFiles), AnyError> {
     let (paths, samples) = argument.split_once('=').unwrap_or((argument, "all"));
     let mut files = SourceFiles::default();
     for path in paths.split(',').filter(|&path| path != "routing") {
-        files
-            .files
-            .extend(SourceFiles::local(Path::new(path))?.files);
+        files.files.extend(SourceFiles::local(Path::new(path))?.files);
     }
     let plan = SourcePlan {
         dataset: Path::new(paths)
@@ -106,10 +102,6 @@ fn main() -> Result<(), AnyError> {
             let _ = writeln!(std::io::stderr(), "warning: {warning}");
         }
     })?;
-    writeln!(
-        std::io::stdout(),
-        "{}",
-        serde_json::to_string_pretty(&manifest)?
-    )?;
+    writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&manifest)?)?;
     Ok(())
 }

@@ -17,10 +17,7 @@ pub(crate) fn held_out(wanted: u64, shares: &[Share]) -> Vec<u64> {
         return vec![0; shares.len()];
     }
     let exact = |share: &Share| u128::from(wanted) * u128::from(share.rows);
-    let giving = shares
-        .iter()
-        .filter(|share| share.rows.min(share.most) > 0)
-        .count() as u64;
+    let giving = shares.iter().filter(|share| share.rows.min(share.most) > 0).count() as u64;
     let at_least = u64::from(wanted >= giving);
     let mut given: Vec<u64> = shares
         .iter()
@@ -37,11 +34,8 @@ pub(crate) fn held_out(wanted: u64, shares: &[Share]) -> Vec<u64> {
         let sum: u64 = given.iter().sum();
         let indices = 0..shares.len();
         if sum < wanted {
-            let able = indices
-                .filter(|&index| given[index] < shares[index].most && shares[index].rows > 0);
-            let Some(next) =
-                able.max_by_key(|&index| (owed(&given, index), std::cmp::Reverse(index)))
-            else {
+            let able = indices.filter(|&index| given[index] < shares[index].most && shares[index].rows > 0);
+            let Some(next) = able.max_by_key(|&index| (owed(&given, index), std::cmp::Reverse(index))) else {
                 break;
             };
             given[next] += 1;
@@ -87,21 +81,13 @@ mod tests {
     use super::*;
 
     fn shares(rows: &[(u64, u64)]) -> Vec<Share> {
-        rows.iter()
-            .map(|&(rows, most)| Share { rows, most })
-            .collect()
+        rows.iter().map(|&(rows, most)| Share { rows, most }).collect()
     }
 
     #[test]
     fn held_out_rows_follow_the_mixture() {
-        assert_eq!(
-            held_out(10, &shares(&[(700, 350), (200, 100), (100, 50)])),
-            [7, 2, 1]
-        );
-        assert_eq!(
-            held_out(10, &shares(&[(9_999, 99), (1, 99), (0, 0)])),
-            [9, 1, 0]
-        );
+        assert_eq!(held_out(10, &shares(&[(700, 350), (200, 100), (100, 50)])), [7, 2, 1]);
+        assert_eq!(held_out(10, &shares(&[(9_999, 99), (1, 99), (0, 0)])), [9, 1, 0]);
         assert_eq!(held_out(10, &shares(&[(900, 2), (100, 50)])), [2, 8]);
         assert_eq!(held_out(10, &shares(&[(4, 2), (4, 2)])), [2, 2]);
         assert_eq!(held_out(1, &shares(&[(5, 2), (6, 3)])), [0, 1]);

@@ -84,11 +84,9 @@ pub(crate) fn collect(
             continue;
         }
         let normaliser =
-            Normaliser::detect(&available, source.format, &source.map).map_err(|message| {
-                DataError::Columns {
-                    dataset: format!("{} ({})", source.dataset, file.name),
-                    message,
-                }
+            Normaliser::detect(&available, source.format, &source.map).map_err(|message| DataError::Columns {
+                dataset: format!("{} ({})", source.dataset, file.name),
+                message,
             })?;
         collected.format = Some(normaliser.format);
         file.read(&normaliser.columns(), &mut |place, record| {

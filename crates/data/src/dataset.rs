@@ -46,8 +46,7 @@ impl PackedDataset {
     /// The file is missing, truncated, or has other columns; lengths inside a row do not add up.
     pub fn open(path: &Path) -> Result<Self> {
         let broken = |message: String| DataError::malformed(&path.display(), message);
-        let unreadable =
-            |error: ArrowError| broken(format!("not a readable Arrow stream: {error}"));
+        let unreadable = |error: ArrowError| broken(format!("not a readable Arrow stream: {error}"));
         let file = File::open(path).map_err(|error| DataError::io(path, error))?;
         let reader = StreamReader::try_new(BufReader::new(file), None).map_err(unreadable)?;
         let mut dataset = Self {
@@ -61,9 +60,7 @@ impl PackedDataset {
                 let column = batch
                     .column_by_name(name)
                     .and_then(|column| column.as_list_opt::<i32>());
-                let column = column.filter(|lists| {
-                    lists.null_count() == 0 && lists.value_type() == DataType::Int32
-                });
+                let column = column.filter(|lists| lists.null_count() == 0 && lists.value_type() == DataType::Int32);
                 columns.push(
                     column
                         .ok_or_else(|| broken(format!("no column `{name}` of int32 lists")))?
@@ -73,10 +70,7 @@ impl PackedDataset {
             let [ids, labels, lengths] =
                 <[ListArray; 3]>::try_from(columns).map_err(|_| broken("no columns".into()))?;
             for row in 0..batch.num_rows() {
-                let sum: i64 = numbers(&lengths, row)
-                    .iter()
-                    .map(|&length| i64::from(length))
-                    .sum();
+                let sum: i64 = numbers(&lengths, row).iter().map(|&length| i64::from(length)).sum();
                 let (ids, labels) = (ids.value_length(row), labels.value_length(row));
                 if ids != labels || i64::from(ids) != sum {
                     let row = dataset.len() + row;
@@ -112,14 +106,8 @@ impl PackedDataset {
         };
         let row = index - batch.checked_sub(1).map_or(0, |before| self.ends[before]);
         PackedRow {
-            input_ids: numbers(ids, row)
-                .iter()
-                .map(|&id| id.cast_unsigned())
-                .collect(),
-            labels: numbers(labels, row)
-                .iter()
-                .map(|&label| i64::from(label))
-                .collect(),
+            input_ids: numbers(ids, row).iter().map(|&id| id.cast_unsigned()).collect(),
+            labels: numbers(labels, row).iter().map(|&label| i64::from(label)).collect(),
             seq_lengths: numbers(lengths, row)
                 .iter()
                 .map(|&length| length.cast_unsigned())
@@ -137,8 +125,7 @@ fn numbers(lists: &ListArray, row: usize) -> &[i32] {
 /// Writes rows beside `path` and renames them into place.
 pub(crate) fn write_rows(path: &Path, rows: &[PackedRow]) -> Result<()> {
     let partial = path.with_extension("arrow.partial");
-    let failed =
-        |error: ArrowError| DataError::malformed(&path.display(), format!("cannot write: {error}"));
+    let failed = |error: ArrowError| DataError::malformed(&path.display(), format!("cannot write: {error}"));
     let list = |name: &str| {
         let item = Arc::new(Field::new("item", DataType::Int32, true));
         Field::new(name, DataType::List(item), true)
@@ -148,11 +135,7 @@ pub(crate) fn write_rows(path: &Path, rows: &[PackedRow]) -> Result<()> {
     let mut writer = StreamWriter::try_new(BufWriter::new(file), &schema).map_err(failed)?;
     for chunk in rows.chunks(BATCH_ROWS) {
         let columns: Vec<Arc<dyn Array>> = vec![
-            lists(
-                chunk
-                    .iter()
-                    .map(|row| row.input_ids.iter().map(|&id| i64::from(id))),
-            ),
+            lists(chunk.iter().map(|row| row.input_ids.iter().map(|&id| i64::from(id)))),
             lists(chunk.iter().map(|row| row.labels.iter().copied())),
             lists(
                 chunk
@@ -168,8 +151,7 @@ pub(crate) fn write_rows(path: &Path, rows: &[PackedRow]) -> Result<()> {
         .map_err(failed)?
         .into_inner()
         .map_err(|error| DataError::io(path, error.into_error()))?;
-    file.sync_all()
-        .map_err(|error| DataError::io(path, error))?;
+    file.sync_all().map_err(|error| DataError::io(path, error))?;
     std::fs::rename(&partial, path).map_err(|error| DataError::io(path, error))
 }
 
@@ -195,9 +177,7 @@ mod tests {
         let rows: Vec<PackedRow> = (1..200u32)
             .map(|n| PackedRow {
                 input_ids: (0..n).collect(),
-                labels: (0..n)
-                    .map(|id| if id == 0 { -100 } else { i64::from(id) })
-                    .collect(),
+                labels: (0..n).map(|id| if id == 0 { -100 } else { i64::from(id) }).collect(),
                 seq_lengths: vec![n],
             })
             .collect();

@@ -36,9 +36,7 @@ pub enum DataError {
         message: String,
     },
     /// A source holds fewer rows than asked for, and the recipe is strict.
-    #[error(
-        "{dataset}: {asked} rows were asked for and {found} can be had; lower `samples` or drop `strict: true`"
-    )]
+    #[error("{dataset}: {asked} rows were asked for and {found} can be had; lower `samples` or drop `strict: true`")]
     TooFewRows {
         /// The source as the recipe names it.
         dataset: String,
@@ -48,9 +46,7 @@ pub enum DataError {
         found: u64,
     },
     /// The routing generator cannot make that many different prompts.
-    #[error(
-        "routing: {asked} different `{label}` prompts were asked for and the phrases give {found}"
-    )]
+    #[error("routing: {asked} different `{label}` prompts were asked for and the phrases give {found}")]
     TooFewPrompts {
         /// The label.
         label: String,

@@ -39,10 +39,7 @@ const TESTS: Field = optional("tests", &[]);
 /// Formats in the order in which they are tried: those whose columns say most come first.
 const FORMATS: [(Format, &[Field]); 6] = [
     (Format::Messages, &[field("messages", &[]), TESTS]),
-    (
-        Format::Sharegpt,
-        &[field("conversations", &["conversation"]), SYSTEM],
-    ),
+    (Format::Sharegpt, &[field("conversations", &["conversation"]), SYSTEM]),
     (
         Format::Alpaca,
         &[
@@ -64,11 +61,7 @@ const FORMATS: [(Format, &[Field]); 6] = [
     ),
     (
         Format::PromptCompletion,
-        &[
-            field("prompt", &[]),
-            field("completion", &["response"]),
-            SYSTEM,
-        ],
+        &[field("prompt", &[]), field("completion", &["response"]), SYSTEM],
     ),
     (Format::Text, &[field("text", &["content"])]),
 ];
@@ -131,10 +124,7 @@ impl Normaliser {
                         .find(|name| available.contains(name))
                 })
             };
-            if fields
-                .iter()
-                .any(|field| field.required && column_of(field).is_none())
-            {
+            if fields.iter().any(|field| field.required && column_of(field).is_none()) {
                 continue;
             }
             let columns = fields
@@ -150,12 +140,7 @@ impl Normaliser {
             Some(format) => FORMATS
                 .iter()
                 .filter(|(candidate, _)| *candidate == format)
-                .flat_map(|(_, fields)| {
-                    fields
-                        .iter()
-                        .filter(|field| field.required)
-                        .map(|field| field.name)
-                })
+                .flat_map(|(_, fields)| fields.iter().filter(|field| field.required).map(|field| field.name))
                 .collect::<Vec<_>>()
                 .join(" and "),
             None => "any known format".to_owned(),
@@ -208,10 +193,7 @@ impl Normaliser {
                 let answer = without_calculator_marks(self.text(record, "answer")?);
                 self.exchange(record, self.text(record, "question")?, answer)
             }
-            Format::PromptCompletion => match (
-                self.value(record, "prompt"),
-                self.value(record, "completion"),
-            ) {
+            Format::PromptCompletion => match (self.value(record, "prompt"), self.value(record, "completion")) {
                 // The conversational form: both sides are lists of messages.
                 (Some(Value::Array(prompt)), Some(Value::Array(completion))) => {
                     let mut messages = conversation(prompt)?;
@@ -222,11 +204,7 @@ impl Normaliser {
                     messages.extend(conversation(completion)?);
                     self.chat(record, messages)
                 }
-                _ => self.exchange(
-                    record,
-                    self.text(record, "prompt")?,
-                    self.text(record, "completion")?,
-                ),
+                _ => self.exchange(record, self.text(record, "prompt")?, self.text(record, "completion")?),
             },
             Format::Messages | Format::Sharegpt => {
                 let name = if self.format == Format::Messages {
@@ -237,9 +215,7 @@ impl Normaliser {
                 match self.value(record, name) {
                     Some(Value::Array(turns)) => self.chat(record, conversation(turns)?),
                     None | Some(Value::Null) => Err(Refused::Dropped("missing_field")),
-                    Some(_) => Err(Refused::Malformed(format!(
-                        "`{name}` is not a list of messages"
-                    ))),
+                    Some(_) => Err(Refused::Malformed(format!("`{name}` is not a list of messages"))),
                 }
             }
         }
@@ -248,10 +224,7 @@ impl Normaliser {
     fn exchange(&self, record: &Record, question: String, answer: String) -> RowResult<Row> {
         self.chat(
             record,
-            vec![
-                Message::new("user", question),
-                Message::new("assistant", answer),
-            ],
+            vec![Message::new("user", question), Message::new("assistant", answer)],
         )
     }
 
@@ -283,7 +256,10 @@ impl Normaliser {
         } else if !system.trim().is_empty() {
             messages.insert(0, Message::new("system", system));
         }
-        Ok(Row::Chat(messages, self.value(record, "tests").filter(|tests| !tests.is_null()).cloned()))
+        Ok(Row::Chat(
+            messages,
+            self.value(record, "tests").filter(|tests| !tests.is_null()).cloned(),
+        ))
     }
 
     fn value<'r>(&self, record: &'r Record, field: &str) -> Option<&'r Value> {
@@ -292,8 +268,7 @@ impl Normaliser {
 
     /// A field as text; numbers and booleans are written out, a missing field is empty.
     fn text(&self, record: &Record, field: &str) -> RowResult<String> {
-        text_of(self.value(record, field))
-            .map_err(|found| Refused::Malformed(format!("`{field}` {found}")))
+        text_of(self.value(record, field)).map_err(|found| Refused::Malformed(format!("`{field}` {found}")))
     }
 }
 
@@ -321,10 +296,7 @@ fn message(turn: &Value, index: usize) -> RowResult<Message> {
     let Value::Object(turn) = turn else {
         return Err(malformed("not an object".to_owned()));
     };
-    let role = turn
-        .get("role")
-        .or_else(|| turn.get("from"))
-        .and_then(Value::as_str);
+    let role = turn.get("role").or_else(|| turn.get("from")).and_then(Value::as_str);
     let role = match role.ok_or_else(|| malformed("has no `role` (or `from`)".to_owned()))? {
         "system" | "developer" => "system",
         "user" | "human" => "user",

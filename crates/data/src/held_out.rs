@@ -31,8 +31,7 @@ pub fn read_held_out(path: &Path) -> Result<Vec<HeldOutRow>> {
     let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
     let parse = |(index, line): (usize, &str)| {
         let place = format!("{}:{}", path.display(), index + 1);
-        serde_json::from_str(line)
-            .map_err(|error| DataError::malformed(&place, format!("not a held-out row: {error}")))
+        serde_json::from_str(line).map_err(|error| DataError::malformed(&place, format!("not a held-out row: {error}")))
     };
     text.split('\n')
         .enumerate()
@@ -44,8 +43,8 @@ pub fn read_held_out(path: &Path) -> Result<Vec<HeldOutRow>> {
 pub(crate) fn write_held_out(path: &Path, rows: &[HeldOutRow]) -> Result<()> {
     let mut text = String::new();
     for row in rows {
-        let line = serde_json::to_string(row)
-            .map_err(|error| DataError::malformed(&path.display(), error.to_string()))?;
+        let line =
+            serde_json::to_string(row).map_err(|error| DataError::malformed(&path.display(), error.to_string()))?;
         text.push_str(&line);
         text.push('\n');
     }

@@ -26,8 +26,6 @@ mod tokenise;
 pub use dataset::{PackedDataset, PackedRow};
 pub use error::{DataError, Result};
 pub use held_out::{HeldOutRow, read_held_out};
-pub use manifest::{
-    FORMAT_VERSION, FileManifest, Manifest, OverlongManifest, SourceManifest, SplitManifest,
-};
+pub use manifest::{FORMAT_VERSION, FileManifest, Manifest, OverlongManifest, SourceManifest, SplitManifest};
 pub use prepare::prepare;
 pub use request::{PrepareEvent, PrepareRequest, SourceFile, SourceFiles};

@@ -118,9 +118,8 @@ impl Manifest {
     /// The file is missing, or is no manifest.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
-        serde_json::from_str(&text).map_err(|error| {
-            DataError::malformed(&path.display(), format!("not a data manifest: {error}"))
-        })
+        serde_json::from_str(&text)
+            .map_err(|error| DataError::malformed(&path.display(), format!("not a data manifest: {error}")))
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {

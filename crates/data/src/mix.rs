@@ -49,10 +49,7 @@ pub(crate) struct Preparation<'a> {
 }
 
 impl<'a> Preparation<'a> {
-    pub(crate) fn new(
-        request: &'a PrepareRequest<'a>,
-        progress: &'a dyn Fn(PrepareEvent),
-    ) -> Result<Self> {
+    pub(crate) fn new(request: &'a PrepareRequest<'a>, progress: &'a dyn Fn(PrepareEvent)) -> Result<Self> {
         let (plan, files) = (request.plan, &request.files);
         if plan.sources.len() != files.len() {
             return Err(DataError::Request(format!(
@@ -62,14 +59,10 @@ impl<'a> Preparation<'a> {
             )));
         }
         if request.train.max_seq_len < 2 {
-            return Err(DataError::Request(
-                "max_seq_len must be at least 2".to_owned(),
-            ));
+            return Err(DataError::Request("max_seq_len must be at least 2".to_owned()));
         }
         if let (Some(source), None) = (
-            plan.sources
-                .iter()
-                .find(|source| source.samples == Samples::Rest),
+            plan.sources.iter().find(|source| source.samples == Samples::Rest),
             plan.total,
         ) {
             return Err(DataError::Request(format!(
@@ -120,11 +113,8 @@ impl<'a> Preparation<'a> {
                 return Err(DataError::Request(format!("{dataset}: no files")));
             }
             // What may be taken, plus what may be held out, plus what may turn out to equal a held-out row.
-            let most = source
-                .asked()
-                .or(if source.is_rest() { plan.total } else { None });
-            let capacity =
-                most.and_then(|most| usize::try_from(most + 2 * plan.held_out + 256).ok());
+            let most = source.asked().or(if source.is_rest() { plan.total } else { None });
+            let capacity = most.and_then(|most| usize::try_from(most + 2 * plan.held_out + 256).ok());
             let files: Vec<RowFile<'_>> = source
                 .files
                 .files
@@ -137,17 +127,12 @@ impl<'a> Preparation<'a> {
             source.collected = collect(source.plan, &files, filters, capacity, &mut seen)?;
             if let Some(path) = &source.plan.held_out_file {
                 let file = SourceFile::local(path)?;
-                let files = [RowFile {
-                    path,
-                    name: &file.name,
-                }];
+                let files = [RowFile { path, name: &file.name }];
                 let apart = collect(source.plan, &files, filters, None, &mut HashSet::new())?;
                 source.apart = Some((file, apart));
             }
             let Collected {
-                read: rows,
-                available,
-                ..
+                read: rows, available, ..
             } = source.collected;
             (self.progress)(PrepareEvent::Read {
                 dataset,
@@ -261,11 +246,7 @@ impl<'a> Preparation<'a> {
     /// Cuts each source's training rows to what the recipe asks for.
     fn take(&mut self, held_out_prompts: &HashSet<Fingerprint>) -> Result<()> {
         let plan = self.request.plan;
-        let available: Vec<u64> = self
-            .sources
-            .iter()
-            .map(|source| source.train.len() as u64)
-            .collect();
+        let available: Vec<u64> = self.sources.iter().map(|source| source.train.len() as u64).collect();
         let mut taken: Vec<u64> = Vec::with_capacity(available.len());
         for (index, &found) in available.iter().enumerate() {
             let source = &self.sources[index];
@@ -274,11 +255,7 @@ impl<'a> Preparation<'a> {
                 Some(asked) if asked > found => {
                     let dataset = source.plan.dataset.clone();
                     if plan.strict {
-                        return Err(DataError::TooFewRows {
-                            dataset,
-                            asked,
-                            found,
-                        });
+                        return Err(DataError::TooFewRows { dataset, asked, found });
                     }
                     self.warn(format!(
                         "{dataset}: {asked} rows were asked for and all {found} are taken"
@@ -302,9 +279,7 @@ impl<'a> Preparation<'a> {
                 });
             }
             if sum != total {
-                self.warn(format!(
-                    "total: {total} rows were asked for and {sum} are taken"
-                ));
+                self.warn(format!("total: {total} rows were asked for and {sum} are taken"));
             }
         }
         for (source, count) in self.sources.iter_mut().zip(taken) {

@@ -20,11 +20,7 @@ pub(crate) const IGNORED: i64 = -100;
 impl Document {
     /// Tokens that count in the loss: trained ones after the first.
     pub(crate) fn trained_tokens(&self) -> u64 {
-        self.trained
-            .iter()
-            .skip(1)
-            .filter(|&&trained| trained)
-            .count() as u64
+        self.trained.iter().skip(1).filter(|&&trained| trained).count() as u64
     }
 }
 
@@ -67,13 +63,11 @@ pub(crate) fn join<'d>(documents: impl IntoIterator<Item = &'d Document>) -> Pac
     let mut row = PackedRow::default();
     for document in documents {
         let labels = document.ids.iter().zip(&document.trained).enumerate();
-        row.labels.extend(labels.map(|(at, (&id, &trained))| {
-            if trained && at > 0 {
-                i64::from(id)
-            } else {
-                IGNORED
-            }
-        }));
+        row.labels.extend(labels.map(
+            |(at, (&id, &trained))| {
+                if trained && at > 0 { i64::from(id) } else { IGNORED }
+            },
+        ));
         row.input_ids.extend_from_slice(&document.ids);
         row.seq_lengths
             .push(u32::try_from(document.ids.len()).unwrap_or(u32::MAX));
@@ -96,12 +90,7 @@ mod tests {
 
     #[test]
     fn a_document_goes_where_it_fits_best() {
-        let documents = [
-            document(0, 4),
-            document(1, 6),
-            document(2, 7),
-            document(3, 3),
-        ];
+        let documents = [document(0, 4), document(1, 6), document(2, 7), document(3, 3)];
         let rows = pack(&documents, 10);
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[0].seq_lengths, [7, 3]);

@@ -8,9 +8,7 @@ use synapse_recipe::{Location, Overlong, Samples};
 
 use crate::dataset::write_rows;
 use crate::held_out::write_held_out;
-use crate::manifest::{
-    FORMAT_VERSION, FileManifest, OverlongManifest, SourceManifest, SplitManifest,
-};
+use crate::manifest::{FORMAT_VERSION, FileManifest, OverlongManifest, SourceManifest, SplitManifest};
 use crate::mix::{Preparation, Source};
 use crate::pack::{Document, join, pack};
 use crate::random::Random;
@@ -61,12 +59,10 @@ impl Preparation<'_> {
             }
         }
         if overlong.rows > 0 {
-            let (rows, lost, longest) = (
-                overlong.rows,
-                overlong.tokens_lost,
-                request.train.max_seq_len,
-            );
-            self.warn(format!("{rows} documents are longer than {longest} tokens; {lost} tokens are not trained on"));
+            let (rows, lost, longest) = (overlong.rows, overlong.tokens_lost, request.train.max_seq_len);
+            self.warn(format!(
+                "{rows} documents are longer than {longest} tokens; {lost} tokens are not trained on"
+            ));
         }
         if documents.is_empty() {
             return Err(self.empty());
@@ -123,11 +119,7 @@ impl Preparation<'_> {
         let mut rows: Vec<(usize, Row)> = Vec::new();
         let mut totals = Vec::new();
         for (index, source) in self.sources.iter_mut().enumerate() {
-            let prompt = source
-                .plan
-                .system_prompt
-                .as_deref()
-                .or(request.system_prompt);
+            let prompt = source.plan.system_prompt.as_deref().or(request.system_prompt);
             let from = std::mem::take(if held_out {
                 &mut source.held_out
             } else {
@@ -137,10 +129,7 @@ impl Preparation<'_> {
                 rows_taken: from.len() as u64,
                 ..Totals::default()
             });
-            rows.extend(
-                from.into_iter()
-                    .map(|row| (index, row.with_system_prompt(prompt))),
-            );
+            rows.extend(from.into_iter().map(|row| (index, row.with_system_prompt(prompt))));
         }
         let total = rows.len();
         let tell = |done| (self.progress)(PrepareEvent::Tokenised { done, total });
@@ -155,9 +144,7 @@ impl Preparation<'_> {
                     self.sources[index].collected.drop_row("nothing_trained");
                 }
                 Outcome::Refused(words) => {
-                    self.sources[index]
-                        .collected
-                        .drop_row("refused_by_template");
+                    self.sources[index].collected.drop_row("refused_by_template");
                     refusals.entry(index).or_insert((0, words)).0 += 1;
                 }
             }
@@ -204,11 +191,7 @@ struct Totals {
 impl Source<'_> {
     fn manifest(&self, totals: Totals) -> SourceManifest {
         let (plan, collected) = (self.plan, &self.collected);
-        let files = self
-            .files
-            .files
-            .iter()
-            .chain(self.apart.iter().map(|(file, _)| file));
+        let files = self.files.files.iter().chain(self.apart.iter().map(|(file, _)| file));
         SourceManifest {
             dataset: plan.dataset.clone(),
             origin: match &plan.location {

@@ -76,11 +76,7 @@ impl RowFile<'_> {
                         Ok(())
                     }
                 });
-                if first {
-                    outcome.map(|()| columns)
-                } else {
-                    Ok(columns)
-                }
+                if first { outcome.map(|()| columns) } else { Ok(columns) }
             }
         }
     }
@@ -94,8 +90,7 @@ impl RowFile<'_> {
             Kind::JsonLines => json::read_lines(self, each),
             Kind::Table { separator } => table::read(self, separator, each),
             Kind::Text => {
-                let text = std::fs::read_to_string(self.path)
-                    .map_err(|error| DataError::io(self.path, error))?;
+                let text = std::fs::read_to_string(self.path).map_err(|error| DataError::io(self.path, error))?;
                 let record = Record::from_iter([("text".to_owned(), Value::String(text))]);
                 each(
                     &Place {
@@ -128,9 +123,7 @@ impl RowFile<'_> {
             "txt" | "md" => Ok(Kind::Text),
             other => Err(DataError::malformed(
                 &self.name,
-                format!(
-                    "unknown ending `{other}`; rows are read from parquet, json, jsonl, csv, tsv and txt"
-                ),
+                format!("unknown ending `{other}`; rows are read from parquet, json, jsonl, csv, tsv and txt"),
             )),
         }
     }
@@ -138,9 +131,7 @@ impl RowFile<'_> {
     fn first_byte(&self) -> Result<Option<u8>> {
         let mut reader = self.open()?;
         loop {
-            let buffer = reader
-                .fill_buf()
-                .map_err(|error| DataError::io(self.path, error))?;
+            let buffer = reader.fill_buf().map_err(|error| DataError::io(self.path, error))?;
             let skipped = buffer
                 .iter()
                 .take_while(|byte| byte.is_ascii_whitespace() || BOM.contains(byte))

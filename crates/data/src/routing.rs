@@ -77,9 +77,8 @@ impl Router {
     /// The file is missing, or is no router.json.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
-        serde_json::from_str(&text).map_err(|error| {
-            DataError::malformed(&path.display(), format!("not a router.json: {error}"))
-        })
+        serde_json::from_str(&text)
+            .map_err(|error| DataError::malformed(&path.display(), format!("not a router.json: {error}")))
     }
 
     /// Writes router.json into an adapter's folder.
@@ -106,18 +105,8 @@ impl Router {
 ///
 /// # Errors
 /// The phrases do not give that many different prompts.
-pub fn generate(
-    count: usize,
-    seed: u64,
-    prompts_by_domain: &BTreeMap<String, Vec<String>>,
-) -> Result<Vec<Example>> {
-    examples(
-        count,
-        seed,
-        Split::Train,
-        prompts_by_domain,
-        &HashSet::new(),
-    )
+pub fn generate(count: usize, seed: u64, prompts_by_domain: &BTreeMap<String, Vec<String>>) -> Result<Vec<Example>> {
+    examples(count, seed, Split::Train, prompts_by_domain, &HashSet::new())
 }
 
 /// Like [`generate`], from templates that it never uses.
@@ -125,13 +114,7 @@ pub fn generate(
 /// # Errors
 /// The phrases do not give that many different prompts.
 pub fn generate_held_out(count: usize, seed: u64) -> Result<Vec<Example>> {
-    examples(
-        count,
-        seed,
-        Split::HeldOut,
-        &BTreeMap::new(),
-        &HashSet::new(),
-    )
+    examples(count, seed, Split::HeldOut, &BTreeMap::new(), &HashSet::new())
 }
 
 /// Training rows that ask none of the `excluded` questions.
@@ -142,19 +125,19 @@ pub(crate) fn rows(count: usize, seed: u64, excluded: &HashSet<Fingerprint>) -> 
 
 /// Held-out rows.
 pub(crate) fn held_out_rows(count: usize, seed: u64) -> Result<Vec<Row>> {
-    Ok(generate_held_out(count, seed)?
-        .into_iter()
-        .map(row)
-        .collect())
+    Ok(generate_held_out(count, seed)?.into_iter().map(row).collect())
 }
 
 fn row(example: Example) -> Row {
     let answer = ANSWER_FORMAT.replace("LABEL", example.label);
-    Row::Chat(vec![
-        Message::new("system", SYSTEM_PROMPT),
-        Message::new("user", example.prompt),
-        Message::new("assistant", answer),
-    ], None)
+    Row::Chat(
+        vec![
+            Message::new("system", SYSTEM_PROMPT),
+            Message::new("user", example.prompt),
+            Message::new("assistant", answer),
+        ],
+        None,
+    )
 }
 
 fn examples(
@@ -174,12 +157,11 @@ fn examples(
             prompts_by_domain,
         };
         let next = || composer.prompt(label, &mut random);
-        let prompts =
-            different(asked, next, &mut taken).map_err(|found| DataError::TooFewPrompts {
-                label: label.to_owned(),
-                asked,
-                found,
-            })?;
+        let prompts = different(asked, next, &mut taken).map_err(|found| DataError::TooFewPrompts {
+            label: label.to_owned(),
+            asked,
+            found,
+        })?;
         examples.extend(prompts.into_iter().map(|prompt| Example { prompt, label }));
     }
     Random::new(seed, "order of routing prompts").shuffle(&mut examples);
@@ -196,8 +178,7 @@ fn different(
     let mut misses = 0;
     while found.len() < asked {
         let prompt = next();
-        let fingerprint =
-            Row::Chat(vec![Message::new("user", prompt.as_str())], None).prompt_fingerprint();
+        let fingerprint = Row::Chat(vec![Message::new("user", prompt.as_str())], None).prompt_fingerprint();
         if taken.insert(fingerprint) {
             found.push(prompt);
             misses = 0;
@@ -217,10 +198,7 @@ mod tests {
     use super::*;
 
     fn prompts(examples: &[Example]) -> HashSet<String> {
-        examples
-            .iter()
-            .map(|example| example.prompt.to_lowercase())
-            .collect()
+        examples.iter().map(|example| example.prompt.to_lowercase()).collect()
     }
 
     #[test]
@@ -228,21 +206,11 @@ mod tests {
         let examples = generate(10_000, 42, &BTreeMap::new()).unwrap();
         assert_eq!(prompts(&examples).len(), 10_000);
         for label in LABELS {
-            assert_eq!(
-                examples
-                    .iter()
-                    .filter(|example| example.label == label)
-                    .count(),
-                2000
-            );
+            assert_eq!(examples.iter().filter(|example| example.label == label).count(), 2000);
         }
         assert_eq!(examples, generate(10_000, 42, &BTreeMap::new()).unwrap());
         assert_ne!(examples, generate(10_000, 43, &BTreeMap::new()).unwrap());
-        assert!(
-            examples
-                .iter()
-                .all(|example| !example.prompt.contains(['{', '}']))
-        );
+        assert!(examples.iter().all(|example| !example.prompt.contains(['{', '}'])));
     }
 
     #[test]
@@ -250,11 +218,7 @@ mod tests {
         let train = prompts(&generate(10_000, 1, &BTreeMap::new()).unwrap());
         let held_out = generate_held_out(500, 1).unwrap();
         assert!(prompts(&held_out).is_disjoint(&train));
-        assert!(
-            held_out
-                .iter()
-                .all(|example| !example.prompt.contains(['{', '}']))
-        );
+        assert!(held_out.iter().all(|example| !example.prompt.contains(['{', '}'])));
     }
 
     #[test]
@@ -266,21 +230,13 @@ mod tests {
             .iter()
             .filter(|example| example.prompt.to_lowercase().contains("real question"));
         assert!(used.clone().count() >= 5);
-        assert!(
-            used.clone()
-                .all(|example| matches!(example.label, "math" | "several"))
-        );
+        assert!(used.clone().all(|example| matches!(example.label, "math" | "several")));
     }
 
     #[test]
     fn phrases_that_run_out_are_seen() {
         let mut numbers = (0..3).cycle();
-        let next = || {
-            numbers
-                .next()
-                .map(|n: usize| n.to_string())
-                .unwrap_or_default()
-        };
+        let next = || numbers.next().map(|n: usize| n.to_string()).unwrap_or_default();
         assert_eq!(different(4, next, &mut HashSet::new()), Err(3));
     }
 

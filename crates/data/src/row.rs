@@ -23,11 +23,7 @@ impl Row {
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         match self {
             Self::Document(text) => fingerprint([("", text.as_str())]),
-            Self::Chat(messages, _) => fingerprint(
-                messages
-                    .iter()
-                    .map(|m| (m.role.as_str(), m.content.as_str())),
-            ),
+            Self::Chat(messages, _) => fingerprint(messages.iter().map(|m| (m.role.as_str(), m.content.as_str()))),
         }
     }
 
@@ -102,26 +98,14 @@ mod tests {
     #[test]
     fn case_and_spacing_do_not_count_and_roles_do() {
         let chat = |role: &str, content: &str| Row::Chat(vec![Message::new(role, content)], None);
-        assert_eq!(
-            chat("user", "A  b\n").fingerprint(),
-            chat("user", "a B").fingerprint()
-        );
-        assert_ne!(
-            chat("user", "a b").fingerprint(),
-            chat("user", "ab").fingerprint()
-        );
-        assert_ne!(
-            chat("user", "a").fingerprint(),
-            chat("assistant", "a").fingerprint()
-        );
+        assert_eq!(chat("user", "A  b\n").fingerprint(), chat("user", "a B").fingerprint());
+        assert_ne!(chat("user", "a b").fingerprint(), chat("user", "ab").fingerprint());
+        assert_ne!(chat("user", "a").fingerprint(), chat("assistant", "a").fingerprint());
     }
 
     #[test]
     fn a_rows_own_system_turn_wins() {
-        let own = Row::Chat(vec![
-            Message::new("system", "own"),
-            Message::new("user", "q"),
-        ], None);
+        let own = Row::Chat(vec![Message::new("system", "own"), Message::new("user", "q")], None);
         assert_eq!(own.clone().with_system_prompt(Some("other")), own);
         let none = Row::Chat(vec![Message::new("user", "q")], None);
         let Row::Chat(messages, _) = none.with_system_prompt(Some("other")) else {

@@ -22,12 +22,7 @@ pub(crate) enum Outcome {
 }
 
 /// Tokenises rows on all cores; the order of the result is that of the rows.
-pub(crate) fn tokenise(
-    chat: &Chat,
-    rows: &[&Row],
-    loss_on: LossOn,
-    progress: &dyn Fn(usize),
-) -> Result<Vec<Outcome>> {
+pub(crate) fn tokenise(chat: &Chat, rows: &[&Row], loss_on: LossOn, progress: &dyn Fn(usize)) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         let part: Vec<Outcome> = chunk
@@ -68,9 +63,7 @@ fn one(chat: &Chat, row: &Row, loss_on: LossOn) -> Result<Outcome> {
                 Outcome::Document(document)
             })
         }
-        Err(error @ (ChatError::Template(_) | ChatError::Message { .. })) => {
-            Ok(Outcome::Refused(error.to_string()))
-        }
+        Err(error @ (ChatError::Template(_) | ChatError::Message { .. })) => Ok(Outcome::Refused(error.to_string())),
         Err(error) => Err(error.into()),
     }
 }
@@ -115,30 +108,12 @@ mod tests {
             trained,
         };
         let lengths = |(pieces, lost): (Vec<Document>, u64)| {
-            (
-                pieces
-                    .iter()
-                    .map(|piece| piece.ids.len())
-                    .collect::<Vec<_>>(),
-                lost,
-            )
+            (pieces.iter().map(|piece| piece.ids.len()).collect::<Vec<_>>(), lost)
         };
-        assert_eq!(
-            lengths(fit(document.clone(), 10, Overlong::Drop)),
-            (vec![10], 0)
-        );
-        assert_eq!(
-            lengths(fit(document.clone(), 9, Overlong::Drop)),
-            (vec![], 10)
-        );
-        assert_eq!(
-            lengths(fit(document.clone(), 8, Overlong::Truncate)),
-            (vec![8], 2)
-        );
-        assert_eq!(
-            lengths(fit(document.clone(), 6, Overlong::Truncate)),
-            (vec![], 10)
-        );
+        assert_eq!(lengths(fit(document.clone(), 10, Overlong::Drop)), (vec![10], 0));
+        assert_eq!(lengths(fit(document.clone(), 9, Overlong::Drop)), (vec![], 10));
+        assert_eq!(lengths(fit(document.clone(), 8, Overlong::Truncate)), (vec![8], 2));
+        assert_eq!(lengths(fit(document.clone(), 6, Overlong::Truncate)), (vec![], 10));
         assert_eq!(lengths(fit(document, 4, Overlong::Split)), (vec![4, 2], 4));
     }
 }

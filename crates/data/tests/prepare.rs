@@ -7,12 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use synapse_chat::Chat;
 use synapse_data::{
-    DataError, Manifest, PackedDataset, PrepareEvent, PrepareRequest, SourceFiles, prepare,
-    read_held_out, routing,
+    DataError, Manifest, PackedDataset, PrepareEvent, PrepareRequest, SourceFiles, prepare, read_held_out, routing,
 };
-use synapse_recipe::{
-    ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan,
-};
+use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
 
 fn chat() -> Chat {
     Chat::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../chat/tests/fixtures/tiny")).unwrap()
@@ -179,12 +176,7 @@ fn the_split_is_stratified_disjoint_and_reproducible() {
     );
 
     let second = run(&plan, &train_plan()).unwrap();
-    for file in [
-        "train.arrow",
-        "held_out.arrow",
-        "held_out.jsonl",
-        "manifest.json",
-    ] {
+    for file in ["train.arrow", "held_out.arrow", "held_out.jsonl", "manifest.json"] {
         let bytes = |run: &Prepared| std::fs::read(run.folder.path().join(file)).unwrap();
         assert!(bytes(&first) == bytes(&second), "{file}");
     }
@@ -194,18 +186,12 @@ fn the_split_is_stratified_disjoint_and_reproducible() {
 fn training_rows_that_ask_a_held_out_question_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("twice.jsonl");
-    let line = |n: usize, answer: &str| {
-        json!({"question": format!("q  {n}"), "answer": answer}).to_string()
-    };
+    let line = |n: usize, answer: &str| json!({"question": format!("q  {n}"), "answer": answer}).to_string();
     let lines: Vec<String> = (0..40)
         .flat_map(|n| [line(n, "a"), line(n, "b"), line(n, "A")])
         .collect();
     std::fs::write(&path, lines.join("\n")).unwrap();
-    let prepared = run(
-        &data_plan(vec![source(&path, Samples::All)], 10),
-        &train_plan(),
-    )
-    .unwrap();
+    let prepared = run(&data_plan(vec![source(&path, Samples::All)], 10), &train_plan()).unwrap();
     let dropped = &prepared.manifest.sources[0].dropped;
     assert_eq!(dropped["duplicate"], 40);
     assert!(dropped["equals_held_out"] >= 5);
@@ -218,11 +204,7 @@ fn training_rows_that_ask_a_held_out_question_are_left_out() {
             .unwrap()
             .to_owned()
     };
-    let held_out: HashSet<String> = prepared
-        .texts("held_out.arrow")
-        .iter()
-        .map(question)
-        .collect();
+    let held_out: HashSet<String> = prepared.texts("held_out.arrow").iter().map(question).collect();
     assert!(
         prepared
             .texts("train.arrow")
@@ -235,10 +217,7 @@ fn training_rows_that_ask_a_held_out_question_are_left_out() {
 fn the_rest_fills_up_and_shortages_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (sums(folder.path(), "a", 20), sums(folder.path(), "b", 100));
-    let mut plan = data_plan(
-        vec![source(&a, Samples::Count(30)), source(&b, Samples::Rest)],
-        0,
-    );
+    let mut plan = data_plan(vec![source(&a, Samples::Count(30)), source(&b, Samples::Rest)], 0);
     plan.total = Some(50);
     let prepared = run(&plan, &train_plan()).unwrap();
     let taken: Vec<u64> = prepared
@@ -248,10 +227,7 @@ fn the_rest_fills_up_and_shortages_are_told() {
         .map(|source| source.rows_taken)
         .collect();
     assert_eq!(taken, [20, 30]);
-    assert_eq!(
-        prepared.warnings,
-        ["a: 30 rows were asked for and all 20 are taken"]
-    );
+    assert_eq!(prepared.warnings, ["a: 30 rows were asked for and all 20 are taken"]);
     assert_eq!(prepared.manifest.warnings, prepared.warnings);
     assert_eq!(prepared.manifest.sources[0].asked, "30");
 
@@ -313,10 +289,7 @@ fn long_documents_follow_the_policy_and_are_counted() {
         split.manifest.train.tokens - 64
     );
     assert!(truncated.warnings[0].starts_with("1 documents are longer than 64 tokens"));
-    assert!(matches!(
-        run_with(Overlong::Drop),
-        Err(DataError::Empty { .. })
-    ));
+    assert!(matches!(run_with(Overlong::Drop), Err(DataError::Empty { .. })));
 }
 
 #[test]
@@ -345,10 +318,7 @@ fn routing_rows_are_generated_with_answers_that_follow() {
     };
     let prepared = run(&data_plan(vec![source], 25), &train).unwrap();
     assert_eq!(
-        (
-            prepared.manifest.sources[0].rows_taken,
-            prepared.manifest.held_out.rows
-        ),
+        (prepared.manifest.sources[0].rows_taken, prepared.manifest.held_out.rows),
         (200, 25)
     );
     let texts = prepared.texts("train.arrow");
@@ -359,10 +329,7 @@ fn routing_rows_are_generated_with_answers_that_follow() {
     );
     for label in routing::LABELS {
         let answer = format!("assistant\n{{\"route\":\"{label}\"}}<|im_end|>\n");
-        assert_eq!(
-            texts.iter().filter(|text| text.ends_with(&answer)).count(),
-            40
-        );
+        assert_eq!(texts.iter().filter(|text| text.ends_with(&answer)).count(), 40);
     }
 }
 
@@ -387,10 +354,7 @@ fn only_answers_are_trained_unless_all_is_asked_for() {
             .filter_map(|&label| u32::try_from(label).ok())
             .collect();
         let text = chat().decode(&trained, false).unwrap();
-        assert!(
-            text.starts_with("It is ") && text.ends_with(".<|im_end|>"),
-            "{text}"
-        );
+        assert!(text.starts_with("It is ") && text.ends_with(".<|im_end|>"), "{text}");
     }
     let all = run(
         &plan,
@@ -400,10 +364,7 @@ fn only_answers_are_trained_unless_all_is_asked_for() {
         },
     )
     .unwrap();
-    assert_eq!(
-        all.manifest.train.trained_tokens,
-        all.manifest.train.tokens - 5
-    );
+    assert_eq!(all.manifest.train.trained_tokens, all.manifest.train.tokens - 5);
 }
 
 #[test]
@@ -412,25 +373,16 @@ fn problems_name_file_and_place() {
     let path = folder.path().join("bad.jsonl");
     let error_of = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        run(
-            &data_plan(vec![source(&path, Samples::All)], 0),
-            &train_plan(),
-        )
-        .err()
-        .unwrap()
-        .to_string()
+        run(&data_plan(vec![source(&path, Samples::All)], 0), &train_plan())
+            .err()
+            .unwrap()
+            .to_string()
     };
     let good = "{\"question\": \"q\", \"answer\": \"a\"}\n";
     assert!(error_of(&format!("{good}{{\"question\"")).starts_with("bad.jsonl:2: not valid JSON"));
     let error = error_of(&format!("{good}{{\"question\": {{}}, \"answer\": \"a\"}}"));
-    assert_eq!(
-        error,
-        "bad.jsonl:2: `question` is an object where text was expected"
-    );
-    assert!(
-        error_of("{\"x\": 1}")
-            .starts_with("bad (bad.jsonl): the columns x do not fit any known format")
-    );
+    assert_eq!(error, "bad.jsonl:2: `question` is an object where text was expected");
+    assert!(error_of("{\"x\": 1}").starts_with("bad (bad.jsonl): the columns x do not fit any known format"));
     assert_eq!(
         error_of("{\"text\": \" \"}"),
         "no row is left to train on; dropped: empty_text 1"

@@ -34,9 +34,7 @@ impl Admission {
     pub(crate) fn try_take(self: &Arc<Self>, count: usize) -> Result<Permits> {
         self.taken
             .try_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
-                taken
-                    .checked_add(count)
-                    .filter(|&total| total <= self.limit)
+                taken.checked_add(count).filter(|&total| total <= self.limit)
             })
             .map_err(|_| EngineError::Full { limit: self.limit })?;
         Ok(Permits {
@@ -91,10 +89,7 @@ mod tests {
         let admission = Admission::new(3);
         let mut two = admission.try_take(2).ok();
         assert!(two.is_some());
-        assert_eq!(
-            admission.try_take(2).err(),
-            Some(EngineError::Full { limit: 3 })
-        );
+        assert_eq!(admission.try_take(2).err(), Some(EngineError::Full { limit: 3 }));
         let one = two.as_mut().and_then(Permits::split_one);
         assert_eq!(admission.taken(), 2);
         drop(two);

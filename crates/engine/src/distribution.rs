@@ -39,8 +39,7 @@ pub(crate) fn draw(options: &SamplingOptions, logits: &[f32], uniform: f64) -> u
     let largest = f64::from(logits[most_likely(logits) as usize]);
     let temperature = f64::from(options.temperature);
     // Relative to the most likely token's weight, which is 1.
-    let weight =
-        |candidate: &Candidate| ((f64::from(candidate.logit) - largest) / temperature).exp();
+    let weight = |candidate: &Candidate| ((f64::from(candidate.logit) - largest) / temperature).exp();
 
     if options.top_k > 0 {
         keep_best(&mut candidates, options.top_k);
@@ -109,10 +108,7 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(logits: &[f32], count: usize) -> Self {
         let largest = f64::from(logits[most_likely(logits) as usize]);
-        let sum: f64 = logits
-            .iter()
-            .map(|&logit| (f64::from(logit) - largest).exp())
-            .sum();
+        let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
         let log_normaliser = largest + sum.ln();
         let mut top = Vec::new();
         if count > 0 {
@@ -127,10 +123,7 @@ impl Report {
                 .map(|c| (c.id, (f64::from(c.logit) - log_normaliser) as f32))
                 .collect();
         }
-        Self {
-            log_normaliser,
-            top,
-        }
+        Self { log_normaliser, top }
     }
 
     /// The report for the token that was drawn, given the model's own logit of it.

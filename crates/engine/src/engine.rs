@@ -45,10 +45,7 @@ impl Engine {
             ..options
         };
         let vocab_size = model.vocab_size();
-        let context = options
-            .context
-            .unwrap_or(usize::MAX)
-            .min(model.max_positions());
+        let context = options.context.unwrap_or(usize::MAX).min(model.max_positions());
         let admission = Admission::new(options.max_batch + options.max_waiting);
         let (jobs, inbox) = channel();
         let scheduler = Scheduler::new(model, chat.clone(), options, inbox);
@@ -115,9 +112,7 @@ impl Engine {
             limit: self.admission.limit(),
         })?;
         let (events, receiver) = unbounded_channel();
-        let Request {
-            prompt, sampling, ..
-        } = request;
+        let Request { prompt, sampling, .. } = request;
         let job = Job {
             prompt,
             sampling,
@@ -174,11 +169,7 @@ impl Engine {
             .enumerate()
             .find(|(_, id)| **id as usize >= vocab_size)
         {
-            return Err(EngineError::TokenOutOfRange {
-                index,
-                id,
-                vocab_size,
-            });
+            return Err(EngineError::TokenOutOfRange { index, id, vocab_size });
         }
         let Some(name) = &request.adapter else {
             return Ok(None);
@@ -219,11 +210,7 @@ fn collect(mut events: Receiver) -> Result<Completion> {
                 text.push_str(&piece);
                 logprobs.push(logprob);
             }
-            Event::Done {
-                reason,
-                usage,
-                timings,
-            } => {
+            Event::Done { reason, usage, timings } => {
                 return Ok(Completion {
                     text,
                     token_ids,

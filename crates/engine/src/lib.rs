@@ -39,6 +39,4 @@ pub use admission::Permits;
 pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use options::{EngineOptions, SamplingOptions};
-pub use request::{
-    Completion, Event, FinishReason, Receiver, Request, Timings, TokenLogprob, Usage,
-};
+pub use request::{Completion, Event, FinishReason, Receiver, Request, Timings, TokenLogprob, Usage};

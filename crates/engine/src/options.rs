@@ -82,10 +82,7 @@ impl SamplingOptions {
         if self.stop.len() > MAX_STOPS {
             return Err(invalid(
                 "stop",
-                format!(
-                    "takes at most {MAX_STOPS} strings, found {}",
-                    self.stop.len()
-                ),
+                format!("takes at most {MAX_STOPS} strings, found {}", self.stop.len()),
             ));
         }
         for stop in &self.stop {
@@ -173,20 +170,11 @@ mod tests {
     #[test]
     fn every_range_is_checked_and_named() {
         assert_eq!(option_refused(|_| ()), None);
-        assert_eq!(
-            option_refused(|o| o.temperature = -0.1),
-            Some("temperature")
-        );
-        assert_eq!(
-            option_refused(|o| o.temperature = f32::NAN),
-            Some("temperature")
-        );
+        assert_eq!(option_refused(|o| o.temperature = -0.1), Some("temperature"));
+        assert_eq!(option_refused(|o| o.temperature = f32::NAN), Some("temperature"));
         assert_eq!(option_refused(|o| o.top_p = 1.5), Some("top_p"));
         assert_eq!(option_refused(|o| o.min_p = 2.0), Some("min_p"));
-        assert_eq!(
-            option_refused(|o| o.presence_penalty = 2.5),
-            Some("presence_penalty")
-        );
+        assert_eq!(option_refused(|o| o.presence_penalty = 2.5), Some("presence_penalty"));
         assert_eq!(
             option_refused(|o| o.frequency_penalty = -2.5),
             Some("frequency_penalty")
@@ -196,14 +184,8 @@ mod tests {
             Some("repetition_penalty")
         );
         assert_eq!(option_refused(|o| o.max_tokens = 0), Some("max_tokens"));
-        assert_eq!(
-            option_refused(|o| o.stop = vec![String::new()]),
-            Some("stop")
-        );
-        assert_eq!(
-            option_refused(|o| o.stop = vec!["x".into(); 17]),
-            Some("stop")
-        );
+        assert_eq!(option_refused(|o| o.stop = vec![String::new()]), Some("stop"));
+        assert_eq!(option_refused(|o| o.stop = vec!["x".into(); 17]), Some("stop"));
         assert_eq!(
             option_refused(|o| _ = o.logit_bias.insert(100, 1.0)),
             Some("logit_bias")
@@ -212,9 +194,6 @@ mod tests {
             option_refused(|o| _ = o.logit_bias.insert(99, 101.0)),
             Some("logit_bias")
         );
-        assert_eq!(
-            option_refused(|o| o.logprobs = Some(21)),
-            Some("top_logprobs")
-        );
+        assert_eq!(option_refused(|o| o.logprobs = Some(21)), Some("top_logprobs"));
     }
 }

@@ -45,16 +45,9 @@ impl Sampler {
     ///
     /// # Errors
     /// A logit that is not a number or is infinite: the model is broken, and any token would be arbitrary.
-    pub(crate) fn sample(
-        &mut self,
-        options: &SamplingOptions,
-        logits: &mut [f32],
-    ) -> Result<Sampled, String> {
+    pub(crate) fn sample(&mut self, options: &SamplingOptions, logits: &mut [f32]) -> Result<Sampled, String> {
         if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(format!(
-                "the model's logit of token {index} is {}",
-                logits[index]
-            ));
+            return Err(format!("the model's logit of token {index} is {}", logits[index]));
         }
         if logits.is_empty() {
             return Err("the model gave no logits".into());
@@ -70,9 +63,7 @@ impl Sampler {
             draw(options, logits, uniform)
         };
         *self.answer.entry(id).or_default() += 1;
-        let logprob = report
-            .zip(unbiased)
-            .map(|(report, own)| report.of(own[id as usize]));
+        let logprob = report.zip(unbiased).map(|(report, own)| report.of(own[id as usize]));
         Ok(Sampled { id, logprob })
     }
 
@@ -93,8 +84,7 @@ impl Sampler {
         }
         if options.presence_penalty != 0.0 || options.frequency_penalty != 0.0 {
             for (&id, &count) in &self.answer {
-                logits[id as usize] -=
-                    options.presence_penalty + count as f32 * options.frequency_penalty;
+                logits[id as usize] -= options.presence_penalty + count as f32 * options.frequency_penalty;
             }
         }
     }
@@ -149,10 +139,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_largest_and_the_lowest_id_of_a_tie() {
-        assert_eq!(
-            sample(&SamplingOptions::default(), &[], &[0.0, 3.0, 3.0, -1.0]).id,
-            1
-        );
+        assert_eq!(sample(&SamplingOptions::default(), &[], &[0.0, 3.0, 3.0, -1.0]).id, 1);
     }
 
     #[test]
@@ -176,33 +163,15 @@ mod tests {
             &[0.0, 0.625, 0.375, 0.0],
         );
         close(
-            &shares(
-                &SamplingOptions {
-                    top_p: 0.79,
-                    ..warm()
-                },
-                &logits,
-            ),
+            &shares(&SamplingOptions { top_p: 0.79, ..warm() }, &logits),
             &[0.0, 0.625, 0.375, 0.0],
         );
         close(
-            &shares(
-                &SamplingOptions {
-                    top_p: 0.0,
-                    ..warm()
-                },
-                &logits,
-            ),
+            &shares(&SamplingOptions { top_p: 0.0, ..warm() }, &logits),
             &[0.0, 1.0, 0.0, 0.0],
         );
         close(
-            &shares(
-                &SamplingOptions {
-                    min_p: 0.5,
-                    ..warm()
-                },
-                &logits,
-            ),
+            &shares(&SamplingOptions { min_p: 0.5, ..warm() }, &logits),
             &[0.0, 0.625, 0.375, 0.0],
         );
         // top-p counts the mass of what top-k left: 0.5 of 0.8 is 0.625.
@@ -270,10 +239,7 @@ mod tests {
         assert_eq!(sampled.id, 2);
         let logprob = sampled.logprob.unwrap();
         assert!((logprob.logprob - 0.25f32.ln()).abs() < 1e-6);
-        assert_eq!(
-            logprob.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
-            [0, 1]
-        );
+        assert_eq!(logprob.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 1]);
         assert!((logprob.top[0].1 - 0.5f32.ln()).abs() < 1e-6);
     }
 
@@ -286,10 +252,6 @@ mod tests {
                 .unwrap_err();
             assert!(error.contains("token 1"), "{error}");
         }
-        assert!(
-            Sampler::new(&options, &[])
-                .sample(&options, &mut [])
-                .is_err()
-        );
+        assert!(Sampler::new(&options, &[]).sample(&options, &mut []).is_err());
     }
 }

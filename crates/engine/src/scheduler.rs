@@ -22,12 +22,7 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(crate) fn new(
-        model: Arc<dyn CausalLm>,
-        chat: Chat,
-        options: EngineOptions,
-        jobs: Receiver<Job>,
-    ) -> Self {
+    pub(crate) fn new(model: Arc<dyn CausalLm>, chat: Chat, options: EngineOptions, jobs: Receiver<Job>) -> Self {
         Self {
             model,
             chat,
@@ -72,8 +67,7 @@ impl Scheduler {
             let Some(job) = self.waiting.pop_front() else {
                 return;
             };
-            self.running
-                .push(Running::new(job, self.model.as_ref(), &self.chat));
+            self.running.push(Running::new(job, self.model.as_ref(), &self.chat));
         }
     }
 

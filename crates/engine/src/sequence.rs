@@ -135,11 +135,7 @@ impl Running {
             first.elapsed(),
             usage,
         );
-        self.emit(Event::Done {
-            reason,
-            usage,
-            timings,
-        });
+        self.emit(Event::Done { reason, usage, timings });
     }
 
     /// Ends the request without an answer.

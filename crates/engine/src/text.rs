@@ -38,12 +38,7 @@ impl TextStream {
 
     /// Takes a token; gives the tokens that may now be shown and whether a stop string completed.
     /// `last` says that none will follow, so nothing is held back.
-    pub(crate) fn push(
-        &mut self,
-        id: u32,
-        logprob: Option<TokenLogprob>,
-        last: bool,
-    ) -> (Vec<Piece>, bool) {
+    pub(crate) fn push(&mut self, id: u32, logprob: Option<TokenLogprob>, last: bool) -> (Vec<Piece>, bool) {
         let mut text = self.detokenizer.push(id).unwrap_or_default();
         if last {
             text.extend(self.detokenizer.finish());
@@ -80,11 +75,7 @@ impl HeldBack {
         if self.stops.is_empty() {
             return (self.pieces.drain(..).collect(), false);
         }
-        let text: String = self
-            .pieces
-            .iter()
-            .map(|piece| piece.text.as_str())
-            .collect();
+        let text: String = self.pieces.iter().map(|piece| piece.text.as_str()).collect();
         if let Some(start) = first_stop(&text, &self.stops) {
             let released = self.release_until(start, true);
             self.pieces.clear();
@@ -123,10 +114,7 @@ impl HeldBack {
 fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
     stops
         .iter()
-        .filter_map(|stop| {
-            text.find(stop.as_str())
-                .map(|start| (start + stop.len(), start))
-        })
+        .filter_map(|stop| text.find(stop.as_str()).map(|start| (start + stop.len(), start)))
         .min()
         .map(|(_, start)| start)
 }
@@ -187,10 +175,7 @@ mod tests {
     fn a_restarting_beginning_is_still_found() {
         assert_eq!(
             shown(&["aab"], &["a", "a", "a", "b"]),
-            (
-                vec![String::new(), String::new(), "a".into(), String::new()],
-                true
-            )
+            (vec![String::new(), String::new(), "a".into(), String::new()], true)
         );
     }
 

@@ -7,13 +7,9 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{
-    ADAPTER_WORDS, BASE_TOKENS, BASE_WORDS, END_OF_TEXT, END_OF_TURN, MockModel, Speech,
-    byte_tokens, chat,
-};
+use support::{ADAPTER_WORDS, BASE_TOKENS, BASE_WORDS, END_OF_TEXT, END_OF_TURN, MockModel, Speech, byte_tokens, chat};
 use synapse_engine::{
-    Completion, Engine, EngineError, EngineOptions, Event, FinishReason, Receiver, Request,
-    SamplingOptions,
+    Completion, Engine, EngineError, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions,
 };
 
 /// An engine and the model it drives.
@@ -26,12 +22,7 @@ struct Rig {
 fn rig(model: MockModel, options: EngineOptions) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let model = Arc::new(model);
-    let engine = Engine::start(
-        model.clone(),
-        chat(folder.path()),
-        model.named_adapters(),
-        options,
-    );
+    let engine = Engine::start(model.clone(), chat(folder.path()), model.named_adapters(), options);
     Rig {
         engine,
         model,
@@ -68,10 +59,7 @@ fn one(engine: &Engine, request: Request) -> Completion {
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "waited 10 s until {what}"
-        );
+        assert!(start.elapsed() < Duration::from_secs(10), "waited 10 s until {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -95,19 +83,11 @@ fn an_answer_ends_at_the_stop_token_or_at_the_limit() {
         ("Hello, this", FinishReason::Length)
     );
     assert_eq!(cut.usage.completion_tokens, 3);
-    assert!(
-        cut.timings.prefill_tokens_per_second > 0.0 && cut.timings.decode_tokens_per_second > 0.0
-    );
+    assert!(cut.timings.prefill_tokens_per_second > 0.0 && cut.timings.decode_tokens_per_second > 0.0);
 
     // Exactly as many tokens as the answer has, without its stop token: the limit comes first.
-    let exact = one(
-        &rig.engine,
-        request("Hi\n", greedy(whole.usage.completion_tokens - 1)),
-    );
-    assert_eq!(
-        (exact.text, exact.finish_reason),
-        (whole.text, FinishReason::Length)
-    );
+    let exact = one(&rig.engine, request("Hi\n", greedy(whole.usage.completion_tokens - 1)));
+    assert_eq!((exact.text, exact.finish_reason), (whole.text, FinishReason::Length));
 
     let on = one(
         &rig.engine,
@@ -135,10 +115,7 @@ fn a_character_is_never_split_even_when_the_limit_cuts_it() {
         }
     }
     let until_half_of_the_accent = 8;
-    let cut = one(
-        &rig.engine,
-        request("Hi\n", greedy(until_half_of_the_accent)),
-    );
+    let cut = one(&rig.engine, request("Hi\n", greedy(until_half_of_the_accent)));
     assert_eq!(cut.text, "Hello, this is a mock caf\u{fffd}");
 }
 
@@ -173,10 +150,7 @@ fn stop_strings_across_tokens_end_the_answer_and_never_show() {
         ),
         (6, 4, 4)
     );
-    assert_eq!(
-        run(&["nothing like it", "fé w"]).text,
-        "Hello, this is a mock ca"
-    );
+    assert_eq!(run(&["nothing like it", "fé w"]).text, "Hello, this is a mock ca");
     assert_eq!(run(&["🦀"]).text, "Hello, this is a mock café with the");
     assert_eq!(run(&["Hello"]).text, "");
     // A stop string that is still forming when the answer ends is shown after all.
@@ -199,11 +173,7 @@ fn a_batch_gives_each_request_what_it_gets_alone() {
         .map(|index| Request {
             prompt: byte_tokens(&format!("{}{index}", "prompt ".repeat(index % 6))),
             sampling: SamplingOptions {
-                temperature: if index % 4 == 0 {
-                    0.0
-                } else {
-                    0.8 + index as f32 / 40.0
-                },
+                temperature: if index % 4 == 0 { 0.0 } else { 0.8 + index as f32 / 40.0 },
                 top_k: (index % 3) * 20,
                 top_p: if index % 2 == 0 { 1.0 } else { 0.9 },
                 min_p: if index % 5 == 0 { 0.05 } else { 0.0 },
@@ -215,8 +185,7 @@ fn a_batch_gives_each_request_what_it_gets_alone() {
                 logprobs: Some(index % 4),
                 ..SamplingOptions::default()
             },
-            adapter: [None, Some("first"), Some("second"), Some("third")][index % 4]
-                .map(str::to_owned),
+            adapter: [None, Some("first"), Some("second"), Some("third")][index % 4].map(str::to_owned),
         })
         .collect();
     let alone: Vec<Completion> = requests
@@ -229,16 +198,10 @@ fn a_batch_gives_each_request_what_it_gets_alone() {
         assert_eq!(alone.token_ids, together.token_ids, "request {index}");
         assert_eq!(alone.text, together.text, "request {index}");
         assert_eq!(alone.logprobs, together.logprobs, "request {index}");
-        assert_eq!(
-            alone.finish_reason, together.finish_reason,
-            "request {index}"
-        );
+        assert_eq!(alone.finish_reason, together.finish_reason, "request {index}");
     }
     let trace = rig.model.trace.lock().unwrap();
-    assert!(
-        trace.iter().any(|step| step.len() == 5),
-        "the batch was never full"
-    );
+    assert!(trace.iter().any(|step| step.len() == 5), "the batch was never full");
     assert!(
         trace
             .iter()
@@ -258,13 +221,8 @@ fn prompts_are_read_in_chunks_at_absolute_positions_while_others_answer() {
         ignore_eos: true,
         ..greedy(2)
     };
-    rig.engine
-        .generate(vec![request(&"x".repeat(25), answer())])
-        .unwrap();
-    assert_eq!(
-        *rig.model.trace.lock().unwrap(),
-        [vec![10], vec![10], vec![5], vec![1]]
-    );
+    rig.engine.generate(vec![request(&"x".repeat(25), answer())]).unwrap();
+    assert_eq!(*rig.model.trace.lock().unwrap(), [vec![10], vec![10], vec![5], vec![1]]);
     rig.model.trace.lock().unwrap().clear();
     rig.engine
         .generate(vec![
@@ -306,17 +264,11 @@ fn adapters_are_taken_by_name_and_mixed_in_one_batch() {
         adapter: adapter.map(str::to_owned),
         ..request("Hi\n", greedy(60))
     };
-    let answers = rig
-        .engine
-        .generate(vec![under(None), under(Some("first"))])
-        .unwrap();
+    let answers = rig.engine.generate(vec![under(None), under(Some("first"))]).unwrap();
     assert_eq!(answers[0].text, BASE_WORDS.concat());
     assert_eq!(answers[1].text, ADAPTER_WORDS.concat());
     let error = rig.engine.submit(under(Some("frist"))).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no adapter named `frist` is loaded; loaded: first"
-    );
+    assert_eq!(error.to_string(), "no adapter named `frist` is loaded; loaded: first");
 }
 
 #[test]
@@ -390,10 +342,7 @@ fn dropping_the_receiver_cancels_in_every_state() {
     };
 
     let mut decoding = rig.engine.submit(long("x")).unwrap();
-    assert!(matches!(
-        decoding.blocking_recv(),
-        Some(Event::Token { .. })
-    ));
+    assert!(matches!(decoding.blocking_recv(), Some(Event::Token { .. })));
     let prefilling = rig.engine.submit(long(&"y".repeat(1000))).unwrap();
     wait_until("the second prompt is being read", || {
         rig.model
@@ -418,11 +367,7 @@ fn dropping_the_receiver_cancels_in_every_state() {
     }
     let steps = rig.model.trace.lock().unwrap().len();
     std::thread::sleep(Duration::from_millis(30));
-    assert_eq!(
-        rig.model.trace.lock().unwrap().len(),
-        steps,
-        "an idle engine steps"
-    );
+    assert_eq!(rig.model.trace.lock().unwrap().len(), steps, "an idle engine steps");
 }
 
 #[test]
@@ -444,26 +389,15 @@ fn a_full_engine_refuses_and_takes_again() {
     };
     let _running: Receiver = rig.engine.submit(long()).unwrap();
     let waiting = rig.engine.submit(long()).unwrap();
-    assert_eq!(
-        rig.engine.submit(long()).unwrap_err(),
-        EngineError::Full { limit: 2 }
-    );
-    assert_eq!(
-        rig.engine.admit(1).unwrap_err(),
-        EngineError::Full { limit: 2 }
-    );
+    assert_eq!(rig.engine.submit(long()).unwrap_err(), EngineError::Full { limit: 2 });
+    assert_eq!(rig.engine.admit(1).unwrap_err(), EngineError::Full { limit: 2 });
     drop(waiting);
     wait_until("the waiting one has left", || rig.engine.in_flight() == 1);
     let mut permits = rig.engine.admit(1).unwrap();
-    assert_eq!(
-        rig.engine.submit(long()).unwrap_err(),
-        EngineError::Full { limit: 2 }
-    );
+    assert_eq!(rig.engine.submit(long()).unwrap_err(), EngineError::Full { limit: 2 });
     assert!(rig.engine.submit_admitted(long(), &mut permits).is_ok());
     assert_eq!(
-        rig.engine
-            .submit_admitted(long(), &mut permits)
-            .unwrap_err(),
+        rig.engine.submit_admitted(long(), &mut permits).unwrap_err(),
         EngineError::Full { limit: 2 }
     );
 }
@@ -501,10 +435,7 @@ fn dropping_the_engine_ends_every_answer() {
             },
         )
     };
-    let mut receivers = [
-        rig.engine.submit(long()).unwrap(),
-        rig.engine.submit(long()).unwrap(),
-    ];
+    let mut receivers = [rig.engine.submit(long()).unwrap(), rig.engine.submit(long()).unwrap()];
     assert!(receivers[0].blocking_recv().is_some());
     drop(rig);
     for receiver in &mut receivers {

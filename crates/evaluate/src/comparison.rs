@@ -90,8 +90,7 @@ impl GainKept {
     /// # Errors
     /// [`EvaluateError::Unpaired`] when they were not measured on the same items.
     pub fn of(base: &Outcome, specialist: &Outcome, merge: &Outcome) -> Result<Option<Self>> {
-        let (Some(from), Some(best), Some(merged)) = (base.value, specialist.value, merge.value)
-        else {
+        let (Some(from), Some(best), Some(merged)) = (base.value, specialist.value, merge.value) else {
             return Ok(None);
         };
         if Comparison::between(base, specialist)?.verdict != Verdict::Better {
@@ -122,12 +121,7 @@ fn check_paired(left: &Outcome, right: &Outcome) -> Result<()> {
             format!("{} items against {}", left.items.len(), right.items.len()),
         ));
     }
-    match left
-        .items
-        .iter()
-        .zip(&right.items)
-        .find(|(a, b)| a.id != b.id)
-    {
+    match left.items.iter().zip(&right.items).find(|(a, b)| a.id != b.id) {
         Some((a, b)) => Err(unpaired(
             left,
             right,
@@ -213,10 +207,7 @@ mod tests {
         let mut b = outcome("merge", Unit::Fraction, &[1.0, 0.0]);
         b.items[1].id = "math-7".into();
         let error = Comparison::between(&a, &b).unwrap_err().to_string();
-        assert!(
-            error.contains("item `math-1` stands against `math-7`"),
-            "{error}"
-        );
+        assert!(error.contains("item `math-1` stands against `math-7`"), "{error}");
         let short = outcome("merge", Unit::Fraction, &[1.0]);
         assert!(
             Comparison::between(&a, &short)
@@ -228,9 +219,7 @@ mod tests {
 
     #[test]
     fn gain_kept_is_the_share_of_the_specialists_gain() {
-        let loss = |subject, by: f64| {
-            outcome(subject, Unit::NatsPerToken, &[1.0 - by, 2.0 - by, 1.5 - by])
-        };
+        let loss = |subject, by: f64| outcome(subject, Unit::NatsPerToken, &[1.0 - by, 2.0 - by, 1.5 - by]);
         let (base, specialist, merge) = (loss("base", 0.0), loss("math", 0.4), loss("merge", 0.3));
         let kept = GainKept::of(&base, &specialist, &merge).unwrap().unwrap();
         assert!((kept.fraction - 0.75).abs() < 1e-9, "{kept:?}");
@@ -239,9 +228,6 @@ mod tests {
             (interval.low - 0.75).abs() < 1e-9 && (interval.high - 0.75).abs() < 1e-9,
             "{kept:?}"
         );
-        assert_eq!(
-            GainKept::of(&base, &loss("math", -0.1), &merge).unwrap(),
-            None
-        );
+        assert_eq!(GainKept::of(&base, &loss("math", -0.1), &merge).unwrap(), None);
     }
 }

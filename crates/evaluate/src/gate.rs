@@ -76,12 +76,7 @@ impl GateDecision {
     /// [`EvaluateError::Incomplete`] when there is no merge, or a domain was not measured on base and merge: a gate
     /// that cannot look does not open.
     pub fn judge(table: &ComparisonTable, rule: &GateRule) -> Result<Self> {
-        let subject = |role: fn(&Role) -> bool| {
-            table
-                .subjects
-                .iter()
-                .position(|subject| role(&subject.role))
-        };
+        let subject = |role: fn(&Role) -> bool| table.subjects.iter().position(|subject| role(&subject.role));
         let (Some(base), Some(merge)) = (
             subject(|role| *role == Role::Base),
             subject(|role| *role == Role::Merge),
@@ -90,11 +85,7 @@ impl GateDecision {
                 "the gate needs a base and a merge to compare".into(),
             ));
         };
-        let columns: Vec<&TableColumn> = table
-            .columns
-            .iter()
-            .filter(|column| column.suite == rule.on)
-            .collect();
+        let columns: Vec<&TableColumn> = table.columns.iter().filter(|column| column.suite == rule.on).collect();
         if columns.is_empty() {
             return Err(EvaluateError::Incomplete(format!(
                 "the gate decides on `{}`, which was not measured; add it to the suites",
@@ -130,15 +121,8 @@ impl GateDecision {
         }
         let allowed = 100.0 * rule.max_regress;
         if regressions.is_empty() {
-            let domains: Vec<&str> = columns
-                .iter()
-                .map(|column| column.domain.as_str())
-                .collect();
-            let message = format!(
-                "{} within {allowed} % of the base on {}",
-                rule.on,
-                domains.join(", ")
-            );
+            let domains: Vec<&str> = columns.iter().map(|column| column.domain.as_str()).collect();
+            let message = format!("{} within {allowed} % of the base on {}", rule.on, domains.join(", "));
             return Ok(Self::Pass { message });
         }
         let figures: Vec<String> = regressions
@@ -157,16 +141,9 @@ impl GateDecision {
                 },
             )
             .collect();
-        let message = format!(
-            "{} on {}; {allowed} % is allowed",
-            rule.on,
-            figures.join(", ")
-        );
+        let message = format!("{} on {}; {allowed} % is allowed", rule.on, figures.join(", "));
         Ok(match rule.action {
-            GateAction::Stamp => Self::Stamp {
-                message,
-                regressions,
-            },
+            GateAction::Stamp => Self::Stamp { message, regressions },
             GateAction::Refuse => Self::Refuse {
                 message: format!(
                     "{message}: nothing is published; lower the merge's lambda or that domain's rivals' weights, or set gate.action: stamp"
@@ -180,9 +157,7 @@ impl GateDecision {
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
-            Self::Pass { message } | Self::Stamp { message, .. } | Self::Refuse { message, .. } => {
-                message
-            }
+            Self::Pass { message } | Self::Stamp { message, .. } | Self::Refuse { message, .. } => message,
         }
     }
 

@@ -25,9 +25,7 @@ pub use number::{AnswerRule, Number, final_answer, reference_answer};
 pub use outcome::{Evaluation, Item, Outcome, Unit};
 pub use row::{Answer, CallTest, ChoiceRow, Document, QuestionAnswer, Row, read_jsonl, read_rows};
 pub use sandbox::{CodeVerdict, Job, Limits, Sandbox};
-pub use statistics::{
-    Interval, bootstrap, bootstrap_mean, mcnemar, paired_bootstrap, weighted_mean, wilson,
-};
+pub use statistics::{Interval, bootstrap, bootstrap_mean, mcnemar, paired_bootstrap, weighted_mean, wilson};
 pub use subject::{Choices, Generated, Generation, PackedLoss, RowLoss, Subject};
 pub use suites::{Progress, RunOptions, SUITE_IDS, Suite, SuiteData, build, evaluate};
 pub use table::{Cell, ComparedSubject, ComparisonTable, Role, TableColumn};

@@ -73,10 +73,7 @@ fn number_at(text: &str, start: usize) -> Option<Found> {
     let rest = &text[start..];
     // A hyphen is a minus sign only where it cannot be a range, a subtraction or a compound word.
     let joined = before.is_some_and(|c| c.is_alphanumeric() || c == ')');
-    let sign = rest
-        .chars()
-        .next()
-        .filter(|c| matches!(c, '-' | '−' | '+') && !joined);
+    let sign = rest.chars().next().filter(|c| matches!(c, '-' | '−' | '+') && !joined);
     let body_start = start + sign.map_or(0, char::len_utf8);
     let body_start = body_start + currency_len(&text[body_start..]);
     let (digits, mut end) = decimal(text, body_start)?;
@@ -116,12 +113,7 @@ fn currency_len(text: &str) -> usize {
 /// Digits with grouping commas and a fraction, as (text without grouping, end).
 fn decimal(text: &str, start: usize) -> Option<(String, usize)> {
     let bytes = text.as_bytes();
-    let run = |from: usize| {
-        bytes[from..]
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count()
-    };
+    let run = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
     let leading = run(start);
     let mut digits = text[start..start + leading].to_owned();
     let mut end = start + leading;
@@ -204,8 +196,7 @@ pub fn final_answer(text: &str) -> Option<(Number, AnswerRule)> {
         .min()
         .unwrap_or(text.len());
     let text = &text[..end];
-    marked_answer(text)
-        .or_else(|| Number::last(text).map(|number| (number, AnswerRule::LastNumber)))
+    marked_answer(text).or_else(|| Number::last(text).map(|number| (number, AnswerRule::LastNumber)))
 }
 
 /// The answer a reference solution states: after its marker, or the number it ends in.
@@ -227,11 +218,7 @@ fn marked_answer(text: &str) -> Option<(Number, AnswerRule)> {
     ];
     let mut places: Vec<(usize, AnswerRule)> = markers
         .iter()
-        .flat_map(|(marker, rule)| {
-            lower
-                .match_indices(marker)
-                .map(|(at, _)| (at + marker.len(), *rule))
-        })
+        .flat_map(|(marker, rule)| lower.match_indices(marker).map(|(at, _)| (at + marker.len(), *rule)))
         .collect();
     places.sort_by_key(|(at, rule)| (*rule != AnswerRule::Hashes, *at));
     places.into_iter().find_map(|(at, rule)| {
@@ -286,11 +273,7 @@ mod tests {
 
     #[test]
     fn hyphens_between_words_are_no_minus() {
-        let all = |text| {
-            numbers(text)
-                .map(|found| found.number.0)
-                .collect::<Vec<_>>()
-        };
+        let all = |text| numbers(text).map(|found| found.number.0).collect::<Vec<_>>();
         assert_eq!(
             all("10-3 and a 16-year-old, at (4)-2, not -2"),
             ["10", "3", "16", "4", "2", "-2"]
@@ -300,17 +283,10 @@ mod tests {
 
     #[test]
     fn the_first_answer_counts_not_an_invented_later_one() {
-        let text =
-            "She sells 16 - 7 = 9 eggs.\n#### 18\n\nQuestion: How many hens?\nAnswer: 5\n#### 5";
-        assert_eq!(
-            final_answer(text),
-            Some((Number("18".into()), AnswerRule::Hashes))
-        );
+        let text = "She sells 16 - 7 = 9 eggs.\n#### 18\n\nQuestion: How many hens?\nAnswer: 5\n#### 5";
+        assert_eq!(final_answer(text), Some((Number("18".into()), AnswerRule::Hashes)));
         let text = "They have 12 left.\nQ: Another one?\nA: 99";
-        assert_eq!(
-            final_answer(text),
-            Some((Number("12".into()), AnswerRule::LastNumber))
-        );
+        assert_eq!(final_answer(text), Some((Number("12".into()), AnswerRule::LastNumber)));
     }
 
     #[test]
@@ -323,11 +299,7 @@ mod tests {
             ("Thus \\boxed{-12} metres in 3 s", "-12", AnswerRule::Boxed),
             ("3 times 4 is 12", "12", AnswerRule::LastNumber),
             ("the answer is below\n#### 9", "9", AnswerRule::Hashes),
-            (
-                "Answer: 3 boxes of 4.\n#### 12\n#### 13",
-                "12",
-                AnswerRule::Hashes,
-            ),
+            ("Answer: 3 boxes of 4.\n#### 12\n#### 13", "12", AnswerRule::Hashes),
             ("72", "72", AnswerRule::LastNumber),
         ] {
             let found = final_answer(text).unwrap();
@@ -338,14 +310,8 @@ mod tests {
 
     #[test]
     fn references_state_their_answer() {
-        assert_eq!(
-            reference_answer("2+2=<<2+2=4>>4\n#### 4").unwrap().as_str(),
-            "4"
-        );
-        assert_eq!(
-            reference_answer("He pays $3,000.").unwrap().as_str(),
-            "3000"
-        );
+        assert_eq!(reference_answer("2+2=<<2+2=4>>4\n#### 4").unwrap().as_str(), "4");
+        assert_eq!(reference_answer("He pays $3,000.").unwrap().as_str(), "3000");
         assert_eq!(reference_answer("Paris has 20 districts"), None);
     }
 

@@ -72,12 +72,7 @@ impl Outcome {
         Self::of(identity, Unit::NatsPerToken, interval, items)
     }
 
-    fn of(
-        identity: &Identity<'_>,
-        unit: Unit,
-        interval: Option<Interval>,
-        items: Vec<Item>,
-    ) -> Self {
+    fn of(identity: &Identity<'_>, unit: Unit, interval: Option<Interval>, items: Vec<Item>) -> Self {
         Self {
             suite: identity.suite.into(),
             domain: identity.domain.into(),
@@ -134,10 +129,7 @@ impl Evaluation {
     /// [`EvaluateError::File`] when the folder cannot be written to.
     pub fn write_log(&self, folder: &Path) -> Result<PathBuf> {
         let Outcome {
-            suite,
-            domain,
-            subject,
-            ..
+            suite, domain, subject, ..
         } = &self.outcome;
         let path = folder.join(format!(
             "{}.{}.{}.jsonl",

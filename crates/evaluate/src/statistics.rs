@@ -52,10 +52,7 @@ pub fn weighted_mean(items: &[Item]) -> Option<f64> {
 #[must_use]
 pub fn wilson(successes: f64, n: f64) -> Interval {
     if n <= 0.0 {
-        return Interval {
-            low: 0.0,
-            high: 1.0,
-        };
+        return Interval { low: 0.0, high: 1.0 };
     }
     let p = successes / n;
     let z2 = Z * Z;
@@ -87,10 +84,7 @@ pub fn paired_bootstrap(a: &[Item], b: &[Item]) -> Option<Interval> {
 ///
 /// Every list holds the same items in the same order. Resamples where the statistic is not finite are left out.
 #[must_use]
-pub fn bootstrap<const N: usize>(
-    models: [&[Item]; N],
-    statistic: impl Fn([f64; N]) -> f64,
-) -> Option<Interval> {
+pub fn bootstrap<const N: usize>(models: [&[Item]; N], statistic: impl Fn([f64; N]) -> f64) -> Option<Interval> {
     let n = models.iter().map(|items| items.len()).min()?;
     if n < 2 {
         return None;
@@ -124,10 +118,7 @@ fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = q * last as f64;
     let below = position.floor();
-    let (low, high) = (
-        sorted.get(below as usize)?,
-        sorted.get((below as usize + 1).min(last))?,
-    );
+    let (low, high) = (sorted.get(below as usize)?, sorted.get((below as usize + 1).min(last))?);
     Some(low + (high - low) * (position - below))
 }
 
@@ -194,11 +185,7 @@ mod tests {
             (0, 0, 1.0),
             (40, 60, 0.056_887_933_640_98),
         ] {
-            assert!(
-                (mcnemar(a, b) - p).abs() < 1e-9,
-                "{a} {b}: {}",
-                mcnemar(a, b)
-            );
+            assert!((mcnemar(a, b) - p).abs() < 1e-9, "{a} {b}: {}", mcnemar(a, b));
         }
     }
 

@@ -6,13 +6,11 @@ use std::path::Path;
 
 use serde_json::json;
 use synapse_chat::{Chat, Message};
-use synapse_evaluate::suites::{
-    ChoiceStyle, CodeTask, CodeTests, Gsm8k, MultipleChoice, Prompting,
-};
+use synapse_evaluate::suites::{ChoiceStyle, CodeTask, CodeTests, Gsm8k, MultipleChoice, Prompting};
 use synapse_evaluate::{
-    Answer, CallTest, ChoiceRow, Choices, Document, EvaluateError, Evaluation, Generated,
-    Generation, PackedLoss, QuestionAnswer, Result, Row, RowLoss, RunOptions, SUITE_IDS, Sandbox,
-    Subject, Suite, SuiteData, Unit, build, evaluate,
+    Answer, CallTest, ChoiceRow, Choices, Document, EvaluateError, Evaluation, Generated, Generation, PackedLoss,
+    QuestionAnswer, Result, Row, RowLoss, RunOptions, SUITE_IDS, Sandbox, Subject, Suite, SuiteData, Unit, build,
+    evaluate,
 };
 
 /// Answers a prompt by the first rule whose words it contains; prefers continuations that contain `liked`.
@@ -87,11 +85,7 @@ impl Subject for Scripted {
     fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>> {
         let score = |continuation: &Vec<u32>| {
             let text = self.chat.decode(continuation, false).unwrap();
-            if text.contains(self.liked) {
-                -1.0
-            } else {
-                -3.0
-            }
+            if text.contains(self.liked) { -1.0 } else { -3.0 }
         };
         Ok(items
             .iter()
@@ -103,18 +97,13 @@ impl Subject for Scripted {
 fn row(question: &str, answer: &str) -> Row {
     Row {
         source: "test".into(),
-        messages: vec![
-            Message::new("user", question),
-            Message::new("assistant", answer),
-        ],
+        messages: vec![Message::new("user", question), Message::new("assistant", answer)],
         tests: Vec::new(),
     }
 }
 
 fn run(suite: &dyn Suite, subject: &mut Scripted) -> Vec<Evaluation> {
-    suite
-        .run(subject, &RunOptions::default(), &|_, _| {})
-        .unwrap()
+    suite.run(subject, &RunOptions::default(), &|_, _| {}).unwrap()
 }
 
 fn run_built(id: &str, data: &SuiteData, subject: &mut Scripted) -> Vec<Evaluation> {
@@ -170,10 +159,7 @@ fn exact_match_counts_numbers_not_words() {
     let [evaluation] = run_built("exact-match", &data, &mut Scripted::new(&rules, ""))
         .try_into()
         .unwrap();
-    assert_eq!(
-        (evaluation.outcome.value, evaluation.outcome.n),
-        (Some(2.0 / 3.0), 3)
-    );
+    assert_eq!((evaluation.outcome.value, evaluation.outcome.n), (Some(2.0 / 3.0), 3));
     assert_eq!(
         evaluation.outcome.note.as_deref(),
         Some("2 rows without a numeric answer left out")
@@ -210,20 +196,14 @@ fn gsm8k_is_asked_by_chat_or_after_examples() {
     let mut suite = Gsm8k {
         domain: "math".into(),
         questions,
-        prompting: Prompting::Chat {
-            system_prompt: None,
-        },
+        prompting: Prompting::Chat { system_prompt: None },
     };
-    let [chat] = run(&suite, &mut Scripted::new(&rules, ""))
-        .try_into()
-        .unwrap();
+    let [chat] = run(&suite, &mut Scripted::new(&rules, "")).try_into().unwrap();
     assert_eq!(chat.outcome.value, Some(1.0));
     suite.prompting = Prompting::FewShot {
         examples: vec![pair("1 + 1?", "#### 2")],
     };
-    let [raw] = run(&suite, &mut Scripted::new(&rules, ""))
-        .try_into()
-        .unwrap();
+    let [raw] = run(&suite, &mut Scripted::new(&rules, "")).try_into().unwrap();
     assert_eq!(raw.outcome.value, Some(1.0));
     assert_eq!(raw.records[0]["answer"], json!("It is 18.\n"));
 }
@@ -234,11 +214,7 @@ fn code_is_executed_or_the_cell_says_why_not() {
     let mut subject = Scripted::new(&[], "");
     for (index, task) in tasks.iter().enumerate() {
         let name: &'static str = Box::leak(format!("`{}(", task.entry_point).into_boxed_str());
-        let code = if index == 0 {
-            &task.wrong
-        } else {
-            &task.canonical
-        };
+        let code = if index == 0 { &task.wrong } else { &task.canonical };
         subject
             .rules
             .push((name, format!("Here:\n```python\n{code}```\nDone.")));
@@ -298,19 +274,13 @@ fn expressions_are_run_in_process() {
         ..SuiteData::default()
     };
     let rules = [
-        (
-            "largest?",
-            "```python\ndef f(x):\n    return sorted(x)[-1]\n```",
-        ),
+        ("largest?", "```python\ndef f(x):\n    return sorted(x)[-1]\n```"),
         ("biggest?", "def f(x):\n    return x[0]"),
     ];
     let [evaluation] = run_built("expression", &data, &mut Scripted::new(&rules, ""))
         .try_into()
         .unwrap();
-    assert_eq!(
-        (evaluation.outcome.value, evaluation.outcome.n),
-        (Some(0.5), 2)
-    );
+    assert_eq!((evaluation.outcome.value, evaluation.outcome.n), (Some(0.5), 2));
     assert_eq!(
         evaluation.records[1]["failure"],
         json!("f([-5,-2]) returned -5, expected -2")
@@ -359,11 +329,10 @@ fn routing_is_scored_and_read() {
         labels: vec!["code".into()],
         ..data
     };
-    let failure = build("routing", &unknown).unwrap().run(
-        &mut Scripted::new(&[], ""),
-        &RunOptions::default(),
-        &|_, _| {},
-    );
+    let failure =
+        build("routing", &unknown)
+            .unwrap()
+            .run(&mut Scripted::new(&[], ""), &RunOptions::default(), &|_, _| {});
     assert!(
         failure
             .unwrap_err()
@@ -392,30 +361,18 @@ fn choices_are_scored_whole_and_never_cut() {
         style: ChoiceStyle::Texts,
         system_prompt: None,
     };
-    let [texts] = run(&suite, &mut Scripted::new(&[], "Paris"))
-        .try_into()
-        .unwrap();
+    let [texts] = run(&suite, &mut Scripted::new(&[], "Paris")).try_into().unwrap();
     assert_eq!(
-        (
-            texts.outcome.value,
-            texts.outcome.details["accuracy_per_byte"].as_f64()
-        ),
+        (texts.outcome.value, texts.outcome.details["accuracy_per_byte"].as_f64()),
         (Some(0.5), Some(0.5))
     );
     suite.style = ChoiceStyle::Letters;
-    let [letters] = run(&suite, &mut Scripted::new(&[], "B"))
-        .try_into()
-        .unwrap();
+    let [letters] = run(&suite, &mut Scripted::new(&[], "B")).try_into().unwrap();
     assert_eq!(letters.outcome.value, Some(0.5));
     let mut short = Scripted::new(&[], "B");
     short.positions = Some(20);
-    let error = suite
-        .run(&mut short, &RunOptions::default(), &|_, _| {})
-        .unwrap_err();
-    assert!(
-        matches!(error, EvaluateError::TooLong { limit: 20, .. }),
-        "{error}"
-    );
+    let error = suite.run(&mut short, &RunOptions::default(), &|_, _| {}).unwrap_err();
+    assert!(matches!(error, EvaluateError::TooLong { limit: 20, .. }), "{error}");
 }
 
 #[test]
@@ -424,17 +381,11 @@ fn every_suite_id_builds_and_an_empty_domain_is_no_error() {
         domain: "empty".into(),
         ..SuiteData::default()
     };
-    let suites: Vec<_> = SUITE_IDS
-        .iter()
-        .map(|id| build(id, &data).unwrap())
-        .collect();
+    let suites: Vec<_> = SUITE_IDS.iter().map(|id| build(id, &data).unwrap()).collect();
     for (suite, id) in suites.iter().zip(SUITE_IDS) {
         assert_eq!((suite.id(), suite.domain()), (id, "empty"));
     }
-    let without_code: Vec<_> = suites
-        .into_iter()
-        .filter(|suite| suite.id() != "code-tests")
-        .collect();
+    let without_code: Vec<_> = suites.into_iter().filter(|suite| suite.id() != "code-tests").collect();
     let found = evaluate(
         &mut Scripted::new(&[], ""),
         &without_code,
@@ -446,8 +397,7 @@ fn every_suite_id_builds_and_an_empty_domain_is_no_error() {
     assert!(
         found
             .iter()
-            .all(|evaluation| evaluation.outcome.value.is_none()
-                && evaluation.outcome.note.is_some())
+            .all(|evaluation| evaluation.outcome.value.is_none() && evaluation.outcome.note.is_some())
     );
     let error = build("mmlu", &data).err().unwrap().to_string();
     assert!(
@@ -484,21 +434,17 @@ fn limits_batches_logs_and_determinism() {
         first[0].outcome.note.as_deref(),
         Some("1 of 100 answers cut off at 2 tokens")
     );
-    assert_eq!(
-        suite.run(&mut subject, &options, &|_, _| {}).unwrap(),
-        first
-    );
+    assert_eq!(suite.run(&mut subject, &options, &|_, _| {}).unwrap(), first);
 
     let folder = tempfile::tempdir().unwrap();
     let path = first[0].write_log(&folder.path().join("logs")).unwrap();
     assert!(path.ends_with("logs/math.exact-match.scripted.jsonl"));
     let text = std::fs::read_to_string(path).unwrap();
-    let keys: Vec<String> =
-        serde_json::from_str::<serde_json::Map<_, _>>(text.lines().nth(3).unwrap())
-            .unwrap()
-            .into_iter()
-            .map(|(k, _)| k)
-            .collect();
+    let keys: Vec<String> = serde_json::from_str::<serde_json::Map<_, _>>(text.lines().nth(3).unwrap())
+        .unwrap()
+        .into_iter()
+        .map(|(k, _)| k)
+        .collect();
     assert_eq!(text.lines().count(), 100);
     assert_eq!(
         keys,

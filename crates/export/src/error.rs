@@ -55,11 +55,7 @@ pub enum ExportError {
 pub type Result<T, E = ExportError> = std::result::Result<T, E>;
 
 impl ExportError {
-    pub(crate) fn unsupported(
-        path: &Path,
-        field: impl Into<String>,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn unsupported(path: &Path, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Unsupported {
             path: path.to_owned(),
             field: field.into(),

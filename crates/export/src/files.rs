@@ -42,8 +42,7 @@ pub fn copy_model_folder_files(base: &Path, out: &Path) -> Result<Vec<String>> {
     for name in COMPANIONS {
         let path = base.join(name);
         if path.is_file() {
-            let bytes =
-                std::fs::read(&path).map_err(|source| ExportError::Read { path, source })?;
+            let bytes = std::fs::read(&path).map_err(|source| ExportError::Read { path, source })?;
             write_atomic(&out.join(name), &bytes)?;
             written.push(name.to_owned());
         }
@@ -108,9 +107,7 @@ pub(crate) fn chat_template(folder: &Path) -> Result<Option<String>> {
     Ok(match config.get("chat_template") {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Array(templates)) => {
-            let default = templates
-                .iter()
-                .find(|template| template["name"] == "default");
+            let default = templates.iter().find(|template| template["name"] == "default");
             default
                 .and_then(|template| template["template"].as_str())
                 .map(str::to_owned)

@@ -12,8 +12,8 @@ mod files;
 mod gguf;
 
 pub use card::{
-    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist,
-    Comparison, Measured, model_card,
+    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, Measured,
+    model_card,
 };
 pub use error::{ExportError, Result};
 pub use files::{copy_model_folder_files, write_config};

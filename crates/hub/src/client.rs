@@ -53,10 +53,7 @@ impl Client {
             .user_agent(concat!("synapse-hub/", env!("CARGO_PKG_VERSION")));
         // A hub on this machine is never behind a proxy.
         let local = ["http://127.", "http://localhost", "http://[::1]"];
-        let config = if local
-            .iter()
-            .any(|start| settings.endpoint.starts_with(start))
-        {
+        let config = if local.iter().any(|start| settings.endpoint.starts_with(start)) {
             config.proxy(None)
         } else {
             config
@@ -96,12 +93,7 @@ impl Client {
             };
             self.refuse(repository, &url, &mut response)?;
             // File lists of large repositories exceed the reader's default limit.
-            match response
-                .body_mut()
-                .with_config()
-                .limit(256 << 20)
-                .read_to_string()
-            {
+            match response.body_mut().with_config().limit(256 << 20).read_to_string() {
                 Ok(text) => Ok(Attempt::Done(text)),
                 Err(error) => Ok(Attempt::Failed(Setback {
                     reason: error.to_string(),
@@ -119,11 +111,7 @@ impl Client {
                 reason: format!("{:?} is not a commit", info.sha),
             });
         }
-        let mut files: Vec<String> = info
-            .siblings
-            .into_iter()
-            .map(|sibling| sibling.rfilename)
-            .collect();
+        let mut files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
         if let Some(bad) = files.iter().find(|file| !is_safe(file)) {
             return Err(HubError::BadAnswer {
                 url,
@@ -138,12 +126,7 @@ impl Client {
     }
 
     /// Asks for a file's hash and length.
-    pub(crate) fn metadata(
-        &self,
-        repository: &Repository,
-        commit: &str,
-        file: &str,
-    ) -> Result<Metadata> {
+    pub(crate) fn metadata(&self, repository: &Repository, commit: &str, file: &str) -> Result<Metadata> {
         let mut url = self.url(&repository.file_path(commit, file));
         // Renamed repositories redirect within the hub; large files redirect away from it.
         for _ in 0..5 {
@@ -154,13 +137,11 @@ impl Client {
                 }
                 Err(setback) => Ok(Attempt::Failed(setback)),
             })?;
-            let location = text_of(&headers, header::LOCATION.as_str())
-                .filter(|location| location.starts_with('/'));
+            let location = text_of(&headers, header::LOCATION.as_str()).filter(|location| location.starts_with('/'));
             match location.filter(|_| !headers.contains_key("x-linked-etag")) {
                 Some(location) => url = self.url(location.trim_start_matches('/')),
                 None => {
-                    return metadata_of(&headers)
-                        .map_err(|reason| HubError::BadAnswer { url, reason });
+                    return metadata_of(&headers).map_err(|reason| HubError::BadAnswer { url, reason });
                 }
             }
         }
@@ -195,15 +176,13 @@ impl Client {
                 return Ok(Err(Setback { reason, wait: None }));
             }
             self.refuse(repository, &address, &mut response)?;
-            let location = text_of(response.headers(), header::LOCATION.as_str())
-                .filter(|_| (300..400).contains(&status));
+            let location =
+                text_of(response.headers(), header::LOCATION.as_str()).filter(|_| (300..400).contains(&status));
             match location {
                 Some(location) if location.starts_with('/') => {
-                    let base = address.find("://").and_then(|scheme| {
-                        address[scheme + 3..]
-                            .find('/')
-                            .map(|slash| scheme + 3 + slash)
-                    });
+                    let base = address
+                        .find("://")
+                        .and_then(|scheme| address[scheme + 3..].find('/').map(|slash| scheme + 3 + slash));
                     address = format!("{}{location}", &address[..base.unwrap_or(address.len())]);
                 }
                 Some(location) => address = location,
@@ -228,10 +207,7 @@ impl Client {
     }
 
     fn head(&self, url: &str) -> Result<Result<Response<ureq::Body>, Setback>> {
-        let mut request = self
-            .agent
-            .head(url)
-            .header(header::ACCEPT_ENCODING, "identity");
+        let mut request = self.agent.head(url).header(header::ACCEPT_ENCODING, "identity");
         if let Some(token) = self.token_for(url) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -251,12 +227,7 @@ impl Client {
     }
 
     /// Turns a refusal into the error that says what to do; successes and redirects pass.
-    fn refuse(
-        &self,
-        repository: &Repository,
-        url: &str,
-        response: &mut Response<ureq::Body>,
-    ) -> Result<()> {
+    fn refuse(&self, repository: &Repository, url: &str, response: &mut Response<ureq::Body>) -> Result<()> {
         let status = response.status().as_u16();
         if status < 400 {
             return Ok(());
@@ -269,32 +240,22 @@ impl Client {
                 repo: repository.describe(),
                 revision: repository.revision().to_owned(),
             }),
-            (401, _) | (403 | 404, "" | "RepoNotFound" | "NotFound") => {
-                Err(HubError::NoRepository {
-                    endpoint: settings.endpoint.clone(),
-                    repo: repository.describe(),
-                    token: match &settings.token {
-                        Some(token) => format!(
-                            "the token from {} does not open it ({status})",
-                            token.origin
-                        ),
-                        None => format!(
-                            "needs a token, of which there is none in HF_TOKEN or {}",
-                            settings.token_file.display()
-                        ),
-                    },
-                })
-            }
+            (401, _) | (403 | 404, "" | "RepoNotFound" | "NotFound") => Err(HubError::NoRepository {
+                endpoint: settings.endpoint.clone(),
+                repo: repository.describe(),
+                token: match &settings.token {
+                    Some(token) => format!("the token from {} does not open it ({status})", token.origin),
+                    None => format!(
+                        "needs a token, of which there is none in HF_TOKEN or {}",
+                        settings.token_file.display()
+                    ),
+                },
+            }),
             _ => {
                 let said = text_of(response.headers(), "x-error-message");
-                let words = said
-                    .unwrap_or_else(|| response.body_mut().read_to_string().unwrap_or_default());
+                let words = said.unwrap_or_else(|| response.body_mut().read_to_string().unwrap_or_default());
                 let words: String = words.trim().chars().take(200).collect();
-                let detail = if words.is_empty() {
-                    words
-                } else {
-                    format!(": {words}")
-                };
+                let detail = if words.is_empty() { words } else { format!(": {words}") };
                 Err(HubError::Status {
                     url: url.to_owned(),
                     status,
@@ -333,16 +294,9 @@ fn sort_out(
     outcome: Result<Response<ureq::Body>, ureq::Error>,
 ) -> Result<Result<Response<ureq::Body>, Setback>> {
     match outcome {
-        Ok(response)
-            if matches!(
-                response.status().as_u16(),
-                408 | 429 | 500 | 502 | 503 | 504
-            ) =>
-        {
+        Ok(response) if matches!(response.status().as_u16(), 408 | 429 | 500 | 502 | 503 | 504) => {
             let wait = text_of(response.headers(), header::RETRY_AFTER.as_str());
-            let wait = wait
-                .and_then(|text| text.trim().parse().ok())
-                .map(Duration::from_secs);
+            let wait = wait.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
             let reason = format!("the hub answered {}", response.status());
             Ok(Err(Setback { reason, wait }))
         }
@@ -366,14 +320,8 @@ fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
 fn metadata_of(headers: &HeaderMap) -> Result<Metadata, String> {
     let linked = text_of(headers, "x-linked-etag");
     let is_linked = linked.is_some();
-    let etag = linked
-        .or_else(|| text_of(headers, "etag"))
-        .ok_or("it sent no ETag")?;
-    let etag = etag
-        .trim()
-        .trim_start_matches("W/")
-        .trim_matches('"')
-        .to_owned();
+    let etag = linked.or_else(|| text_of(headers, "etag")).ok_or("it sent no ETag")?;
+    let etag = etag.trim().trim_start_matches("W/").trim_matches('"').to_owned();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     if etag.is_empty() || etag.starts_with('.') || !etag.chars().all(plain) {
         return Err(format!("the ETag {etag:?} cannot name a file"));

@@ -120,19 +120,13 @@ impl Download<'_> {
                         have = 0;
                     }
                     if status != 200 {
-                        let reason =
-                            format!("the hub answered {status} to a request from byte {have}");
+                        let reason = format!("the hub answered {status} to a request from byte {have}");
                         return Ok(Attempt::Failed(Setback { reason, wait: None }));
                     }
                 }
             }
             let before = have;
-            let ended = self.copy(
-                &mut response.body_mut().as_reader(),
-                &mut out,
-                partial,
-                &mut have,
-            )?;
+            let ended = self.copy(&mut response.body_mut().as_reader(), &mut out, partial, &mut have)?;
             let complete = match (self.metadata.size, &ended) {
                 (Some(size), _) => have >= size,
                 (None, ended) => ended.is_ok(),
@@ -155,13 +149,7 @@ impl Download<'_> {
     }
 
     /// Copies what comes. The inner result is the connection's fate, the outer one the disk's.
-    fn copy(
-        &self,
-        from: &mut dyn Read,
-        out: &mut File,
-        partial: &Path,
-        have: &mut u64,
-    ) -> Result<std::io::Result<()>> {
+    fn copy(&self, from: &mut dyn Read, out: &mut File, partial: &Path, have: &mut u64) -> Result<std::io::Result<()>> {
         let mut buffer = vec![0; 256 << 10];
         loop {
             let count = match from.read(&mut buffer) {
@@ -170,8 +158,7 @@ impl Download<'_> {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Ok(Err(error)),
             };
-            out.write_all(&buffer[..count])
-                .map_err(io(partial, "writing"))?;
+            out.write_all(&buffer[..count]).map_err(io(partial, "writing"))?;
             *have += count as u64;
             self.progress.file(self.file, *have, self.metadata.size);
         }
@@ -220,9 +207,7 @@ fn truncate(out: &File, partial: &Path) -> Result<()> {
 
 fn discard(partial: &Path) -> Result<()> {
     match fs::remove_file(partial) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io(partial, "removing")(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(partial, "removing")(error)),
         _ => Ok(()),
     }
 }
@@ -246,11 +231,7 @@ fn digest<D: Digest>(path: &Path, mut digest: D) -> Result<String> {
             count => digest.update(&buffer[..count]),
         }
     }
-    Ok(digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Makes a rename last through a power cut, where folders can be synced.

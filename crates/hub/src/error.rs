@@ -171,14 +171,7 @@ pub enum HubError {
 pub(crate) type Result<T, E = HubError> = std::result::Result<T, E>;
 
 /// Turns an I/O error into one that names the file.
-pub(crate) fn io(
-    path: &std::path::Path,
-    action: &'static str,
-) -> impl FnOnce(std::io::Error) -> HubError {
+pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(std::io::Error) -> HubError {
     let path = path.to_owned();
-    move |source| HubError::Io {
-        path,
-        action,
-        source,
-    }
+    move |source| HubError::Io { path, action, source }
 }

@@ -115,17 +115,11 @@ impl Hub {
     ///
     /// # Errors
     /// When there is no such model, it lacks a config or weights, or it cannot be fetched whole.
-    pub fn model(
-        &self,
-        id: &str,
-        revision: Option<&str>,
-        progress: &dyn Progress,
-    ) -> Result<PathBuf> {
+    pub fn model(&self, id: &str, revision: Option<&str>, progress: &dyn Progress) -> Result<PathBuf> {
         let repository = self.repository(RepoType::Model, id, revision)?;
         let Description { commit, files } = self.describe(&repository)?;
         let wanted = |file: &&String| {
-            MODEL_FILES.iter().any(|pattern| matches(pattern, file))
-                && !matches(NOT_MODEL_FILES, file)
+            MODEL_FILES.iter().any(|pattern| matches(pattern, file)) && !matches(NOT_MODEL_FILES, file)
         };
         let wanted: Vec<String> = files.iter().filter(wanted).cloned().collect();
         for missing in ["config.json", "*.safetensors"] {
@@ -240,19 +234,16 @@ impl Hub {
     ) -> Result<Vec<PathBuf>> {
         if self.settings().offline {
             let cached = |file: &String| {
-                repository
-                    .cached_file(commit, file)
-                    .ok_or_else(|| HubError::Offline {
-                        what: format!("{file} of {}", repository.describe()),
-                        cache: self.settings().cache.clone(),
-                    })
+                repository.cached_file(commit, file).ok_or_else(|| HubError::Offline {
+                    what: format!("{file} of {}", repository.describe()),
+                    cache: self.settings().cache.clone(),
+                })
             };
             return files.iter().map(cached).collect();
         }
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
-        let outcomes: Mutex<Vec<(usize, Result<PathBuf>)>> =
-            Mutex::new(Vec::with_capacity(files.len()));
+        let outcomes: Mutex<Vec<(usize, Result<PathBuf>)>> = Mutex::new(Vec::with_capacity(files.len()));
         std::thread::scope(|scope| {
             for _ in 0..PARALLEL.min(files.len()) {
                 scope.spawn(|| {
@@ -261,17 +252,13 @@ impl Hub {
                         let Some(file) = files.get(index) else { break };
                         let outcome = fetch(&self.client, repository, commit, file, progress);
                         stop.fetch_or(outcome.is_err(), Ordering::Relaxed);
-                        let mut outcomes = outcomes
-                            .lock()
-                            .unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut outcomes = outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         outcomes.push((index, outcome));
                     }
                 });
             }
         });
-        let mut outcomes = outcomes
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut outcomes = outcomes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         outcomes.sort_by_key(|(index, _)| *index);
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -279,9 +266,7 @@ impl Hub {
 
 /// Hashes a cached file and holds it against its blob's name, where that is a SHA-256.
 fn verified(path: String, local: PathBuf) -> Result<DatasetFile> {
-    let bytes = std::fs::metadata(&local)
-        .map_err(io(&local, "reading"))?
-        .len();
+    let bytes = std::fs::metadata(&local).map_err(io(&local, "reading"))?.len();
     let found = sha256(&local)?;
     if let Some(expected) = announced(&local).filter(|expected| *expected != found) {
         return Err(HubError::DamagedCache {

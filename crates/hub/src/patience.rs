@@ -47,11 +47,7 @@ pub(crate) enum Attempt<T> {
 
 impl Patience {
     /// Tries until it works, patience ends, or an error says that waiting will not help.
-    pub(crate) fn wait_out<T>(
-        &self,
-        url: &str,
-        mut attempt: impl FnMut() -> Result<Attempt<T>>,
-    ) -> Result<T> {
+    pub(crate) fn wait_out<T>(&self, url: &str, mut attempt: impl FnMut() -> Result<Attempt<T>>) -> Result<T> {
         let mut failures = 0;
         loop {
             let setback = match attempt()? {
@@ -77,14 +73,8 @@ impl Patience {
                     attempts: failures,
                 });
             }
-            let doubled = self
-                .first
-                .saturating_mul(1 << failures.saturating_sub(1).min(10));
-            let pause = if failures == 0 {
-                Duration::ZERO
-            } else {
-                doubled
-            };
+            let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(10));
+            let pause = if failures == 0 { Duration::ZERO } else { doubled };
             std::thread::sleep(setback.wait.unwrap_or(pause).min(self.longest));
         }
     }

@@ -21,12 +21,7 @@ pub(crate) struct Repository {
 
 impl Repository {
     /// A repository of the cache folder `cache`; the default branch when no revision is given.
-    pub(crate) fn new(
-        kind: RepoType,
-        id: &str,
-        revision: Option<&str>,
-        cache: &Path,
-    ) -> Result<Self> {
+    pub(crate) fn new(kind: RepoType, id: &str, revision: Option<&str>, cache: &Path) -> Result<Self> {
         let plain = |part: &str| {
             !part.is_empty()
                 && !part.contains("--")
@@ -133,9 +128,7 @@ impl Repository {
 
     /// Our own note of a commit's file list, so that globs mean the same offline.
     fn listing_file(&self, commit: &str) -> PathBuf {
-        self.folder()
-            .join(".listing")
-            .join(format!("{commit}.json"))
+        self.folder().join(".listing").join(format!("{commit}.json"))
     }
 
     pub(crate) fn write_listing(&self, commit: &str, files: &[String]) -> Result<()> {
@@ -150,9 +143,7 @@ impl Repository {
     /// The files of a commit as far as the cache knows: the hub's own list, else what was fetched.
     pub(crate) fn cached_listing(&self, commit: &str) -> Vec<String> {
         let noted = fs::read(self.listing_file(commit)).ok();
-        if let Some(files) =
-            noted.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok())
-        {
+        if let Some(files) = noted.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok()) {
             return files;
         }
         let mut files = Vec::new();
@@ -271,9 +262,7 @@ mod tests {
             assert!(repository(bad).is_err(), "{bad}");
         }
         assert!(Repository::new(RepoType::Model, "a/b", Some("../../x"), Path::new("/c")).is_err());
-        assert!(
-            is_safe("data/train.parquet") && !is_safe("../x") && !is_safe("/x") && !is_safe("a//b")
-        );
+        assert!(is_safe("data/train.parquet") && !is_safe("../x") && !is_safe("/x") && !is_safe("a//b"));
         assert_eq!(escape("data/a b#1.json"), "data/a%20b%231.json");
     }
 }

@@ -49,14 +49,9 @@ impl Settings {
     }
 
     /// The same from any source of variables.
-    pub(crate) fn from_lookup(
-        lookup: impl Fn(&str) -> Option<OsString>,
-        offline: bool,
-    ) -> Result<Self> {
+    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>, offline: bool) -> Result<Self> {
         let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
-        let text = |name: &'static str, expected: &'static str| match get(name)
-            .map(OsString::into_string)
-        {
+        let text = |name: &'static str, expected: &'static str| match get(name).map(OsString::into_string) {
             None => Ok(None),
             Some(Ok(value)) => Ok(Some(value.trim().to_owned())),
             Some(Err(value)) => Err(HubError::Environment {
@@ -82,10 +77,8 @@ impl Settings {
             Some(home) => PathBuf::from(home),
             None => {
                 let caches = get("XDG_CACHE_HOME").map(PathBuf::from);
-                let caches =
-                    caches.or_else(|| get("HOME").map(|home| PathBuf::from(home).join(".cache")));
-                let caches =
-                    caches.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+                let caches = caches.or_else(|| get("HOME").map(|home| PathBuf::from(home).join(".cache")));
+                let caches = caches.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
                 caches.ok_or(HubError::NoCacheFolder)?.join("huggingface")
             }
         };
@@ -150,27 +143,14 @@ mod tests {
         let plain = settings(&[("HOME", "/home/a")]).unwrap();
         assert_eq!(plain.endpoint, "https://huggingface.co");
         assert_eq!(plain.cache, PathBuf::from("/home/a/.cache/huggingface/hub"));
-        assert_eq!(
-            plain.token_file,
-            PathBuf::from("/home/a/.cache/huggingface/token")
-        );
-        let moved = settings(&[
-            ("HF_HOME", "/x"),
-            ("HF_ENDPOINT", "http://h:1/"),
-            ("HF_TOKEN", " t\n"),
-        ])
-        .unwrap();
+        assert_eq!(plain.token_file, PathBuf::from("/home/a/.cache/huggingface/token"));
+        let moved = settings(&[("HF_HOME", "/x"), ("HF_ENDPOINT", "http://h:1/"), ("HF_TOKEN", " t\n")]).unwrap();
         assert_eq!(
             (moved.endpoint.as_str(), moved.cache),
             ("http://h:1", PathBuf::from("/x/hub"))
         );
         assert_eq!(moved.token.unwrap().secret, "t");
-        let cache = settings(&[
-            ("HF_HOME", "/x"),
-            ("HF_HUB_CACHE", "/y"),
-            ("HF_HUB_OFFLINE", "true"),
-        ])
-        .unwrap();
+        let cache = settings(&[("HF_HOME", "/x"), ("HF_HUB_CACHE", "/y"), ("HF_HUB_OFFLINE", "true")]).unwrap();
         assert_eq!((cache.cache, cache.offline), (PathBuf::from("/y"), true));
     }
 

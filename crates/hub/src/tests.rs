@@ -81,10 +81,8 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 
 fn unfinished(cache: &Path) -> Vec<PathBuf> {
     let mut files = files_below(cache);
-    files.retain(|path| {
-        path.to_string_lossy().ends_with(".incomplete")
-            || path.to_string_lossy().ends_with(".partial")
-    });
+    files
+        .retain(|path| path.to_string_lossy().ends_with(".incomplete") || path.to_string_lossy().ends_with(".partial"));
     files
 }
 
@@ -95,34 +93,18 @@ fn a_dataset_lands_in_the_standard_layout() {
         .dataset_files(DATASET, None, &train(), &Silent)
         .unwrap();
     assert_eq!(dataset.revision, COMMIT);
-    let paths: Vec<&str> = dataset
-        .files
-        .iter()
-        .map(|file| file.path.as_str())
-        .collect();
+    let paths: Vec<&str> = dataset.files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["data/train-00000.bin", "data/train-00001.bin"]);
     let repo = cache.path().join("datasets--org--rows");
     assert_eq!(fs::read_to_string(repo.join("refs/main")).unwrap(), COMMIT);
-    let pointer = repo
-        .join("snapshots")
-        .join(COMMIT)
-        .join("data/train-00000.bin");
+    let pointer = repo.join("snapshots").join(COMMIT).join("data/train-00000.bin");
     assert_eq!(dataset.files[0].local, pointer);
     assert_eq!(fs::read(&pointer).unwrap(), body(700_000));
     let blob = fs::read_link(&pointer).unwrap();
-    assert_eq!(
-        blob,
-        Path::new("../../../blobs").join(&dataset.files[0].sha256)
-    );
+    assert_eq!(blob, Path::new("../../../blobs").join(&dataset.files[0].sha256));
     assert_eq!(dataset.files[0].bytes, 700_000);
     assert!(unfinished(cache.path()).is_empty());
-    assert!(
-        !repo
-            .join("snapshots")
-            .join(COMMIT)
-            .join("data/test.bin")
-            .exists()
-    );
+    assert!(!repo.join("snapshots").join(COMMIT).join("data/test.bin").exists());
 }
 
 #[test]
@@ -227,10 +209,7 @@ fn patience_ends() {
     let error = hub_for(&server, cache.path())
         .dataset_files(DATASET, None, &train(), &Silent)
         .unwrap_err();
-    let HubError::Unreachable {
-        reason, attempts, ..
-    } = &error
-    else {
+    let HubError::Unreachable { reason, attempts, .. } = &error else {
         panic!("{error}")
     };
     assert!(reason.contains("503") && *attempts == 12, "{error}");
@@ -239,10 +218,7 @@ fn patience_ends() {
         .dataset_files(DATASET, None, &train(), &Silent)
         .unwrap_err()
         .to_string();
-    assert!(
-        error.contains("127.0.0.1:9") && error.contains("--offline"),
-        "{error}"
-    );
+    assert!(error.contains("127.0.0.1:9") && error.contains("--offline"), "{error}");
 }
 
 #[test]
@@ -257,17 +233,11 @@ fn damaged_bytes_are_named_and_not_kept() {
         let error = hub_for(&server, cache.path())
             .dataset_files(DATASET, None, &train(), &Silent)
             .unwrap_err();
-        let HubError::Damaged {
-            file, kind: found, ..
-        } = &error
-        else {
+        let HubError::Damaged { file, kind: found, .. } = &error else {
             panic!("{error}")
         };
         assert_eq!((file.as_str(), *found), ("data/train-00001.bin", kind));
-        let snapshot = cache
-            .path()
-            .join("datasets--org--rows/snapshots")
-            .join(COMMIT);
+        let snapshot = cache.path().join("datasets--org--rows/snapshots").join(COMMIT);
         assert!(!snapshot.join("data/train-00001.bin").exists());
         assert!(unfinished(cache.path()).is_empty());
     }
@@ -280,9 +250,7 @@ fn a_cached_file_that_rotted_is_named() {
     let dataset = hub.dataset_files(DATASET, None, &train(), &Silent).unwrap();
     let blob = fs::canonicalize(&dataset.files[1].local).unwrap();
     fs::write(&blob, body(2999)).unwrap();
-    let error = hub
-        .dataset_files(DATASET, None, &train(), &Silent)
-        .unwrap_err();
+    let error = hub.dataset_files(DATASET, None, &train(), &Silent).unwrap_err();
     assert!(matches!(&error, HubError::DamagedCache { .. }), "{error}");
 }
 
@@ -319,10 +287,7 @@ fn gated_repositories_say_which_token_and_where() {
         "{none}"
     );
     let wrong = with(Some("wrong")).unwrap_err().to_string();
-    assert!(
-        wrong.contains("the token from HF_TOKEN was refused (403)"),
-        "{wrong}"
-    );
+    assert!(wrong.contains("the token from HF_TOKEN was refused (403)"), "{wrong}");
     assert!(with(Some("right")).is_ok());
 }
 
@@ -407,10 +372,7 @@ fn offline_takes_the_cache_or_says_what_is_missing() {
 #[test]
 fn files_of_other_tools_are_found() {
     let cache = TempDir::new().unwrap();
-    let snapshot = cache
-        .path()
-        .join("models--org--model/snapshots")
-        .join(COMMIT);
+    let snapshot = cache.path().join("models--org--model/snapshots").join(COMMIT);
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir_all(cache.path().join("models--org--model/refs")).unwrap();
     fs::write(cache.path().join("models--org--model/refs/main"), COMMIT).unwrap();
@@ -441,14 +403,8 @@ fn a_model_brings_what_loading_needs_and_no_more() {
         "onnx/model.onnx",
         "onnx/config.json",
     ];
-    let files: Vec<(&str, Vec<u8>)> = names
-        .iter()
-        .map(|name| (*name, name.as_bytes().to_vec()))
-        .collect();
-    let (server, cache) = (
-        FakeHub::start(Faults::default(), &files),
-        TempDir::new().unwrap(),
-    );
+    let files: Vec<(&str, Vec<u8>)> = names.iter().map(|name| (*name, name.as_bytes().to_vec())).collect();
+    let (server, cache) = (FakeHub::start(Faults::default(), &files), TempDir::new().unwrap());
     let folder = hub_for(&server, cache.path())
         .model(MODEL, Some("main"), &Silent)
         .unwrap();

@@ -15,7 +15,16 @@ use synapse_kernels::{
 fn main() {
     println!("isa {}, {} threads", Isa::current().name(), synapse_kernels::threads());
     let stream = Stream::new(&[1]);
-    for (m, n, k) in [(1024, 576, 576), (1024, 1536, 576), (1024, 576, 1536), (1024, 64, 576), (1024, 576, 64), (2048, 2048, 2048), (1, 1536, 576), (128, 49152, 576)] {
+    for (m, n, k) in [
+        (1024, 576, 576),
+        (1024, 1536, 576),
+        (1024, 576, 1536),
+        (1024, 64, 576),
+        (1024, 576, 64),
+        (2048, 2048, 2048),
+        (1, 1536, 576),
+        (128, 49152, 576),
+    ] {
         let shape = Shape { m, n, k };
         let left: Vec<f32> = (0..(m * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
         let dense: Vec<f32> = (0..(n * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
@@ -23,7 +32,11 @@ fn main() {
         let quantised = Nf4Matrix::quantize(&dense, n, k, true);
         let mut out = vec![0.0; m * n];
         print!("{m:>5} x {n:>5} x {k:>5}");
-        for (name, matrix) in [("f32", Matrix::F32(&dense)), ("bf16", Matrix::Bf16(&halves)), ("nf4", Matrix::Nf4(&quantised))] {
+        for (name, matrix) in [
+            ("f32", Matrix::F32(&dense)),
+            ("bf16", Matrix::Bf16(&halves)),
+            ("nf4", Matrix::Nf4(&quantised)),
+        ] {
             for precision in [Precision::F32, Precision::Bf16] {
                 let product = Product {
                     shape,
@@ -41,7 +54,10 @@ fn main() {
                     product.compute(&mut out, n);
                 }
                 let rate = flops * runs as f64 / start.elapsed().as_secs_f64() / 1e9;
-                print!("  {name}/{} {rate:>6.1}", if precision == Precision::F32 { "f32" } else { "bf16" });
+                print!(
+                    "  {name}/{} {rate:>6.1}",
+                    if precision == Precision::F32 { "f32" } else { "bf16" }
+                );
             }
         }
         println!();

@@ -36,6 +36,7 @@ pub struct State<'a> {
 
 impl AdamW {
     /// `p *= 1 − lr·wd`, the moments' moving averages, `p −= lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)`.
+    #[expect(clippy::needless_pass_by_value, reason = "the state is four borrowed buffers")]
     pub fn update(&self, state: State<'_>) {
         let (first, second) = (SharedMut::new(state.first), SharedMut::new(state.second));
         let gradients = state.gradients;
@@ -43,7 +44,15 @@ impl AdamW {
             let n = parameters.len();
             // SAFETY: the blocks of the parameters are disjoint, and so are the same ranges of the moments.
             let (first, second) = unsafe { (first.slice(start, n), second.slice(start, n)) };
-            update_block(*self, State { parameters, first, second, gradients: &gradients[start..start + n] });
+            update_block(
+                *self,
+                State {
+                    parameters,
+                    first,
+                    second,
+                    gradients: &gradients[start..start + n],
+                },
+            );
         });
     }
 }
@@ -60,7 +69,13 @@ fn update_body(options: AdamW, state: State<'_>) {
     let root = (1.0 / correction2) as f32;
     let keep = 1.0 - options.learning_rate * options.weight_decay;
     let (beta1, beta2) = (options.beta1, options.beta2);
-    for (((p, m), v), g) in state.parameters.iter_mut().zip(state.first).zip(state.second).zip(state.gradients) {
+    for (((p, m), v), g) in state
+        .parameters
+        .iter_mut()
+        .zip(state.first)
+        .zip(state.second)
+        .zip(state.gradients)
+    {
         let g = g * options.gradient_scale;
         *m = beta1 * *m + (1.0 - beta1) * g;
         *v = beta2 * *v + (1.0 - beta2) * g * g;
@@ -70,5 +85,8 @@ fn update_body(options: AdamW, state: State<'_>) {
 
 /// Sum of squares in f64, in one fixed order.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
-    values.chunks(4096).map(|chunk| chunk.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()).sum()
+    values
+        .chunks(4096)
+        .map(|chunk| chunk.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>())
+        .sum()
 }

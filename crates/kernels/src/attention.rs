@@ -120,8 +120,15 @@ fn scores(heads: Heads, span: &Span<'_>, (head, first, rows): (usize, usize, usi
     scores.resize(rows * keys, 0.0);
     let group = head / heads.group();
     Product {
-        shape: Shape { m: rows, n: keys, k: heads.dim },
-        left: Left::rows(&span.q[first * heads.query_width() + head * heads.dim..], heads.query_width()),
+        shape: Shape {
+            m: rows,
+            n: keys,
+            k: heads.dim,
+        },
+        left: Left::rows(
+            &span.q[first * heads.query_width() + head * heads.dim..],
+            heads.query_width(),
+        ),
         right: Right::transposed(Matrix::F32(&span.k[group * heads.dim..]), heads.key_width()),
         scale: heads.scale(),
         accumulate: Accumulate::Overwrite,
@@ -131,7 +138,13 @@ fn scores(heads: Heads, span: &Span<'_>, (head, first, rows): (usize, usize, usi
     keys
 }
 
-fn forward_tile(heads: Heads, span: &Span<'_>, tile: (usize, usize, usize), scratch: &mut Scratch, log_sums: &mut [f32]) {
+fn forward_tile(
+    heads: Heads,
+    span: &Span<'_>,
+    tile: (usize, usize, usize),
+    scratch: &mut Scratch,
+    log_sums: &mut [f32],
+) {
     let (head, first, rows) = tile;
     let keys = scores(heads, span, tile, &mut scratch.scores);
     for row in 0..rows {
@@ -143,7 +156,11 @@ fn forward_tile(heads: Heads, span: &Span<'_>, tile: (usize, usize, usize), scra
     scratch.tile.resize(rows * heads.dim, 0.0);
     let group = head / heads.group();
     Product {
-        shape: Shape { m: rows, n: heads.dim, k: keys },
+        shape: Shape {
+            m: rows,
+            n: heads.dim,
+            k: keys,
+        },
         left: Left::rows(&scratch.scores, keys),
         right: Right::rows(Matrix::F32(&span.v[group * heads.dim..]), heads.key_width()),
         scale: 1.0,
@@ -179,10 +196,18 @@ pub struct Gradients<'a> {
 ///
 /// # Panics
 /// If a span has a past.
+#[expect(clippy::needless_pass_by_value, reason = "the gradients are three borrowed buffers")]
 pub fn backward(heads: Heads, spans: &[Span<'_>], saved: Saved<'_>, gradients: Gradients<'_>) {
-    assert!(spans.iter().all(|span| span.past == 0), "the backward pass needs whole documents");
+    assert!(
+        spans.iter().all(|span| span.past == 0),
+        "the backward pass needs whole documents"
+    );
     let starts = starts(spans);
-    let (dq, dk, dv) = (SharedMut::new(gradients.dq), SharedMut::new(gradients.dk), SharedMut::new(gradients.dv));
+    let (dq, dk, dv) = (
+        SharedMut::new(gradients.dq),
+        SharedMut::new(gradients.dk),
+        SharedMut::new(gradients.dv),
+    );
     parallel_for(spans.len() * heads.keys, |task| {
         let (index, group) = (task / heads.keys, task % heads.keys);
         let (span, start) = (&spans[index], starts[index]);
@@ -215,44 +240,108 @@ pub fn backward(heads: Heads, spans: &[Span<'_>], saved: Saved<'_>, gradients: G
     });
 }
 
-fn backward_tile(heads: Heads, span: &Span<'_>, tile: (usize, usize, usize), saved: &Saved<'_>, start: usize, scratch: &mut Scratch) {
+fn backward_tile(
+    heads: Heads,
+    span: &Span<'_>,
+    tile: (usize, usize, usize),
+    saved: &Saved<'_>,
+    start: usize,
+    scratch: &mut Scratch,
+) {
     let (head, first, rows) = tile;
     let (dim, width) = (heads.dim, heads.query_width());
     let group = head / heads.group();
     let offset = (start + first) * width + head * dim;
     let keys = scores(heads, span, tile, &mut scratch.scores);
     let log_sums = &saved.log_sums[start * heads.queries + head * span.count + first..];
-    for row in 0..rows {
-        let (visible, hidden) = scratch.scores[row * keys..(row + 1) * keys].split_at_mut(first + row + 1);
-        exp_shifted(visible, log_sums[row]);
+    for (row, (scores, &log_sum)) in scratch
+        .scores
+        .chunks_exact_mut(keys)
+        .zip(log_sums)
+        .enumerate()
+        .take(rows)
+    {
+        let (visible, hidden) = scores.split_at_mut(first + row + 1);
+        exp_shifted(visible, log_sum);
         hidden.fill(0.0);
     }
-    let product = |shape, left, right, scale, accumulate| Product { shape, left, right, scale, accumulate, precision: heads.precision };
+    let product = |shape, left, right, scale, accumulate| Product {
+        shape,
+        left,
+        right,
+        scale,
+        accumulate,
+        precision: heads.precision,
+    };
     let (d_out, key_width) = (&saved.d_out[offset..], heads.key_width());
     // dV += Pᵀ · dO
-    let shape = Shape { m: keys, n: dim, k: rows };
-    product(shape, Left::transposed(&scratch.scores, keys), Right::rows(Matrix::F32(d_out), width), 1.0, Accumulate::Add)
-        .compute_serial(&mut scratch.dv, dim);
+    let shape = Shape {
+        m: keys,
+        n: dim,
+        k: rows,
+    };
+    product(
+        shape,
+        Left::transposed(&scratch.scores, keys),
+        Right::rows(Matrix::F32(d_out), width),
+        1.0,
+        Accumulate::Add,
+    )
+    .compute_serial(&mut scratch.dv, dim);
     // dP = dO · Vᵀ
     scratch.slopes.resize(rows * keys, 0.0);
-    let shape = Shape { m: rows, n: keys, k: dim };
+    let shape = Shape {
+        m: rows,
+        n: keys,
+        k: dim,
+    };
     let right = Right::transposed(Matrix::F32(&span.v[group * dim..]), key_width);
-    product(shape, Left::rows(d_out, width), right, 1.0, Accumulate::Overwrite).compute_serial(&mut scratch.slopes, keys);
+    product(shape, Left::rows(d_out, width), right, 1.0, Accumulate::Overwrite)
+        .compute_serial(&mut scratch.slopes, keys);
     // dS = P ⊙ (dP − rowsum(dO ⊙ O))
     for row in 0..rows {
-        let (gradient, output) = (&d_out[row * width..row * width + dim], &saved.out[offset + row * width..][..dim]);
+        let (gradient, output) = (
+            &d_out[row * width..row * width + dim],
+            &saved.out[offset + row * width..][..dim],
+        );
         let range = row * keys..(row + 1) * keys;
-        score_gradient(&scratch.scores[range.clone()], sum_by(dim, |i| gradient[i] * output[i]), &mut scratch.slopes[range]);
+        score_gradient(
+            &scratch.scores[range.clone()],
+            sum_by(dim, |i| gradient[i] * output[i]),
+            &mut scratch.slopes[range],
+        );
     }
     // dQ = scale · dS · K
     scratch.tile.resize(rows * dim, 0.0);
-    let shape = Shape { m: rows, n: dim, k: keys };
+    let shape = Shape {
+        m: rows,
+        n: dim,
+        k: keys,
+    };
     let right = Right::rows(Matrix::F32(&span.k[group * dim..]), key_width);
-    product(shape, Left::rows(&scratch.slopes, keys), right, heads.scale(), Accumulate::Overwrite).compute_serial(&mut scratch.tile, dim);
+    product(
+        shape,
+        Left::rows(&scratch.slopes, keys),
+        right,
+        heads.scale(),
+        Accumulate::Overwrite,
+    )
+    .compute_serial(&mut scratch.tile, dim);
     // dK += scale · dSᵀ · Q
-    let shape = Shape { m: keys, n: dim, k: rows };
+    let shape = Shape {
+        m: keys,
+        n: dim,
+        k: rows,
+    };
     let right = Right::rows(Matrix::F32(&span.q[first * width + head * dim..]), width);
-    product(shape, Left::transposed(&scratch.slopes, keys), right, heads.scale(), Accumulate::Add).compute_serial(&mut scratch.dk, dim);
+    product(
+        shape,
+        Left::transposed(&scratch.slopes, keys),
+        right,
+        heads.scale(),
+        Accumulate::Add,
+    )
+    .compute_serial(&mut scratch.dk, dim);
 }
 
 crate::isa::multiversion! {

@@ -24,10 +24,18 @@ pub fn loss_and_gradient(logits: &mut [f32], vocab: usize, targets: &[u32], loss
 /// # Panics
 /// If a target is outside the vocabulary.
 pub fn loss(logits: &mut [f32], vocab: usize, targets: &[u32], losses: &mut [f32]) {
-    each_row(logits, vocab, targets, losses, |row, target| log_sum_exp(row) - row[target]);
+    each_row(logits, vocab, targets, losses, |row, target| {
+        log_sum_exp(row) - row[target]
+    });
 }
 
-fn each_row(logits: &mut [f32], vocab: usize, targets: &[u32], losses: &mut [f32], task: impl Fn(&mut [f32], usize) -> f32 + Sync) {
+fn each_row(
+    logits: &mut [f32],
+    vocab: usize,
+    targets: &[u32],
+    losses: &mut [f32],
+    task: impl Fn(&mut [f32], usize) -> f32 + Sync,
+) {
     assert_eq!(logits.len(), vocab * targets.len(), "logits do not match their targets");
     let (rows, out) = (SharedMut::new(logits), SharedMut::new(&mut losses[..targets.len()]));
     parallel_for(targets.len(), |index| {

@@ -152,13 +152,16 @@ mod tests {
 
     #[test]
     fn dropout_keeps_the_mean_and_does_not_depend_on_the_split() {
-        let dropout = Dropout { stream: Stream::new(&[3]), probability: 0.25 };
+        let dropout = Dropout {
+            stream: Stream::new(&[3]),
+            probability: 0.25,
+        };
         let x = vec![1.0; 100_000];
         let mut y = vec![0.0; x.len()];
         dropout.apply(&x, &mut y);
         let mean = y.iter().map(|&v| f64::from(v)).sum::<f64>() / 1e5;
         assert!((mean - 1.0).abs() < 0.01, "mean {mean}");
-        let mut again = x.clone();
+        let mut again = x;
         mask_body(&mut again, dropout, 0);
         assert_eq!(y, again);
     }

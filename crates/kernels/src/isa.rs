@@ -65,14 +65,25 @@ impl Isa {
             return Ok(Self::best());
         };
         let available: Vec<_> = Self::ALL.into_iter().filter(|isa| isa.is_available()).collect();
-        available.iter().copied().find(|isa| isa.name() == asked).ok_or_else(|| {
-            let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
-            format!("SYNAPSE_ISA={asked} is not available on this machine; it has {}", names.join(", "))
-        })
+        available
+            .iter()
+            .copied()
+            .find(|isa| isa.name() == asked)
+            .ok_or_else(|| {
+                let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
+                format!(
+                    "SYNAPSE_ISA={asked} is not available on this machine; it has {}",
+                    names.join(", ")
+                )
+            })
     }
 
     fn best() -> Self {
-        Self::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
+        Self::ALL
+            .into_iter()
+            .rev()
+            .find(|isa| isa.is_available())
+            .unwrap_or(Self::Portable)
     }
 }
 

@@ -53,7 +53,11 @@ pub fn dynamic_map() -> &'static [f32; 256] {
             // torch.linspace(0.1, 1, steps + 1) in f32 with fused steps: the second half counts down from the end
             let step = f64::from((1.0f32 - 0.1) / steps as f32);
             let boundary = |i: usize| {
-                let exact = if i < steps.div_ceil(2) { f64::from(0.1f32) + step * i as f64 } else { 1.0 - step * (steps - i) as f64 };
+                let exact = if i < steps.div_ceil(2) {
+                    f64::from(0.1f32) + step * i as f64
+                } else {
+                    1.0 - step * (steps - i) as f64
+                };
                 exact as f32
             };
             let factor = 10f64.powi(exponent - 6) as f32;
@@ -80,7 +84,11 @@ fn nearest(map: &[f32; 256], x: f32) -> u8 {
     if above == 256 {
         return 255;
     }
-    if x - map[above - 1] <= map[above] - x { (above - 1) as u8 } else { above as u8 }
+    if x - map[above - 1] <= map[above] - x {
+        (above - 1) as u8
+    } else {
+        above as u8
+    }
 }
 
 /// Code of a value already scaled into [-1, 1].
@@ -112,16 +120,25 @@ impl Nf4Matrix {
             let inverse = 1.0 / largest.max(1e-38);
             for (offset, &value) in chunk.iter().enumerate() {
                 // a short last block divides instead of multiplying, as bitsandbytes does
-                let scaled = if chunk.len() == BLOCK { value * inverse } else { value / largest.max(1e-38) };
+                let scaled = if chunk.len() == BLOCK {
+                    value * inverse
+                } else {
+                    value / largest.max(1e-38)
+                };
                 let code = encode(scaled.clamp(-1.0, 1.0));
                 let index = block * BLOCK + offset;
-                codes[index / 2] |= if index % 2 == 0 { code << 4 } else { code };
+                codes[index / 2] |= if index.is_multiple_of(2) { code << 4 } else { code };
             }
         }
         if double_quant {
             requantize_absmax(&mut absmax);
         }
-        Self { rows, cols, codes, absmax }
+        Self {
+            rows,
+            cols,
+            codes,
+            absmax,
+        }
     }
 
     /// Output features, input features.
@@ -169,7 +186,7 @@ fn decode_body(codes: &[u8], absmax: &[f32], start: usize, out: &mut [f32]) {
         let scale = absmax[index / BLOCK];
         let run = (BLOCK - index % BLOCK).min(out.len() - position);
         let target = &mut out[position..position + run];
-        if index % 2 == 0 && run % 2 == 0 {
+        if index.is_multiple_of(2) && run.is_multiple_of(2) {
             let bytes = &codes[index / 2..index / 2 + run / 2];
             for (pair, &byte) in target.chunks_exact_mut(2).zip(bytes) {
                 pair[0] = CODE[usize::from(byte >> 4)] * scale;
@@ -178,7 +195,11 @@ fn decode_body(codes: &[u8], absmax: &[f32], start: usize, out: &mut [f32]) {
         } else {
             for (offset, value) in target.iter_mut().enumerate() {
                 let byte = codes[(index + offset) / 2];
-                let code = if (index + offset) % 2 == 0 { byte >> 4 } else { byte & 15 };
+                let code = if (index + offset).is_multiple_of(2) {
+                    byte >> 4
+                } else {
+                    byte & 15
+                };
                 *value = CODE[usize::from(code)] * scale;
             }
         }
@@ -219,7 +240,16 @@ mod tests {
 
     #[test]
     fn midpoints_are_those_of_the_cuda_kernel() {
-        let expected = [0.039_790_15f32, 0.120_255_25, 0.203_521_25, 0.292_013_77, 0.389_312_54, 0.501_663_4, 0.642_786_9, 0.861_478_4];
+        let expected = [
+            0.039_790_15f32,
+            0.120_255_25,
+            0.203_521_25,
+            0.292_013_77,
+            0.389_312_54,
+            0.501_663_4,
+            0.642_786_9,
+            0.861_478_4,
+        ];
         for (i, value) in expected.into_iter().enumerate() {
             let midpoint = (CODE[7 + i] + CODE[8 + i]) * 0.5;
             // the CUDA source rounds these decimals by itself: one unit in the last place apart at most

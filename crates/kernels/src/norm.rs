@@ -2,7 +2,7 @@
 
 use crate::{
     math::sum_by,
-    parallel::{for_each_row_block, parallel_for, SharedMut, threads},
+    parallel::{SharedMut, for_each_row_block, parallel_for, threads},
 };
 
 /// Normalises each row of `x [t, hidden]` into `y`; `inverse[t]` keeps ρ for the backward pass.

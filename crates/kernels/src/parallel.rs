@@ -9,11 +9,11 @@ pub fn threads() -> usize {
 
 /// Runs `task(i)` for every `i < count`, on all threads. Which thread runs which index is open,
 /// so tasks must write to disjoint places and not depend on order.
-pub fn parallel_for(count: usize, task: impl Fn(usize) + Sync) {
+pub fn parallel_for(count: usize, task: impl Fn(usize) + Sync + Send) {
     if count <= 1 || threads() == 1 {
         (0..count).for_each(task);
     } else {
-        (0..count).into_par_iter().with_max_len(1).for_each(|index| task(index));
+        (0..count).into_par_iter().with_max_len(1).for_each(task);
     }
 }
 
@@ -32,7 +32,9 @@ pub fn for_each_row_block(data: &mut [f32], row: usize, task: impl Fn(usize, &mu
         return;
     }
     let block = rows.div_ceil(threads() * 4).max(1);
-    data.par_chunks_mut(block * row).enumerate().for_each(|(index, chunk)| task(index * block, chunk));
+    data.par_chunks_mut(block * row)
+        .enumerate()
+        .for_each(|(index, chunk)| task(index * block, chunk));
 }
 
 /// Like [`for_each_row_block`] with rows of one element.

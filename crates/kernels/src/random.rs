@@ -21,7 +21,9 @@ impl Stream {
         for &part in parts {
             state = mix64(state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix64(part.wrapping_add(0xd1b5_4a32_d192_ed03)));
         }
-        Self { key: [state as u32, (state >> 32) as u32] }
+        Self {
+            key: [state as u32, (state >> 32) as u32],
+        }
     }
 
     /// 32 random bits at `index`. Streams are 2^32 long; a larger index also changes the key.
@@ -66,7 +68,9 @@ impl MersenneTwister {
         let mut state = [0u32; 624];
         state[0] = seed as u32;
         for i in 1..624 {
-            state[i] = 1_812_433_253u32.wrapping_mul(state[i - 1] ^ (state[i - 1] >> 30)).wrapping_add(i as u32);
+            state[i] = 1_812_433_253u32
+                .wrapping_mul(state[i - 1] ^ (state[i - 1] >> 30))
+                .wrapping_add(i as u32);
         }
         Self { state, next: 624 }
     }

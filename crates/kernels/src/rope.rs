@@ -22,7 +22,7 @@ impl Table {
 
     /// Positions covered.
     pub fn positions(&self) -> usize {
-        if self.half == 0 { 0 } else { self.cos.len() / self.half }
+        self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 
     /// Rotates every head of `x [t, heads * head_dim]` by its row's position.

@@ -169,8 +169,7 @@ impl WithSimd for Piece<'_> {
             divisors: [0.0; BLOCK],
             update: [0.0; BLOCK],
         };
-        for (index, (base, merged)) in base.chunks(BLOCK).zip(merged.chunks_mut(BLOCK)).enumerate()
-        {
+        for (index, (base, merged)) in base.chunks(BLOCK).zip(merged.chunks_mut(BLOCK)).enumerate() {
             let first = start + index * BLOCK;
             let range = first..first + base.len();
             let trimmed = gather(changes, &range, &mut scratch, &mut report);
@@ -191,21 +190,12 @@ impl WithSimd for Piece<'_> {
 /// Trims and weights one block of every input, counts votes, and takes the sums that describe the inputs.
 /// Returns the energy of the trimmed, weighted changes.
 #[inline(always)]
-fn gather(
-    changes: &[Change<'_>],
-    range: &Range<usize>,
-    scratch: &mut Scratch,
-    report: &mut PieceReport,
-) -> f64 {
+fn gather(changes: &[Change<'_>], range: &Range<usize>, scratch: &mut Scratch, report: &mut PieceReport) -> f64 {
     let mut trimmed = 0.0;
     let length = range.len();
     scratch.plus[..length].fill(0);
     scratch.minus[..length].fill(0);
-    for ((change, weighted), sums) in changes
-        .iter()
-        .zip(&mut scratch.weighted)
-        .zip(&mut report.inputs)
-    {
+    for ((change, weighted), sums) in changes.iter().zip(&mut scratch.weighted).zip(&mut report.inputs) {
         let weighted = &mut weighted[..length];
         let delta = &change.delta[range.clone()];
         // The rule of what is kept changes at most once, at the last kept tie.
@@ -229,11 +219,7 @@ fn gather(
         sums.kept_energy += kept_energy;
         let square = f64::from(change.weight) * f64::from(change.weight);
         report.tally.weighted += energy * square;
-        for ((d, plus), minus) in weighted
-            .iter_mut()
-            .zip(&mut scratch.plus)
-            .zip(&mut scratch.minus)
-        {
+        for ((d, plus), minus) in weighted.iter_mut().zip(&mut scratch.plus).zip(&mut scratch.minus) {
             *d *= change.weight;
             *plus += i32::from(*d > 0.0);
             *minus += i32::from(*d < 0.0);
@@ -279,12 +265,7 @@ fn add_all(changes: &[Change<'_>], range: &Range<usize>, scratch: &mut Scratch) 
 /// The election: the winning sign of every entry, the sum of the changes that have it, and of their weights.
 /// Returns the energy of the changes that agree.
 #[inline(always)]
-fn elect(
-    changes: &[Change<'_>],
-    election: (Sign, ZeroSign),
-    length: usize,
-    scratch: &mut Scratch,
-) -> f64 {
+fn elect(changes: &[Change<'_>], election: (Sign, ZeroSign), length: usize, scratch: &mut Scratch) -> f64 {
     vote(election, length, scratch);
     let elected = &scratch.elected[..length];
     let sums = &mut scratch.sums[..length];
@@ -317,8 +298,7 @@ fn vote((sign, zero): (Sign, ZeroSign), length: usize, scratch: &mut Scratch) {
     let totals = &mut scratch.totals[..length];
     match sign {
         Sign::Frequency => {
-            for ((total, &plus), &minus) in totals.iter_mut().zip(&scratch.plus).zip(&scratch.minus)
-            {
+            for ((total, &plus), &minus) in totals.iter_mut().zip(&scratch.plus).zip(&scratch.minus) {
                 *total = f64::from(plus - minus);
             }
         }
@@ -351,8 +331,7 @@ fn finish(rule: &Rule, base: &[f32], merged: &mut [f32], scratch: &mut Scratch, 
             }
         }
         Divisor::Agreeing => {
-            for ((u, &sum), &divisor) in update.iter_mut().zip(&scratch.sums).zip(&scratch.divisors)
-            {
+            for ((u, &sum), &divisor) in update.iter_mut().zip(&scratch.sums).zip(&scratch.divisors) {
                 *u = if divisor == 0.0 { sum } else { sum / divisor };
             }
         }
@@ -441,11 +420,7 @@ mod tests {
         assert_eq!(report.tally.voters, [1, 1, 3]);
         assert_eq!(report.tally.disagreements, 2);
         assert_eq!(
-            report
-                .inputs
-                .iter()
-                .map(|sums| sums.kept)
-                .collect::<Vec<_>>(),
+            report.inputs.iter().map(|sums| sums.kept).collect::<Vec<_>>(),
             [3, 4, 2]
         );
     }
@@ -461,10 +436,7 @@ mod tests {
             election: Some((Sign::Total, zero)),
             ..TIES
         };
-        assert_eq!(
-            merge(&total(ZeroSign::Drop), &[10.0; 3], &inputs).0,
-            [1.0, 18.0, 10.0]
-        );
+        assert_eq!(merge(&total(ZeroSign::Drop), &[10.0; 3], &inputs).0, [1.0, 18.0, 10.0]);
         // A sum of zero goes to the positive side, as in mergekit.
         assert_eq!(
             merge(&total(ZeroSign::Positive), &[10.0; 3], &inputs).0,
@@ -536,9 +508,7 @@ mod tests {
 
     #[test]
     fn trimming_decides_who_votes() {
-        let delta: Vec<f32> = (0..2 * BLOCK)
-            .map(|at| if at % 2 == 0 { 1.0 } else { -2.0 })
-            .collect();
+        let delta: Vec<f32> = (0..2 * BLOCK).map(|at| if at % 2 == 0 { 1.0 } else { -2.0 }).collect();
         // Every −2 and the first three 1s survive.
         let kept = crate::select::largest(&delta, BLOCK + 3);
         let changes = [Change {

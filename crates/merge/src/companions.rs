@@ -29,10 +29,7 @@ const COPIED: [&str; 11] = [
 pub(crate) fn copy(base: &ModelFolder, dtype: Option<DType>, folder: &Path) -> Result<()> {
     let config = base.path().join("config.json");
     let text = fs::read(&config).map_err(MergeError::file("read", &config))?;
-    write_atomic(
-        &folder.join("config.json"),
-        &with_dtype(&text, dtype).unwrap_or(text),
-    )?;
+    write_atomic(&folder.join("config.json"), &with_dtype(&text, dtype).unwrap_or(text))?;
     for name in COPIED {
         let path = base.path().join(name);
         if path.is_file() {

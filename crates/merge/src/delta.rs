@@ -62,9 +62,7 @@ impl WithSimd for PanelWidth {
 
 /// A cut into panels of some columns, each [rank, width] and contiguous, the last padded with zeros.
 fn pack(factors: &Factors<'_>, width: usize) -> Vec<f32> {
-    let Factors {
-        a, rank, columns, ..
-    } = *factors;
+    let Factors { a, rank, columns, .. } = *factors;
     let mut panels = vec![0.0; columns.div_ceil(width) * rank * width];
     for (index, panel) in panels.chunks_exact_mut(rank * width).enumerate() {
         let start = index * width;
@@ -91,10 +89,7 @@ impl WithSimd for Block<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Factors {
-            rank,
-            columns,
-            scale,
-            ..
+            rank, columns, scale, ..
         } = *self.factors;
         let width = VECTORS * S::F32_LANES;
         let scale = simd.splat_f32s(scale);
@@ -107,12 +102,7 @@ impl WithSimd for Block<'_> {
                 if out.len() == ROWS * columns {
                     let sums = tile::<S, ROWS>(simd, b, panel, rank);
                     for (row, sums) in sums.iter().enumerate() {
-                        store(
-                            simd,
-                            *sums,
-                            scale,
-                            &mut out[row * columns + start..][..used],
-                        );
+                        store(simd, *sums, scale, &mut out[row * columns + start..][..used]);
                     }
                 } else {
                     for row in 0..out.len() / columns {
@@ -135,12 +125,7 @@ fn store<S: Simd>(simd: S, sums: [S::f32s; VECTORS], scale: S::f32s, out: &mut [
 
 /// `R` rows of B times one panel: each sum is Σₖ b[row, k]·a[k, column], k ascending, fused.
 #[inline(always)]
-fn tile<S: Simd, const R: usize>(
-    simd: S,
-    b: &[f32],
-    panel: &[S::f32s],
-    rank: usize,
-) -> [[S::f32s; VECTORS]; R] {
+fn tile<S: Simd, const R: usize>(simd: S, b: &[f32], panel: &[S::f32s], rank: usize) -> [[S::f32s; VECTORS]; R] {
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; R];
     let b = &b[..R * rank];
     for (k, a) in panel.chunks_exact(VECTORS).enumerate() {

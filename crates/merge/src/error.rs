@@ -28,9 +28,7 @@ pub enum MergeError {
         source: std::io::Error,
     },
     /// An input holds NaN or infinity, so no order statistic of it exists.
-    #[error(
-        "{input}: {tensor} has a non-finite value in its change to the base; train or export that input again"
-    )]
+    #[error("{input}: {tensor} has a non-finite value in its change to the base; train or export that input again")]
     NotFinite {
         /// The input's name.
         input: String,
@@ -72,11 +70,7 @@ impl MergeError {
     /// A failed operation on an ordinary file.
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::File {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::File { action, path, source }
     }
 
     /// Whether the request was wrong (exit code 2) rather than the work that followed (exit code 1).

@@ -63,9 +63,7 @@ impl Inputs {
             });
             match folder {
                 Ok(folder) => {
-                    let by_tensor = |module: &AdapterModule| {
-                        (format!("{}.weight", module.module), module.clone())
-                    };
+                    let by_tensor = |module: &AdapterModule| (format!("{}.weight", module.module), module.clone());
                     let modules = folder.modules().iter().map(by_tensor).collect();
                     opened.push(Opened {
                         name: input.name.clone(),
@@ -82,10 +80,7 @@ impl Inputs {
             match ModelFolder::open(&input.path) {
                 Ok(folder) => {
                     if let Some(base) = &base {
-                        problems.extend(
-                            mismatches(base, &folder)
-                                .map(|problem| format!("{}: {problem}", input.name)),
-                        );
+                        problems.extend(mismatches(base, &folder).map(|problem| format!("{}: {problem}", input.name)));
                     }
                     opened.push(Opened {
                         name: input.name.clone(),
@@ -98,11 +93,7 @@ impl Inputs {
         match base {
             Some(base) if problems.is_empty() => {
                 let whole = request.method == Method::Linear && request.adapters.is_empty();
-                Ok(Self {
-                    base,
-                    opened,
-                    whole,
-                })
+                Ok(Self { base, opened, whole })
             }
             _ => Err(MergeError::Request(problems)),
         }
@@ -126,23 +117,14 @@ impl Inputs {
 
     /// Reads one input's change to a tensor it touches into `delta`, or the whole weights where inputs replace the
     /// base. `base` is the tensor as the base stores it.
-    pub(crate) fn read(
-        &self,
-        index: usize,
-        tensor: &str,
-        base: Stored<'_>,
-        delta: &mut Vec<f32>,
-    ) -> Result<()> {
+    pub(crate) fn read(&self, index: usize, tensor: &str, base: Stored<'_>, delta: &mut Vec<f32>) -> Result<()> {
         match &self.opened[index].folder {
             Folder::Adapter { folder, modules } => {
                 let Some(module) = modules.get(tensor) else {
                     delta.fill(0.0);
                     return Ok(());
                 };
-                let (a, b) = (
-                    folder.read_a(&module.module)?,
-                    folder.read_b(&module.module)?,
-                );
+                let (a, b) = (folder.read_a(&module.module)?, folder.read_b(&module.module)?);
                 delta.resize(module.out_features * module.in_features, 0.0);
                 let AdapterModule {
                     rank,
@@ -180,9 +162,7 @@ impl Inputs {
     pub(crate) fn hashes(&self) -> Result<Vec<(PathBuf, String)>> {
         let base = (self.base.path().to_owned(), self.base.content_hash()?);
         let inputs = self.opened.iter().map(|opened| match &opened.folder {
-            Folder::Adapter { folder, .. } => {
-                Ok((folder.path().to_owned(), folder.content_hash()?))
-            }
+            Folder::Adapter { folder, .. } => Ok((folder.path().to_owned(), folder.content_hash()?)),
             Folder::Model(folder) => Ok((folder.path().to_owned(), folder.content_hash()?)),
         });
         std::iter::once(Ok(base)).chain(inputs).collect()
@@ -199,10 +179,7 @@ fn stored_name<'a>(model: &ModelFolder, tensor: &'a str) -> &'a str {
 }
 
 /// What keeps a checkpoint from being merged with the base.
-fn mismatches<'a>(
-    base: &'a ModelFolder,
-    model: &'a ModelFolder,
-) -> impl Iterator<Item = String> + 'a {
+fn mismatches<'a>(base: &'a ModelFolder, model: &'a ModelFolder) -> impl Iterator<Item = String> + 'a {
     let wrong = base.names().filter_map(|name| {
         let expected = &base.info(name)?.shape;
         match model.info(stored_name(model, name)) {
@@ -217,20 +194,14 @@ fn mismatches<'a>(
             Some(_) => None,
         }
     });
-    let extra = model
-        .names()
-        .filter(|name| base.info(name).is_none())
-        .map(|name| {
-            let tied = if name == HEAD {
-                "; the base ties its head to the embedding, so the two differ in kind"
-            } else {
-                ""
-            };
-            format!(
-                "{}: {name} does not exist in the base{tied}",
-                model.path().display()
-            )
-        });
+    let extra = model.names().filter(|name| base.info(name).is_none()).map(|name| {
+        let tied = if name == HEAD {
+            "; the base ties its head to the embedding, so the two differ in kind"
+        } else {
+            ""
+        };
+        format!("{}: {name} does not exist in the base{tied}", model.path().display())
+    });
     wrong.chain(extra)
 }
 
@@ -248,10 +219,12 @@ fn output_problems(request: &MergeRequest) -> Option<String> {
             path.display()
         ));
     }
-    let empty = out
-        .read_dir()
-        .is_ok_and(|mut entries| entries.next().is_none());
+    let empty = out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
     let merged = out.join(crate::merge_file::FILE).is_file();
-    (!empty && !merged)
-        .then(|| format!("{shown} exists and is no earlier merge (it has no {}); choose another folder or remove it", crate::merge_file::FILE))
+    (!empty && !merged).then(|| {
+        format!(
+            "{shown} exists and is no earlier merge (it has no {}); choose another folder or remove it",
+            crate::merge_file::FILE
+        )
+    })
 }

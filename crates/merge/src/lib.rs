@@ -33,7 +33,6 @@ pub use merge::{MergeProgress, merge};
 pub use merge_file::{FILE as MERGE_FILE, FileInput, MergeFile, SynapseBlock};
 pub use report::{EnergyLost, InputReport, MergeReport, REPORT_FILE, TensorReport, Totals, Voters};
 pub use request::{
-    AdapterInput, DEFAULT_SHARD_BYTES, Input, MergeRequest, Method, ModelInput, Sign, ZeroSign,
-    parse_dtype,
+    AdapterInput, DEFAULT_SHARD_BYTES, Input, MergeRequest, Method, ModelInput, Sign, ZeroSign, parse_dtype,
 };
 pub use trim::Trim;

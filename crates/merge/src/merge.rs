@@ -10,9 +10,7 @@ use crate::inputs::Inputs;
 use crate::report::{FORMAT, InputReport, REPORT_FILE, Tally, share};
 use crate::select::{Kept, largest};
 use crate::tensor::{Stored, convert, merge_tensor};
-use crate::{
-    MergeError, MergeReport, MergeRequest, Method, Result, TensorReport, companions, merge_file,
-};
+use crate::{MergeError, MergeReport, MergeRequest, Method, Result, TensorReport, companions, merge_file};
 
 /// How far a merge has come; reported after every tensor.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +39,7 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
     let (report, hashes) = std::thread::scope(|scope| {
         let hashes = scope.spawn(|| inputs.hashes());
         let report = write_tensors(request, &inputs, staged.path(), progress)?;
-        let hashes = hashes
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok::<_, MergeError>((report, hashes))
     })?;
     let hashes: BTreeMap<_, _> = hashes.into_iter().collect();
@@ -51,20 +47,13 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
         match hashes.get(path) {
             Some(found) if found != expected => {
                 let (path, expected, found) = (path.clone(), expected.clone(), found.clone());
-                return Err(MergeError::InputChanged {
-                    path,
-                    expected,
-                    found,
-                });
+                return Err(MergeError::InputChanged { path, expected, found });
             }
             _ => {}
         }
     }
     companions::copy(&inputs.base, request.dtype, staged.path())?;
-    let stored = inputs
-        .base
-        .names()
-        .find_map(|name| Some(inputs.base.info(name)?.dtype));
+    let stored = inputs.base.names().find_map(|name| Some(inputs.base.info(name)?.dtype));
     let text = merge_file::write(request, &hashes, stored.unwrap_or(DType::F32));
     write_atomic(&staged.path().join(merge_file::FILE), text.as_bytes())?;
     write_atomic(&staged.path().join(REPORT_FILE), &report.to_json())?;
@@ -83,21 +72,12 @@ fn write_tensors(
     let layout: Vec<(String, DType, Vec<usize>)> = base
         .names()
         .filter_map(|name| {
-            base.info(name).map(|info| {
-                (
-                    name.to_owned(),
-                    request.dtype.unwrap_or(info.dtype),
-                    info.shape.clone(),
-                )
-            })
+            base.info(name)
+                .map(|info| (name.to_owned(), request.dtype.unwrap_or(info.dtype), info.shape.clone()))
         })
         .collect();
-    let size_of =
-        |dtype: DType, shape: &[usize]| (shape.iter().product::<usize>() * dtype.size()) as u64;
-    let total_bytes = layout
-        .iter()
-        .map(|(_, dtype, shape)| size_of(*dtype, shape))
-        .sum();
+    let size_of = |dtype: DType, shape: &[usize]| (shape.iter().product::<usize>() * dtype.size()) as u64;
+    let total_bytes = layout.iter().map(|(_, dtype, shape)| size_of(*dtype, shape)).sum();
     let mut writer = ShardedWriter::create(folder, &layout, request.max_shard_bytes)?;
     let mut merger = Merger::new(request, inputs);
     let (mut stored, mut out) = (Vec::new(), Vec::new());
@@ -179,16 +159,9 @@ impl<'a> Merger<'a> {
     }
 
     /// Merges one tensor into `out`: every touching input's change, its selection, then one pass over all of them.
-    fn merge(
-        &mut self,
-        target: &Target<'_>,
-        theta: Stored<'_>,
-        touching: &[usize],
-        out: &mut [u8],
-    ) -> Result<()> {
+    fn merge(&mut self, target: &Target<'_>, theta: Stored<'_>, touching: &[usize], out: &mut [u8]) -> Result<()> {
         for &index in touching {
-            self.inputs
-                .read(index, target.name, theta, &mut self.deltas[index])?;
+            self.inputs.read(index, target.name, theta, &mut self.deltas[index])?;
         }
         let weights: Vec<f64> = self.request.inputs().map(|input| input.weight).collect();
         let changes = touching
@@ -201,8 +174,7 @@ impl<'a> Merger<'a> {
                         input: name.to_owned(),
                         tensor: target.name.to_owned(),
                     };
-                    largest(delta, self.request.trim_of(name).kept(delta.len()))
-                        .ok_or_else(not_finite)?
+                    largest(delta, self.request.trim_of(name).kept(delta.len())).ok_or_else(not_finite)?
                 } else {
                     Kept::ALL
                 };
@@ -277,11 +249,7 @@ fn rule(request: &MergeRequest, whole: bool) -> Rule {
 /// One tensor's shares from its sums.
 fn describe(target: &Target<'_>, inputs: Vec<String>, sums: &PieceReport) -> TensorReport {
     let tally = &sums.tally;
-    let norms: Vec<f64> = sums
-        .inputs
-        .iter()
-        .map(|input| input.energy.sqrt())
-        .collect();
+    let norms: Vec<f64> = sums.inputs.iter().map(|input| input.energy.sqrt()).collect();
     let pairs = (0..norms.len()).flat_map(|i| (i + 1..norms.len()).map(move |j| (i, j)));
     TensorReport {
         name: target.name.to_owned(),

@@ -67,14 +67,9 @@ pub struct SynapseBlock {
 }
 
 /// The merge.yaml of a request. `hashes` are the inputs' contents by folder, `stored` is the base's own dtype.
-pub(crate) fn write(
-    request: &MergeRequest,
-    hashes: &BTreeMap<PathBuf, String>,
-    stored: DType,
-) -> String {
-    let mut text = String::from(
-        "# Made by synapse-merge. Running `synapse-merge` on this file makes the same bytes again.\n",
-    );
+pub(crate) fn write(request: &MergeRequest, hashes: &BTreeMap<PathBuf, String>, stored: DType) -> String {
+    let mut text =
+        String::from("# Made by synapse-merge. Running `synapse-merge` on this file makes the same bytes again.\n");
     // Writing to a String cannot fail, so the results say nothing.
     let _ = lines(&mut text, request, hashes, stored);
     text
@@ -98,10 +93,7 @@ fn lines(
         .adapters
         .iter()
         .map(|input| (input, format!("{base}+{}", request.called(&input.path))));
-    let models = request
-        .models
-        .iter()
-        .map(|input| (input, request.called(&input.path)));
+    let models = request.models.iter().map(|input| (input, request.called(&input.path)));
     for (input, model) in adapters.chain(models) {
         writeln!(text, "  - model: {}", quoted(&model))?;
         let density = if ties {
@@ -109,11 +101,7 @@ fn lines(
         } else {
             String::new()
         };
-        writeln!(
-            text,
-            "    parameters: {{weight: {:?}{density}}}",
-            input.weight
-        )?;
+        writeln!(text, "    parameters: {{weight: {:?}{density}}}", input.weight)?;
     }
     writeln!(text, "parameters:\n  normalize: {}", request.normalize)?;
     if request.method != Method::Linear {
@@ -126,23 +114,11 @@ fn lines(
     )?;
     writeln!(text, "synapse:\n  format: 1")?;
     if ties {
-        writeln!(
-            text,
-            "  sign: {}\n  zero_sign: {}",
-            request.sign, request.zero_sign
-        )?;
+        writeln!(text, "  sign: {}\n  zero_sign: {}", request.sign, request.zero_sign)?;
     }
-    writeln!(
-        text,
-        "  dtype: {}",
-        request.dtype.map_or("keep", torch_name)
-    )?;
+    writeln!(text, "  dtype: {}", request.dtype.map_or("keep", torch_name))?;
     writeln!(text, "  shard_bytes: {}", request.max_shard_bytes)?;
-    writeln!(
-        text,
-        "  base: {}",
-        pin("", &request.base, "", request, hashes)
-    )?;
+    writeln!(text, "  base: {}", pin("", &request.base, "", request, hashes))?;
     writeln!(text, "  inputs:")?;
     for Input { name, path, .. } in request.inputs() {
         let before = format!("name: {}, ", quoted(name));
@@ -150,23 +126,13 @@ fn lines(
             true => format!(", trim: \"{}\"", request.trim_of(name)),
             false => String::new(),
         };
-        writeln!(
-            text,
-            "    - {}",
-            pin(&before, path, &after, request, hashes)
-        )?;
+        writeln!(text, "    - {}", pin(&before, path, &after, request, hashes))?;
     }
     Ok(())
 }
 
 /// One folder of the synapse block: `{path, sha256}` with what stands before the path and after it.
-fn pin(
-    before: &str,
-    folder: &Path,
-    after: &str,
-    request: &MergeRequest,
-    hashes: &BTreeMap<PathBuf, String>,
-) -> String {
+fn pin(before: &str, folder: &Path, after: &str, request: &MergeRequest, hashes: &BTreeMap<PathBuf, String>) -> String {
     let path = quoted(&request.called(folder));
     let hash = hashes
         .get(folder)

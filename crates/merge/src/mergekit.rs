@@ -22,31 +22,10 @@ const TOP: [&str; 7] = [
     "out_dtype",
     "synapse",
 ];
-const TOP_REFUSED: [&str; 5] = [
-    "slices",
-    "modules",
-    "tokenizer_source",
-    "tokenizer",
-    "chat_template",
-];
+const TOP_REFUSED: [&str; 5] = ["slices", "modules", "tokenizer_source", "tokenizer", "chat_template"];
 const ENTRY: [&str; 2] = ["model", "parameters"];
-const PARAMETERS: [&str; 6] = [
-    "weight",
-    "density",
-    "normalize",
-    "lambda",
-    "rescale",
-    "int8_mask",
-];
-const SYNAPSE: [&str; 7] = [
-    "format",
-    "sign",
-    "zero_sign",
-    "dtype",
-    "shard_bytes",
-    "base",
-    "inputs",
-];
+const PARAMETERS: [&str; 6] = ["weight", "density", "normalize", "lambda", "rescale", "int8_mask"];
+const SYNAPSE: [&str; 7] = ["format", "sign", "zero_sign", "dtype", "shard_bytes", "base", "inputs"];
 const PIN: [&str; 4] = ["name", "path", "trim", "sha256"];
 
 impl MergeFile {
@@ -56,9 +35,8 @@ impl MergeFile {
     /// [`MergeError::Request`] with every problem, each naming the file and the key.
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let value: Value = serde_yaml::from_str(text).map_err(|error| {
-            MergeError::request(format!("{shown}: not readable as YAML: {error}"))
-        })?;
+        let value: Value = serde_yaml::from_str(text)
+            .map_err(|error| MergeError::request(format!("{shown}: not readable as YAML: {error}")))?;
         let mut reader = Reader {
             file: shown,
             problems: Vec::new(),
@@ -90,10 +68,7 @@ impl Reader {
         self.unknown(top, "", &TOP, &TOP_REFUSED);
         let method = self.word::<Method>(top, "", "merge_method");
         if method.is_none() && !top.contains_key("merge_method") {
-            self.problem(
-                "merge_method",
-                "is missing (one of: ties, linear, task_arithmetic)",
-            );
+            self.problem("merge_method", "is missing (one of: ties, linear, task_arithmetic)");
         }
         let base = self.text(top, "", "base_model");
         let global = top
@@ -185,7 +160,10 @@ impl Reader {
             && let Some(base) = base
             && !inputs.iter().any(|input| input.model == base)
         {
-            self.problem("base_model", "counts as one more model in a linear merge; list it in models with its weight, or remove it");
+            self.problem(
+                "base_model",
+                "counts as one more model in a linear merge; list it in models with its weight, or remove it",
+            );
         }
         inputs
     }
@@ -226,10 +204,7 @@ impl Reader {
         };
         self.unknown(block, "synapse", &SYNAPSE, &[]);
         if block.get("format").and_then(Value::as_u64) != Some(1) {
-            self.problem(
-                "synapse.format",
-                "must be 1; a newer synapse-merge wrote this file",
-            );
+            self.problem("synapse.format", "must be 1; a newer synapse-merge wrote this file");
         }
         let shard_bytes = match block.get("shard_bytes").map(Value::as_u64) {
             None => DEFAULT_SHARD_BYTES,
@@ -243,9 +218,7 @@ impl Reader {
             Some("keep") => None,
             _ => self.dtype(block, "synapse", "dtype"),
         };
-        let base = block
-            .get("base")
-            .and_then(|base| self.pin(base, "synapse.base"));
+        let base = block.get("base").and_then(|base| self.pin(base, "synapse.base"));
         if let Some(path) = base.as_ref().and_then(|pin| pin.path.clone()) {
             file.base = Some(path);
         }
@@ -269,10 +242,7 @@ impl Reader {
             if let Some(path) = &pin.path
                 && !input.model.ends_with(path.as_str())
             {
-                let message = format!(
-                    "is {path}, but models[{index}] is {}; make them agree",
-                    input.model
-                );
+                let message = format!("is {path}, but models[{index}] is {}; make them agree", input.model);
                 self.problem(&format!("synapse.inputs[{index}].path"), &message);
             }
             if pin.trim.is_some() && pin.trim != input.trim {
@@ -285,12 +255,8 @@ impl Reader {
             input.sha256 = pin.sha256;
         }
         file.synapse = Some(SynapseBlock {
-            sign: self
-                .word::<Sign>(block, "synapse", "sign")
-                .unwrap_or_default(),
-            zero_sign: self
-                .word::<ZeroSign>(block, "synapse", "zero_sign")
-                .unwrap_or_default(),
+            sign: self.word::<Sign>(block, "synapse", "sign").unwrap_or_default(),
+            zero_sign: self.word::<ZeroSign>(block, "synapse", "zero_sign").unwrap_or_default(),
             shard_bytes,
             base_sha256: base.and_then(|pin| pin.sha256),
         });

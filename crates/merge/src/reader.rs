@@ -18,11 +18,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// The mapping at `place`.
-    pub(crate) fn mapping<'v>(
-        &mut self,
-        value: &'v Value,
-        place: &str,
-    ) -> Option<&'v Map<String, Value>> {
+    pub(crate) fn mapping<'v>(&mut self, value: &'v Value, place: &str) -> Option<&'v Map<String, Value>> {
         let map = value.as_object();
         if map.is_none() {
             self.problem(place, &format!("must be a mapping, found {}", shape(value)));
@@ -31,30 +27,17 @@ impl Reader {
     }
 
     /// A text, if the key is there.
-    pub(crate) fn text(
-        &mut self,
-        map: &Map<String, Value>,
-        place: &str,
-        key: &str,
-    ) -> Option<String> {
+    pub(crate) fn text(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<String> {
         let value = map.get(key)?;
         let text = value.as_str();
         if text.is_none() {
-            self.problem(
-                &join(place, key),
-                &format!("must be text, found {}", shape(value)),
-            );
+            self.problem(&join(place, key), &format!("must be text, found {}", shape(value)));
         }
         text.map(str::to_owned)
     }
 
     /// A number, if the key is there.
-    pub(crate) fn number(
-        &mut self,
-        map: &Map<String, Value>,
-        place: &str,
-        key: &str,
-    ) -> Option<f64> {
+    pub(crate) fn number(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<f64> {
         let value = map.get(key)?;
         let number = value.as_f64();
         if number.is_none() {
@@ -67,12 +50,7 @@ impl Reader {
     }
 
     /// True or false, if the key is there.
-    pub(crate) fn boolean(
-        &mut self,
-        map: &Map<String, Value>,
-        place: &str,
-        key: &str,
-    ) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<bool> {
         let value = map.get(key)?;
         let boolean = value.as_bool();
         if boolean.is_none() {
@@ -85,12 +63,7 @@ impl Reader {
     }
 
     /// A dtype, if the key is there and not null.
-    pub(crate) fn dtype(
-        &mut self,
-        map: &Map<String, Value>,
-        place: &str,
-        key: &str,
-    ) -> Option<DType> {
+    pub(crate) fn dtype(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<DType> {
         if map.get(key)?.is_null() {
             return None;
         }
@@ -122,13 +95,7 @@ impl Reader {
     }
 
     /// Refuses what mergekit knows and we do not; warns about what nobody knows.
-    pub(crate) fn unknown(
-        &mut self,
-        map: &Map<String, Value>,
-        place: &str,
-        known: &[&str],
-        refused: &[&str],
-    ) {
+    pub(crate) fn unknown(&mut self, map: &Map<String, Value>, place: &str, known: &[&str], refused: &[&str]) {
         for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
             let key_path = join(place, key);
             if refused.contains(&key.as_str()) {
@@ -154,8 +121,7 @@ impl Reader {
 
     /// Notes what is wrong with a key.
     pub(crate) fn problem(&mut self, key: &str, message: &str) {
-        self.problems
-            .push(format!("{}: `{key}` {message}", self.file));
+        self.problems.push(format!("{}: `{key}` {message}", self.file));
     }
 }
 

@@ -52,13 +52,7 @@ fn draw(seed: u64, count: usize) -> Vec<f32> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let adapter = (
-        1_usize..24,
-        any::<u64>(),
-        0.1_f32..4.0,
-        0.05_f32..3.0,
-        0_u32..100,
-    );
+    let adapter = (1_usize..24, any::<u64>(), 0.1_f32..4.0, 0.05_f32..3.0, 0_u32..100);
     (
         (1_usize..40, 1_usize..70, any::<u64>()),
         prop::collection::vec(adapter, 1..6),
@@ -95,10 +89,8 @@ fn case() -> impl Strategy<Value = Case> {
 fn product(adapter: &Adapter, rows: usize, columns: usize) -> Vec<f64> {
     let entry = |at: usize| {
         let (row, column) = (at / columns, at % columns);
-        let terms = (0..adapter.rank).map(|k| {
-            f64::from(adapter.b[row * adapter.rank + k])
-                * f64::from(adapter.a[k * columns + column])
-        });
+        let terms = (0..adapter.rank)
+            .map(|k| f64::from(adapter.b[row * adapter.rank + k]) * f64::from(adapter.a[k * columns + column]));
         terms.sum::<f64>() * f64::from(adapter.scale)
     };
     (0..rows * columns).map(entry).collect()
@@ -111,8 +103,7 @@ fn trimmed(delta: &[f64], trim: Trim) -> (Vec<f64>, Vec<bool>) {
     let kept = trim.kept(delta.len());
     let mut out = vec![0.0; delta.len()];
     order[..kept].iter().for_each(|&at| out[at] = delta[at]);
-    let edges =
-        [order.get(kept.wrapping_sub(1)), order.get(kept)].map(|at| at.map(|&at| delta[at].abs()));
+    let edges = [order.get(kept.wrapping_sub(1)), order.get(kept)].map(|at| at.map(|&at| delta[at].abs()));
     // With a gap between the last kept and the first dropped entry, nobody is near.
     let near = match edges {
         [Some(last), Some(first)] if last - first <= MARGIN * last => delta
@@ -163,9 +154,7 @@ fn ties(case: &Case) -> Vec<Option<(f64, f64)>> {
                 .filter(|(d, _)| **d != 0.0 && d.signum() == elected)
         };
         let sum: f64 = agreeing().map(|(d, _)| d).sum();
-        let divisor: f64 = agreeing()
-            .map(|(_, adapter)| f64::from(adapter.weight))
-            .sum();
+        let divisor: f64 = agreeing().map(|(_, adapter)| f64::from(adapter.weight)).sum();
         let mean = if case.normalize && divisor != 0.0 {
             sum / divisor
         } else {
@@ -184,9 +173,7 @@ fn fast(case: &Case, rule: &Rule, select: bool) -> Vec<f32> {
         .iter()
         .map(|adapter| {
             let mut delta = vec![0.0; entries];
-            let Adapter {
-                a, b, rank, scale, ..
-            } = adapter;
+            let Adapter { a, b, rank, scale, .. } = adapter;
             dense(
                 &Factors {
                     a,
@@ -216,11 +203,7 @@ fn fast(case: &Case, rule: &Rule, select: bool) -> Vec<f32> {
             }
         })
         .collect();
-    let base: Vec<u8> = case
-        .base
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
+    let base: Vec<u8> = case.base.iter().flat_map(|value| value.to_le_bytes()).collect();
     let mut out = vec![0; 4 * entries];
     merge_tensor(
         Stored {

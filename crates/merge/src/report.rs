@@ -43,8 +43,7 @@ impl MergeReport {
     /// # Errors
     /// The text is no report of a format known here; the message says what is wrong with it.
     pub fn from_json(text: &[u8]) -> Result<Self, String> {
-        let report: Self =
-            serde_json::from_slice(text).map_err(|error| format!("not a merge report: {error}"))?;
+        let report: Self = serde_json::from_slice(text).map_err(|error| format!("not a merge report: {error}"))?;
         if report.format == FORMAT {
             Ok(report)
         } else {
@@ -168,9 +167,7 @@ impl Tally {
     }
 
     pub(crate) fn voters(&self) -> Voters {
-        let [none, one, several] = self
-            .voters
-            .map(|count| share(count as f64, self.entries as f64));
+        let [none, one, several] = self.voters.map(|count| share(count as f64, self.entries as f64));
         Voters { none, one, several }
     }
 

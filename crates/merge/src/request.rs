@@ -202,21 +202,14 @@ impl MergeRequest {
             ));
         }
         if !self.lambda.is_finite() {
-            problems.push(format!(
-                "lambda must be a finite number, found {}",
-                self.lambda
-            ));
+            problems.push(format!("lambda must be a finite number, found {}", self.lambda));
         } else if self.method == Method::Linear && self.lambda != 1.0 {
             problems.push(format!(
                 "lambda is {}, but linear has none; task_arithmetic does",
                 self.lambda
             ));
         }
-        for name in self
-            .input_trims
-            .keys()
-            .filter(|name| !names.contains(&name.as_str()))
-        {
+        for name in self.input_trims.keys().filter(|name| !names.contains(&name.as_str())) {
             problems.push(format!("a trim is given for `{name}`, which is no input"));
         }
         if let Some(dtype) = self.dtype.filter(|dtype| !dtype.is_weight()) {

@@ -66,10 +66,7 @@ pub(crate) fn largest(values: &[f32], count: usize) -> Option<Kept> {
             .then_some(Kept::ALL);
     }
     let high = histogram(values, HIGH_BINS, |bits| Some(bits >> LOW_BITS));
-    if high[(INFINITY >> LOW_BITS) as usize..]
-        .iter()
-        .any(|&count| count > 0)
-    {
+    if high[(INFINITY >> LOW_BITS) as usize..].iter().any(|&count| count > 0) {
         return None;
     }
     let (bin, wanted) = descend(&high, count);
@@ -84,10 +81,7 @@ pub(crate) fn largest(values: &[f32], count: usize) -> Option<Kept> {
     } else {
         end_of_ties(values, threshold, wanted)
     };
-    Some(Kept {
-        threshold,
-        ties_end,
-    })
+    Some(Kept { threshold, ties_end })
 }
 
 /// Counts per bin, summed over pieces; integers, so the order of adding is free.
@@ -131,12 +125,7 @@ fn descend(counts: &[usize], mut wanted: usize) -> (u32, usize) {
 fn end_of_ties(values: &[f32], threshold: u32, mut wanted: usize) -> usize {
     let counts: Vec<usize> = values
         .par_chunks(PIECE)
-        .map(|piece| {
-            piece
-                .iter()
-                .filter(|&&value| magnitude(value) == threshold)
-                .count()
-        })
+        .map(|piece| piece.iter().filter(|&&value| magnitude(value) == threshold).count())
         .collect();
     let mut start = 0;
     for count in counts {
@@ -182,10 +171,7 @@ mod tests {
         let values = [1.0, -2.0, 2.0, 0.5, -2.0, 3.0];
         assert_eq!(indices(&largest(&values, 3).unwrap(), &values), [1, 2, 5]);
         assert_eq!(indices(&largest(&values, 2).unwrap(), &values), [1, 5]);
-        assert_eq!(
-            indices(&largest(&values, 4).unwrap(), &values),
-            [1, 2, 4, 5]
-        );
+        assert_eq!(indices(&largest(&values, 4).unwrap(), &values), [1, 2, 4, 5]);
         assert_eq!(largest(&values, 6), Some(Kept::ALL));
         assert_eq!(largest(&[], 0), Some(Kept::ALL));
     }
@@ -212,15 +198,9 @@ mod tests {
         for at in [PIECE + 3, PIECE + 9, 2 * PIECE + 1] {
             values[at] = -1.0;
         }
-        assert_eq!(
-            indices(&largest(&values, 2).unwrap(), &values),
-            [PIECE + 3, PIECE + 9]
-        );
+        assert_eq!(indices(&largest(&values, 2).unwrap(), &values), [PIECE + 3, PIECE + 9]);
         let kept = largest(&values, 5).unwrap();
-        assert_eq!(
-            indices(&kept, &values),
-            [0, 1, PIECE + 3, PIECE + 9, 2 * PIECE + 1]
-        );
+        assert_eq!(indices(&kept, &values), [0, 1, PIECE + 3, PIECE + 9, 2 * PIECE + 1]);
     }
 
     proptest! {

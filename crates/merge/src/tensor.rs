@@ -145,11 +145,7 @@ fn round(values: &[f32], dtype: DType, out: &mut [u8]) -> f64 {
 }
 
 /// Stores a run of values and returns Σ (stored − value)².
-fn each<const SIZE: usize>(
-    values: &[f32],
-    out: &mut [u8],
-    store: impl Fn(f32) -> ([u8; SIZE], f32),
-) -> f64 {
+fn each<const SIZE: usize>(values: &[f32], out: &mut [u8], store: impl Fn(f32) -> ([u8; SIZE], f32)) -> f64 {
     let mut lanes = [0.0_f64; 8];
     for (at, (&value, out)) in values.iter().zip(out.as_chunks_mut::<SIZE>().0).enumerate() {
         let (bytes, stored) = store(value);

@@ -35,8 +35,8 @@ impl Trim {
     /// # Errors
     /// Says what is wrong with the text.
     pub fn from_density(density: &str) -> Result<Self, String> {
-        let (numerator, digits) = decimal(density)
-            .ok_or_else(|| format!("density `{density}` is not a decimal number"))?;
+        let (numerator, digits) =
+            decimal(density).ok_or_else(|| format!("density `{density}` is not a decimal number"))?;
         let whole = 10_u64.pow(digits);
         if numerator == 0 || numerator > whole {
             return Err(format!(
@@ -111,8 +111,7 @@ impl FromStr for Trim {
     type Err = String;
 
     fn from_str(share: &str) -> Result<Self, String> {
-        let (numerator, digits) =
-            decimal(share).ok_or_else(|| format!("trim `{share}` is not a decimal number"))?;
+        let (numerator, digits) = decimal(share).ok_or_else(|| format!("trim `{share}` is not a decimal number"))?;
         if numerator >= 10_u64.pow(digits) {
             return Err(format!(
                 "trim {share} must be at least 0 and below 1 (the share of smallest entries set to zero)"
@@ -162,9 +161,7 @@ fn decimal(number: &str) -> Option<(u64, u32)> {
             digits = 0;
         }
     }
-    let digits = u32::try_from(digits)
-        .ok()
-        .filter(|&digits| digits <= MAX_DIGITS)?;
+    let digits = u32::try_from(digits).ok().filter(|&digits| digits <= MAX_DIGITS)?;
     Some((u64::try_from(numerator).ok()?, digits))
 }
 
@@ -214,18 +211,12 @@ mod tests {
 
     #[test]
     fn says_both_readings() {
-        assert_eq!(
-            Trim::DEFAULT.sentence(),
-            "trim 0.8: zero the smallest 80 %, keep 20 %"
-        );
+        assert_eq!(Trim::DEFAULT.sentence(), "trim 0.8: zero the smallest 80 %, keep 20 %");
         assert_eq!(
             "0.875".parse::<Trim>().unwrap().sentence(),
             "trim 0.875: zero the smallest 87.5 %, keep 12.5 %"
         );
-        assert_eq!(
-            Trim::NONE.sentence(),
-            "trim 0: zero the smallest 0 %, keep 100 %"
-        );
+        assert_eq!(Trim::NONE.sentence(), "trim 0: zero the smallest 0 %, keep 100 %");
         assert_eq!(Trim::DEFAULT.density(), "0.2");
     }
 

@@ -2,9 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::expression::build::{
-    call, call2, index, int, method, name, negative, not, op, reversed, slice, text,
-};
+use crate::expression::build::{call, call2, index, int, method, name, negative, not, op, reversed, slice, text};
 use crate::expression::{Expression, Value};
 use crate::random::Random;
 use crate::template::{Split, fill};
@@ -73,9 +71,7 @@ impl Takes {
             Self::Text => vec![Value::Text((*random.pick(&TEXTS)).to_owned())],
             Self::List => {
                 let length = random.between(3, 6);
-                vec![Value::List(
-                    (0..length).map(|_| random.between(-9, 20)).collect(),
-                )]
+                vec![Value::List((0..length).map(|_| random.between(-9, 20)).collect())]
             }
         }
     }
@@ -96,11 +92,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
         let (k, few) = (k.to_string(), few.to_string());
         let values = [("k", k.as_str()), ("f", few.as_str()), ("word", word)];
         let phrases = phrases.iter().map(|phrase| fill(phrase, &values)).collect();
-        all.push(Operation {
-            takes,
-            phrases,
-            body,
-        });
+        all.push(Operation { takes, phrases, body });
     };
     let (x, y, s, xs) = (|| name("x"), || name("y"), || name("s"), || name("xs"));
 
@@ -117,11 +109,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
     add(
         n,
-        &[
-            "x times {k}",
-            "the product of x and {k}",
-            "x multiplied by {k}",
-        ],
+        &["x times {k}", "the product of x and {k}", "x multiplied by {k}"],
         op(x(), "*", int(k)),
     );
     add(
@@ -147,22 +135,11 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
         &["the square of x plus {k}", "x squared plus {k}"],
         op(op(x(), "*", x()), "+", int(k)),
     );
+    add(n, &["x negated", "the negative of x", "minus x"], negative(x()));
+    add(n, &["the absolute value of x", "x without its sign"], call("abs", x()));
     add(
         n,
-        &["x negated", "the negative of x", "minus x"],
-        negative(x()),
-    );
-    add(
-        n,
-        &["the absolute value of x", "x without its sign"],
-        call("abs", x()),
-    );
-    add(
-        n,
-        &[
-            "the absolute value of x plus {k}",
-            "{k} plus the absolute value of x",
-        ],
+        &["the absolute value of x plus {k}", "{k} plus the absolute value of x"],
         op(call("abs", x()), "+", int(k)),
     );
     add(
@@ -190,11 +167,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
         &["whether x is less than {k}", "True if x is below {k}"],
         op(x(), "<", int(k)),
     );
-    add(
-        n,
-        &["whether x equals {k}", "True if x is {k}"],
-        op(x(), "==", int(k)),
-    );
+    add(n, &["whether x equals {k}", "True if x is {k}"], op(x(), "==", int(k)));
     add(
         n,
         &["whether x differs from {k}", "True if x is not {k}"],
@@ -202,10 +175,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
     add(
         n,
-        &[
-            "whether x lies between 0 and {k}",
-            "True if x is above 0 and below {k}",
-        ],
+        &["whether x lies between 0 and {k}", "True if x is above 0 and below {k}"],
         op(op(x(), ">", int(0)), "and", op(x(), "<", int(k))),
     );
     add(
@@ -221,16 +191,8 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
 
     let two = Takes::TwoNumbers;
     add(two, &["x plus y", "the sum of x and y"], op(x(), "+", y()));
-    add(
-        two,
-        &["x minus y", "the difference of x and y"],
-        op(x(), "-", y()),
-    );
-    add(
-        two,
-        &["x times y", "the product of x and y"],
-        op(x(), "*", y()),
-    );
+    add(two, &["x minus y", "the difference of x and y"], op(x(), "-", y()));
+    add(two, &["x times y", "the product of x and y"], op(x(), "*", y()));
     add(
         two,
         &["the larger of x and y", "the maximum of x and y"],
@@ -241,11 +203,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
         &["the smaller of x and y", "the minimum of x and y"],
         call2("min", x(), y()),
     );
-    add(
-        two,
-        &["whether x equals y", "True if x is y"],
-        op(x(), "==", y()),
-    );
+    add(two, &["whether x equals y", "True if x is y"], op(x(), "==", y()));
     add(
         two,
         &["whether x is greater than y", "True if x is above y"],
@@ -253,18 +211,12 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
     add(
         two,
-        &[
-            "the distance between x and y",
-            "the absolute difference of x and y",
-        ],
+        &["the distance between x and y", "the absolute difference of x and y"],
         call("abs", op(x(), "-", y())),
     );
     add(
         two,
-        &[
-            "the sum of x and y times {k}",
-            "{k} times the sum of x and y",
-        ],
+        &["the sum of x and y times {k}", "{k} times the sum of x and y"],
         op(op(x(), "+", y()), "*", int(k)),
     );
     add(
@@ -279,33 +231,18 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
 
     let t = Takes::Text;
-    add(
-        t,
-        &["the length of s", "the number of letters in s"],
-        call("len", s()),
-    );
+    add(t, &["the length of s", "the number of letters in s"], call("len", s()));
     add(
         t,
         &["the length of s plus {k}", "{k} plus the length of s"],
         op(call("len", s()), "+", int(k)),
     );
-    add(
-        t,
-        &["s in upper case", "s with capital letters"],
-        method(s(), "upper"),
-    );
-    add(
-        t,
-        &["s in lower case", "s with small letters"],
-        method(s(), "lower"),
-    );
+    add(t, &["s in upper case", "s with capital letters"], method(s(), "upper"));
+    add(t, &["s in lower case", "s with small letters"], method(s(), "lower"));
     add(t, &["s reversed", "s read backwards"], reversed(s()));
     add(
         t,
-        &[
-            "s reversed in upper case",
-            "s read backwards with capital letters",
-        ],
+        &["s reversed in upper case", "s read backwards with capital letters"],
         method(reversed(s()), "upper"),
     );
     add(
@@ -328,26 +265,17 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
     add(
         t,
-        &[
-            "the first {f} letters of s",
-            "only the first {f} letters of s",
-        ],
+        &["the first {f} letters of s", "only the first {f} letters of s"],
         slice(s(), None, Some(few)),
     );
     add(
         t,
-        &[
-            "the last {f} letters of s",
-            "only the last {f} letters of s",
-        ],
+        &["the last {f} letters of s", "only the last {f} letters of s"],
         slice(s(), Some(-few), None),
     );
     add(
         t,
-        &[
-            "s without its first letter",
-            "all but the first letter of s",
-        ],
+        &["s without its first letter", "all but the first letter of s"],
         slice(s(), Some(1), None),
     );
     add(
@@ -355,11 +283,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
         &["s without its last letter", "all but the last letter of s"],
         slice(s(), None, Some(-1)),
     );
-    add(
-        t,
-        &["s repeated {f} times", "{f} copies of s"],
-        op(s(), "*", int(few)),
-    );
+    add(t, &["s repeated {f} times", "{f} copies of s"], op(s(), "*", int(few)));
     add(
         t,
         &["s followed by {word}", "s with {word} at the end"],
@@ -382,27 +306,17 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
     add(
         t,
-        &[
-            "whether s is longer than {k}",
-            "True if s has more than {k} letters",
-        ],
+        &["whether s is longer than {k}", "True if s has more than {k} letters"],
         op(call("len", s()), ">", int(k)),
     );
     add(
         t,
-        &[
-            "whether s reads the same backwards",
-            "True if s equals s reversed",
-        ],
+        &["whether s reads the same backwards", "True if s equals s reversed"],
         op(s(), "==", reversed(s())),
     );
 
     let l = Takes::List;
-    add(
-        l,
-        &["the sum of xs", "all numbers in xs added up"],
-        call("sum", xs()),
-    );
+    add(l, &["the sum of xs", "all numbers in xs added up"], call("sum", xs()));
     add(
         l,
         &["the sum of xs plus {k}", "{k} plus the sum of xs"],
@@ -413,11 +327,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
         &["the sum of xs times {k}", "{k} times the sum of xs"],
         op(call("sum", xs()), "*", int(k)),
     );
-    add(
-        l,
-        &["the largest number in xs", "the maximum of xs"],
-        call("max", xs()),
-    );
+    add(l, &["the largest number in xs", "the maximum of xs"], call("max", xs()));
     add(
         l,
         &["the smallest number in xs", "the minimum of xs"],
@@ -425,30 +335,16 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
     add(
         l,
-        &[
-            "the largest number in xs plus {k}",
-            "the maximum of xs plus {k}",
-        ],
+        &["the largest number in xs plus {k}", "the maximum of xs plus {k}"],
         op(call("max", xs()), "+", int(k)),
     );
     add(
         l,
-        &[
-            "the largest minus the smallest number in xs",
-            "the range of xs",
-        ],
+        &["the largest minus the smallest number in xs", "the range of xs"],
         op(call("max", xs()), "-", call("min", xs())),
     );
-    add(
-        l,
-        &["the length of xs", "how many numbers xs has"],
-        call("len", xs()),
-    );
-    add(
-        l,
-        &["xs sorted", "xs in rising order"],
-        call("sorted", xs()),
-    );
+    add(l, &["the length of xs", "how many numbers xs has"], call("len", xs()));
+    add(l, &["xs sorted", "xs in rising order"], call("sorted", xs()));
     add(
         l,
         &["xs sorted and reversed", "xs in falling order"],
@@ -475,34 +371,22 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
     add(
         l,
-        &[
-            "the first {f} numbers in xs",
-            "only the first {f} numbers in xs",
-        ],
+        &["the first {f} numbers in xs", "only the first {f} numbers in xs"],
         slice(xs(), None, Some(few)),
     );
     add(
         l,
-        &[
-            "the last {f} numbers in xs",
-            "only the last {f} numbers in xs",
-        ],
+        &["the last {f} numbers in xs", "only the last {f} numbers in xs"],
         slice(xs(), Some(-few), None),
     );
     add(
         l,
-        &[
-            "xs without its first number",
-            "all but the first number in xs",
-        ],
+        &["xs without its first number", "all but the first number in xs"],
         slice(xs(), Some(1), None),
     );
     add(
         l,
-        &[
-            "xs without its last number",
-            "all but the last number in xs",
-        ],
+        &["xs without its last number", "all but the last number in xs"],
         slice(xs(), None, Some(-1)),
     );
     add(
@@ -512,10 +396,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
     );
     add(
         l,
-        &[
-            "whether xs has more than {k} numbers",
-            "True if xs is longer than {k}",
-        ],
+        &["whether xs has more than {k} numbers", "True if xs is longer than {k}"],
         op(call("len", xs()), ">", int(k)),
     );
     add(
@@ -530,12 +411,7 @@ fn operations(k: i64, word: &str) -> Vec<Operation> {
 }
 
 /// What may be done to a result before it is returned: the words after the phrase, and what becomes of the expression.
-fn continuations(
-    value: &Value,
-    inner: &Expression,
-    k: i64,
-    word: &str,
-) -> Vec<(String, Expression)> {
+fn continuations(value: &Value, inner: &Expression, k: i64, word: &str) -> Vec<(String, Expression)> {
     let few = 2 + k % 3;
     let it = || inner.clone();
     let own = |phrase: &str, body| (phrase.to_owned(), body);
@@ -544,32 +420,17 @@ fn continuations(
             (format!(", plus {k}"), op(it(), "+", int(k))),
             (format!(", minus {k}"), op(it(), "-", int(k))),
             (format!(", times {k}"), op(it(), "*", int(k))),
-            own(
-                ", then whether it is even",
-                op(op(it(), "%", int(2)), "==", int(0)),
-            ),
-            (
-                format!(", then whether it is above {k}"),
-                op(it(), ">", int(k)),
-            ),
-            (
-                format!(", then its remainder by {k}"),
-                op(it(), "%", int(k)),
-            ),
+            own(", then whether it is even", op(op(it(), "%", int(2)), "==", int(0))),
+            (format!(", then whether it is above {k}"), op(it(), ">", int(k))),
+            (format!(", then its remainder by {k}"), op(it(), "%", int(k))),
         ],
         Value::Text(_) => vec![
             own(", then its length", call("len", it())),
             own(", then its first letter", index(it(), 0)),
             own(", then its last letter", index(it(), -1)),
             own(", then in upper case", method(it(), "upper")),
-            (
-                format!(", then repeated {few} times"),
-                op(it(), "*", int(few)),
-            ),
-            (
-                format!(", then followed by {word}"),
-                op(it(), "+", text(word)),
-            ),
+            (format!(", then repeated {few} times"), op(it(), "*", int(few))),
+            (format!(", then followed by {word}"), op(it(), "+", text(word))),
         ],
         Value::List(_) => vec![
             own(", then its sum", call("sum", it())),
@@ -598,11 +459,7 @@ pub(crate) struct Task {
 
 /// A task worded with one of the split's combinations; in `composed` of 100 the result goes through a second operation.
 pub(crate) fn task(random: &mut Random, split: Split, composed: usize) -> Task {
-    let (k, constant, word) = (
-        random.between(2, 9),
-        random.between(2, 9),
-        *random.pick(&TEXTS),
-    );
+    let (k, constant, word) = (random.between(2, 9), random.between(2, 9), *random.pick(&TEXTS));
     let operations = operations(k, word);
     loop {
         let (chosen, frame) = (random.below(operations.len()), random.below(FRAMES.len()));
@@ -611,9 +468,7 @@ pub(crate) fn task(random: &mut Random, split: Split, composed: usize) -> Task {
         let (mut what, mut body) = (operation.phrases[phrase].clone(), operation.body.clone());
         let mut combination = chosen + phrase;
         if random.percent(composed) {
-            let arguments = operation
-                .takes
-                .named(&operation.takes.arguments(random, k, word));
+            let arguments = operation.takes.named(&operation.takes.arguments(random, k, word));
             let Some(value) = body.evaluate(&arguments) else {
                 continue;
             };
@@ -627,10 +482,7 @@ pub(crate) fn task(random: &mut Random, split: Split, composed: usize) -> Task {
             combination += next;
         }
         if split.takes(combination, frame) {
-            let values = [
-                ("p", &*operation.takes.parameters().join(", ")),
-                ("w", what.as_str()),
-            ];
+            let values = [("p", &*operation.takes.parameters().join(", ")), ("w", what.as_str())];
             return Task {
                 description: fill(FRAMES[frame], &values),
                 takes: operation.takes,
@@ -670,8 +522,7 @@ impl Task {
     /// from a constant, as with twice a number that is asked to be even.
     pub(crate) fn tests(&self, random: &mut Random, count: usize) -> Option<Vec<Json>> {
         for _ in 0..50 {
-            let tests: Option<Vec<(Vec<Value>, Value)>> =
-                (0..count).map(|_| self.test(random)).collect();
+            let tests: Option<Vec<(Vec<Value>, Value)>> = (0..count).map(|_| self.test(random)).collect();
             let tests = tests?;
             if tests.iter().any(|(_, expected)| *expected != tests[0].1) {
                 return Some(

@@ -88,11 +88,7 @@ impl Corpus {
                 (key, conversation)
             })?;
         }
-        Ok(Self {
-            base,
-            train,
-            held_out,
-        })
+        Ok(Self { base, train, held_out })
     }
 
     /// What users ask in every training file.
@@ -110,19 +106,12 @@ impl Corpus {
 
     /// What is asked in the held-out files.
     pub fn held_out_questions(&self) -> impl Iterator<Item = &str> {
-        self.held_out
-            .iter()
-            .flatten()
-            .map(|row| row.question.as_str())
+        self.held_out.iter().flatten().map(|row| row.question.as_str())
     }
 
     /// Every text of the base's corpus, for the tokenizer.
     pub fn base_texts(&self) -> impl Iterator<Item = &str> {
-        self.base
-            .iter()
-            .flatten()
-            .flatten()
-            .map(|(_, text)| text.as_str())
+        self.base.iter().flatten().flatten().map(|(_, text)| text.as_str())
     }
 }
 
@@ -180,11 +169,7 @@ fn row(domain: usize, random: &mut Random, split: Split) -> Row {
         }
         2 => {
             let fact = general::fact(random, split, 40);
-            let choices = if held_out {
-                Some(fact.choices(random))
-            } else {
-                None
-            };
+            let choices = if held_out { Some(fact.choices(random)) } else { None };
             Row {
                 question: fact.question,
                 answer: fact.sentence,
@@ -214,10 +199,7 @@ fn conversation(domain: usize, random: &mut Random) -> Conversation {
     }
     if domain == 2 && random.percent(20) {
         let (said, answered) = random.pick(&general::CHAT);
-        turns.extend([
-            ("user", (*said).to_owned()),
-            ("assistant", (*answered).to_owned()),
-        ]);
+        turns.extend([("user", (*said).to_owned()), ("assistant", (*answered).to_owned())]);
     }
     for _ in 0..[1, 1, 2, 3][random.below(4)] {
         let (question, answer) = match domain {
@@ -235,11 +217,7 @@ fn conversation(domain: usize, random: &mut Random) -> Conversation {
             }
             _ => {
                 let query = routing::query(random, Split::Train);
-                let question = if told {
-                    query.text.clone()
-                } else {
-                    query.led_in(random)
-                };
+                let question = if told { query.text.clone() } else { query.led_in(random) };
                 (question, query.loose(random))
             }
         };

@@ -32,9 +32,7 @@ pub enum Error {
     #[error("cannot train the tokenizer: {0}")]
     Tokenizer(tokenizers::Error),
     /// The templates cannot give as many different rows as were asked for.
-    #[error(
-        "{domain} gave only {found} different rows, {wanted} are needed: add templates or ask for fewer"
-    )]
+    #[error("{domain} gave only {found} different rows, {wanted} are needed: add templates or ask for fewer")]
     Exhausted {
         /// Which domain.
         domain: &'static str,

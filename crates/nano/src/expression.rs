@@ -104,13 +104,7 @@ impl fmt::Display for Expression {
             Index(inner, at) => write!(out, "{}[{at}]", AtLeast(8, inner)),
             Slice(inner, start, stop) => {
                 let bound = |at: &Option<i64>| at.map_or_else(String::new, |at| at.to_string());
-                write!(
-                    out,
-                    "{}[{}:{}]",
-                    AtLeast(8, inner),
-                    bound(start),
-                    bound(stop)
-                )
+                write!(out, "{}[{}:{}]", AtLeast(8, inner), bound(start), bound(stop))
             }
             Reversed(inner) => write!(out, "{}[::-1]", AtLeast(8, inner)),
         }
@@ -127,11 +121,7 @@ impl Expression {
                 .map(|(_, value)| value.clone()),
             Int(value) => Some(Value::Int(*value)),
             Text(text) => Some(Value::Text(text.clone())),
-            Binary(left, operator, right) => binary(
-                left.evaluate(arguments)?,
-                operator,
-                right.evaluate(arguments)?,
-            ),
+            Binary(left, operator, right) => binary(left.evaluate(arguments)?, operator, right.evaluate(arguments)?),
             Not(inner) => match inner.evaluate(arguments)? {
                 Value::Bool(value) => Some(Value::Bool(!value)),
                 _ => None,
@@ -141,8 +131,7 @@ impl Expression {
                 _ => None,
             },
             Call(function, inner) => {
-                let values: Option<Vec<Value>> =
-                    inner.iter().map(|each| each.evaluate(arguments)).collect();
+                let values: Option<Vec<Value>> = inner.iter().map(|each| each.evaluate(arguments)).collect();
                 call(function, &values?)
             }
             Method(inner, name) => match (inner.evaluate(arguments)?, *name) {
@@ -154,14 +143,9 @@ impl Expression {
                 Value::Text(text) => {
                     let letters: Vec<char> = text.chars().collect();
                     let at = position(*at, letters.len())?;
-                    letters
-                        .get(at)
-                        .map(|letter| Value::Text(letter.to_string()))
+                    letters.get(at).map(|letter| Value::Text(letter.to_string()))
                 }
-                Value::List(values) => values
-                    .get(position(*at, values.len())?)
-                    .copied()
-                    .map(Value::Int),
+                Value::List(values) => values.get(position(*at, values.len())?).copied().map(Value::Int),
                 _ => None,
             },
             Slice(inner, start, stop) => match inner.evaluate(arguments)? {

@@ -24,25 +24,16 @@ impl Corpus {
             let path = folder.join(name);
             std::fs::create_dir_all(&path).map_err(|source| Error::Write { path, source })?;
         }
-        for (name, rows) in ["math", "code", "general", "routing"]
-            .iter()
-            .zip(&self.base)
-        {
+        for (name, rows) in ["math", "code", "general", "routing"].iter().zip(&self.base) {
             write_atomic(
                 &folder.join(format!("pretrain/{name}.parquet")),
                 &messages_parquet(rows)?,
             )?;
         }
         let [math, code, general, coordinator] = &self.train;
-        write_atomic(
-            &folder.join("train/math.parquet"),
-            &question_answer_parquet(math)?,
-        )?;
+        write_atomic(&folder.join("train/math.parquet"), &question_answer_parquet(math)?)?;
         write_atomic(&folder.join("train/code.json"), &json_array(code, alpaca)?)?;
-        write_atomic(
-            &folder.join("train/general.jsonl"),
-            &json_lines(general, sharegpt)?,
-        )?;
+        write_atomic(&folder.join("train/general.jsonl"), &json_lines(general, sharegpt)?)?;
         write_atomic(
             &folder.join("train/coordinator.jsonl"),
             &json_lines(coordinator, messages)?,

@@ -304,10 +304,7 @@ const RELATIONS: [Relation; 10] = [
         pairs: &CAPITALS,
     },
     Relation {
-        asked: &[
-            "the opposite of {x}",
-            "a word that means the opposite of {x}",
-        ],
+        asked: &["the opposite of {x}", "a word that means the opposite of {x}"],
         sentence: "The opposite of {x} is {y}.",
         pairs: &OPPOSITES,
     },
@@ -327,10 +324,7 @@ const RELATIONS: [Relation; 10] = [
         pairs: &PAST_TENSES,
     },
     Relation {
-        asked: &[
-            "the kind of thing that {a} {x} is",
-            "the group that {a} {x} belongs to",
-        ],
+        asked: &["the kind of thing that {a} {x} is", "the group that {a} {x} belongs to"],
         sentence: "{A} {x} is {b} {y}.",
         pairs: &KINDS,
     },
@@ -371,19 +365,13 @@ pub(crate) const CHAT: [(&str, &str); 24] = [
     ("Good evening!", "Good evening! How can I help you?"),
     ("How are you?", "I am well, thank you. How can I help you?"),
     ("Who are you?", "I am Synapse, a very small language model."),
-    (
-        "What are you?",
-        "I am Synapse, a very small language model.",
-    ),
+    ("What are you?", "I am Synapse, a very small language model."),
     ("What is your name?", "My name is Synapse."),
     (
         "What can you do?",
         "I can solve small sums, write short Python functions and answer simple questions.",
     ),
-    (
-        "Can you help me?",
-        "Yes, of course. What would you like to know?",
-    ),
+    ("Can you help me?", "Yes, of course. What would you like to know?"),
     ("I have a question.", "Please ask me."),
     ("Thank you!", "You are welcome!"),
     ("Thank you", "You are welcome!"),
@@ -392,14 +380,8 @@ pub(crate) const CHAT: [(&str, &str); 24] = [
     ("Goodbye!", "Goodbye!"),
     ("Bye!", "Goodbye!"),
     ("Good night!", "Good night!"),
-    (
-        "Are you a person?",
-        "No, I am Synapse, a very small language model.",
-    ),
-    (
-        "Nice to meet you!",
-        "Nice to meet you too! How can I help you?",
-    ),
+    ("Are you a person?", "No, I am Synapse, a very small language model."),
+    ("Nice to meet you!", "Nice to meet you too! How can I help you?"),
 ];
 
 /// A question about one fact.
@@ -441,10 +423,7 @@ pub(crate) fn fact(random: &mut Random, split: Split, rare: usize) -> Fact {
     let turned = SYMMETRIC.contains(&chosen) && random.percent(50);
     let turn = |&(x, y): &(&'static str, &'static str)| if turned { (y, x) } else { (x, y) };
     let (subject, answer) = turn(relation.pair(random, rare));
-    let what = fill(
-        relation.asked[asked],
-        &[("x", subject), ("a", article(subject))],
-    );
+    let what = fill(relation.asked[asked], &[("x", subject), ("a", article(subject))]);
 
     let mut others: Vec<&'static str> = Vec::new();
     for pair in relation.pairs {

@@ -100,9 +100,7 @@ const STORIES: [Stories; 9] = [
             "There are {a} {t} in a {p}. {n} takes {b} of them, then {m} takes {c}. How many {t} are left?",
             "{n} had {a} {t}, lost {b} of them and sold {c}. How many {t} are left?",
         ],
-        held_out: &[
-            "{n} had {a} {t}. {n} sold {b} of them, then {m} takes {c}. How many {t} does {n} have left?",
-        ],
+        held_out: &["{n} had {a} {t}. {n} sold {b} of them, then {m} takes {c}. How many {t} does {n} have left?"],
     },
     Stories {
         kind: Kind::SumThenSum,
@@ -111,9 +109,7 @@ const STORIES: [Stories; 9] = [
             "There are {a} {t} in one {p}, {b} in another and {c} on the table. How many {t} are there in all?",
             "{n} has {a} {t}. {m} gives {n} {b} more, then {n} finds {c}. How many {t} does {n} have now?",
         ],
-        held_out: &[
-            "{n} finds {a} {t} on Monday, {b} on Tuesday and {c} on Friday. How many {t} does {n} find?",
-        ],
+        held_out: &["{n} finds {a} {t} on Monday, {b} on Tuesday and {c} on Friday. How many {t} does {n} find?"],
     },
     Stories {
         kind: Kind::ProductThenSum,
@@ -134,9 +130,7 @@ const STORIES: [Stories; 9] = [
             "There are {a} {p}s. Each {p} holds {b} {t}. {n} takes {c} of them. How many {t} are left?",
             "{n} buys {b} {t} every day for {a} days, then gives {c} to {m}. How many {t} does {n} have left?",
         ],
-        held_out: &[
-            "There are {a} {p}s with {b} {t} in each. {n} gives {c} of them to {m}. How many {t} are left?",
-        ],
+        held_out: &["There are {a} {p}s with {b} {t} in each. {n} gives {c} of them to {m}. How many {t} are left?"],
     },
 ];
 
@@ -151,11 +145,7 @@ struct Step {
 
 impl std::fmt::Display for Step {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            out,
-            "{} {} {} = {}",
-            self.left, self.operator, self.right, self.result
-        )
+        write!(out, "{} {} {} = {}", self.left, self.operator, self.right, self.result)
     }
 }
 
@@ -212,28 +202,16 @@ fn numbers(kind: Kind, random: &mut Random) -> (Vec<i64>, Vec<Step>) {
             (vec![a, b, c], vec![step(a, '+', b), step(a + b, '-', c)])
         }
         Kind::DifferenceThenDifference => {
-            let (b, c, left) = (
-                random.between(2, 9),
-                random.between(2, 9),
-                random.between(1, 12),
-            );
+            let (b, c, left) = (random.between(2, 9), random.between(2, 9), random.between(1, 12));
             let a = b + c + left;
             (vec![a, b, c], vec![step(a, '-', b), step(a - b, '-', c)])
         }
         Kind::SumThenSum => {
-            let (a, b, c) = (
-                random.between(2, 15),
-                random.between(2, 15),
-                random.between(2, 10),
-            );
+            let (a, b, c) = (random.between(2, 15), random.between(2, 15), random.between(2, 10));
             (vec![a, b, c], vec![step(a, '+', b), step(a + b, '+', c)])
         }
         Kind::ProductThenSum => {
-            let (a, b, c) = (
-                random.between(2, 6),
-                random.between(2, 6),
-                random.between(2, 9),
-            );
+            let (a, b, c) = (random.between(2, 6), random.between(2, 6), random.between(2, 9));
             (vec![a, b, c], vec![step(a, '*', b), step(a * b, '+', c)])
         }
         Kind::ProductThenDifference => {
@@ -262,11 +240,7 @@ pub(crate) fn problem(random: &mut Random, split: Split) -> Problem {
         ("t", thing),
         ("p", *random.pick(&HOLDERS)),
     ];
-    values.extend(
-        ["a", "b", "c"]
-            .into_iter()
-            .zip(written.iter().map(String::as_str)),
-    );
+    values.extend(["a", "b", "c"].into_iter().zip(written.iter().map(String::as_str)));
     let result = steps.last().map_or(0, |step| step.result);
     Problem {
         question: fill(template, &values),

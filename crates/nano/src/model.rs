@@ -17,7 +17,8 @@ use crate::{Corpus, Error, Result};
 pub const VOCABULARY: usize = 768;
 
 /// Qwen2's rule for where words begin and end; digits stand alone.
-const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const PATTERN: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Control tokens in the order of their ids.
 const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
@@ -50,20 +51,13 @@ pub fn train_tokenizer(corpus: &Corpus) -> Result<Tokenizer> {
     let mut trainer = BpeTrainerBuilder::new()
         .vocab_size(VOCABULARY)
         .show_progress(false)
-        .special_tokens(
-            CONTROL
-                .iter()
-                .map(|token| AddedToken::from(*token, true))
-                .collect(),
-        )
+        .special_tokens(CONTROL.iter().map(|token| AddedToken::from(*token, true)).collect())
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
     let texts = corpus
         .base_texts()
         .chain([DEFAULT_SYSTEM, "system\n", "user\n", "assistant\n"]);
-    tokenizer
-        .train(&mut trainer, texts)
-        .map_err(Error::Tokenizer)?;
+    tokenizer.train(&mut trainer, texts).map_err(Error::Tokenizer)?;
     Ok(tokenizer.into())
 }
 
@@ -131,19 +125,10 @@ pub(crate) fn write(folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
         Ok(text)
     };
     write_atomic(&folder.join("config.json"), &json(&config())?)?;
-    write_atomic(
-        &folder.join("generation_config.json"),
-        &json(&generation_config())?,
-    )?;
-    write_atomic(
-        &folder.join("tokenizer_config.json"),
-        &json(&tokenizer_config())?,
-    )?;
+    write_atomic(&folder.join("generation_config.json"), &json(&generation_config())?)?;
+    write_atomic(&folder.join("tokenizer_config.json"), &json(&tokenizer_config())?)?;
     write_atomic(&folder.join("chat_template.jinja"), TEMPLATE.as_bytes())?;
     let text = tokenizer.to_string(true).map_err(Error::Tokenizer)?;
-    write_atomic(
-        &folder.join("tokenizer.json"),
-        format!("{text}\n").as_bytes(),
-    )?;
+    write_atomic(&folder.join("tokenizer.json"), format!("{text}\n").as_bytes())?;
     Ok(())
 }

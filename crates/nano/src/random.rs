@@ -75,8 +75,7 @@ mod tests {
     #[test]
     fn ranges_include_both_ends() {
         let mut random = Random::new(2, "range");
-        let drawn: std::collections::BTreeSet<i64> =
-            (0..200).map(|_| random.between(-1, 2)).collect();
+        let drawn: std::collections::BTreeSet<i64> = (0..200).map(|_| random.between(-1, 2)).collect();
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [-1, 0, 1, 2]);
     }
 }

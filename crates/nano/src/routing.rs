@@ -50,8 +50,7 @@ const TARGETS: [&str; 16] = [
     "the kettle",
 ];
 const SYLLABLES: [&str; 14] = [
-    "qx", "zzt", "blor", "fnu", "grak", "plim", "wub", "snid", "vok", "tro", "hjk", "dza", "mep",
-    "yib",
+    "qx", "zzt", "blor", "fnu", "grak", "plim", "wub", "snid", "vok", "tro", "hjk", "dza", "mep", "yib",
 ];
 
 /// A request with its label.
@@ -105,13 +104,8 @@ pub(crate) fn query(random: &mut Random, split: Split) -> Query {
                 Split::Train => [2, 4][random.below(2)],
                 Split::HeldOut => 3,
             };
-            let word = |random: &mut Random| {
-                format!("{}{}", random.pick(&SYLLABLES), random.pick(&SYLLABLES))
-            };
-            (0..words)
-                .map(|_| word(random))
-                .collect::<Vec<_>>()
-                .join(" ")
+            let word = |random: &mut Random| format!("{}{}", random.pick(&SYLLABLES), random.pick(&SYLLABLES));
+            (0..words).map(|_| word(random)).collect::<Vec<_>>().join(" ")
         }
     };
     Query { text, label }

@@ -30,9 +30,7 @@ fn bundled() -> PathBuf {
 
 fn held_out(name: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(bundled().join(format!("held-out/{name}.jsonl"))).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
@@ -40,10 +38,7 @@ fn the_committed_files_are_the_generators() {
     let fresh = tempfile::tempdir().unwrap();
     Corpus::new(SEED).unwrap().write(fresh.path()).unwrap();
     let (made, committed) = (files(fresh.path()), files(&bundled()));
-    assert_eq!(
-        made.keys().collect::<Vec<_>>(),
-        committed.keys().collect::<Vec<_>>()
-    );
+    assert_eq!(made.keys().collect::<Vec<_>>(), committed.keys().collect::<Vec<_>>());
     for (path, bytes) in &made {
         assert!(
             bytes == &committed[path],
@@ -52,10 +47,7 @@ fn the_committed_files_are_the_generators() {
         );
     }
     let size: usize = committed.values().map(Vec::len).sum();
-    assert!(
-        size < 3_000_000,
-        "the bundled data has grown to {size} bytes"
-    );
+    assert!(size < 3_000_000, "the bundled data has grown to {size} bytes");
 }
 
 #[test]
@@ -75,18 +67,11 @@ fn no_held_out_question_is_trained_on() {
     let corpus = Corpus::new(SEED).unwrap();
     let trained: BTreeSet<&str> = corpus.training_questions().collect();
     let held_out: BTreeSet<&str> = corpus.held_out_questions().collect();
-    assert_eq!(
-        held_out.len(),
-        4 * HELD_OUT_ROWS,
-        "held-out questions repeat"
-    );
+    assert_eq!(held_out.len(), 4 * HELD_OUT_ROWS, "held-out questions repeat");
     assert!(trained.len() > 3 * SPECIALIST_ROWS);
     // A question of the base's routing rows stands after a lead-in, hence `contains` rather than equality.
     let all = trained.iter().copied().collect::<Vec<_>>().join("\n");
-    let leaked: Vec<&&str> = held_out
-        .iter()
-        .filter(|question| all.contains(**question))
-        .collect();
+    let leaked: Vec<&&str> = held_out.iter().filter(|question| all.contains(**question)).collect();
     assert!(leaked.is_empty(), "{leaked:?}");
 }
 
@@ -94,18 +79,12 @@ fn no_held_out_question_is_trained_on() {
 fn the_tokenizer_round_trips_the_corpus_within_its_vocabulary() {
     let tokenizer = Tokenizer::from_file(bundled().join("fresh/tokenizer.json")).unwrap();
     assert_eq!(tokenizer.get_vocab_size(true), VOCABULARY);
-    for (id, token) in ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-        .iter()
-        .enumerate()
-    {
+    for (id, token) in ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].iter().enumerate() {
         assert_eq!(tokenizer.token_to_id(token), u32::try_from(id).ok());
     }
     let corpus = Corpus::new(SEED).unwrap();
     let texts = corpus.base_texts().chain(corpus.held_out_questions());
-    for text in texts.chain([
-        "Grüße, 你好, \u{1f642}\t\r\n  x",
-        "for _ in range(10):\n        pass\n",
-    ]) {
+    for text in texts.chain(["Grüße, 你好, \u{1f642}\t\r\n  x", "for _ in range(10):\n        pass\n"]) {
         let encoded = tokenizer.encode(text, false).unwrap();
         assert!(
             encoded
@@ -134,12 +113,7 @@ fn python_agrees_with_every_expected_value() {
             .iter()
             .map(|test| &test["expected"])
             .collect();
-        assert_eq!(
-            expected,
-            values.iter().collect::<Vec<_>>(),
-            "{}",
-            row["output"]
-        );
+        assert_eq!(expected, values.iter().collect::<Vec<_>>(), "{}", row["output"]);
     }
 }
 
@@ -152,10 +126,7 @@ fn choices_hold_the_answer_once() {
         assert_eq!(choices.len(), 4);
         let right = usize::try_from(row["answer"].as_u64().unwrap()).unwrap();
         assert_eq!(choices[right], sentence);
-        assert_eq!(
-            choices.iter().filter(|choice| **choice == sentence).count(),
-            1
-        );
+        assert_eq!(choices.iter().filter(|choice| **choice == sentence).count(), 1);
     }
 }
 

@@ -18,7 +18,11 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache for `layers` layers whose keys are `width` = `kv_heads * head_dim` wide.
     pub fn new(layers: usize, width: usize) -> Self {
-        Self { layers: vec![LayerCache::default(); layers], width, len: 0 }
+        Self {
+            layers: vec![LayerCache::default(); layers],
+            width,
+            len: 0,
+        }
     }
 
     /// Positions stored.

@@ -43,9 +43,15 @@ pub struct LoadOptions {
 
 impl LoadOptions {
     /// f32 throughout, for parity with reference implementations.
-    pub const EXACT: Self = Self { dtype: WeightDtype::F32, precision: Precision::F32 };
+    pub const EXACT: Self = Self {
+        dtype: WeightDtype::F32,
+        precision: Precision::F32,
+    };
     /// bf16 storage and products.
-    pub const BF16: Self = Self { dtype: WeightDtype::Bf16, precision: Precision::Bf16 };
+    pub const BF16: Self = Self {
+        dtype: WeightDtype::Bf16,
+        precision: Precision::Bf16,
+    };
 }
 
 /// One decoder layer.
@@ -86,10 +92,15 @@ impl Source for FolderSource<'_> {
         Ok(match self.dtype {
             WeightDtype::F32 => Tensor::F32(self.folder.read_f32(name)?),
             // f32 arithmetic asks for the embedding as it is stored
-            WeightDtype::Nf4 { .. } if !linear && self.precision == Precision::F32 => Tensor::F32(self.folder.read_f32(name)?),
-            WeightDtype::Nf4 { double_quant } if linear => {
-                Tensor::Nf4(Nf4Matrix::quantize(&self.folder.read_f32(name)?, rows, cols, double_quant))
+            WeightDtype::Nf4 { .. } if !linear && self.precision == Precision::F32 => {
+                Tensor::F32(self.folder.read_f32(name)?)
             }
+            WeightDtype::Nf4 { double_quant } if linear => Tensor::Nf4(Nf4Matrix::quantize(
+                &self.folder.read_f32(name)?,
+                rows,
+                cols,
+                double_quant,
+            )),
             WeightDtype::Bf16 | WeightDtype::Nf4 { .. } => Tensor::Bf16(self.folder.read_bf16(name)?),
         })
     }
@@ -131,7 +142,15 @@ impl Decoder {
     /// # Errors
     /// A missing or unreadable tensor.
     pub fn load(folder: &ModelFolder, options: &LoadOptions) -> Result<Self, NnError> {
-        Self::assemble(folder.config(), options.precision, &mut FolderSource { folder, dtype: options.dtype, precision: options.precision })
+        Self::assemble(
+            folder.config(),
+            options.precision,
+            &mut FolderSource {
+                folder,
+                dtype: options.dtype,
+                precision: options.precision,
+            },
+        )
     }
 
     /// A decoder whose weights all lie in one flat buffer, and the buffer's layout.
@@ -155,7 +174,15 @@ impl Decoder {
             Some(source.matrix("lm_head.weight", [config.vocab_size, hidden], false)?)
         };
         let rope = rope::Table::new(&inverse_frequencies(config), config.max_position_embeddings);
-        Ok(Self { config: config.clone(), embedding, layers, norm, head, rope, precision })
+        Ok(Self {
+            config: config.clone(),
+            embedding,
+            layers,
+            norm,
+            head,
+            rope,
+            precision,
+        })
     }
 
     fn layer(config: &ModelConfig, prefix: &str, source: &mut impl Source) -> Result<Layer, NnError> {
@@ -163,12 +190,27 @@ impl Decoder {
         let mut linears = Vec::with_capacity(7);
         for (module, output, input) in config.linear_modules() {
             let weight = source.matrix(&format!("{prefix}.{module}.weight"), [output, input], true)?;
-            let bias = if config.has_bias(module) { Some(source.vector(&format!("{prefix}.{module}.bias"), output)?) } else { None };
-            linears.push(Linear { weight, bias, input, output });
+            let bias = if config.has_bias(module) {
+                Some(source.vector(&format!("{prefix}.{module}.bias"), output)?)
+            } else {
+                None
+            };
+            linears.push(Linear {
+                weight,
+                bias,
+                input,
+                output,
+            });
         }
         let post_norm = source.vector(&format!("{prefix}.post_attention_layernorm.weight"), config.hidden_size)?;
-        let linears = linears.try_into().unwrap_or_else(|_| unreachable!("a layer has seven linears"));
-        Ok(Layer { input_norm, post_norm, linears })
+        let linears = linears
+            .try_into()
+            .unwrap_or_else(|_| unreachable!("a layer has seven linears"));
+        Ok(Layer {
+            input_norm,
+            post_norm,
+            linears,
+        })
     }
 
     /// The model's configuration.
@@ -179,7 +221,9 @@ impl Decoder {
     /// Bytes of frozen weights held.
     pub fn bytes(&self) -> usize {
         let layer = |layer: &Layer| layer.linears.iter().map(|linear| linear.weight.bytes()).sum::<usize>();
-        self.embedding.bytes() + self.layers.iter().map(layer).sum::<usize>() + self.head.as_ref().map_or(0, Tensor::bytes)
+        self.embedding.bytes()
+            + self.layers.iter().map(layer).sum::<usize>()
+            + self.head.as_ref().map_or(0, Tensor::bytes)
     }
 
     /// The output head: its own matrix or the embedding.
@@ -211,7 +255,14 @@ impl Decoder {
 /// `1 / θ^(2i/d)`, divided as Llama 3's frequency scaling says where the model asks for it.
 fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
     let half = config.head_dim / 2;
-    let divisors = config.rope_scaling.as_ref().map_or_else(|| vec![1.0; half], |scaling| scaling.divisors(config.head_dim, config.rope_theta));
+    let divisors = config.rope_scaling.as_ref().map_or_else(
+        || vec![1.0; half],
+        |scaling| scaling.divisors(config.head_dim, config.rope_theta),
+    );
     let frequency = |pair: usize| 1.0 / config.rope_theta.powf((2 * pair) as f64 / config.head_dim as f64);
-    divisors.into_iter().enumerate().map(|(pair, divisor)| (frequency(pair) / divisor) as f32).collect()
+    divisors
+        .into_iter()
+        .enumerate()
+        .map(|(pair, divisor)| (frequency(pair) / divisor) as f32)
+        .collect()
 }

@@ -43,7 +43,10 @@ impl CausalLm for Decoder {
     }
 
     fn new_cache(&self) -> KvCache {
-        KvCache::new(self.config.num_hidden_layers, self.config.num_key_value_heads * self.config.head_dim)
+        KvCache::new(
+            self.config.num_hidden_layers,
+            self.config.num_key_value_heads * self.config.head_dim,
+        )
     }
 
     fn forward(&self, batch: &mut [Sequence<'_>]) -> Result<Vec<Vec<f32>>, NnError> {
@@ -73,7 +76,12 @@ impl Decoder {
             .map(|(cache, &length)| {
                 let (tokens, others) = rest.split_at(length);
                 rest = others;
-                Sequence { tokens, cache, adapter, logits: LogitsFor::None }
+                Sequence {
+                    tokens,
+                    cache,
+                    adapter,
+                    logits: LogitsFor::None,
+                }
             })
             .collect();
         let mut step = Step::new(self, &sequences)?;
@@ -85,24 +93,40 @@ impl Decoder {
 impl<'a> Step<'a> {
     fn new(decoder: &'a Decoder, batch: &[Sequence<'a>]) -> Result<Self, NnError> {
         let limit = decoder.config.max_position_embeddings;
-        let mut step = Self { decoder, tokens: Vec::new(), positions: Vec::new(), groups: Vec::new(), spans: Vec::new(), pool: Pool::default() };
+        let mut step = Self {
+            decoder,
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            groups: Vec::new(),
+            spans: Vec::new(),
+            pool: Pool::default(),
+        };
         for sequence in batch {
             decoder.check_tokens(sequence.tokens)?;
             if sequence.tokens.is_empty() {
                 let hint = "give every sequence at least one token".into();
-                return Err(NnError::Unsupported { what: "a forward pass without tokens".into(), hint });
+                return Err(NnError::Unsupported {
+                    what: "a forward pass without tokens".into(),
+                    hint,
+                });
             }
             let (past, first) = (sequence.cache.len(), step.tokens.len());
             if past + sequence.tokens.len() > limit {
-                return Err(NnError::ContextOverflow { positions: past + sequence.tokens.len(), limit });
+                return Err(NnError::ContextOverflow {
+                    positions: past + sequence.tokens.len(),
+                    limit,
+                });
             }
             step.tokens.extend_from_slice(sequence.tokens);
-            step.positions.extend((past..past + sequence.tokens.len()).map(|position| position as u32));
+            step.positions
+                .extend((past..past + sequence.tokens.len()).map(|position| position as u32));
             let rows = first..step.tokens.len();
             step.spans.push(rows.clone());
             if let Some(adapter) = sequence.adapter {
                 match step.groups.last_mut() {
-                    Some(group) if group.rows.end == rows.start && std::ptr::eq(group.adapter, adapter) => group.rows.end = rows.end,
+                    Some(group) if group.rows.end == rows.start && std::ptr::eq(group.adapter, adapter) => {
+                        group.rows.end = rows.end;
+                    }
                     _ => step.groups.push(Group { rows, adapter }),
                 }
             }
@@ -112,16 +136,32 @@ impl<'a> Step<'a> {
 
     fn heads(&self) -> Heads {
         let config = &self.decoder.config;
-        Heads { queries: config.num_attention_heads, keys: config.num_key_value_heads, dim: config.head_dim, precision: self.decoder.precision }
+        Heads {
+            queries: config.num_attention_heads,
+            keys: config.num_key_value_heads,
+            dim: config.head_dim,
+            precision: self.decoder.precision,
+        }
     }
 
     fn linear(&mut self, layer: usize, slot: usize, x: &[f32], y: &mut [f32]) {
         let linear = &self.decoder.layers[layer].linears[slot];
-        let rows = |count| Rows { count, precision: self.decoder.precision };
+        let rows = |count| Rows {
+            count,
+            precision: self.decoder.precision,
+        };
         linear.forward(rows(self.tokens.len()), &[], x, y);
         for group in &self.groups {
-            let Some(module) = group.adapter.linear(layer, slot) else { continue };
-            let lora = Lora { a: &module.a, b: &module.b, rank: module.rank, scale: module.scale, dropout: None };
+            let Some(module) = group.adapter.linear(layer, slot) else {
+                continue;
+            };
+            let lora = Lora {
+                a: &module.a,
+                b: &module.b,
+                rank: module.rank,
+                scale: module.scale,
+                dropout: None,
+            };
             let mut hidden = self.pool.take(group.rows.len() * module.rank);
             let (x, y) = (
                 &x[group.rows.start * linear.input..group.rows.end * linear.input],
@@ -146,7 +186,13 @@ impl<'a> Step<'a> {
     fn norm(&mut self, x: &[f32], weight: &[f32]) -> Vec<f32> {
         let rows = x.len() / weight.len();
         let (mut normed, mut inverse) = (self.pool.take(x.len()), self.pool.take(rows));
-        norm::forward(x, weight, self.decoder.config.rms_norm_eps as f32, &mut normed, &mut inverse);
+        norm::forward(
+            x,
+            weight,
+            self.decoder.config.rms_norm_eps as f32,
+            &mut normed,
+            &mut inverse,
+        );
         self.pool.give(inverse);
         normed
     }
@@ -155,7 +201,11 @@ impl<'a> Step<'a> {
         let (decoder, heads, t) = (self.decoder, self.heads(), self.tokens.len());
         let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
         let normed = self.norm(x, decoder.layers[index].input_norm.vector(&[]));
-        let (mut q, mut k, mut v) = (self.pool.take(t * query), self.pool.take(t * key), self.pool.take(t * key));
+        let (mut q, mut k, mut v) = (
+            self.pool.take(t * query),
+            self.pool.take(t * key),
+            self.pool.take(t * key),
+        );
         self.linear(index, slot::QUERY, &normed, &mut q);
         self.linear(index, slot::KEY, &normed, &mut k);
         self.linear(index, slot::VALUE, &normed, &mut v);
@@ -172,7 +222,13 @@ impl<'a> Step<'a> {
             .map(|(sequence, rows)| {
                 let cache = &sequence.cache.layers[index];
                 let q = &q[rows.start * query..rows.end * query];
-                Span { q, k: &cache.keys, v: &cache.values, count: rows.len(), past: sequence.cache.len }
+                Span {
+                    q,
+                    k: &cache.keys,
+                    v: &cache.values,
+                    count: rows.len(),
+                    past: sequence.cache.len,
+                }
             })
             .collect();
         let (mut attended, mut log_sums) = (self.pool.take(t * query), self.pool.take(t * heads.queries));
@@ -213,7 +269,11 @@ impl<'a> Step<'a> {
             .collect();
         let mut sums = vec![(0.0, 0); batch.lengths.len()];
         for chunk in trained.chunks((CHUNK_ELEMENTS / vocab).max(16)) {
-            let rows: Vec<f32> = chunk.iter().flat_map(|(_, position, _)| &x[position * hidden..(position + 1) * hidden]).copied().collect();
+            let rows: Vec<f32> = chunk
+                .iter()
+                .flat_map(|(_, position, _)| &x[position * hidden..(position + 1) * hidden])
+                .copied()
+                .collect();
             let targets: Vec<u32> = chunk.iter().map(|(_, _, target)| *target).collect();
             let mut logits = self.head(&rows);
             let mut losses = vec![0.0; chunk.len()];
@@ -231,9 +291,19 @@ impl<'a> Step<'a> {
         let decoder = self.decoder;
         let (hidden, vocab) = (decoder.config.hidden_size, decoder.config.vocab_size);
         let normed = self.norm(rows, decoder.norm.vector(&[]));
-        let shape = Shape { m: rows.len() / hidden, n: vocab, k: hidden };
+        let shape = Shape {
+            m: rows.len() / hidden,
+            n: vocab,
+            k: hidden,
+        };
         let mut logits = vec![0.0; shape.m * vocab];
-        synapse_kernels::gemm::linear(&normed, decoder.head().matrix(&[]), &mut logits, shape, decoder.precision);
+        synapse_kernels::gemm::linear(
+            &normed,
+            decoder.head().matrix(&[]),
+            &mut logits,
+            shape,
+            decoder.precision,
+        );
         logits
     }
 
@@ -250,7 +320,11 @@ impl<'a> Step<'a> {
                 LogitsFor::All => rows.clone(),
             })
             .collect();
-        let gathered: Vec<f32> = wanted.iter().flat_map(|rows| &x[rows.start * hidden..rows.end * hidden]).copied().collect();
+        let gathered: Vec<f32> = wanted
+            .iter()
+            .flat_map(|rows| &x[rows.start * hidden..rows.end * hidden])
+            .copied()
+            .collect();
         let logits = self.head(&gathered);
         let mut rest = logits.as_slice();
         wanted

@@ -48,7 +48,14 @@ pub(crate) struct Rows {
 
 impl Rows {
     fn product<'a>(&self, (m, n, k): (usize, usize, usize), left: Left<'a>, right: Right<'a>) -> Product<'a> {
-        Product { shape: Shape { m, n, k }, left, right, scale: 1.0, accumulate: Accumulate::Overwrite, precision: self.precision }
+        Product {
+            shape: Shape { m, n, k },
+            left,
+            right,
+            scale: 1.0,
+            accumulate: Accumulate::Overwrite,
+            precision: self.precision,
+        }
     }
 }
 
@@ -56,32 +63,63 @@ impl Linear {
     /// `y [t, output] = x·Wᵀ + b`.
     pub(crate) fn forward(&self, rows: Rows, parameters: &[f32], x: &[f32], y: &mut [f32]) {
         let weight = Right::transposed(self.weight.matrix(parameters), self.input);
-        rows.product((rows.count, self.output, self.input), Left::rows(x, self.input), weight).compute(y, self.output);
+        rows.product((rows.count, self.output, self.input), Left::rows(x, self.input), weight)
+            .compute(y, self.output);
         if let Some(bias) = &self.bias {
             elementwise::add_bias(&mut y[..rows.count * self.output], bias.vector(parameters));
         }
     }
 
     /// `y += s·(M⊙x)·Aᵀ·Bᵀ`; `hidden [t, rank]` keeps `(M⊙x)·Aᵀ` for the backward pass.
-    pub(crate) fn add_lora(&self, rows: Rows, lora: Lora<'_>, x: &[f32], y: &mut [f32], hidden: &mut [f32], pool: &mut Pool) {
+    pub(crate) fn add_lora(
+        &self,
+        rows: Rows,
+        lora: Lora<'_>,
+        x: &[f32],
+        y: &mut [f32],
+        hidden: &mut [f32],
+        pool: &mut Pool,
+    ) {
         let masked = masked(lora.dropout, x, pool);
         let left = Left::rows(masked.as_deref().unwrap_or(x), self.input);
-        rows.product((rows.count, lora.rank, self.input), left, Right::transposed(Matrix::F32(lora.a), self.input))
-            .compute(hidden, lora.rank);
+        rows.product(
+            (rows.count, lora.rank, self.input),
+            left,
+            Right::transposed(Matrix::F32(lora.a), self.input),
+        )
+        .compute(hidden, lora.rank);
         Product {
             scale: lora.scale,
             accumulate: Accumulate::Add,
-            ..rows.product((rows.count, self.output, lora.rank), Left::rows(hidden, lora.rank), Right::transposed(Matrix::F32(lora.b), lora.rank))
+            ..rows.product(
+                (rows.count, self.output, lora.rank),
+                Left::rows(hidden, lora.rank),
+                Right::transposed(Matrix::F32(lora.b), lora.rank),
+            )
         }
         .compute(y, self.output);
         pool.give(masked.unwrap_or_default());
     }
 
     /// `dx (+)= dy·W`.
-    pub(crate) fn input_gradient(&self, rows: Rows, parameters: &[f32], dy: &[f32], dx: &mut [f32], accumulate: Accumulate) {
+    pub(crate) fn input_gradient(
+        &self,
+        rows: Rows,
+        parameters: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        accumulate: Accumulate,
+    ) {
         let weight = Right::rows(self.weight.matrix(parameters), self.input);
-        Product { accumulate, ..rows.product((rows.count, self.input, self.output), Left::rows(dy, self.output), weight) }
-            .compute(dx, self.input);
+        Product {
+            accumulate,
+            ..rows.product(
+                (rows.count, self.input, self.output),
+                Left::rows(dy, self.output),
+                weight,
+            )
+        }
+        .compute(dx, self.input);
     }
 
     /// `dW += dyᵀ·x` and `db += Σ dy`, where those are trained.
@@ -104,18 +142,33 @@ impl Linear {
 
     /// The branch's backward pass: `dB += s·dyᵀ·H`, `G = s·dy·B`, `dA += Gᵀ·(M⊙x)`, `dx += M⊙(G·A)`.
     pub(crate) fn lora_backward(&self, rows: Rows, lora: Lora<'_>, pass: LoraBackward<'_>, pool: &mut Pool) {
-        let LoraBackward { x, hidden, dy, dx, ranges, gradients } = pass;
+        let LoraBackward {
+            x,
+            hidden,
+            dy,
+            dx,
+            ranges,
+            gradients,
+        } = pass;
         let (count, rank) = (rows.count, lora.rank);
         Product {
             scale: lora.scale,
             accumulate: Accumulate::Add,
-            ..rows.product((self.output, rank, count), Left::transposed(dy, self.output), Right::rows(Matrix::F32(hidden), rank))
+            ..rows.product(
+                (self.output, rank, count),
+                Left::transposed(dy, self.output),
+                Right::rows(Matrix::F32(hidden), rank),
+            )
         }
         .compute(&mut gradients[ranges.b.clone()], rank);
         let mut inner = pool.take(count * rank); // G [t, rank]
         Product {
             scale: lora.scale,
-            ..rows.product((count, rank, self.output), Left::rows(dy, self.output), Right::rows(Matrix::F32(lora.b), rank))
+            ..rows.product(
+                (count, rank, self.output),
+                Left::rows(dy, self.output),
+                Right::rows(Matrix::F32(lora.b), rank),
+            )
         }
         .compute(&mut inner, rank);
         let masked = masked(lora.dropout, x, pool);
@@ -129,9 +182,17 @@ impl Linear {
         }
         .compute(&mut gradients[ranges.a.clone()], self.input);
         if let Some(dx) = dx {
-            let back = rows.product((count, self.input, rank), Left::rows(&inner, rank), Right::rows(Matrix::F32(lora.a), self.input));
+            let back = rows.product(
+                (count, self.input, rank),
+                Left::rows(&inner, rank),
+                Right::rows(Matrix::F32(lora.a), self.input),
+            );
             match lora.dropout {
-                None => Product { accumulate: Accumulate::Add, ..back }.compute(dx, self.input),
+                None => Product {
+                    accumulate: Accumulate::Add,
+                    ..back
+                }
+                .compute(dx, self.input),
                 Some(dropout) => {
                     let mut through = pool.take(count * self.input);
                     back.compute(&mut through, self.input);

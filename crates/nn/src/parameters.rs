@@ -46,15 +46,27 @@ pub(crate) type LoraSlots = Vec<[Option<LoraSlot>; 7]>;
 pub(crate) fn lora_layout(config: &ModelConfig, options: &LoraOptions) -> Result<(Vec<Parameter>, LoraSlots), NnError> {
     let modules = config.linear_modules();
     let suffix = |module: &'static str| module.rsplit('.').next().unwrap_or(module);
-    if let Some(target) = options.targets.iter().find(|target| !modules.iter().any(|(module, _, _)| suffix(module) == target.as_str())) {
+    if let Some(target) = options
+        .targets
+        .iter()
+        .find(|target| !modules.iter().any(|(module, _, _)| suffix(module) == target.as_str()))
+    {
         let known: Vec<_> = modules.iter().map(|(module, _, _)| suffix(module)).collect();
-        return Err(NnError::Unsupported { what: format!("LoRA target `{target}`"), hint: format!("this model has {}", known.join(", ")) });
+        return Err(NnError::Unsupported {
+            what: format!("LoRA target `{target}`"),
+            hint: format!("this model has {}", known.join(", ")),
+        });
     }
     let mut parameters: Vec<Parameter> = Vec::new();
     let mut place = |name: String, shape: [usize; 2]| {
         let start = parameters.last().map_or(0, |last| last.range.end);
         let range = start..start + shape[0] * shape[1];
-        parameters.push(Parameter { name, shape: shape.to_vec(), range: range.clone(), decays: true });
+        parameters.push(Parameter {
+            name,
+            shape: shape.to_vec(),
+            range: range.clone(),
+            decays: true,
+        });
         range
     };
     let mut slots = Vec::with_capacity(config.num_hidden_layers);
@@ -65,7 +77,9 @@ pub(crate) fn lora_layout(config: &ModelConfig, options: &LoraOptions) -> Result
                 let name = format!("model.layers.{layer}.{module}");
                 let a = place(format!("{name}.lora_A"), [options.rank, *input]);
                 let b = place(format!("{name}.lora_B"), [*output, options.rank]);
-                row[slot] = Some(LoraSlot { ranges: LoraRanges { a, b } });
+                row[slot] = Some(LoraSlot {
+                    ranges: LoraRanges { a, b },
+                });
             }
         }
         slots.push(row);

@@ -10,7 +10,9 @@ impl Pool {
     /// A buffer of `len` elements whose contents are arbitrary.
     pub(crate) fn take(&mut self, len: usize) -> Vec<f32> {
         // the smallest that fits, else the largest there is
-        let fits = (0..self.free.len()).filter(|&i| self.free[i].capacity() >= len).min_by_key(|&i| self.free[i].capacity());
+        let fits = (0..self.free.len())
+            .filter(|&i| self.free[i].capacity() >= len)
+            .min_by_key(|&i| self.free[i].capacity());
         let mut buffer = fits.map(|i| self.free.swap_remove(i)).unwrap_or_default();
         buffer.resize(len, 0.0);
         buffer

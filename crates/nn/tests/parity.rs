@@ -11,7 +11,8 @@ use synapse_kernels::{
     random::MersenneTwister,
 };
 use synapse_nn::{
-    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Sequence, TrainableModel, WeightDtype,
+    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Sequence,
+    TrainableModel, WeightDtype,
 };
 
 fn fixtures() -> PathBuf {
@@ -25,7 +26,10 @@ fn tensors(name: &str) -> TensorFiles {
 fn ids(files: &TensorFiles) -> Vec<u32> {
     let mut bytes = Vec::new();
     files.read_bytes("ids", &mut bytes).unwrap();
-    bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+    bytes
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes(b.try_into().unwrap()))
+        .collect()
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -35,7 +39,12 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 
 fn logits(decoder: &Decoder, tokens: &[u32], adapter: Option<&Adapter>) -> Vec<f32> {
     let mut cache = decoder.new_cache();
-    let sequence = Sequence { tokens, cache: &mut cache, adapter, logits: LogitsFor::All };
+    let sequence = Sequence {
+        tokens,
+        cache: &mut cache,
+        adapter,
+        logits: LogitsFor::All,
+    };
     decoder.forward(&mut [sequence]).unwrap().remove(0)
 }
 
@@ -66,8 +75,18 @@ fn cached_steps_equal_one_pass_and_batches_equal_single_runs() {
     for (step, &token) in ids.iter().enumerate() {
         let other = [5u32, 6, 7];
         let mut batch = [
-            Sequence { tokens: &other, cache: &mut two, adapter: None, logits: LogitsFor::None },
-            Sequence { tokens: &[token], cache: &mut one, adapter: None, logits: LogitsFor::Last },
+            Sequence {
+                tokens: &other,
+                cache: &mut two,
+                adapter: None,
+                logits: LogitsFor::None,
+            },
+            Sequence {
+                tokens: &[token],
+                cache: &mut one,
+                adapter: None,
+                logits: LogitsFor::Last,
+            },
         ];
         let out = decoder.forward(&mut batch).unwrap();
         assert!(out[0].is_empty());
@@ -86,9 +105,16 @@ fn nf4_equals_bitsandbytes() {
     files.read_bytes("codes", &mut codes).unwrap();
     assert!(plain.codes() == codes, "codes differ");
     assert!(plain.absmax() == files.read_f32("absmax").unwrap(), "absmax differ");
-    assert!(plain.dequantize() == files.read_f32("plain").unwrap(), "dequantised weights are not bit-equal");
+    assert!(
+        plain.dequantize() == files.read_f32("plain").unwrap(),
+        "dequantised weights are not bit-equal"
+    );
     let map = files.read_f32("map").unwrap();
-    let different = nf4::dynamic_map().iter().zip(&map).filter(|(ours, theirs)| ours != theirs).count();
+    let different = nf4::dynamic_map()
+        .iter()
+        .zip(&map)
+        .filter(|(ours, theirs)| ours != theirs)
+        .count();
     assert_eq!(different, 0, "entries of the dynamic map that are not bit-equal");
     let nested = Nf4Matrix::quantize(&weight, 200, 128, true);
     assert!(nested.codes() == codes, "nesting changes the codes");
@@ -96,38 +122,79 @@ fn nf4_equals_bitsandbytes() {
     for (ours, theirs) in nested.absmax().iter().zip(files.read_f32("nested_absmax").unwrap()) {
         assert!((ours - theirs).abs() <= 0.01 * theirs, "absmax {ours} and {theirs}");
     }
-    for ((ours, theirs), before) in nested.dequantize().iter().zip(files.read_f32("nested").unwrap()).zip(plain.dequantize()) {
-        assert!((ours - theirs).abs() <= 0.01 * before.abs().max(theirs.abs()) + 1e-7, "weight {ours} and {theirs}");
+    for ((ours, theirs), before) in nested
+        .dequantize()
+        .iter()
+        .zip(files.read_f32("nested").unwrap())
+        .zip(plain.dequantize())
+    {
+        assert!(
+            (ours - theirs).abs() <= 0.01 * before.abs().max(theirs.abs()) + 1e-7,
+            "weight {ours} and {theirs}"
+        );
     }
 }
 
 fn trainable() -> TrainableModel {
     let folder = ModelFolder::open(&fixtures().join("tiny-qwen2")).unwrap();
-    let load = LoadOptions { dtype: WeightDtype::Nf4 { double_quant: false }, precision: Precision::F32 };
+    let load = LoadOptions {
+        dtype: WeightDtype::Nf4 { double_quant: false },
+        precision: Precision::F32,
+    };
     TrainableModel::lora(&folder, &load, lora_options(0.0)).unwrap()
 }
 
 fn lora_options(dropout: f32) -> LoraOptions {
-    let targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"].map(str::to_owned).to_vec();
-    LoraOptions { rank: 4, scale: 2.0, dropout, targets }
+    let targets = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    LoraOptions {
+        rank: 4,
+        scale: 2.0,
+        dropout,
+        targets,
+    }
 }
 
 fn start(model: &TrainableModel) -> Vec<f32> {
     let files = tensors("lora/start.safetensors");
-    model.layout().iter().flat_map(|parameter| files.read_f32(&parameter.name).unwrap()).collect()
+    model
+        .layout()
+        .iter()
+        .flat_map(|parameter| files.read_f32(&parameter.name).unwrap())
+        .collect()
 }
 
 fn batch() -> MicroBatch {
     let mut batch = MicroBatch::default();
-    for (ids, prompt) in [(vec![3u32, 17, 99, 4, 4, 120, 63, 5, 88], 3), (vec![7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 90, 2], 5)] {
-        let labels: Vec<i64> = ids.iter().enumerate().map(|(i, &id)| if i < prompt { -100 } else { i64::from(id) }).collect();
+    for (ids, prompt) in [
+        (vec![3u32, 17, 99, 4, 4, 120, 63, 5, 88], 3),
+        (vec![7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 90, 2], 5),
+    ] {
+        let labels: Vec<i64> = ids
+            .iter()
+            .enumerate()
+            .map(|(i, &id)| if i < prompt { -100 } else { i64::from(id) })
+            .collect();
         batch.push(&ids, &labels, &[ids.len() as u32]);
     }
     batch
 }
 
 fn pass(batch: &MicroBatch, recompute: bool) -> Pass {
-    Pass { scale: 1.0 / batch.trained() as f32, key: [1, 2, 3], recompute }
+    Pass {
+        scale: 1.0 / batch.trained() as f32,
+        key: [1, 2, 3],
+        recompute,
+    }
 }
 
 #[test]
@@ -135,13 +202,25 @@ fn initial_values_and_order_are_torchs() {
     let model = trainable();
     let files = tensors("lora/initial.safetensors");
     let values = model.initial(42);
-    for parameter in model.layout().iter().filter(|parameter| parameter.name.ends_with("lora_A")) {
-        let difference = largest_difference(&values[parameter.range.clone()], &files.read_f32(&parameter.name).unwrap());
+    for parameter in model
+        .layout()
+        .iter()
+        .filter(|parameter| parameter.name.ends_with("lora_A"))
+    {
+        let difference = largest_difference(
+            &values[parameter.range.clone()],
+            &files.read_f32(&parameter.name).unwrap(),
+        );
         assert!(difference <= 1.5e-8, "{}: {difference}", parameter.name); // one unit in the last place of 0.125
     }
     let mut bytes = Vec::new();
-    tensors("lora/steps.safetensors").read_bytes("permutation", &mut bytes).unwrap();
-    let torch: Vec<usize> = bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap()) as usize).collect();
+    tensors("lora/steps.safetensors")
+        .read_bytes("permutation", &mut bytes)
+        .unwrap();
+    let torch: Vec<usize> = bytes
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes(b.try_into().unwrap()) as usize)
+        .collect();
     assert_eq!(MersenneTwister::new(42).permutation(50), torch);
 }
 
@@ -152,15 +231,24 @@ fn lora_gradients_equal_pefts() {
     let files = tensors("lora/gradients.safetensors");
     for recompute in [false, true] {
         let mut gradients = vec![0.0; parameters.len()];
-        let sum = model.accumulate(&parameters, &mut gradients, &batch, &pass(&batch, recompute)).unwrap();
+        let sum = model
+            .accumulate(&parameters, &mut gradients, &batch, &pass(&batch, recompute))
+            .unwrap();
         let loss = sum / batch.trained() as f64;
         let expected = f64::from(files.read_f32("loss").unwrap()[0]);
-        assert!((loss - expected).abs() < 1e-5 * expected, "loss {loss} instead of {expected}");
+        assert!(
+            (loss - expected).abs() < 1e-5 * expected,
+            "loss {loss} instead of {expected}"
+        );
         for parameter in model.layout() {
             let want = files.read_f32(&parameter.name).unwrap();
             let scale = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             let difference = largest_difference(&gradients[parameter.range.clone()], &want);
-            assert!(difference < 1e-3 * scale, "{}: gradients differ by {difference} of {scale}", parameter.name);
+            assert!(
+                difference < 1e-3 * scale,
+                "{}: gradients differ by {difference} of {scale}",
+                parameter.name
+            );
         }
     }
 }
@@ -174,11 +262,20 @@ fn ten_steps_follow_peft() {
     let (losses, norms) = (files.read_f32("losses").unwrap(), files.read_f32("norms").unwrap());
     for step in 0..10 {
         let mut gradients = vec![0.0; parameters.len()];
-        let sum = model.accumulate(&parameters, &mut gradients, &batch, &pass(&batch, true)).unwrap();
+        let sum = model
+            .accumulate(&parameters, &mut gradients, &batch, &pass(&batch, true))
+            .unwrap();
         let (loss, want) = (sum / batch.trained() as f64, f64::from(losses[step]));
-        assert!((loss - want).abs() < 1e-3 * want, "step {step}: loss {loss} instead of {want}");
+        assert!(
+            (loss - want).abs() < 1e-3 * want,
+            "step {step}: loss {loss} instead of {want}"
+        );
         let norm = sum_of_squares(&gradients).sqrt();
-        assert!((norm - f64::from(norms[step])).abs() < 1e-3 * norm, "step {step}: norm {norm} instead of {}", norms[step]);
+        assert!(
+            (norm - f64::from(norms[step])).abs() < 1e-3 * norm,
+            "step {step}: norm {norm} instead of {}",
+            norms[step]
+        );
         let options = AdamW {
             learning_rate: 2e-3,
             beta1: 0.9,
@@ -188,19 +285,29 @@ fn ten_steps_follow_peft() {
             step: step as u64 + 1,
             gradient_scale: (1.0 / (norm + 1e-6)).min(1.0) as f32,
         };
-        options.update(State { parameters: &mut parameters, first: &mut first, second: &mut second, gradients: &gradients });
+        options.update(State {
+            parameters: &mut parameters,
+            first: &mut first,
+            second: &mut second,
+            gradients: &gradients,
+        });
     }
 }
 
 #[test]
 fn dropout_with_and_without_recompute_is_the_same_to_the_bit() {
     let folder = ModelFolder::open(&fixtures().join("tiny-qwen2")).unwrap();
-    let load = LoadOptions { dtype: WeightDtype::Nf4 { double_quant: true }, precision: Precision::Bf16 };
+    let load = LoadOptions {
+        dtype: WeightDtype::Nf4 { double_quant: true },
+        precision: Precision::Bf16,
+    };
     let mut model = TrainableModel::lora(&folder, &load, lora_options(0.3)).unwrap();
     let (parameters, batch) = (start(&model), batch());
     let mut run = |recompute| {
         let mut gradients = vec![0.0; parameters.len()];
-        let sum = model.accumulate(&parameters, &mut gradients, &batch, &pass(&batch, recompute)).unwrap();
+        let sum = model
+            .accumulate(&parameters, &mut gradients, &batch, &pass(&batch, recompute))
+            .unwrap();
         (sum, gradients)
     };
     assert!(run(true) == run(false), "recompute changes the gradients");
@@ -212,7 +319,9 @@ fn full_gradients_equal_finite_differences() {
     let mut model = TrainableModel::full(folder.config(), Precision::F32).unwrap();
     let (mut parameters, batch) = (model.read_full(&folder).unwrap(), batch());
     let mut gradients = vec![0.0; parameters.len()];
-    model.accumulate(&parameters, &mut gradients, &batch, &pass(&batch, false)).unwrap();
+    model
+        .accumulate(&parameters, &mut gradients, &batch, &pass(&batch, false))
+        .unwrap();
     let layout = model.layout().to_vec();
     for parameter in layout {
         let tensor = &gradients[parameter.range.clone()];
@@ -222,15 +331,27 @@ fn full_gradients_equal_finite_differences() {
         let step = 2e-3 / square.sqrt();
         let mut at = |sign: f64| {
             let before = parameters[parameter.range.clone()].to_vec();
-            for (value, gradient) in parameters[parameter.range.clone()].iter_mut().zip(&gradients[parameter.range.clone()]) {
+            for (value, gradient) in parameters[parameter.range.clone()]
+                .iter_mut()
+                .zip(&gradients[parameter.range.clone()])
+            {
                 *value += (sign * step * f64::from(*gradient)) as f32;
             }
-            let sum: f64 = model.losses(&parameters, &batch).unwrap().iter().map(|document| document.0).sum();
+            let sum: f64 = model
+                .losses(&parameters, &batch)
+                .unwrap()
+                .iter()
+                .map(|document| document.0)
+                .sum();
             parameters[parameter.range.clone()].copy_from_slice(&before);
             sum / batch.trained() as f64
         };
         let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
-        assert!((slope - square).abs() < 0.02 * square + 1e-6, "{}: slope {slope}, squared gradient {square}", parameter.name);
+        assert!(
+            (slope - square).abs() < 0.02 * square + 1e-6,
+            "{}: slope {slope}, squared gradient {square}",
+            parameter.name
+        );
     }
 }
 
@@ -254,7 +375,10 @@ fn a_saved_adapter_infers_what_was_trained() {
     let config = AdapterConfig::lora("tiny-qwen2", 4, 8.0, &lora_options(0.0).targets);
     synapse_checkpoint::write_adapter(folder.path(), &config, &tensors).unwrap();
     let base = ModelFolder::open(&fixtures().join("tiny-qwen2")).unwrap();
-    let load = LoadOptions { dtype: WeightDtype::Nf4 { double_quant: false }, precision: Precision::F32 };
+    let load = LoadOptions {
+        dtype: WeightDtype::Nf4 { double_quant: false },
+        precision: Precision::F32,
+    };
     let decoder = Decoder::load(&base, &load).unwrap();
     let adapter = Adapter::load(folder.path(), base.config()).unwrap();
     let rows = logits(&decoder, &batch.tokens[..9], Some(&adapter));
@@ -268,5 +392,9 @@ fn a_saved_adapter_infers_what_was_trained() {
     }
     let trained = model.losses(&parameters, &batch).unwrap()[0].0;
     assert!((sum - trained).abs() < 1e-4, "{sum} and {trained}");
-    assert_ne!(logits(&decoder, &batch.tokens[..9], None), rows, "the adapter changes the output");
+    assert_ne!(
+        logits(&decoder, &batch.tokens[..9], None),
+        rows,
+        "the adapter changes the output"
+    );
 }

@@ -22,7 +22,9 @@ pub(crate) fn compare(outcomes: &[Outcome]) -> Result<ComparisonTable, PipelineE
         let role = match outcome.subject.as_str() {
             BASE => Role::Base,
             MERGE => Role::Merge,
-            name => Role::Specialist { domain: name.to_owned() },
+            name => Role::Specialist {
+                domain: name.to_owned(),
+            },
         };
         subjects.push(ComparedSubject::new(outcome.subject.clone(), role));
     }
@@ -38,8 +40,18 @@ pub fn table(outcomes: &[Outcome]) -> String {
 }
 
 fn line(outcome: &Outcome) -> String {
-    let value = outcome.value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4}"));
-    let interval = outcome.interval.map_or_else(String::new, |interval| format!(" [{:.4}, {:.4}]", interval.low, interval.high));
-    let note = outcome.note.as_ref().map_or_else(String::new, |note| format!("  ({note})"));
-    format!("{:14} {:14} {value}{interval}  n={}{note}\n", outcome.domain, outcome.suite, outcome.n)
+    let value = outcome
+        .value
+        .map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4}"));
+    let interval = outcome.interval.map_or_else(String::new, |interval| {
+        format!(" [{:.4}, {:.4}]", interval.low, interval.high)
+    });
+    let note = outcome
+        .note
+        .as_ref()
+        .map_or_else(String::new, |note| format!("  ({note})"));
+    format!(
+        "{:14} {:14} {value}{interval}  n={}{note}\n",
+        outcome.domain, outcome.suite, outcome.n
+    )
 }

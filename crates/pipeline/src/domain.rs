@@ -13,17 +13,31 @@ use crate::{PipelineError, Run};
 /// # Errors
 /// The folder's files are missing or malformed.
 pub fn suite_data(data: Option<&Path>) -> Result<SuiteData, PipelineError> {
-    let Some(data) = data else { return Ok(SuiteData { domain: "model".into(), ..SuiteData::default() }) };
+    let Some(data) = data else {
+        return Ok(SuiteData {
+            domain: "model".into(),
+            ..SuiteData::default()
+        });
+    };
     let held_out = PackedDataset::open(&data.join("held_out.arrow"))?;
     let documents = (0..held_out.len())
         .map(|index| {
             let row = held_out.row(index);
-            Document { input_ids: row.input_ids, labels: row.labels }
+            Document {
+                input_ids: row.input_ids,
+                labels: row.labels,
+            }
         })
         .collect();
     let rows = read_rows(&data.join("held_out.jsonl"))?;
     let labels = synapse_data::routing::LABELS.map(str::to_owned).to_vec();
-    Ok(SuiteData { domain: "held-out".into(), documents, rows, labels, ..SuiteData::default() })
+    Ok(SuiteData {
+        domain: "held-out".into(),
+        documents,
+        rows,
+        labels,
+        ..SuiteData::default()
+    })
 }
 
 /// A domain ready to be asked.
@@ -41,16 +55,36 @@ impl Domain {
         if let Some(router) = &plan.router {
             source.labels.clone_from(&router.labels);
         }
-        let suites = plan.evaluate.suites.iter().map(|id| synapse_evaluate::build(id, &source)).collect::<Result<_, _>>()?;
+        let suites = plan
+            .evaluate
+            .suites
+            .iter()
+            .map(|id| synapse_evaluate::build(id, &source))
+            .collect::<Result<_, _>>()?;
         let limit = plan.evaluate.limit.map(|limit| limit as usize);
-        Ok(Self { suites, options: RunOptions { limit, max_new_tokens: plan.evaluate.max_new_tokens } })
+        Ok(Self {
+            suites,
+            options: RunOptions {
+                limit,
+                max_new_tokens: plan.evaluate.max_new_tokens,
+            },
+        })
     }
 
     /// Measures one model and writes the log of every item.
-    pub(crate) fn measure(&self, run: &Run<'_>, subject: &mut dyn Subject, logs: &Path) -> Result<Vec<Outcome>, PipelineError> {
+    pub(crate) fn measure(
+        &self,
+        run: &Run<'_>,
+        subject: &mut dyn Subject,
+        logs: &Path,
+    ) -> Result<Vec<Outcome>, PipelineError> {
         let name = subject.name().to_owned();
         let progress = |suite: &dyn Suite, done: usize, total: usize| {
-            run.reporter.progress(&format!("{name}: {} {}", suite.domain(), suite.id()), done as u64, Some(total as u64));
+            run.reporter.progress(
+                &format!("{name}: {} {}", suite.domain(), suite.id()),
+                done as u64,
+                Some(total as u64),
+            );
         };
         let evaluations = synapse_evaluate::evaluate(subject, &self.suites, &self.options, &progress)?;
         let mut outcomes = Vec::with_capacity(evaluations.len());

@@ -47,13 +47,23 @@ pub struct FetchedSource {
 
 impl FetchedSource {
     pub(crate) fn files(&self) -> SourceFiles {
-        let file = |(name, local, sha256): &(String, PathBuf, String)| SourceFile { name: name.clone(), local: local.clone(), sha256: sha256.clone() };
-        SourceFiles { revision: self.revision.clone(), files: self.files.iter().map(file).collect() }
+        let file = |(name, local, sha256): &(String, PathBuf, String)| SourceFile {
+            name: name.clone(),
+            local: local.clone(),
+            sha256: sha256.clone(),
+        };
+        SourceFiles {
+            revision: self.revision.clone(),
+            files: self.files.iter().map(file).collect(),
+        }
     }
 
     /// What identifies the rows, wherever they lie.
     pub(crate) fn identity(&self) -> Vec<(&str, &str)> {
-        self.files.iter().map(|(name, _, sha256)| (name.as_str(), sha256.as_str())).collect()
+        self.files
+            .iter()
+            .map(|(name, _, sha256)| (name.as_str(), sha256.as_str()))
+            .collect()
     }
 }
 
@@ -78,16 +88,29 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
     };
     stage.execute(
         |fetched: &Fetched| {
-            fetched.base.folder.is_dir() && fetched.sources.iter().all(|source| source.files.iter().all(|(_, local, _)| local.is_file()))
+            fetched.base.folder.is_dir()
+                && fetched
+                    .sources
+                    .iter()
+                    .all(|source| source.files.iter().all(|(_, local, _)| local.is_file()))
         },
         || {
             let base = fetch_base(run, plan)?;
-            let sources = plan.data.sources.iter().map(|source| fetch_source(run, &source.location)).collect::<Result<_, _>>()?;
+            let sources = plan
+                .data
+                .sources
+                .iter()
+                .map(|source| fetch_source(run, &source.location))
+                .collect::<Result<_, _>>()?;
             Ok(Fetched { base, sources })
         },
         |fetched| {
             let files: usize = fetched.sources.iter().map(|source| source.files.len()).sum();
-            format!("base {}, {files} data file{}", fetched.base.name, if files == 1 { "" } else { "s" })
+            format!(
+                "base {}, {files} data file{}",
+                fetched.base.name,
+                if files == 1 { "" } else { "s" }
+            )
         },
     )
 }
@@ -119,7 +142,13 @@ fn fresh_hash(folder: &Path) -> Result<String, PipelineError> {
 
 fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, PipelineError> {
     let folder_base = |folder: &Path, name: String, revision: Option<String>| -> Result<FetchedBase, PipelineError> {
-        Ok(FetchedBase { hash: run.model_hash(folder)?, folder: folder.to_owned(), name, revision, fresh: false })
+        Ok(FetchedBase {
+            hash: run.model_hash(folder)?,
+            folder: folder.to_owned(),
+            name,
+            revision,
+            fresh: false,
+        })
     };
     match &plan.base {
         Base::Hub { id, revision } => {
@@ -140,24 +169,45 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
             }
             folder_base(&folder, folder.display().to_string(), None)
         }
-        Base::Fresh(folder) => {
-            Ok(FetchedBase { folder: folder.clone(), name: folder.display().to_string(), revision: None, hash: fresh_hash(folder)?, fresh: true })
-        }
+        Base::Fresh(folder) => Ok(FetchedBase {
+            folder: folder.clone(),
+            name: folder.display().to_string(),
+            revision: None,
+            hash: fresh_hash(folder)?,
+            fresh: true,
+        }),
     }
 }
 
 fn fetch_source(run: &Run<'_>, location: &Location) -> Result<FetchedSource, PipelineError> {
     Ok(match location {
-        Location::Routing => FetchedSource { revision: None, files: Vec::new() },
+        Location::Routing => FetchedSource {
+            revision: None,
+            files: Vec::new(),
+        },
         Location::File(path) => {
-            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            FetchedSource { revision: None, files: vec![(name, path.clone(), sha256_file(path)?)] }
+            let name = path
+                .file_name()
+                .unwrap_or(path.as_os_str())
+                .to_string_lossy()
+                .into_owned();
+            FetchedSource {
+                revision: None,
+                files: vec![(name, path.clone(), sha256_file(path)?)],
+            }
         }
         Location::Hub { id, revision, files } => {
             let hub = Hub::from_env(run.options.offline)?;
             let dataset = hub.dataset_files(id, revision.as_deref(), files, &Shown(run.reporter))?;
-            let files = dataset.files.into_iter().map(|file| (file.path, file.local, file.sha256)).collect();
-            FetchedSource { revision: Some(dataset.revision), files }
+            let files = dataset
+                .files
+                .into_iter()
+                .map(|file| (file.path, file.local, file.sha256))
+                .collect();
+            FetchedSource {
+                revision: Some(dataset.revision),
+                files,
+            }
         }
     })
 }

@@ -68,15 +68,33 @@ impl Memory {
     }
 
     fn new(plan: &SpecialistPlan, config: &ModelConfig) -> Self {
-        let (hidden, mlp, layers) = (config.hidden_size as u64, config.intermediate_size as u64, config.num_hidden_layers as u64);
-        let (q, k) = ((config.num_attention_heads * config.head_dim) as u64, (config.num_key_value_heads * config.head_dim) as u64);
-        let linear: u64 = config.linear_modules().iter().map(|(_, output, input)| (output * input) as u64).sum::<u64>() * layers;
+        let (hidden, mlp, layers) = (
+            config.hidden_size as u64,
+            config.intermediate_size as u64,
+            config.num_hidden_layers as u64,
+        );
+        let (q, k) = (
+            (config.num_attention_heads * config.head_dim) as u64,
+            (config.num_key_value_heads * config.head_dim) as u64,
+        );
+        let linear: u64 = config
+            .linear_modules()
+            .iter()
+            .map(|(_, output, input)| (output * input) as u64)
+            .sum::<u64>()
+            * layers;
         let rest = config.parameters() - linear;
         let (weights, trainable, rank) = match &plan.method {
             Method::Full => (0, config.parameters() * 16, 0),
             Method::Lora(lora) => {
-                let wanted = config.linear_modules().into_iter().filter(|(module, _, _)| lora.targets.iter().any(|target| module.ends_with(target.as_str())));
-                let adapted: u64 = wanted.map(|(_, output, input)| ((output + input) * lora.rank) as u64).sum::<u64>() * layers;
+                let wanted = config
+                    .linear_modules()
+                    .into_iter()
+                    .filter(|(module, _, _)| lora.targets.iter().any(|target| module.ends_with(target.as_str())));
+                let adapted: u64 = wanted
+                    .map(|(_, output, input)| ((output + input) * lora.rank) as u64)
+                    .sum::<u64>()
+                    * layers;
                 let per_weight = match plan.quantization {
                     Quantization::None => linear * 2,
                     Quantization::Nf4 { .. } => linear / 2 + linear / 16,
@@ -87,8 +105,17 @@ impl Memory {
         let tokens = (plan.train.batch_size * plan.train.max_seq_len) as u64;
         // what one layer keeps for its backward pass, in f32
         let state = 4 * tokens * (4 * hidden + 3 * q + 2 * k + 3 * mlp + 7 * rank);
-        let activations = if plan.train.recompute { 4 * tokens * hidden * layers + 2 * state } else { state * layers + 4 * tokens * hidden * layers };
-        Self { weights, trainable, activations, logits: 4 * 128 * 49_152 }
+        let activations = if plan.train.recompute {
+            4 * tokens * hidden * layers + 2 * state
+        } else {
+            state * layers + 4 * tokens * hidden * layers
+        };
+        Self {
+            weights,
+            trainable,
+            activations,
+            logits: 4 * 128 * 49_152,
+        }
     }
 }
 
@@ -103,25 +130,44 @@ impl Forecast {
             Document::Pipeline(plan) => plan.specialists.iter().collect(),
         };
         let recipes = plans.into_iter().map(RecipeForecast::new).collect::<Result<_, _>>()?;
-        Ok(Self { name: document.name().to_owned(), output: document.output().display().to_string(), recipes })
+        Ok(Self {
+            name: document.name().to_owned(),
+            output: document.output().display().to_string(),
+            recipes,
+        })
     }
 }
 
 impl RecipeForecast {
     fn new(plan: &SpecialistPlan) -> Result<Self, PipelineError> {
         let manifest_path = data_folder(plan).join("manifest.json");
-        let manifest = if manifest_path.is_file() { Some(Manifest::read(&manifest_path)?) } else { None };
+        let manifest = if manifest_path.is_file() {
+            Some(Manifest::read(&manifest_path)?)
+        } else {
+            None
+        };
         let asked = plan.data.total.or_else(|| {
-            plan.data.sources.iter().map(|source| match source.samples {
-                Samples::Count(count) => Some(count),
-                Samples::All | Samples::Rest => None,
-            }).sum()
+            plan.data
+                .sources
+                .iter()
+                .map(|source| match source.samples {
+                    Samples::Count(count) => Some(count),
+                    Samples::All | Samples::Rest => None,
+                })
+                .sum()
         });
         let rows = manifest.as_ref().map(|manifest| manifest.train.rows).or(asked);
-        let recorded = Stage::ALL.iter().filter(|stage| plan.run_dir.join("stages").join(format!("{}.json", stage.id())).is_file());
+        let recorded = Stage::ALL.iter().filter(|stage| {
+            plan.run_dir
+                .join("stages")
+                .join(format!("{}.json", stage.id()))
+                .is_file()
+        });
         let config = match &plan.base {
             Base::Folder(folder) | Base::Fresh(folder) => Some(ModelConfig::read(folder)?),
-            Base::Hub { .. } | Base::Gguf(_) => recorded_base(&plan.run_dir).map(|folder| ModelConfig::read(&folder)).transpose()?,
+            Base::Hub { .. } | Base::Gguf(_) => recorded_base(&plan.run_dir)
+                .map(|folder| ModelConfig::read(&folder))
+                .transpose()?,
         };
         Ok(Self {
             name: plan.name.clone(),
@@ -132,7 +178,12 @@ impl RecipeForecast {
             steps: rows.map(|rows| Steps::new(&plan.train, rows as usize).total),
             tokens: manifest.as_ref().map(|manifest| manifest.train.tokens),
             memory: config.map(|config| Memory::new(plan, &config)),
-            sources: plan.data.sources.iter().map(|source| (source.dataset.clone(), source.licence.clone())).collect(),
+            sources: plan
+                .data
+                .sources
+                .iter()
+                .map(|source| (source.dataset.clone(), source.licence.clone()))
+                .collect(),
         })
     }
 }
@@ -148,8 +199,19 @@ impl fmt::Display for Forecast {
         writeln!(out, "{} → {}", self.name, self.output)?;
         for recipe in &self.recipes {
             writeln!(out, "\n{} on {}", recipe.name, recipe.base)?;
-            let number = |value: Option<u64>| value.map_or_else(|| "not known before the data is there".to_owned(), |value| value.to_string());
-            let how = if recipe.exact { "" } else if recipe.rows.is_some() { " at most" } else { "" };
+            let number = |value: Option<u64>| {
+                value.map_or_else(
+                    || "not known before the data is there".to_owned(),
+                    |value| value.to_string(),
+                )
+            };
+            let how = if recipe.exact {
+                ""
+            } else if recipe.rows.is_some() {
+                " at most"
+            } else {
+                ""
+            };
             writeln!(out, "  rows    {}{how}", number(recipe.rows))?;
             writeln!(out, "  steps   {}{how}", number(recipe.steps))?;
             if let Some(tokens) = recipe.tokens {
@@ -162,12 +224,20 @@ impl fmt::Display for Forecast {
                     writeln!(
                         out,
                         "  memory  {} MiB: weights {}, trainable {}, activations {}, logits {}",
-                        mib(memory.total()), mib(memory.weights), mib(memory.trainable), mib(memory.activations), mib(memory.logits)
+                        mib(memory.total()),
+                        mib(memory.weights),
+                        mib(memory.trainable),
+                        mib(memory.activations),
+                        mib(memory.logits)
                     )?;
                 }
             }
             for (dataset, licence) in &recipe.sources {
-                writeln!(out, "  data    {dataset}: {}", licence.as_deref().unwrap_or("no licence stated"))?;
+                writeln!(
+                    out,
+                    "  data    {dataset}: {}",
+                    licence.as_deref().unwrap_or("no licence stated")
+                )?;
             }
             if !recipe.recorded.is_empty() {
                 writeln!(out, "  done    {}", recipe.recorded.join(", "))?;

@@ -36,9 +36,18 @@ impl Lab {
             .map(|(name, path)| Ok(((*name).to_owned(), Arc::new(Adapter::load(path, files.config())?))))
             .collect::<Result<Vec<_>, PipelineError>>()?;
         let model: Arc<dyn CausalLm> = decoder.clone();
-        let options = EngineOptions { max_batch: 32, max_waiting: 4096, ..EngineOptions::default() };
+        let options = EngineOptions {
+            max_batch: 32,
+            max_waiting: 4096,
+            ..EngineOptions::default()
+        };
         let engine = Engine::start(model, chat.clone(), adapters.clone(), options);
-        Ok(Self { decoder, engine, chat, adapters })
+        Ok(Self {
+            decoder,
+            engine,
+            chat,
+            adapters,
+        })
     }
 
     /// The engine, for serving and single generations.
@@ -54,7 +63,11 @@ impl Lab {
     /// The base (`None`) or one adapter over it, under the name that tables show.
     pub fn subject<'a>(&'a self, name: &str, adapter: Option<&str>) -> LabSubject<'a> {
         let adapter = adapter.and_then(|wanted| self.adapters.iter().find(|(name, _)| name == wanted));
-        LabSubject { lab: self, name: name.to_owned(), adapter }
+        LabSubject {
+            lab: self,
+            name: name.to_owned(),
+            adapter,
+        }
     }
 }
 
@@ -67,7 +80,11 @@ pub struct LabSubject<'a> {
 
 impl LabSubject<'_> {
     fn failed(&self, doing: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EvaluateError {
-        EvaluateError::Subject { subject: self.name.clone(), doing, source: why.into() }
+        EvaluateError::Subject {
+            subject: self.name.clone(),
+            doing,
+            source: why.into(),
+        }
     }
 
     /// Losses of documents in order, several to a forward pass.
@@ -78,7 +95,11 @@ impl LabSubject<'_> {
         for (index, (ids, labels)) in documents.iter().enumerate() {
             batch.push(ids, labels, &[ids.len() as u32]);
             if batch.tokens.len() >= LOSS_TOKENS || index + 1 == documents.len() {
-                let done = self.lab.decoder.document_losses(&batch, adapter).map_err(|error| self.failed("losses", error))?;
+                let done = self
+                    .lab
+                    .decoder
+                    .document_losses(&batch, adapter)
+                    .map_err(|error| self.failed("losses", error))?;
                 losses.extend(done);
                 batch = MicroBatch::default();
             }
@@ -103,7 +124,13 @@ impl Subject for LabSubject<'_> {
     fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>, EvaluateError> {
         let documents: Vec<_> = rows.iter().map(|row| (row.input_ids, row.labels)).collect();
         let losses = self.document_losses(&documents)?;
-        Ok(losses.into_iter().map(|(sum, tokens)| RowLoss { sum, tokens: tokens as u64 }).collect())
+        Ok(losses
+            .into_iter()
+            .map(|(sum, tokens)| RowLoss {
+                sum,
+                tokens: tokens as u64,
+            })
+            .collect())
     }
 
     fn generate(&mut self, prompts: &[Vec<u32>], options: &Generation) -> Result<Vec<Generated>, EvaluateError> {
@@ -116,9 +143,17 @@ impl Subject for LabSubject<'_> {
                 stop: options.stop.clone(),
                 ..SamplingOptions::default()
             };
-            Request { prompt: prompt.clone(), sampling, adapter: self.adapter.map(|(name, _)| name.clone()) }
+            Request {
+                prompt: prompt.clone(),
+                sampling,
+                adapter: self.adapter.map(|(name, _)| name.clone()),
+            }
         };
-        let completions = self.lab.engine.generate(prompts.iter().map(request).collect()).map_err(|error| self.failed("answers", error))?;
+        let completions = self
+            .lab
+            .engine
+            .generate(prompts.iter().map(request).collect())
+            .map_err(|error| self.failed("answers", error))?;
         let generated = completions.into_iter().map(|completion| Generated {
             text: completion.text,
             token_ids: completion.token_ids,
@@ -132,12 +167,29 @@ impl Subject for LabSubject<'_> {
         for item in items {
             for continuation in &item.continuations {
                 let ids: Vec<u32> = item.prompt.iter().chain(continuation).copied().collect();
-                let labels = item.prompt.iter().map(|_| -100).chain(continuation.iter().map(|&id| i64::from(id))).collect();
+                let labels = item
+                    .prompt
+                    .iter()
+                    .map(|_| -100)
+                    .chain(continuation.iter().map(|&id| i64::from(id)))
+                    .collect();
                 rows.push((ids, labels));
             }
         }
-        let documents: Vec<_> = rows.iter().map(|(ids, labels)| (ids.as_slice(), labels.as_slice())).collect();
+        let documents: Vec<_> = rows
+            .iter()
+            .map(|(ids, labels)| (ids.as_slice(), labels.as_slice()))
+            .collect();
         let mut losses = self.document_losses(&documents)?.into_iter();
-        Ok(items.iter().map(|item| losses.by_ref().take(item.continuations.len()).map(|(sum, _)| -sum).collect()).collect())
+        Ok(items
+            .iter()
+            .map(|item| {
+                losses
+                    .by_ref()
+                    .take(item.continuations.len())
+                    .map(|(sum, _)| -sum)
+                    .collect()
+            })
+            .collect())
     }
 }

@@ -44,15 +44,27 @@ pub fn run_pipeline(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcom
     for specialist in &plan.specialists {
         specialists.push((specialist, prepare_and_train(run, specialist)?));
     }
-    let mut outcome = PipelineOutcome { table: None, published: false };
+    let mut outcome = PipelineOutcome {
+        table: None,
+        published: false,
+    };
     let Some((_, first)) = specialists.first() else {
-        return Err(PipelineError::Unusable { what: format!("pipeline `{}` names no recipes", plan.name), hint: "list them under `recipes:`".into() });
+        return Err(PipelineError::Unusable {
+            what: format!("pipeline `{}` names no recipes", plan.name),
+            hint: "list them under `recipes:`".into(),
+        });
     };
     if run.ends_before(Stage::Evaluate) {
         return Ok(outcome);
     }
     let (base, base_hash) = (first.fetched.base.folder.clone(), first.fetched.base.hash.clone());
-    let trained = Trained { run, plan, specialists, base, base_hash };
+    let trained = Trained {
+        run,
+        plan,
+        specialists,
+        base,
+        base_hash,
+    };
     let mut outcomes = trained.evaluate()?;
     outcome.table = Some(crate::table(&outcomes));
     if run.ends_before(Stage::Merge) {
@@ -70,14 +82,24 @@ pub fn run_pipeline(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcom
     if run.ends_before(Stage::Export) {
         return Ok(outcome);
     }
-    publish(&Publication { trained: &trained, merged: &merged, report: &report, table: &table, decision: &decision })?;
+    publish(&Publication {
+        trained: &trained,
+        merged: &merged,
+        report: &report,
+        table: &table,
+        decision: &decision,
+    })?;
     outcome.published = true;
     Ok(outcome)
 }
 
 impl Trained<'_> {
     fn hash(&self, index: usize) -> &str {
-        self.specialists[index].1.trained.as_ref().map_or("", |trained| &trained.hash)
+        self.specialists[index]
+            .1
+            .trained
+            .as_ref()
+            .map_or("", |trained| &trained.hash)
     }
 
     fn hashes(&self) -> Vec<&str> {
@@ -86,7 +108,15 @@ impl Trained<'_> {
 
     /// What the held-out rows of every domain are.
     fn held_out(&self) -> Vec<&str> {
-        self.specialists.iter().map(|(_, outcome)| outcome.manifest.as_ref().map_or("", |manifest| manifest.held_out.sha256.as_str())).collect()
+        self.specialists
+            .iter()
+            .map(|(_, outcome)| {
+                outcome
+                    .manifest
+                    .as_ref()
+                    .map_or("", |manifest| manifest.held_out.sha256.as_str())
+            })
+            .collect()
     }
 
     fn domains(&self) -> Result<Vec<Domain>, PipelineError> {
@@ -107,21 +137,41 @@ impl Trained<'_> {
     }
 
     fn stage(&self, stage: Stage, fingerprint: String) -> StageRun<'_> {
-        StageRun { run: self.run, name: &self.plan.name, folder: &self.plan.run_dir, stage, fingerprint }
+        StageRun {
+            run: self.run,
+            name: &self.plan.name,
+            folder: &self.plan.run_dir,
+            stage,
+            fingerprint,
+        }
     }
 
     fn suites(&self) -> Vec<&synapse_recipe::EvaluatePlan> {
-        self.specialists.iter().map(|(specialist, _)| &specialist.evaluate).chain([&self.plan.evaluate]).collect()
+        self.specialists
+            .iter()
+            .map(|(specialist, _)| &specialist.evaluate)
+            .chain([&self.plan.evaluate])
+            .collect()
     }
 
     /// Base on every domain, each specialist on its own.
     fn evaluate(&self) -> Result<Vec<Outcome>, PipelineError> {
-        let parts = (self.suites(), &self.plan.gate.on, self.held_out(), self.hashes(), &self.base_hash);
+        let parts = (
+            self.suites(),
+            &self.plan.gate.on,
+            self.held_out(),
+            self.hashes(),
+            &self.base_hash,
+        );
         let stage = self.stage(Stage::Evaluate, fingerprint(Stage::Evaluate, &parts)?);
         stage.execute(
             |_: &Vec<Outcome>| true,
             || {
-                let adapters: Vec<(&str, &Path)> = self.specialists.iter().map(|(plan, _)| (plan.name.as_str(), plan.output.as_path())).collect();
+                let adapters: Vec<(&str, &Path)> = self
+                    .specialists
+                    .iter()
+                    .map(|(plan, _)| (plan.name.as_str(), plan.output.as_path()))
+                    .collect();
                 let lab = Lab::open(&self.base, &adapters, &LoadOptions::BF16)?;
                 let logs = self.plan.run_dir.join("evaluation");
                 let mut outcomes = Vec::new();
@@ -136,7 +186,10 @@ impl Trained<'_> {
     }
 
     fn request(&self) -> Result<MergeRequest, PipelineError> {
-        let wrong = |what: String| PipelineError::Unusable { what, hint: "mend the pipeline's merge or export section".into() };
+        let wrong = |what: String| PipelineError::Unusable {
+            what,
+            hint: "mend the pipeline's merge or export section".into(),
+        };
         let merge = &self.plan.merge;
         let method: Method = merge.method.parse().map_err(wrong)?;
         let mut request = MergeRequest::new(method, &self.base, self.plan.run_dir.join("merged"));
@@ -160,23 +213,46 @@ impl Trained<'_> {
     /// The merged folder and what the merge did to each tensor.
     fn merge(&self) -> Result<(PathBuf, MergeReport), PipelineError> {
         let request = self.request()?;
-        let parts = (&self.plan.merge, &self.plan.export.dtype, self.plan.export.shard_size, self.hashes(), &self.base_hash);
+        let parts = (
+            &self.plan.merge,
+            &self.plan.export.dtype,
+            self.plan.export.shard_size,
+            self.hashes(),
+            &self.base_hash,
+        );
         let stage = self.stage(Stage::Merge, fingerprint(Stage::Merge, &parts)?);
         let report = stage.execute(
             |_: &MergeReport| request.out.join("config.json").is_file(),
             || {
                 Ok(synapse_merge::merge(&request, &|progress| {
-                    self.run.reporter.progress("tensors merged", progress.done as u64, Some(progress.total as u64));
+                    self.run
+                        .reporter
+                        .progress("tensors merged", progress.done as u64, Some(progress.total as u64));
                 })?)
             },
-            |report| format!("{} of {} adapters; {} tensors changed", self.plan.merge.method, self.specialists.len(), report.tensors.len()),
+            |report| {
+                format!(
+                    "{} of {} adapters; {} tensors changed",
+                    self.plan.merge.method,
+                    self.specialists.len(),
+                    report.tensors.len()
+                )
+            },
         )?;
         Ok((request.out, report))
     }
 
     /// The merge on every domain.
     fn evaluate_merge(&self, merged: &Path) -> Result<Vec<Outcome>, PipelineError> {
-        let parts = (self.suites(), &self.plan.gate, self.held_out(), self.hashes(), &self.base_hash, &self.plan.merge, &self.plan.export.dtype);
+        let parts = (
+            self.suites(),
+            &self.plan.gate,
+            self.held_out(),
+            self.hashes(),
+            &self.base_hash,
+            &self.plan.merge,
+            &self.plan.export.dtype,
+        );
         let stage = self.stage(Stage::Gate, fingerprint(Stage::Gate, &parts)?);
         stage.execute(
             |_: &Vec<Outcome>| true,
@@ -199,10 +275,20 @@ impl Trained<'_> {
             synapse_recipe::GateAction::Refuse => GateAction::Refuse,
             synapse_recipe::GateAction::Stamp => GateAction::Stamp,
         };
-        let decision = GateDecision::judge(table, &GateRule { on: gate.on.clone(), max_regress: gate.max_regress, action })?;
+        let decision = GateDecision::judge(
+            table,
+            &GateRule {
+                on: gate.on.clone(),
+                max_regress: gate.max_regress,
+                action,
+            },
+        )?;
         write_json(&self.plan.run_dir.join("gate.json"), &decision)?;
         match &decision {
-            GateDecision::Refuse { message, .. } => Err(PipelineError::Refused { name: self.plan.name.clone(), reason: message.clone() }),
+            GateDecision::Refuse { message, .. } => Err(PipelineError::Refused {
+                name: self.plan.name.clone(),
+                reason: message.clone(),
+            }),
             GateDecision::Stamp { message, .. } => {
                 self.run.reporter.note(message);
                 Ok(decision)

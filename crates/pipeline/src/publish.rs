@@ -6,8 +6,8 @@ use std::path::Path;
 use synapse_checkpoint::{ModelFolder, Staged, write_atomic};
 use synapse_evaluate::{ComparisonTable, GateDecision, TableColumn, Unit};
 use synapse_export::{
-    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, GgufExport, GgufType, Measured, export_gguf,
-    model_card,
+    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, GgufExport,
+    GgufType, Measured, export_gguf, model_card,
 };
 use synapse_merge::MergeReport;
 use synapse_recipe::{Base, Method, Quantization, SpecialistPlan, Stage};
@@ -59,7 +59,15 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
                 let gguf_type: GgufType = word.parse()?;
                 let file = gguf_name(&plan.name, gguf_type);
                 run.reporter.progress(&file, 0, None);
-                export_gguf(&GgufExport { model: &model, gguf_type, name: &plan.name, licence: None }, &staged.path().join(file))?;
+                export_gguf(
+                    &GgufExport {
+                        model: &model,
+                        gguf_type,
+                        name: &plan.name,
+                        licence: None,
+                    },
+                    &staged.path().join(file),
+                )?;
             }
             write_atomic(&staged.path().join("README.md"), model_card(&card).as_bytes())?;
             staged.publish()?;
@@ -78,7 +86,11 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
     let trained = publication.trained;
     let plan = trained.plan;
     let config = ModelFolder::open(publication.merged)?.config().clone();
-    let (losses, scores): (Vec<_>, Vec<_>) = publication.table.columns.iter().partition(|column| column.unit == Unit::NatsPerToken);
+    let (losses, scores): (Vec<_>, Vec<_>) = publication
+        .table
+        .columns
+        .iter()
+        .partition(|column| column.unit == Unit::NatsPerToken);
     let mut notes = publication.table.notes();
     notes.push(format!(
         "The merge changed {} tensors and copied {}; merge_report.json has each one's conflicts.",
@@ -91,19 +103,41 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
         kind: CardKind::Merge,
         name: plan.name.clone(),
         location: plan.output.display().to_string(),
-        summary: format!("{} specialists, each trained on its own domain and merged into one model.", trained.specialists.len()),
-        base: first.map(|(specialist, outcome)| base(specialist, outcome)).unwrap_or_default(),
+        summary: format!(
+            "{} specialists, each trained on its own domain and merged into one model.",
+            trained.specialists.len()
+        ),
+        base: first
+            .map(|(specialist, outcome)| base(specialist, outcome))
+            .unwrap_or_default(),
         parameters: Some(config.parameters()),
         context_length: Some(config.max_position_embeddings as u64),
         dtype: Some(plan.export.dtype.clone()),
-        specialists: trained.specialists.iter().map(|(specialist, outcome)| card_specialist(specialist, outcome)).collect(),
-        datasets: trained.specialists.iter().flat_map(|(specialist, outcome)| datasets(specialist, outcome)).collect(),
+        specialists: trained
+            .specialists
+            .iter()
+            .map(|(specialist, outcome)| card_specialist(specialist, outcome))
+            .collect(),
+        datasets: trained
+            .specialists
+            .iter()
+            .flat_map(|(specialist, outcome)| datasets(specialist, outcome))
+            .collect(),
         merge: Some(CardMerge {
             method: plan.merge.method.clone(),
             trim: ties.then_some(plan.merge.trim),
             sign: ties.then(|| plan.merge.sign.clone()),
             lambda: plan.merge.lambda,
-            weights: plan.specialists.iter().map(|specialist| (specialist.name.clone(), plan.merge.weights.get(&specialist.name).copied().unwrap_or(1.0))).collect(),
+            weights: plan
+                .specialists
+                .iter()
+                .map(|specialist| {
+                    (
+                        specialist.name.clone(),
+                        plan.merge.weights.get(&specialist.name).copied().unwrap_or(1.0),
+                    )
+                })
+                .collect(),
         }),
         gate: Some(CardGate {
             max_regress: plan.gate.max_regress,
@@ -119,12 +153,21 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
             .iter()
             .map(|column| CardScore {
                 suite: column.suite.clone(),
-                metric: if column.suite == "routing" { "accuracy".into() } else { "share of items right".into() },
+                metric: if column.suite == "routing" {
+                    "accuracy".into()
+                } else {
+                    "share of items right".into()
+                },
                 comparison: comparison(column),
                 note: None,
             })
             .collect(),
-        gguf_files: plan.export.gguf.iter().filter_map(|word| Some(gguf_name(&plan.name, word.parse().ok()?))).collect(),
+        gguf_files: plan
+            .export
+            .gguf
+            .iter()
+            .filter_map(|word| Some(gguf_name(&plan.name, word.parse().ok()?)))
+            .collect(),
         notes,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     })
@@ -134,7 +177,11 @@ fn comparison(column: &TableColumn) -> Comparison {
     let measured = |wanted: &dyn Fn(&synapse_evaluate::Cell) -> bool| {
         let cell = column.cells.iter().find(|cell| wanted(cell))?;
         let (value, interval) = (cell.value?, cell.interval?);
-        Some(Measured { value, low: interval.low, high: interval.high })
+        Some(Measured {
+            value,
+            low: interval.low,
+            high: interval.high,
+        })
     };
     Comparison {
         domain: column.domain.clone(),
@@ -148,9 +195,17 @@ fn comparison(column: &TableColumn) -> Comparison {
 fn base(specialist: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardInput {
     let id = match &specialist.base {
         Base::Hub { id, .. } => id.clone(),
-        Base::Folder(path) | Base::Gguf(path) | Base::Fresh(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        Base::Folder(path) | Base::Gguf(path) | Base::Fresh(path) => path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
     };
-    CardInput { id, revision: outcome.fetched.base.revision.clone(), licence: licence(&outcome.fetched.base.folder), local: !matches!(specialist.base, Base::Hub { .. }) }
+    CardInput {
+        id,
+        revision: outcome.fetched.base.revision.clone(),
+        licence: licence(&outcome.fetched.base.folder),
+        local: !matches!(specialist.base, Base::Hub { .. }),
+    }
 }
 
 /// The licence that a model folder's own card states.
@@ -164,10 +219,17 @@ fn licence(folder: &Path) -> Option<String> {
 fn card_specialist(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardSpecialist {
     let storage = match plan.quantization {
         Quantization::None => String::new(),
-        Quantization::Nf4 { double_quant, .. } => format!(", NF4{}", if double_quant { " double-quantised" } else { "" }),
+        Quantization::Nf4 { double_quant, .. } => {
+            format!(", NF4{}", if double_quant { " double-quantised" } else { "" })
+        }
     };
     let method = match &plan.method {
-        Method::Lora(lora) => format!("{}LoRA, rank {}, alpha {}{storage}", if storage.is_empty() { "" } else { "Q" }, lora.rank, lora.alpha),
+        Method::Lora(lora) => format!(
+            "{}LoRA, rank {}, alpha {}{storage}",
+            if storage.is_empty() { "" } else { "Q" },
+            lora.rank,
+            lora.alpha
+        ),
         Method::Full => "every weight".to_owned(),
     };
     CardSpecialist {
@@ -181,10 +243,16 @@ fn card_specialist(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardSp
 }
 
 fn datasets(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<CardDataset> {
-    let Some(manifest) = &outcome.manifest else { return Vec::new() };
+    let Some(manifest) = &outcome.manifest else {
+        return Vec::new();
+    };
     let dataset = |source: &synapse_data::SourceManifest| CardDataset {
         source: CardInput {
-            id: if source.origin == "local" || source.origin == "routing" { source.dataset.clone() } else { source.origin.clone() },
+            id: if source.origin == "local" || source.origin == "routing" {
+                source.dataset.clone()
+            } else {
+                source.origin.clone()
+            },
             revision: source.revision.clone(),
             licence: source.licence.clone(),
             local: source.revision.is_none(),

@@ -60,9 +60,15 @@ impl StageRun<'_> {
         self.run.reporter.started(self.name, self.stage);
         let start = Instant::now();
         let result = work()?;
-        let record = Record { fingerprint: self.fingerprint.clone(), seconds: start.elapsed().as_secs_f64(), result };
+        let record = Record {
+            fingerprint: self.fingerprint.clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            result,
+        };
         write_json(&path(self.folder, self.stage), &record)?;
-        self.run.reporter.finished(self.name, self.stage, record.seconds, &summary(&record.result));
+        self.run
+            .reporter
+            .finished(self.name, self.stage, record.seconds, &summary(&record.result));
         Ok(record.result)
     }
 }
@@ -86,7 +92,10 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Pipe
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(PipelineError::io(parent))?;
     }
-    let mut text = serde_json::to_vec_pretty(value).map_err(|error| PipelineError::Io { path: path.to_owned(), source: error.into() })?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| PipelineError::Io {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
     text.push(b'\n');
     Ok(write_atomic(path, &text)?)
 }

@@ -40,7 +40,12 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// An invocation with nothing remembered yet.
     pub fn new(options: RunOptions, reporter: &'a dyn Reporter, stop: &'a AtomicBool) -> Self {
-        Self { options, reporter, stop, hashes: Mutex::default() }
+        Self {
+            options,
+            reporter,
+            stop,
+            hashes: Mutex::default(),
+        }
     }
 
     /// Whether a stage's record is to be passed over.

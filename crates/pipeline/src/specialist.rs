@@ -67,7 +67,12 @@ pub fn run_specialist(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Specialist
 /// Everything up to the trained artefact.
 pub(crate) fn prepare_and_train(run: &Run<'_>, plan: &SpecialistPlan) -> Result<SpecialistOutcome, PipelineError> {
     write_json(&plan.run_dir.join("plan.json"), plan)?;
-    let mut outcome = SpecialistOutcome { fetched: fetch(run, plan)?, manifest: None, trained: None, outcomes: Vec::new() };
+    let mut outcome = SpecialistOutcome {
+        fetched: fetch(run, plan)?,
+        manifest: None,
+        trained: None,
+        outcomes: Vec::new(),
+    };
     let includes = |stage: Stage| plan.stages.contains(&stage) && !run.ends_before(stage);
     if includes(Stage::Prepare) {
         outcome.manifest = Some(prepare(run, plan, &outcome.fetched)?);
@@ -82,15 +87,38 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
     let chat = Chat::open(&fetched.base.folder)?;
     let folder = data_folder(plan);
     let sources: Vec<_> = fetched.sources.iter().map(|source| source.identity()).collect();
-    let apart = plan.data.sources.iter().filter_map(|source| source.held_out_file.as_deref());
-    let apart = apart.map(synapse_checkpoint::sha256_file).collect::<Result<Vec<_>, _>>()?;
-    let shape = (plan.train.max_seq_len, plan.train.packing, plan.train.overlong, plan.train.loss_on, &plan.system_prompt);
+    let apart = plan
+        .data
+        .sources
+        .iter()
+        .filter_map(|source| source.held_out_file.as_deref());
+    let apart = apart
+        .map(synapse_checkpoint::sha256_file)
+        .collect::<Result<Vec<_>, _>>()?;
+    let shape = (
+        plan.train.max_seq_len,
+        plan.train.packing,
+        plan.train.overlong,
+        plan.train.loss_on,
+        &plan.system_prompt,
+    );
     let stage = StageRun {
         run,
         name: &plan.name,
         folder: &plan.run_dir,
         stage: Stage::Prepare,
-        fingerprint: fingerprint(Stage::Prepare, &(&plan.data, shape, sources, apart, chat.template_hash(), chat.tokenizer_hash(), &plan.router))?,
+        fingerprint: fingerprint(
+            Stage::Prepare,
+            &(
+                &plan.data,
+                shape,
+                sources,
+                apart,
+                chat.template_hash(),
+                chat.tokenizer_hash(),
+                &plan.router,
+            ),
+        )?,
     };
     stage.execute(
         |_: &Manifest| folder.join("manifest.json").is_file() && folder.join("train.arrow").is_file(),
@@ -106,7 +134,9 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
                 out: staged.path(),
             };
             let manifest = synapse_data::prepare(&request, &|event| match event {
-                PrepareEvent::Tokenised { done, total } => run.reporter.progress("rows tokenised", done as u64, Some(total as u64)),
+                PrepareEvent::Tokenised { done, total } => {
+                    run.reporter.progress("rows tokenised", done as u64, Some(total as u64));
+                }
                 PrepareEvent::Warning(text) => run.reporter.note(&text),
                 PrepareEvent::Reading { .. } | PrepareEvent::Read { .. } => {}
             })?;
@@ -144,11 +174,35 @@ impl Observer for Watch<'_> {
 
 fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trained, PipelineError> {
     let data = data_folder(plan);
-    let missing = || PipelineError::Missing { name: plan.name.clone(), stage: Stage::Prepare };
+    let missing = || PipelineError::Missing {
+        name: plan.name.clone(),
+        stage: Stage::Prepare,
+    };
     let manifest = Manifest::read(&data.join("manifest.json")).map_err(|_| missing())?;
-    let inputs = (&manifest.train.sha256, &manifest.held_out.sha256, &fetched.base.hash, &fetched.base.name);
-    let fingerprint = fingerprint(Stage::Train, &(&plan.train, &plan.method, plan.quantization, plan.evaluate.every, &plan.router, inputs))?;
-    let stage = StageRun { run, name: &plan.name, folder: &plan.run_dir, stage: Stage::Train, fingerprint: fingerprint.clone() };
+    let inputs = (
+        &manifest.train.sha256,
+        &manifest.held_out.sha256,
+        &fetched.base.hash,
+        &fetched.base.name,
+    );
+    let fingerprint = fingerprint(
+        Stage::Train,
+        &(
+            &plan.train,
+            &plan.method,
+            plan.quantization,
+            plan.evaluate.every,
+            &plan.router,
+            inputs,
+        ),
+    )?;
+    let stage = StageRun {
+        run,
+        name: &plan.name,
+        folder: &plan.run_dir,
+        stage: Stage::Train,
+        fingerprint: fingerprint.clone(),
+    };
     stage.execute(
         |trained: &Trained| artefact_hash(plan).is_ok_and(|hash| hash == trained.hash),
         || {
@@ -172,8 +226,15 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
             })
         },
         |trained| {
-            let held_out = trained.held_out_loss.map_or_else(String::new, |loss| format!(", held-out loss {loss:.4}"));
-            format!("{} steps, {} parameters{held_out} → {}", trained.steps, trained.parameters, plan.output.display())
+            let held_out = trained
+                .held_out_loss
+                .map_or_else(String::new, |loss| format!(", held-out loss {loss:.4}"));
+            format!(
+                "{} steps, {} parameters{held_out} → {}",
+                trained.steps,
+                trained.parameters,
+                plan.output.display()
+            )
         },
     )
 }
@@ -181,11 +242,19 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
 /// The system turn that the prepared rows really carry: a router that is asked with another one was not trained for it.
 fn trained_system_prompt(data: &Path) -> Result<String, PipelineError> {
     let rows = synapse_data::read_held_out(&data.join("held_out.jsonl"))?;
-    let system = rows.iter().find_map(|row| row.messages.first().filter(|message| message.role == "system"));
+    let system = rows
+        .iter()
+        .find_map(|row| row.messages.first().filter(|message| message.role == "system"));
     Ok(system.map(|message| message.content.clone()).unwrap_or_default())
 }
 
-fn train_into(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched, (data, fingerprint): (&Path, &str), out: &Path) -> Result<TrainOutcome, PipelineError> {
+fn train_into(
+    run: &Run<'_>,
+    plan: &SpecialistPlan,
+    fetched: &Fetched,
+    (data, fingerprint): (&Path, &str),
+    out: &Path,
+) -> Result<TrainOutcome, PipelineError> {
     let rows = PackedDataset::open(&data.join("train.arrow"))?;
     let held_out = PackedDataset::open(&data.join("held_out.arrow"))?;
     let (folder, config);
@@ -211,7 +280,13 @@ fn train_into(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched, (data, fi
         out,
         stop: run.stop,
     };
-    let outcome = synapse_trainer::train(&request, &mut Watch { name: &plan.name, reporter: run.reporter })?;
+    let outcome = synapse_trainer::train(
+        &request,
+        &mut Watch {
+            name: &plan.name,
+            reporter: run.reporter,
+        },
+    )?;
     if plan.method == Method::Full {
         synapse_export::copy_model_folder_files(&fetched.base.folder, out)?;
     }
@@ -226,7 +301,12 @@ pub(crate) fn artefact_hash(plan: &SpecialistPlan) -> Result<String, PipelineErr
     })
 }
 
-fn evaluate(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched, trained: &Trained) -> Result<Vec<Outcome>, PipelineError> {
+fn evaluate(
+    run: &Run<'_>,
+    plan: &SpecialistPlan,
+    fetched: &Fetched,
+    trained: &Trained,
+) -> Result<Vec<Outcome>, PipelineError> {
     let data = data_folder(plan);
     let manifest = Manifest::read(&data.join("manifest.json"))?;
     let stage = StageRun {
@@ -234,7 +314,16 @@ fn evaluate(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched, trained: &T
         name: &plan.name,
         folder: &plan.run_dir,
         stage: Stage::Evaluate,
-        fingerprint: fingerprint(Stage::Evaluate, &(&plan.evaluate, &manifest.held_out.sha256, &fetched.base.hash, &trained.hash, &plan.system_prompt))?,
+        fingerprint: fingerprint(
+            Stage::Evaluate,
+            &(
+                &plan.evaluate,
+                &manifest.held_out.sha256,
+                &fetched.base.hash,
+                &trained.hash,
+                &plan.system_prompt,
+            ),
+        )?,
     };
     stage.execute(
         |_: &Vec<Outcome>| true,

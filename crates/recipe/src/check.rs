@@ -10,9 +10,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
-use crate::check::words::{
-    constants, expected, explain, follow, mistyped_hint, non_null, plain, type_name, types_of,
-};
+use crate::check::words::{constants, expected, explain, follow, mistyped_hint, non_null, plain, type_name, types_of};
 use crate::schema::{Kind, schema};
 use crate::suggest::{alternatives, nearest};
 use crate::yaml::{Node, Position, Value};
@@ -86,10 +84,7 @@ impl Walk {
         if let Some(words) = constants(schema) {
             return self.word(node, outer, &words);
         }
-        if let Some(branches) = schema["anyOf"]
-            .as_array()
-            .or_else(|| schema["oneOf"].as_array())
-        {
+        if let Some(branches) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
             return self.any_of(node, outer, branches);
         }
         let found = type_name(node);
@@ -116,11 +111,7 @@ impl Walk {
                     .filter(|least| (items.len() as u64) < *least)
                 {
                     let plural = if least == 1 { "item" } else { "items" };
-                    let message = format!(
-                        "{} needs at least {least} {plural}, found {}",
-                        self.name(),
-                        items.len()
-                    );
+                    let message = format!("{} needs at least {least} {plural}, found {}", self.name(), items.len());
                     self.refuse(node.at, message, explain(outer, schema));
                 }
                 for (index, item) in items.iter().enumerate() {
@@ -130,22 +121,14 @@ impl Walk {
             Value::Integer(_) | Value::Float(_) => self.number(node, outer, schema),
             Value::Text(text) => {
                 let length = text.chars().count() as u64;
-                if schema["minLength"]
-                    .as_u64()
-                    .is_some_and(|least| length < least)
-                {
+                if schema["minLength"].as_u64().is_some_and(|least| length < least) {
                     self.refuse(
                         node.at,
                         format!("{} must not be empty", self.name()),
                         explain(outer, schema),
                     );
-                } else if let Some(most) =
-                    schema["maxLength"].as_u64().filter(|most| length > *most)
-                {
-                    let message = format!(
-                        "{} has {length} characters, at most {most} are allowed",
-                        self.name()
-                    );
+                } else if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
+                    let message = format!("{} has {length} characters, at most {most} are allowed", self.name());
                     self.refuse(node.at, message, None);
                 }
             }
@@ -225,9 +208,7 @@ impl Walk {
         if let Some((section, near)) = owner {
             return Some(format!("`{near}` belongs under `{section}`"));
         }
-        if let Some(near) =
-            nearest(key, sections.keys().map(String::as_str)).filter(|_| !self.path.is_empty())
-        {
+        if let Some(near) = nearest(key, sections.keys().map(String::as_str)).filter(|_| !self.path.is_empty()) {
             return Some(format!("`{near}` belongs at the top of the file"));
         }
         (!known.is_empty()).then(|| format!("keys here are {}", known.join(", ")))
@@ -269,25 +250,13 @@ impl Walk {
                     shapes.join(" or "),
                     node.describe()
                 );
-                let words = branches
-                    .iter()
-                    .filter_map(|branch| constants(follow(branch)))
-                    .flatten();
+                let words = branches.iter().filter_map(|branch| constants(follow(branch))).flatten();
                 let near = match &node.value {
-                    Value::Text(text) => nearest(
-                        text,
-                        words
-                            .collect::<Vec<_>>()
-                            .into_iter()
-                            .filter_map(Json::as_str),
-                    ),
+                    Value::Text(text) => nearest(text, words.collect::<Vec<_>>().into_iter().filter_map(Json::as_str)),
                     _ => None,
                 };
                 let hint = near.map(|word| format!("did you mean `{word}`?"));
-                let kinds: Vec<&str> = branches
-                    .iter()
-                    .flat_map(|branch| types_of(follow(branch)))
-                    .collect();
+                let kinds: Vec<&str> = branches.iter().flat_map(|branch| types_of(follow(branch))).collect();
                 let hint = hint
                     .or_else(|| mistyped_hint(node, &kinds))
                     .or_else(|| explain(outer, follow(outer)));
@@ -306,15 +275,12 @@ impl Walk {
         let list = alternatives(texts.iter().map(String::as_str));
         let message = format!("{} must be {list}, found {}", self.name(), node.describe());
         let hint = match &node.value {
-            Value::Text(text) => nearest(text, texts.iter().map(String::as_str))
-                .map(|near| format!("did you mean `{near}`?")),
+            Value::Text(text) => {
+                nearest(text, texts.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"))
+            }
             _ => None,
         };
-        self.refuse(
-            node.at,
-            message,
-            hint.or_else(|| explain(outer, follow(outer))),
-        );
+        self.refuse(node.at, message, hint.or_else(|| explain(outer, follow(outer))));
     }
 
     fn number(&mut self, node: &Node, outer: &'static Json, schema: &'static Json) {

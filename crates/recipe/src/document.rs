@@ -57,33 +57,20 @@ impl Source {
         let (tree, faults) = yaml::parse(&text);
         let readable = faults.is_empty();
         for fault in faults {
-            let hint = fault
-                .key
-                .is_empty()
-                .then(|| yaml_hint(&text, fault.at.line))
-                .flatten();
+            let hint = fault.key.is_empty().then(|| yaml_hint(&text, fault.at.line)).flatten();
             fail(fault.at, &fault.key, fault.message, hint);
         }
         match &tree {
             Some(Node {
-                value: Value::Map(_),
-                ..
+                value: Value::Map(_), ..
             }) => {}
             Some(other) => {
-                let message = format!(
-                    "expected a mapping of keys to values, found {}",
-                    other.describe()
-                );
+                let message = format!("expected a mapping of keys to values, found {}", other.describe());
                 fail(other.at, "", message, None);
             }
             None if readable => {
                 let hint = "a recipe needs at least name, base, data and output".to_owned();
-                fail(
-                    Position::default(),
-                    "",
-                    "this file is empty".to_owned(),
-                    Some(hint),
-                );
+                fail(Position::default(), "", "this file is empty".to_owned(), Some(hint));
             }
             None => {}
         }
@@ -131,15 +118,9 @@ impl Source {
 
     /// Checks the tree against the schema and reads it as `T`. Refused values are taken out, so
     /// that the rest can still be read and checked; `None` only when even that is impossible.
-    pub(crate) fn deserialize<T: DeserializeOwned>(
-        &mut self,
-        kind: Kind,
-    ) -> (Option<T>, Vec<Problem>) {
+    pub(crate) fn deserialize<T: DeserializeOwned>(&mut self, kind: Kind) -> (Option<T>, Vec<Problem>) {
         let findings = Schema::of(kind).check(&self.tree);
-        let mut problems: Vec<Problem> = findings
-            .iter()
-            .map(|finding| self.finding(finding))
-            .collect();
+        let mut problems: Vec<Problem> = findings.iter().map(|finding| self.finding(finding)).collect();
         // Later list items first, so that indices stay true while values are taken out.
         for finding in findings.iter().rev() {
             self.refused.push(finding.path.join("."));
@@ -161,10 +142,7 @@ impl Source {
     /// Whether the schema already refused this key, its section, or something inside it.
     pub(crate) fn is_refused(&self, key: &str) -> bool {
         let inside = |outer: &str, inner: &str| {
-            inner == outer
-                || inner
-                    .strip_prefix(outer)
-                    .is_some_and(|rest| rest.starts_with('.'))
+            inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
         };
         self.refused
             .iter()
@@ -198,13 +176,7 @@ impl Source {
         )
     }
 
-    fn problem_at(
-        &self,
-        at: Position,
-        key: &str,
-        message: String,
-        hint: Option<String>,
-    ) -> Problem {
+    fn problem_at(&self, at: Position, key: &str, message: String, hint: Option<String>) -> Problem {
         if let Some(change) = at.set.and_then(|index| self.overrides.get(index)) {
             return Problem {
                 hint,
@@ -226,10 +198,7 @@ impl Source {
 /// The usual reasons for YAML that does not parse.
 fn yaml_hint(text: &str, line: usize) -> Option<String> {
     let lines: Vec<&str> = text.lines().take(line).collect();
-    if lines
-        .iter()
-        .any(|line| line.trim_start_matches(' ').starts_with('\t'))
-    {
+    if lines.iter().any(|line| line.trim_start_matches(' ').starts_with('\t')) {
         return Some("YAML is indented with spaces, never with tabs".to_owned());
     }
     None

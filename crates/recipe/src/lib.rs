@@ -34,12 +34,12 @@ mod yaml;
 pub use diagnostics::{Diagnostics, Problem};
 pub use load::{check, load};
 pub use plan::{
-    Base, DataPlan, Document, EvaluatePlan, ExportPlan, GatePlan, Location, LoraPlan, MergePlan,
-    Method, PipelinePlan, Quantization, RouterPlan, Samples, SourcePlan, SpecialistPlan, TrainPlan,
+    Base, DataPlan, Document, EvaluatePlan, ExportPlan, GatePlan, Location, LoraPlan, MergePlan, Method, PipelinePlan,
+    Quantization, RouterPlan, Samples, SourcePlan, SpecialistPlan, TrainPlan,
 };
 pub use registry::{Registry, RegistryEntry, RegistryFiles};
 pub use schema::schema;
 pub use vocabulary::{
-    ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod,
-    Overlong, ROUTER_LABELS, SUITES, Scheduler, SignVote, Stage,
+    ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod, Overlong,
+    ROUTER_LABELS, SUITES, Scheduler, SignVote, Stage,
 };

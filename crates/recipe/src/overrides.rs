@@ -51,10 +51,7 @@ impl Override {
     /// The same override one level down: `math.train.epochs` becomes `train.epochs`.
     pub(crate) fn without_head(&self) -> Option<Self> {
         let path = self.path.get(1..).filter(|rest| !rest.is_empty())?.to_vec();
-        Some(Self {
-            path,
-            ..self.clone()
-        })
+        Some(Self { path, ..self.clone() })
     }
 
     /// Puts the value into the tree, making the sections on its way.
@@ -76,10 +73,7 @@ impl Override {
                         entries.push(Entry {
                             key: step.clone(),
                             at,
-                            node: Node {
-                                at,
-                                value: Value::Null,
-                            },
+                            node: Node { at, value: Value::Null },
                         });
                         entries.len() - 1
                     });
@@ -150,17 +144,13 @@ fn parse_value(text: &str) -> Result<Value, String> {
     let (node, faults) = yaml::parse(text);
     let structured = text.starts_with(['{', '[', '"', '\'']);
     match node {
-        Some(node)
-            if faults.is_empty()
-                && (structured || !matches!(node.value, Value::Map(_) | Value::List(_))) =>
-        {
+        Some(node) if faults.is_empty() && (structured || !matches!(node.value, Value::Map(_) | Value::List(_))) => {
             Ok(node.value)
         }
         _ if structured => {
-            let reason = faults.first().map_or_else(
-                || "it is incomplete".to_owned(),
-                |fault| fault.message.clone(),
-            );
+            let reason = faults
+                .first()
+                .map_or_else(|| "it is incomplete".to_owned(), |fault| fault.message.clone());
             Err(format!("the value `{text}` cannot be read: {reason}"))
         }
         _ => Ok(Value::Text(text.to_owned())),
@@ -186,14 +176,8 @@ mod tests {
             applied("a: 1", "train.epochs=0.5"),
             serde_json::json!({"a": 1, "train": {"epochs": 0.5}})
         );
-        assert_eq!(
-            applied("a: 1", "a=[x, 2]"),
-            serde_json::json!({"a": ["x", 2]})
-        );
-        assert_eq!(
-            applied("a: 1", "a=note: this"),
-            serde_json::json!({"a": "note: this"})
-        );
+        assert_eq!(applied("a: 1", "a=[x, 2]"), serde_json::json!({"a": ["x", 2]}));
+        assert_eq!(applied("a: 1", "a=note: this"), serde_json::json!({"a": "note: this"}));
         assert_eq!(applied("a: 1", "a=\"1\""), serde_json::json!({"a": "1"}));
         assert_eq!(
             applied("d: [{s: 1}, {s: 2}]", "d.1.s=all"),

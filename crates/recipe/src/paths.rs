@@ -8,9 +8,7 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
     for component in path.components() {
         match component {
             Component::CurDir => {}
-            Component::ParentDir
-                if matches!(tidy.components().next_back(), Some(Component::Normal(_))) =>
-            {
+            Component::ParentDir if matches!(tidy.components().next_back(), Some(Component::Normal(_))) => {
                 tidy.pop();
             }
             other => tidy.push(other),
@@ -33,9 +31,7 @@ pub(crate) fn overlap(left: &Path, right: &Path) -> bool {
 /// The folder a run lives in, beside what it publishes.
 pub(crate) fn run_dir(output: &Path) -> PathBuf {
     let parent = output.parent().unwrap_or(Path::new(""));
-    parent
-        .join("runs")
-        .join(output.file_name().unwrap_or_default())
+    parent.join("runs").join(output.file_name().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -48,13 +44,7 @@ mod tests {
         assert_eq!(tidy(Path::new("../../x")), Path::new("../../x"));
         assert_eq!(tidy(Path::new("a/..")), Path::new("."));
         assert_eq!(tidy(Path::new("/../a")), Path::new("/../a"));
-        assert_eq!(
-            run_dir(Path::new("outputs/math")),
-            Path::new("outputs/runs/math")
-        );
-        assert!(
-            overlap(Path::new("a/b"), Path::new("a"))
-                && !overlap(Path::new("a/b"), Path::new("a/c"))
-        );
+        assert_eq!(run_dir(Path::new("outputs/math")), Path::new("outputs/runs/math"));
+        assert!(overlap(Path::new("a/b"), Path::new("a")) && !overlap(Path::new("a/b"), Path::new("a/c")));
     }
 }

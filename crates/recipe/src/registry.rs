@@ -107,8 +107,7 @@ impl RegistryEntry {
 
 /// `*` stands for any run of characters, `?` for one; slashes are ordinary, which errs towards matching.
 fn glob_matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     // `reach[t]`: the pattern so far can end after `t` characters of the text.
     let mut reach = vec![false; text.len() + 1];
     reach[0] = true;

@@ -29,16 +29,14 @@ impl Resolver<'_> {
     /// Notes a problem with a value, unless the schema already refused it.
     pub(crate) fn value(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
         if !self.source.is_refused(key) {
-            self.problems
-                .push(self.source.at_value(key, message.into(), hint));
+            self.problems.push(self.source.at_value(key, message.into(), hint));
         }
     }
 
     /// Notes a problem with a key, unless the schema already refused it.
     pub(crate) fn key(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
         if !self.source.is_refused(key) {
-            self.problems
-                .push(self.source.at_key(key, message.into(), hint));
+            self.problems.push(self.source.at_key(key, message.into(), hint));
         }
     }
 

@@ -52,11 +52,9 @@ pub fn schema() -> Value {
     generator.subschema_for::<Pipeline>();
     generator.subschema_for::<StageList>();
     generator.subschema_for::<Registry>();
-    let definitions: serde_json::Map<String, Value> =
-        generator.take_definitions(true).into_iter().collect();
+    let definitions: serde_json::Map<String, Value> = generator.take_definitions(true).into_iter().collect();
     let reference = |kind: Kind| json!({ "$ref": format!("#/$defs/{}", kind.definition()) });
-    let marked_by =
-        |key: &str, never: &str| json!({ "required": [key], "not": { "required": [never] } });
+    let marked_by = |key: &str, never: &str| json!({ "required": [key], "not": { "required": [never] } });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Synapse recipes and pipelines",

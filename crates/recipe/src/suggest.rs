@@ -38,16 +38,10 @@ const SYNONYMS: [(&str, &str); 32] = [
 ];
 
 /// The word of `candidates` that `word` most likely stands for.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
     let wanted = plain(word);
-    let meant = SYNONYMS
-        .iter()
-        .find(|(other, _)| *other == word)
-        .map(|(_, ours)| *ours);
+    let meant = SYNONYMS.iter().find(|(other, _)| *other == word).map(|(_, ours)| *ours);
     let mut best: Option<(f64, &str)> = None;
     for candidate in candidates {
         if meant == Some(candidate) {
@@ -77,12 +71,7 @@ mod tests {
 
     #[test]
     fn slips_and_other_tools_words_are_understood() {
-        let keys = [
-            "learning_rate",
-            "epochs",
-            "batch_size",
-            "gradient_accumulation",
-        ];
+        let keys = ["learning_rate", "epochs", "batch_size", "gradient_accumulation"];
         assert_eq!(nearest("lerning_rate", keys), Some("learning_rate"));
         assert_eq!(nearest("learningRate", keys), Some("learning_rate"));
         assert_eq!(nearest("lr", keys), Some("learning_rate"));

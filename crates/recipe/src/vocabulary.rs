@@ -30,9 +30,7 @@ pub const LINEAR_MODULES: [&str; 7] = [
 ];
 
 /// One step of a run. The pipeline crate knows what each does; this is only its name.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Base and datasets are on disk and verified.
@@ -88,15 +86,12 @@ impl std::str::FromStr for Stage {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|stage| stage.id() == text)
-            .ok_or_else(|| {
-                format!(
-                    "unknown stage `{text}`; stages are {}",
-                    Self::ALL.map(Self::id).join(", ")
-                )
-            })
+        Self::ALL.into_iter().find(|stage| stage.id() == text).ok_or_else(|| {
+            format!(
+                "unknown stage `{text}`; stages are {}",
+                Self::ALL.map(Self::id).join(", ")
+            )
+        })
     }
 }
 

@@ -73,10 +73,7 @@ impl Node {
     /// The value under `key`, when this is a mapping that has it.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
-            Value::Map(entries) => entries
-                .iter()
-                .find(|entry| entry.key == key)
-                .map(|entry| &entry.node),
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
             _ => None,
         }
     }
@@ -86,10 +83,7 @@ impl Node {
         let mut node = self;
         for step in path {
             let next = match &node.value {
-                Value::List(items) => step
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| items.get(index)),
+                Value::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
                 _ => node.get(step),
             };
             match next {
@@ -247,23 +241,19 @@ impl Builder {
                 None => Ok(()),
             },
             Event::Scalar(text, style, anchor, tag) => {
-                let value =
-                    match Scalar::parse_from_cow_and_metadata(text.clone(), style, tag.as_ref()) {
-                        Some(Scalar::Null) => Value::Null,
-                        Some(Scalar::Boolean(value)) => Value::Bool(value),
-                        Some(Scalar::Integer(value)) => Value::Integer(value),
-                        Some(Scalar::FloatingPoint(value)) => Value::Float(value.into_inner()),
-                        Some(Scalar::String(text)) => Value::Text(text.into_owned()),
-                        None => return Err(fault(at, format!("`{text}` does not fit its tag"))),
-                    };
+                let value = match Scalar::parse_from_cow_and_metadata(text.clone(), style, tag.as_ref()) {
+                    Some(Scalar::Null) => Value::Null,
+                    Some(Scalar::Boolean(value)) => Value::Bool(value),
+                    Some(Scalar::Integer(value)) => Value::Integer(value),
+                    Some(Scalar::FloatingPoint(value)) => Value::Float(value.into_inner()),
+                    Some(Scalar::String(text)) => Value::Text(text.into_owned()),
+                    None => return Err(fault(at, format!("`{text}` does not fit its tag"))),
+                };
                 self.place(Node { at, value }, anchor)
             }
             Event::Alias(anchor) => {
                 let Some(mut node) = self.anchors.get(&anchor).cloned() else {
-                    return Err(fault(
-                        at,
-                        "this alias stands inside its own anchor".to_owned(),
-                    ));
+                    return Err(fault(at, "this alias stands inside its own anchor".to_owned()));
                 };
                 self.alias_nodes += node.count();
                 if self.alias_nodes > MAX_ALIAS_NODES {
@@ -306,10 +296,7 @@ impl Builder {
                 Some((key, at)) => match entries.iter().find(|entry| entry.key == key) {
                     Some(first) => self.faults.push(Fault {
                         at,
-                        message: format!(
-                            "duplicate key `{key}`, first given on line {}",
-                            first.at.line
-                        ),
+                        message: format!("duplicate key `{key}`, first given on line {}", first.at.line),
                         key,
                     }),
                     None => entries.push(Entry { key, at, node }),
@@ -328,10 +315,7 @@ fn key_text(node: &Node) -> Result<String, Fault> {
         Value::Integer(value) => Ok(value.to_string()),
         Value::Float(value) => Ok(value.to_string()),
         Value::Null => Ok("null".to_owned()),
-        Value::List(_) | Value::Map(_) => Err(fault(
-            node.at,
-            format!("expected a key, found {}", node.describe()),
-        )),
+        Value::List(_) | Value::Map(_) => Err(fault(node.at, format!("expected a key, found {}", node.describe()))),
     }
 }
 
@@ -371,14 +355,8 @@ mod tests {
         let (root, faults) = parse(&"[".repeat(5000));
         assert!(root.is_none() && faults.len() == 1);
         let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for (name, inner) in ["b", "c", "d", "e", "f"]
-            .iter()
-            .zip(["a", "b", "c", "d", "e"])
-        {
-            bomb += &format!(
-                "{name}: &{name} [{}]\n",
-                vec![format!("*{inner}"); 10].join(", ")
-            );
+        for (name, inner) in ["b", "c", "d", "e", "f"].iter().zip(["a", "b", "c", "d", "e"]) {
+            bomb += &format!("{name}: &{name} [{}]\n", vec![format!("*{inner}"); 10].join(", "));
         }
         let (_, faults) = parse(&bomb);
         assert!(faults[0].message.contains("aliases expand"));

@@ -111,10 +111,7 @@ fn the_good_recipe_is_good() {
 fn keys() {
     snapshot!(report(&[
         ("unknown key", edit("learning_rate", "lerning_rate")),
-        (
-            "another tool's key",
-            edit("batch_size", "per_device_train_batch_size")
-        ),
+        ("another tool's key", edit("batch_size", "per_device_train_batch_size")),
         (
             "key of another section",
             edit("name: math", "name: math\nlearning_rate: 1.0e-4")
@@ -123,14 +120,8 @@ fn keys() {
             "top-level key in a section",
             edit("  epochs: 3", "  epochs: 3\n  held_out: 10")
         ),
-        (
-            "nothing like it",
-            edit("name: math", "name: math\ncolour: blue")
-        ),
-        (
-            "missing keys",
-            "name: math\ndata: [{ samples: all }]\n".to_owned()
-        ),
+        ("nothing like it", edit("name: math", "name: math\ncolour: blue")),
+        ("missing keys", "name: math\ndata: [{ samples: all }]\n".to_owned()),
         (
             "duplicate keys",
             edit(
@@ -138,10 +129,7 @@ fn keys() {
                 "  scheduler: cosine\n  epochs: 2\n  batch_size: 4"
             )
         ),
-        (
-            "merge keys",
-            edit("train:\n", "train:\n  <<: { epochs: 2 }\n")
-        ),
+        ("merge keys", edit("train:\n", "train:\n  <<: { epochs: 2 }\n")),
     ]));
 }
 
@@ -154,18 +142,9 @@ fn values() {
         ("infinite learning rate", edit("2.0e-4", ".inf")),
         ("dropout 1", edit("dropout: 0.05", "dropout: 1")),
         ("number in quotes", edit("epochs: 3", "epochs: \"3\"")),
-        (
-            "fraction of a row",
-            edit("batch_size: 2", "batch_size: 2.5")
-        ),
-        (
-            "whole number as a float",
-            edit("batch_size: 2", "batch_size: 2.0")
-        ),
-        (
-            "yes for true",
-            edit("double_quant: true", "double_quant: yes")
-        ),
+        ("fraction of a row", edit("batch_size: 2", "batch_size: 2.5")),
+        ("whole number as a float", edit("batch_size: 2", "batch_size: 2.0")),
+        ("yes for true", edit("double_quant: true", "double_quant: yes")),
         ("wrong word", edit("cosine", "cosin")),
         ("unknown quantization", edit("type: nf4", "type: int3")),
         ("block size", edit("block_size: 64", "block_size: 96")),
@@ -188,10 +167,7 @@ fn values() {
             "unknown module",
             edit("targets: all-linear", "targets: [q_proj, qq_proj]")
         ),
-        (
-            "unknown targets",
-            edit("targets: all-linear", "targets: all_linear")
-        ),
+        ("unknown targets", edit("targets: all-linear", "targets: all_linear")),
         ("unknown suite", edit("held-out-loss", "heldout-loss")),
         (
             "no sources",
@@ -210,17 +186,11 @@ fn values() {
 fn conditions() {
     snapshot!(report(&[
         ("rest without total", edit("samples: 100", "samples: rest")),
-        (
-            "total without rest",
-            edit("name: math", "name: math\ntotal: 1000")
-        ),
+        ("total without rest", edit("name: math", "name: math\ntotal: 1000")),
         (
             "samples above total",
-            edit(
-                "{ dataset: gsm8k, samples: all }",
-                "{ dataset: gsm8k, samples: rest }"
-            )
-            .replace("name: math", "name: math\ntotal: 100")
+            edit("{ dataset: gsm8k, samples: all }", "{ dataset: gsm8k, samples: rest }")
+                .replace("name: math", "name: math\ntotal: 100")
         ),
         (
             "two rests",
@@ -229,18 +199,9 @@ fn conditions() {
                 .replace("name: math", "name: math\ntotal: 100")
         ),
         ("unknown dataset", edit("dataset: gsm8k", "dataset: gsm8")),
-        (
-            "missing file",
-            edit("dataset: gsm8k", "dataset: ../data/row.jsonl")
-        ),
-        (
-            "unreadable file",
-            edit("dataset: gsm8k", "dataset: ../data/rows.xyz")
-        ),
-        (
-            "test split",
-            edit("samples: all", "samples: all, split: test")
-        ),
+        ("missing file", edit("dataset: gsm8k", "dataset: ../data/row.jsonl")),
+        ("unreadable file", edit("dataset: gsm8k", "dataset: ../data/rows.xyz")),
+        ("test split", edit("samples: all", "samples: all, split: test")),
         (
             "test files",
             edit("samples: all", "samples: all, files: [\"main/*.parquet\"]")
@@ -249,16 +210,10 @@ fn conditions() {
             "unknown field in a map",
             edit("samples: all", "samples: all, map: { questions: q }")
         ),
-        (
-            "endless routing rows",
-            edit("dataset: gsm8k", "dataset: routing")
-        ),
+        ("endless routing rows", edit("dataset: gsm8k", "dataset: routing")),
         (
             "missing held-out file",
-            edit(
-                "samples: all",
-                "samples: all, held_out_file: ../data/none.jsonl"
-            )
+            edit("samples: all", "samples: all, held_out_file: ../data/none.jsonl")
         ),
         (
             "held-out loss of nothing",
@@ -270,23 +225,14 @@ fn conditions() {
         ),
         (
             "filters that leave nothing",
-            edit(
-                "name: math",
-                "name: math\nfilters: { min_chars: 100, max_chars: 10 }"
-            )
+            edit("name: math", "name: math\nfilters: { min_chars: 100, max_chars: 10 }")
         ),
-        (
-            "base that is nothing",
-            edit("Qwen/Qwen2.5-3B-Instruct", "qwen")
-        ),
+        ("base that is nothing", edit("Qwen/Qwen2.5-3B-Instruct", "qwen")),
         (
             "missing base folder",
             edit("Qwen/Qwen2.5-3B-Instruct", "../models/qwen")
         ),
-        (
-            "missing gguf",
-            edit("Qwen/Qwen2.5-3B-Instruct", "../models/qwen.gguf")
-        ),
+        ("missing gguf", edit("Qwen/Qwen2.5-3B-Instruct", "../models/qwen.gguf")),
         (
             "folder without a model",
             edit("Qwen/Qwen2.5-3B-Instruct", "../empty-model")
@@ -311,10 +257,7 @@ fn conditions() {
             "pipeline with a merge",
             edit("name: math", "name: math\npipeline: ../pipelines/late.yaml")
         ),
-        (
-            "output is everything",
-            edit("output: outputs/math", "output: .")
-        ),
+        ("output is everything", edit("output: outputs/math", "output: .")),
     ]));
 }
 
@@ -339,10 +282,7 @@ fn files_that_are_not_recipes() {
         ("tabs", "train:\n\tepochs: 3\n".to_owned()),
         ("open bracket", "data: [gsm8k\n".to_owned()),
         ("two documents", format!("{GOOD}---\n{GOOD}")),
-        (
-            "stages out of order",
-            "stages: [train, fetch, train]\n".to_owned()
-        ),
+        ("stages out of order", "stages: [train, fetch, train]\n".to_owned()),
         (
             "registry entry without a licence",
             "datasets:\n  x: { id: a/b, files: { train: [] }, format: alpacka }\n".to_owned()
@@ -377,11 +317,7 @@ output: outputs/both
     };
     case("good", PIPELINE.to_owned(), &[]);
     case("trim 1.5", PIPELINE.replace("trim: 0.8", "trim: 1.5"), &[]);
-    case(
-        "unknown method",
-        PIPELINE.replace("method: ties", "method: tyes"),
-        &[],
-    );
+    case("unknown method", PIPELINE.replace("method: ties", "method: tyes"), &[]);
     case(
         "weights for nobody",
         PIPELINE.replace("weights: { math", "weights: { maths"),
@@ -395,16 +331,8 @@ output: outputs/both
     );
     case("shard size", PIPELINE.replace("5GB", "5 apples"), &[]);
     case("unknown gguf type", PIPELINE.replace("q8_0", "q9_0"), &[]);
-    case(
-        "missing recipe",
-        PIPELINE.replace("code.yaml", "coda.yaml"),
-        &[],
-    );
-    case(
-        "one recipe twice",
-        PIPELINE.replace("code.yaml", "math.yaml"),
-        &[],
-    );
+    case("missing recipe", PIPELINE.replace("code.yaml", "coda.yaml"), &[]);
+    case("one recipe twice", PIPELINE.replace("code.yaml", "math.yaml"), &[]);
     case(
         "output in a recipe's way",
         PIPELINE.replace("outputs/both", "outputs/math"),
@@ -420,20 +348,11 @@ output: outputs/both
         PIPELINE.to_owned(),
         &["code.base=Qwen/Qwen2.5-0.5B"],
     );
-    case(
-        "full training",
-        PIPELINE.to_owned(),
-        &["code.train.method=full"],
-    );
+    case("full training", PIPELINE.to_owned(), &["code.train.method=full"]);
     case(
         "bad overrides",
         PIPELINE.to_owned(),
-        &[
-            "merge.trim=2",
-            "train.epochs=-1",
-            "lora.rnk=8",
-            "math.base=nowhere",
-        ],
+        &["merge.trim=2", "train.epochs=-1", "lora.rnk=8", "math.base=nowhere"],
     );
     snapshot!(report);
 }
@@ -456,12 +375,7 @@ fn overrides() {
         "base=./nowhere",
         "output=",
     ] {
-        writeln!(
-            report,
-            "{}\n",
-            messages(&folder, "recipes/bad.yaml", GOOD, &[text])
-        )
-        .unwrap();
+        writeln!(report, "{}\n", messages(&folder, "recipes/bad.yaml", GOOD, &[text])).unwrap();
     }
     snapshot!(report);
     assert_eq!(

@@ -5,8 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use synapse_recipe::{
-    Base, Document, Location, Method, PipelinePlan, Quantization, Samples, SpecialistPlan, Stage,
-    check, load, schema,
+    Base, Document, Location, Method, PipelinePlan, Quantization, Samples, SpecialistPlan, Stage, check, load, schema,
 };
 
 fn root() -> PathBuf {
@@ -27,10 +26,7 @@ fn yaml_files(folder: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             yaml_files(&path, found);
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "yaml")
-        {
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
             found.push(path);
         }
     }
@@ -88,14 +84,8 @@ fn synapse_3b_is_the_job_it_was_built_for() {
                 double_quant: true
             }
         );
-        assert_eq!(
-            (specialist.train.epochs, specialist.train.learning_rate),
-            (3.0, 2e-4)
-        );
-        assert_eq!(
-            specialist.train.batch_size * specialist.train.gradient_accumulation,
-            16
-        );
+        assert_eq!((specialist.train.epochs, specialist.train.learning_rate), (3.0, 2e-4));
+        assert_eq!(specialist.train.batch_size * specialist.train.gradient_accumulation, 16);
         assert_eq!(specialist.train.max_seq_len, 2048);
         assert_eq!(
             specialist.stages,
@@ -106,19 +96,10 @@ fn synapse_3b_is_the_job_it_was_built_for() {
             assert_eq!(specialist.router.as_ref().unwrap().labels.len(), 5);
         } else {
             assert_eq!(specialist.data.total, Some(50_000));
-            assert!(
-                specialist
-                    .data
-                    .sources
-                    .iter()
-                    .all(|source| source.licence.is_some())
-            );
+            assert!(specialist.data.sources.iter().all(|source| source.licence.is_some()));
         }
     }
-    let hub_sources = plan
-        .specialists
-        .iter()
-        .flat_map(|specialist| &specialist.data.sources);
+    let hub_sources = plan.specialists.iter().flat_map(|specialist| &specialist.data.sources);
     let hub_sources = hub_sources.filter(|source| matches!(source.location, Location::Hub { .. }));
     assert_eq!(hub_sources.count(), 8);
 }
@@ -156,11 +137,7 @@ fn overrides_reach_the_pipeline_all_recipes_or_one() {
         id: "Qwen/Qwen2.5-0.5B-Instruct".to_owned(),
         revision: Some("main".to_owned()),
     };
-    assert!(
-        plan.specialists
-            .iter()
-            .all(|specialist| specialist.base == base)
-    );
+    assert!(plan.specialists.iter().all(|specialist| specialist.base == base));
     assert!(
         plan.specialists
             .iter()

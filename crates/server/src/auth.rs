@@ -39,9 +39,7 @@ impl ApiKeys {
             .filter(|line| !line.is_empty() && !line.starts_with('#'));
         let hashes: Vec<_> = keys.map(hash).collect();
         if hashes.is_empty() {
-            return Err(ServerError::NoKeys {
-                path: path.to_owned(),
-            });
+            return Err(ServerError::NoKeys { path: path.to_owned() });
         }
         Ok(Self { hashes })
     }
@@ -51,10 +49,7 @@ impl ApiKeys {
     fn open_with(&self, key: &str) -> bool {
         let given = hash(key);
         self.hashes.iter().fold(false, |found, known| {
-            let difference = given
-                .iter()
-                .zip(known)
-                .fold(0, |bits, (a, b)| bits | (a ^ b));
+            let difference = given.iter().zip(known).fold(0, |bits, (a, b)| bits | (a ^ b));
             found | (difference == 0)
         })
     }
@@ -65,11 +60,7 @@ fn hash(key: &str) -> [u8; 32] {
 }
 
 /// Lets a request through if it carries a key, or none is needed.
-pub(crate) async fn require_key(
-    State(state): State<ServerState>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn require_key(State(state): State<ServerState>, request: Request, next: Next) -> Response {
     match &state.options().api_keys {
         Some(keys) if request.method() != Method::OPTIONS => match check(keys, request.headers()) {
             Ok(()) => next.run(request).await,
@@ -81,12 +72,9 @@ pub(crate) async fn require_key(
 
 fn check(keys: &ApiKeys, headers: &HeaderMap) -> Result<(), ApiError> {
     let refused = |message: &str| {
-        ApiError::new(StatusCode::UNAUTHORIZED, "authentication_error", message)
-            .code("invalid_api_key")
+        ApiError::new(StatusCode::UNAUTHORIZED, "authentication_error", message).code("invalid_api_key")
     };
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, key) = value
         .and_then(|value| value.split_once(' '))
         .ok_or_else(|| refused("no API key given; send it as `Authorization: Bearer KEY`"))?;
@@ -114,10 +102,7 @@ mod tests {
         assert_eq!(format!("{keys:?}"), "ApiKeys(2)");
 
         std::fs::write(&path, "# none yet\n").unwrap();
-        assert!(matches!(
-            ApiKeys::read(&path),
-            Err(ServerError::NoKeys { .. })
-        ));
+        assert!(matches!(ApiKeys::read(&path), Err(ServerError::NoKeys { .. })));
         assert!(matches!(
             ApiKeys::read(&folder.path().join("absent")),
             Err(ServerError::KeyFile { .. })

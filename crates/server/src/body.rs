@@ -20,33 +20,20 @@ pub(crate) fn read_object(
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .map(|value| value.to_str().unwrap_or("unreadable"));
-    let media_type = content_type.map(|value| {
-        value
-            .split(';')
-            .next()
-            .unwrap_or(value)
-            .trim()
-            .to_ascii_lowercase()
-    });
+    let media_type = content_type.map(|value| value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase());
     match media_type.as_deref() {
         Some("application/json") => {}
         Some(other) if other.starts_with("application/") && other.ends_with("+json") => {}
         None | Some("application/x-www-form-urlencoded") => {
             if is_foreign(headers, allowed_origins) {
                 let message = "a page of another origin must send `Content-Type: application/json`";
-                return Err(
-                    ApiError::new(StatusCode::FORBIDDEN, "permission_error", message)
-                        .code("foreign_origin"),
-                );
+                return Err(ApiError::new(StatusCode::FORBIDDEN, "permission_error", message).code("foreign_origin"));
             }
         }
         Some(other) => {
-            let message = format!(
-                "the body must be JSON (`Content-Type: application/json`), found `{other}`"
-            );
+            let message = format!("the body must be JSON (`Content-Type: application/json`), found `{other}`");
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return Err(ApiError::new(status, "invalid_request_error", message)
-                .code("unsupported_media_type"));
+            return Err(ApiError::new(status, "invalid_request_error", message).code("unsupported_media_type"));
         }
     }
     let body = body.map_err(|rejection| {
@@ -61,8 +48,6 @@ pub(crate) fn read_object(
     match serde_json::from_slice(&body) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(ApiError::invalid("the body must be a JSON object").code("invalid_json")),
-        Err(error) => {
-            Err(ApiError::invalid(format!("the body is not JSON: {error}")).code("invalid_json"))
-        }
+        Err(error) => Err(ApiError::invalid(format!("the body is not JSON: {error}")).code("invalid_json")),
     }
 }

@@ -31,10 +31,7 @@ pub(crate) async fn create(
     let wire = Wire {
         id: identity::random_id("chatcmpl-"),
         created: identity::unix_seconds(),
-        model: order
-            .adapter
-            .clone()
-            .unwrap_or_else(|| state.options().model.clone()),
+        model: order.adapter.clone().unwrap_or_else(|| state.options().model.clone()),
         logprobs: order.sampling.logprobs.is_some(),
         include_usage: streaming.include_usage,
         engine: Arc::clone(&engine),
@@ -46,11 +43,7 @@ pub(crate) async fn create(
     wire.whole(choices).await
 }
 
-fn read(
-    body: &Map<String, Value>,
-    state: &ServerState,
-    engine: &Engine,
-) -> Result<(Order, Streaming), ApiError> {
+fn read(body: &Map<String, Value>, state: &ServerState, engine: &Engine) -> Result<(Order, Streaming), ApiError> {
     fields::check(body, fields::CHAT)?;
     let params = Params::new(body);
     let adapter = state.adapter_of(params.text("model")?, engine)?;
@@ -74,17 +67,12 @@ fn max_tokens(params: Params<'_>) -> Result<Option<usize>, ApiError> {
     let newer = params.count("max_completion_tokens")?;
     let older = params.count("max_tokens")?;
     if newer == Some(0) {
-        return Err(ApiError::field(
-            "max_completion_tokens",
-            "must be at least 1, found 0",
-        ));
+        return Err(ApiError::field("max_completion_tokens", "must be at least 1, found 0"));
     }
     if let (Some(newer), Some(older)) = (newer, older)
         && newer != older
     {
-        let problem = format!(
-            "is {older}, but its newer name `max_completion_tokens` is {newer}; give one of them"
-        );
+        let problem = format!("is {older}, but its newer name `max_completion_tokens` is {newer}; give one of them");
         return Err(ApiError::field("max_tokens", problem));
     }
     Ok(newer.or(older))
@@ -214,12 +202,7 @@ impl Transcript for Wire {
     }
 
     fn finish(&mut self, choice: usize, reason: FinishReason) -> Value {
-        self.delta(
-            choice,
-            &json!({}),
-            &Value::Null,
-            Some(finish_reason(reason)),
-        )
+        self.delta(choice, &json!({}), &Value::Null, Some(finish_reason(reason)))
     }
 
     fn closing(&mut self, total: Usage) -> Option<Value> {

@@ -35,10 +35,7 @@ pub(crate) async fn create(
     let mut wire = Wire {
         id: identity::random_id("cmpl-"),
         created: identity::unix_seconds(),
-        model: order
-            .adapter
-            .clone()
-            .unwrap_or_else(|| state.options().model.clone()),
+        model: order.adapter.clone().unwrap_or_else(|| state.options().model.clone()),
         logprobs: order.sampling.logprobs.is_some(),
         include_usage: streaming.include_usage,
         offsets: Vec::new(),
@@ -51,11 +48,7 @@ pub(crate) async fn create(
     wire.whole(choices).await
 }
 
-fn read(
-    body: &Map<String, Value>,
-    state: &ServerState,
-    engine: &Engine,
-) -> Result<(Order, Streaming), ApiError> {
+fn read(body: &Map<String, Value>, state: &ServerState, engine: &Engine) -> Result<(Order, Streaming), ApiError> {
     fields::check(body, fields::COMPLETIONS)?;
     let params = Params::new(body);
     let adapter = state.adapter_of(params.text("model")?, engine)?;
@@ -90,9 +83,7 @@ fn prompts(params: Params<'_>) -> Result<Vec<Prompt>, ApiError> {
     };
     match value {
         Value::String(text) => Ok(vec![Prompt::Text(text.clone())]),
-        Value::Array(items) if items.is_empty() => {
-            Err(ApiError::field("prompt", "must not be empty"))
-        }
+        Value::Array(items) if items.is_empty() => Err(ApiError::field("prompt", "must not be empty")),
         Value::Array(items) if items.iter().all(Value::is_number) => Ok(vec![tokens(items)?]),
         Value::Array(items) => items
             .iter()
@@ -111,9 +102,7 @@ fn tokens(items: &[Value]) -> Result<Prompt, ApiError> {
         let id = item.as_u64().and_then(|number| u32::try_from(number).ok());
         id.ok_or_else(|| ApiError::field("prompt", format!("holds {item}, which is no token id")))
     };
-    Ok(Prompt::Tokens(
-        items.iter().map(id).collect::<Result<_, _>>()?,
-    ))
+    Ok(Prompt::Tokens(items.iter().map(id).collect::<Result<_, _>>()?))
 }
 
 /// Writes answers as OpenAI does.
@@ -158,8 +147,7 @@ impl Wire {
             return Value::Null;
         }
         let chat = self.engine.chat();
-        let (mut tokens, mut logprobs, mut top, mut offsets) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut tokens, mut logprobs, mut top, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for token in all {
             let offset = self.offsets[choice];
             self.offsets[choice] += token.text.chars().count();

@@ -40,9 +40,7 @@ pub enum ServerError {
     #[error("the server's socket failed: {0}")]
     Socket(#[from] std::io::Error),
     /// The time to finish accepted requests ran out.
-    #[error(
-        "{unfinished} requests were still running after {seconds} s of draining and were cut off"
-    )]
+    #[error("{unfinished} requests were still running after {seconds} s of draining and were cut off")]
     DrainDeadline {
         /// Requests cut off.
         unfinished: usize,
@@ -90,10 +88,7 @@ impl ApiError {
 
     /// 404 for a model name.
     pub(crate) fn unknown_model(name: &str, known: &[String]) -> Self {
-        let message = format!(
-            "the model `{name}` does not exist; there are: {}",
-            known.join(", ")
-        );
+        let message = format!("the model `{name}` does not exist; there are: {}", known.join(", "));
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
             .code("model_not_found")
             .param("model")
@@ -101,12 +96,7 @@ impl ApiError {
 
     /// 503.
     pub(crate) fn unavailable(message: impl Into<String>, code: &'static str) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "service_unavailable",
-            message,
-        )
-        .code(code)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", message).code(code)
     }
 
     /// 500.
@@ -138,15 +128,12 @@ impl ApiError {
         let message = error.to_string();
         match error {
             EngineError::Full { .. } => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
-                    .code("rate_limit_exceeded")
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message).code("rate_limit_exceeded")
             }
             EngineError::Stopped => Self::unavailable(message, "stopped"),
-            EngineError::UnknownAdapter { .. } => {
-                Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
-                    .code("model_not_found")
-                    .param("model")
-            }
+            EngineError::UnknownAdapter { .. } => Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+                .code("model_not_found")
+                .param("model"),
             EngineError::ContextOverflow { .. } => Self::invalid(message)
                 .code("context_length_exceeded")
                 .param(prompt_param),

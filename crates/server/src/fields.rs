@@ -91,11 +91,7 @@ pub const CHAT: &[Field] = &[
     without_effect("user", NOTHING_KEPT),
     only("function_call", &["\"none\"", "\"auto\""], NO_TOOLS),
     only("functions", &["[]"], NO_TOOLS),
-    only(
-        "modalities",
-        &["[\"text\"]"],
-        "the models read and write text",
-    ),
+    only("modalities", &["[\"text\"]"], "the models read and write text"),
     only(
         "reasoning_effort",
         &["\"none\""],
@@ -106,11 +102,7 @@ pub const CHAT: &[Field] = &[
         &["{\"type\":\"text\"}"],
         "constrained answers are not implemented",
     ),
-    only(
-        "service_tier",
-        &["\"auto\"", "\"default\""],
-        "there is one tier",
-    ),
+    only("service_tier", &["\"auto\"", "\"default\""], "there is one tier"),
     only("store", &["false"], NOTHING_KEPT),
     only("tool_choice", &["\"none\"", "\"auto\""], NO_TOOLS),
     only("tools", &["[]"], NO_TOOLS),
@@ -147,11 +139,7 @@ pub const COMPLETIONS: &[Field] = &[
         &["1"],
         "choosing among hidden answers is not implemented; ask for `n`",
     ),
-    only(
-        "echo",
-        &["false"],
-        "repeating the prompt is not implemented",
-    ),
+    only("echo", &["false"], "repeating the prompt is not implemented"),
     only("suffix", &["\"\""], "the models do not fill in the middle"),
 ];
 
@@ -162,10 +150,7 @@ pub(crate) fn check(fields: &Map<String, Value>, table: &[Field]) -> Result<(), 
             let nearest = nearest(name, table)
                 .map(|near| format!("; did you mean `{near}`?"))
                 .unwrap_or_default();
-            return Err(
-                ApiError::field(name, format!("is not a known field{nearest}"))
-                    .code("unknown_parameter"),
-            );
+            return Err(ApiError::field(name, format!("is not a known field{nearest}")).code("unknown_parameter"));
         };
         if value.is_null() {
             continue;
@@ -178,8 +163,7 @@ pub(crate) fn check(fields: &Map<String, Value>, table: &[Field]) -> Result<(), 
                 return Err(ApiError::field(name, problem).code("unsupported_parameter"));
             }
             Support::Refused(reason) => {
-                return Err(ApiError::field(name, format!("is not supported: {reason}"))
-                    .code("unsupported_parameter"));
+                return Err(ApiError::field(name, format!("is not supported: {reason}")).code("unsupported_parameter"));
             }
         }
     }
@@ -193,8 +177,6 @@ fn is_value(value: &Value, json: &str) -> bool {
 /// The field most like `name`, if one is close.
 fn nearest(name: &str, table: &[Field]) -> Option<&'static str> {
     let likeness = |field: &Field| strsim::jaro_winkler(name, field.name);
-    let best = table
-        .iter()
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    let best = table.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.85).then_some(best.name)
 }

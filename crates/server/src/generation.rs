@@ -6,9 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
 use synapse_chat::{Chat, Message};
-use synapse_engine::{
-    Engine, EngineError, Event, FinishReason, Receiver, Request, SamplingOptions, TokenLogprob,
-};
+use synapse_engine::{Engine, EngineError, Event, FinishReason, Receiver, Request, SamplingOptions, TokenLogprob};
 
 use crate::ServerState;
 use crate::error::ApiError;
@@ -60,11 +58,7 @@ pub(crate) struct Choices {
 
 impl Choices {
     /// Admits the request, encodes its prompts and submits it. A full engine refuses before anything is encoded.
-    pub(crate) async fn start(
-        state: &ServerState,
-        engine: &Arc<Engine>,
-        order: Order,
-    ) -> Result<Self, ApiError> {
+    pub(crate) async fn start(state: &ServerState, engine: &Arc<Engine>, order: Order) -> Result<Self, ApiError> {
         // Counted before the last look at the drain, so that draining either sees this request or refuses it.
         let answering = state.answering();
         state.engine()?;
@@ -129,10 +123,7 @@ impl Choices {
 
     /// The next event of any answer, with the answer's index; none once all are done. An answer that cannot be
     /// finished is an error.
-    pub(crate) fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<(usize, Event), ApiError>>> {
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<(usize, Event), ApiError>>> {
         let count = self.receivers.len();
         for index in (self.turn..count).chain(0..self.turn) {
             let Some(receiver) = &mut self.receivers[index] else {
@@ -212,10 +203,7 @@ impl Answer {
     }
 
     pub(crate) fn text(&self) -> String {
-        self.tokens
-            .iter()
-            .map(|token| token.text.as_str())
-            .collect()
+        self.tokens.iter().map(|token| token.text.as_str()).collect()
     }
 }
 

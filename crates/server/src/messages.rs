@@ -27,10 +27,7 @@ pub(crate) fn read(params: Params<'_>) -> Result<Vec<Message>, ApiError> {
         return Err(params.mismatch("messages", "must be an array", value));
     };
     if items.is_empty() {
-        return Err(ApiError::field(
-            "messages",
-            "must hold at least one message",
-        ));
+        return Err(ApiError::field("messages", "must hold at least one message"));
     }
     items
         .iter()
@@ -50,19 +47,14 @@ fn message(item: &Value, path: &str) -> Result<Message, ApiError> {
     for name in params.names() {
         check_field(fields, name, &params.path_of(name))?;
     }
-    let role = params
-        .require("role")
-        .and(params.text("role"))?
-        .unwrap_or_default();
+    let role = params.require("role").and(params.text("role"))?.unwrap_or_default();
     let role = match role {
         "system" | "user" | "assistant" => role,
         // OpenAI's newer word for the same place.
         "developer" => "system",
         "tool" | "function" => {
             let problem = format!("is `{role}`: calling tools is not implemented");
-            return Err(
-                ApiError::field(params.path_of("role"), problem).code("unsupported_parameter")
-            );
+            return Err(ApiError::field(params.path_of("role"), problem).code("unsupported_parameter"));
         }
         other => {
             let problem = format!("must be system, developer, user or assistant, found `{other}`");
@@ -90,8 +82,7 @@ fn check_field(fields: &Map<String, Value>, name: &str, path: &str) -> Result<()
     if is_empty {
         Ok(())
     } else {
-        Err(ApiError::field(path, format!("is not supported: {reason}"))
-            .code("unsupported_parameter"))
+        Err(ApiError::field(path, format!("is not supported: {reason}")).code("unsupported_parameter"))
     }
 }
 
@@ -106,10 +97,7 @@ fn content(value: &Value, path: &str) -> Result<String, ApiError> {
             .collect(),
         other => Err(ApiError::field(
             path,
-            format!(
-                "must be a string or an array of parts, found {}",
-                kind_of(other)
-            ),
+            format!("must be a string or an array of parts, found {}", kind_of(other)),
         )),
     }
 }
@@ -176,23 +164,11 @@ mod tests {
             (json!(["hello"]), "messages[0]"),
             (json!([{ "content": "x" }]), "messages[0].role"),
             (json!([{ "role": 3, "content": "x" }]), "messages[0].role"),
-            (
-                json!([{ "role": "robot", "content": "x" }]),
-                "messages[0].role",
-            ),
-            (
-                json!([{ "role": "tool", "content": "x" }]),
-                "messages[0].role",
-            ),
+            (json!([{ "role": "robot", "content": "x" }]), "messages[0].role"),
+            (json!([{ "role": "tool", "content": "x" }]), "messages[0].role"),
             (json!([{ "role": "user" }]), "messages[0].content"),
-            (
-                json!([{ "role": "user", "content": 3 }]),
-                "messages[0].content",
-            ),
-            (
-                json!([{ "role": "user", "content": ["x"] }]),
-                "messages[0].content[0]",
-            ),
+            (json!([{ "role": "user", "content": 3 }]), "messages[0].content"),
+            (json!([{ "role": "user", "content": ["x"] }]), "messages[0].content[0]"),
             (
                 json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }]),
                 "messages[0].content[0].type",
@@ -210,11 +186,7 @@ mod tests {
                 "messages[0].contents",
             ),
         ] {
-            assert_eq!(
-                run(&messages).unwrap_err().as_deref(),
-                Some(path),
-                "{messages}"
-            );
+            assert_eq!(run(&messages).unwrap_err().as_deref(), Some(path), "{messages}");
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -33,11 +32,7 @@ fn is_named(origin: &HeaderValue, allowed: &[String]) -> bool {
 }
 
 /// Answers preflights and marks answers for the named origins; without any, browsers keep all other pages out.
-pub(crate) async fn cross_origin(
-    State(state): State<ServerState>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn cross_origin(State(state): State<ServerState>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let origin = headers
         .get(ORIGIN)
@@ -46,16 +41,12 @@ pub(crate) async fn cross_origin(
     let Some(origin) = origin else {
         return next.run(request).await;
     };
-    let is_preflight =
-        request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let is_preflight = request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_preflight {
         let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         let mut response = StatusCode::NO_CONTENT.into_response();
         let granted = response.headers_mut();
-        granted.insert(
-            ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("GET, POST"),
-        );
+        granted.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
         granted.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         if let Some(asked) = asked {
             granted.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
@@ -64,12 +55,8 @@ pub(crate) async fn cross_origin(
     } else {
         next.run(request).await
     };
-    response
-        .headers_mut()
-        .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    response
-        .headers_mut()
-        .append(VARY, HeaderValue::from_static("Origin"));
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    response.headers_mut().append(VARY, HeaderValue::from_static("Origin"));
     response
 }
 

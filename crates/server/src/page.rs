@@ -1,9 +1,7 @@
 //! The chat page: one HTML file inside the binary, which loads nothing from anywhere.
 
 use axum::http::HeaderValue;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::response::{Html, IntoResponse, Response};
 
 use crate::error::ApiError;
@@ -19,8 +17,7 @@ pub(crate) async fn page() -> Result<Response, ApiError> {
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
          img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    let policy = HeaderValue::from_str(&policy)
-        .map_err(|_| ApiError::internal("the page's policy is malformed"))?;
+    let policy = HeaderValue::from_str(&policy).map_err(|_| ApiError::internal("the page's policy is malformed"))?;
     let mut response = Html(PAGE.replace("NONCE", &nonce)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, policy);

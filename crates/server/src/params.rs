@@ -65,11 +65,7 @@ impl<'a> Params<'a> {
     }
 
     pub(crate) fn count(&self, name: &str) -> Result<Option<usize>, ApiError> {
-        let count = |value: &Value| {
-            value
-                .as_u64()
-                .and_then(|number| usize::try_from(number).ok())
-        };
+        let count = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
         self.typed(name, "must be a whole number of at least 0", count)
     }
 
@@ -85,11 +81,7 @@ impl<'a> Params<'a> {
 
     /// A seed: any whole number of 64 bits.
     pub(crate) fn seed(&self, name: &str) -> Result<Option<u64>, ApiError> {
-        let seed = |value: &Value| {
-            value
-                .as_u64()
-                .or_else(|| value.as_i64().map(i64::cast_unsigned))
-        };
+        let seed = |value: &Value| value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned));
         self.typed(name, "must be a whole number of 64 bits", seed)
     }
 
@@ -103,9 +95,7 @@ impl<'a> Params<'a> {
                 .enumerate()
                 .map(|(index, item)| self.item(name, index, item))
                 .collect(),
-            Some(other) => {
-                Err(self.mismatch(name, "must be a string or an array of strings", other))
-            }
+            Some(other) => Err(self.mismatch(name, "must be a string or an array of strings", other)),
         }
     }
 

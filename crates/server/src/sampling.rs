@@ -9,10 +9,7 @@ use crate::params::Params;
 use crate::{SamplingDefaults, identity};
 
 /// Reads sampling; `max_tokens` stays for the caller, whose default depends on the route.
-pub(crate) fn read(
-    params: Params<'_>,
-    defaults: SamplingDefaults,
-) -> Result<SamplingOptions, ApiError> {
+pub(crate) fn read(params: Params<'_>, defaults: SamplingDefaults) -> Result<SamplingOptions, ApiError> {
     let base = defaults.options();
     Ok(SamplingOptions {
         temperature: params.float("temperature")?.unwrap_or(base.temperature),
@@ -21,15 +18,9 @@ pub(crate) fn read(
         min_p: params.float("min_p")?.unwrap_or(base.min_p),
         seed: params.seed("seed")?.unwrap_or_else(identity::random),
         stop: params.texts("stop")?,
-        repetition_penalty: params
-            .float("repetition_penalty")?
-            .unwrap_or(base.repetition_penalty),
-        presence_penalty: params
-            .float("presence_penalty")?
-            .unwrap_or(base.presence_penalty),
-        frequency_penalty: params
-            .float("frequency_penalty")?
-            .unwrap_or(base.frequency_penalty),
+        repetition_penalty: params.float("repetition_penalty")?.unwrap_or(base.repetition_penalty),
+        presence_penalty: params.float("presence_penalty")?.unwrap_or(base.presence_penalty),
+        frequency_penalty: params.float("frequency_penalty")?.unwrap_or(base.frequency_penalty),
         logit_bias: logit_bias(params)?,
         ignore_eos: params.boolean("ignore_eos")?.unwrap_or(false),
         ..base
@@ -43,12 +34,9 @@ fn logit_bias(params: Params<'_>) -> Result<BTreeMap<u32, f32>, ApiError> {
     };
     let entries = Params::at(object, "logit_bias");
     let read = |name: &str| {
-        let id = name.parse().map_err(|_| {
-            ApiError::field(
-                "logit_bias",
-                format!("has the key `{name}`, which is no token id"),
-            )
-        })?;
+        let id = name
+            .parse()
+            .map_err(|_| ApiError::field("logit_bias", format!("has the key `{name}`, which is no token id")))?;
         Ok((id, entries.float(name)?.unwrap_or(0.0)))
     };
     entries.names().map(read).collect()
@@ -71,26 +59,17 @@ impl Streaming {
             });
         };
         if !stream {
-            return Err(ApiError::field(
-                "stream_options",
-                "is only allowed with `stream: true`",
-            ));
+            return Err(ApiError::field("stream_options", "is only allowed with `stream: true`"));
         }
         let options = Params::at(object, "stream_options");
         for name in options.names() {
             if !["include_usage", "include_obfuscation"].contains(&name) {
-                return Err(
-                    ApiError::field(options.path_of(name), "is not a known field")
-                        .code("unknown_parameter"),
-                );
+                return Err(ApiError::field(options.path_of(name), "is not a known field").code("unknown_parameter"));
             }
         }
         if options.boolean("include_obfuscation")?.unwrap_or(false) {
             let problem = "may only be false: streams are not padded";
-            return Err(
-                ApiError::field("stream_options.include_obfuscation", problem)
-                    .code("unsupported_parameter"),
-            );
+            return Err(ApiError::field("stream_options.include_obfuscation", problem).code("unsupported_parameter"));
         }
         Ok(Self {
             stream,
@@ -100,11 +79,7 @@ impl Streaming {
 }
 
 /// `n`, checked against the server's limit together with the number of prompts.
-pub(crate) fn read_n(
-    params: Params<'_>,
-    prompts: usize,
-    max_choices: usize,
-) -> Result<usize, ApiError> {
+pub(crate) fn read_n(params: Params<'_>, prompts: usize, max_choices: usize) -> Result<usize, ApiError> {
     let n = params.count("n")?.unwrap_or(1);
     if n == 0 {
         return Err(ApiError::field("n", "must be at least 1, found 0"));
@@ -112,9 +87,7 @@ pub(crate) fn read_n(
     if n.saturating_mul(prompts) > max_choices {
         return Err(ApiError::field(
             "n",
-            format!(
-                "times the number of prompts may be at most {max_choices}, found {n} x {prompts}"
-            ),
+            format!("times the number of prompts may be at most {max_choices}, found {n} x {prompts}"),
         ));
     }
     Ok(n)

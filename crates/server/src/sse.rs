@@ -29,16 +29,8 @@ pub(crate) trait Transcript: Send + Unpin + 'static {
 }
 
 /// Streams the answers. When the client goes away the stream is dropped, and with it the answers.
-pub(crate) fn respond(
-    choices: Choices,
-    mut transcript: impl Transcript,
-    keep_alive: Duration,
-) -> Response {
-    let ready = transcript
-        .opening(choices.len())
-        .iter()
-        .map(chunk)
-        .collect();
+pub(crate) fn respond(choices: Choices, mut transcript: impl Transcript, keep_alive: Duration) -> Response {
+    let ready = transcript.opening(choices.len()).iter().map(chunk).collect();
     let usage = Usage {
         prompt_tokens: choices.prompt_tokens(),
         completion_tokens: 0,
@@ -85,8 +77,7 @@ impl<T: Transcript> ChunkStream<T> {
             }
             Some(Ok((choice, Event::Done { reason, usage, .. }))) => {
                 self.usage.completion_tokens += usage.completion_tokens;
-                self.ready
-                    .push_back(chunk(&self.transcript.finish(choice, reason)));
+                self.ready.push_back(chunk(&self.transcript.finish(choice, reason)));
             }
             Some(Ok((_, Event::Failed(message)))) => self.fail(&ApiError::internal(message)),
             Some(Err(error)) => self.fail(&error),

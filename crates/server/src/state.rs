@@ -156,10 +156,7 @@ impl ServerState {
     /// The engine, if requests are taken.
     pub(crate) fn engine(&self) -> Result<&Arc<Engine>, ApiError> {
         if self.shared.draining.load(Ordering::Acquire) {
-            return Err(ApiError::unavailable(
-                "the server is shutting down",
-                "draining",
-            ));
+            return Err(ApiError::unavailable("the server is shutting down", "draining"));
         }
         self.shared
             .engine
@@ -175,17 +172,11 @@ impl ServerState {
     }
 
     /// The adapter that a request's `model` means; none for the base, which is also meant where nothing is said.
-    pub(crate) fn adapter_of(
-        &self,
-        model: Option<&str>,
-        engine: &Engine,
-    ) -> Result<Option<String>, ApiError> {
+    pub(crate) fn adapter_of(&self, model: Option<&str>, engine: &Engine) -> Result<Option<String>, ApiError> {
         match model {
             None => Ok(None),
             Some(name) if name == self.shared.options.model => Ok(None),
-            Some(name) if engine.adapters().any(|adapter| adapter == name) => {
-                Ok(Some(name.to_owned()))
-            }
+            Some(name) if engine.adapters().any(|adapter| adapter == name) => Ok(Some(name.to_owned())),
             Some(name) => Err(ApiError::unknown_model(name, &self.model_ids(engine))),
         }
     }
@@ -198,9 +189,7 @@ impl ServerState {
     /// Counts a request as being answered until the guard is dropped.
     pub(crate) fn answering(&self) -> Answering {
         self.shared.answering.send_modify(|count| *count += 1);
-        Answering {
-            state: self.clone(),
-        }
+        Answering { state: self.clone() }
     }
 
     /// Requests being answered.
@@ -211,12 +200,7 @@ impl ServerState {
     /// Waits until no request is being answered.
     pub(crate) async fn finished(&self) {
         // The sender lives in `self`, so waiting cannot fail.
-        let _ = self
-            .shared
-            .answering
-            .subscribe()
-            .wait_for(|count| *count == 0)
-            .await;
+        let _ = self.shared.answering.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 

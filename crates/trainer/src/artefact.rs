@@ -15,7 +15,13 @@ pub(crate) struct BaseName<'a> {
 }
 
 /// Writes adapter_config.json and adapter_model.safetensors into an existing folder.
-pub(crate) fn write_lora(folder: &Path, plan: &LoraPlan, base: &BaseName<'_>, layout: &[Parameter], values: &[f32]) -> Result<(), TrainError> {
+pub(crate) fn write_lora(
+    folder: &Path,
+    plan: &LoraPlan,
+    base: &BaseName<'_>,
+    layout: &[Parameter],
+    values: &[f32],
+) -> Result<(), TrainError> {
     let mut config = AdapterConfig::lora(base.path, plan.rank, plan.alpha, &plan.targets);
     config.revision = base.revision.map(str::to_owned);
     config.lora_dropout = f64::from(plan.dropout);
@@ -36,9 +42,15 @@ pub(crate) fn write_lora(folder: &Path, plan: &LoraPlan, base: &BaseName<'_>, la
 
 /// Writes config.json and the weights in bf16 into an existing folder.
 pub(crate) fn write_full(folder: &Path, model: &TrainableModel, values: &[f32]) -> Result<(), TrainError> {
-    write_atomic(&folder.join("config.json"), model.decoder().config().to_json().as_bytes())?;
+    write_atomic(
+        &folder.join("config.json"),
+        model.decoder().config().to_json().as_bytes(),
+    )?;
     let layout = model.layout();
-    let tensors: Vec<_> = layout.iter().map(|parameter| (parameter.name.clone(), DType::BF16, parameter.shape.clone())).collect();
+    let tensors: Vec<_> = layout
+        .iter()
+        .map(|parameter| (parameter.name.clone(), DType::BF16, parameter.shape.clone()))
+        .collect();
     let mut writer = ShardedWriter::create(folder, &tensors, 5_000_000_000)?;
     let mut bytes = Vec::new();
     for parameter in layout {

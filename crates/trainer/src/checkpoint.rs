@@ -31,7 +31,10 @@ pub(crate) struct Checkpoints {
 impl Checkpoints {
     /// `fingerprint` names everything that determines the run's numbers.
     pub(crate) fn new(run: &Path, fingerprint: &str) -> Self {
-        Self { folder: run.join("checkpoints"), fingerprint: fingerprint.to_owned() }
+        Self {
+            folder: run.join("checkpoints"),
+            fingerprint: fingerprint.to_owned(),
+        }
     }
 
     fn path(&self, step: u64) -> PathBuf {
@@ -41,7 +44,9 @@ impl Checkpoints {
     /// Steps of the complete checkpoints, oldest first.
     fn steps(&self) -> Vec<u64> {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let mut steps: Vec<u64> = entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()).collect();
+        let mut steps: Vec<u64> = entries
+            .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok())
+            .collect();
         steps.sort_unstable();
         steps
     }
@@ -50,9 +55,13 @@ impl Checkpoints {
     pub(crate) fn newest(&self, length: usize) -> Result<Option<TrainingState>, TrainError> {
         for step in self.steps().into_iter().rev() {
             let path = self.path(step);
-            let bad = |problem: String| TrainError::BadCheckpoint { path: path.clone(), problem };
+            let bad = |problem: String| TrainError::BadCheckpoint {
+                path: path.clone(),
+                problem,
+            };
             let text = std::fs::read_to_string(path.join(DESCRIPTION)).map_err(TrainError::io(&path))?;
-            let description: Description = serde_json::from_str(&text).map_err(|error| bad(format!("{DESCRIPTION} is not readable: {error}")))?;
+            let description: Description =
+                serde_json::from_str(&text).map_err(|error| bad(format!("{DESCRIPTION} is not readable: {error}")))?;
             if description.fingerprint != self.fingerprint || description.format != 1 {
                 std::fs::remove_dir_all(&path).map_err(TrainError::io(&path))?;
                 continue;
@@ -60,9 +69,18 @@ impl Checkpoints {
             let files = TensorFiles::open(vec![path.join(TENSORS)])?;
             let read = |name: &str| -> Result<Vec<f32>, TrainError> {
                 let values = files.read_f32(name)?;
-                if values.len() == length { Ok(values) } else { Err(bad(format!("{name} has {} values, expected {length}", values.len()))) }
+                if values.len() == length {
+                    Ok(values)
+                } else {
+                    Err(bad(format!("{name} has {} values, expected {length}", values.len())))
+                }
             };
-            return Ok(Some(TrainingState { parameters: read("parameters")?, first: read("first")?, second: read("second")?, step }));
+            return Ok(Some(TrainingState {
+                parameters: read("parameters")?,
+                first: read("first")?,
+                second: read("second")?,
+                step,
+            }));
         }
         Ok(None)
     }
@@ -72,7 +90,11 @@ impl Checkpoints {
         std::fs::create_dir_all(&self.folder).map_err(TrainError::io(&self.folder))?;
         let staged = Staged::beside(&self.path(state.step))?;
         let tensor = |name: &str, values: &'_ [f32]| (name.to_owned(), DType::F32, vec![values.len()]);
-        let buffers = [("parameters", &state.parameters), ("first", &state.first), ("second", &state.second)];
+        let buffers = [
+            ("parameters", &state.parameters),
+            ("first", &state.first),
+            ("second", &state.second),
+        ];
         let tensors: Vec<_> = buffers
             .iter()
             .map(|(name, values)| {
@@ -81,8 +103,15 @@ impl Checkpoints {
             })
             .collect();
         write_safetensors(&staged.path().join(TENSORS), &tensors, &BTreeMap::new())?;
-        let description = Description { format: 1, step: state.step, fingerprint: self.fingerprint.clone() };
-        let text = serde_json::to_vec_pretty(&description).map_err(|error| TrainError::Io { path: self.path(state.step), source: error.into() })?;
+        let description = Description {
+            format: 1,
+            step: state.step,
+            fingerprint: self.fingerprint.clone(),
+        };
+        let text = serde_json::to_vec_pretty(&description).map_err(|error| TrainError::Io {
+            path: self.path(state.step),
+            source: error.into(),
+        })?;
         write_atomic(&staged.path().join(DESCRIPTION), &text)?;
         staged.publish()?;
         let steps = self.steps();

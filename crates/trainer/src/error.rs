@@ -32,7 +32,9 @@ pub enum TrainError {
         hint: String,
     },
     /// The loss or a gradient stopped being a number.
-    #[error("step {step}: the {what} is {value} in rows {rows:?} of the training data; lower the learning rate or look at those rows with `data inspect`")]
+    #[error(
+        "step {step}: the {what} is {value} in rows {rows:?} of the training data; lower the learning rate or look at those rows with `data inspect`"
+    )]
     NotFinite {
         /// Optimiser step, from 1.
         step: u64,
@@ -63,6 +65,9 @@ pub enum TrainError {
 
 impl TrainError {
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Self::Io { path: path.to_owned(), source }
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
     }
 }

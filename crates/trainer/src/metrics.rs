@@ -73,7 +73,10 @@ pub fn read_metrics(run: &Path) -> Result<Vec<Metric>, TrainError> {
         return Ok(Vec::new());
     }
     let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 /// The open metric files of a run.
@@ -89,14 +92,24 @@ impl Recorder {
     pub(crate) fn open(run: &Path, step: u64) -> Result<Self, TrainError> {
         std::fs::create_dir_all(run).map_err(TrainError::io(run))?;
         let path = run.join("metrics.jsonl");
-        let kept: Vec<Metric> = read_metrics(run)?.into_iter().filter(|metric| step > 0 && metric.step() <= step).collect();
+        let kept: Vec<Metric> = read_metrics(run)?
+            .into_iter()
+            .filter(|metric| step > 0 && metric.step() <= step)
+            .collect();
         let mut text = Vec::new();
         for metric in &kept {
             text.extend(line(&path, metric)?);
         }
         write_atomic(&path, &text)?;
-        let file = File::options().append(true).open(&path).map_err(TrainError::io(&path))?;
-        let mut recorder = Self { path, file, events: EventFile::create(run)? };
+        let file = File::options()
+            .append(true)
+            .open(&path)
+            .map_err(TrainError::io(&path))?;
+        let mut recorder = Self {
+            path,
+            file,
+            events: EventFile::create(run)?,
+        };
         for metric in &kept {
             recorder.scalars(metric)?;
         }
@@ -111,23 +124,36 @@ impl Recorder {
     }
 
     fn scalars(&mut self, metric: &Metric) -> Result<(), TrainError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |elapsed| elapsed.as_secs_f64());
         match metric {
             Metric::Step(report) => {
                 let rate = report.tokens as f64 / report.seconds.max(1e-9);
-                let values = [("train/loss", report.loss), ("train/learning_rate", report.learning_rate), ("train/grad_norm", report.grad_norm), ("train/tokens_per_second", rate)];
+                let values = [
+                    ("train/loss", report.loss),
+                    ("train/learning_rate", report.learning_rate),
+                    ("train/grad_norm", report.grad_norm),
+                    ("train/tokens_per_second", rate),
+                ];
                 for (tag, value) in values {
                     self.events.scalar(tag, report.step, now, value as f32)?;
                 }
                 Ok(())
             }
-            Metric::HeldOut(loss) => self.events.scalar("eval/held_out_loss", loss.step, now, loss.held_out_loss as f32),
+            Metric::HeldOut(loss) => {
+                self.events
+                    .scalar("eval/held_out_loss", loss.step, now, loss.held_out_loss as f32)
+            }
         }
     }
 }
 
 fn line(path: &Path, metric: &Metric) -> Result<Vec<u8>, TrainError> {
-    let mut bytes = serde_json::to_vec(metric).map_err(|error| TrainError::Io { path: path.to_owned(), source: error.into() })?;
+    let mut bytes = serde_json::to_vec(metric).map_err(|error| TrainError::Io {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -15,7 +15,12 @@ pub struct RowOrder {
 impl RowOrder {
     /// Rows in micro-batches of `batch`.
     pub fn new(rows: usize, batch: usize, seed: u64) -> Self {
-        Self { rows, batch, seed, epoch: None }
+        Self {
+            rows,
+            batch,
+            seed,
+            epoch: None,
+        }
     }
 
     /// Rows of micro-batch `index` of an epoch.

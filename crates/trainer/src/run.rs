@@ -126,7 +126,10 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
         }
         if request.stop.load(Ordering::Relaxed) && done < steps.total {
             checkpoints.save(&run.state)?;
-            return Err(TrainError::Interrupted { step: done, total: steps.total });
+            return Err(TrainError::Interrupted {
+                step: done,
+                total: steps.total,
+            });
         }
         if every > 0 && done.is_multiple_of(every) {
             checkpoints.save(&run.state)?;
@@ -135,7 +138,12 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
     let held_out_loss = run.measure(&mut model, observer)?;
     write(request, &model, &run.state.parameters)?;
     checkpoints.clear()?;
-    Ok(TrainOutcome { steps: steps.total, parameters: model.parameters() as u64, loss: run.loss, held_out_loss })
+    Ok(TrainOutcome {
+        steps: steps.total,
+        parameters: model.parameters() as u64,
+        loss: run.loss,
+        held_out_loss,
+    })
 }
 
 fn load(request: &TrainRequest<'_>) -> Result<TrainableModel, TrainError> {
@@ -150,8 +158,17 @@ fn load(request: &TrainRequest<'_>) -> Result<TrainableModel, TrainError> {
     };
     match (request.method, &request.base) {
         (Method::Lora(plan), TrainingBase::Folder(folder)) => {
-            let options = LoraOptions { rank: plan.rank, scale: plan.scale() as f32, dropout: plan.dropout, targets: plan.targets.clone() };
-            Ok(TrainableModel::lora(folder, &LoadOptions { dtype, precision }, options)?)
+            let options = LoraOptions {
+                rank: plan.rank,
+                scale: plan.scale() as f32,
+                dropout: plan.dropout,
+                targets: plan.targets.clone(),
+            };
+            Ok(TrainableModel::lora(
+                folder,
+                &LoadOptions { dtype, precision },
+                options,
+            )?)
         }
         (Method::Lora(_), TrainingBase::Fresh(_)) => Err(TrainError::Unusable {
             what: "LoRA on a base without weights".into(),
@@ -172,7 +189,10 @@ fn initial(request: &TrainRequest<'_>, model: &TrainableModel) -> Result<Vec<f32
 fn write(request: &TrainRequest<'_>, model: &TrainableModel, values: &[f32]) -> Result<(), TrainError> {
     match request.method {
         Method::Lora(plan) => {
-            let base = BaseName { path: request.base_name, revision: request.base_revision };
+            let base = BaseName {
+                path: request.base_name,
+                revision: request.base_revision,
+            };
             artefact::write_lora(request.out, plan, &base, model.layout(), values)
         }
         Method::Full => artefact::write_full(request.out, model, values),
@@ -196,7 +216,10 @@ impl Run<'_> {
     fn step(&mut self, model: &mut TrainableModel) -> Result<StepReport, TrainError> {
         let start = Instant::now();
         let plan = self.request.plan;
-        let (epoch, place) = (self.state.step / self.steps.per_epoch, self.state.step % self.steps.per_epoch);
+        let (epoch, place) = (
+            self.state.step / self.steps.per_epoch,
+            self.state.step % self.steps.per_epoch,
+        );
         let first = place * plan.gradient_accumulation as u64;
         let last = (first + plan.gradient_accumulation as u64).min(self.steps.micro_batches_per_epoch);
         let mut rows = Vec::new();
@@ -211,18 +234,28 @@ impl Run<'_> {
         let mut sum = 0.0;
         for (micro, batch) in batches.iter().enumerate() {
             let key = [plan.seed, self.state.step, micro as u64];
-            let pass = Pass { scale: 1.0 / trained.max(1) as f32, key, recompute: plan.recompute };
+            let pass = Pass {
+                scale: 1.0 / trained.max(1) as f32,
+                key,
+                recompute: plan.recompute,
+            };
             sum += model.accumulate(&self.state.parameters, &mut self.gradients, batch, &pass)?;
         }
         let loss = sum / trained.max(1) as f64;
         let norm = TrainingState::gradient_norm(model.layout(), &self.gradients);
         for (what, value) in [("loss", loss), ("gradient norm", norm)] {
             if !value.is_finite() {
-                return Err(TrainError::NotFinite { step: self.state.step + 1, what, value, rows });
+                return Err(TrainError::NotFinite {
+                    step: self.state.step + 1,
+                    what,
+                    value,
+                    rows,
+                });
             }
         }
         let learning_rate = self.schedule.learning_rate(self.state.step);
-        self.state.update(model.layout(), &self.gradients, norm, learning_rate, plan);
+        self.state
+            .update(model.layout(), &self.gradients, norm, learning_rate, plan);
         Ok(StepReport {
             step: self.state.step,
             epoch: epoch as f64 + (place + 1) as f64 / self.steps.per_epoch as f64,
@@ -253,7 +286,11 @@ impl Run<'_> {
         if tokens == 0 {
             return Ok(None);
         }
-        let loss = HeldOutLoss { step: self.state.step, held_out_loss: sum / tokens as f64, held_out_tokens: tokens as u64 };
+        let loss = HeldOutLoss {
+            step: self.state.step,
+            held_out_loss: sum / tokens as f64,
+            held_out_tokens: tokens as u64,
+        };
         observer.held_out(&loss);
         let value = loss.held_out_loss;
         self.recorder.record(&Metric::HeldOut(loss))?;

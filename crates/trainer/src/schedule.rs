@@ -17,9 +17,17 @@ impl Steps {
     /// `N = ceil(epochs · max(1, ceil(micro-batches / accumulation)))`, or `max_steps`.
     pub fn new(plan: &TrainPlan, rows: usize) -> Self {
         let micro_batches_per_epoch = (rows as u64).div_ceil(plan.batch_size as u64);
-        let per_epoch = micro_batches_per_epoch.div_ceil(plan.gradient_accumulation as u64).max(1);
-        let total = plan.max_steps.unwrap_or_else(|| (plan.epochs * per_epoch as f64).ceil() as u64);
-        Self { micro_batches_per_epoch, per_epoch, total }
+        let per_epoch = micro_batches_per_epoch
+            .div_ceil(plan.gradient_accumulation as u64)
+            .max(1);
+        let total = plan
+            .max_steps
+            .unwrap_or_else(|| (plan.epochs * per_epoch as f64).ceil() as u64);
+        Self {
+            micro_batches_per_epoch,
+            per_epoch,
+            total,
+        }
     }
 }
 
@@ -36,7 +44,12 @@ impl Schedule {
     /// Warmup over `ceil(total · warmup_ratio)` steps, then the plan's shape.
     pub fn new(plan: &TrainPlan, total: u64) -> Self {
         let warmup = (total as f64 * plan.warmup_ratio).ceil() as u64;
-        Self { scheduler: plan.scheduler, peak: plan.learning_rate, warmup, total }
+        Self {
+            scheduler: plan.scheduler,
+            peak: plan.learning_rate,
+            warmup,
+            total,
+        }
     }
 
     /// Learning rate of the step with this index, from 0. With warmup the first is zero.

@@ -17,17 +17,37 @@ pub(crate) struct TrainingState {
 impl TrainingState {
     pub(crate) fn new(parameters: Vec<f32>) -> Self {
         let zeros = vec![0.0; parameters.len()];
-        Self { first: zeros.clone(), second: zeros, parameters, step: 0 }
+        Self {
+            first: zeros.clone(),
+            second: zeros,
+            parameters,
+            step: 0,
+        }
     }
 
     /// Global L2 norm of the gradients, before clipping.
     pub(crate) fn gradient_norm(layout: &[Parameter], gradients: &[f32]) -> f64 {
-        layout.iter().map(|parameter| sum_of_squares(&gradients[parameter.range.clone()])).sum::<f64>().sqrt()
+        layout
+            .iter()
+            .map(|parameter| sum_of_squares(&gradients[parameter.range.clone()]))
+            .sum::<f64>()
+            .sqrt()
     }
 
     /// One AdamW update with clipping to `max_grad_norm`.
-    pub(crate) fn update(&mut self, layout: &[Parameter], gradients: &[f32], norm: f64, learning_rate: f64, plan: &TrainPlan) {
-        let clip = if plan.max_grad_norm > 0.0 { (plan.max_grad_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
+    pub(crate) fn update(
+        &mut self,
+        layout: &[Parameter],
+        gradients: &[f32],
+        norm: f64,
+        learning_rate: f64,
+        plan: &TrainPlan,
+    ) {
+        let clip = if plan.max_grad_norm > 0.0 {
+            (plan.max_grad_norm / (norm + 1e-6)).min(1.0)
+        } else {
+            1.0
+        };
         let mut options = AdamW {
             learning_rate: learning_rate as f32,
             beta1: plan.adam_beta1 as f32,
@@ -39,7 +59,11 @@ impl TrainingState {
         };
         for parameter in layout {
             let range = parameter.range.clone();
-            options.weight_decay = if parameter.decays { plan.weight_decay as f32 } else { 0.0 };
+            options.weight_decay = if parameter.decays {
+                plan.weight_decay as f32
+            } else {
+                0.0
+            };
             options.update(State {
                 parameters: &mut self.parameters[range.clone()],
                 first: &mut self.first[range.clone()],

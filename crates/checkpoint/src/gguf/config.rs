@@ -34,19 +34,15 @@ pub(super) fn model_config(file: &GgufFile) -> Result<ModelConfig> {
         (Some(width), Some(rotated)) if width != rotated => {
             return Err(metadata.error(
                 &key("rope.dimension_count"),
-                format!(
-                    "is {rotated}, but heads are {width} wide; only full rotation is supported"
-                ),
+                format!("is {rotated}, but heads are {width} wide; only full rotation is supported"),
             ));
         }
         (width, rotated) => width.or(rotated).unwrap_or(hidden / heads.max(1)),
     };
-    let embedding = file.tensor("token_embd.weight").ok_or_else(|| {
-        CheckpointError::tensor(file.path(), "token_embd.weight", "does not exist")
-    })?;
-    let rope_theta = metadata
-        .optional_number(&key("rope.freq_base"))?
-        .unwrap_or(10_000.0);
+    let embedding = file
+        .tensor("token_embd.weight")
+        .ok_or_else(|| CheckpointError::tensor(file.path(), "token_embd.weight", "does not exist"))?;
+    let rope_theta = metadata.optional_number(&key("rope.freq_base"))?.unwrap_or(10_000.0);
     let bias = file.tensor("blk.0.attn_q.bias").is_some();
     let root = json!({
         "architectures": [architecture.class_name()],
@@ -97,21 +93,13 @@ fn refuse_unsupported(file: &GgufFile, name: &str) -> Result<()> {
     let key = format!("{name}.rope.scaling.type");
     match metadata.optional_text(&key)? {
         None | Some("none") => Ok(()),
-        Some(other) => Err(metadata.error(
-            &key,
-            format!("is `{other}`: this RoPE scaling is not supported"),
-        )),
+        Some(other) => Err(metadata.error(&key, format!("is `{other}`: this RoPE scaling is not supported"))),
     }
 }
 
 /// Llama 3's scaling from its frequency divisors. GGUF does not keep its four parameters; every published Llama 3 has
 /// the same three of them and the fourth is the last divisor, so these are tried and must reproduce the tensor.
-fn rope_scaling(
-    file: &GgufFile,
-    name: &str,
-    head_dim: usize,
-    rope_theta: f64,
-) -> Result<Option<Json>> {
+fn rope_scaling(file: &GgufFile, name: &str, head_dim: usize, rope_theta: f64) -> Result<Option<Json>> {
     if file.tensor(ROPE_FREQUENCIES).is_none() {
         return Ok(None);
     }

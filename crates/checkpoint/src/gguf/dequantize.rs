@@ -12,46 +12,14 @@ pub fn dequantize(tensor_type: TensorType, bytes: &[u8], out: &mut Vec<f32>) {
         TensorType::F32 => DType::F32.extend_f32(bytes, out),
         TensorType::F16 => DType::F16.extend_f32(bytes, out),
         TensorType::Bf16 => DType::BF16.extend_f32(bytes, out),
-        TensorType::Q4_0 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|block| q4_0(block, out)),
-        TensorType::Q4_1 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|block| q4_1(block, out)),
-        TensorType::Q5_0 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|block| q5_0(block, out)),
-        TensorType::Q5_1 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|block| q5_1(block, out)),
-        TensorType::Q8_0 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|block| q8_0(block, out)),
-        TensorType::Q4K => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|block| q4_k(block, out)),
-        TensorType::Q5K => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|block| q5_k(block, out)),
-        TensorType::Q6K => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .for_each(|block| q6_k(block, out)),
+        TensorType::Q4_0 => bytes.as_chunks().0.iter().for_each(|block| q4_0(block, out)),
+        TensorType::Q4_1 => bytes.as_chunks().0.iter().for_each(|block| q4_1(block, out)),
+        TensorType::Q5_0 => bytes.as_chunks().0.iter().for_each(|block| q5_0(block, out)),
+        TensorType::Q5_1 => bytes.as_chunks().0.iter().for_each(|block| q5_1(block, out)),
+        TensorType::Q8_0 => bytes.as_chunks().0.iter().for_each(|block| q8_0(block, out)),
+        TensorType::Q4K => bytes.as_chunks().0.iter().for_each(|block| q4_k(block, out)),
+        TensorType::Q5K => bytes.as_chunks().0.iter().for_each(|block| q5_k(block, out)),
+        TensorType::Q6K => bytes.as_chunks().0.iter().for_each(|block| q6_k(block, out)),
     }
 }
 
@@ -89,18 +57,14 @@ fn q4_1(block: &[u8; 20], out: &mut Vec<f32>) {
 fn q5_0(block: &[u8; 22], out: &mut Vec<f32>) {
     let scale = half_at(block, 0);
     out.extend(
-        nibbles(&block[6..])
-            .map(|(index, q)| f32::from((q | fifth_bit(&block[2..6], index)) as i8 - 16) * scale),
+        nibbles(&block[6..]).map(|(index, q)| f32::from((q | fifth_bit(&block[2..6], index)) as i8 - 16) * scale),
     );
 }
 
 /// scale f16, minimum f16, 4 bytes of fifth bits, nibbles: q · scale + minimum.
 fn q5_1(block: &[u8; 24], out: &mut Vec<f32>) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
-    out.extend(
-        nibbles(&block[8..])
-            .map(|(index, q)| f32::from(q | fifth_bit(&block[4..8], index)) * scale + minimum),
-    );
+    out.extend(nibbles(&block[8..]).map(|(index, q)| f32::from(q | fifth_bit(&block[4..8], index)) * scale + minimum));
 }
 
 /// scale f16, 32 signed bytes.
@@ -147,9 +111,10 @@ fn q5_k(block: &[u8; 176], out: &mut Vec<f32>) {
         let (s, m) = scale_and_minimum(&block[4..16], sub_block);
         let (s, m) = (scale * s, minima * m);
         let packed = &block[48 + sub_block / 2 * 32..][..32];
-        let q = packed.iter().zip(fifth).map(|(byte, bits)| {
-            (byte >> (sub_block % 2 * 4) & 0x0F) | (bits >> sub_block & 1) << 4
-        });
+        let q = packed
+            .iter()
+            .zip(fifth)
+            .map(|(byte, bits)| (byte >> (sub_block % 2 * 4) & 0x0F) | (bits >> sub_block & 1) << 4);
         out.extend(q.map(|q| f32::from(q) * s - m));
     }
 }

@@ -40,10 +40,7 @@ pub fn import_gguf(gguf: &Path, out: &Path) -> Result<()> {
         "pad_token_id": tokenizer.padding_id(),
     });
     write("generation_config.json", &format!("{generation:#}\n"))?;
-    write(
-        "tokenizer.json",
-        &format!("{:#}\n", tokenizer.tokenizer_json()),
-    )?;
+    write("tokenizer.json", &format!("{:#}\n", tokenizer.tokenizer_json()))?;
     write(
         "tokenizer_config.json",
         &format!(
@@ -70,13 +67,9 @@ fn match_tensors<'a>(file: &'a GgufFile, config: &ModelConfig) -> Result<Vec<Sou
     let mut used = BTreeSet::from([ROPE_FREQUENCIES.to_owned()]);
     for (name, shape) in config.tensors() {
         let stored = gguf_tensor_name(&name).unwrap_or_else(|| name.clone());
-        let tensor = file.tensor(&stored).ok_or_else(|| {
-            CheckpointError::tensor(
-                file.path(),
-                &stored,
-                "does not exist, but the model needs it",
-            )
-        })?;
+        let tensor = file
+            .tensor(&stored)
+            .ok_or_else(|| CheckpointError::tensor(file.path(), &stored, "does not exist, but the model needs it"))?;
         if tensor.shape != shape {
             return Err(CheckpointError::Shape {
                 path: file.path().to_owned(),
@@ -86,17 +79,9 @@ fn match_tensors<'a>(file: &'a GgufFile, config: &ModelConfig) -> Result<Vec<Sou
             });
         }
         used.insert(stored);
-        sources.push(Source {
-            name,
-            shape,
-            tensor,
-        });
+        sources.push(Source { name, shape, tensor });
     }
-    match file
-        .tensors()
-        .iter()
-        .find(|tensor| !used.contains(&tensor.name))
-    {
+    match file.tensors().iter().find(|tensor| !used.contains(&tensor.name)) {
         Some(unused) => Err(CheckpointError::tensor(
             file.path(),
             &unused.name,
@@ -106,12 +91,7 @@ fn match_tensors<'a>(file: &'a GgufFile, config: &ModelConfig) -> Result<Vec<Sou
     }
 }
 
-fn write_weights(
-    folder: &Path,
-    file: &GgufFile,
-    config: &ModelConfig,
-    sources: &[Source<'_>],
-) -> Result<()> {
+fn write_weights(folder: &Path, file: &GgufFile, config: &ModelConfig, sources: &[Source<'_>]) -> Result<()> {
     let layout: Vec<_> = sources
         .iter()
         .map(|source| (source.name.clone(), DType::BF16, source.shape.clone()))
@@ -124,10 +104,7 @@ fn write_weights(
             DType::BF16.extend_bytes(values, &mut bytes);
         })?;
         match rotated_heads(config, &source.name) {
-            Some(heads) => writer.write(
-                &source.name,
-                &separate_rotary_rows(&bytes, heads, config.head_dim),
-            )?,
+            Some(heads) => writer.write(&source.name, &separate_rotary_rows(&bytes, heads, config.head_dim))?,
             None => writer.write(&source.name, &bytes)?,
         }
     }

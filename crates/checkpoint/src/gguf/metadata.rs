@@ -52,11 +52,9 @@ pub enum ValueType {
 impl ValueType {
     fn from_number(number: u32) -> Option<Self> {
         use ValueType::{Array, Bool, F32, F64, I8, I16, I32, I64, String, U8, U16, U32, U64};
-        [
-            U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u32 == number)
+        [U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64]
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
     }
 
     /// The fewest bytes a value of this type takes in a file.
@@ -191,10 +189,7 @@ impl Metadata {
         convert(value).map(Some).ok_or_else(|| {
             self.error(
                 key,
-                format!(
-                    "must be {what}, found a value of type {:?}",
-                    value.value_type()
-                ),
+                format!("must be {what}, found a value of type {:?}", value.value_type()),
             )
         })
     }
@@ -205,10 +200,8 @@ impl Metadata {
 
     pub(super) fn optional_size(&self, key: &str) -> Result<Option<usize>> {
         let size = self.optional_u64(key)?;
-        size.map(|size| {
-            usize::try_from(size).map_err(|_| self.error(key, format!("is {size}, too large")))
-        })
-        .transpose()
+        size.map(|size| usize::try_from(size).map_err(|_| self.error(key, format!("is {size}, too large"))))
+            .transpose()
     }
 
     pub(super) fn size(&self, key: &str) -> Result<usize> {
@@ -278,13 +271,7 @@ fn read_type(cursor: &mut Cursor<'_>, path: &Path, key: &str) -> Result<ValueTyp
         .ok_or_else(|| CheckpointError::field(path, key, format!("has the unknown type {number}")))
 }
 
-fn read_value(
-    cursor: &mut Cursor<'_>,
-    path: &Path,
-    key: &str,
-    kind: ValueType,
-    depth: usize,
-) -> Result<Value> {
+fn read_value(cursor: &mut Cursor<'_>, path: &Path, key: &str, kind: ValueType, depth: usize) -> Result<Value> {
     Ok(match kind {
         ValueType::U8 => Value::U8(u8::from_le_bytes(cursor.array()?)),
         ValueType::I8 => Value::I8(i8::from_le_bytes(cursor.array()?)),

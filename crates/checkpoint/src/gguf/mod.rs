@@ -75,13 +75,8 @@ impl GgufFile {
     /// supported; the message names the key or tensor.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(CheckpointError::io("open", path))?;
-        let length = file
-            .metadata()
-            .map_err(CheckpointError::io("read", path))?
-            .len();
-        let reader = file
-            .try_clone()
-            .map_err(CheckpointError::io("open", path))?;
+        let length = file.metadata().map_err(CheckpointError::io("read", path))?.len();
+        let reader = file.try_clone().map_err(CheckpointError::io("open", path))?;
         let mut cursor = Cursor::new(reader, path, length);
         if cursor.array::<4>()? != MAGIC {
             return Err(CheckpointError::format(
@@ -105,13 +100,7 @@ impl GgufFile {
         let entry_count = cursor.u64()?;
         let metadata = Metadata::read(&mut cursor, path, entry_count)?;
         let directory = read_directory(&mut cursor, path, tensor_count)?;
-        let tensors = place(
-            directory,
-            path,
-            alignment(&metadata)?,
-            cursor.position(),
-            length,
-        )?;
+        let tensors = place(directory, path, alignment(&metadata)?, cursor.position(), length)?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -165,19 +154,13 @@ impl GgufFile {
     }
 
     /// Feeds a tensor's dequantised elements to `take`, piece by piece in order.
-    pub(crate) fn read_chunks(
-        &self,
-        tensor: &GgufTensor,
-        mut take: impl FnMut(&[f32]),
-    ) -> Result<()> {
-        let chunk =
-            CHUNK_ELEMENTS / tensor.tensor_type.block_elements() * tensor.tensor_type.block_bytes();
+    pub(crate) fn read_chunks(&self, tensor: &GgufTensor, mut take: impl FnMut(&[f32])) -> Result<()> {
+        let chunk = CHUNK_ELEMENTS / tensor.tensor_type.block_elements() * tensor.tensor_type.block_bytes();
         let (mut at, mut left) = (tensor.offset, tensor.bytes);
         let (mut bytes, mut values) = (Vec::new(), Vec::new());
         while left > 0 {
             bytes.resize(left.min(chunk as u64) as usize, 0);
-            read_exact_at(&self.file, &mut bytes, at)
-                .map_err(CheckpointError::io("read", &self.path))?;
+            read_exact_at(&self.file, &mut bytes, at).map_err(CheckpointError::io("read", &self.path))?;
             values.clear();
             dequantize(tensor.tensor_type, &bytes, &mut values);
             take(&values);
@@ -253,8 +236,7 @@ fn read_directory(cursor: &mut Cursor<'_>, path: &Path, count: u64) -> Result<Ve
             );
             return Err(CheckpointError::tensor(path, &name, message));
         }
-        let bytes =
-            elements / tensor_type.block_elements() as u64 * tensor_type.block_bytes() as u64;
+        let bytes = elements / tensor_type.block_elements() as u64 * tensor_type.block_bytes() as u64;
         entries.push(Entry {
             name,
             tensor_type,
@@ -267,13 +249,7 @@ fn read_directory(cursor: &mut Cursor<'_>, path: &Path, count: u64) -> Result<Ve
 }
 
 /// Checks that every tensor lies within the file, aligned, and overlaps no other.
-fn place(
-    entries: Vec<Entry>,
-    path: &Path,
-    alignment: u64,
-    directory_end: u64,
-    length: u64,
-) -> Result<Vec<GgufTensor>> {
+fn place(entries: Vec<Entry>, path: &Path, alignment: u64, directory_end: u64, length: u64) -> Result<Vec<GgufTensor>> {
     let start = directory_end.next_multiple_of(alignment);
     let mut tensors = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -281,10 +257,7 @@ fn place(
             return Err(CheckpointError::tensor(
                 path,
                 &entry.name,
-                format!(
-                    "begins at {}, no multiple of the alignment {alignment}",
-                    entry.relative
-                ),
+                format!("begins at {}, no multiple of the alignment {alignment}", entry.relative),
             ));
         }
         let offset = start.saturating_add(entry.relative);
@@ -318,10 +291,7 @@ fn place(
     }
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
-    if let Some([name, _]) = names
-        .array_windows()
-        .find(|[first, second]| first == second)
-    {
+    if let Some([name, _]) = names.array_windows().find(|[first, second]| first == second) {
         return Err(CheckpointError::tensor(path, name, "appears twice"));
     }
     Ok(tensors)

@@ -36,9 +36,7 @@ pub fn gguf_tensor_name(name: &str) -> Option<String> {
 /// `heads · head_dim` rows of equal length.
 #[must_use]
 pub fn interleave_rotary_rows<T: Copy>(data: &[T], heads: usize, head_dim: usize) -> Vec<T> {
-    reorder(data, heads, head_dim, |row| {
-        row % 2 * (head_dim / 2) + row / 2
-    })
+    reorder(data, heads, head_dim, |row| row % 2 * (head_dim / 2) + row / 2)
 }
 
 /// The inverse of [`interleave_rotary_rows`].
@@ -50,12 +48,7 @@ pub fn separate_rotary_rows<T: Copy>(data: &[T], heads: usize, head_dim: usize) 
 }
 
 /// Row `row` of each head of the result is row `source(row)` of the same head of `data`.
-fn reorder<T: Copy>(
-    data: &[T],
-    heads: usize,
-    head_dim: usize,
-    source: impl Fn(usize) -> usize,
-) -> Vec<T> {
+fn reorder<T: Copy>(data: &[T], heads: usize, head_dim: usize, source: impl Fn(usize) -> usize) -> Vec<T> {
     let width = data.len() / (heads * head_dim).max(1);
     let mut out = Vec::with_capacity(data.len());
     for head in 0..heads {

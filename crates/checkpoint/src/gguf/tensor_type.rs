@@ -77,9 +77,7 @@ impl TensorType {
     /// The type with this number, if it is supported.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|tensor_type| tensor_type.number() == number)
+        Self::ALL.into_iter().find(|tensor_type| tensor_type.number() == number)
     }
 }
 

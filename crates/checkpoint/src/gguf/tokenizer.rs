@@ -57,10 +57,7 @@ impl<'a> Tokenizer<'a> {
         if tokens.len() > vocab_size {
             return Err(metadata.error(
                 "tokenizer.ggml.tokens",
-                format!(
-                    "has {} tokens, but the embedding only {vocab_size} rows",
-                    tokens.len()
-                ),
+                format!("has {} tokens, but the embedding only {vocab_size} rows", tokens.len()),
             ));
         }
         let types: Vec<u64> = match metadata.get("tokenizer.ggml.token_type") {
@@ -124,9 +121,7 @@ impl<'a> Tokenizer<'a> {
         }
         for merge in &self.merges {
             let known = merge.split_once(' ').is_some_and(|(left, right)| {
-                ids.contains_key(left)
-                    && ids.contains_key(right)
-                    && ids.contains_key(format!("{left}{right}").as_str())
+                ids.contains_key(left) && ids.contains_key(right) && ids.contains_key(format!("{left}{right}").as_str())
             });
             if !known {
                 return Err(metadata.error(
@@ -205,8 +200,7 @@ impl<'a> Tokenizer<'a> {
         };
         let token = self.tokens[id as usize];
         let special = json!({ "SpecialToken": { "id": token, "type_id": 0 } });
-        let text =
-            |name: &str, type_id: u32| json!({ "Sequence": { "id": name, "type_id": type_id } });
+        let text = |name: &str, type_id: u32| json!({ "Sequence": { "id": name, "type_id": type_id } });
         json!({
             "type": "TemplateProcessing",
             "single": [special, text("A", 0)],

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use synapse_checkpoint::{
-    AdapterConfig, AdapterFolder, AdapterTensor, Architecture, DType, ModelConfig, write_adapter,
-    write_safetensors,
+    AdapterConfig, AdapterFolder, AdapterTensor, Architecture, DType, ModelConfig, write_adapter, write_safetensors,
 };
 use tempfile::tempdir;
 
@@ -32,11 +31,7 @@ fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
             "v_proj"
         ]
     );
-    assert!(
-        adapter
-            .modules()
-            .is_sorted_by(|left, right| left.module < right.module)
-    );
+    assert!(adapter.modules().is_sorted_by(|left, right| left.module < right.module));
     for module in adapter.modules() {
         let peft = &expected[&module.module];
         assert_eq!(
@@ -51,10 +46,7 @@ fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
         );
         assert_eq!(
             (a.len(), b.len()),
-            (
-                module.rank * module.in_features,
-                module.out_features * module.rank
-            )
+            (module.rank * module.in_features, module.out_features * module.rank)
         );
         // One corner of the update fixes both layouts: row 1, column 2 of scale · B·A.
         let corner: f32 = (0..module.rank)
@@ -62,11 +54,7 @@ fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
             .sum::<f32>()
             * module.scale;
         let wanted = peft["delta_1_2"].as_f64().unwrap() as f32;
-        assert!(
-            (corner - wanted).abs() < 1e-6,
-            "{}: {corner} {wanted}",
-            module.module
-        );
+        assert!((corner - wanted).abs() < 1e-6, "{}: {corner} {wanted}", module.module);
     }
     let base = ModelConfig {
         hidden_size: 16,
@@ -80,9 +68,7 @@ fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
             hidden_size: 32,
             ..base.clone()
         }))
-        .contains(
-            "adapts `model.layers.0.mlp.down_proj` as [16, 24], but in the base it is [32, 24]"
-        )
+        .contains("adapts `model.layers.0.mlp.down_proj` as [16, 24], but in the base it is [32, 24]")
     );
     assert!(message(adapter.check_against(&ModelConfig { num_hidden_layers: 1, ..base })).contains("adapts `model.layers.1.mlp.down_proj`, which is no linear layer module of the base (1 layers, LlamaForCausalLM)"));
 }
@@ -90,15 +76,8 @@ fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
 #[test]
 fn what_is_written_reads_back() {
     let folder = tempdir().unwrap();
-    let mut config = AdapterConfig::lora(
-        "org/base",
-        2,
-        4.0,
-        &["v_proj".to_owned(), "q_proj".to_owned()],
-    );
-    config
-        .rank_pattern
-        .insert("layers.1.self_attn.q_proj".to_owned(), 1);
+    let mut config = AdapterConfig::lora("org/base", 2, 4.0, &["v_proj".to_owned(), "q_proj".to_owned()]);
+    config.rank_pattern.insert("layers.1.self_attn.q_proj".to_owned(), 1);
     let (wide, narrow) = (values(1, 6), values(2, 3));
     let tensors = [
         AdapterTensor {
@@ -134,10 +113,7 @@ fn what_is_written_reads_back() {
             ("model.layers.1.self_attn.q_proj", 1, 4.0)
         ]
     );
-    assert_eq!(
-        adapter.read_b("model.layers.0.self_attn.v_proj").unwrap(),
-        wide
-    );
+    assert_eq!(adapter.read_b("model.layers.0.self_attn.v_proj").unwrap(), wide);
     assert!(
         message(adapter.read_a("model.layers.7.mlp.up_proj"))
             .contains("the adapter does not touch `model.layers.7.mlp.up_proj`")
@@ -145,21 +121,14 @@ fn what_is_written_reads_back() {
     let hash = adapter.content_hash().unwrap();
     write_adapter(folder.path(), &config, &[tensors[1], tensors[0]]).unwrap();
     assert_eq!(
-        AdapterFolder::open(folder.path())
-            .unwrap()
-            .content_hash()
-            .unwrap(),
+        AdapterFolder::open(folder.path()).unwrap().content_hash().unwrap(),
         hash
     );
 
-    let wrong = [AdapterTensor {
-        rank: 2,
-        ..tensors[0]
-    }];
+    let wrong = [AdapterTensor { rank: 2, ..tensors[0] }];
     assert!(
-        message(write_adapter(folder.path(), &config, &wrong)).contains(
-            "`model.layers.1.self_attn.q_proj` has rank 2, but adapter_config.json says 1"
-        )
+        message(write_adapter(folder.path(), &config, &wrong))
+            .contains("`model.layers.1.self_attn.q_proj` has rank 2, but adapter_config.json says 1")
     );
 }
 
@@ -181,8 +150,7 @@ fn rslora_scales_by_the_root_of_the_rank() {
 
 fn config_error(change: impl FnOnce(&mut Value)) -> String {
     let mut config: Value =
-        serde_json::from_slice(&fs::read(fixtures().join("peft/adapter_config.json")).unwrap())
-            .unwrap();
+        serde_json::from_slice(&fs::read(fixtures().join("peft/adapter_config.json")).unwrap()).unwrap();
     change(&mut config);
     message(AdapterConfig::from_json(
         &config.to_string(),
@@ -207,16 +175,8 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
             json!(["lm_head"]),
             "`modules_to_save` is [\"lm_head\"]",
         ),
-        (
-            "init_lora_weights",
-            json!("pissa"),
-            "`init_lora_weights` is \"pissa\"",
-        ),
-        (
-            "lora_bias",
-            json!(true),
-            "`lora_bias` is true, which is not supported",
-        ),
+        ("init_lora_weights", json!("pissa"), "`init_lora_weights` is \"pissa\""),
+        ("lora_bias", json!(true), "`lora_bias` is true, which is not supported"),
         (
             "layer_replication",
             json!([[0, 4], [2, 5]]),
@@ -240,10 +200,7 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
             "{field}: {found}"
         );
     }
-    assert!(
-        config_error(|config| drop(config.as_object_mut().unwrap().remove("r")))
-            .contains("missing field `r`")
-    );
+    assert!(config_error(|config| drop(config.as_object_mut().unwrap().remove("r"))).contains("missing field `r`"));
 }
 
 /// The end of a tensor's name, and its shape.
@@ -286,19 +243,10 @@ fn tensors_that_are_not_plain_lora_are_refused_by_name() {
     let cases: [(&[Entry<'_>], &str); 8] = [
         (&[a], "`model.layers.0.self_attn.q_proj` has no lora_B"),
         (&[], "holds no tensors"),
-        (
-            &[a, b, (".lora_magnitude_vector.weight", &[6])],
-            "belongs to DoRA",
-        ),
-        (
-            &[a, b, (".lora_embedding_A", &[2, 6])],
-            "adapts an embedding",
-        ),
+        (&[a, b, (".lora_magnitude_vector.weight", &[6])], "belongs to DoRA"),
+        (&[a, b, (".lora_embedding_A", &[2, 6])], "adapts an embedding"),
         (&[a, b, (".lora_B.bias", &[6])], "is a trained bias"),
-        (
-            &[a, b, (".weight", &[6, 4])],
-            "is no lora_A or lora_B weight",
-        ),
+        (&[a, b, (".weight", &[6, 4])], "is no lora_A or lora_B weight"),
         (
             &[a, (".lora_B.weight", &[6, 3])],
             "has the wrong shape: expected [6, 2], found [6, 3]",
@@ -313,7 +261,6 @@ fn tensors_that_are_not_plain_lora_are_refused_by_name() {
         assert!(found.contains(expected), "{found}");
     }
     assert!(
-        message(AdapterFolder::open(&fixtures()))
-            .contains("holds no adapter_config.json: is this an adapter folder?")
+        message(AdapterFolder::open(&fixtures())).contains("holds no adapter_config.json: is this an adapter folder?")
     );
 }

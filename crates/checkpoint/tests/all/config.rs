@@ -26,10 +26,7 @@ fn parse(value: &Value) -> Result<ModelConfig, synapse_checkpoint::CheckpointErr
 fn the_published_qwen2_5_3b_configuration_is_read() {
     let config = parse(&qwen()).unwrap();
     assert_eq!(config.architecture, Architecture::Qwen2);
-    assert_eq!(
-        (config.head_dim, config.qkv_bias, config.o_bias),
-        (128, true, false)
-    );
+    assert_eq!((config.head_dim, config.qkv_bias, config.o_bias), (128, true, false));
     assert_eq!(config.eos_token_ids, [151_645]);
     // The published count of Qwen2.5-3B-Instruct, embedding counted once.
     assert_eq!(config.parameters(), 3_085_938_688);
@@ -51,20 +48,14 @@ fn rope_is_read_from_either_generation_of_transformers() {
         "original_max_position_embeddings": 8192
     });
     let new = parse(&new).unwrap();
-    assert_eq!(
-        (new.rope_theta, new.rope_scaling),
-        (500_000.0, Some(scaling.clone()))
-    );
+    assert_eq!((new.rope_theta, new.rope_scaling), (500_000.0, Some(scaling.clone())));
 
     let mut old = qwen();
     old["rope_scaling"] = json!({
         "type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
     });
     let old = parse(&old).unwrap();
-    assert_eq!(
-        (old.rope_theta, old.rope_scaling),
-        (1_000_000.0, Some(scaling))
-    );
+    assert_eq!((old.rope_theta, old.rope_scaling), (1_000_000.0, Some(scaling)));
 }
 
 /// torch 2.15, transformers 5.23: `1 / (inv_freq of rope_type llama3 / inv_freq of default)` for head_dim 8, theta 500000.
@@ -109,9 +100,10 @@ fn a_biased_llama_has_a_bias_on_the_output_projection_too() {
     llama["attention_bias"] = json!(true);
     let config = parse(&llama).unwrap();
     assert!(
-        config.tensors().iter().any(|(name, shape)| name
-            == "model.layers.35.self_attn.o_proj.bias"
-            && *shape == [2048])
+        config
+            .tensors()
+            .iter()
+            .any(|(name, shape)| name == "model.layers.35.self_attn.o_proj.bias" && *shape == [2048])
     );
 }
 
@@ -123,11 +115,7 @@ fn what_is_not_supported_is_refused_by_name() {
             json!(["MistralForCausalLM"]),
             "`architectures` is `MistralForCausalLM`, which is not supported; supported: LlamaForCausalLM, Qwen2ForCausalLM",
         ),
-        (
-            "architectures",
-            json!([]),
-            "`architectures` must list one class name",
-        ),
+        ("architectures", json!([]), "`architectures` must list one class name"),
         (
             "model_type",
             json!("llama"),
@@ -189,16 +177,8 @@ fn what_is_not_supported_is_refused_by_name() {
             json!(-1.0),
             "`rope_theta` must be a number above 0, found -1.0",
         ),
-        (
-            "hidden_size",
-            json!(0),
-            "`hidden_size` must be a whole number from 1",
-        ),
-        (
-            "hidden_size",
-            json!("2048"),
-            "`hidden_size` must be a whole number",
-        ),
+        ("hidden_size", json!(0), "`hidden_size` must be a whole number from 1"),
+        ("hidden_size", json!("2048"), "`hidden_size` must be a whole number"),
         (
             "hidden_size",
             json!(2049),
@@ -244,9 +224,6 @@ fn what_is_not_supported_is_refused_by_name() {
     ] {
         let mut config = qwen();
         config.as_object_mut().unwrap().remove(field);
-        assert_eq!(
-            message(parse(&config)),
-            format!("config.json: `{field}` is missing")
-        );
+        assert_eq!(message(parse(&config)), format!("config.json: `{field}` is missing"));
     }
 }

@@ -12,19 +12,12 @@ use crate::support::{message, tiny, values, write_model};
 fn single_and_sharded_folders_give_the_same_tensors() {
     for architecture in [Architecture::Llama, Architecture::Qwen2] {
         let config = tiny(architecture);
-        for (dtype, shard) in [
-            (DType::F32, u64::MAX),
-            (DType::BF16, 4_000),
-            (DType::F16, 1),
-        ] {
+        for (dtype, shard) in [(DType::F32, u64::MAX), (DType::BF16, 4_000), (DType::F16, 1)] {
             let folder = tempdir().unwrap();
             write_model(folder.path(), &config, dtype, shard);
             let model = ModelFolder::open(folder.path()).unwrap();
             assert_eq!(*model.config(), config);
-            assert_eq!(
-                folder.path().join("model.safetensors").exists(),
-                shard == u64::MAX
-            );
+            assert_eq!(folder.path().join("model.safetensors").exists(), shard == u64::MAX);
             let names: Vec<String> = config.tensors().into_iter().map(|(name, _)| name).collect();
             assert_eq!(model.names().collect::<Vec<_>>(), names);
             for (index, (name, shape)) in config.tensors().iter().enumerate() {
@@ -60,22 +53,15 @@ fn rows_are_read_alone() {
         .read_f32_rows("model.embed_tokens.weight", 3..5, &mut rows)
         .unwrap();
     assert_eq!(rows, all[3 * 32..5 * 32]);
-    model
-        .read_f32_rows("model.norm.weight", 31..32, &mut rows)
-        .unwrap();
+    model.read_f32_rows("model.norm.weight", 31..32, &mut rows).unwrap();
     assert_eq!(rows.len(), 1);
-    model
-        .read_f32_rows("model.norm.weight", 4..4, &mut rows)
-        .unwrap();
+    model.read_f32_rows("model.norm.weight", 4..4, &mut rows).unwrap();
     assert!(rows.is_empty());
     assert!(
         message(model.read_f32_rows("model.norm.weight", 31..33, &mut rows))
             .contains("tensor `model.norm.weight` has 32 rows, asked for 31 to 33")
     );
-    assert!(
-        message(model.read_f32("model.norm.bias"))
-            .contains("tensor `model.norm.bias` does not exist")
-    );
+    assert!(message(model.read_f32("model.norm.bias")).contains("tensor `model.norm.bias` does not exist"));
 }
 
 #[test]
@@ -85,12 +71,7 @@ fn the_content_hash_follows_the_content() {
     for folder in [&first, &second] {
         write_model(folder.path(), &config, DType::F32, u64::MAX);
     }
-    let hash = |folder: &tempfile::TempDir| {
-        ModelFolder::open(folder.path())
-            .unwrap()
-            .content_hash()
-            .unwrap()
-    };
+    let hash = |folder: &tempfile::TempDir| ModelFolder::open(folder.path()).unwrap().content_hash().unwrap();
     assert_eq!(hash(&first), hash(&second));
     let path = second.path().join("model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
@@ -102,12 +83,7 @@ fn the_content_hash_follows_the_content() {
 #[test]
 fn a_truncated_file_is_named_with_both_lengths() {
     let folder = tempdir().unwrap();
-    write_model(
-        folder.path(),
-        &tiny(Architecture::Llama),
-        DType::F32,
-        u64::MAX,
-    );
+    write_model(folder.path(), &tiny(Architecture::Llama), DType::F32, u64::MAX);
     let path = folder.path().join("model.safetensors");
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 5]).unwrap();
@@ -117,11 +93,7 @@ fn a_truncated_file_is_named_with_both_lengths() {
         "{found}"
     );
     assert!(
-        found.contains(&format!(
-            "expected {} bytes, found {}",
-            whole.len(),
-            whole.len() - 5
-        )),
+        found.contains(&format!("expected {} bytes, found {}", whole.len(), whole.len() - 5)),
         "{found}"
     );
     fs::write(&path, []).unwrap();
@@ -145,10 +117,7 @@ fn missing_unexpected_and_misshapen_tensors_are_named() {
         let mut writer = ShardedWriter::create(folder.path(), &layout, u64::MAX).unwrap();
         for (name, dtype, shape) in &layout {
             writer
-                .write(
-                    name,
-                    &vec![0; dtype.size() * shape.iter().product::<usize>()],
-                )
+                .write(name, &vec![0; dtype.size() * shape.iter().product::<usize>()])
                 .unwrap();
         }
         writer.finish().unwrap();
@@ -156,27 +125,26 @@ fn missing_unexpected_and_misshapen_tensors_are_named() {
     };
     open(&|_| {}).unwrap();
     let found = message(open(&|layout| drop(layout.drain(1..7))));
-    assert!(found.contains("tensors that config.json asks for are missing: `model.layers.0.input_layernorm.weight`, ") && found.ends_with("and 2 more"), "{found}");
+    assert!(
+        found.contains("tensors that config.json asks for are missing: `model.layers.0.input_layernorm.weight`, ")
+            && found.ends_with("and 2 more"),
+        "{found}"
+    );
     let found = message(open(&|layout| {
-        layout.push((
-            "model.layers.2.mlp.up_proj.weight".to_owned(),
-            DType::BF16,
-            vec![2],
-        ));
+        layout.push(("model.layers.2.mlp.up_proj.weight".to_owned(), DType::BF16, vec![2]));
     }));
     assert!(
-        found.contains(
-            "tensors that LlamaForCausalLM does not have: `model.layers.2.mlp.up_proj.weight`"
-        ),
+        found.contains("tensors that LlamaForCausalLM does not have: `model.layers.2.mlp.up_proj.weight`"),
         "{found}"
     );
     let found = message(open(&|layout| layout[0].2 = vec![47, 32]));
-    assert!(found.contains("tensor `model.embed_tokens.weight` has the wrong shape: expected [48, 32], found [47, 32]"), "{found}");
+    assert!(
+        found.contains("tensor `model.embed_tokens.weight` has the wrong shape: expected [48, 32], found [47, 32]"),
+        "{found}"
+    );
     let found = message(open(&|layout| layout[2].1 = DType::U8));
     assert!(
-        found.contains(
-            "tensor `model.layers.0.self_attn.q_proj.weight` is U8, not one of F32, F16, BF16"
-        ),
+        found.contains("tensor `model.layers.0.self_attn.q_proj.weight` is U8, not one of F32, F16, BF16"),
         "{found}"
     );
     open(&|layout| {
@@ -193,11 +161,7 @@ fn missing_unexpected_and_misshapen_tensors_are_named() {
 fn a_folder_without_weights_says_what_is_missing() {
     let folder = tempdir().unwrap();
     assert!(message(ModelFolder::open(folder.path())).contains("config.json: "));
-    fs::write(
-        folder.path().join("config.json"),
-        tiny(Architecture::Llama).to_json(),
-    )
-    .unwrap();
+    fs::write(folder.path().join("config.json"), tiny(Architecture::Llama).to_json()).unwrap();
     assert!(
         message(ModelFolder::open(folder.path()))
             .contains("holds neither model.safetensors nor model.safetensors.index.json")
@@ -211,10 +175,7 @@ fn a_folder_without_weights_says_what_is_missing() {
         json!({"weight_map": {"a": "model-00001-of-00002.safetensors"}}).to_string(),
     )
     .unwrap();
-    assert!(
-        message(ModelFolder::open(folder.path()))
-            .contains("are missing: `model-00001-of-00002.safetensors`")
-    );
+    assert!(message(ModelFolder::open(folder.path())).contains("are missing: `model-00001-of-00002.safetensors`"));
     fs::write(
         &index,
         json!({"weight_map": {"a": "../secret.safetensors"}}).to_string(),
@@ -225,8 +186,5 @@ fn a_folder_without_weights_says_what_is_missing() {
             .contains("names `../secret.safetensors`, which is no file of this folder")
     );
     fs::write(&index, "{").unwrap();
-    assert!(
-        message(ModelFolder::open(folder.path()))
-            .contains("model.safetensors.index.json is not valid")
-    );
+    assert!(message(ModelFolder::open(folder.path())).contains("model.safetensors.index.json is not valid"));
 }

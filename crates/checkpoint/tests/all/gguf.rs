@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use serde_json::Value;
 use synapse_checkpoint::gguf::{
-    GgufFile, PreTokenizer, TensorType, gguf_tensor_name, interleave_rotary_rows,
-    separate_rotary_rows,
+    GgufFile, PreTokenizer, TensorType, gguf_tensor_name, interleave_rotary_rows, separate_rotary_rows,
 };
 use synapse_checkpoint::{DType, ModelFolder, TensorFiles, import_gguf};
 use tempfile::{TempDir, tempdir};
@@ -45,8 +44,7 @@ fn imported_weights_are_those_that_transformers_loads_from_the_same_file() {
     for name in ["llama", "qwen2"] {
         let (_root, out) = imported(name);
         let model = ModelFolder::open(&out).unwrap();
-        let expected =
-            TensorFiles::open(vec![fixtures().join(format!("{name}.safetensors"))]).unwrap();
+        let expected = TensorFiles::open(vec![fixtures().join(format!("{name}.safetensors"))]).unwrap();
         assert_eq!(model.names().count(), expected.names().count());
         for tensor in model.names() {
             assert_eq!(model.info(tensor).unwrap().dtype, DType::BF16);
@@ -74,10 +72,8 @@ fn imported_tokenizers_give_the_ids_of_the_original_pipeline() {
     for name in ["llama", "qwen2"] {
         let (_root, out) = imported(name);
         let tokenizer = Tokenizer::from_file(out.join("tokenizer.json")).unwrap();
-        let cases: Vec<Value> = serde_json::from_slice(
-            &fs::read(fixtures().join(format!("{name}_tokens.json"))).unwrap(),
-        )
-        .unwrap();
+        let cases: Vec<Value> =
+            serde_json::from_slice(&fs::read(fixtures().join(format!("{name}_tokens.json"))).unwrap()).unwrap();
         for case in cases {
             let text = case["text"].as_str().unwrap();
             let ids = tokenizer.encode(text, true).unwrap().get_ids().to_vec();
@@ -85,8 +81,7 @@ fn imported_tokenizers_give_the_ids_of_the_original_pipeline() {
             assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
         }
         assert_eq!(tokenizer.id_to_token(340), None, "padding is no token");
-        let config: Value =
-            serde_json::from_slice(&fs::read(out.join("tokenizer_config.json")).unwrap()).unwrap();
+        let config: Value = serde_json::from_slice(&fs::read(out.join("tokenizer_config.json")).unwrap()).unwrap();
         assert_eq!(
             (config["eos_token"].as_str(), config["pad_token"].as_str()),
             (Some("<|im_end|>"), Some("<|im_end|>"))
@@ -96,8 +91,7 @@ fn imported_tokenizers_give_the_ids_of_the_original_pipeline() {
                 .unwrap()
                 .starts_with("{% for m in messages %}<|im_start|>{{ m.role }}\n")
         );
-        let generation: Value =
-            serde_json::from_slice(&fs::read(out.join("generation_config.json")).unwrap()).unwrap();
+        let generation: Value = serde_json::from_slice(&fs::read(out.join("generation_config.json")).unwrap()).unwrap();
         assert_eq!(generation["eos_token_id"], serde_json::json!([2]));
     }
 }
@@ -105,10 +99,7 @@ fn imported_tokenizers_give_the_ids_of_the_original_pipeline() {
 /// Changes bytes of a fixture wherever `find` occurs first.
 fn changed(name: &str, find: &[u8], replace: &[u8]) -> String {
     let mut bytes = fs::read(fixtures().join(name)).unwrap();
-    let at = bytes
-        .windows(find.len())
-        .position(|window| window == find)
-        .unwrap();
+    let at = bytes.windows(find.len()).position(|window| window == find).unwrap();
     bytes.splice(at..at + find.len(), replace.iter().copied());
     import_error(&bytes)
 }
@@ -118,30 +109,21 @@ fn import_error(bytes: &[u8]) -> String {
     let path = root.path().join("changed.gguf");
     fs::write(&path, bytes).unwrap();
     let found = message(import_gguf(&path, &root.path().join("out")));
-    assert_eq!(
-        fs::read_dir(root.path()).unwrap().count(),
-        1,
-        "nothing is left behind"
-    );
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left behind");
     found
 }
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let whole = fs::read(fixtures().join("llama.gguf")).unwrap();
-    let key = |key: &str, value: u32| {
-        [key.as_bytes(), &4_u32.to_le_bytes(), &value.to_le_bytes()].concat()
-    };
+    let key = |key: &str, value: u32| [key.as_bytes(), &4_u32.to_le_bytes(), &value.to_le_bytes()].concat();
     let cases = [
         (import_error(b"GGML"), "is not a GGUF file"),
         (
             import_error(b"GG"),
             "is truncated or damaged: expected 4 bytes, found 2",
         ),
-        (
-            import_error(&whole[..whole.len() - 4]),
-            "is truncated or damaged",
-        ),
+        (import_error(&whole[..whole.len() - 4]), "is truncated or damaged"),
         (
             changed("llama.gguf", b"GGUF\x03", b"GGUF\x01"),
             "has GGUF version 1: versions 2 and 3 are read",
@@ -151,11 +133,7 @@ fn what_is_not_supported_is_refused_by_name() {
             "big-endian files are not read",
         ),
         (
-            changed(
-                "llama.gguf",
-                b"\x05\0\0\0\0\0\0\0llama",
-                b"\x05\0\0\0\0\0\0\0gemma",
-            ),
+            changed("llama.gguf", b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0gemma"),
             "`general.architecture` is `gemma`, which is not supported; supported: llama, qwen2",
         ),
         (
@@ -163,11 +141,7 @@ fn what_is_not_supported_is_refused_by_name() {
             "`tokenizer.ggml.pre` is `falcon`, which is not supported; supported: gpt-2, smollm, qwen2, llama-bpe",
         ),
         (
-            changed(
-                "llama.gguf",
-                b"\x04\0\0\0\0\0\0\0gpt2",
-                b"\x04\0\0\0\0\0\0\0bert",
-            ),
+            changed("llama.gguf", b"\x04\0\0\0\0\0\0\0gpt2", b"\x04\0\0\0\0\0\0\0bert"),
             "`tokenizer.ggml.model` is `bert`",
         ),
         (
@@ -179,11 +153,7 @@ fn what_is_not_supported_is_refused_by_name() {
             "tensor `blk.1.ffn_up.weight` does not exist",
         ),
         (
-            changed(
-                "llama.gguf",
-                &key("llama.block_count", 2),
-                &key("llama.block_count", 1),
-            ),
+            changed("llama.gguf", &key("llama.block_count", 2), &key("llama.block_count", 1)),
             "tensor `blk.1.attn_q.weight` is not part of a LlamaForCausalLM",
         ),
         (
@@ -236,10 +206,7 @@ fn rotary_rows_are_reordered_as_llama_cpp_does() {
         [0, 0, 2, 2, 1, 1, 3, 3, 4, 4, 6, 6, 5, 5, 7, 7]
     );
     let rows: Vec<u16> = (0..3 * 8 * 5).collect();
-    assert_eq!(
-        separate_rotary_rows(&interleave_rotary_rows(&rows, 3, 8), 3, 8),
-        rows
-    );
+    assert_eq!(separate_rotary_rows(&interleave_rotary_rows(&rows, 3, 8), 3, 8), rows);
     assert_eq!(
         gguf_tensor_name("model.layers.12.self_attn.o_proj.bias").unwrap(),
         "blk.12.attn_output.bias"

@@ -27,10 +27,7 @@ fn a_published_folder_replaces_the_old_one_whole() {
         fs::create_dir(staged.path().join("inner")).unwrap();
         fs::write(staged.path().join("inner").join(extra), "").unwrap();
         staged.publish().unwrap();
-        assert_eq!(
-            fs::read_to_string(target.join("config.json")).unwrap(),
-            content
-        );
+        assert_eq!(fs::read_to_string(target.join("config.json")).unwrap(), content);
         assert_eq!(names(&target.join("inner")), [extra]);
         assert_eq!(names(&root.path().join("outputs")), ["math"]);
     }
@@ -92,8 +89,5 @@ fn files_are_replaced_whole_and_hashed() {
     let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert_eq!(sha256_file(&path).unwrap(), expected);
     assert_eq!(sha256_bytes(b"abc"), expected);
-    assert!(
-        message(write_atomic(&root.path().join("none/plan.json"), b""))
-            .contains("could not create ")
-    );
+    assert!(message(write_atomic(&root.path().join("none/plan.json"), b"")).contains("could not create "));
 }

@@ -11,21 +11,10 @@ use tempfile::{TempDir, tempdir};
 
 use crate::support::message;
 
-const DTYPES: [DType; 6] = [
-    DType::F32,
-    DType::BF16,
-    DType::F16,
-    DType::U8,
-    DType::I64,
-    DType::Bool,
-];
+const DTYPES: [DType; 6] = [DType::F32, DType::BF16, DType::F16, DType::U8, DType::I64, DType::Bool];
 
 fn tensors() -> impl Strategy<Value = Vec<(String, DType, Vec<usize>, Vec<u8>)>> {
-    let tensor = (
-        0..DTYPES.len(),
-        prop::collection::vec(0_usize..5, 0..4),
-        any::<u8>(),
-    );
+    let tensor = (0..DTYPES.len(), prop::collection::vec(0_usize..5, 0..4), any::<u8>());
     prop::collection::vec(tensor, 0..8).prop_map(|tensors| {
         let name = |index: usize| format!("tensor.{index}.\"gewicht\\");
         let make = |(index, (dtype, shape, seed)): (usize, (usize, Vec<usize>, u8))| {
@@ -151,8 +140,7 @@ fn open_text(header: &str, data: usize) -> String {
 
 #[test]
 fn malformed_headers_are_explained() {
-    let entry =
-        |from: u64, to: u64| json!({"dtype": "U8", "shape": [4], "data_offsets": [from, to]});
+    let entry = |from: u64, to: u64| json!({"dtype": "U8", "shape": [4], "data_offsets": [from, to]});
     let cases = [
         (
             json!({"a": entry(0, 4), "b": entry(2, 6)}),
@@ -203,7 +191,8 @@ fn malformed_headers_are_explained() {
         let found = open_header(&header, data);
         assert!(found.contains(expected), "{header}: {found}");
     }
-    let twice = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+    let twice =
+        r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
     assert!(open_text(twice, 1).contains("the name `a` appears twice"));
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(open_text(&deep, 0).contains("damaged safetensors header"));
@@ -211,10 +200,7 @@ fn malformed_headers_are_explained() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("absurd.safetensors");
     fs::write(&path, u64::MAX.to_le_bytes()).unwrap();
-    assert!(
-        message(TensorFiles::open(vec![path]))
-            .contains("its header would be 18446744073709551615 bytes long")
-    );
+    assert!(message(TensorFiles::open(vec![path])).contains("its header would be 18446744073709551615 bytes long"));
 }
 
 #[test]
@@ -231,18 +217,11 @@ fn the_writer_keeps_to_its_layout() {
     assert!(message(writer.write("a", &[1, 2])).contains("tensor `a` was already written"));
     assert!(message(writer.finish()).contains("tensor `b` was never written"));
     let twice = vec![layout[0].clone(), layout[0].clone()];
-    assert!(
-        message(ShardedWriter::create(folder.path(), &twice, 100))
-            .contains("tensor `a` is in the layout twice")
-    );
+    assert!(message(ShardedWriter::create(folder.path(), &twice, 100)).contains("tensor `a` is in the layout twice"));
     let short = [("a".to_owned(), DType::F32, vec![2], &[0_u8; 4][..])];
     assert!(
-        message(write_safetensors(
-            &folder.path().join("x"),
-            &short,
-            &BTreeMap::new()
-        ))
-        .contains("takes 8 bytes, was given 4")
+        message(write_safetensors(&folder.path().join("x"), &short, &BTreeMap::new()))
+            .contains("takes 8 bytes, was given 4")
     );
 }
 

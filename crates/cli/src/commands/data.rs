@@ -26,17 +26,30 @@ pub(crate) fn data(command: &DataCommand) -> Outcome {
             Some(manifest) => print_json(manifest),
             None => Ok(()),
         }),
-        DataCommand::Inspect { run, row } => each(run, Stage::Prepare, |plan, outcome| inspect(plan, &outcome.fetched.base.folder, *row)),
+        DataCommand::Inspect { run, row } => each(run, Stage::Prepare, |plan, outcome| {
+            inspect(plan, &outcome.fetched.base.folder, *row)
+        }),
     }
 }
 
-fn each(arguments: &RunArguments, until: Stage, show: impl Fn(&SpecialistPlan, &synapse_pipeline::SpecialistOutcome) -> Outcome) -> Outcome {
+fn each(
+    arguments: &RunArguments,
+    until: Stage,
+    show: impl Fn(&SpecialistPlan, &synapse_pipeline::SpecialistOutcome) -> Outcome,
+) -> Outcome {
     let plans = match load(arguments)? {
         Document::Specialist(plan) => vec![plan],
         Document::Pipeline(plan) => plan.specialists,
     };
     let terminal = Terminal::new();
-    let run = Run::new(RunOptions { until: Some(until), ..options(arguments) }, &terminal, &STOP);
+    let run = Run::new(
+        RunOptions {
+            until: Some(until),
+            ..options(arguments)
+        },
+        &terminal,
+        &STOP,
+    );
     for plan in &plans {
         let outcome = run_specialist(&run, plan)?;
         show(plan, &outcome)?;
@@ -48,11 +61,20 @@ fn each(arguments: &RunArguments, until: Stage, show: impl Fn(&SpecialistPlan, &
 fn inspect(plan: &SpecialistPlan, base: &std::path::Path, index: usize) -> Outcome {
     let rows = PackedDataset::open(&plan.run_dir.join("data/train.arrow"))?;
     if index >= rows.len() {
-        return Err(Failure::request(format!("--row {index}: {} has {} rows", plan.name, rows.len())));
+        return Err(Failure::request(format!(
+            "--row {index}: {} has {} rows",
+            plan.name,
+            rows.len()
+        )));
     }
     let chat = Chat::open(base)?;
     let row = rows.row(index);
-    let mut text = format!("{} row {index}: {} tokens in {} documents\n", plan.name, row.input_ids.len(), row.seq_lengths.len());
+    let mut text = format!(
+        "{} row {index}: {} tokens in {} documents\n",
+        plan.name,
+        row.input_ids.len(),
+        row.seq_lengths.len()
+    );
     let mut start = 0;
     for &length in &row.seq_lengths {
         let end = start + length as usize;

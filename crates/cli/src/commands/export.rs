@@ -5,7 +5,12 @@ use std::path::Path;
 use synapse_checkpoint::ModelFolder;
 use synapse_export::{GgufExport, GgufType};
 
-use crate::{Outcome, args::{ExportArguments, ExportFormat}, commands::print, failure::Failure};
+use crate::{
+    Outcome,
+    args::{ExportArguments, ExportFormat},
+    commands::print,
+    failure::Failure,
+};
 
 /// GGUF to a model folder.
 pub(crate) fn import(file: &Path, out: &Path) -> Outcome {
@@ -16,9 +21,25 @@ pub(crate) fn import(file: &Path, out: &Path) -> Outcome {
 /// A model folder to GGUF.
 pub(crate) fn export(arguments: &ExportArguments) -> Outcome {
     let ExportFormat::Gguf = arguments.format;
-    let gguf_type: GgufType = arguments.quant.parse().map_err(|error| Failure::request(format!("--quant {}: {error}", arguments.quant)))?;
+    let gguf_type: GgufType = arguments
+        .quant
+        .parse()
+        .map_err(|error| Failure::request(format!("--quant {}: {error}", arguments.quant)))?;
     let model = ModelFolder::open(&arguments.model)?;
-    let name = arguments.model.canonicalize()?.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    synapse_export::export_gguf(&GgufExport { model: &model, gguf_type, name: &name, licence: None }, &arguments.out)?;
+    let name = arguments
+        .model
+        .canonicalize()?
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    synapse_export::export_gguf(
+        &GgufExport {
+            model: &model,
+            gguf_type,
+            name: &name,
+            licence: None,
+        },
+        &arguments.out,
+    )?;
     print(&arguments.out.display().to_string())
 }

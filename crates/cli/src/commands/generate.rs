@@ -7,19 +7,30 @@ use synapse_chat::Message;
 use synapse_engine::{Event, FinishReason, Request, SamplingOptions};
 use synapse_pipeline::Lab;
 
-use crate::{Outcome, args::GenerateArguments, commands::{load_options, print_json}, failure::Failure};
+use crate::{
+    Outcome,
+    args::GenerateArguments,
+    commands::{load_options, print_json},
+    failure::Failure,
+};
 
 /// Generates and prints, token by token unless as JSON.
 pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     let messages = match (&arguments.messages, &arguments.prompt) {
         (Some(path), _) => {
-            let text = std::fs::read_to_string(path).map_err(|error| Failure::request(format!("{}: {error}", path.display())))?;
-            serde_json::from_str::<Vec<Message>>(&text).map_err(|error| Failure::request(format!("{}: not a list of messages: {error}", path.display())))?
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Failure::request(format!("{}: {error}", path.display())))?;
+            serde_json::from_str::<Vec<Message>>(&text)
+                .map_err(|error| Failure::request(format!("{}: not a list of messages: {error}", path.display())))?
         }
         (None, Some(prompt)) => vec![Message::new("user", prompt)],
         (None, None) => return Err(Failure::request("give --prompt or --messages")),
     };
-    let adapters: Vec<_> = arguments.adapter.iter().map(|path| ("adapter", path.as_path())).collect();
+    let adapters: Vec<_> = arguments
+        .adapter
+        .iter()
+        .map(|path| ("adapter", path.as_path()))
+        .collect();
     let lab = Lab::open(&arguments.model, &adapters, &load_options(arguments.dtype))?;
     let prompt = match &arguments.prompt {
         Some(prompt) if arguments.raw => lab.chat().encode_raw(prompt)?,
@@ -31,7 +42,11 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         max_tokens: arguments.max_tokens,
         ..SamplingOptions::default()
     };
-    let request = Request { prompt, sampling, adapter: arguments.adapter.as_ref().map(|_| "adapter".to_owned()) };
+    let request = Request {
+        prompt,
+        sampling,
+        adapter: arguments.adapter.as_ref().map(|_| "adapter".to_owned()),
+    };
     if arguments.json {
         let completion = lab.engine().generate(vec![request])?.remove(0);
         return print_json(&json!({

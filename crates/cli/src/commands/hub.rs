@@ -19,7 +19,9 @@ impl Progress for Shown {
 /// Fetches a snapshot and prints its folder.
 pub(crate) fn pull(id: &str, revision: Option<&str>, out: Option<&Path>) -> Outcome {
     let snapshot = Hub::from_env(false)?.model(id, revision, &Shown(Terminal::new()))?;
-    let Some(out) = out else { return print(&snapshot.display().to_string()) };
+    let Some(out) = out else {
+        return print(&snapshot.display().to_string());
+    };
     let staged = Staged::beside(out)?;
     for entry in std::fs::read_dir(&snapshot)? {
         let entry = entry?;

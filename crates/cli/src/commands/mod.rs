@@ -60,7 +60,10 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Outcome {
 /// Storage and arithmetic of a served or measured model.
 pub(crate) fn load_options(dtype: Dtype) -> LoadOptions {
     match dtype {
-        Dtype::F32 => LoadOptions { dtype: WeightDtype::F32, precision: Precision::F32 },
+        Dtype::F32 => LoadOptions {
+            dtype: WeightDtype::F32,
+            precision: Precision::F32,
+        },
         Dtype::Bf16 => LoadOptions::BF16,
     }
 }
@@ -69,6 +72,8 @@ pub(crate) fn load_options(dtype: Dtype) -> LoadOptions {
 pub(crate) fn check_device(device: Device) -> Outcome {
     match device {
         Device::Auto | Device::Cpu => Ok(()),
-        Device::Cuda | Device::Metal => Err(Failure::request("this build computes on the CPU; leave out `--device`, or use `--device cpu`")),
+        Device::Cuda | Device::Metal => Err(Failure::request(
+            "this build computes on the CPU; leave out `--device`, or use `--device cpu`",
+        )),
     }
 }

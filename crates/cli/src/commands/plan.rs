@@ -10,5 +10,9 @@ use crate::{
 pub(crate) fn plan(arguments: &PlanArguments) -> Outcome {
     let document = synapse_recipe::load(&arguments.file, &arguments.set)?;
     let forecast = synapse_pipeline::Forecast::new(&document)?;
-    if arguments.json { print_json(&forecast) } else { print(&forecast.to_string()) }
+    if arguments.json {
+        print_json(&forecast)
+    } else {
+        print(&forecast.to_string())
+    }
 }

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::{Outcome, commands::{print, print_json}, failure::Failure, terminal};
+use crate::{
+    Outcome,
+    commands::{print, print_json},
+    failure::Failure,
+    terminal,
+};
 
 /// Validates files; all problems of all of them are shown.
 pub(crate) fn check(files: &[PathBuf]) -> Outcome {

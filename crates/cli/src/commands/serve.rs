@@ -23,7 +23,9 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Outcome {
         .adapters
         .iter()
         .map(|text| {
-            let (name, folder) = text.split_once('=').ok_or_else(|| Failure::request(format!("--adapter {text}: expected NAME=DIR")))?;
+            let (name, folder) = text
+                .split_once('=')
+                .ok_or_else(|| Failure::request(format!("--adapter {text}: expected NAME=DIR")))?;
             Ok((name.to_owned(), PathBuf::from(folder)))
         })
         .collect::<Result<Vec<_>, Failure>>()?;
@@ -39,12 +41,17 @@ pub(crate) fn up(arguments: &ListenArguments) -> Outcome {
         .filter(|entry| entry.path().join("config.json").is_file())
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .max();
-    let (_, folder) = newest.ok_or_else(|| Failure::request("outputs/ holds no published model; run a pipeline first, or name a folder with `serve`"))?;
+    let (_, folder) = newest.ok_or_else(|| {
+        Failure::request("outputs/ holds no published model; run a pipeline first, or name a folder with `serve`")
+    })?;
     listen(&folder, &[], arguments)
 }
 
 fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArguments) -> Outcome {
-    let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let name = folder
+        .canonicalize()
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     let name = name.ok_or_else(|| Failure::request(format!("{}: no such model folder", folder.display())))?;
     let mut options = ServerOptions::new(name.as_str());
     if let Some(path) = &arguments.api_key_file {
@@ -52,11 +59,20 @@ fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArgum
     } else if !matches!(arguments.host.as_str(), "127.0.0.1" | "localhost" | "::1") {
         say("warning: anyone who reaches this address can use the model; give --api-key-file");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((arguments.host.as_str(), arguments.port))
             .await
-            .map_err(|error| Failure::Work(anyhow::anyhow!("{}:{}: {error}; another --port may be free", arguments.host, arguments.port)))?;
+            .map_err(|error| {
+                Failure::Work(anyhow::anyhow!(
+                    "{}:{}: {error}; another --port may be free",
+                    arguments.host,
+                    arguments.port
+                ))
+            })?;
         let address = listener.local_addr()?;
         let state = ServerState::loading(options);
         let loading = {
@@ -70,7 +86,15 @@ fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArgum
                     .map(|(name, path)| Ok((name, Arc::new(Adapter::load(&path, files.config())?))))
                     .collect::<Result<Vec<_>, Failure>>()?;
                 let model: Arc<dyn CausalLm> = Arc::new(Decoder::load(&files, &load)?);
-                let engine = Engine::start(model, chat, adapters, EngineOptions { max_batch, ..EngineOptions::default() });
+                let engine = Engine::start(
+                    model,
+                    chat,
+                    adapters,
+                    EngineOptions {
+                        max_batch,
+                        ..EngineOptions::default()
+                    },
+                );
                 state.ready(Arc::new(engine))?;
                 say(format!("serving {name} on http://{address}", name = folder.display()));
                 Ok(())

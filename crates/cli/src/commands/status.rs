@@ -6,21 +6,36 @@ use serde_json::json;
 use synapse_recipe::Stage;
 use synapse_trainer::{Metric, read_metrics};
 
-use crate::{Outcome, commands::{print, print_json}};
+use crate::{
+    Outcome,
+    commands::{print, print_json},
+};
 
 /// Lists runs in name order.
 pub(crate) fn status(outputs: &Path, as_json: bool) -> Outcome {
     let runs = outputs.join("runs");
-    let mut names: Vec<_> = std::fs::read_dir(&runs).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(&runs)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .collect();
     names.sort_by_key(std::fs::DirEntry::file_name);
     let mut rows = Vec::new();
     for entry in names {
         let folder = entry.path();
-        let done: Vec<&str> = Stage::ALL.iter().filter(|stage| folder.join("stages").join(format!("{}.json", stage.id())).is_file()).map(|stage| stage.id()).collect();
-        let last = read_metrics(&folder)?.into_iter().rev().find_map(|metric| match metric {
-            Metric::Step(report) => Some((report.step, report.loss)),
-            Metric::HeldOut(_) => None,
-        });
+        let done: Vec<&str> = Stage::ALL
+            .iter()
+            .filter(|stage| folder.join("stages").join(format!("{}.json", stage.id())).is_file())
+            .map(|stage| stage.id())
+            .collect();
+        let last = read_metrics(&folder)?
+            .into_iter()
+            .rev()
+            .find_map(|metric| match metric {
+                Metric::Step(report) => Some((report.step, report.loss)),
+                Metric::HeldOut(_) => None,
+            });
         rows.push((entry.file_name().to_string_lossy().into_owned(), done, last));
     }
     if as_json {

@@ -6,11 +6,7 @@ use serde_json::json;
 
 use super::*;
 
-fn normaliser(
-    columns: &[&str],
-    format: Option<Format>,
-    map: &[(&str, &str)],
-) -> Result<Normaliser, String> {
+fn normaliser(columns: &[&str], format: Option<Format>, map: &[(&str, &str)]) -> Result<Normaliser, String> {
     let columns: Vec<String> = columns.iter().map(|&c| c.to_owned()).collect();
     let map = map
         .iter()
@@ -41,17 +37,11 @@ fn chat(turns: &[(&str, &str)]) -> RowResult<Row> {
 fn formats_are_detected_from_columns() {
     let detected = |columns: &[&str]| normaliser(columns, None, &[]).unwrap().format;
     assert_eq!(detected(&["question", "answer"]), Format::QuestionAnswer);
-    assert_eq!(
-        detected(&["instruction", "input", "output", "prompt"]),
-        Format::Alpaca
-    );
+    assert_eq!(detected(&["instruction", "input", "output", "prompt"]), Format::Alpaca);
     assert_eq!(detected(&["instruction", "output"]), Format::Alpaca);
     assert_eq!(detected(&["conversations"]), Format::Sharegpt);
     assert_eq!(detected(&["id", "messages"]), Format::Messages);
-    assert_eq!(
-        detected(&["prompt", "completion"]),
-        Format::PromptCompletion
-    );
+    assert_eq!(detected(&["prompt", "completion"]), Format::PromptCompletion);
     assert_eq!(detected(&["url", "text", "date", "metadata"]), Format::Text);
     assert_eq!(
         detected(&["id", "system_prompt", "question", "response"]),
@@ -92,21 +82,16 @@ fn a_map_overrides_and_is_checked() {
 #[test]
 fn rows_come_out_as_conversations() {
     let alpaca = json!({"instruction": "Sort.", "input": "2 1", "output": "1 2"});
-    assert_eq!(
-        row(alpaca),
-        chat(&[("user", "Sort.\n\n2 1"), ("assistant", "1 2")])
-    );
+    assert_eq!(row(alpaca), chat(&[("user", "Sort.\n\n2 1"), ("assistant", "1 2")]));
     let alpaca = json!({"instruction": "Sort.", "input": "", "output": "1 2"});
-    assert_eq!(
-        row(alpaca),
-        chat(&[("user", "Sort."), ("assistant", "1 2")])
-    );
+    assert_eq!(row(alpaca), chat(&[("user", "Sort."), ("assistant", "1 2")]));
     let openorca = json!({"system_prompt": "s", "question": "q", "response": "r"});
     assert_eq!(
         row(openorca),
         chat(&[("system", "s"), ("user", "q"), ("assistant", "r")])
     );
-    let prompt = json!({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "r"}]});
+    let prompt =
+        json!({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "r"}]});
     assert_eq!(row(prompt), chat(&[("user", "q"), ("assistant", "r")]));
     assert_eq!(row(json!({"text": "t"})), Ok(Row::Document("t".into())));
 }
@@ -149,14 +134,8 @@ fn rows_without_use_are_dropped_with_a_reason() {
         Err(Refused::Dropped(reason)) => reason,
         other => panic!("{other:?}"),
     };
-    assert_eq!(
-        dropped(json!({"question": "q", "answer": " "})),
-        "empty_answer"
-    );
-    assert_eq!(
-        dropped(json!({"question": null, "answer": "a"})),
-        "empty_prompt"
-    );
+    assert_eq!(dropped(json!({"question": "q", "answer": " "})), "empty_answer");
+    assert_eq!(dropped(json!({"question": null, "answer": "a"})), "empty_prompt");
     assert_eq!(dropped(json!({"text": "\n"})), "empty_text");
     assert_eq!(dropped(json!({"messages": null})), "missing_field");
     assert_eq!(
@@ -190,10 +169,7 @@ fn rows_that_break_the_format_are_named() {
         "message 0: has no `role` (or `from`)"
     );
     let weight = json!({"messages": [{"role": "user", "content": "q", "weight": 0.5}]});
-    assert_eq!(
-        malformed(weight),
-        "message 0: `weight` must be 0 or 1 and is 0.5"
-    );
+    assert_eq!(malformed(weight), "message 0: `weight` must be 0 or 1 and is 0.5");
 }
 
 /// JSON of any shape, with the keys that matter.

@@ -32,9 +32,7 @@ pub(super) fn read_lines(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> 
         let place = file.line(number);
         let record = serde_json::from_slice::<Value>(text)
             .map_err(|error| DataError::malformed(&place, describe(&error)))
-            .and_then(|value| {
-                object(value).map_err(|message| DataError::malformed(&place, message))
-            })?;
+            .and_then(|value| object(value).map_err(|message| DataError::malformed(&place, message)))?;
         each(&place, record)?;
     }
     Ok(())
@@ -86,10 +84,7 @@ struct Elements<'a, 'f, 'e> {
 impl<'de> DeserializeSeed<'de> for &mut Elements<'_, '_, '_> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> std::result::Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }

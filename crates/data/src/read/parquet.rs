@@ -37,23 +37,17 @@ pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut Each<'_>) 
         .with_projection(mask)
         .with_batch_size(BATCH_ROWS)
         .build()
-        .map_err(|error| {
-            DataError::malformed(&file.name, format!("not a readable parquet file: {error}"))
-        })?;
+        .map_err(|error| DataError::malformed(&file.name, format!("not a readable parquet file: {error}")))?;
     let mut number = 0;
     for batch in reader {
-        let batch = batch
-            .map_err(|error| DataError::malformed(&file.row(number + 1), error.to_string()))?;
+        let batch = batch.map_err(|error| DataError::malformed(&file.row(number + 1), error.to_string()))?;
         let schema = batch.schema();
         for index in 0..batch.num_rows() {
             number += 1;
             let mut record = Record::new();
             for (field, column) in schema.fields().iter().zip(batch.columns()) {
                 let value = value(column, index).map_err(|message| {
-                    DataError::malformed(
-                        &file.row(number),
-                        format!("column `{}`: {message}", field.name()),
-                    )
+                    DataError::malformed(&file.row(number), format!("column `{}`: {message}", field.name()))
                 })?;
                 record.insert(field.name().clone(), value);
             }
@@ -74,8 +68,7 @@ fn value(array: &dyn Array, index: usize) -> std::result::Result<Value, String> 
     if array.is_null(index) {
         return Ok(Value::Null);
     }
-    let widened =
-        |to: &DataType| cast(array.slice(index, 1).as_ref(), to).map_err(|error| error.to_string());
+    let widened = |to: &DataType| cast(array.slice(index, 1).as_ref(), to).map_err(|error| error.to_string());
     let list = |items: &dyn Array| {
         (0..items.len())
             .map(|item| value(items, item))
@@ -88,16 +81,10 @@ fn value(array: &dyn Array, index: usize) -> std::result::Result<Value, String> 
         DataType::Utf8View => array.as_string_view().value(index).into(),
         DataType::Boolean => array.as_boolean().value(index).into(),
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-            widened(&DataType::Int64)?
-                .as_primitive::<Int64Type>()
-                .value(0)
-                .into()
+            widened(&DataType::Int64)?.as_primitive::<Int64Type>().value(0).into()
         }
         DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-            widened(&DataType::UInt64)?
-                .as_primitive::<UInt64Type>()
-                .value(0)
-                .into()
+            widened(&DataType::UInt64)?.as_primitive::<UInt64Type>().value(0).into()
         }
         DataType::Float32 => f64::from(array.as_primitive::<Float32Type>().value(index)).into(),
         DataType::Float64 => array.as_primitive::<Float64Type>().value(index).into(),
@@ -111,8 +98,7 @@ fn value(array: &dyn Array, index: usize) -> std::result::Result<Value, String> 
         DataType::LargeList(_) => Value::Array(list(&array.as_list::<i64>().value(index))?),
         DataType::Struct(fields) => {
             let columns = fields.iter().zip(array.as_struct().columns());
-            let cells =
-                columns.map(|(field, column)| Ok((field.name().clone(), value(column, index)?)));
+            let cells = columns.map(|(field, column)| Ok((field.name().clone(), value(column, index)?)));
             Value::Object(cells.collect::<std::result::Result<_, String>>()?)
         }
         other => {

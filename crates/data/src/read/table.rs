@@ -32,9 +32,7 @@ pub(super) fn read(file: &RowFile<'_>, separator: u8, each: &mut Each<'_>) -> Re
 
 fn open(file: &RowFile<'_>, separator: u8) -> Result<Reader<File>> {
     let reader = File::open(file.path).map_err(|error| DataError::io(file.path, error))?;
-    Ok(ReaderBuilder::new()
-        .delimiter(separator)
-        .from_reader(reader))
+    Ok(ReaderBuilder::new().delimiter(separator).from_reader(reader))
 }
 
 fn broken(file: &RowFile<'_>, line: u64, error: &csv::Error) -> DataError {

@@ -31,11 +31,7 @@ fn error_of(name: &str, text: &str) -> String {
 #[test]
 fn json_csv_and_text_give_rows_and_places() {
     let lines = "\u{feff}{\"a\": \"1\"}\n\n{\"a\": \"2\"}";
-    let places = |rows: &[(String, Record)]| {
-        rows.iter()
-            .map(|(place, _)| place.clone())
-            .collect::<Vec<_>>()
-    };
+    let places = |rows: &[(String, Record)]| rows.iter().map(|(place, _)| place.clone()).collect::<Vec<_>>();
     let rows = rows_of("x.jsonl", lines.as_bytes()).unwrap();
     assert_eq!(places(&rows), ["x.jsonl:1", "x.jsonl:3"]);
     assert_eq!(rows_of("x.json", lines.as_bytes()).unwrap().len(), 2);
@@ -55,10 +51,7 @@ fn parquet_gives_only_the_columns_asked_for() {
     list.append_value([Some("x"), None]);
     list.append_null();
     let columns: [(&str, ArrayRef); 3] = [
-        (
-            "question",
-            Arc::new(StringArray::from(vec![Some("q"), None])),
-        ),
+        ("question", Arc::new(StringArray::from(vec![Some("q"), None]))),
         ("score", Arc::new(Float64Array::from(vec![0.5, 1.0]))),
         ("tags", Arc::new(list.finish())),
     ];
@@ -83,13 +76,10 @@ fn parquet_gives_only_the_columns_asked_for() {
         path: &path,
         name: "x.parquet",
     };
-    file.read(
-        &["score".to_owned(), "other".to_owned()],
-        &mut |_, record| {
-            assert_eq!(record.keys().collect::<Vec<_>>(), ["score"]);
-            Ok(())
-        },
-    )
+    file.read(&["score".to_owned(), "other".to_owned()], &mut |_, record| {
+        assert_eq!(record.keys().collect::<Vec<_>>(), ["score"]);
+        Ok(())
+    })
     .unwrap();
     bytes.truncate(bytes.len() / 2);
     assert!(
@@ -103,23 +93,11 @@ fn parquet_gives_only_the_columns_asked_for() {
 #[test]
 fn broken_files_say_where() {
     let error = error_of("x.jsonl", "{\"a\": 1}\n{\"a\": }\n");
-    assert_eq!(
-        error,
-        "x.jsonl:2: not valid JSON: expected value (column 7)"
-    );
-    assert_eq!(
-        error_of("x.jsonl", "[1]\n"),
-        "x.jsonl:1: expected an object, found [1]"
-    );
+    assert_eq!(error, "x.jsonl:2: not valid JSON: expected value (column 7)");
+    assert_eq!(error_of("x.jsonl", "[1]\n"), "x.jsonl:1: expected an object, found [1]");
     let error = error_of("x.json", "[{\"a\": 1},\n {\"a\" 2}]");
-    assert_eq!(
-        error,
-        "x.json:2: row 2: not valid JSON: expected `:` (column 7)"
-    );
-    assert_eq!(
-        error_of("x.json", "[1]"),
-        "x.json: row 1: expected an object, found 1"
-    );
+    assert_eq!(error, "x.json:2: row 2: not valid JSON: expected `:` (column 7)");
+    assert_eq!(error_of("x.json", "[1]"), "x.json: row 1: expected an object, found 1");
     assert!(error_of("x.json", "[{\"a\": 1}").starts_with("x.json:1: row 2: not valid JSON: EOF"));
     assert!(error_of("x.csv", "a,b\n1,2\n3\n").starts_with("x.csv:3: not a valid table"));
     assert!(error_of("x.xml", "").starts_with("x.xml: unknown ending `xml`"));

@@ -49,10 +49,7 @@ impl Composer<'_> {
 
     /// One request of a specialist's domain.
     fn request(&self, domain: &str, random: &mut Random) -> String {
-        if let Some(real) = self
-            .prompts_by_domain
-            .get(domain)
-            .filter(|real| !real.is_empty())
+        if let Some(real) = self.prompts_by_domain.get(domain).filter(|real| !real.is_empty())
             && random.once_in(2)
         {
             return real[random.below(real.len())].clone();
@@ -68,18 +65,9 @@ impl Composer<'_> {
     /// Something that no specialist should answer.
     fn no_request(&self, random: &mut Random) -> String {
         match random.below(5) {
-            0 => plainly(
-                fill(random.pick(self.column(&phrases::SMALL_TALK)), random, 0),
-                random,
-            ),
-            1 => plainly(
-                fill(random.pick(self.column(&phrases::STATEMENTS)), random, 0),
-                random,
-            ),
-            2 => vary(
-                fill(random.pick(self.column(&phrases::UNSAFE)), random, 0),
-                random,
-            ),
+            0 => plainly(fill(random.pick(self.column(&phrases::SMALL_TALK)), random, 0), random),
+            1 => plainly(fill(random.pick(self.column(&phrases::STATEMENTS)), random, 0), random),
+            2 => vary(fill(random.pick(self.column(&phrases::UNSAFE)), random, 0), random),
             3 => self.gibberish(random),
             _ => self.fragments(random),
         }
@@ -102,10 +90,7 @@ impl Composer<'_> {
             return draw(punctuation, 1, 9);
         }
         let words = draw(b"1234", 1, 1).parse().unwrap_or(1);
-        (0..words)
-            .map(|_| draw(letters, 3, 9))
-            .collect::<Vec<_>>()
-            .join(" ")
+        (0..words).map(|_| draw(letters, 3, 9)).collect::<Vec<_>>().join(" ")
     }
 
     /// Words that make no sentence, or nothing at all.
@@ -115,10 +100,7 @@ impl Composer<'_> {
         }
         let words = self.column(&phrases::LOOSE_WORDS);
         let count = 2 + random.below(4);
-        (0..count)
-            .map(|_| random.pick(words))
-            .collect::<Vec<_>>()
-            .join(" ")
+        (0..count).map(|_| random.pick(words)).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -172,9 +154,7 @@ fn plainly(mut text: String, random: &mut Random) -> String {
 fn fragment(request: &str) -> String {
     let request = request.trim_end_matches(['.', '?', '!']);
     let first_word = request.split(' ').next().unwrap_or_default();
-    let keep = first_word.starts_with("I'")
-        || first_word == "I"
-        || first_word.chars().skip(1).any(char::is_uppercase);
+    let keep = first_word.starts_with("I'") || first_word == "I" || first_word.chars().skip(1).any(char::is_uppercase);
     let mut characters = request.chars();
     match characters.next() {
         Some(first) if !keep => first.to_lowercase().chain(characters).collect(),
@@ -198,17 +178,11 @@ mod tests {
             &phrases::UNSAFE,
         ] {
             for template in phrases.train.iter().chain(phrases.held_out) {
-                let slots = template
-                    .split('{')
-                    .skip(1)
-                    .filter_map(|rest| rest.split('}').next());
+                let slots = template.split('{').skip(1).filter_map(|rest| rest.split('}').next());
                 for slot in slots {
                     assert!(phrases::filler(slot).is_some(), "{slot} in {template}");
                 }
-                assert!(
-                    !fill(template, &mut random, 0).contains(['{', '}']),
-                    "{template}"
-                );
+                assert!(!fill(template, &mut random, 0).contains(['{', '}']), "{template}");
             }
             assert!(
                 phrases

@@ -266,13 +266,12 @@ pub(super) const UNSAFE: Phrases = Phrases {
 
 pub(super) const LOOSE_WORDS: Phrases = Phrases {
     train: &[
-        "blue", "seven", "of", "the", "under", "banana", "because", "slowly", "chair", "eleven",
-        "maybe", "window", "or", "purple", "than", "river", "quickly", "with", "lamp", "again",
-        "cloud", "never", "spoon", "into",
+        "blue", "seven", "of", "the", "under", "banana", "because", "slowly", "chair", "eleven", "maybe", "window",
+        "or", "purple", "than", "river", "quickly", "with", "lamp", "again", "cloud", "never", "spoon", "into",
     ],
     held_out: &[
-        "green", "between", "pencil", "although", "nine", "roof", "softly", "and", "tomato",
-        "beside", "often", "shoe", "yellow", "from", "island", "whether",
+        "green", "between", "pencil", "although", "nine", "roof", "softly", "and", "tomato", "beside", "often", "shoe",
+        "yellow", "from", "island", "whether",
     ],
 };
 
@@ -309,17 +308,7 @@ pub(super) fn filler(slot: &str) -> Option<Filler> {
         "percent" => Filler::Number(5, 95),
         "year" => Filler::Number(1500, 2020),
         words => Filler::Words(match words {
-            "operation" => &[
-                "+",
-                "-",
-                "*",
-                "/",
-                "plus",
-                "minus",
-                "times",
-                "divided by",
-                "mod",
-            ],
+            "operation" => &["+", "-", "*", "/", "plus", "minus", "times", "divided by", "mod"],
             "function" => &[
                 "x^{small}",
                 "{small}x^{small} + {n}x",
@@ -342,13 +331,12 @@ pub(super) fn filler(slot: &str) -> Option<Filler> {
                 "log is concave",
             ],
             "things" => &[
-                "apples", "marbles", "books", "pencils", "stickers", "tickets", "oranges", "coins",
-                "stamps", "cookies", "cards", "balloons",
+                "apples", "marbles", "books", "pencils", "stickers", "tickets", "oranges", "coins", "stamps",
+                "cookies", "cards", "balloons",
             ],
             "name" => &[
-                "Anna", "Omar", "Li", "Maria", "Tom", "Fatima", "Raj", "Sofia", "Ben", "Yuki",
-                "Clara", "Samuel", "Nina", "Ivan", "Grace", "Pablo", "Amina", "Oskar", "Ella",
-                "Kofi",
+                "Anna", "Omar", "Li", "Maria", "Tom", "Fatima", "Raj", "Sofia", "Ben", "Yuki", "Clara", "Samuel",
+                "Nina", "Ivan", "Grace", "Pablo", "Amina", "Oskar", "Ella", "Kofi",
             ],
             "language" => &[
                 "Python",
@@ -718,15 +706,7 @@ pub(super) fn filler(slot: &str) -> Option<Filler> {
                 "eating meat",
                 "social media",
             ],
-            "work" => &[
-                "book",
-                "film",
-                "podcast",
-                "board game",
-                "museum",
-                "song",
-                "documentary",
-            ],
+            "work" => &["book", "film", "podcast", "board game", "museum", "song", "documentary"],
             "household" => &[
                 "remove a red wine stain",
                 "iron a shirt",

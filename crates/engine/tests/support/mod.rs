@@ -63,10 +63,7 @@ fn script(words: &[&str]) -> Vec<u32> {
     let mut ids: Vec<u32> = Vec::new();
     for word in words {
         let plain: String = word.chars().filter(char::is_ascii).collect();
-        let rest: String = word
-            .chars()
-            .filter(|character| !character.is_ascii())
-            .collect();
+        let rest: String = word.chars().filter(|character| !character.is_ascii()).collect();
         match tokens.iter().position(|token| *token == plain) {
             Some(index) => ids.push(FIRST_WORD + index as u32),
             None => ids.extend(plain.bytes().map(u32::from)),
@@ -105,8 +102,7 @@ pub(crate) fn chat(folder: &Path) -> Chat {
     write("tokenizer.json", tokenizer.to_string());
     write(
         "tokenizer_config.json",
-        serde_json::json!({ "eos_token": "<|im_end|>", "tokenizer_class": "GPT2Tokenizer" })
-            .to_string(),
+        serde_json::json!({ "eos_token": "<|im_end|>", "tokenizer_class": "GPT2Tokenizer" }).to_string(),
     );
     write(
         "generation_config.json",
@@ -163,27 +159,16 @@ impl MockModel {
         match self.speech {
             Speech::Script => {
                 let script = &self.scripts[adapter.min(1)];
-                let next = script
-                    .iter()
-                    .position(|&id| id == last)
-                    .map_or(0, |index| index + 1);
+                let next = script.iter().position(|&id| id == last).map_or(0, |index| index + 1);
                 let next = script.get(next).copied().unwrap_or(END_OF_TURN);
                 (0..vocab_size)
-                    .map(|id| {
-                        if id == next {
-                            30.0
-                        } else {
-                            -(id as f32) / 100.0
-                        }
-                    })
+                    .map(|id| if id == next { 30.0 } else { -(id as f32) / 100.0 })
                     .collect()
             }
             Speech::Random => (0..vocab_size)
                 .map(|id| {
-                    let mut state = u64::from(last) << 40
-                        ^ (position as u64) << 20
-                        ^ (adapter as u64) << 60
-                        ^ u64::from(id);
+                    let mut state =
+                        u64::from(last) << 40 ^ (position as u64) << 20 ^ (adapter as u64) << 60 ^ u64::from(id);
                     for _ in 0..3 {
                         state = (state ^ state >> 31).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                     }

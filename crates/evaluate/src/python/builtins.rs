@@ -42,9 +42,7 @@ pub(super) fn call(function: &str, arguments: &[Value], keywords: &[(String, Val
             .map(Value::Int),
         ("sorted", [values]) => sorted(
             values.elements()?,
-            keywords
-                .first()
-                .is_some_and(|(_, reverse)| reverse.is_true()),
+            keywords.first().is_some_and(|(_, reverse)| reverse.is_true()),
         ),
         ("reversed", [values]) => Ok(Value::List(values.elements()?.into_iter().rev().collect())),
         ("list", [values]) => Ok(Value::List(values.elements()?)),
@@ -75,9 +73,7 @@ pub(super) fn call(function: &str, arguments: &[Value], keywords: &[(String, Val
         ("zip", [left, right]) => {
             let pairs = left.elements()?.into_iter().zip(right.elements()?);
             Ok(Value::List(
-                pairs
-                    .map(|(left, right)| Value::Tuple(vec![left, right]))
-                    .collect(),
+                pairs.map(|(left, right)| Value::Tuple(vec![left, right])).collect(),
             ))
         }
         ("ord", [Value::Str(text)]) if text.chars().count() == 1 => {
@@ -90,16 +86,12 @@ pub(super) fn call(function: &str, arguments: &[Value], keywords: &[(String, Val
                 .ok_or_else(|| format!("chr({code}) is no character"))
         }
         (
-            "len" | "abs" | "max" | "min" | "sum" | "sorted" | "reversed" | "list" | "tuple"
-            | "str" | "int" | "bool" | "any" | "all" | "range" | "enumerate" | "zip" | "ord"
-            | "chr",
+            "len" | "abs" | "max" | "min" | "sum" | "sorted" | "reversed" | "list" | "tuple" | "str" | "int" | "bool"
+            | "any" | "all" | "range" | "enumerate" | "zip" | "ord" | "chr",
             _,
         ) => {
             let kinds: Vec<&str> = arguments.iter().map(Value::kind).collect();
-            Err(format!(
-                "function `{function}` does not take ({})",
-                kinds.join(", ")
-            ))
+            Err(format!("function `{function}` does not take ({})", kinds.join(", ")))
         }
         _ => Err(format!("unknown function `{function}`")),
     }
@@ -118,13 +110,7 @@ fn extreme(values: &[Value], wanted: Ordering) -> Evaluated {
 
 fn sorted(mut values: Vec<Value>, reverse: bool) -> Evaluated {
     // A sort needs an order that always answers; whether Python has one for these values is asked afterwards.
-    values.sort_by(|a, b| {
-        if reverse {
-            b.total_order(a)
-        } else {
-            a.total_order(b)
-        }
-    });
+    values.sort_by(|a, b| if reverse { b.total_order(a) } else { a.total_order(b) });
     for pair in values.windows(2) {
         pair[0].compare(&pair[1])?;
     }
@@ -149,9 +135,7 @@ fn range(arguments: &[Value]) -> Evaluated {
     let mut at = start;
     while if step > 0 { at < stop } else { at > stop } {
         if values.len() as i128 == LONGEST_RANGE {
-            return Err(format!(
-                "the range is too large (more than {LONGEST_RANGE} elements)"
-            ));
+            return Err(format!("the range is too large (more than {LONGEST_RANGE} elements)"));
         }
         values.push(Value::Int(at));
         let Some(next) = at.checked_add(step) else {

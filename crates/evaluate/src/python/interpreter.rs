@@ -53,32 +53,18 @@ impl Interpreter {
                 let value = integer(&self.value(operand)?, "negate")?;
                 Value::Int(value.checked_neg().ok_or("the number is too large")?)
             }
-            Expression::Positive(operand) => {
-                Value::Int(integer(&self.value(operand)?, "take the sign of")?)
-            }
-            Expression::Binary {
-                operator,
-                left,
-                right,
-            } => {
+            Expression::Positive(operand) => Value::Int(integer(&self.value(operand)?, "take the sign of")?),
+            Expression::Binary { operator, left, right } => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 binary(*operator, left, &right)?
             }
             Expression::And(left, right) => {
                 let left = self.value(left)?;
-                if left.is_true() {
-                    self.value(right)?
-                } else {
-                    left
-                }
+                if left.is_true() { self.value(right)? } else { left }
             }
             Expression::Or(left, right) => {
                 let left = self.value(left)?;
-                if left.is_true() {
-                    left
-                } else {
-                    self.value(right)?
-                }
+                if left.is_true() { left } else { self.value(right)? }
             }
             Expression::Compare { first, rest } => self.comparison(first, rest)?,
             Expression::Conditional {
@@ -92,10 +78,7 @@ impl Interpreter {
                     self.value(otherwise)?
                 }
             }
-            Expression::Call {
-                function,
-                arguments,
-            } => {
+            Expression::Call { function, arguments } => {
                 let (positional, keywords) = self.arguments(arguments)?;
                 builtins::call(function, &positional, &keywords)?
             }
@@ -107,9 +90,7 @@ impl Interpreter {
                 let object = self.value(object)?;
                 let (positional, keywords) = self.arguments(arguments)?;
                 if let Some((keyword, _)) = keywords.first() {
-                    return Err(format!(
-                        "keyword `{keyword}` of method `{name}` is not understood"
-                    ));
+                    return Err(format!("keyword `{keyword}` of method `{name}` is not understood"));
                 }
                 methods::call(&object, name, &positional)?
             }
@@ -147,10 +128,7 @@ impl Interpreter {
     }
 
     fn values(&mut self, expressions: &[Expression]) -> Result<Vec<Value>, String> {
-        expressions
-            .iter()
-            .map(|expression| self.value(expression))
-            .collect()
+        expressions.iter().map(|expression| self.value(expression)).collect()
     }
 
     fn arguments(&mut self, arguments: &Arguments) -> Result<Given, String> {
@@ -162,12 +140,7 @@ impl Interpreter {
         Ok((positional, keywords.collect::<Result<_, String>>()?))
     }
 
-    fn comprehend(
-        &mut self,
-        element: &Expression,
-        clauses: &[Clause],
-        found: &mut Vec<Value>,
-    ) -> Result<(), String> {
+    fn comprehend(&mut self, element: &Expression, clauses: &[Clause], found: &mut Vec<Value>) -> Result<(), String> {
         let Some((clause, inner)) = clauses.split_first() else {
             found.push(self.value(element)?);
             return if found.len() > LARGEST {
@@ -190,8 +163,7 @@ impl Interpreter {
                         clause.targets.len()
                     ));
                 }
-                self.names
-                    .extend(clause.targets.iter().cloned().zip(values));
+                self.names.extend(clause.targets.iter().cloned().zip(values));
             }
             let mut wanted = true;
             for condition in &clause.conditions {
@@ -224,9 +196,7 @@ fn too_large() -> String {
 }
 
 pub(super) fn integer(value: &Value, doing: &str) -> Result<i128, String> {
-    value
-        .as_int()
-        .ok_or_else(|| format!("cannot {doing} {}", value.kind()))
+    value.as_int().ok_or_else(|| format!("cannot {doing} {}", value.kind()))
 }
 
 fn compare(comparison: Comparison, left: &Value, right: &Value) -> Result<bool, String> {
@@ -248,11 +218,7 @@ fn contains(whole: &Value, part: &Value) -> Result<bool, String> {
         (Value::List(elements) | Value::Tuple(elements), part) => {
             Ok(elements.iter().any(|element| element.equals(part)))
         }
-        _ => Err(format!(
-            "cannot look for {} in {}",
-            part.kind(),
-            whole.kind()
-        )),
+        _ => Err(format!("cannot look for {} in {}", part.kind(), whole.kind())),
     }
 }
 
@@ -267,14 +233,10 @@ fn binary(operator: Binary, left: Value, right: &Value) -> Evaluated {
             a.extend_from_slice(b);
             Ok(Value::Tuple(a))
         }
-        (Binary::Multiply, left @ (Value::Str(_) | Value::List(_) | Value::Tuple(_)), count) => {
-            repeat(&left, count)
+        (Binary::Multiply, left @ (Value::Str(_) | Value::List(_) | Value::Tuple(_)), count) => repeat(&left, count),
+        (Binary::Multiply, count, sequence @ (Value::Str(_) | Value::List(_) | Value::Tuple(_))) => {
+            repeat(sequence, &count)
         }
-        (
-            Binary::Multiply,
-            count,
-            sequence @ (Value::Str(_) | Value::List(_) | Value::Tuple(_)),
-        ) => repeat(sequence, &count),
         (operator, left, right) => {
             let (Some(a), Some(b)) = (left.as_int(), right.as_int()) else {
                 let verb = match operator {
@@ -284,11 +246,7 @@ fn binary(operator: Binary, left: Value, right: &Value) -> Evaluated {
                     Binary::FloorDivide | Binary::Remainder => "divide",
                     Binary::Power => "raise",
                 };
-                return Err(format!(
-                    "cannot {verb} {} and {}",
-                    left.kind(),
-                    right.kind()
-                ));
+                return Err(format!("cannot {verb} {} and {}", left.kind(), right.kind()));
             };
             arithmetic(operator, a, b).map(Value::Int)
         }
@@ -304,38 +262,26 @@ fn arithmetic(operator: Binary, a: i128, b: i128) -> Result<i128, String> {
         Binary::Subtract => a.checked_sub(b),
         Binary::Multiply => a.checked_mul(b),
         // Python rounds down, Rust towards zero.
-        Binary::FloorDivide => a.checked_div(b).map(|q| {
-            if a % b != 0 && (a < 0) != (b < 0) {
-                q - 1
-            } else {
-                q
-            }
-        }),
-        Binary::Remainder => a.checked_rem(b).map(|r| {
-            if r != 0 && (r < 0) != (b < 0) {
-                r + b
-            } else {
-                r
-            }
-        }),
+        Binary::FloorDivide => a
+            .checked_div(b)
+            .map(|q| if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q }),
+        Binary::Remainder => a
+            .checked_rem(b)
+            .map(|r| if r != 0 && (r < 0) != (b < 0) { r + b } else { r }),
         Binary::Power if b < 0 => {
             return Err("a negative power gives a fraction, which is not understood".into());
         }
-        Binary::Power => u32::try_from(b)
-            .ok()
-            .and_then(|b| a.checked_pow(b))
-            .or(match a {
-                0 | 1 => Some(a),
-                -1 => Some(if b % 2 == 0 { 1 } else { -1 }),
-                _ => None,
-            }),
+        Binary::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)).or(match a {
+            0 | 1 => Some(a),
+            -1 => Some(if b % 2 == 0 { 1 } else { -1 }),
+            _ => None,
+        }),
     };
     result.ok_or_else(|| "the number is too large".into())
 }
 
 fn repeat(sequence: &Value, count: &Value) -> Evaluated {
-    let count =
-        usize::try_from(integer(count, "repeat a sequence by")?.max(0)).map_err(|_| too_large())?;
+    let count = usize::try_from(integer(count, "repeat a sequence by")?.max(0)).map_err(|_| too_large())?;
     if sequence.size().max(1).saturating_mul(count) > LARGEST {
         return Err(too_large());
     }
@@ -352,14 +298,8 @@ fn element(object: &Value, index: i128) -> Evaluated {
         .elements()
         .map_err(|_| format!("cannot index {}", object.kind()))?;
     let length = elements.len() as i128;
-    let at = if index < 0 {
-        index.saturating_add(length)
-    } else {
-        index
-    };
-    let found = usize::try_from(at)
-        .ok()
-        .and_then(|at| elements.into_iter().nth(at));
+    let at = if index < 0 { index.saturating_add(length) } else { index };
+    let found = usize::try_from(at).ok().and_then(|at| elements.into_iter().nth(at));
     found.ok_or_else(|| format!("index {index} out of range of {length}"))
 }
 
@@ -373,33 +313,13 @@ fn slice(object: &Value, [start, stop, step]: [Option<i128>; 3]) -> Evaluated {
     if step == 0 {
         return Err("slice step cannot be zero".into());
     }
-    let (lowest, highest) = if step > 0 {
-        (0, length)
-    } else {
-        (-1, length - 1)
-    };
-    let clamp = |bound: i128| {
-        (if bound < 0 {
-            bound.saturating_add(length)
-        } else {
-            bound
-        })
-        .clamp(lowest, highest)
-    };
-    let (first, last) = if step > 0 {
-        (lowest, highest)
-    } else {
-        (highest, lowest)
-    };
+    let (lowest, highest) = if step > 0 { (0, length) } else { (-1, length - 1) };
+    let clamp = |bound: i128| (if bound < 0 { bound.saturating_add(length) } else { bound }).clamp(lowest, highest);
+    let (first, last) = if step > 0 { (lowest, highest) } else { (highest, lowest) };
     let (mut at, stop) = (start.map_or(first, clamp), stop.map_or(last, clamp));
     let mut taken = Vec::new();
     while if step > 0 { at < stop } else { at > stop } {
-        taken.extend(
-            usize::try_from(at)
-                .ok()
-                .and_then(|at| elements.get(at))
-                .cloned(),
-        );
+        taken.extend(usize::try_from(at).ok().and_then(|at| elements.get(at)).cloned());
         at = at.saturating_add(step);
     }
     Ok(match object {

@@ -14,8 +14,7 @@ pub(super) fn call(object: &Value, name: &str, arguments: &[Value]) -> Evaluated
 fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
     let string = |text: String| Ok(Value::Str(text));
     let truth = |value: bool| Ok(Value::Bool(value));
-    let every =
-        |test: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(test)));
+    let every = |test: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(test)));
     match (name, arguments) {
         ("upper", []) => string(text.to_uppercase()),
         ("lower", []) => string(text.to_lowercase()),
@@ -26,12 +25,8 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
         ("lstrip", []) => string(text.trim_start().to_owned()),
         ("rstrip", []) => string(text.trim_end().to_owned()),
         ("strip", [Value::Str(set)]) => string(text.trim_matches(|c| set.contains(c)).to_owned()),
-        ("lstrip", [Value::Str(set)]) => {
-            string(text.trim_start_matches(|c| set.contains(c)).to_owned())
-        }
-        ("rstrip", [Value::Str(set)]) => {
-            string(text.trim_end_matches(|c| set.contains(c)).to_owned())
-        }
+        ("lstrip", [Value::Str(set)]) => string(text.trim_start_matches(|c| set.contains(c)).to_owned()),
+        ("rstrip", [Value::Str(set)]) => string(text.trim_end_matches(|c| set.contains(c)).to_owned()),
         ("replace", [Value::Str(old), Value::Str(new)]) => {
             let grown = (text.len() + 1).saturating_mul(new.len() + 1);
             if grown > 1_000_000 {
@@ -41,9 +36,7 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
             }
         }
         // Python counts an empty string once more than there are characters, and so does `matches`.
-        ("count", [Value::Str(part)]) => {
-            Ok(Value::Int(text.matches(part.as_str()).count() as i128))
-        }
+        ("count", [Value::Str(part)]) => Ok(Value::Int(text.matches(part.as_str()).count() as i128)),
         ("find", [Value::Str(part)]) => Ok(Value::Int(position(text, part).unwrap_or(-1))),
         ("index", [Value::Str(part)]) => position(text, part)
             .map(Value::Int)
@@ -54,16 +47,10 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
         ("isalpha", []) => every(char::is_alphabetic),
         ("isalnum", []) => every(char::is_alphanumeric),
         ("isspace", []) => every(char::is_whitespace),
-        ("isupper", []) => {
-            truth(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase))
-        }
-        ("islower", []) => {
-            truth(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase))
-        }
+        ("isupper", []) => truth(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)),
+        ("islower", []) => truth(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)),
         ("split", []) => Ok(Value::List(
-            text.split_whitespace()
-                .map(|part| Value::Str(part.into()))
-                .collect(),
+            text.split_whitespace().map(|part| Value::Str(part.into())).collect(),
         )),
         ("split", [Value::Str(separator)]) if !separator.is_empty() => Ok(Value::List(
             text.split(separator.as_str())
@@ -89,26 +76,19 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
             }
         }
         ("zfill", [width]) => {
-            let width = usize::try_from(integer(width, "fill to")?)
-                .unwrap_or(0)
-                .min(1_000);
+            let width = usize::try_from(integer(width, "fill to")?).unwrap_or(0).min(1_000);
             let (sign, digits) = text.split_at(usize::from(text.starts_with(['-', '+'])));
             let missing = width.saturating_sub(text.chars().count());
             string(format!("{sign}{}{digits}", "0".repeat(missing)))
         }
-        _ => Err(format!(
-            "unknown method `{name}` of str, or unknown arguments"
-        )),
+        _ => Err(format!("unknown method `{name}` of str, or unknown arguments")),
     }
 }
 
 fn of_sequence(elements: &[Value], name: &str, arguments: &[Value]) -> Evaluated {
     match (name, arguments) {
         ("count", [value]) => Ok(Value::Int(
-            elements
-                .iter()
-                .filter(|element| element.equals(value))
-                .count() as i128,
+            elements.iter().filter(|element| element.equals(value)).count() as i128,
         )),
         ("index", [value]) => {
             let found = elements.iter().position(|element| element.equals(value));
@@ -116,19 +96,16 @@ fn of_sequence(elements: &[Value], name: &str, arguments: &[Value]) -> Evaluated
                 .map(|index| Value::Int(index as i128))
                 .ok_or_else(|| format!("{value} is not in the list"))
         }
-        ("append" | "sort" | "reverse" | "extend" | "insert" | "pop" | "remove", _) => Err(
-            format!("method `{name}` changes a list, which an expression of this kind cannot"),
-        ),
-        _ => Err(format!(
-            "unknown method `{name}` of list, or unknown arguments"
+        ("append" | "sort" | "reverse" | "extend" | "insert" | "pop" | "remove", _) => Err(format!(
+            "method `{name}` changes a list, which an expression of this kind cannot"
         )),
+        _ => Err(format!("unknown method `{name}` of list, or unknown arguments")),
     }
 }
 
 /// Position in characters.
 fn position(text: &str, part: &str) -> Option<i128> {
-    text.find(part)
-        .map(|byte| text[..byte].chars().count() as i128)
+    text.find(part).map(|byte| text[..byte].chars().count() as i128)
 }
 
 fn capitalized(text: &str) -> String {

@@ -32,11 +32,7 @@ impl Function {
     /// What is not understood, in words.
     pub fn parse(source: &str) -> Result<Self, String> {
         let (name, parameters, body) = parser::parse_function(source)?;
-        Ok(Self {
-            name,
-            parameters,
-            body,
-        })
+        Ok(Self { name, parameters, body })
     }
 
     /// The function's name.
@@ -58,14 +54,8 @@ impl Function {
                 arguments.len()
             ));
         }
-        let values = arguments
-            .iter()
-            .map(Value::from_json)
-            .collect::<Result<Vec<_>, _>>()?;
-        interpreter::evaluate(
-            &self.body,
-            self.parameters.iter().cloned().zip(values).collect(),
-        )
+        let values = arguments.iter().map(Value::from_json).collect::<Result<Vec<_>, _>>()?;
+        interpreter::evaluate(&self.body, self.parameters.iter().cloned().zip(values).collect())
     }
 }
 
@@ -104,71 +94,34 @@ mod tests {
             ("x[-1] + x[0]", json!("héé"), json!("éh")),
             ("len(x) + max(x) - min(x)", json!([3, 9, 4]), json!(9)),
             ("sum(x) // len(x)", json!([1, 2, 6]), json!(3)),
-            (
-                "sorted(x, reverse=True)",
-                json!([2, 3, 1]),
-                json!([3, 2, 1]),
-            ),
-            (
-                "sorted(x)",
-                json!("hello"),
-                json!(["e", "h", "l", "l", "o"]),
-            ),
+            ("sorted(x, reverse=True)", json!([2, 3, 1]), json!([3, 2, 1])),
+            ("sorted(x)", json!("hello"), json!(["e", "h", "l", "l", "o"])),
             ("''.join(sorted(x))", json!("bca"), json!("abc")),
-            (
-                "[n * n for n in x if n > 1]",
-                json!([1, 2, 3]),
-                json!([4, 9]),
-            ),
-            (
-                "sum(n for n in x if n % 2 == 0)",
-                json!([1, 2, 4]),
-                json!(6),
-            ),
-            (
-                "sum(1 for c in x if c in 'aeiou')",
-                json!("banana"),
-                json!(3),
-            ),
+            ("[n * n for n in x if n > 1]", json!([1, 2, 3]), json!([4, 9])),
+            ("sum(n for n in x if n % 2 == 0)", json!([1, 2, 4]), json!(6)),
+            ("sum(1 for c in x if c in 'aeiou')", json!("banana"), json!(3)),
             ("x.upper() + '!' * 2", json!("hi"), json!("HI!!")),
             (
                 "x.replace('a', 'o').title()",
                 json!("banana split"),
                 json!("Bonono Split"),
             ),
-            (
-                "x.split()[0].capitalize()",
-                json!("  two words "),
-                json!("Two"),
-            ),
+            ("x.split()[0].capitalize()", json!("  two words "), json!("Two")),
             ("x.count('an') + x.find('z')", json!("banana"), json!(1)),
-            (
-                "str(x) + str([1, 'a', True])",
-                json!(5),
-                json!("5[1, 'a', True]"),
-            ),
+            ("str(x) + str([1, 'a', True])", json!(5), json!("5[1, 'a', True]")),
             ("int(x) + int('-3')", json!("12"), json!(9)),
             ("x + True", json!(1), json!(2)),
             ("True == x", json!(1), json!(true)),
             ("x == '1'", json!(1), json!(false)),
-            (
-                "[a for b in x for a in b]",
-                json!([[1], [2, 3]]),
-                json!([1, 2, 3]),
-            ),
-            (
-                "[i * v for i, v in enumerate(x)]",
-                json!([5, 6]),
-                json!([0, 6]),
-            ),
+            ("[a for b in x for a in b]", json!([[1], [2, 3]]), json!([1, 2, 3])),
+            ("[i * v for i, v in enumerate(x)]", json!([5, 6]), json!([0, 6])),
             ("abs(min(x, -4))", json!(2), json!(4)),
             ("x not in [1, 2]", json!(3), json!(true)),
             ("all(c.isdigit() for c in x)", json!("123"), json!(true)),
             ("list(range(x))", json!(3), json!([0, 1, 2])),
             ("(x + 1) * [0]", json!(1), json!([0, 0])),
         ] {
-            let found =
-                run(body, argument.clone()).unwrap_or_else(|error| panic!("{body}: {error}"));
+            let found = run(body, argument.clone()).unwrap_or_else(|error| panic!("{body}: {error}"));
             assert!(
                 found.equals_json(&expected),
                 "{body} of {argument}: {found} instead of {expected}"
@@ -192,10 +145,7 @@ mod tests {
             ("f'{x}'", "prefix"),
             ("2 ** 200 + x", "too large"),
             ("'a' * 10 ** 12 + x", "too large"),
-            (
-                "[1 for a in range(9999) for b in range(9999)]",
-                "too many steps",
-            ),
+            ("[1 for a in range(9999) for b in range(9999)]", "too many steps"),
             ("int('q')", "invalid literal"),
             ("x +", "end of the answer"),
             ("'abc", "unterminated"),

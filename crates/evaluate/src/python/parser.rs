@@ -9,8 +9,8 @@ const DEEPEST: usize = 40;
 
 /// Words that are never names.
 const KEYWORDS: [&str; 19] = [
-    "def", "return", "lambda", "if", "else", "elif", "for", "while", "in", "is", "not", "and",
-    "or", "import", "from", "class", "yield", "await", "with",
+    "def", "return", "lambda", "if", "else", "elif", "for", "while", "in", "is", "not", "and", "or", "import", "from",
+    "class", "yield", "await", "with",
 ];
 
 type Parsed<T> = Result<T, String>;
@@ -298,9 +298,7 @@ impl Parser {
             if self.take(".") {
                 let name = self.name()?;
                 if !self.take("(") {
-                    return Err(format!(
-                        "attribute `{name}` is not understood; only method calls are"
-                    ));
+                    return Err(format!("attribute `{name}` is not understood; only method calls are"));
                 }
                 object = Expression::Method {
                     object: object.into(),
@@ -357,9 +355,7 @@ impl Parser {
     fn arguments(&mut self) -> Parsed<Arguments> {
         let mut arguments = Arguments::default();
         while !self.take(")") {
-            if let (Some(Token::Name(word)), Some(Token::Sign("="))) =
-                (self.peek(), self.tokens.get(self.at + 1))
-            {
+            if let (Some(Token::Name(word)), Some(Token::Sign("="))) = (self.peek(), self.tokens.get(self.at + 1)) {
                 let word = word.clone();
                 self.at += 2;
                 arguments.keywords.push((word, self.expression()?));
@@ -457,9 +453,7 @@ impl Parser {
                 self.at += 1;
                 self.list()
             }
-            Token::Sign(_) | Token::Newline => {
-                Err(format!("{} is not understood here", self.here()))
-            }
+            Token::Sign(_) | Token::Newline => Err(format!("{} is not understood here", self.here())),
         }
     }
 

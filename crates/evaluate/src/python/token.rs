@@ -17,8 +17,8 @@ const MOST_TOKENS: usize = 600;
 
 /// Longest first, so that `**` is not two `*`.
 const SIGNS: [&str; 27] = [
-    "**", "//", "==", "!=", "<=", ">=", "->", "(", ")", "[", "]", ",", ":", ".", "+", "-", "*",
-    "/", "%", "<", ">", "=", "{", "}", "&", "|", "^",
+    "**", "//", "==", "!=", "<=", ">=", "->", "(", ")", "[", "]", ",", ":", ".", "+", "-", "*", "/", "%", "<", ">",
+    "=", "{", "}", "&", "|", "^",
 ];
 
 pub(super) fn tokenize(source: &str) -> Result<Vec<Token>, String> {
@@ -27,9 +27,7 @@ pub(super) fn tokenize(source: &str) -> Result<Vec<Token>, String> {
     let mut rest = source;
     while let Some(first) = rest.chars().next() {
         if tokens.len() > MOST_TOKENS {
-            return Err(format!(
-                "the answer is longer than {MOST_TOKENS} words and signs"
-            ));
+            return Err(format!("the answer is longer than {MOST_TOKENS} words and signs"));
         }
         rest = match first {
             '\n' => {

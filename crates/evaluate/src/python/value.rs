@@ -32,12 +32,7 @@ impl Value {
             Json::Null => Self::None,
             Json::Bool(value) => Self::Bool(*value),
             Json::String(text) => Self::Str(text.clone()),
-            Json::Array(elements) => Self::List(
-                elements
-                    .iter()
-                    .map(Self::from_json)
-                    .collect::<Result<_, _>>()?,
-            ),
+            Json::Array(elements) => Self::List(elements.iter().map(Self::from_json).collect::<Result<_, _>>()?),
             Json::Number(number) => match (number.as_i64(), number.as_u64()) {
                 (Some(value), _) => Self::Int(value.into()),
                 (None, Some(value)) => Self::Int(value.into()),
@@ -78,11 +73,7 @@ impl Value {
             }
             _ => match (self.as_int(), other.as_int()) {
                 (Some(a), Some(b)) => Ok(a.cmp(&b)),
-                _ => Err(format!(
-                    "cannot compare {} with {}",
-                    self.kind(),
-                    other.kind()
-                )),
+                _ => Err(format!("cannot compare {} with {}", self.kind(), other.kind())),
             },
         }
     }
@@ -186,10 +177,7 @@ impl fmt::Display for Value {
                 } else {
                     '\''
                 };
-                let escaped = text
-                    .replace('\\', "\\\\")
-                    .replace('\n', "\\n")
-                    .replace('\t', "\\t");
+                let escaped = text.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
                 let escaped = if quote == '\'' {
                     escaped.replace('\'', "\\'")
                 } else {

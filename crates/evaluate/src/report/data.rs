@@ -115,21 +115,12 @@ pub struct Answer {
 impl Sample {
     /// The first `count` items of one suite side by side, from the records of several models on the same items.
     #[must_use]
-    pub fn side_by_side(
-        domain: &str,
-        models: &[(&str, &[Map<String, Value>])],
-        count: usize,
-    ) -> Vec<Self> {
+    pub fn side_by_side(domain: &str, models: &[(&str, &[Map<String, Value>])], count: usize) -> Vec<Self> {
         let Some((_, first)) = models.first() else {
             return Vec::new();
         };
-        let text = |record: &Map<String, Value>, key: &str| {
-            record.get(key).and_then(Value::as_str).map(str::to_owned)
-        };
-        let answered = first
-            .iter()
-            .filter(|record| record.contains_key("answer"))
-            .take(count);
+        let text = |record: &Map<String, Value>, key: &str| record.get(key).and_then(Value::as_str).map(str::to_owned);
+        let answered = first.iter().filter(|record| record.contains_key("answer")).take(count);
         answered
             .map(|record| {
                 let same = |records: &[Map<String, Value>]| {
@@ -143,10 +134,7 @@ impl Sample {
                     Some(Answer {
                         subject: (*subject).to_owned(),
                         text: text(&found, "answer").unwrap_or_default(),
-                        correct: found
-                            .get("exact")
-                            .or(found.get("correct"))
-                            .and_then(Value::as_bool),
+                        correct: found.get("exact").or(found.get("correct")).and_then(Value::as_bool),
                     })
                 });
                 Self {
@@ -180,18 +168,11 @@ impl HeatMap {
     /// Layers × modules from values of tensors named as in a checkpoint (`model.layers.3.mlp.up_proj.weight`), in the
     /// order the modules first come; tensors outside layers are left out.
     #[must_use]
-    pub fn of_layers<'a>(
-        title: &str,
-        explanation: &str,
-        tensors: impl IntoIterator<Item = (&'a str, f64)>,
-    ) -> Self {
+    pub fn of_layers<'a>(title: &str, explanation: &str, tensors: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
         let mut found: Vec<(usize, String, f64)> = Vec::new();
         let mut columns: Vec<String> = Vec::new();
         for (name, value) in tensors {
-            let Some((layer, module)) = name
-                .split_once("layers.")
-                .and_then(|(_, rest)| rest.split_once('.'))
-            else {
+            let Some((layer, module)) = name.split_once("layers.").and_then(|(_, rest)| rest.split_once('.')) else {
                 continue;
             };
             let Ok(layer) = layer.parse::<usize>() else {
@@ -225,10 +206,7 @@ impl HeatMap {
 mod holes {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(
-        values: &[Vec<f64>],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(values: &[Vec<f64>], serializer: S) -> Result<S::Ok, S::Error> {
         let rows = values.iter().map(|row| {
             row.iter()
                 .map(|value| value.is_finite().then_some(*value))
@@ -237,17 +215,11 @@ mod holes {
         rows.collect::<Vec<_>>().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<Vec<f64>>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<f64>>, D::Error> {
         let rows = Vec::<Vec<Option<f64>>>::deserialize(deserializer)?;
         Ok(rows
             .into_iter()
-            .map(|row| {
-                row.into_iter()
-                    .map(|value| value.unwrap_or(f64::NAN))
-                    .collect()
-            })
+            .map(|row| row.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
             .collect())
     }
 }

@@ -32,9 +32,7 @@ pub(super) fn draw(map: &HeatMap) -> Result<Option<(String, String)>> {
     let Some(highest) = cells().max_by(|a, b| a.4.total_cmp(&b.4)) else {
         return Ok(None);
     };
-    let lowest = cells()
-        .map(|(.., value)| value)
-        .fold(f64::INFINITY, f64::min);
+    let lowest = cells().map(|(.., value)| value).fold(f64::INFINITY, f64::min);
     let range = (highest.4 - lowest).max(f64::MIN_POSITIVE);
     let strength = |value: f64| WEAKEST + (1.0 - WEAKEST) * (value - lowest) / range;
 
@@ -42,8 +40,7 @@ pub(super) fn draw(map: &HeatMap) -> Result<Option<(String, String)>> {
     let height = ROOM.1 + CELL.1 * map.rows.len() as i32 + SCALE;
     let mut svg = String::new();
     let mut paint = || -> std::result::Result<(), DrawingAreaErrorKind<std::io::Error>> {
-        let area = SVGBackend::with_string(&mut svg, (width.unsigned_abs(), height.unsigned_abs()))
-            .into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (width.unsigned_abs(), height.unsigned_abs())).into_drawing_area();
         let font = ("sans-serif", 16).into_font().color(&INK);
         let right = font.pos(Pos::new(HPos::Right, VPos::Center));
         let upwards = ("sans-serif", 16)
@@ -54,30 +51,18 @@ pub(super) fn draw(map: &HeatMap) -> Result<Option<(String, String)>> {
         for (index, name) in map.columns.iter().enumerate() {
             let x = ROOM.0 + CELL.0 * index as i32 + CELL.0 / 2;
             let name = name.rsplit('.').next().unwrap_or(name);
-            area.draw(&Text::new(
-                name.to_owned(),
-                (x, ROOM.1 - 8),
-                upwards.clone(),
-            ))?;
+            area.draw(&Text::new(name.to_owned(), (x, ROOM.1 - 8), upwards.clone()))?;
         }
         // Every name where there is room, else every fifth.
         let every = if map.rows.len() > 16 { 5 } else { 1 };
-        for (index, name) in map
-            .rows
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| index % every == 0)
-        {
+        for (index, name) in map.rows.iter().enumerate().filter(|(index, _)| index % every == 0) {
             let y = ROOM.1 + CELL.1 * index as i32 + CELL.1 / 2;
             area.draw(&Text::new(name.clone(), (ROOM.0 - 8, y), right.clone()))?;
         }
         for (x, y, .., value) in cells() {
             let corner = (ROOM.0 + CELL.0 * x as i32, ROOM.1 + CELL.1 * y as i32);
             let opposite = (corner.0 + CELL.0 - 2, corner.1 + CELL.1 - 2);
-            area.draw(&Rectangle::new(
-                [corner, opposite],
-                HEAT.mix(strength(value)).filled(),
-            ))?;
+            area.draw(&Rectangle::new([corner, opposite], HEAT.mix(strength(value)).filled()))?;
         }
         let scale = ROOM.1 + CELL.1 * map.rows.len() as i32 + 12;
         let steps = 20;
@@ -86,10 +71,7 @@ pub(super) fn draw(map: &HeatMap) -> Result<Option<(String, String)>> {
             let share = f64::from(index) / f64::from(steps - 1);
             let corner = (ROOM.0 + step * index, scale);
             let shade = HEAT.mix(WEAKEST + (1.0 - WEAKEST) * share);
-            area.draw(&Rectangle::new(
-                [corner, (corner.0 + step, scale + 10)],
-                shade.filled(),
-            ))?;
+            area.draw(&Rectangle::new([corner, (corner.0 + step, scale + 10)], shade.filled()))?;
         }
         let below = |h| Pos::new(h, VPos::Top);
         area.draw(&Text::new(

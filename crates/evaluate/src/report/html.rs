@@ -44,11 +44,7 @@ pub(super) fn count(value: u64) -> String {
 }
 
 /// A table with a heading row; cells are HTML. Columns from `numbers_from` on are right-aligned.
-pub(super) fn table(
-    heading: &[&str],
-    rows: &[Vec<String>],
-    numbers: std::ops::Range<usize>,
-) -> String {
+pub(super) fn table(heading: &[&str], rows: &[Vec<String>], numbers: std::ops::Range<usize>) -> String {
     let mut html = String::from("<div class=\"wide\"><table><thead><tr>");
     let class = |index: usize| {
         if numbers.contains(&index) {
@@ -59,12 +55,7 @@ pub(super) fn table(
     };
     // Writing to a string cannot fail.
     for (index, name) in heading.iter().enumerate() {
-        let _ = write!(
-            html,
-            "<th scope=\"col\"{}>{}</th>",
-            class(index),
-            escaped(name)
-        );
+        let _ = write!(html, "<th scope=\"col\"{}>{}</th>", class(index), escaped(name));
     }
     html.push_str("</tr></thead><tbody>\n");
     for row in rows {

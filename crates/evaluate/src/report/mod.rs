@@ -12,8 +12,7 @@ mod plots;
 mod results;
 
 pub use data::{
-    Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample,
-    StageTime,
+    Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample, StageTime,
 };
 pub use page::render;
 

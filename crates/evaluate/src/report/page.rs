@@ -64,10 +64,7 @@ impl Sections {
         let title = escaped(title);
         // Writing to a string cannot fail.
         let _ = write!(self.contents, "<a href=\"#{id}\">{title}</a> ");
-        let _ = write!(
-            self.body,
-            "<section id=\"{id}\">\n<h2>{title}</h2>\n{html}</section>\n"
-        );
+        let _ = write!(self.body, "<section id=\"{id}\">\n<h2>{title}</h2>\n{html}</section>\n");
     }
 }
 
@@ -117,10 +114,7 @@ fn training(curves: &[Curve]) -> Result<String> {
     }
     html.push_str("</p>\n<div class=\"plots\">\n");
     for (title, svg) in plots {
-        let _ = writeln!(
-            html,
-            "<figure><figcaption>{title}</figcaption>{svg}</figure>"
-        );
+        let _ = writeln!(html, "<figure><figcaption>{title}</figcaption>{svg}</figure>");
     }
     html.push_str("</div>\n");
     let rows: Vec<Vec<String>> = curves
@@ -128,12 +122,8 @@ fn training(curves: &[Curve]) -> Result<String> {
         .filter_map(|curve| {
             let finite = || curve.points.iter().filter(|point| point.loss.is_finite());
             let (first, last) = (finite().next()?, finite().next_back()?);
-            let speed = curve
-                .points
-                .iter()
-                .map(|point| point.tokens_per_second)
-                .sum::<f64>()
-                / curve.points.len() as f64;
+            let speed =
+                curve.points.iter().map(|point| point.tokens_per_second).sum::<f64>() / curve.points.len() as f64;
             Some(vec![
                 escaped(&curve.name),
                 count(last.step),
@@ -205,9 +195,7 @@ fn timeline(stages: &[StageTime]) -> String {
             vec![
                 format!("{}{note}", escaped(&stage.name)),
                 duration(stage.seconds),
-                format!(
-                    "<div class=\"bar\"><i style=\"left:{left:.2}%;width:{wide:.2}%\"></i></div>"
-                ),
+                format!("<div class=\"bar\"><i style=\"left:{left:.2}%;width:{wide:.2}%\"></i></div>"),
             ]
         })
         .collect();
@@ -277,12 +265,9 @@ fn resources(data: &ReportData) -> String {
     if data.resources.is_empty() {
         return String::new();
     }
-    let facts = data.resources.iter().map(|fact| {
-        format!(
-            "<dt>{}</dt><dd>{}</dd>\n",
-            escaped(&fact.name),
-            escaped(&fact.value)
-        )
-    });
+    let facts = data
+        .resources
+        .iter()
+        .map(|fact| format!("<dt>{}</dt><dd>{}</dd>\n", escaped(&fact.name), escaped(&fact.value)));
     format!("<dl>\n{}</dl>\n", facts.collect::<String>())
 }

@@ -41,12 +41,7 @@ struct Series {
 pub(super) fn training(curves: &[Curve]) -> Result<Vec<(&'static str, String)>> {
     let each = |value: fn(&CurvePoint) -> f64| {
         let lines = curves.iter().enumerate().map(|(colour, curve)| Series {
-            points: thinned(
-                curve
-                    .points
-                    .iter()
-                    .map(|point| (point.step as f64, value(point))),
-            ),
+            points: thinned(curve.points.iter().map(|point| (point.step as f64, value(point)))),
             dots: false,
             colour,
         });
@@ -78,11 +73,7 @@ pub(super) fn training(curves: &[Curve]) -> Result<Vec<(&'static str, String)>> 
     for (title, series, from_zero) in [
         (loss_title, losses, false),
         ("Learning rate", each(|point| point.learning_rate), true),
-        (
-            "Tokens per second",
-            each(|point| point.tokens_per_second),
-            true,
-        ),
+        ("Tokens per second", each(|point| point.tokens_per_second), true),
     ] {
         plots.extend(plot(title, &series, from_zero)?.map(|svg| (title, svg)));
     }
@@ -136,24 +127,12 @@ fn plot(title: &str, series: &[Series], from_zero: bool) -> Result<Option<String
             .y_label_formatter(&|value| tick(*value, y.1 - y.0))
             .x_desc("optimiser step")
             .draw()?;
-        for Series {
-            points,
-            dots,
-            colour,
-        } in series
-        {
+        for Series { points, dots, colour } in series {
             let colour = SERIES[colour % SERIES.len()];
             if *dots || points.len() == 1 {
-                chart.draw_series(
-                    points
-                        .iter()
-                        .map(|point| Circle::new(*point, 4, colour.filled())),
-                )?;
+                chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
             } else {
-                chart.draw_series(LineSeries::new(
-                    points.iter().copied(),
-                    colour.stroke_width(2),
-                ))?;
+                chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
             }
         }
         area.present()
@@ -167,12 +146,10 @@ fn plot(title: &str, series: &[Series], from_zero: bool) -> Result<Option<String
 }
 
 fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
-    values
-        .filter(|value| value.is_finite())
-        .fold(None, |extent, value| {
-            let (low, high) = extent.unwrap_or((value, value));
-            Some((low.min(value), high.max(value)))
-        })
+    values.filter(|value| value.is_finite()).fold(None, |extent, value| {
+        let (low, high) = extent.unwrap_or((value, value));
+        Some((low.min(value), high.max(value)))
+    })
 }
 
 /// As many digits as the range needs; very small numbers as powers.

@@ -7,9 +7,7 @@ use crate::comparison::Verdict;
 use crate::gate::GateDecision;
 use crate::outcome::Unit;
 use crate::statistics::Interval;
-use crate::table::{
-    Cell, ComparisonTable, LEGEND, Role, TableColumn, block_title, cell_text, kept_text,
-};
+use crate::table::{Cell, ComparisonTable, LEGEND, Role, TableColumn, block_title, cell_text, kept_text};
 
 /// Keeps the place of a mark, so that numbers stay below one another.
 const UNMARKED: &str = "<span class=\"unmarked\" aria-hidden=\"true\"> ✓</span>";
@@ -44,11 +42,7 @@ pub(super) fn table(table: &ComparisonTable) -> String {
             } else {
                 ""
             };
-            let _ = write!(
-                html,
-                "<tr{class}><th scope=\"row\">{}</th>",
-                escaped(&subject.name)
-            );
+            let _ = write!(html, "<tr{class}><th scope=\"row\">{}</th>", escaped(&subject.name));
             for column in &block {
                 html.push_str(&cell(&column.cells[index], column));
             }
@@ -57,8 +51,7 @@ pub(super) fn table(table: &ComparisonTable) -> String {
         if block.iter().any(|column| column.gain_kept.is_some()) {
             summary_row(&mut html, "gain kept", &block, |column| {
                 let interval = column.gain_kept.and_then(|kept| kept.interval);
-                let title = interval
-                    .map(|i| format!("95 % interval {:.0}–{:.0} %", 100.0 * i.low, 100.0 * i.high));
+                let title = interval.map(|i| format!("95 % interval {:.0}–{:.0} %", 100.0 * i.low, 100.0 * i.high));
                 (kept_text(column), title)
             });
         }
@@ -67,9 +60,7 @@ pub(super) fn table(table: &ComparisonTable) -> String {
         } else {
             "items"
         };
-        summary_row(&mut html, items, &block, |column| {
-            (column.n.to_string(), None)
-        });
+        summary_row(&mut html, items, &block, |column| (column.n.to_string(), None));
         html.push_str("</tbody></table></div>\n");
     }
     let _ = writeln!(

@@ -76,23 +76,16 @@ fn example() -> ReportData {
         ],
         table: Some(reference_table()),
         gate: Some(crate::GateDecision::Pass {
-            message: "held-out-loss within 2 % of the base on math, code, general, coordinator"
-                .into(),
+            message: "held-out-loss within 2 % of the base on math, code, general, coordinator".into(),
         }),
         samples: vec![Sample {
             domain: "math".into(),
             prompt: "A hen lays 6 eggs a week. How many eggs do 3 hens lay in 2 weeks?".into(),
-            reference: Some(
-                "3 hens lay 3 * 6 = 18 eggs a week.\nIn 2 weeks: 18 * 2 = 36.\n#### 36".into(),
-            ),
+            reference: Some("3 hens lay 3 * 6 = 18 eggs a week.\nIn 2 weeks: 18 * 2 = 36.\n#### 36".into()),
             answers: vec![
                 answer("base", "Each hen lays 6 eggs, so 3 + 6 = 9.\n#### 9", false),
                 answer("math", "3 * 6 * 2 = 36\n#### 36", true),
-                answer(
-                    "merge",
-                    "3 hens lay 18 eggs a week, 36 in two.\n#### 36",
-                    true,
-                ),
+                answer("merge", "3 hens lay 18 eggs a week, 36 in two.\n#### 36", true),
             ],
         }],
         merge_map: Some(HeatMap::of_layers(
@@ -157,15 +150,10 @@ fn the_page_holds_everything_and_needs_nothing() {
     for tag in [
         "section", "table", "div", "figure", "svg", "span", "article", "tr", "td", "th", "p",
     ] {
-        let open =
-            page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        let open = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
         assert_eq!(open, page.matches(&format!("</{tag}>")).count(), "{tag}");
     }
-    assert_eq!(
-        page,
-        render(&example()).unwrap(),
-        "the same data give the same bytes"
-    );
+    assert_eq!(page, render(&example()).unwrap(), "the same data give the same bytes");
     if let Some(path) = std::env::var_os("SYNAPSE_EXAMPLE_REPORT") {
         std::fs::write(path, page).unwrap();
     }
@@ -191,8 +179,7 @@ fn an_empty_run_is_a_short_page_that_renews_itself() {
     };
     let page = render(&data).unwrap();
     assert!(
-        page.contains("<meta http-equiv=\"refresh\" content=\"5\">")
-            && page.contains("Still running: math: train")
+        page.contains("<meta http-equiv=\"refresh\" content=\"5\">") && page.contains("Still running: math: train")
     );
     assert!(!page.contains("<section") && !page.contains("<svg"));
 }
@@ -221,11 +208,7 @@ fn odd_curves_are_drawn() {
             ..ReportData::default()
         })
         .unwrap();
-        assert!(
-            page.len() < 60_000 && !page.contains("NaN"),
-            "{}",
-            page.len()
-        );
+        assert!(page.len() < 60_000 && !page.contains("NaN"), "{}", page.len());
     }
 }
 
@@ -235,16 +218,10 @@ fn data_reads_back_from_json() {
     data.merge_map = Some(HeatMap::of_layers(
         "map",
         "",
-        [
-            ("model.layers.1.mlp.up_proj.weight", 0.5),
-            ("model.norm.weight", 1.0),
-        ],
+        [("model.layers.1.mlp.up_proj.weight", 0.5), ("model.norm.weight", 1.0)],
     ));
     let text = serde_json::to_string(&data).unwrap();
-    let map = serde_json::from_str::<ReportData>(&text)
-        .unwrap()
-        .merge_map
-        .unwrap();
+    let map = serde_json::from_str::<ReportData>(&text).unwrap().merge_map.unwrap();
     assert_eq!(
         (map.rows.as_slice(), map.columns.as_slice()),
         (
@@ -267,13 +244,6 @@ fn samples_stand_side_by_side_by_id() {
     let merge = [record("b", "3", true), record("a", "4", true)];
     let samples = Sample::side_by_side("math", &[("base", &base), ("merge", &merge)], 1);
     assert_eq!(samples.len(), 1);
-    let texts: Vec<&str> = samples[0]
-        .answers
-        .iter()
-        .map(|answer| answer.text.as_str())
-        .collect();
-    assert_eq!(
-        (texts, samples[0].answers[1].correct),
-        (vec!["1", "4"], Some(true))
-    );
+    let texts: Vec<&str> = samples[0].answers.iter().map(|answer| answer.text.as_str()).collect();
+    assert_eq!((texts, samples[0].answers[1].correct), (vec!["1", "4"], Some(true)));
 }

@@ -108,8 +108,7 @@ impl Sandbox {
     /// Why programs cannot be run here.
     #[cfg(unix)]
     pub fn with_limits(limits: Limits) -> std::result::Result<Self, String> {
-        let python =
-            process::find_python().ok_or("no python3 on this machine, so code is not run")?;
+        let python = process::find_python().ok_or("no python3 on this machine, so code is not run")?;
         let mut sandbox = Self {
             python,
             namespaces: process::find_unshare(),
@@ -120,16 +119,12 @@ impl Sandbox {
         if tried.is_err() && sandbox.namespaces.take().is_some() {
             tried = sandbox.trial();
         }
-        let mut active = tried.map_err(|why| {
-            format!("python3 does not run in the sandbox, so code is not run: {why}")
-        })?;
+        let mut active =
+            tried.map_err(|why| format!("python3 does not run in the sandbox, so code is not run: {why}"))?;
         if sandbox.namespaces.is_some() {
             active.insert(0, "namespaces (user, network, process, IPC)".to_owned());
         }
-        active.push(format!(
-            "killed after {} s",
-            limits.wall_clock.as_secs_f64()
-        ));
+        active.push(format!("killed after {} s", limits.wall_clock.as_secs_f64()));
         sandbox.protection = active.join("; ");
         Ok(sandbox)
     }
@@ -163,18 +158,12 @@ impl Sandbox {
     pub fn run(&self, job: &Job) -> Result<CodeVerdict> {
         let token = format!("{:032x}", rand::random::<u128>());
         Ok(match process::run(self, job, &token)? {
-            process::Ended::Reported(report) if report.token == token => {
-                match report.status.as_str() {
-                    "passed" => CodeVerdict::Passed,
-                    _ => CodeVerdict::Failed(report.message),
-                }
-            }
-            process::Ended::Reported(_) => {
-                CodeVerdict::Died("ended with a report that is not the harness's".into())
-            }
-            process::Ended::Silent(how) => {
-                CodeVerdict::Died(format!("{how} before its tests were done"))
-            }
+            process::Ended::Reported(report) if report.token == token => match report.status.as_str() {
+                "passed" => CodeVerdict::Passed,
+                _ => CodeVerdict::Failed(report.message),
+            },
+            process::Ended::Reported(_) => CodeVerdict::Died("ended with a report that is not the harness's".into()),
+            process::Ended::Silent(how) => CodeVerdict::Died(format!("{how} before its tests were done")),
             process::Ended::Killed => CodeVerdict::TimedOut(self.limits.wall_clock),
         })
     }
@@ -185,9 +174,7 @@ impl Sandbox {
     /// Never.
     #[cfg(not(unix))]
     pub fn run(&self, _job: &Job) -> Result<CodeVerdict> {
-        Ok(CodeVerdict::Died(
-            "code is only run on Unix-like systems".into(),
-        ))
+        Ok(CodeVerdict::Died("code is only run on Unix-like systems".into()))
     }
 
     #[cfg(unix)]

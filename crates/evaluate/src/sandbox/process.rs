@@ -61,9 +61,7 @@ fn on_path(program: &str) -> Option<PathBuf> {
 
 pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
     let fault = |message| move |source| EvaluateError::Sandbox { message, source };
-    let folder = tempfile::Builder::new()
-        .prefix("synapse-sandbox-")
-        .tempdir();
+    let folder = tempfile::Builder::new().prefix("synapse-sandbox-").tempdir();
     let folder = folder.map_err(fault("cannot make a temporary folder"))?;
     let order = Order {
         code: &job.code,
@@ -102,11 +100,7 @@ pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
         .args(["-s", "-S", "-B", "-c", HARNESS])
         .current_dir(folder.path())
         .env_clear()
-        .envs([
-            ("LANG", "C.UTF-8"),
-            ("PYTHONHASHSEED", "0"),
-            ("PYTHONUTF8", "1"),
-        ])
+        .envs([("LANG", "C.UTF-8"), ("PYTHONHASHSEED", "0"), ("PYTHONUTF8", "1")])
         .envs([("HOME", folder.path()), ("TMPDIR", folder.path())])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -123,16 +117,10 @@ pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
         let _ = input.write_all(&order);
     }
     loop {
-        if let Some(status) = tree
-            .child
-            .try_wait()
-            .map_err(fault("cannot wait for python3"))?
-        {
+        if let Some(status) = tree.child.try_wait().map_err(fault("cannot wait for python3"))? {
             tree.kill();
             // The pipe is complete now, unless a stray process holds it open.
-            let text = report
-                .recv_timeout(Duration::from_millis(500))
-                .unwrap_or_default();
+            let text = report.recv_timeout(Duration::from_millis(500)).unwrap_or_default();
             return Ok(match serde_json::from_slice(&text) {
                 Ok(report) => Ended::Reported(report),
                 Err(_) => Ended::Silent(describe(status)),
@@ -162,10 +150,9 @@ fn read_report(child: &mut Child) -> mpsc::Receiver<Vec<u8>> {
 fn describe(status: ExitStatus) -> String {
     // With namespaces, `unshare` passes the signal on as 128 + its number or by the same signal.
     match (
-        status.signal().or(status
-            .code()
-            .filter(|code| *code > 128)
-            .map(|code| code - 128)),
+        status
+            .signal()
+            .or(status.code().filter(|code| *code > 128).map(|code| code - 128)),
         status.code(),
     ) {
         (Some(24), _) => "used up its processor time".into(),

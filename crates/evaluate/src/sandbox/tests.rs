@@ -101,19 +101,13 @@ fn endless_programs_are_ended() {
         run(&sandbox, "time.sleep(60)"),
         CodeVerdict::TimedOut(Duration::from_secs(3))
     );
-    assert!(
-        start.elapsed() < Duration::from_secs(9),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 }
 
 #[test]
 fn memory_and_files_are_bounded() {
     let Some(sandbox) = sandbox() else { return };
-    let failure = run(&sandbox, "x = bytearray(10 * 1024 ** 3)")
-        .failure()
-        .unwrap();
+    let failure = run(&sandbox, "x = bytearray(10 * 1024 ** 3)").failure().unwrap();
     assert!(failure.contains("MemoryError"), "{failure}");
     assert!(
         run(&sandbox, "open('big', 'wb').write(b'0' * 5_000_000)")
@@ -179,10 +173,7 @@ fn the_kernel_layers_hold_alone() {
     serde_json::to_writer(child.stdin.take().unwrap(), &job).unwrap();
     let output = child.wait_with_output().unwrap();
     let report: Report = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (report.status.as_str(), report.message.as_str()),
-        ("passed", "")
-    );
+    assert_eq!((report.status.as_str(), report.message.as_str()), ("passed", ""));
 }
 
 #[test]
@@ -195,11 +186,7 @@ fn bundled_tasks_tell_right_from_wrong() {
     assert_eq!(ids.len(), tasks.len(), "every id once");
     for task in &tasks {
         assert!(
-            task.tests.len() >= 3
-                && task
-                    .tests
-                    .iter()
-                    .all(|test| test.contains(&task.entry_point)),
+            task.tests.len() >= 3 && task.tests.iter().all(|test| test.contains(&task.entry_point)),
             "{}",
             task.id
         );

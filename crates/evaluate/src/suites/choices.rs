@@ -35,12 +35,7 @@ pub struct MultipleChoice {
 }
 
 impl MultipleChoice {
-    fn item(
-        &self,
-        subject: &dyn Subject,
-        index: usize,
-        row: &ChoiceRow,
-    ) -> Result<(String, usize, Choices)> {
+    fn item(&self, subject: &dyn Subject, index: usize, row: &ChoiceRow) -> Result<(String, usize, Choices)> {
         let id = format!("{}-{index}", self.domain);
         let fault = |message: String| EvaluateError::Item {
             suite: "choices",
@@ -48,15 +43,9 @@ impl MultipleChoice {
             message,
         };
         if !(2..=26).contains(&row.choices.len()) {
-            return Err(fault(format!(
-                "expected 2 to 26 choices, found {}",
-                row.choices.len()
-            )));
+            return Err(fault(format!("expected 2 to 26 choices, found {}", row.choices.len())));
         }
-        let right = row
-            .answer
-            .index()
-            .filter(|index| *index < row.choices.len());
+        let right = row.answer.index().filter(|index| *index < row.choices.len());
         let right = right.ok_or_else(|| {
             fault(format!(
                 "answer {:?} is none of {} choices",
@@ -87,11 +76,7 @@ impl MultipleChoice {
             }
             ChoiceStyle::Texts => (row.question.clone(), row.choices.clone()),
         };
-        let prompt = Prompt::chat(
-            subject,
-            &id,
-            &conversation(self.system_prompt.as_deref(), &question),
-        )?;
+        let prompt = Prompt::chat(subject, &id, &conversation(self.system_prompt.as_deref(), &question))?;
         let mut continuations = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             let tokens = subject.chat().encode_text(&candidate);
@@ -134,12 +119,7 @@ impl Suite for MultipleChoice {
         &self.domain
     }
 
-    fn run(
-        &self,
-        subject: &mut dyn Subject,
-        options: &RunOptions,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Evaluation>> {
+    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         let rows = options.limited(&self.rows);
         if rows.is_empty() {
             let identity = Identity {
@@ -147,8 +127,7 @@ impl Suite for MultipleChoice {
                 domain: &self.domain,
                 subject: subject.name(),
             };
-            let outcome =
-                Outcome::unmeasured(&identity, Unit::Fraction, "no multiple-choice questions");
+            let outcome = Outcome::unmeasured(&identity, Unit::Fraction, "no multiple-choice questions");
             return Ok(vec![Evaluation {
                 outcome,
                 records: Vec::new(),
@@ -201,10 +180,9 @@ impl Suite for MultipleChoice {
                 .iter()
                 .filter(|record| record["chosen_per_byte"] == record["right"])
                 .count();
-            outcome.details.insert(
-                "accuracy_per_byte".into(),
-                json!(right as f64 / records.len() as f64),
-            );
+            outcome
+                .details
+                .insert("accuracy_per_byte".into(), json!(right as f64 / records.len() as f64));
         }
         Ok(vec![Evaluation { outcome, records }])
     }

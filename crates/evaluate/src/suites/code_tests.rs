@@ -77,12 +77,7 @@ impl Suite for CodeTests {
         &self.domain
     }
 
-    fn run(
-        &self,
-        subject: &mut dyn Subject,
-        options: &RunOptions,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Evaluation>> {
+    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         let sandbox = match &self.sandbox {
             Ok(sandbox) => sandbox,
             Err(why) => {
@@ -121,8 +116,7 @@ impl Suite for CodeTests {
             .collect();
         let verdicts = run_all(sandbox, &jobs)?;
         let (mut items, mut records) = (Vec::new(), Vec::new());
-        for (((task, answer), job), verdict) in tasks.iter().zip(&answers).zip(&jobs).zip(&verdicts)
-        {
+        for (((task, answer), job), verdict) in tasks.iter().zip(&answers).zip(&jobs).zip(&verdicts) {
             let failure = verdict.failure();
             records.push(record([
                 ("id", Value::from(task.id.as_str())),

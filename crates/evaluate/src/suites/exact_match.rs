@@ -26,12 +26,7 @@ impl Suite for ExactMatch {
         &self.domain
     }
 
-    fn run(
-        &self,
-        subject: &mut dyn Subject,
-        options: &RunOptions,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Evaluation>> {
+    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         let mut items = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             let Some((messages, answer)) = row.question_and_answer() else {
@@ -63,10 +58,7 @@ impl Suite for ExactMatch {
             }]);
         }
         let numeric = self.rows.iter().filter_map(Row::question_and_answer);
-        let left_out = self.rows.len()
-            - numeric
-                .filter(|(_, answer)| reference_answer(answer).is_some())
-                .count();
+        let left_out = self.rows.len() - numeric.filter(|(_, answer)| reference_answer(answer).is_some()).count();
         let asked = Asked {
             suite: self.id(),
             domain: &self.domain,
@@ -74,9 +66,9 @@ impl Suite for ExactMatch {
         };
         let mut evaluation = score(&asked, subject, items, options, progress)?;
         if left_out > 0 {
-            evaluation.outcome.add_note(&format!(
-                "{left_out} rows without a numeric answer left out"
-            ));
+            evaluation
+                .outcome
+                .add_note(&format!("{left_out} rows without a numeric answer left out"));
         }
         Ok(vec![evaluation])
     }

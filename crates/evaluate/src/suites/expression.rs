@@ -6,9 +6,7 @@
 use serde_json::{Value, json};
 
 use super::extract::python_source;
-use super::{
-    Progress, Prompt, RunOptions, Suite, generate, last_question, record, unfinished_note,
-};
+use super::{Progress, Prompt, RunOptions, Suite, generate, last_question, record, unfinished_note};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::python::Function;
 use crate::row::{CallTest, Row};
@@ -33,12 +31,7 @@ impl Suite for ExpressionTests {
         &self.domain
     }
 
-    fn run(
-        &self,
-        subject: &mut dyn Subject,
-        options: &RunOptions,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Evaluation>> {
+    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         let tested: Vec<(usize, &Row)> = self
             .rows
             .iter()
@@ -49,13 +42,11 @@ impl Suite for ExpressionTests {
         let mut prompts = Vec::new();
         for (index, row) in options.limited(&tested) {
             let id = format!("{}-{index}", self.domain);
-            let (messages, reference) =
-                row.question_and_answer()
-                    .ok_or_else(|| EvaluateError::Item {
-                        suite: self.id(),
-                        item: id.clone(),
-                        message: "a row with `tests` has to end in an assistant's answer".into(),
-                    })?;
+            let (messages, reference) = row.question_and_answer().ok_or_else(|| EvaluateError::Item {
+                suite: self.id(),
+                item: id.clone(),
+                message: "a row with `tests` has to end in an assistant's answer".into(),
+            })?;
             prompts.push(Prompt::chat(subject, &id, messages)?);
             asked.push((id, last_question(messages), reference, &row.tests));
         }
@@ -111,14 +102,9 @@ fn judge(answer: &str, tests: &[CallTest]) -> std::result::Result<(), String> {
     for test in tests {
         let arguments: Vec<String> = test.args.iter().map(Value::to_string).collect();
         let call = format!("{}({})", function.name(), arguments.join(", "));
-        let found = function
-            .call(&test.args)
-            .map_err(|error| format!("{call}: {error}"))?;
+        let found = function.call(&test.args).map_err(|error| format!("{call}: {error}"))?;
         if !found.equals_json(&test.expected) {
-            return Err(format!(
-                "{call} returned {found}, expected {}",
-                test.expected
-            ));
+            return Err(format!("{call} returned {found}, expected {}", test.expected));
         }
     }
     Ok(())
@@ -141,10 +127,7 @@ mod tests {
     #[test]
     fn right_programs_pass_and_wrong_ones_say_why() {
         let double = tests(&[(json!(2), json!(4)), (json!(-3), json!(-6))]);
-        assert_eq!(
-            judge("```python\ndef f(x):\n    return x * 2\n```", &double),
-            Ok(())
-        );
+        assert_eq!(judge("```python\ndef f(x):\n    return x * 2\n```", &double), Ok(()));
         assert_eq!(judge("def double(n):\n    return n + n", &double), Ok(()));
         assert_eq!(
             judge("def f(x):\n    return x ** 2", &double),

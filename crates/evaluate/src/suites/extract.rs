@@ -44,10 +44,7 @@ fn unfenced(answer: &str) -> String {
             || line.starts_with([' ', '\t', '#', ')', ']', '}'])
             || line.split_once(" = ").is_some()
     };
-    lines
-        .take_while(belongs)
-        .map(|line| format!("{line}\n"))
-        .collect()
+    lines.take_while(belongs).map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]

@@ -37,15 +37,13 @@ pub struct Gsm8k {
 impl Gsm8k {
     fn prompt(&self, subject: &dyn Subject, id: &str, question: &str) -> Result<Prompt> {
         match &self.prompting {
-            Prompting::Chat { system_prompt } => Prompt::chat(
-                subject,
-                id,
-                &conversation(system_prompt.as_deref(), question),
-            ),
+            Prompting::Chat { system_prompt } => {
+                Prompt::chat(subject, id, &conversation(system_prompt.as_deref(), question))
+            }
             Prompting::FewShot { examples } => {
-                let shots = examples.iter().map(|shot| {
-                    format!("Question: {}\nAnswer: {}\n\n", shot.question, shot.answer)
-                });
+                let shots = examples
+                    .iter()
+                    .map(|shot| format!("Question: {}\nAnswer: {}\n\n", shot.question, shot.answer));
                 let text = shots
                     .chain([format!("Question: {question}\nAnswer:")])
                     .collect::<String>();
@@ -72,23 +70,14 @@ impl Suite for Gsm8k {
         &self.domain
     }
 
-    fn run(
-        &self,
-        subject: &mut dyn Subject,
-        options: &RunOptions,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Evaluation>> {
+    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         if self.questions.is_empty() {
             let identity = Identity {
                 suite: self.id(),
                 domain: &self.domain,
                 subject: subject.name(),
             };
-            let outcome = Outcome::unmeasured(
-                &identity,
-                Unit::Fraction,
-                "the GSM8K test split is not there",
-            );
+            let outcome = Outcome::unmeasured(&identity, Unit::Fraction, "the GSM8K test split is not there");
             return Ok(vec![Evaluation {
                 outcome,
                 records: Vec::new(),

@@ -26,12 +26,7 @@ impl Suite for HeldOutLoss {
         &self.domain
     }
 
-    fn run(
-        &self,
-        subject: &mut dyn Subject,
-        options: &RunOptions,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Evaluation>> {
+    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         let documents = options.limited(&self.documents);
         let mut losses = Vec::with_capacity(documents.len());
         for chunk in documents.chunks(CHUNK) {

@@ -49,9 +49,7 @@ pub(super) fn score(
     let mut records = Vec::with_capacity(answers.len());
     for ((id, question, reference), answer) in expected.into_iter().zip(&answers) {
         let extracted = final_answer(&answer.text);
-        let correct = extracted
-            .as_ref()
-            .is_some_and(|(number, _)| *number == reference);
+        let correct = extracted.as_ref().is_some_and(|(number, _)| *number == reference);
         records.push(record([
             ("id", Value::from(id.as_str())),
             ("question", question.into()),
@@ -63,11 +61,7 @@ pub(super) fn score(
             ),
             (
                 "rule",
-                json!(
-                    extracted
-                        .as_ref()
-                        .map(|(_, rule)| AnswerRule::as_str(*rule))
-                ),
+                json!(extracted.as_ref().map(|(_, rule)| AnswerRule::as_str(*rule))),
             ),
             ("correct", correct.into()),
             ("tokens", answer.token_ids.len().into()),

@@ -80,12 +80,7 @@ pub trait Suite: Send + Sync {
     ///
     /// # Errors
     /// When the model fails or an item cannot be asked as it is; a wrong answer is not an error.
-    fn run(
-        &self,
-        subject: &mut dyn Subject,
-        options: &RunOptions,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Evaluation>>;
+    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>>;
 }
 
 /// What a domain has to be measured on; a suite takes what it needs.
@@ -224,12 +219,7 @@ fn generate(
     Ok(answers)
 }
 
-fn check_count(
-    subject: &dyn Subject,
-    what: &'static str,
-    expected: usize,
-    found: usize,
-) -> Result<()> {
+fn check_count(subject: &dyn Subject, what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found {
         return Ok(());
     }
@@ -244,10 +234,7 @@ fn check_count(
 /// The optional system turn and one question.
 fn conversation(system_prompt: Option<&str>, question: &str) -> Vec<Message> {
     let system = system_prompt.map(|text| Message::new("system", text));
-    system
-        .into_iter()
-        .chain([Message::new("user", question)])
-        .collect()
+    system.into_iter().chain([Message::new("user", question)]).collect()
 }
 
 /// A log record from its fields, in the order given.

@@ -5,9 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    CHUNK, Progress, Prompt, RunOptions, Suite, check_count, generate, last_question, record,
-};
+use super::{CHUNK, Progress, Prompt, RunOptions, Suite, check_count, generate, last_question, record};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::row::Row;
 use crate::subject::{Choices, Generation, Subject};
@@ -36,11 +34,7 @@ struct Query<'a> {
 }
 
 impl Routing {
-    fn queries<'a>(
-        &'a self,
-        subject: &dyn Subject,
-        options: &RunOptions,
-    ) -> Result<Vec<Query<'a>>> {
+    fn queries<'a>(&'a self, subject: &dyn Subject, options: &RunOptions) -> Result<Vec<Query<'a>>> {
         let mut queries = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             if options.limit.is_some_and(|limit| queries.len() == limit) {
@@ -81,18 +75,11 @@ impl Routing {
     }
 
     /// Probabilities of the labels, query by query.
-    fn probabilities(
-        &self,
-        subject: &mut dyn Subject,
-        queries: &[Query<'_>],
-    ) -> Result<Vec<Vec<f64>>> {
+    fn probabilities(&self, subject: &mut dyn Subject, queries: &[Query<'_>]) -> Result<Vec<Vec<f64>>> {
         let mut continuations = Vec::new();
         for answer in self.answers() {
             let tokens = subject.chat().encode_text(&answer);
-            continuations.push(tokens.map_err(|source| EvaluateError::Chat {
-                item: answer,
-                source,
-            })?);
+            continuations.push(tokens.map_err(|source| EvaluateError::Chat { item: answer, source })?);
         }
         let mut found = Vec::with_capacity(queries.len());
         for chunk in queries.chunks(CHUNK) {
@@ -123,12 +110,7 @@ impl Suite for Routing {
         &self.domain
     }
 
-    fn run(
-        &self,
-        subject: &mut dyn Subject,
-        options: &RunOptions,
-        progress: Progress<'_>,
-    ) -> Result<Vec<Evaluation>> {
+    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         let queries = self.queries(subject, options)?;
         if queries.is_empty() {
             let why = "no held-out row has an answer of the form {\"route\":\"LABEL\"}";
@@ -160,15 +142,12 @@ impl Suite for Routing {
         let exact_answers = self.answers();
         let (mut scored, mut exact, mut records) = (Vec::new(), Vec::new(), Vec::new());
         let (mut tally, mut valid) = (Tally::new(&self.labels), 0usize);
-        for (((id, question, label), probabilities), answer) in
-            expected.into_iter().zip(&probabilities).zip(&generated)
+        for (((id, question, label), probabilities), answer) in expected.into_iter().zip(&probabilities).zip(&generated)
         {
             let (chosen, confidence) = highest(probabilities);
             tally.add(label, chosen, confidence);
             let is_exact = answer.text == exact_answers[label];
-            valid += usize::from(
-                route_of(&answer.text).is_some_and(|route| self.labels.contains(&route)),
-            );
+            valid += usize::from(route_of(&answer.text).is_some_and(|route| self.labels.contains(&route)));
             let by_label: Map<String, Value> = self
                 .labels
                 .iter()
@@ -226,14 +205,8 @@ fn route_of(answer: &str) -> Option<String> {
 }
 
 fn softmax(log_probabilities: &[f64]) -> Vec<f64> {
-    let highest = log_probabilities
-        .iter()
-        .copied()
-        .fold(f64::NEG_INFINITY, f64::max);
-    let shifted: Vec<f64> = log_probabilities
-        .iter()
-        .map(|value| (value - highest).exp())
-        .collect();
+    let highest = log_probabilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let shifted: Vec<f64> = log_probabilities.iter().map(|value| (value - highest).exp()).collect();
     let sum: f64 = shifted.iter().sum();
     shifted.into_iter().map(|value| value / sum).collect()
 }
@@ -287,23 +260,23 @@ impl<'a> Tally<'a> {
     }
 
     fn details(&self) -> Map<String, Value> {
-        let accuracy = self.labels.iter().zip(&self.confusion).enumerate().map(
-            |(index, (label, row))| {
+        let accuracy = self
+            .labels
+            .iter()
+            .zip(&self.confusion)
+            .enumerate()
+            .map(|(index, (label, row))| {
                 let n: u64 = row.iter().sum();
                 (
                     label.clone(),
                     json!({ "n": n, "accuracy": (n > 0).then(|| row[index] as f64 / n as f64) }),
                 )
-            },
-        );
+            });
         record([
             ("per_class", Value::Object(accuracy.collect())),
             ("labels", json!(self.labels)),
             ("confusion", json!(self.confusion)),
-            (
-                "expected_calibration_error",
-                json!(self.calibration_error()),
-            ),
+            ("expected_calibration_error", json!(self.calibration_error())),
         ])
     }
 }
@@ -322,10 +295,7 @@ mod tests {
         }
         assert!((tally.calibration_error() - 0.4).abs() < 1e-12);
         assert_eq!(tally.details()["confusion"], json!([[2, 0], [1, 1]]));
-        assert_eq!(
-            tally.details()["per_class"]["b"],
-            json!({ "n": 2, "accuracy": 0.5 })
-        );
+        assert_eq!(tally.details()["per_class"]["b"], json!({ "n": 2, "accuracy": 0.5 }));
     }
 
     #[test]

@@ -30,22 +30,14 @@ impl ComparisonTable {
                 );
             }
             if unit == Unit::NatsPerToken && block.iter().any(|column| column.gain_kept.is_some()) {
-                row(
-                    &mut text,
-                    "gain kept",
-                    block.iter().map(|column| kept_text(column)),
-                );
+                row(&mut text, "gain kept", block.iter().map(|column| kept_text(column)));
             }
             let items = if unit == Unit::NatsPerToken {
                 "documents"
             } else {
                 "items"
             };
-            row(
-                &mut text,
-                items,
-                block.iter().map(|column| column.n.to_string()),
-            );
+            row(&mut text, items, block.iter().map(|column| column.n.to_string()));
             text.push('\n');
         }
         let _ = writeln!(text, "{LEGEND}");

@@ -114,20 +114,14 @@ impl ComparisonTable {
     /// [`EvaluateError::Incomplete`] when there is not exactly one base or two rows have one name,
     /// [`EvaluateError::Unpaired`] when two models were measured on different items.
     pub fn new(subjects: Vec<ComparedSubject>, outcomes: &[Outcome]) -> Result<Self> {
-        let bases = subjects
-            .iter()
-            .filter(|subject| subject.role == Role::Base)
-            .count();
+        let bases = subjects.iter().filter(|subject| subject.role == Role::Base).count();
         if bases != 1 {
             return Err(EvaluateError::Incomplete(format!(
                 "a comparison needs exactly one base, found {bases}"
             )));
         }
         for (index, subject) in subjects.iter().enumerate() {
-            if subjects[..index]
-                .iter()
-                .any(|other| other.name == subject.name)
-            {
+            if subjects[..index].iter().any(|other| other.name == subject.name) {
                 return Err(EvaluateError::Incomplete(format!(
                     "two models are called `{}`",
                     subject.name
@@ -209,30 +203,19 @@ impl ComparisonTable {
 }
 
 fn column(subjects: &[ComparedSubject], outcomes: &[&Outcome]) -> Result<TableColumn> {
-    let of = |name: &str| {
-        outcomes
-            .iter()
-            .copied()
-            .find(|outcome| outcome.subject == name)
-    };
+    let of = |name: &str| outcomes.iter().copied().find(|outcome| outcome.subject == name);
     let first = outcomes[0];
-    let named = |role: fn(&Role) -> bool| {
-        subjects
-            .iter()
-            .find(|s| role(&s.role))
-            .and_then(|s| of(&s.name))
-    };
+    let named = |role: fn(&Role) -> bool| subjects.iter().find(|s| role(&s.role)).and_then(|s| of(&s.name));
     let base = named(|role| *role == Role::Base);
     let merge = named(|role| *role == Role::Merge);
-    let owner = |subject: &ComparedSubject| matches!(&subject.role, Role::Specialist { domain } if *domain == first.domain);
+    let owner =
+        |subject: &ComparedSubject| matches!(&subject.role, Role::Specialist { domain } if *domain == first.domain);
     let mut cells = Vec::with_capacity(subjects.len());
     for subject in subjects {
         let outcome = of(&subject.name);
         let versus_base = match (base, outcome) {
             (Some(base), Some(outcome))
-                if subject.role != Role::Base
-                    && base.value.is_some()
-                    && outcome.value.is_some() =>
+                if subject.role != Role::Base && base.value.is_some() && outcome.value.is_some() =>
             {
                 Some(Comparison::between(base, outcome)?)
             }
@@ -251,9 +234,7 @@ fn column(subjects: &[ComparedSubject], outcomes: &[&Outcome]) -> Result<TableCo
         .find(|subject| owner(subject))
         .and_then(|subject| of(&subject.name));
     let gain_kept = match (first.unit, base, specialist, merge) {
-        (Unit::NatsPerToken, Some(base), Some(specialist), Some(merge)) => {
-            GainKept::of(base, specialist, merge)?
-        }
+        (Unit::NatsPerToken, Some(base), Some(specialist), Some(merge)) => GainKept::of(base, specialist, merge)?,
         _ => None,
     };
     let mut notes: Vec<String> = Vec::new();
@@ -308,10 +289,9 @@ pub(crate) fn cell_text(cell: &Cell, unit: Unit) -> String {
 
 /// `83%`, or `–` where there was no gain to keep.
 pub(crate) fn kept_text(column: &TableColumn) -> String {
-    column.gain_kept.map_or_else(
-        || "–".into(),
-        |kept| format!("{:.0}%", 100.0 * kept.fraction),
-    )
+    column
+        .gain_kept
+        .map_or_else(|| "–".into(), |kept| format!("{:.0}%", 100.0 * kept.fraction))
 }
 
 /// The heading of a block.

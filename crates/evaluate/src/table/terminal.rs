@@ -1,8 +1,6 @@
 //! The table for a terminal: readable without colour, never wider than asked.
 
-use comfy_table::{
-    CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle,
-};
+use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
 
 use super::{Cell, ComparisonTable, LEGEND, TableColumn, block_title, cell_text, kept_text};
 use crate::outcome::Unit;
@@ -56,15 +54,11 @@ impl ComparisonTable {
                 .chain(columns.iter().map(|column| heading(column))),
         );
         for (index, subject) in self.subjects.iter().enumerate() {
-            let cells = columns
-                .iter()
-                .map(|column| aligned(&column.cells[index], column.unit));
+            let cells = columns.iter().map(|column| aligned(&column.cells[index], column.unit));
             table.add_row([shortened(&subject.name)].into_iter().chain(cells));
         }
         if columns.iter().any(|column| column.gain_kept.is_some()) {
-            let kept = columns
-                .iter()
-                .map(|column| format!("{}  ", kept_text(column)));
+            let kept = columns.iter().map(|column| format!("{}  ", kept_text(column)));
             table.add_row(["gain kept".to_owned()].into_iter().chain(kept));
         }
         let items = columns.iter().map(|column| format!("{}  ", column.n));

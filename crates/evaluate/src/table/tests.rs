@@ -35,14 +35,7 @@ fn score(domain: &str, suite: &str, subject: &str, right: usize) -> Outcome {
         value: f64::from(u8::from((index * 17) % 50 < right)),
         weight: 1.0,
     });
-    Outcome::fractions(
-        &Identity {
-            suite,
-            domain,
-            subject,
-        },
-        items.collect(),
-    )
+    Outcome::fractions(&Identity { suite, domain, subject }, items.collect())
 }
 
 fn subjects() -> Vec<ComparedSubject> {
@@ -73,11 +66,7 @@ fn outcomes(merged_code: f64) -> Vec<Outcome> {
             found.push(loss(
                 domain,
                 subject,
-                if row == column {
-                    own[column]
-                } else {
-                    elsewhere
-                },
+                if row == column { own[column] } else { elsewhere },
             ));
         }
         found.push(loss(domain, "merge", merge[column]));
@@ -112,20 +101,14 @@ fn table(merged_code: f64) -> ComparisonTable {
 #[test]
 fn terminal_at_80_columns() {
     let text = table(0.512).render(80);
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 80),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     insta::assert_snapshot!("terminal_80", text);
 }
 
 #[test]
 fn narrow_terminals_get_more_blocks() {
     let text = table(0.512).render(50);
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 50),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= 50), "{text}");
     assert!(text.contains("coordinator"));
 }
 
@@ -138,18 +121,10 @@ fn markdown_for_the_card() {
 fn json_reads_back() {
     let table = table(0.512);
     let json = serde_json::to_string(&table).unwrap();
-    assert_eq!(
-        serde_json::from_str::<ComparisonTable>(&json).unwrap(),
-        table
-    );
+    assert_eq!(serde_json::from_str::<ComparisonTable>(&json).unwrap(), table);
     let kept = table.gain_kept("math").unwrap();
     assert!((kept.fraction - 0.83).abs() < 0.01, "{kept:?}");
-    assert!(
-        table
-            .cell("held-out-loss", "code", "code")
-            .unwrap()
-            .own_domain
-    );
+    assert!(table.cell("held-out-loss", "code", "code").unwrap().own_domain);
 }
 
 #[test]
@@ -193,9 +168,7 @@ fn the_gate_names_domain_and_figures() {
     let refused = GateDecision::judge(&lost, &rule(GateAction::Refuse)).unwrap();
     assert!(!refused.publishes());
     assert!(
-        refused
-            .message()
-            .starts_with("held-out-loss on code went from 0.6"),
+        refused.message().starts_with("held-out-loss on code went from 0.6"),
         "{}",
         refused.message()
     );
@@ -206,16 +179,12 @@ fn the_gate_names_domain_and_figures() {
     );
     let stamped = GateDecision::judge(&lost, &rule(GateAction::Stamp)).unwrap();
     assert!(
-        matches!(&stamped, GateDecision::Stamp { regressions, .. } if regressions.len() == 1)
-            && stamped.publishes()
+        matches!(&stamped, GateDecision::Stamp { regressions, .. } if regressions.len() == 1) && stamped.publishes()
     );
 
     // Worse beyond chance, but by less than allowed.
     let slightly = GateDecision::judge(&table(0.615), &rule(GateAction::Refuse)).unwrap();
-    assert!(
-        matches!(slightly, GateDecision::Pass { .. }),
-        "{slightly:?}"
-    );
+    assert!(matches!(slightly, GateDecision::Pass { .. }), "{slightly:?}");
 }
 
 #[test]
@@ -226,17 +195,9 @@ fn a_gate_that_cannot_look_does_not_open() {
         action: GateAction::Refuse,
     };
     let error = GateDecision::judge(&table(0.512), &rule("gsm8k")).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("`gsm8k`, which was not measured"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("`gsm8k`, which was not measured"), "{error}");
     let error = GateDecision::judge(&table(0.512), &rule("code-tests")).unwrap_err();
-    assert!(
-        error.to_string().contains("not measured for code"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("not measured for code"), "{error}");
     let without = ComparisonTable::new(subjects()[..5].to_vec(), &outcomes(0.5)).unwrap();
     assert!(GateDecision::judge(&without, &rule("held-out-loss")).is_err());
 }

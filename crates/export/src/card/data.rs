@@ -155,8 +155,7 @@ impl Comparison {
     /// not measured or the specialist gained nothing.
     #[must_use]
     pub fn gain_kept(&self) -> Option<f64> {
-        let (base, specialist, merge) =
-            (self.base?.value, self.specialist?.value, self.merge?.value);
+        let (base, specialist, merge) = (self.base?.value, self.specialist?.value, self.merge?.value);
         let gain = base - specialist;
         (gain > 0.0).then(|| (base - merge) / gain)
     }

@@ -17,10 +17,7 @@ pub(super) fn section(card: &CardData) -> String {
         let id = scalar(&card.base.id);
         let _ = writeln!(yaml, "base_model: {id}\nbase_model_relation: {relation}");
     }
-    let _ = writeln!(
-        yaml,
-        "library_name: {library}\npipeline_tag: text-generation"
-    );
+    let _ = writeln!(yaml, "library_name: {library}\npipeline_tag: text-generation");
     match card.base.licence.as_deref() {
         // A derivative is under its base's licence.
         Some(licence) if HUB_LICENCES.contains(&licence) => {
@@ -48,11 +45,7 @@ pub(super) fn section(card: &CardData) -> String {
         .map(|dataset| &dataset.source)
         .filter(|source| !source.local);
     let datasets: BTreeSet<&str> = hub.map(|source| source.id.as_str()).collect();
-    list(
-        &mut yaml,
-        "datasets",
-        &datasets.into_iter().collect::<Vec<_>>(),
-    );
+    list(&mut yaml, "datasets", &datasets.into_iter().collect::<Vec<_>>());
     yaml.push_str("---\n");
     yaml
 }
@@ -72,8 +65,8 @@ fn scalar(text: &str) -> String {
     let plain = text
         .chars()
         .all(|character| character.is_ascii_alphanumeric() || "-_./".contains(character));
-    let keyword = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
-        .contains(&text.to_ascii_lowercase().as_str());
+    let keyword =
+        ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
     if starts_plain && plain && !keyword {
         text.to_owned()
     } else {

@@ -10,8 +10,7 @@ mod usage;
 use std::fmt::Write as _;
 
 pub use data::{
-    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist,
-    Comparison, Measured,
+    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, Measured,
 };
 
 /// The text of a README.md with YAML front matter, as the Hugging Face Hub reads it. The same data gives the same text.
@@ -56,9 +55,7 @@ fn head(card: &CardData) -> String {
             .map(|parameters| format!("{} parameters", with_separators(parameters))),
         card.context_length
             .map(|tokens| format!("context of {} tokens", with_separators(tokens))),
-        card.dtype
-            .as_ref()
-            .map(|dtype| format!("stored as {dtype}")),
+        card.dtype.as_ref().map(|dtype| format!("stored as {dtype}")),
     ];
     let facts: Vec<String> = facts.into_iter().flatten().collect();
     if !facts.is_empty() {
@@ -77,9 +74,7 @@ fn merge(card: &CardData) -> Option<String> {
     });
     let sign = merge.sign.as_ref().map(|sign| {
         let how = match sign.as_str() {
-            "frequency" => {
-                " (each specialist has one vote on an entry's sign; a draw merges nothing)"
-            }
+            "frequency" => " (each specialist has one vote on an entry's sign; a draw merges nothing)",
             "total" => " (the sign of the summed changes wins)",
             _ => "",
         };
@@ -117,11 +112,7 @@ fn merge(card: &CardData) -> Option<String> {
 
 fn notes(card: &CardData) -> Option<String> {
     (!card.notes.is_empty()).then(|| {
-        let notes: Vec<String> = card
-            .notes
-            .iter()
-            .map(|note| format!("- {note}\n"))
-            .collect();
+        let notes: Vec<String> = card.notes.iter().map(|note| format!("- {note}\n")).collect();
         format!("## What to know\n\n{}", notes.concat())
     })
 }

@@ -10,29 +10,20 @@ pub(super) fn results(card: &CardData) -> Option<String> {
         return None;
     }
     let merged = card.kind == CardKind::Merge;
-    let mut text = String::from(
-        "## Results\n\nBase, specialists and result went through one harness; ± is the 95 % interval.\n",
-    );
+    let mut text =
+        String::from("## Results\n\nBase, specialists and result went through one harness; ± is the 95 % interval.\n");
     if !card.held_out_loss.is_empty() {
         text.push_str("\nHeld-out loss, nats per trained token (less is better):\n\n");
-        header(
-            &mut text,
-            &["domain", "rows"],
-            merged,
-            merged.then_some("gain kept"),
-        );
+        header(&mut text, &["domain", "rows"], merged, merged.then_some("gain kept"));
         for row in &card.held_out_loss {
             let _ = write!(text, "| {} | {} |", row.domain, with_separators(row.count));
-            cells(&mut text, row, merged, |measured| {
-                interval(measured, 1.0, 3, "")
-            });
+            cells(&mut text, row, merged, |measured| interval(measured, 1.0, 3, ""));
             if merged {
                 let _ = write!(
                     text,
                     " {} |",
-                    row.gain_kept().map_or("–".to_owned(), |kept| percent(
-                        (kept * 100.0).round() / 100.0
-                    ))
+                    row.gain_kept()
+                        .map_or("–".to_owned(), |kept| percent((kept * 100.0).round() / 100.0))
                 );
             }
             text.push('\n');
@@ -53,9 +44,7 @@ pub(super) fn results(card: &CardData) -> Option<String> {
                 score.metric,
                 with_separators(row.count)
             );
-            cells(&mut text, row, merged, |measured| {
-                interval(measured, 100.0, 1, " %")
-            });
+            cells(&mut text, row, merged, |measured| interval(measured, 100.0, 1, " %"));
             text.push('\n');
         }
         for score in &card.scores {
@@ -74,12 +63,7 @@ fn header(text: &mut String, first: &[&str], merged: bool, last: Option<&str>) {
         columns.push("merge");
     }
     columns.extend(last);
-    let _ = writeln!(
-        text,
-        "| {} |\n|{}",
-        columns.join(" | "),
-        "---|".repeat(columns.len())
-    );
+    let _ = writeln!(text, "| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()));
 }
 
 fn cells(text: &mut String, row: &Comparison, merged: bool, show: impl Fn(Measured) -> String) {
@@ -92,10 +76,7 @@ fn cells(text: &mut String, row: &Comparison, merged: bool, show: impl Fn(Measur
 /// Value and half-width of its interval (the wider half, if they differ).
 fn interval(measured: Measured, factor: f64, decimals: usize, unit: &str) -> String {
     let half = (measured.value - measured.low).max(measured.high - measured.value) * factor;
-    format!(
-        "{:.decimals$} ± {half:.decimals$}{unit}",
-        measured.value * factor
-    )
+    format!("{:.decimals$} ± {half:.decimals$}{unit}", measured.value * factor)
 }
 
 pub(super) fn made_from(card: &CardData) -> Option<String> {
@@ -104,14 +85,9 @@ pub(super) fn made_from(card: &CardData) -> Option<String> {
     }
     let mut text = String::from("## Training\n");
     if !card.specialists.is_empty() {
-        text.push_str(
-            "\n| specialist | method | rows | steps | learning rate |\n|---|---|---|---|---|\n",
-        );
+        text.push_str("\n| specialist | method | rows | steps | learning rate |\n|---|---|---|---|---|\n");
         for specialist in &card.specialists {
-            let (rows, steps) = (
-                with_separators(specialist.rows),
-                with_separators(specialist.steps),
-            );
+            let (rows, steps) = (with_separators(specialist.rows), with_separators(specialist.steps));
             let _ = writeln!(
                 text,
                 "| {} | {} | {rows} | {steps} | {:e} |",
@@ -126,9 +102,7 @@ pub(super) fn made_from(card: &CardData) -> Option<String> {
                 .source
                 .revision
                 .as_deref()
-                .map_or("–".to_owned(), |revision| {
-                    format!("`{}`", short(revision))
-                });
+                .map_or("–".to_owned(), |revision| format!("`{}`", short(revision)));
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {revision} |",

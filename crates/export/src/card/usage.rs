@@ -73,9 +73,7 @@ fn serve_adapter(card: &CardData) -> String {
     if card.base.local {
         format!("synapse-train serve {base} --adapter {name}={location}")
     } else {
-        format!(
-            "synapse-train pull {base} --out base\nsynapse-train serve base --adapter {name}={location}"
-        )
+        format!("synapse-train pull {base} --out base\nsynapse-train serve base --adapter {name}={location}")
     }
 }
 

@@ -17,38 +17,20 @@ pub(super) fn model(export: &GgufExport<'_>) -> Vec<(String, Value)> {
             Value::String(architecture.to_owned()),
         ),
         ("general.type".to_owned(), Value::String("model".to_owned())),
-        (
-            "general.name".to_owned(),
-            Value::String(export.name.to_owned()),
-        ),
+        ("general.name".to_owned(), Value::String(export.name.to_owned())),
     ];
     if let Some(licence) = export.licence {
-        entries.push((
-            "general.license".to_owned(),
-            Value::String(licence.to_owned()),
-        ));
+        entries.push(("general.license".to_owned(), Value::String(licence.to_owned())));
     }
     entries.extend([
-        (
-            "general.file_type".to_owned(),
-            Value::U32(export.gguf_type.file_type()),
-        ),
+        ("general.file_type".to_owned(), Value::U32(export.gguf_type.file_type())),
         ("general.quantization_version".to_owned(), Value::U32(2)),
         (key("block_count"), number(config.num_hidden_layers)),
-        (
-            key("context_length"),
-            number(config.max_position_embeddings),
-        ),
+        (key("context_length"), number(config.max_position_embeddings)),
         (key("embedding_length"), number(config.hidden_size)),
         (key("feed_forward_length"), number(config.intermediate_size)),
-        (
-            key("attention.head_count"),
-            number(config.num_attention_heads),
-        ),
-        (
-            key("attention.head_count_kv"),
-            number(config.num_key_value_heads),
-        ),
+        (key("attention.head_count"), number(config.num_attention_heads)),
+        (key("attention.head_count_kv"), number(config.num_key_value_heads)),
         (
             key("attention.layer_norm_rms_epsilon"),
             Value::F32(config.rms_norm_eps as f32),

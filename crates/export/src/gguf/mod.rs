@@ -114,8 +114,7 @@ pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
         sources.push(None);
     }
     for (source, shape) in config.tensors() {
-        let name = gguf_tensor_name(&source)
-            .ok_or_else(|| tensor_error(&source, "has no name in GGUF"))?;
+        let name = gguf_tensor_name(&source).ok_or_else(|| tensor_error(&source, "has no name in GGUF"))?;
         tensors.push(Tensor {
             name,
             tensor_type: stored_type(config, export.gguf_type, &source, &shape),
@@ -141,17 +140,11 @@ pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
 
 /// Norms and biases stay F32. The output head decides the next token, so Q4_0 keeps it (or the embedding it is tied to)
 /// in Q8_0; rows that are no whole number of blocks stay F16.
-fn stored_type(
-    config: &ModelConfig,
-    gguf_type: GgufType,
-    name: &str,
-    shape: &[usize],
-) -> TensorType {
+fn stored_type(config: &ModelConfig, gguf_type: GgufType, name: &str, shape: &[usize]) -> TensorType {
     let [_, width] = shape else {
         return TensorType::F32;
     };
-    let head = name == "lm_head.weight"
-        || (config.tie_word_embeddings && name == "model.embed_tokens.weight");
+    let head = name == "lm_head.weight" || (config.tie_word_embeddings && name == "model.embed_tokens.weight");
     let wanted = if head && gguf_type == GgufType::Q4_0 {
         TensorType::Q8_0
     } else {
@@ -164,12 +157,7 @@ fn stored_type(
     }
 }
 
-fn write_tensor(
-    model: &ModelFolder,
-    source: &str,
-    tensor: &Tensor,
-    writer: &mut Writer,
-) -> Result<()> {
+fn write_tensor(model: &ModelFolder, source: &str, tensor: &Tensor, writer: &mut Writer) -> Result<()> {
     let config = model.config();
     if let Some(heads) = rotated_heads(config, source) {
         let values = interleave_rotary_rows(&model.read_f32(source)?, heads, config.head_dim);
@@ -211,9 +199,7 @@ fn encode(name: &str, tensor_type: TensorType, values: &[f32]) -> Result<Vec<u8>
         ));
     }
     // Block scales are f16 as well, at most the largest weight itself.
-    if largest > half::f16::MAX.to_f32()
-        && !matches!(tensor_type, TensorType::F32 | TensorType::Bf16)
-    {
+    if largest > half::f16::MAX.to_f32() && !matches!(tensor_type, TensorType::F32 | TensorType::Bf16) {
         return Err(tensor_error(
             name,
             format!(
@@ -222,8 +208,7 @@ fn encode(name: &str, tensor_type: TensorType, values: &[f32]) -> Result<Vec<u8>
             ),
         ));
     }
-    let mut bytes =
-        Vec::with_capacity(values.len() / tensor_type.block_elements() * tensor_type.block_bytes());
+    let mut bytes = Vec::with_capacity(values.len() / tensor_type.block_elements() * tensor_type.block_bytes());
     quantize(tensor_type, values, &mut bytes);
     Ok(bytes)
 }

@@ -40,12 +40,8 @@ impl Tokenizer {
             config,
             &tokens,
         );
-        let add_beginning = source.adds_beginning(
-            special
-                .iter()
-                .find(|(key, _)| *key == BEGINNING)
-                .map(|(_, id)| *id),
-        )?;
+        let add_beginning =
+            source.adds_beginning(special.iter().find(|(key, _)| *key == BEGINNING).map(|(_, id)| *id))?;
         let merges = source.merges()?;
         Ok(Self {
             pre_tokenizer,
@@ -59,17 +55,10 @@ impl Tokenizer {
     }
 
     pub(super) fn metadata(self) -> Vec<(String, Value)> {
-        let texts = |texts: Vec<String>| {
-            Value::Array(
-                ValueType::String,
-                texts.into_iter().map(Value::String).collect(),
-            )
-        };
+        let texts =
+            |texts: Vec<String>| Value::Array(ValueType::String, texts.into_iter().map(Value::String).collect());
         let mut entries = vec![
-            (
-                "tokenizer.ggml.model".to_owned(),
-                Value::String("gpt2".to_owned()),
-            ),
+            ("tokenizer.ggml.model".to_owned(), Value::String("gpt2".to_owned())),
             (
                 "tokenizer.ggml.pre".to_owned(),
                 Value::String(self.pre_tokenizer.name().to_owned()),
@@ -77,10 +66,7 @@ impl Tokenizer {
             ("tokenizer.ggml.tokens".to_owned(), texts(self.tokens)),
             (
                 "tokenizer.ggml.token_type".to_owned(),
-                Value::Array(
-                    ValueType::I32,
-                    self.types.into_iter().map(Value::I32).collect(),
-                ),
+                Value::Array(ValueType::I32, self.types.into_iter().map(Value::I32).collect()),
             ),
             ("tokenizer.ggml.merges".to_owned(), texts(self.merges)),
         ];
@@ -93,15 +79,9 @@ impl Tokenizer {
             "tokenizer.ggml.add_bos_token".to_owned(),
             Value::Bool(self.add_beginning),
         ));
-        entries.push((
-            "tokenizer.ggml.add_space_prefix".to_owned(),
-            Value::Bool(false),
-        ));
+        entries.push(("tokenizer.ggml.add_space_prefix".to_owned(), Value::Bool(false)));
         if let Some(template) = self.chat_template {
-            entries.push((
-                "tokenizer.chat_template".to_owned(),
-                Value::String(template),
-            ));
+            entries.push(("tokenizer.chat_template".to_owned(), Value::String(template)));
         }
         entries
     }
@@ -137,10 +117,7 @@ impl Source {
             .get("normalizer")
             .filter(|normalizer| !normalizer.is_null() && normalizer["type"] != "NFC")
         {
-            return Err(self.error(
-                "normalizer",
-                format!("is {normalizer}, which GGUF has no name for"),
-            ));
+            return Err(self.error("normalizer", format!("is {normalizer}, which GGUF has no name for")));
         }
         let found = self.root.get("pre_tokenizer").unwrap_or(&Json::Null);
         let pre_tokenizer = PreTokenizer::from_json(found).ok_or_else(|| {
@@ -177,10 +154,7 @@ impl Source {
                 )
             })?;
             if let Some((other, _)) = slot.as_ref().filter(|(other, _)| other != text) {
-                return Err(self.error(
-                    field,
-                    format!("gives `{text}` the id {id}, which `{other}` has"),
-                ));
+                return Err(self.error(field, format!("gives `{text}` the id {id}, which `{other}` has")));
             }
             *slot = Some((text.to_owned(), kind));
             Ok(())
@@ -204,8 +178,7 @@ impl Source {
                 .ok_or_else(|| self.error("added_tokens", "has an entry without `content`"))?;
             // llama.cpp's converter takes every <|…|> for a control token too, whatever the flag says: text that a user
             // typed must not become one.
-            let control =
-                added["special"] == true || (text.starts_with("<|") && text.ends_with("|>"));
+            let control = added["special"] == true || (text.starts_with("<|") && text.ends_with("|>"));
             place(
                 "added_tokens",
                 text,
@@ -228,9 +201,7 @@ impl Source {
         let merge = |merge: &Json| match merge {
             Json::String(text) => Some(text.clone()),
             Json::Array(pair) => match pair.as_slice() {
-                [Json::String(left), Json::String(right)]
-                    if !left.contains(' ') && !right.contains(' ') =>
-                {
+                [Json::String(left), Json::String(right)] if !left.contains(' ') && !right.contains(' ') => {
                     Some(format!("{left} {right}"))
                 }
                 _ => None,
@@ -240,12 +211,8 @@ impl Source {
         merges
             .iter()
             .map(|found| {
-                merge(found).ok_or_else(|| {
-                    self.error(
-                        "model.merges",
-                        format!("has {found}, which is no pair of tokens"),
-                    )
-                })
+                merge(found)
+                    .ok_or_else(|| self.error("model.merges", format!("has {found}, which is no pair of tokens")))
             })
             .collect()
     }
@@ -267,16 +234,15 @@ impl Source {
                 Some("TemplateProcessing") => match template_ids(step).as_deref() {
                     Some([]) => {}
                     Some(&[id]) if Some(id) == beginning => adds = true,
-                    _ => return Err(self.error(
-                        "post_processor",
-                        "adds more than the beginning token before a text, which GGUF cannot say",
-                    )),
+                    _ => {
+                        return Err(self.error(
+                            "post_processor",
+                            "adds more than the beginning token before a text, which GGUF cannot say",
+                        ));
+                    }
                 },
                 Some(other) => {
-                    return Err(self.error(
-                        "post_processor",
-                        format!("is {other}, which GGUF cannot say"),
-                    ));
+                    return Err(self.error("post_processor", format!("is {other}, which GGUF cannot say")));
                 }
             }
         }
@@ -324,7 +290,5 @@ fn special_tokens(
         ("tokenizer.ggml.padding_token_id", named("pad_token")),
         ("tokenizer.ggml.unknown_token_id", named("unk_token")),
     ];
-    ids.into_iter()
-        .filter_map(|(key, id)| Some((key, id?)))
-        .collect()
+    ids.into_iter().filter_map(|(key, id)| Some((key, id?))).collect()
 }

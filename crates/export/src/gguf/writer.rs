@@ -33,11 +33,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn create(
-        out: &Path,
-        metadata: &[(String, Value)],
-        tensors: &[Tensor],
-    ) -> Result<Self> {
+    pub(super) fn create(out: &Path, metadata: &[(String, Value)], tensors: &[Tensor]) -> Result<Self> {
         let mut head = MAGIC.to_vec();
         head.extend(3_u32.to_le_bytes());
         head.extend((tensors.len() as u64).to_le_bytes());

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use synapse_export::{
-    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist,
-    Comparison, Measured, model_card,
+    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, Measured,
+    model_card,
 };
 
 fn input(id: &str, licence: Option<&str>) -> CardInput {
@@ -60,10 +60,7 @@ fn merge() -> CardData {
                 rows: 7_473,
             },
             CardDataset {
-                source: input(
-                    "nickrosh/Evol-Instruct-Code-80k-v1",
-                    Some("cc-by-nc-sa-4.0"),
-                ),
+                source: input("nickrosh/Evol-Instruct-Code-80k-v1", Some("cc-by-nc-sa-4.0")),
                 specialist: "code".to_owned(),
                 rows: 31_366,
             },
@@ -103,17 +100,13 @@ fn merge() -> CardData {
             note: Some("not run on the merge: the time limit was reached.".to_owned()),
         }],
         gguf_files: vec!["synapse-3b-q8_0.gguf".to_owned()],
-        notes: vec![
-            "Routing belongs to the coordinator's adapter; the merge does not keep it.".to_owned(),
-        ],
+        notes: vec!["Routing belongs to the coordinator's adapter; the merge does not keep it.".to_owned()],
         tool_version: "0.1.0".to_owned(),
     }
 }
 
 fn check(name: &str, card: &CardData) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     let found = model_card(card);
     if std::env::var_os("SYNAPSE_UPDATE").is_some() {
         fs::write(&path, &found).unwrap();

@@ -28,10 +28,7 @@ fn tokenizer_template_and_settings_travel_with_the_model() {
         ]
     );
     for name in &written {
-        assert_eq!(
-            fs::read(out.join(name)).unwrap(),
-            fs::read(base.join(name)).unwrap()
-        );
+        assert_eq!(fs::read(out.join(name)).unwrap(), fs::read(base.join(name)).unwrap());
     }
     assert_eq!(fs::read_dir(&out).unwrap().count(), written.len());
 }
@@ -43,8 +40,7 @@ fn a_template_kept_in_the_tokenizer_configuration_gets_its_own_file() {
     fs::remove_file(base.join("chat_template.jinja")).unwrap();
     let path = base.join("tokenizer_config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let several =
-        json!([{"name": "tool_use", "template": "b"}, {"name": "default", "template": "c"}]);
+    let several = json!([{"name": "tool_use", "template": "b"}, {"name": "default", "template": "c"}]);
     for (template, expected) in [(json!("a"), "a"), (several, "c")] {
         config["chat_template"] = template;
         fs::write(&path, config.to_string()).unwrap();
@@ -67,12 +63,8 @@ fn a_template_kept_in_the_tokenizer_configuration_gets_its_own_file() {
 fn the_configuration_says_what_the_weights_are_stored_as() {
     let root = tempdir().unwrap();
     let base = model_folder("llama", root.path());
-    let read = || {
-        serde_json::from_slice::<Value>(&fs::read(root.path().join("config.json")).unwrap())
-            .unwrap()
-    };
-    let original: Value =
-        serde_json::from_slice(&fs::read(base.join("config.json")).unwrap()).unwrap();
+    let read = || serde_json::from_slice::<Value>(&fs::read(root.path().join("config.json")).unwrap()).unwrap();
+    let original: Value = serde_json::from_slice(&fs::read(base.join("config.json")).unwrap()).unwrap();
     write_config(&base, root.path(), DType::F32).unwrap();
     let mut expected = original.clone();
     expected["torch_dtype"] = json!("float32");

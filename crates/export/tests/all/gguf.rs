@@ -15,29 +15,17 @@ use tempfile::tempdir;
 
 use crate::model_folder;
 
-const TYPES: [GgufType; 4] = [
-    GgufType::F16,
-    GgufType::Bf16,
-    GgufType::Q8_0,
-    GgufType::Q4_0,
-];
+const TYPES: [GgufType; 4] = [GgufType::F16, GgufType::Bf16, GgufType::Q8_0, GgufType::Q4_0];
 
 #[test]
 fn quantised_blocks_equal_the_reference_to_the_byte() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/quants.safetensors");
     let fixture = TensorFiles::open(vec![path]).unwrap();
     let values = fixture.read_f32("values").unwrap();
-    for tensor_type in [
-        TensorType::F16,
-        TensorType::Bf16,
-        TensorType::Q8_0,
-        TensorType::Q4_0,
-    ] {
+    for tensor_type in [TensorType::F16, TensorType::Bf16, TensorType::Q8_0, TensorType::Q4_0] {
         let (mut found, mut expected) = (Vec::new(), Vec::new());
         quantize(tensor_type, &values, &mut found);
-        fixture
-            .read_bytes(tensor_type.name(), &mut expected)
-            .unwrap();
+        fixture.read_bytes(tensor_type.name(), &mut expected).unwrap();
         assert!(found == expected, "{}", tensor_type.name());
     }
 }
@@ -89,10 +77,7 @@ fn an_exported_model_imports_to_the_same_folder() {
         }
         let first = fs::read(&file).unwrap();
         export(&folder, GgufType::Bf16, &file).unwrap();
-        assert!(
-            first == fs::read(&file).unwrap(),
-            "the same model gives the same bytes"
-        );
+        assert!(first == fs::read(&file).unwrap(), "the same model gives the same bytes");
     }
 }
 
@@ -103,10 +88,7 @@ fn each_type_keeps_vectors_exact_and_matrices_near() {
         let folder = model_folder(name, root.path());
         let original = ModelFolder::open(&folder).unwrap();
         for gguf_type in TYPES {
-            let (file, back) = (
-                root.path().join("tiny.gguf"),
-                root.path().join(gguf_type.name()),
-            );
+            let (file, back) = (root.path().join("tiny.gguf"), root.path().join(gguf_type.name()));
             export(&folder, gguf_type, &file).unwrap();
             import_gguf(&file, &back).unwrap();
             let back = ModelFolder::open(&back).unwrap();
@@ -117,13 +99,8 @@ fn each_type_keeps_vectors_exact_and_matrices_near() {
                 GgufType::Q4_0 => 0.14,
             };
             for tensor in original.names() {
-                let (wanted, found) = (
-                    original.read_f32(tensor).unwrap(),
-                    back.read_f32(tensor).unwrap(),
-                );
-                let largest = wanted
-                    .iter()
-                    .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                let (wanted, found) = (original.read_f32(tensor).unwrap(), back.read_f32(tensor).unwrap());
+                let largest = wanted.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
                 let tolerance = if original.info(tensor).unwrap().shape.len() == 1 {
                     0.0
                 } else {
@@ -132,9 +109,7 @@ fn each_type_keeps_vectors_exact_and_matrices_near() {
                 let worst = wanted
                     .iter()
                     .zip(&found)
-                    .fold(0.0_f32, |worst, (wanted, found)| {
-                        worst.max((wanted - found).abs())
-                    });
+                    .fold(0.0_f32, |worst, (wanted, found)| worst.max((wanted - found).abs()));
                 assert!(
                     worst <= tolerance,
                     "{name} {gguf_type:?} {tensor}: {worst} > {tolerance}"
@@ -200,11 +175,7 @@ fn refused(change: impl FnOnce(&mut Value)) -> String {
     let found = export(&folder, GgufType::F16, &root.path().join("tiny.gguf"))
         .unwrap_err()
         .to_string();
-    assert_eq!(
-        fs::read_dir(root.path()).unwrap().count(),
-        1,
-        "nothing is left behind"
-    );
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left behind");
     found
 }
 
@@ -231,10 +202,7 @@ fn tokenizers_that_gguf_cannot_say_are_refused() {
             refused(|json| json["model"]["vocab"]["zebra"] = json!(90_000)),
             "`model.vocab` gives `zebra` the id 90000, but the embedding has ",
         ),
-        (
-            refused(|json| json["model"]["vocab"]["zebra"] = json!(7)),
-            "which `",
-        ),
+        (refused(|json| json["model"]["vocab"]["zebra"] = json!(7)), "which `"),
         (
             refused(|json| json["model"]["merges"] = json!([["a b", "c"]])),
             "`model.merges` has [\"a b\",\"c\"], which is no pair of tokens",
@@ -274,16 +242,9 @@ fn values_that_do_not_fit_are_refused() {
             .collect();
         let tensors: Vec<_> = tensors
             .iter()
-            .map(|(name, dtype, shape, bytes)| {
-                (name.clone(), *dtype, shape.clone(), bytes.as_slice())
-            })
+            .map(|(name, dtype, shape, bytes)| (name.clone(), *dtype, shape.clone(), bytes.as_slice()))
             .collect();
-        write_safetensors(
-            &folder.join("model.safetensors"),
-            &tensors,
-            &Default::default(),
-        )
-        .unwrap();
+        write_safetensors(&folder.join("model.safetensors"), &tensors, &Default::default()).unwrap();
         export(&folder, GgufType::F16, &root.path().join("tiny.gguf"))
     };
     assert_eq!(

@@ -150,9 +150,7 @@ impl Shared {
             let Some(revision) = repos.iter().find_map(|repo| rest.strip_prefix(repo)) else {
                 return reply("404 Not Found", "X-Error-Code: RepoNotFound\r\n", b"");
             };
-            if !["/revision/main".to_owned(), format!("/revision/{COMMIT}")]
-                .contains(&revision.to_owned())
-            {
+            if !["/revision/main".to_owned(), format!("/revision/{COMMIT}")].contains(&revision.to_owned()) {
                 return reply("404 Not Found", "X-Error-Code: RevisionNotFound\r\n", b"");
             }
             let siblings: Vec<_> = self
@@ -161,42 +159,23 @@ impl Shared {
                 .map(|(name, _)| serde_json::json!({ "rfilename": name }))
                 .collect();
             let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
-            return reply(
-                "200 OK",
-                "Content-Type: application/json\r\n",
-                body.as_bytes(),
-            );
+            return reply("200 OK", "Content-Type: application/json\r\n", body.as_bytes());
         }
-        let file = path
-            .split_once(&format!("/resolve/{COMMIT}/"))
-            .map(|(_, file)| file);
-        let Some((name, bytes)) = self
-            .files
-            .iter()
-            .find(|(name, _)| Some(name.as_str()) == file)
-        else {
+        let file = path.split_once(&format!("/resolve/{COMMIT}/")).map(|(_, file)| file);
+        let Some((name, bytes)) = self.files.iter().find(|(name, _)| Some(name.as_str()) == file) else {
             return reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", b"");
         };
         self.send_file(request, name, bytes, out)
     }
 
-    fn send_file(
-        &self,
-        request: &Request,
-        name: &str,
-        bytes: &[u8],
-        mut out: &TcpStream,
-    ) -> std::io::Result<bool> {
+    fn send_file(&self, request: &Request, name: &str, bytes: &[u8], mut out: &TcpStream) -> std::io::Result<bool> {
         let faults = &self.faults;
         let etag = if faults.git_etags {
             git_sha1(bytes)
         } else {
             sha256(bytes)
         };
-        let hashes = format!(
-            "X-Linked-Etag: \"{etag}\"\r\nX-Linked-Size: {}\r\n",
-            bytes.len()
-        );
+        let hashes = format!("X-Linked-Etag: \"{etag}\"\r\nX-Linked-Size: {}\r\n", bytes.len());
         if let Some(elsewhere) = &faults.redirect_to {
             write!(
                 out,
@@ -212,10 +191,7 @@ impl Shared {
                 (faults.limit_every, "429 Too Many"),
             ] {
                 if every > 0 && number.is_multiple_of(every) {
-                    write!(
-                        out,
-                        "HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
-                    )?;
+                    write!(out, "HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")?;
                     return Ok(true);
                 }
             }
@@ -240,16 +216,8 @@ impl Shared {
             body[0] ^= 1;
         }
         let status = if start > 0 { "206 Partial" } else { "200 OK" };
-        let content_range = format!(
-            "Content-Range: bytes {start}-{}/{}\r\n",
-            bytes.len() - 1,
-            bytes.len()
-        );
-        let content_range = if start > 0 {
-            content_range.as_str()
-        } else {
-            ""
-        };
+        let content_range = format!("Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+        let content_range = if start > 0 { content_range.as_str() } else { "" };
         write!(
             out,
             "HTTP/1.1 {status}\r\n{hashes}{content_range}Content-Length: {}\r\n\r\n",
@@ -267,10 +235,7 @@ impl Shared {
 
 fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
-    reader
-        .read_line(&mut line)
-        .ok()
-        .filter(|count| *count > 0)?;
+    reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
     let mut words = line.split(' ');
     let mut request = Request {
         method: words.next()?.to_owned(),
@@ -280,10 +245,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Request> {
     };
     loop {
         line.clear();
-        reader
-            .read_line(&mut line)
-            .ok()
-            .filter(|count| *count > 0)?;
+        reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
         let header = line.trim_end();
         let Some((name, value)) = header.split_once(": ") else {
             break;

@@ -9,7 +9,12 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
 }
 
 fn heads() -> Heads {
-    Heads { queries: 4, keys: 2, dim: 8, precision: Precision::F32 }
+    Heads {
+        queries: 4,
+        keys: 2,
+        dim: 8,
+        precision: Precision::F32,
+    }
 }
 
 /// One span by the definition.
@@ -19,11 +24,20 @@ fn reference(heads: Heads, q: &[f64], k: &[f64], v: &[f64], count: usize, past: 
     for t in 0..count {
         for h in 0..heads.queries {
             let g = h / heads.group();
-            let score = |s: usize| (0..d).map(|i| q[t * qw + h * d + i] * k[s * kw + g * d + i]).sum::<f64>() / (d as f64).sqrt();
+            let score = |s: usize| {
+                (0..d)
+                    .map(|i| q[t * qw + h * d + i] * k[s * kw + g * d + i])
+                    .sum::<f64>()
+                    / (d as f64).sqrt()
+            };
             let weights: Vec<f64> = (0..=past + t).map(|s| score(s).exp()).collect();
             let sum: f64 = weights.iter().sum();
             for i in 0..d {
-                out[t * qw + h * d + i] = weights.iter().enumerate().map(|(s, w)| w / sum * v[s * kw + g * d + i]).sum();
+                out[t * qw + h * d + i] = weights
+                    .iter()
+                    .enumerate()
+                    .map(|(s, w)| w / sum * v[s * kw + g * d + i])
+                    .sum();
             }
         }
     }
@@ -40,7 +54,13 @@ fn forward_equals_the_definition() {
     let shapes = [(1, 0), (5, 0), (70, 0), (1, 9), (66, 3), (130, 0)];
     let data: Vec<_> = shapes
         .iter()
-        .map(|&(count, past)| (values(count as u64, count * 32), values(past as u64 + 50, (count + past) * 16), values(7, (count + past) * 16)))
+        .map(|&(count, past)| {
+            (
+                values(count as u64, count * 32),
+                values(past as u64 + 50, (count + past) * 16),
+                values(7, (count + past) * 16),
+            )
+        })
         .collect();
     let spans: Vec<_> = shapes
         .iter()
@@ -55,7 +75,10 @@ fn forward_equals_the_definition() {
         let expected = reference(heads, &wide(q), &wide(k), &wide(v), count, past);
         for (i, want) in expected.iter().enumerate() {
             let got = f64::from(out[start * 32 + i]);
-            assert!((got - want).abs() < 2e-5, "span {count}+{past} at {i}: {got} instead of {want}");
+            assert!(
+                (got - want).abs() < 2e-5,
+                "span {count}+{past} at {i}: {got} instead of {want}"
+            );
         }
         start += count;
     }
@@ -66,22 +89,56 @@ fn backward_equals_finite_differences() {
     let heads = heads();
     let lengths = [3usize, 68];
     let total = 71;
-    let (q, k, v, d_out) = (values(1, total * 32), values(2, total * 16), values(3, total * 16), values(4, total * 32));
+    let (q, k, v, d_out) = (
+        values(1, total * 32),
+        values(2, total * 16),
+        values(3, total * 16),
+        values(4, total * 32),
+    );
     let spans = [
-        Span { q: &q[..96], k: &k[..48], v: &v[..48], count: 3, past: 0 },
-        Span { q: &q[96..], k: &k[48..], v: &v[48..], count: 68, past: 0 },
+        Span {
+            q: &q[..96],
+            k: &k[..48],
+            v: &v[..48],
+            count: 3,
+            past: 0,
+        },
+        Span {
+            q: &q[96..],
+            k: &k[48..],
+            v: &v[48..],
+            count: 68,
+            past: 0,
+        },
     ];
     let (mut out, mut log_sums) = (vec![0.0; total * 32], vec![0.0; total * 4]);
     forward(heads, &spans, &mut out, &mut log_sums);
     let (mut dq, mut dk, mut dv) = (vec![0.0; total * 32], vec![0.0; total * 16], vec![0.0; total * 16]);
-    let saved = Saved { out: &out, log_sums: &log_sums, d_out: &d_out };
-    backward(heads, &spans, saved, Gradients { dq: &mut dq, dk: &mut dk, dv: &mut dv });
+    let saved = Saved {
+        out: &out,
+        log_sums: &log_sums,
+        d_out: &d_out,
+    };
+    backward(
+        heads,
+        &spans,
+        saved,
+        Gradients {
+            dq: &mut dq,
+            dk: &mut dk,
+            dv: &mut dv,
+        },
+    );
     let objective = |q: &[f64], k: &[f64], v: &[f64]| {
         let mut sum = 0.0;
         let mut start = 0;
         for count in lengths {
             let o = reference(heads, &q[start * 32..], &k[start * 16..], &v[start * 16..], count, 0);
-            sum += o.iter().zip(&d_out[start * 32..]).map(|(o, d)| o * f64::from(*d)).sum::<f64>();
+            sum += o
+                .iter()
+                .zip(&d_out[start * 32..])
+                .map(|(o, d)| o * f64::from(*d))
+                .sum::<f64>();
             start += count;
         }
         sum
@@ -96,7 +153,10 @@ fn backward_equals_finite_differences() {
             };
             let expected = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
             let got = f64::from(gradient[index]);
-            assert!((got - expected).abs() < 1e-4 * (1.0 + expected.abs()), "input {which} at {index}: {got} instead of {expected}");
+            assert!(
+                (got - expected).abs() < 1e-4 * (1.0 + expected.abs()),
+                "input {which} at {index}: {got} instead of {expected}"
+            );
         }
     }
 }

@@ -8,9 +8,15 @@ pub(super) const ROWS: usize = 12;
 
 /// The left operand as the micro-kernels read it.
 pub(super) enum Rows<'a> {
-    F32 { data: &'a [f32], stride: usize },
+    F32 {
+        data: &'a [f32],
+        stride: usize,
+    },
     /// bf16 pairs along the depth.
-    Pairs { data: &'a [f32], stride: usize },
+    Pairs {
+        data: &'a [f32],
+        stride: usize,
+    },
 }
 
 /// What all tiles of one block and depth share.
@@ -49,7 +55,11 @@ pub(super) unsafe fn run(rows: &Rows<'_>, block: &Block, call: &Call<'_>) {
         // blocks are DEPTH deep, which is even, so a block starts on a whole pair
         Rows::Pairs { data, stride } => (data, stride, call.depth / 2, call.length.div_ceil(2), true),
     };
-    let height = if matches!(isa, Isa::Avx512 | Isa::Avx512Bf16) { ROWS } else { 4 };
+    let height = if matches!(isa, Isa::Avx512 | Isa::Avx512Bf16) {
+        ROWS
+    } else {
+        4
+    };
     for row in (0..block.rows).step_by(height) {
         let count = height.min(block.rows - row);
         for (index, panel) in call.packed.chunks_exact(steps * PANEL).enumerate() {
@@ -61,7 +71,10 @@ pub(super) unsafe fn run(rows: &Rows<'_>, block: &Block, call: &Call<'_>) {
                 panel: panel.as_ptr(),
                 steps,
                 // SAFETY: the element is inside the output, as the caller promises.
-                out: unsafe { call.out.add((block.first_row + row) * call.out_stride + block.first_column + column) },
+                out: unsafe {
+                    call.out
+                        .add((block.first_row + row) * call.out_stride + block.first_column + column)
+                },
                 out_stride: call.out_stride,
                 width: PANEL.min(block.columns - column),
                 scale: call.scale,
@@ -111,7 +124,11 @@ impl Tile {
         // SAFETY: `width` columns from `first` are inside the output's row.
         let out = unsafe { std::slice::from_raw_parts_mut(self.out.add(row * self.out_stride + first), width) };
         for (target, &sum) in out.iter_mut().zip(sums) {
-            *target = if self.add { *target + self.scale * sum } else { self.scale * sum };
+            *target = if self.add {
+                *target + self.scale * sum
+            } else {
+                self.scale * sum
+            };
         }
     }
 }
@@ -177,7 +194,10 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
     for step in 0..tile.steps {
         // SAFETY: the panel has `steps` rows of 32 columns, and rows and steps are inside the left operand.
         unsafe {
-            let right = [_mm512_loadu_ps(tile.panel.add(step * PANEL)), _mm512_loadu_ps(tile.panel.add(step * PANEL + 16))];
+            let right = [
+                _mm512_loadu_ps(tile.panel.add(step * PANEL)),
+                _mm512_loadu_ps(tile.panel.add(step * PANEL + 16)),
+            ];
             for (row, sums) in sums.iter_mut().enumerate() {
                 let left = _mm512_set1_ps(*tile.left.add(row * tile.left_stride + step));
                 sums[0] = _mm512_fmadd_ps(left, right[0], sums[0]);

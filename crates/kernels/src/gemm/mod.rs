@@ -97,12 +97,20 @@ pub struct Left<'a> {
 impl<'a> Left<'a> {
     /// `[m, k]`, rows `stride` elements apart.
     pub fn rows(data: &'a [f32], stride: usize) -> Self {
-        Self { data, stride, transposed: false }
+        Self {
+            data,
+            stride,
+            transposed: false,
+        }
     }
 
     /// Stored as `[k, m]`, rows `stride` elements apart.
     pub fn transposed(data: &'a [f32], stride: usize) -> Self {
-        Self { data, stride, transposed: true }
+        Self {
+            data,
+            stride,
+            transposed: true,
+        }
     }
 }
 
@@ -117,12 +125,20 @@ pub struct Right<'a> {
 impl<'a> Right<'a> {
     /// `[k, n]`, rows `stride` elements apart.
     pub fn rows(matrix: Matrix<'a>, stride: usize) -> Self {
-        Self { matrix, stride, transposed: false }
+        Self {
+            matrix,
+            stride,
+            transposed: false,
+        }
     }
 
     /// Stored as `[n, k]`, rows `stride` elements apart: a linear layer's weight in its forward pass.
     pub fn transposed(matrix: Matrix<'a>, stride: usize) -> Self {
-        Self { matrix, stride, transposed: true }
+        Self {
+            matrix,
+            stride,
+            transposed: true,
+        }
     }
 }
 
@@ -189,12 +205,30 @@ impl Product<'_> {
 
     fn check(&self, out: &[f32], out_stride: usize) {
         let Shape { m, n, k } = self.shape;
-        let needed = |rows: usize, cols: usize, stride: usize| if rows == 0 || cols == 0 { 0 } else { (rows - 1) * stride + cols };
+        let needed = |rows: usize, cols: usize, stride: usize| {
+            if rows == 0 || cols == 0 {
+                0
+            } else {
+                (rows - 1) * stride + cols
+            }
+        };
         let (rows, cols) = if self.left.transposed { (k, m) } else { (m, k) };
-        assert!(self.left.data.len() >= needed(rows, cols, self.left.stride), "left operand too short for {:?}", self.shape);
+        assert!(
+            self.left.data.len() >= needed(rows, cols, self.left.stride),
+            "left operand too short for {:?}",
+            self.shape
+        );
         let (rows, cols) = if self.right.transposed { (n, k) } else { (k, n) };
-        assert!(self.right.matrix.len() >= needed(rows, cols, self.right.stride), "right operand too short for {:?}", self.shape);
-        assert!(out.len() >= needed(m, n, out_stride), "output too short for {:?}", self.shape);
+        assert!(
+            self.right.matrix.len() >= needed(rows, cols, self.right.stride),
+            "right operand too short for {:?}",
+            self.shape
+        );
+        assert!(
+            out.len() >= needed(m, n, out_stride),
+            "output too short for {:?}",
+            self.shape
+        );
     }
 
     fn run(&self, out: &mut [f32], out_stride: usize, parallel: bool) {
@@ -227,9 +261,15 @@ impl Product<'_> {
         let pairs;
         let rows = if halves {
             pairs = pack::round_to_pairs(left, self.shape, parallel);
-            micro::Rows::Pairs { data: &pairs, stride: k.div_ceil(2) }
+            micro::Rows::Pairs {
+                data: &pairs,
+                stride: k.div_ceil(2),
+            }
         } else {
-            micro::Rows::F32 { data: left.data, stride: left.stride }
+            micro::Rows::F32 {
+                data: left.data,
+                stride: left.stride,
+            }
         };
         let grid = Grid::new(self.shape, if parallel { threads() } else { 1 });
         let target = SharedMut::new(out);
@@ -248,10 +288,24 @@ impl Product<'_> {
             DECODED.with_borrow_mut(|decoded| {
                 for depth in (0..self.shape.k).step_by(DEPTH) {
                     let length = DEPTH.min(self.shape.k - depth);
-                    let source = pack::Source { right: self.right, depth, length, first: block.first_column, columns: block.columns };
+                    let source = pack::Source {
+                        right: self.right,
+                        depth,
+                        length,
+                        first: block.first_column,
+                        columns: block.columns,
+                    };
                     pack::panels(&source, halves, packed, decoded);
                     let add = depth > 0 || self.accumulate == Accumulate::Add;
-                    let call = micro::Call { packed, depth, length, scale: self.scale, add, out: out.pointer(), out_stride };
+                    let call = micro::Call {
+                        packed,
+                        depth,
+                        length,
+                        scale: self.scale,
+                        add,
+                        out: out.pointer(),
+                        out_stride,
+                    };
                     // SAFETY: blocks of the grid are disjoint and inside the output, whose size `check` proved;
                     // `packed` holds whole panels of `length` and the rows reach `depth + length`.
                     unsafe { micro::run(rows, &block, &call) };
@@ -284,7 +338,11 @@ impl Grid {
         // few wide blocks read the left operand less often; many narrow ones balance better
         let columns = (panels / wanted).clamp(1, 8) * PANEL;
         let across = shape.n.div_ceil(columns);
-        let down = if threads == 1 { 1 } else { wanted.div_ceil(across).min(shape.m.div_ceil(micro::ROWS)).max(1) };
+        let down = if threads == 1 {
+            1
+        } else {
+            wanted.div_ceil(across).min(shape.m.div_ceil(micro::ROWS)).max(1)
+        };
         let rows = shape.m.div_ceil(down).next_multiple_of(micro::ROWS);
         Self { shape, rows, columns }
     }

@@ -18,7 +18,11 @@ pub(super) struct Source<'a> {
 /// Packs all panels of a block into `packed`; `decoded` is scratch.
 pub(super) fn panels(source: &Source<'_>, halves: bool, packed: &mut Vec<f32>, decoded: &mut Vec<f32>) {
     let count = source.columns.div_ceil(PANEL);
-    let deep = if halves { source.length.div_ceil(2) } else { source.length };
+    let deep = if halves {
+        source.length.div_ceil(2)
+    } else {
+        source.length
+    };
     packed.resize(count * deep * PANEL, 0.0);
     decoded.resize(PANEL * DEPTH, 0.0);
     for (index, panel) in packed.chunks_exact_mut(deep * PANEL).enumerate() {
@@ -37,7 +41,10 @@ pub(super) fn panels(source: &Source<'_>, halves: bool, packed: &mut Vec<f32>, d
 fn load_rows(source: &Source<'_>, first: usize, width: usize, decoded: &mut [f32]) {
     for column in 0..width {
         let start = (first + column) * source.right.stride + source.depth;
-        source.right.matrix.widen(start, &mut decoded[column * DEPTH..column * DEPTH + source.length]);
+        source
+            .right
+            .matrix
+            .widen(start, &mut decoded[column * DEPTH..column * DEPTH + source.length]);
     }
 }
 

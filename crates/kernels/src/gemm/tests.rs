@@ -22,11 +22,23 @@ fn reference(product: &Product<'_>, before: &[f32], out_stride: usize) -> Vec<f6
         for j in 0..n {
             let mut sum = 0.0;
             for p in 0..k {
-                let left = if product.left.transposed { product.left.data[p * product.left.stride + i] } else { product.left.data[i * product.left.stride + p] };
-                let right = if product.right.transposed { weight[j * product.right.stride + p] } else { weight[p * product.right.stride + j] };
+                let left = if product.left.transposed {
+                    product.left.data[p * product.left.stride + i]
+                } else {
+                    product.left.data[i * product.left.stride + p]
+                };
+                let right = if product.right.transposed {
+                    weight[j * product.right.stride + p]
+                } else {
+                    weight[p * product.right.stride + j]
+                };
                 sum += f64::from(left) * f64::from(right);
             }
-            let old = if product.accumulate == Accumulate::Add { f64::from(before[i * out_stride + j]) } else { 0.0 };
+            let old = if product.accumulate == Accumulate::Add {
+                f64::from(before[i * out_stride + j])
+            } else {
+                0.0
+            };
             out.push(old + f64::from(product.scale) * sum);
         }
     }
@@ -43,10 +55,18 @@ fn check(product: &Product<'_>, tolerance: f64) {
         for i in 0..m {
             for j in 0..n {
                 let (got, want) = (f64::from(out[i * (n + 3) + j]), expected[i * n + j]);
-                assert!((got - want).abs() <= tolerance, "{:?} at [{i}, {j}]: {got} instead of {want}", product.shape);
+                assert!(
+                    (got - want).abs() <= tolerance,
+                    "{:?} at [{i}, {j}]: {got} instead of {want}",
+                    product.shape
+                );
             }
             if i + 1 < m {
-                assert_eq!(out[i * (n + 3) + n..(i + 1) * (n + 3)], before[i * (n + 3) + n..(i + 1) * (n + 3)], "wrote between rows");
+                assert_eq!(
+                    out[i * (n + 3) + n..(i + 1) * (n + 3)],
+                    before[i * (n + 3) + n..(i + 1) * (n + 3)],
+                    "wrote between rows"
+                );
             }
         }
     }
@@ -89,11 +109,15 @@ fn one_thread_gives_the_same_bits() {
     let shape = Shape { m: 37, n: 200, k: 700 };
     let (left, right) = (values(1, 37 * 700), values(2, 200 * 700));
     let run = |count: usize| {
-        rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap().install(|| {
-            let mut out = vec![0.0; 37 * 200];
-            linear(&left, Matrix::F32(&right), &mut out, shape, Precision::Bf16);
-            out
-        })
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(count)
+            .build()
+            .unwrap()
+            .install(|| {
+                let mut out = vec![0.0; 37 * 200];
+                linear(&left, Matrix::F32(&right), &mut out, shape, Precision::Bf16);
+                out
+            })
     };
     assert_eq!(run(1), run(2));
     assert_eq!(run(1), run(5));

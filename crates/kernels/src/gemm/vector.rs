@@ -17,7 +17,11 @@ thread_local! {
 pub(super) fn run(product: &Product<'_>, out: &mut [f32], out_stride: usize, parallel: bool) {
     let n = product.shape.n;
     let target = SharedMut::new(out);
-    let tasks = if parallel && n * product.shape.k > 1 << 15 { (4 * threads()).min(n) } else { 1 };
+    let tasks = if parallel && n * product.shape.k > 1 << 15 {
+        (4 * threads()).min(n)
+    } else {
+        1
+    };
     let width = n.div_ceil(tasks);
     parallel_for(n.div_ceil(width), |task| {
         let (first, last) = (task * width, (task * width + width).min(n));
@@ -25,7 +29,13 @@ pub(super) fn run(product: &Product<'_>, out: &mut [f32], out_stride: usize, par
     });
 }
 
-fn columns(product: &Product<'_>, columns: std::ops::Range<usize>, row: &mut Vec<f32>, out: SharedMut, out_stride: usize) {
+fn columns(
+    product: &Product<'_>,
+    columns: std::ops::Range<usize>,
+    row: &mut Vec<f32>,
+    out: SharedMut,
+    out_stride: usize,
+) {
     let k = product.shape.k;
     row.resize(k, 0.0);
     for column in columns {

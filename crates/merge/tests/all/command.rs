@@ -24,10 +24,7 @@ fn with<'a>(inputs: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 fn merges_adapters_onto_the_base_they_name() {
     let workplace = Workplace::with(&ALL);
     let ran = workplace
-        .run(&with(
-            &FOUR,
-            &["--method", "ties", "--trim", "0.8", "--out", "merged"],
-        ))
+        .run(&with(&FOUR, &["--method", "ties", "--trim", "0.8", "--out", "merged"]))
         .exits(0);
     assert_eq!(ran.stdout(), "merged\n");
     ran.says("trim 0.8: zero the smallest 80 %, keep 20 %")
@@ -36,9 +33,7 @@ fn merges_adapters_onto_the_base_they_name() {
     let merged = ModelFolder::open(&workplace.path("merged")).unwrap();
     let base = ModelFolder::open(&workplace.path("base")).unwrap();
     assert_ne!(
-        merged
-            .read_f32("model.layers.0.mlp.up_proj.weight")
-            .unwrap(),
+        merged.read_f32("model.layers.0.mlp.up_proj.weight").unwrap(),
         base.read_f32("model.layers.0.mlp.up_proj.weight").unwrap()
     );
     assert_eq!(
@@ -79,27 +74,15 @@ fn a_merge_yaml_makes_the_same_bytes() {
     workplace
         .run(&with(
             &odd,
-            &[
-                "--lambda",
-                "0.9",
-                "--out",
-                "merged",
-                "--out-shard-size",
-                "2KB",
-            ],
+            &["--lambda", "0.9", "--out", "merged", "--out-shard-size", "2KB"],
         ))
         .exits(0);
     let first = workplace.hashes("merged");
     assert!(first.contains("model-00001-of-0000"), "{first}");
     // In place, elsewhere, and from another folder's copy.
-    workplace
-        .run(&["merged/merge.yaml"])
-        .exits(0)
-        .says("replacing merged");
+    workplace.run(&["merged/merge.yaml"]).exits(0).says("replacing merged");
     assert_eq!(workplace.hashes("merged"), first);
-    workplace
-        .run(&["merged/merge.yaml", "--out", "again"])
-        .exits(0);
+    workplace.run(&["merged/merge.yaml", "--out", "again"]).exits(0);
     assert_eq!(workplace.hashes("again"), first);
     // A retrained adapter is another merge.
     std::fs::copy(
@@ -114,25 +97,14 @@ fn a_merge_yaml_makes_the_same_bytes() {
     );
     let ran = workplace.run(&["merged/merge.yaml"]).exits(1);
     ran.says("math: contents have changed since the recipe was written: expected sha256");
-    assert_eq!(
-        workplace.hashes("merged"),
-        first,
-        "a failed merge leaves the old one"
-    );
+    assert_eq!(workplace.hashes("merged"), first, "a failed merge leaves the old one");
 }
 
 #[test]
 fn every_method_reruns_from_its_merge_yaml() {
     let workplace = Workplace::with(&["base", "math", "code", "full-a", "full-b"]);
     let merges: [&[&str]; 5] = [
-        &[
-            "--method",
-            "linear",
-            "--adapter",
-            "math@2",
-            "--adapter",
-            "code",
-        ],
+        &["--method", "linear", "--adapter", "math@2", "--adapter", "code"],
         &[
             "--method", "linear", "--model", "full-a", "--model", "full-b@3", "--dtype", "bf16",
         ],
@@ -185,10 +157,7 @@ fn threads_change_nothing() {
     let workplace = Workplace::with(&ALL);
     for threads in ["1", "2", "3"] {
         workplace
-            .run_with(
-                &with(&FOUR, &["--out", threads]),
-                &[("RAYON_NUM_THREADS", threads)],
-            )
+            .run_with(&with(&FOUR, &["--out", threads]), &[("RAYON_NUM_THREADS", threads)])
             .exits(0);
         assert_eq!(workplace.hashes(threads), workplace.hashes("1"));
     }
@@ -197,9 +166,7 @@ fn threads_change_nothing() {
 #[test]
 fn the_report_goes_to_stdout_on_request() {
     let workplace = Workplace::with(&ALL);
-    let ran = workplace
-        .run(&with(&FOUR, &["--out", "merged", "--json"]))
-        .exits(0);
+    let ran = workplace.run(&with(&FOUR, &["--out", "merged", "--json"])).exits(0);
     assert_eq!(ran.stdout(), workplace.read("merged/merge_report.json"));
     let report: serde_json::Value = serde_json::from_str(&ran.stdout()).unwrap();
     assert_eq!(
@@ -219,11 +186,7 @@ fn an_output_dtype_is_declared() {
             .read("merged/config.json")
             .contains("\"torch_dtype\": \"float32\"")
     );
-    assert!(
-        workplace
-            .read("merged/merge.yaml")
-            .contains("out_dtype: float32")
-    );
+    assert!(workplace.read("merged/merge.yaml").contains("out_dtype: float32"));
 }
 
 #[test]
@@ -234,10 +197,7 @@ fn refuses_bad_requests_with_exit_2() {
             &["--adapter", "math", "--trim", "1.5", "--out", "o"],
             "trim 1.5 must be at least 0 and below 1",
         ),
-        (
-            &["--adapter", "math", "--trim", "-0.1", "--out", "o"],
-            "-0.1",
-        ),
+        (&["--adapter", "math", "--trim", "-0.1", "--out", "o"], "-0.1"),
         (
             &["--adapter", "math", "--density", "0", "--out", "o"],
             "density 0 must be above 0",
@@ -247,10 +207,7 @@ fn refuses_bad_requests_with_exit_2() {
             "one of: ties, linear, task_arithmetic",
         ),
         (&["--adapter", "math"], "name the output folder with --out"),
-        (
-            &["--adapter", "nothing", "--out", "o"],
-            "holds no adapter_config.json",
-        ),
+        (&["--adapter", "nothing", "--out", "o"], "holds no adapter_config.json"),
         (
             &["--adapter", "math", "--adapter", "x=base", "--out", "o"],
             "x: base: holds no adapter_config.json",
@@ -263,35 +220,17 @@ fn refuses_bad_requests_with_exit_2() {
             &["--adapter", "math", "--base", "missing", "--out", "o"],
             "missing does not exist",
         ),
+        (&["--adapter", "math", "--out", "base"], "would replace the input base"),
+        (&["--adapter", "math", "--out", "."], "would replace the input"),
         (
-            &["--adapter", "math", "--out", "base"],
-            "would replace the input base",
-        ),
-        (
-            &["--adapter", "math", "--out", "."],
-            "would replace the input",
-        ),
-        (
-            &[
-                "--adapter",
-                "math",
-                "--method",
-                "linear",
-                "--trim",
-                "0.5",
-                "--out",
-                "o",
-            ],
+            &["--adapter", "math", "--method", "linear", "--trim", "0.5", "--out", "o"],
             "--trim means nothing to linear",
         ),
         (
             &["--adapter", "math@0", "--method", "linear", "--out", "o"],
             "the weights sum to 0",
         ),
-        (
-            &["--adapter", "math@-1", "--out", "o"],
-            "set normalize to false",
-        ),
+        (&["--adapter", "math@-1", "--out", "o"], "set normalize to false"),
     ];
     for (arguments, message) in bad {
         let ran = workplace.run(arguments).exits(2).says(message);
@@ -341,8 +280,7 @@ fn a_base_on_the_hub_is_not_fetched_when_offline() {
 #[test]
 fn a_cached_base_is_found_offline_and_called_by_its_id() {
     let workplace = Workplace::with(&["base", "math"]);
-    let snapshot =
-        "hub-cache/hub/models--some--model/snapshots/0123456789abcdef0123456789abcdef01234567";
+    let snapshot = "hub-cache/hub/models--some--model/snapshots/0123456789abcdef0123456789abcdef01234567";
     std::fs::create_dir_all(workplace.path(snapshot)).unwrap();
     std::fs::remove_dir(workplace.path(snapshot)).unwrap();
     std::fs::rename(workplace.path("base"), workplace.path(snapshot)).unwrap();
@@ -355,9 +293,7 @@ fn a_cached_base_is_found_offline_and_called_by_its_id() {
         "\"base_model_name_or_path\": \"base\"",
         "\"base_model_name_or_path\": \"some/model\"",
     );
-    workplace
-        .run(&["--adapter", "math", "--out", "merged"])
-        .exits(0);
+    workplace.run(&["--adapter", "math", "--out", "merged"]).exits(0);
     let recipe = workplace.read("merged/merge.yaml");
     assert!(
         recipe.contains("base_model: \"some/model\"") && !recipe.contains("hub-cache"),
@@ -408,10 +344,7 @@ fn a_truncated_file_is_named() {
             .says(file)
             .says("truncated");
         assert!(!ran.stderr().contains("panicked"));
-        assert_eq!(
-            workplace.entries(),
-            ["base", "code", "coordinator", "general", "math"]
-        );
+        assert_eq!(workplace.entries(), ["base", "code", "coordinator", "general", "math"]);
         std::fs::write(workplace.path(file), bytes).unwrap();
     }
 }
@@ -430,10 +363,7 @@ fn not_a_number_is_found_and_named() {
         .run(&["--adapter", "code", "--method", "linear", "--out", "merged"])
         .exits(1)
         .says("not finite as BF16");
-    assert_eq!(
-        workplace.entries(),
-        ["base", "code", "coordinator", "general", "math"]
-    );
+    assert_eq!(workplace.entries(), ["base", "code", "coordinator", "general", "math"]);
 }
 
 #[test]
@@ -446,7 +376,5 @@ fn does_not_replace_what_is_no_merge() {
         .says("is no earlier merge");
     assert_eq!(workplace.read("thesis/chapter.txt"), "years of work");
     std::fs::create_dir(workplace.path("empty")).unwrap();
-    workplace
-        .run(&["--adapter", "math", "--out", "empty"])
-        .exits(0);
+    workplace.run(&["--adapter", "math", "--out", "empty"]).exits(0);
 }

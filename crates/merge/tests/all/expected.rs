@@ -15,12 +15,7 @@ struct Expected {
 
 impl Expected {
     fn read(name: &str) -> Self {
-        let files = TensorFiles::open(vec![
-            fixtures()
-                .join("expected")
-                .join(format!("{name}.safetensors")),
-        ])
-        .unwrap();
+        let files = TensorFiles::open(vec![fixtures().join("expected").join(format!("{name}.safetensors"))]).unwrap();
         let request = serde_json::from_str(&files.metadata()["request"]).unwrap();
         Self { files, request }
     }
@@ -102,12 +97,7 @@ fn check(name: &str) {
     let merged = ModelFolder::open(&workplace.path("out")).unwrap();
     for tensor in merged.names() {
         assert_eq!(merged.info(tensor).unwrap().dtype, DType::BF16);
-        for (got, wanted) in merged
-            .read_bf16(tensor)
-            .unwrap()
-            .iter()
-            .zip(expected.values(tensor))
-        {
+        for (got, wanted) in merged.read_bf16(tensor).unwrap().iter().zip(expected.values(tensor)) {
             // Rounded once: within half a step of bf16 (8 bits), give or take f32's own error.
             let error = (f64::from(got.to_f32()) - wanted).abs();
             assert!(
@@ -169,18 +159,11 @@ fn the_report_counts_what_happened() {
         ..expected.request(&workplace, DType::F32)
     };
     let report = merge(&request, &|progress| {
-        seen.borrow_mut().push((
-            progress.done,
-            progress.total,
-            progress.bytes == progress.total_bytes,
-        ));
+        seen.borrow_mut()
+            .push((progress.done, progress.total, progress.bytes == progress.total_bytes));
     })
     .unwrap();
-    let names: Vec<&str> = report
-        .inputs
-        .iter()
-        .map(|input| input.name.as_str())
-        .collect();
+    let names: Vec<&str> = report.inputs.iter().map(|input| input.name.as_str()).collect();
     assert_eq!(names, ["math", "code", "general", "coordinator"]);
     assert_eq!((report.tensors.len(), report.copied), (14, 12));
     assert_eq!(seen.borrow().last(), Some(&(26, 26, true)));
@@ -191,18 +174,12 @@ fn the_report_counts_what_happened() {
         .unwrap();
     assert_eq!(up.inputs, names);
     // 96 entries, of which 19 are kept: 96 − ceil(76.8).
-    assert!(
-        up.kept_share
-            .iter()
-            .all(|share| (share - 19.0 / 96.0).abs() < 1e-12)
-    );
+    assert!(up.kept_share.iter().all(|share| (share - 19.0 / 96.0).abs() < 1e-12));
     let voters = up.voters;
     assert!((voters.none + voters.one + voters.several - 1.0).abs() < 1e-12);
     assert_eq!(up.cosine.len(), 6);
     assert!(up.energy_lost.trim > 0.1 && up.energy_lost.trim < 0.9);
     assert!(up.energy_lost.rounding > 0.0 && up.energy_lost.rounding < 0.1);
-    let read = synapse_merge::MergeReport::from_json(
-        &std::fs::read(workplace.path("out/merge_report.json")).unwrap(),
-    );
+    let read = synapse_merge::MergeReport::from_json(&std::fs::read(workplace.path("out/merge_report.json")).unwrap());
     assert_eq!(read.unwrap(), report);
 }

@@ -41,8 +41,7 @@ dtype: bfloat16
         "by-flags",
     ];
     workplace.run(&flags).exits(0);
-    let weights =
-        |folder: &str| std::fs::read(workplace.path(folder).join("model.safetensors")).unwrap();
+    let weights = |folder: &str| std::fs::read(workplace.path(folder).join("model.safetensors")).unwrap();
     assert_eq!(weights("by-file"), weights("by-flags"));
     assert_ne!(weights("by-file"), weights("merged"));
 }
@@ -50,11 +49,9 @@ dtype: bfloat16
 #[test]
 fn linear_needs_no_base() {
     let workplace = Workplace::with(&["base", "full-a", "full-b"]);
-    let models = "models:\n  - {model: full-a, parameters: {weight: 1.0}}\n  - {model: full-b, parameters: {weight: 0.5}}\n";
-    workplace.write(
-        "linear.yml",
-        &format!("merge_method: linear\n{models}dtype: float32\n"),
-    );
+    let models =
+        "models:\n  - {model: full-a, parameters: {weight: 1.0}}\n  - {model: full-b, parameters: {weight: 0.5}}\n";
+    workplace.write("linear.yml", &format!("merge_method: linear\n{models}dtype: float32\n"));
     workplace.run(&["linear.yml", "--out", "merged"]).exits(0);
     workplace.write(
         "linear.yml",
@@ -118,10 +115,7 @@ fn what_would_change_the_result_is_refused() {
     ];
     for (from, to, message) in bad {
         workplace.write("bad.yml", &good.replace(from, to));
-        workplace
-            .run(&["bad.yml", "--out", "merged"])
-            .exits(2)
-            .says(message);
+        workplace.run(&["bad.yml", "--out", "merged"]).exits(2).says(message);
         assert_eq!(workplace.entries(), ["bad.yml", "base", "math"]);
     }
     workplace

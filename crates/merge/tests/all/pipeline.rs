@@ -11,16 +11,9 @@ const NAMES: [&str; 4] = ["math", "code", "general", "coordinator"];
 fn trained() -> Workplace {
     let workplace = Workplace::with(&["base", "math", "code", "general", "coordinator"]);
     fs::create_dir(workplace.path("outputs")).unwrap();
-    workplace.write(
-        "recipes/rows.jsonl",
-        "{\"question\": \"1 + 1?\", \"answer\": \"2\"}\n",
-    );
+    workplace.write("recipes/rows.jsonl", "{\"question\": \"1 + 1?\", \"answer\": \"2\"}\n");
     for name in NAMES {
-        fs::rename(
-            workplace.path(name),
-            workplace.path(&format!("outputs/{name}")),
-        )
-        .unwrap();
+        fs::rename(workplace.path(name), workplace.path(&format!("outputs/{name}"))).unwrap();
         workplace.write(
             &format!("recipes/{name}.yaml"),
             &format!("name: {name}\nbase: ../base\ndata:\n  - {{ dataset: rows.jsonl, samples: all }}\noutput: outputs/{name}\n"),
@@ -88,10 +81,8 @@ fn lists_every_missing_adapter() {
     }
     let ran = workplace.run(&WORDS).exits(2);
     assert!(ran.stdout().is_empty());
-    ran.says(
-        "code: no adapter in outputs/code; train it with `synapse-train run recipes/code.yaml`",
-    )
-    .says("coordinator: no adapter in outputs/coordinator");
+    ran.says("code: no adapter in outputs/code; train it with `synapse-train run recipes/code.yaml`")
+        .says("coordinator: no adapter in outputs/coordinator");
     assert!(!workplace.path("outputs/synapse-3b").exists());
 }
 
@@ -114,10 +105,7 @@ fn lists_bases_that_disagree() {
 fn a_bad_pipeline_is_a_bad_request() {
     let workplace = trained();
     workplace.edit("pipelines/synapse-3b.yaml", "trim: 0.5", "trim: 1.5");
-    workplace
-        .run(&WORDS)
-        .exits(2)
-        .says("pipelines/synapse-3b.yaml:3");
+    workplace.run(&WORDS).exits(2).says("pipelines/synapse-3b.yaml:3");
     workplace
         .run(&["--pipeline", "recipes/math.yaml"])
         .exits(2)

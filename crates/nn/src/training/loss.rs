@@ -34,37 +34,79 @@ struct Trained {
 
 impl Trained {
     fn release(self, pool: &mut Pool) {
-        [self.x, self.normed, self.inverse].into_iter().for_each(|buffer| pool.give(buffer));
+        [self.x, self.normed, self.inverse]
+            .into_iter()
+            .for_each(|buffer| pool.give(buffer));
     }
 }
 
 impl TrainableModel {
     fn gather(&self, parameters: &[f32], batch: &MicroBatch, x: &[f32], pool: &mut Pool) -> Trained {
         let hidden = self.decoder.config.hidden_size;
-        let (positions, targets): (Vec<usize>, Vec<u32>) =
-            batch.targets.iter().enumerate().filter_map(|(position, target)| target.map(|target| (position, target))).unzip();
-        let (mut rows, mut normed, mut inverse) = (pool.take(positions.len() * hidden), pool.take(positions.len() * hidden), pool.take(positions.len()));
+        let (positions, targets): (Vec<usize>, Vec<u32>) = batch
+            .targets
+            .iter()
+            .enumerate()
+            .filter_map(|(position, target)| target.map(|target| (position, target)))
+            .unzip();
+        let (mut rows, mut normed, mut inverse) = (
+            pool.take(positions.len() * hidden),
+            pool.take(positions.len() * hidden),
+            pool.take(positions.len()),
+        );
         for (row, &position) in rows.chunks_exact_mut(hidden).zip(&positions) {
             row.copy_from_slice(&x[position * hidden..(position + 1) * hidden]);
         }
-        norm::forward(&rows, self.decoder.norm.vector(parameters), self.decoder.config.rms_norm_eps as f32, &mut normed, &mut inverse);
-        Trained { positions, targets, x: rows, normed, inverse }
+        norm::forward(
+            &rows,
+            self.decoder.norm.vector(parameters),
+            self.decoder.config.rms_norm_eps as f32,
+            &mut normed,
+            &mut inverse,
+        );
+        Trained {
+            positions,
+            targets,
+            x: rows,
+            normed,
+            inverse,
+        }
     }
 
     fn chunks(&self, count: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let size = (CHUNK_ELEMENTS / self.decoder.config.vocab_size).max(16);
-        (0..count).step_by(size).map(move |first| first..(first + size).min(count))
+        (0..count)
+            .step_by(size)
+            .map(move |first| first..(first + size).min(count))
     }
 
     /// `logits [n, vocab]` of gathered rows.
     fn logits(&self, parameters: &[f32], normed: &[f32], logits: &mut [f32]) {
         let config = &self.decoder.config;
-        let shape = Shape { m: normed.len() / config.hidden_size, n: config.vocab_size, k: config.hidden_size };
-        synapse_kernels::gemm::linear(normed, self.decoder.head().matrix(parameters), logits, shape, self.decoder.precision);
+        let shape = Shape {
+            m: normed.len() / config.hidden_size,
+            n: config.vocab_size,
+            k: config.hidden_size,
+        };
+        synapse_kernels::gemm::linear(
+            normed,
+            self.decoder.head().matrix(parameters),
+            logits,
+            shape,
+            self.decoder.precision,
+        );
     }
 
     /// Summed loss; the gradient of `scale · sum` goes to `dx`, and to norm and head where those are trained.
-    pub(super) fn loss_gradient(&self, parameters: &[f32], batch: &MicroBatch, x: &[f32], scale: f32, out: Gradient<'_>, pool: &mut Pool) -> f64 {
+    pub(super) fn loss_gradient(
+        &self,
+        parameters: &[f32],
+        batch: &MicroBatch,
+        x: &[f32],
+        scale: f32,
+        out: &mut Gradient<'_>,
+        pool: &mut Pool,
+    ) -> f64 {
         let (hidden, vocab) = (self.decoder.config.hidden_size, self.decoder.config.vocab_size);
         let trained = self.gather(parameters, batch, x, pool);
         let count = trained.targets.len();
@@ -73,17 +115,39 @@ impl TrainableModel {
             let mut logits = pool.take(chunk.len() * vocab);
             let rows = chunk.start * hidden..chunk.end * hidden;
             self.logits(parameters, &trained.normed[rows.clone()], &mut logits);
-            cross_entropy::loss_and_gradient(&mut logits, vocab, &trained.targets[chunk.clone()], &mut losses[chunk.clone()]);
-            let product = |shape, left, right, accumulate| Product { shape, left, right, scale, accumulate, precision: self.decoder.precision };
+            cross_entropy::loss_and_gradient(
+                &mut logits,
+                vocab,
+                &trained.targets[chunk.clone()],
+                &mut losses[chunk.clone()],
+            );
+            let product = |shape, left, right, accumulate| Product {
+                shape,
+                left,
+                right,
+                scale,
+                accumulate,
+                precision: self.decoder.precision,
+            };
             // d(normed) = scale · P · E
             let head = Right::rows(self.decoder.head().matrix(parameters), hidden);
-            let shape = Shape { m: chunk.len(), n: hidden, k: vocab };
-            product(shape, Left::rows(&logits, vocab), head, Accumulate::Overwrite).compute(&mut d_normed[rows.clone()], hidden);
+            let shape = Shape {
+                m: chunk.len(),
+                n: hidden,
+                k: vocab,
+            };
+            product(shape, Left::rows(&logits, vocab), head, Accumulate::Overwrite)
+                .compute(&mut d_normed[rows.clone()], hidden);
             if let Some(range) = self.decoder.head().range() {
                 // dE += scale · Pᵀ · normed
-                let shape = Shape { m: vocab, n: hidden, k: chunk.len() };
+                let shape = Shape {
+                    m: vocab,
+                    n: hidden,
+                    k: chunk.len(),
+                };
                 let right = Right::rows(Matrix::F32(&trained.normed[rows]), hidden);
-                product(shape, Left::transposed(&logits, vocab), right, Accumulate::Add).compute(&mut out.gradients[range], hidden);
+                product(shape, Left::transposed(&logits, vocab), right, Accumulate::Add)
+                    .compute(&mut out.gradients[range], hidden);
             }
             pool.give(logits);
         }
@@ -91,29 +155,54 @@ impl TrainableModel {
             norm::backward_weight(&trained.x, &trained.inverse, &d_normed, &mut out.gradients[range]);
         }
         let mut d_rows = pool.zeros(count * hidden);
-        norm::backward(&trained.x, self.decoder.norm.vector(parameters), &trained.inverse, &d_normed, &mut d_rows);
+        norm::backward(
+            &trained.x,
+            self.decoder.norm.vector(parameters),
+            &trained.inverse,
+            &d_normed,
+            &mut d_rows,
+        );
         for (row, &position) in d_rows.chunks_exact(hidden).zip(&trained.positions) {
             out.dx[position * hidden..(position + 1) * hidden].copy_from_slice(row);
         }
         let sum = losses[..count].iter().map(|&loss| f64::from(loss)).sum();
         trained.release(pool);
-        [losses, d_normed, d_rows].into_iter().for_each(|buffer| pool.give(buffer));
+        [losses, d_normed, d_rows]
+            .into_iter()
+            .for_each(|buffer| pool.give(buffer));
         sum
     }
 
     /// Summed loss and trained positions of each document.
-    pub(super) fn document_losses(&self, parameters: &[f32], batch: &MicroBatch, x: &[f32], pool: &mut Pool) -> Vec<(f64, usize)> {
+    pub(super) fn document_losses(
+        &self,
+        parameters: &[f32],
+        batch: &MicroBatch,
+        x: &[f32],
+        pool: &mut Pool,
+    ) -> Vec<(f64, usize)> {
         let (hidden, vocab) = (self.decoder.config.hidden_size, self.decoder.config.vocab_size);
         let trained = self.gather(parameters, batch, x, pool);
         let mut losses = pool.take(trained.targets.len());
         for chunk in self.chunks(trained.targets.len()) {
             let mut logits = pool.take(chunk.len() * vocab);
-            self.logits(parameters, &trained.normed[chunk.start * hidden..chunk.end * hidden], &mut logits);
+            self.logits(
+                parameters,
+                &trained.normed[chunk.start * hidden..chunk.end * hidden],
+                &mut logits,
+            );
             cross_entropy::loss(&mut logits, vocab, &trained.targets[chunk.clone()], &mut losses[chunk]);
             pool.give(logits);
         }
         let mut sums = vec![(0.0, 0); batch.lengths.len()];
-        let ends: Vec<usize> = batch.lengths.iter().scan(0, |end, &length| { *end += length; Some(*end) }).collect();
+        let ends: Vec<usize> = batch
+            .lengths
+            .iter()
+            .scan(0, |end, &length| {
+                *end += length;
+                Some(*end)
+            })
+            .collect();
         for (&position, &loss) in trained.positions.iter().zip(&losses) {
             let document = ends.partition_point(|&end| end <= position);
             sums[document].0 += f64::from(loss);

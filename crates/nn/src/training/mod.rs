@@ -36,7 +36,9 @@ impl MicroBatch {
         for &length in lengths {
             let length = length as usize;
             self.tokens.extend_from_slice(&ids[start..start + length]);
-            let next = labels[start + 1..start + length].iter().map(|&label| u32::try_from(label).ok());
+            let next = labels[start + 1..start + length]
+                .iter()
+                .map(|&label| u32::try_from(label).ok());
             self.targets.extend(next);
             self.targets.push(None);
             self.lengths.push(length);
@@ -77,7 +79,12 @@ impl TrainableModel {
     /// An unreadable folder or a target that the model does not have.
     pub fn lora(folder: &ModelFolder, load: &LoadOptions, options: LoraOptions) -> Result<Self, NnError> {
         let (layout, slots) = lora_layout(folder.config(), &options)?;
-        Ok(Self { decoder: Decoder::load(folder, load)?, layout, lora: Some((options, slots)), pool: Pool::default() })
+        Ok(Self {
+            decoder: Decoder::load(folder, load)?,
+            layout,
+            lora: Some((options, slots)),
+            pool: Pool::default(),
+        })
     }
 
     /// Every weight of a model of this configuration.
@@ -89,9 +96,19 @@ impl TrainableModel {
         let layout = source
             .entries
             .into_iter()
-            .map(|(name, shape, range)| Parameter { decays: shape.len() == 2, name, shape, range })
+            .map(|(name, shape, range)| Parameter {
+                decays: shape.len() == 2,
+                name,
+                shape,
+                range,
+            })
             .collect();
-        Ok(Self { decoder, layout, lora: None, pool: Pool::default() })
+        Ok(Self {
+            decoder,
+            layout,
+            lora: None,
+            pool: Pool::default(),
+        })
     }
 
     /// The trainable tensors in the order they lie in the flat buffer.
@@ -140,14 +157,28 @@ impl TrainableModel {
     }
 
     /// The LoRA branch of a module with its dropout mask for this pass.
-    fn branch<'a>(&'a self, parameters: &'a [f32], layer: usize, slot: usize, key: Option<[u64; 3]>) -> Option<Lora<'a>> {
+    fn branch<'a>(
+        &'a self,
+        parameters: &'a [f32],
+        layer: usize,
+        slot: usize,
+        key: Option<[u64; 3]>,
+    ) -> Option<Lora<'a>> {
         let (options, slots) = self.lora.as_ref()?;
         let ranges = &slots[layer][slot].as_ref()?.ranges;
-        let dropout = key.filter(|_| options.dropout > 0.0).map(|[seed, step, micro]| Dropout {
-            stream: Stream::new(&[seed, step, micro, (layer * 7 + slot) as u64]),
-            probability: options.dropout,
-        });
-        Some(Lora { a: &parameters[ranges.a.clone()], b: &parameters[ranges.b.clone()], rank: options.rank, scale: options.scale, dropout })
+        let dropout = key
+            .filter(|_| options.dropout > 0.0)
+            .map(|[seed, step, micro]| Dropout {
+                stream: Stream::new(&[seed, step, micro, (layer * 7 + slot) as u64]),
+                probability: options.dropout,
+            });
+        Some(Lora {
+            a: &parameters[ranges.a.clone()],
+            b: &parameters[ranges.b.clone()],
+            rank: options.rank,
+            scale: options.scale,
+            dropout,
+        })
     }
 
     /// One micro-batch: adds `scale ·` the gradient of the summed loss to `gradients` and returns the
@@ -155,7 +186,13 @@ impl TrainableModel {
     ///
     /// # Errors
     /// A token outside the vocabulary, or a document longer than the model's positions.
-    pub fn accumulate(&mut self, parameters: &[f32], gradients: &mut [f32], batch: &MicroBatch, pass: &Pass) -> Result<f64, NnError> {
+    pub fn accumulate(
+        &mut self,
+        parameters: &[f32],
+        gradients: &mut [f32],
+        batch: &MicroBatch,
+        pass: &Pass,
+    ) -> Result<f64, NnError> {
         self.check(batch)?;
         let mut pool = std::mem::take(&mut self.pool);
         let sum = self.forward_backward(parameters, gradients, batch, pass, &mut pool);
@@ -163,7 +200,14 @@ impl TrainableModel {
         Ok(sum)
     }
 
-    fn forward_backward(&self, parameters: &[f32], gradients: &mut [f32], batch: &MicroBatch, pass: &Pass, pool: &mut Pool) -> f64 {
+    fn forward_backward(
+        &self,
+        parameters: &[f32],
+        gradients: &mut [f32],
+        batch: &MicroBatch,
+        pass: &Pass,
+        pool: &mut Pool,
+    ) -> f64 {
         let work = layer::Work::new(self, parameters, batch, Some(pass.key));
         let mut x = pool.take(batch.tokens.len() * self.decoder.config.hidden_size); // [t, hidden]
         self.decoder.embed(parameters, &batch.tokens, &mut x);
@@ -180,7 +224,14 @@ impl TrainableModel {
             inputs.push(std::mem::replace(&mut x, y));
         }
         let mut dx = pool.zeros(x.len());
-        let sum = self.loss_gradient(parameters, batch, &x, pass.scale, loss::Gradient { dx: &mut dx, gradients }, pool);
+        let sum = self.loss_gradient(
+            parameters,
+            batch,
+            &x,
+            pass.scale,
+            &mut loss::Gradient { dx: &mut dx, gradients },
+            pool,
+        );
         pool.give(x);
         for index in (0..self.decoder.layers.len()).rev() {
             let input = inputs.pop().unwrap_or_default();
@@ -200,7 +251,9 @@ impl TrainableModel {
 
     /// Adds the input gradient to the embedding's rows, where the embedding is trained.
     fn embedding_gradient(&self, batch: &MicroBatch, dx: &[f32], gradients: &mut [f32]) {
-        let Some(range) = self.decoder.embedding.range() else { return };
+        let Some(range) = self.decoder.embedding.range() else {
+            return;
+        };
         let hidden = self.decoder.config.hidden_size;
         let gradient = &mut gradients[range];
         for (&token, row) in batch.tokens.iter().zip(dx.chunks_exact(hidden)) {

@@ -31,9 +31,7 @@ pub(super) fn types_of(schema: &'static Json) -> Vec<&'static str> {
         Json::String(kind) => vec![kind.as_str()],
         Json::Array(kinds) => kinds.iter().filter_map(Json::as_str).collect(),
         // An enumeration of words whose type is left out.
-        _ => constants(schema)
-            .map(|_| vec!["string"])
-            .unwrap_or_default(),
+        _ => constants(schema).map(|_| vec!["string"]).unwrap_or_default(),
     }
 }
 
@@ -87,26 +85,18 @@ pub(super) fn mistyped_hint(node: &Node, types: &[&str]) -> Option<String> {
     let wants = |kind: &str| types.contains(&kind);
     match &node.value {
         Value::Null => Some("remove the key, or give it a value".to_owned()),
-        Value::Text(text)
-            if wants("boolean")
-                && ["yes", "no", "on", "off"].contains(&text.to_lowercase().as_str()) =>
-        {
+        Value::Text(text) if wants("boolean") && ["yes", "no", "on", "off"].contains(&text.to_lowercase().as_str()) => {
             Some("write true or false; YAML 1.2 reads yes, no, on and off as text".to_owned())
         }
-        Value::Text(text)
-            if (wants("integer") || wants("number")) && text.parse::<f64>().is_ok() =>
-        {
+        Value::Text(text) if (wants("integer") || wants("number")) && text.parse::<f64>().is_ok() => {
             Some("remove the quotes".to_owned())
         }
         Value::Text(text)
-            if (wants("integer") || wants("number"))
-                && text.replace(['_', ','], "").parse::<f64>().is_ok() =>
+            if (wants("integer") || wants("number")) && text.replace(['_', ','], "").parse::<f64>().is_ok() =>
         {
             Some(format!("write {}", text.replace(['_', ','], "")))
         }
-        Value::Float(value) if wants("integer") && value.fract() == 0.0 => {
-            Some(format!("write {value:.0}"))
-        }
+        Value::Float(value) if wants("integer") && value.fract() == 0.0 => Some(format!("write {value:.0}")),
         Value::Map(_) if wants("array") => Some("start each item with `- `".to_owned()),
         _ => None,
     }
@@ -120,10 +110,7 @@ pub(super) fn explain(outer: &'static Json, schema: &'static Json) -> Option<Str
     let text = text.trim_end_matches('.').replace('\n', " ");
     let mut letters = text.chars();
     let first = letters.next()?;
-    let second_is_lower = letters
-        .clone()
-        .next()
-        .is_none_or(|letter| !letter.is_uppercase());
+    let second_is_lower = letters.clone().next().is_none_or(|letter| !letter.is_uppercase());
     Some(if second_is_lower {
         first.to_lowercase().chain(letters).collect()
     } else {
@@ -132,7 +119,5 @@ pub(super) fn explain(outer: &'static Json, schema: &'static Json) -> Option<Str
 }
 
 pub(super) fn plain(value: &Json) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

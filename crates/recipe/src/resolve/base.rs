@@ -41,16 +41,12 @@ impl Resolver<'_> {
             if !path.join("config.json").is_file() {
                 self.value(
                     "base",
-                    format!(
-                        "{} is not a model folder: it has no config.json",
-                        path.display()
-                    ),
+                    format!("{} is not a model folder: it has no config.json", path.display()),
                     None,
                 );
             } else if !holds_weights(&path) {
                 let message = format!("{} has no .safetensors file", path.display());
-                let hint =
-                    format!("to start from initialised weights, write `base: {{ fresh: {text} }}`");
+                let hint = format!("to start from initialised weights, write `base: {{ fresh: {text} }}`");
                 self.value("base", message, Some(hint));
             }
             return Base::Folder(path);

@@ -37,11 +37,7 @@ pub(crate) fn data_plan(
             "`filters.max_chars` is below `filters.min_chars`: {most} and {}",
             recipe.filters.min_chars
         );
-        resolver.value(
-            "filters.max_chars",
-            message,
-            Some("no row would be left".to_owned()),
-        );
+        resolver.value("filters.max_chars", message, Some("no row would be left".to_owned()));
     }
     DataPlan {
         sources,
@@ -59,12 +55,7 @@ impl Resolver<'_> {
     /// Whether the sources' numbers of rows and `total` go together.
     fn mixture(&mut self, recipe: &Recipe) {
         let rest: Vec<usize> = (0..recipe.data.len())
-            .filter(|index| {
-                matches!(
-                    recipe.data[*index].samples,
-                    SamplesWritten::Word(SamplesWord::Rest)
-                )
-            })
+            .filter(|index| matches!(recipe.data[*index].samples, SamplesWritten::Word(SamplesWord::Rest)))
             .collect();
         let counted: u64 = recipe
             .data
@@ -108,12 +99,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn source_plan(
-        &mut self,
-        key: &str,
-        source: &Source,
-        registry: Option<&Registry>,
-    ) -> SourcePlan {
+    fn source_plan(&mut self, key: &str, source: &Source, registry: Option<&Registry>) -> SourcePlan {
         let entry = registry.and_then(|registry| {
             let by_name = registry.datasets.get(&source.dataset);
             by_name.or_else(|| registry.by_id(&source.dataset).map(|(_, entry)| entry))
@@ -226,12 +212,7 @@ impl Resolver<'_> {
     }
 
     /// A local file, a hub id, or a name nobody knows.
-    fn unregistered(
-        &mut self,
-        key: &str,
-        source: &Source,
-        registry: Option<&Registry>,
-    ) -> Location {
+    fn unregistered(&mut self, key: &str, source: &Source, registry: Option<&Registry>) -> Location {
         let name = source.dataset.as_str();
         let value_key = format!("{key}.dataset");
         let path = self.input(&value_key, Path::new(name));
@@ -265,9 +246,13 @@ impl Resolver<'_> {
         let hint = match &names {
             Some(names) => match nearest(name, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known names are {}; hub ids (organisation/name) and local files work too", alternatives(names.iter().copied())),
+                None => format!(
+                    "known names are {}; hub ids (organisation/name) and local files work too",
+                    alternatives(names.iter().copied())
+                ),
             },
-            None => "there is no data/registry.yaml here or above; use a hub id (organisation/name) or a local file".to_owned(),
+            None => "there is no data/registry.yaml here or above; use a hub id (organisation/name) or a local file"
+                .to_owned(),
         };
         self.value(&value_key, format!("unknown dataset `{name}`"), Some(hint));
         Location::File(path)
@@ -282,11 +267,7 @@ impl Resolver<'_> {
                 None,
             );
         } else if !path.is_file() {
-            self.value(
-                &value_key,
-                format!("no such file: {}", path.display()),
-                None,
-            );
+            self.value(&value_key, format!("no such file: {}", path.display()), None);
         } else if !known {
             let hint = format!("files end in {}", alternatives(EXTENSIONS));
             self.value(
@@ -320,10 +301,7 @@ impl Resolver<'_> {
         {
             let hint = match nearest(field, format.fields().iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!(
-                    "its fields are {}",
-                    alternatives(format.fields().iter().copied())
-                ),
+                None => format!("its fields are {}", alternatives(format.fields().iter().copied())),
             };
             let message = format!("the format `{}` has no field `{field}`", format.id());
             self.key(&format!("{key}.map.{field}"), message, Some(hint));

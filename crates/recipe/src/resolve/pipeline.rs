@@ -21,10 +21,7 @@ use crate::yaml::Value;
 ///
 /// # Errors
 /// Every problem of it and of its recipes.
-pub(crate) fn pipeline(
-    source: &mut Source,
-    overrides: Vec<Override>,
-) -> Result<PipelinePlan, Diagnostics> {
+pub(crate) fn pipeline(source: &mut Source, overrides: Vec<Override>) -> Result<PipelinePlan, Diagnostics> {
     let schema = Schema::of(Kind::Pipeline);
     let (own, others): (Vec<_>, Vec<_>) = overrides
         .into_iter()
@@ -65,11 +62,7 @@ fn recipe_name(source: &Source) -> Option<String> {
 
 impl Resolver<'_> {
     /// The recipes that can be resolved, and whether that is all of them.
-    fn recipes(
-        &mut self,
-        written: &Pipeline,
-        overrides: &[Override],
-    ) -> (Vec<SpecialistPlan>, bool) {
+    fn recipes(&mut self, written: &Pipeline, overrides: &[Override]) -> (Vec<SpecialistPlan>, bool) {
         let mut sources = Vec::new();
         for (index, recipe) in written.recipes.iter().enumerate() {
             let key = format!("recipes.{index}");
@@ -102,19 +95,11 @@ impl Resolver<'_> {
         (plans, complete)
     }
 
-    fn pipeline(
-        &mut self,
-        written: Pipeline,
-        specialists: Vec<SpecialistPlan>,
-        complete: bool,
-    ) -> PipelinePlan {
+    fn pipeline(&mut self, written: Pipeline, specialists: Vec<SpecialistPlan>, complete: bool) -> PipelinePlan {
         self.name(&written.name);
         let output = self.output(&written.output);
         self.agreement(&specialists);
-        for plan in specialists
-            .iter()
-            .filter(|plan| overlap(&plan.output, &output))
-        {
+        for plan in specialists.iter().filter(|plan| overlap(&plan.output, &output)) {
             let message = format!(
                 "`output` gets in the way of {}'s: {} and {}",
                 plan.name,
@@ -133,17 +118,11 @@ impl Resolver<'_> {
         if complete && !evaluate.suites.contains(&written.gate.on.0) {
             let hint = match evaluate.suites.as_slice() {
                 [] => "nothing is evaluated".to_owned(),
-                suites => format!(
-                    "evaluated are {}",
-                    alternatives(suites.iter().map(String::as_str))
-                ),
+                suites => format!("evaluated are {}", alternatives(suites.iter().map(String::as_str))),
             };
             self.value(
                 "gate.on",
-                format!(
-                    "the gate is on `{}`, which is not evaluated",
-                    written.gate.on.0
-                ),
+                format!("the gate is on `{}`, which is not evaluated", written.gate.on.0),
                 Some(hint),
             );
         }
@@ -174,12 +153,7 @@ impl Resolver<'_> {
             export: ExportPlan {
                 dtype: written.export.dtype.id().to_owned(),
                 shard_size,
-                gguf: written
-                    .export
-                    .gguf
-                    .iter()
-                    .map(|kind| kind.id().to_owned())
-                    .collect(),
+                gguf: written.export.gguf.iter().map(|kind| kind.id().to_owned()).collect(),
             },
             run_dir: run_dir(&output),
             output,
@@ -230,12 +204,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn merge(
-        &mut self,
-        written: &Merge,
-        specialists: &[SpecialistPlan],
-        complete: bool,
-    ) -> MergePlan {
+    fn merge(&mut self, written: &Merge, specialists: &[SpecialistPlan], complete: bool) -> MergePlan {
         let names: Vec<&str> = specialists.iter().map(|plan| plan.name.as_str()).collect();
         for name in written
             .weights
@@ -254,12 +223,7 @@ impl Resolver<'_> {
         }
         let weights: BTreeMap<String, f64> = names
             .iter()
-            .map(|name| {
-                (
-                    (*name).to_owned(),
-                    written.weights.get(*name).copied().unwrap_or(1.0),
-                )
-            })
+            .map(|name| ((*name).to_owned(), written.weights.get(*name).copied().unwrap_or(1.0)))
             .collect();
         if complete && !weights.is_empty() && weights.values().all(|weight| *weight == 0.0) {
             self.value(

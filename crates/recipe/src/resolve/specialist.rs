@@ -6,8 +6,7 @@ use crate::diagnostics::{Diagnostics, Problem};
 use crate::document::Source;
 use crate::paths::{overlap, run_dir, tidy};
 use crate::plan::{
-    Base, EvaluatePlan, Location, LoraPlan, Method, Quantization, RouterPlan, SpecialistPlan,
-    TrainPlan,
+    Base, EvaluatePlan, Location, LoraPlan, Method, Quantization, RouterPlan, SpecialistPlan, TrainPlan,
 };
 use crate::registry::Registry;
 use crate::resolve::Resolver;
@@ -15,9 +14,7 @@ use crate::resolve::data::data_plan;
 use crate::schema::Kind;
 use crate::suggest::alternatives;
 use crate::vocabulary::{LINEAR_MODULES, ROUTER_LABELS};
-use crate::written::{
-    Evaluate, Lora, MethodWritten, QuantizationKind, QuantizationWritten, Recipe, Targets, Train,
-};
+use crate::written::{Evaluate, Lora, MethodWritten, QuantizationKind, QuantizationWritten, Recipe, Targets, Train};
 
 /// Suites that a recipe without an `evaluate:` section runs.
 const DEFAULT_SUITE: &str = "held-out-loss";
@@ -27,10 +24,7 @@ const DEFAULT_HELD_OUT: u64 = 100;
 ///
 /// # Errors
 /// Every problem of it.
-pub(crate) fn specialist(
-    source: &mut Source,
-    mut problems: Vec<Problem>,
-) -> Result<SpecialistPlan, Diagnostics> {
+pub(crate) fn specialist(source: &mut Source, mut problems: Vec<Problem>) -> Result<SpecialistPlan, Diagnostics> {
     let (recipe, found) = source.deserialize::<Recipe>(Kind::Recipe);
     problems.extend(found);
     let Some(recipe) = recipe else {
@@ -75,15 +69,8 @@ impl Resolver<'_> {
         let stages = self.stages(recipe.pipeline.as_deref());
         let evaluate = self.evaluate("evaluate", &recipe.evaluate, vec![DEFAULT_SUITE.to_owned()]);
         let measured = !evaluate.suites.is_empty() || self.source.is_refused("evaluate");
-        let data = data_plan(
-            self,
-            &recipe,
-            registry,
-            if measured { DEFAULT_HELD_OUT } else { 0 },
-        );
-        if data.held_out == 0
-            && (evaluate.every > 0 || evaluate.suites.iter().any(|suite| suite == DEFAULT_SUITE))
-        {
+        let data = data_plan(self, &recipe, registry, if measured { DEFAULT_HELD_OUT } else { 0 });
+        if data.held_out == 0 && (evaluate.every > 0 || evaluate.suites.iter().any(|suite| suite == DEFAULT_SUITE)) {
             let message = "`held_out` is 0, but held-out loss is measured";
             self.value(
                 "held_out",
@@ -91,10 +78,7 @@ impl Resolver<'_> {
                 Some("set aside some rows, or take held-out-loss out of evaluate".to_owned()),
             );
         }
-        let generated = data
-            .sources
-            .iter()
-            .any(|source| source.location == Location::Routing);
+        let generated = data.sources.iter().any(|source| source.location == Location::Routing);
         let router = self.router(&recipe, generated);
         if evaluate.suites.iter().any(|suite| suite == "routing") && router.is_none() {
             let hint = "add `router: {}` when this recipe trains a coordinator";
@@ -124,12 +108,9 @@ impl Resolver<'_> {
 
     /// Names become folders, adapter names and keys.
     pub(crate) fn name(&mut self, name: &str) {
-        let plain = |letter: char| {
-            letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-_.".contains(letter)
-        };
+        let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-_.".contains(letter);
         if !name.chars().all(plain) || name.starts_with('.') {
-            let message =
-                format!("`name` must consist of a-z, 0-9, `-`, `_` and `.`, found `{name}`");
+            let message = format!("`name` must consist of a-z, 0-9, `-`, `_` and `.`, found `{name}`");
             self.value("name", message, None);
         }
     }
@@ -139,10 +120,7 @@ impl Resolver<'_> {
         let output = tidy(written);
         match output.file_name().and_then(|name| name.to_str()) {
             None => {
-                let message = format!(
-                    "`output` must name a folder of its own, found `{}`",
-                    written.display()
-                );
+                let message = format!("`output` must name a folder of its own, found `{}`", written.display());
                 self.value(
                     "output",
                     message,
@@ -165,12 +143,7 @@ impl Resolver<'_> {
         output
     }
 
-    pub(crate) fn evaluate(
-        &mut self,
-        key: &str,
-        written: &Evaluate,
-        default: Vec<String>,
-    ) -> EvaluatePlan {
+    pub(crate) fn evaluate(&mut self, key: &str, written: &Evaluate, default: Vec<String>) -> EvaluatePlan {
         let suites = match &written.suites {
             None => default,
             Some(suites) => {
@@ -207,11 +180,7 @@ impl Resolver<'_> {
                     .chars()
                     .all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_')
             {
-                self.value(
-                    &key,
-                    format!("a label must be one plain word, found `{label}`"),
-                    None,
-                );
+                self.value(&key, format!("a label must be one plain word, found `{label}`"), None);
             } else if labels[..index].contains(label) {
                 self.value(&key, format!("the label `{label}` is listed twice"), None);
             } else if generated && !ROUTER_LABELS.contains(&label.as_str()) {
@@ -234,14 +203,11 @@ impl Resolver<'_> {
                     ("quantization", recipe.quantization.is_some()),
                 ] {
                     if given {
-                        let message =
-                            format!("`{section}` has no meaning with `train.method: full`");
+                        let message = format!("`{section}` has no meaning with `train.method: full`");
                         self.key(
                             section,
                             message,
-                            Some(format!(
-                                "remove `{section}`, or train adapters with `method: lora`"
-                            )),
+                            Some(format!("remove `{section}`, or train adapters with `method: lora`")),
                         );
                     }
                 }
@@ -264,18 +230,11 @@ impl Resolver<'_> {
     fn lora(&mut self, written: &Lora) -> LoraPlan {
         let mut targets: Vec<String> = match &written.targets {
             Targets::Word(_) => LINEAR_MODULES.map(str::to_owned).to_vec(),
-            Targets::Modules(modules) => modules
-                .iter()
-                .map(|module| module.name().to_owned())
-                .collect(),
+            Targets::Modules(modules) => modules.iter().map(|module| module.name().to_owned()).collect(),
         };
         targets.sort();
         if let Some(pair) = targets.windows(2).find(|pair| pair[0] == pair[1]) {
-            self.value(
-                "lora.targets",
-                format!("`{}` is listed twice", pair[0]),
-                None,
-            );
+            self.value("lora.targets", format!("`{}` is listed twice", pair[0]), None);
         }
         #[expect(clippy::cast_precision_loss, reason = "ranks are far below 2^52")]
         let alpha = written.alpha.unwrap_or(2.0 * written.rank as f64);

@@ -29,10 +29,7 @@ impl Resolver<'_> {
         }
         match stage_list(&file) {
             Ok(stages) => {
-                if let Some(stage) = stages
-                    .iter()
-                    .find(|stage| !SPECIALIST_STAGES.contains(stage))
-                {
+                if let Some(stage) = stages.iter().find(|stage| !SPECIALIST_STAGES.contains(stage)) {
                     let message = format!(
                         "{} lists the stage `{stage}`, which needs several recipes",
                         file.display()
@@ -40,10 +37,7 @@ impl Resolver<'_> {
                     self.value(
                         "pipeline",
                         message,
-                        Some(
-                            "merge, gate and export belong to a pipeline with `recipes:`"
-                                .to_owned(),
-                        ),
+                        Some("merge, gate and export belong to a pipeline with `recipes:`".to_owned()),
                     );
                 }
                 stages

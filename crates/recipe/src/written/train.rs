@@ -96,9 +96,7 @@ pub(crate) enum TargetsWord {
 }
 
 /// A linear module of a decoder layer.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::enum_variant_names, reason = "these are the modules' names")]
 pub(crate) enum LinearModule {

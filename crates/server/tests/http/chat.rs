@@ -18,11 +18,7 @@ fn a_whole_answer_has_openais_shape() {
     let server = start();
     let answer = server.post("/v1/chat/completions", &hello(&json!({})));
     assert_eq!(answer.status, 200, "{}", answer.body);
-    assert!(
-        answer
-            .header("x-request-id")
-            .is_some_and(|id| id.starts_with("req_"))
-    );
+    assert!(answer.header("x-request-id").is_some_and(|id| id.starts_with("req_")));
     let body = answer.json();
     assert!(body["id"].as_str().unwrap().starts_with("chatcmpl-"));
     assert!(body["created"].as_u64().unwrap() > 1_700_000_000);
@@ -59,18 +55,9 @@ fn limits_and_stops_have_their_finish_reasons() {
         (text, choice["finish_reason"].as_str().unwrap().to_owned())
     };
     let pair = |text: &str, reason: &str| (text.to_owned(), reason.to_owned());
-    assert_eq!(
-        run(json!({ "max_tokens": 3 })),
-        pair("Hello, this", "length")
-    );
-    assert_eq!(
-        run(json!({ "max_completion_tokens": 2 })),
-        pair("Hello,", "length")
-    );
-    assert_eq!(
-        run(json!({ "stop": "s a m" })),
-        pair("Hello, this i", "stop")
-    );
+    assert_eq!(run(json!({ "max_tokens": 3 })), pair("Hello, this", "length"));
+    assert_eq!(run(json!({ "max_completion_tokens": 2 })), pair("Hello,", "length"));
+    assert_eq!(run(json!({ "stop": "s a m" })), pair("Hello, this i", "stop"));
     assert_eq!(
         run(json!({ "stop": ["zebra", "🦀"] })),
         pair("Hello, this is a mock café with the", "stop")
@@ -85,10 +72,7 @@ fn adapters_are_models_with_the_base_as_parent() {
         .post("/v1/chat/completions", &hello(&json!({ "model": "first" })))
         .json();
     assert_eq!(answer["model"], "first");
-    assert_eq!(
-        answer["choices"][0]["message"]["content"],
-        ADAPTER_WORDS.concat()
-    );
+    assert_eq!(answer["choices"][0]["message"]["content"], ADAPTER_WORDS.concat());
 
     let list = server.get("/v1/models").json();
     assert_eq!(list["object"], "list");
@@ -126,10 +110,7 @@ fn a_model_name_may_be_left_out_and_may_contain_a_slash() {
     }
     .start();
     let body = json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 1 });
-    assert_eq!(
-        server.post("/v1/chat/completions", &body).json()["model"],
-        "org/name"
-    );
+    assert_eq!(server.post("/v1/chat/completions", &body).json()["model"], "org/name");
     assert_eq!(server.get("/v1/models/org/name").json()["id"], "org/name");
 }
 
@@ -139,11 +120,7 @@ fn log_probabilities_match_the_text() {
     let body = hello(&json!({ "logprobs": true, "top_logprobs": 2 }));
     let choice = server.post("/v1/chat/completions", &body).json()["choices"][0].clone();
     let content = choice["logprobs"]["content"].as_array().unwrap();
-    assert_eq!(
-        content.len(),
-        BASE_TOKENS - 1,
-        "one a token, none for the stop token"
-    );
+    assert_eq!(content.len(), BASE_TOKENS - 1, "one a token, none for the stop token");
     let first = &content[0];
     assert_eq!(
         (&first["token"], &first["bytes"]),
@@ -165,9 +142,7 @@ fn several_answers_differ_and_a_seed_repeats_them() {
     }
     .start();
     let run = |seed: i64| {
-        let body = hello(
-            &json!({ "n": 3, "seed": seed, "max_tokens": 12, "temperature": 1.5, "ignore_eos": true }),
-        );
+        let body = hello(&json!({ "n": 3, "seed": seed, "max_tokens": 12, "temperature": 1.5, "ignore_eos": true }));
         let body = server.post("/v1/chat/completions", &body).json();
         assert_eq!(body["usage"]["completion_tokens"], 36);
         assert_eq!(body["usage"]["prompt_tokens"], 21, "the prompt counts once");

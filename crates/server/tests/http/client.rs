@@ -61,12 +61,7 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let chat = support::chat(folder.path());
         let adapters = self.model.named_adapters();
-        let engine = Arc::new(Engine::start(
-            Arc::new(self.model),
-            chat,
-            adapters,
-            self.engine,
-        ));
+        let engine = Arc::new(Engine::start(Arc::new(self.model), chat, adapters, self.engine));
         let state = ServerState::loading(self.server);
         if self.ready {
             state.ready(Arc::clone(&engine)).unwrap();
@@ -76,9 +71,7 @@ impl Setup {
             .enable_all()
             .build()
             .unwrap();
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-            .unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -127,26 +120,13 @@ impl Answer {
     /// The error's fields, after checking the shape that every error has.
     #[track_caller]
     pub(crate) fn error(&self) -> (u16, String, Option<String>, Option<String>) {
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/json"),
-            "{}",
-            self.body
-        );
+        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.body);
         let body = self.json();
         let error = body["error"].as_object().unwrap();
-        assert_eq!(
-            error.keys().collect::<Vec<_>>(),
-            ["message", "type", "param", "code"]
-        );
+        assert_eq!(error.keys().collect::<Vec<_>>(), ["message", "type", "param", "code"]);
         assert!(error["type"].is_string());
         let text = |name: &str| error[name].as_str().map(str::to_owned);
-        (
-            self.status,
-            text("message").unwrap(),
-            text("param"),
-            text("code"),
-        )
+        (self.status, text("message").unwrap(), text("param"), text("code"))
     }
 }
 
@@ -159,17 +139,9 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 
 impl Server {
     /// Sends a request as it is and gives the stream to read the answer from.
-    pub(crate) fn open(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Stream {
+    pub(crate) fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Stream {
         let mut socket = TcpStream::connect(self.address).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket.set_nodelay(true).unwrap();
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
@@ -189,13 +161,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn send(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Answer {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         self.open(method, path, headers, body).finish()
     }
 
@@ -204,22 +170,12 @@ impl Server {
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send(
-            "POST",
-            path,
-            &[("Content-Type", "application/json")],
-            &body.to_string(),
-        )
+        self.send("POST", path, &[("Content-Type", "application/json")], &body.to_string())
     }
 
     /// Begins a streamed request.
     pub(crate) fn stream(&self, path: &str, body: &Value) -> Stream {
-        let mut stream = self.open(
-            "POST",
-            path,
-            &[("Content-Type", "application/json")],
-            &body.to_string(),
-        );
+        let mut stream = self.open("POST", path, &[("Content-Type", "application/json")], &body.to_string());
         stream.read_head();
         stream
     }
@@ -320,9 +276,7 @@ impl Stream {
             .filter_map(|(_, event)| event.strip_prefix("data: ").map(str::to_owned))
             .collect();
         assert_eq!(data.pop().as_deref(), Some("[DONE]"));
-        data.iter()
-            .map(|text| serde_json::from_str(text).unwrap())
-            .collect()
+        data.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
     /// Reads until some of the answer has come, then goes away.
@@ -336,10 +290,7 @@ impl Stream {
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "waited 10 s until {what}"
-        );
+        assert!(start.elapsed() < Duration::from_secs(10), "waited 10 s until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -67,14 +67,8 @@ fn log_probabilities_have_offsets_into_the_text() {
     let whole = server.post("/v1/completions", &body).json()["choices"][0].clone();
     let logprobs = &whole["logprobs"];
     assert_eq!(logprobs["tokens"][0], "Hello");
-    assert_eq!(
-        logprobs["text_offset"],
-        json!([0, 5, 6, 11, 14, 16, 21, 25, 25, 26])
-    );
-    assert_eq!(
-        logprobs["top_logprobs"][0]["Hello"],
-        logprobs["token_logprobs"][0]
-    );
+    assert_eq!(logprobs["text_offset"], json!([0, 5, 6, 11, 14, 16, 21, 25, 25, 26]));
+    assert_eq!(logprobs["top_logprobs"][0]["Hello"], logprobs["token_logprobs"][0]);
     let mut body = body;
     body["stream"] = true.into();
     let chunks = server.stream("/v1/completions", &body).chunks();
@@ -90,26 +84,17 @@ fn log_probabilities_have_offsets_into_the_text() {
 #[test]
 fn streams_have_the_same_chunks_as_whole_answers() {
     let server = start();
-    let body = json!({ "prompt": "Hi\n", "stream": true, "max_tokens": 40, "stream_options": { "include_usage": true } });
+    let body =
+        json!({ "prompt": "Hi\n", "stream": true, "max_tokens": 40, "stream_options": { "include_usage": true } });
     let chunks = server.stream("/v1/completions", &body).chunks();
     let text: String = chunks
         .iter()
         .filter_map(|chunk| chunk["choices"][0]["text"].as_str())
         .collect();
     assert_eq!(text, BASE_WORDS.concat());
-    assert!(
-        chunks
-            .iter()
-            .all(|chunk| chunk["object"] == "text_completion")
-    );
-    assert_eq!(
-        chunks[chunks.len() - 2]["choices"][0]["finish_reason"],
-        "stop"
-    );
-    assert_eq!(
-        chunks[chunks.len() - 1]["usage"]["total_tokens"],
-        3 + BASE_TOKENS
-    );
+    assert!(chunks.iter().all(|chunk| chunk["object"] == "text_completion"));
+    assert_eq!(chunks[chunks.len() - 2]["choices"][0]["finish_reason"], "stop");
+    assert_eq!(chunks[chunks.len() - 1]["usage"]["total_tokens"], 3 + BASE_TOKENS);
 }
 
 #[test]
@@ -126,13 +111,7 @@ fn impossible_prompts_are_named() {
         json!([999_999]),
         json!(""),
     ] {
-        let (status, message, param, _) = server
-            .post("/v1/completions", &json!({ "prompt": prompt }))
-            .error();
-        assert_eq!(
-            (status, param.as_deref()),
-            (400, Some("prompt")),
-            "{prompt}: {message}"
-        );
+        let (status, message, param, _) = server.post("/v1/completions", &json!({ "prompt": prompt })).error();
+        assert_eq!((status, param.as_deref()), (400, Some("prompt")), "{prompt}: {message}");
     }
 }

@@ -24,19 +24,13 @@ fn errors_of_http_itself() {
         code(server.send("POST", CHAT, &JSON, "[]")),
         (400, "invalid_json".into())
     );
-    assert_eq!(
-        code(server.send("POST", CHAT, &JSON, "")),
-        (400, "invalid_json".into())
-    );
+    assert_eq!(code(server.send("POST", CHAT, &JSON, "")), (400, "invalid_json".into()));
     assert_eq!(
         code(server.send("POST", CHAT, &JSON, "\u{1}\u{2}")),
         (400, "invalid_json".into())
     );
     assert_eq!(code(server.get("/v1/nothing")), (404, "not_found".into()));
-    assert_eq!(
-        code(server.get("/elsewhere?x=1")),
-        (404, "not_found".into())
-    );
+    assert_eq!(code(server.get("/elsewhere?x=1")), (404, "not_found".into()));
     let get = server.get(CHAT);
     assert_eq!(get.header("allow"), Some("POST"));
     assert_eq!(code(get), (405, "method_not_allowed".into()));
@@ -44,13 +38,7 @@ fn errors_of_http_itself() {
         code(server.send("DELETE", "/v1/models", &[], "")),
         (405, "method_not_allowed".into())
     );
-    assert_eq!(
-        server
-            .send("POST", CHAT, &JSON, &"x".repeat(2000))
-            .error()
-            .0,
-        413
-    );
+    assert_eq!(server.send("POST", CHAT, &JSON, &"x".repeat(2000)).error().0, 413);
     let plain = [("Content-Type", "text/plain")];
     assert_eq!(
         code(server.send("POST", CHAT, &plain, "{}")),
@@ -84,10 +72,7 @@ fn an_overflowing_context_is_400_before_anything_runs() {
         (status, param.as_deref(), code.as_deref()),
         (400, Some("messages"), Some("context_length_exceeded"))
     );
-    assert!(
-        message.contains("the context holds 40 tokens, but 119"),
-        "{message}"
-    );
+    assert!(message.contains("the context holds 40 tokens, but 119"), "{message}");
     let greedy = json!({ "messages": [{ "role": "user", "content": "x" }], "max_tokens": 30, "stream": true });
     assert_eq!(
         server.post(CHAT, &greedy).error().3.as_deref(),
@@ -115,10 +100,7 @@ fn a_full_server_is_429_at_once() {
     assert!(begun.elapsed() < std::time::Duration::from_millis(500));
     assert_eq!(answer.header("retry-after"), Some("1"));
     let (status, _, _, code) = answer.error();
-    assert_eq!(
-        (status, code.as_deref()),
-        (429, Some("rate_limit_exceeded"))
-    );
+    assert_eq!((status, code.as_deref()), (429, Some("rate_limit_exceeded")));
 }
 
 #[test]
@@ -131,18 +113,10 @@ fn a_failing_model_is_500_and_an_error_event_within_a_stream() {
         (500, "generation failed: the model panicked")
     );
     let events = server
-        .stream(
-            "/v1/completions",
-            &json!({ "prompt": "<|endoftext|>", "stream": true }),
-        )
+        .stream("/v1/completions", &json!({ "prompt": "<|endoftext|>", "stream": true }))
         .events();
     let last = events.last().unwrap().1.strip_prefix("data: ").unwrap();
     let error = serde_json::from_str::<serde_json::Value>(last).unwrap();
     assert_eq!(error["error"]["type"], "server_error");
-    assert_eq!(
-        server
-            .post("/v1/completions", &json!({ "prompt": "Hi\n" }))
-            .status,
-        200
-    );
+    assert_eq!(server.post("/v1/completions", &json!({ "prompt": "Hi\n" })).status, 200);
 }

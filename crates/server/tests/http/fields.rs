@@ -35,8 +35,9 @@ fn example(path: &str, name: &str) -> Value {
         "max_tokens" | "max_completion_tokens" | "top_logprobs" | "n" | "top_k" | "seed" => {
             json!(2)
         }
-        "temperature" | "top_p" | "min_p" | "presence_penalty" | "frequency_penalty"
-        | "repetition_penalty" => json!(0.5),
+        "temperature" | "top_p" | "min_p" | "presence_penalty" | "frequency_penalty" | "repetition_penalty" => {
+            json!(0.5)
+        }
         _ => panic!("no example for the supported field `{name}`"),
     }
 }
@@ -57,11 +58,7 @@ fn check_table(path: &str, table: &[Field]) {
         let name = field.name;
         let accept = |value: &Value| {
             let answer = server.post(path, &with(path, name, value));
-            assert_eq!(
-                answer.status, 200,
-                "{path} {name} = {value}: {}",
-                answer.body
-            );
+            assert_eq!(answer.status, 200, "{path} {name} = {value}: {}", answer.body);
         };
         match field.support {
             Support::Supported => {
@@ -97,11 +94,7 @@ fn check_table(path: &str, table: &[Field]) {
 
 /// A value that no supported field takes.
 fn wrong(name: &str) -> Value {
-    if name == "model" {
-        json!(5)
-    } else {
-        json!(-7.5e30)
-    }
+    if name == "model" { json!(5) } else { json!(-7.5e30) }
 }
 
 #[test]
@@ -156,10 +149,7 @@ fn values_outside_their_range_are_named() {
         ("stream_options", json!(true)),
     ] {
         let (status, message, param, _) = server
-            .post(
-                "/v1/chat/completions",
-                &with("/v1/chat/completions", name, &value),
-            )
+            .post("/v1/chat/completions", &with("/v1/chat/completions", name, &value))
             .error();
         let param = param.unwrap();
         assert!(
@@ -167,31 +157,20 @@ fn values_outside_their_range_are_named() {
             "{name} = {value}: {param}: {message}"
         );
     }
-    let contradiction = json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 1, "max_completion_tokens": 2 });
+    let contradiction =
+        json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 1, "max_completion_tokens": 2 });
     assert_eq!(
-        server
-            .post("/v1/chat/completions", &contradiction)
-            .error()
-            .2
-            .as_deref(),
+        server.post("/v1/chat/completions", &contradiction).error().2.as_deref(),
         Some("max_tokens")
     );
     let alone = json!({ "messages": [{ "role": "user", "content": "Hi" }], "stream_options": {} });
     assert_eq!(
-        server
-            .post("/v1/chat/completions", &alone)
-            .error()
-            .2
-            .as_deref(),
+        server.post("/v1/chat/completions", &alone).error().2.as_deref(),
         Some("stream_options")
     );
     let alone = json!({ "messages": [{ "role": "user", "content": "Hi" }], "top_logprobs": 1 });
     assert_eq!(
-        server
-            .post("/v1/chat/completions", &alone)
-            .error()
-            .2
-            .as_deref(),
+        server.post("/v1/chat/completions", &alone).error().2.as_deref(),
         Some("top_logprobs")
     );
 }

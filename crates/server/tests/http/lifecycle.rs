@@ -37,12 +37,7 @@ fn stopping_finishes_what_was_accepted_and_refuses_the_rest() {
     let mut server = Setup::slow(20).start();
     let body = json!({ "messages": [{ "role": "user", "content": "Hi" }], "stream": true });
     let stream = server.stream(CHAT, &body);
-    let whole = server.open(
-        "POST",
-        CHAT,
-        &[],
-        &json!({ "messages": body["messages"] }).to_string(),
-    );
+    let whole = server.open("POST", CHAT, &[], &json!({ "messages": body["messages"] }).to_string());
     wait_until("both are accepted", || server.engine.in_flight() == 2);
     server.shut_down();
     wait_until("the server drains", || server.get("/health").status == 503);
@@ -51,11 +46,7 @@ fn stopping_finishes_what_was_accepted_and_refuses_the_rest() {
     let text: String = stream
         .chunks()
         .iter()
-        .filter_map(|chunk| {
-            chunk["choices"][0]["delta"]["content"]
-                .as_str()
-                .map(str::to_owned)
-        })
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(text, BASE_WORDS.concat());
     assert_eq!(

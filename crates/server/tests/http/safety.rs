@@ -20,10 +20,7 @@ fn keys_guard_v1_and_nothing_else() {
     setup.server.api_keys = Some(ApiKeys::read(&path).unwrap());
     let server = setup.start();
     let status = |authorization: &str| {
-        let headers = [
-            ("Content-Type", "application/json"),
-            ("Authorization", authorization),
-        ];
+        let headers = [("Content-Type", "application/json"), ("Authorization", authorization)];
         server.send("POST", CHAT, &headers, &hello()).status
     };
     assert_eq!(status("Bearer first-Key"), 200);
@@ -49,8 +46,7 @@ fn keys_guard_v1_and_nothing_else() {
 fn curl_without_a_content_type_works_but_not_for_foreign_pages() {
     let server = start();
     let own = format!("http://{}", server.address);
-    let status =
-        |path: &str, headers: &[(&str, &str)]| server.send("POST", path, headers, &hello()).status;
+    let status = |path: &str, headers: &[(&str, &str)]| server.send("POST", path, headers, &hello()).status;
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     assert_eq!(status(CHAT, &[form]), 200);
     assert_eq!(status(CHAT, &[]), 200);
@@ -64,17 +60,9 @@ fn curl_without_a_content_type_works_but_not_for_foreign_pages() {
         assert_eq!(status(CHAT, &[("Origin", foreign)]), 403, "{foreign}");
     }
     let refused = server
-        .send(
-            "POST",
-            "/v1/completions",
-            &[("Origin", "https://evil.example")],
-            "{}",
-        )
+        .send("POST", "/v1/completions", &[("Origin", "https://evil.example")], "{}")
         .error();
-    assert_eq!(
-        (refused.0, refused.3.as_deref()),
-        (403, Some("foreign_origin"))
-    );
+    assert_eq!((refused.0, refused.3.as_deref()), (403, Some("foreign_origin")));
 }
 
 #[test]
@@ -83,10 +71,7 @@ fn other_origins_are_let_in_only_by_name() {
         let headers = [
             ("Origin", origin),
             ("Access-Control-Request-Method", "POST"),
-            (
-                "Access-Control-Request-Headers",
-                "authorization,content-type",
-            ),
+            ("Access-Control-Request-Headers", "authorization,content-type"),
         ];
         server.send("OPTIONS", CHAT, &headers, "")
     };
@@ -101,10 +86,7 @@ fn other_origins_are_let_in_only_by_name() {
     let server = setup.start();
     let open = preflight(&server, "https://chat.example");
     assert_eq!(open.status, 204);
-    assert_eq!(
-        open.header("access-control-allow-origin"),
-        Some("https://chat.example")
-    );
+    assert_eq!(open.header("access-control-allow-origin"), Some("https://chat.example"));
     assert_eq!(
         open.header("access-control-allow-headers"),
         Some("authorization,content-type")
@@ -113,12 +95,7 @@ fn other_origins_are_let_in_only_by_name() {
         preflight(&server, "https://evil.example").header("access-control-allow-origin"),
         None
     );
-    let answer = server.send(
-        "POST",
-        CHAT,
-        &[("Origin", "https://chat.example")],
-        &hello(),
-    );
+    let answer = server.send("POST", CHAT, &[("Origin", "https://chat.example")], &hello());
     assert_eq!(
         (answer.status, answer.header("access-control-allow-origin")),
         (200, Some("https://chat.example"))
@@ -130,10 +107,7 @@ fn other_origins_are_let_in_only_by_name() {
 fn the_page_runs_its_own_script_only_and_loads_nothing() {
     let server = start();
     let page = server.get("/");
-    assert_eq!(
-        page.header("content-type"),
-        Some("text/html; charset=utf-8")
-    );
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     let policy = page.header("content-security-policy").unwrap();
     let nonce = policy
         .split("script-src 'nonce-")
@@ -159,9 +133,6 @@ fn the_page_runs_its_own_script_only_and_loads_nothing() {
         "@import",
         "style=\"",
     ] {
-        assert!(
-            !page.body.contains(forbidden),
-            "the page contains {forbidden}"
-        );
+        assert!(!page.body.contains(forbidden), "the page contains {forbidden}");
     }
 }

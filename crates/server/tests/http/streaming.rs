@@ -34,10 +34,7 @@ fn chunks_come_in_openais_order() {
     assert_eq!(usage["choices"], json!([]));
     assert_eq!(usage["usage"]["completion_tokens"], BASE_TOKENS);
     assert_eq!(
-        (
-            &finish["choices"][0]["delta"],
-            &finish["choices"][0]["finish_reason"]
-        ),
+        (&finish["choices"][0]["delta"], &finish["choices"][0]["finish_reason"]),
         (&json!({}), &json!("stop"))
     );
     let text: String = deltas
@@ -47,10 +44,7 @@ fn chunks_come_in_openais_order() {
     assert_eq!(text, BASE_WORDS.concat());
     for chunk in rest {
         assert_eq!(chunk["object"], "chat.completion.chunk");
-        assert_eq!(
-            (&chunk["id"], &chunk["created"]),
-            (&usage["id"], &usage["created"])
-        );
+        assert_eq!((&chunk["id"], &chunk["created"]), (&usage["id"], &usage["created"]));
         assert!(chunk["usage"].is_null() && chunk.get("usage").is_some());
     }
     for chunk in &deltas[1..] {
@@ -70,32 +64,22 @@ fn chunks_come_in_openais_order() {
 #[test]
 fn usage_comes_only_if_asked_for() {
     let server = start();
-    let chunks = server
-        .stream("/v1/chat/completions", &hello(&json!({})))
-        .chunks();
+    let chunks = server.stream("/v1/chat/completions", &hello(&json!({}))).chunks();
     assert!(chunks.iter().all(|chunk| chunk.get("usage").is_none()));
-    assert_eq!(
-        chunks.last().unwrap()["choices"][0]["finish_reason"],
-        "stop"
-    );
+    assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
 }
 
 #[test]
 fn the_first_token_arrives_long_before_the_last() {
     let server = Setup::slow(20).start();
-    let events = server
-        .stream("/v1/chat/completions", &hello(&json!({})))
-        .events();
+    let events = server.stream("/v1/chat/completions", &hello(&json!({}))).events();
     let contents: Vec<_> = events
         .iter()
         .filter(|(_, event)| event.contains(r#""content":"#))
         .collect();
     // 0 carries the role; from 1 on each is a step of 20 ms.
     let span = contents.last().unwrap().0 - contents[1].0;
-    assert!(
-        span > Duration::from_millis(150),
-        "all tokens arrived within {span:?}"
-    );
+    assert!(span > Duration::from_millis(150), "all tokens arrived within {span:?}");
     for pair in contents[1..].windows(2) {
         let gap = pair[1].0 - pair[0].0;
         assert!(
@@ -123,9 +107,7 @@ fn several_answers_interleave_and_each_finishes_once() {
             .collect();
         assert_eq!(text, BASE_WORDS.concat());
         assert_eq!(
-            own.iter()
-                .filter(|choice| !choice["finish_reason"].is_null())
-                .count(),
+            own.iter().filter(|choice| !choice["finish_reason"].is_null()).count(),
             1
         );
     }
@@ -135,18 +117,13 @@ fn several_answers_interleave_and_each_finishes_once() {
 fn log_probabilities_stream_in_the_same_shape() {
     let server = start();
     let body = json!({ "logprobs": true, "top_logprobs": 1, "stop": ["s a m"] });
-    let chunks = server
-        .stream("/v1/chat/completions", &hello(&body))
-        .chunks();
+    let chunks = server.stream("/v1/chat/completions", &hello(&body)).chunks();
     let entries: Vec<&Value> = chunks
         .iter()
         .filter_map(|chunk| chunk["choices"][0]["logprobs"]["content"].as_array())
         .flatten()
         .collect();
-    let tokens: Vec<&str> = entries
-        .iter()
-        .map(|entry| entry["token"].as_str().unwrap())
-        .collect();
+    let tokens: Vec<&str> = entries.iter().map(|entry| entry["token"].as_str().unwrap()).collect();
     assert_eq!(
         tokens,
         ["Hello", ",", " this", " is"],
@@ -168,11 +145,7 @@ fn a_silent_stream_sends_comments() {
         .stream("/v1/chat/completions", &hello(&json!({ "max_tokens": 2 })))
         .events();
     assert!(
-        events
-            .iter()
-            .filter(|(_, event)| event == ": keep-alive")
-            .count()
-            >= 2,
+        events.iter().filter(|(_, event)| event == ": keep-alive").count() >= 2,
         "{events:?}"
     );
 }
@@ -187,31 +160,15 @@ fn a_client_that_leaves_ends_its_request() {
     server
         .stream("/v1/chat/completions", &endless(true))
         .abandon_after_first_chunk();
-    wait_until("the stream's place is free", || {
-        server.engine.in_flight() == 0
-    });
+    wait_until("the stream's place is free", || server.engine.in_flight() == 0);
     // While waiting for a whole answer, running and queued.
     let json_type = [("Content-Type", "application/json")];
-    let running = server.open(
-        "POST",
-        "/v1/chat/completions",
-        &json_type,
-        &endless(false).to_string(),
-    );
+    let running = server.open("POST", "/v1/chat/completions", &json_type, &endless(false).to_string());
     wait_until("the request runs", || server.engine.in_flight() == 1);
-    let queued = server.open(
-        "POST",
-        "/v1/chat/completions",
-        &json_type,
-        &endless(false).to_string(),
-    );
+    let queued = server.open("POST", "/v1/chat/completions", &json_type, &endless(false).to_string());
     wait_until("the request waits", || server.engine.in_flight() == 2);
     drop(queued);
-    wait_until("the queued request's place is free", || {
-        server.engine.in_flight() == 1
-    });
+    wait_until("the queued request's place is free", || server.engine.in_flight() == 1);
     drop(running);
-    wait_until("the running request's place is free", || {
-        server.engine.in_flight() == 0
-    });
+    wait_until("the running request's place is free", || server.engine.in_flight() == 0);
 }

@@ -120,9 +120,7 @@ impl std::str::FromStr for WeightedInput {
 
 /// A size in bytes: digits and a unit, decimal (KB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB).
 fn size(text: &str) -> Result<u64, String> {
-    let unit_at = text
-        .find(|letter: char| !letter.is_ascii_digit())
-        .unwrap_or(text.len());
+    let unit_at = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
         "" => 1,
@@ -171,14 +169,8 @@ mod tests {
     #[test]
     fn inputs_with_names_and_weights() {
         let read = |text: &str| text.parse::<WeightedInput>();
-        assert_eq!(
-            read("outputs/math").unwrap(),
-            input("math", "outputs/math", 1.0)
-        );
-        assert_eq!(
-            read("outputs/math/@0.5").unwrap(),
-            input("math", "outputs/math/", 0.5)
-        );
+        assert_eq!(read("outputs/math").unwrap(), input("math", "outputs/math", 1.0));
+        assert_eq!(read("outputs/math/@0.5").unwrap(), input("math", "outputs/math/", 0.5));
         assert_eq!(read("m=a/b@-2").unwrap(), input("m", "a/b", -2.0));
         assert_eq!(read("a=b/x@main").unwrap(), input("a", "b/x@main", 1.0));
         assert_eq!(read("./a=b/x").unwrap(), input("x", "./a=b/x", 1.0));

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_merge::{
-    Input, MERGE_FILE, MergeError, MergeFile, MergeRequest, Method, Sign, Trim, ZeroSign,
-};
+use synapse_merge::{Input, MERGE_FILE, MergeError, MergeFile, MergeRequest, Method, Sign, Trim, ZeroSign};
 
 use crate::arguments::Arguments;
 use crate::places::Places;
@@ -14,17 +12,12 @@ use crate::request::{Prepared, folder_name, wrong};
 ///
 /// # Errors
 /// Every problem of the file and of what it names.
-pub(crate) fn prepare(
-    path: &Path,
-    arguments: &Arguments,
-    places: &Places<'_>,
-) -> Result<Prepared, MergeError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+pub(crate) fn prepare(path: &Path, arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, MergeError> {
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
     let file = MergeFile::parse(&text, path)?;
-    let own_folder = path.parent().filter(|_| {
-        file.synapse.is_some() && path.file_name().is_some_and(|name| name == MERGE_FILE)
-    });
+    let own_folder = path
+        .parent()
+        .filter(|_| file.synapse.is_some() && path.file_name().is_some_and(|name| name == MERGE_FILE));
     let out = match (&arguments.out, own_folder) {
         (Some(out), _) => out.clone(),
         // A merge.yaml named without a folder lies in the working directory, which cannot be swapped under our feet.
@@ -134,17 +127,10 @@ fn find_inputs(
 
 /// The base as the file writes it: its own, else the first adapter's, else (where a linear merge of checkpoints only
 /// needs somebody's config and tokenizer) the first model.
-fn base_reference(
-    file: &MergeFile,
-    bases: &[(String, String)],
-    request: &MergeRequest,
-) -> Option<String> {
+fn base_reference(file: &MergeFile, bases: &[(String, String)], request: &MergeRequest) -> Option<String> {
     let of_adapter = || bases.first().map(|(_, base)| base.clone());
     let of_model = || {
-        let first = request
-            .models
-            .first()
-            .filter(|_| file.method == Method::Linear)?;
+        let first = request.models.first().filter(|_| file.method == Method::Linear)?;
         Some(first.path.to_string_lossy().into_owned())
     };
     file.base.clone().or_else(of_adapter).or_else(of_model)
@@ -166,12 +152,8 @@ fn split_reference(text: &str) -> (&str, Option<&str>) {
     if Path::new(text).is_dir() {
         return (text, None);
     }
-    let splits = || {
-        text.match_indices('+')
-            .map(|(at, _)| (&text[..at], &text[at + 1..]))
-    };
-    let both_exist =
-        splits().find(|(model, adapter)| Path::new(model).is_dir() && Path::new(adapter).is_dir());
+    let splits = || text.match_indices('+').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    let both_exist = splits().find(|(model, adapter)| Path::new(model).is_dir() && Path::new(adapter).is_dir());
     match both_exist
         .or_else(|| splits().find(|(_, adapter)| Path::new(adapter).is_dir()))
         .or_else(|| splits().next())

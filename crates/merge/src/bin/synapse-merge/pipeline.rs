@@ -17,52 +17,35 @@ const DEFAULT: &str = "pipelines/synapse-3b.yaml";
 /// # Errors
 /// Lists every output that is missing, and the bases where they disagree.
 pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, MergeError> {
-    let path = arguments
-        .pipeline
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(DEFAULT));
+    let path = arguments.pipeline.clone().unwrap_or_else(|| PathBuf::from(DEFAULT));
     if arguments.pipeline.is_none() && !path.is_file() {
         return Err(wrong(format!(
             "nothing to merge: no --adapter, --model or YAML file is given, and {DEFAULT} is not here; \
              name a pipeline with --pipeline"
         )));
     }
-    let plan =
-        match synapse_recipe::load(&path, &[]).map_err(|problems| wrong(problems.to_string()))? {
-            Document::Pipeline(plan) => plan,
-            Document::Specialist(_) => {
-                return Err(wrong(format!(
-                    "{} is a recipe; --pipeline wants a pipeline",
-                    path.display()
-                )));
-            }
-        };
-    let mut notes = vec![format!(
-        "{}: {} specialists",
-        path.display(),
-        plan.specialists.len()
-    )];
+    let plan = match synapse_recipe::load(&path, &[]).map_err(|problems| wrong(problems.to_string()))? {
+        Document::Pipeline(plan) => plan,
+        Document::Specialist(_) => {
+            return Err(wrong(format!(
+                "{} is a recipe; --pipeline wants a pipeline",
+                path.display()
+            )));
+        }
+    };
+    let mut notes = vec![format!("{}: {} specialists", path.display(), plan.specialists.len())];
     let mut problems = Vec::new();
     let mut adapters = Vec::new();
     let mut models = Vec::new();
     for specialist in &plan.specialists {
         let folder = tidy(&specialist.output);
-        let weight = plan
-            .merge
-            .weights
-            .get(&specialist.name)
-            .copied()
-            .unwrap_or(1.0);
+        let weight = plan.merge.weights.get(&specialist.name).copied().unwrap_or(1.0);
         let input = Input {
             name: specialist.name.clone(),
             path: folder.clone(),
             weight,
         };
-        let found = format!(
-            "  {}: {} (weight {weight})",
-            specialist.name,
-            folder.display()
-        );
+        let found = format!("  {}: {} (weight {weight})", specialist.name, folder.display());
         if folder.join("adapter_config.json").is_file() {
             adapters.push(input);
         } else if folder.join("config.json").is_file() {
@@ -85,8 +68,7 @@ pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prep
             .map_err(|problem| vec![format!("base: {problem}")])
     } else if adapters.is_empty() && problems.is_empty() {
         Err(vec![
-            "the specialists are full checkpoints, which name no base; name it with --base"
-                .to_owned(),
+            "the specialists are full checkpoints, which name no base; name it with --base".to_owned(),
         ])
     } else {
         base_of(&adapters, places)

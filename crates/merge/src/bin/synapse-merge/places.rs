@@ -72,9 +72,8 @@ fn is_hub_id(text: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
-    text.split_once('/').is_some_and(|(organisation, name)| {
-        part(organisation) && part(name) && !Path::new(organisation).exists()
-    })
+    text.split_once('/')
+        .is_some_and(|(organisation, name)| part(organisation) && part(name) && !Path::new(organisation).exists())
 }
 
 /// A path as it reads best: relative where it lies under the working directory.

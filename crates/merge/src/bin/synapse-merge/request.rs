@@ -49,12 +49,7 @@ fn override_with(arguments: &Arguments, request: &mut MergeRequest) -> Result<()
     if request.method != Method::Ties {
         let idle = only_ties.iter().filter(|(_, given)| *given);
         let problems: Vec<_> = idle
-            .map(|(flag, _)| {
-                format!(
-                    "{flag} means nothing to {}; it belongs to ties",
-                    request.method
-                )
-            })
+            .map(|(flag, _)| format!("{flag} means nothing to {}; it belongs to ties", request.method))
             .collect();
         if !problems.is_empty() {
             return Err(MergeError::Request(problems));
@@ -156,27 +151,18 @@ pub(crate) fn base_of(adapters: &[Input], places: &Places<'_>) -> Result<PathBuf
     // The same folder may be written in two ways.
     let same = |(_, base, revision): &(&Input, String, Option<String>)| {
         (
-            Path::new(base)
-                .canonicalize()
-                .unwrap_or_else(|_| PathBuf::from(base)),
+            Path::new(base).canonicalize().unwrap_or_else(|_| PathBuf::from(base)),
             revision.clone(),
         )
     };
-    if named
-        .windows(2)
-        .any(|pair| same(&pair[0]) != same(&pair[1]))
-    {
+    if named.windows(2).any(|pair| same(&pair[0]) != same(&pair[1])) {
         problems.push("the adapters were trained on different bases:".to_owned());
         for (input, base, revision) in &named {
             let revision = revision
                 .as_ref()
                 .map(|revision| format!(" at {revision}"))
                 .unwrap_or_default();
-            problems.push(format!(
-                "  {}: {base}{revision} ({})",
-                input.name,
-                input.path.display()
-            ));
+            problems.push(format!("  {}: {base}{revision} ({})", input.name, input.path.display()));
         }
     }
     match named.first() {
@@ -184,7 +170,9 @@ pub(crate) fn base_of(adapters: &[Input], places: &Places<'_>) -> Result<PathBuf
             // An absolute path under the working directory reads, and moves, better as a relative one.
             let base = tidy(Path::new(base)).to_string_lossy().into_owned();
             places.model(&base, revision.as_deref()).map_err(|problem| {
-                vec![format!("the base that the adapters name: {problem}; name it with --base if it has moved")]
+                vec![format!(
+                    "the base that the adapters name: {problem}; name it with --base if it has moved"
+                )]
             })
         }
         _ => Err(problems),
@@ -210,9 +198,5 @@ pub(crate) fn other_bases(adapters: &[Input], base: &Path) -> Vec<String> {
 
 /// The last part of a path or hub id.
 pub(crate) fn folder_name(place: &str) -> &str {
-    place
-        .trim_end_matches('/')
-        .rsplit('/')
-        .next()
-        .unwrap_or(place)
+    place.trim_end_matches('/').rsplit('/').next().unwrap_or(place)
 }

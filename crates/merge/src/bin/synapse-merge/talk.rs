@@ -18,9 +18,7 @@ fn say(text: &str) {
 /// An error, one line a problem.
 pub(crate) fn error(error: &MergeError) {
     match error {
-        MergeError::Request(problems) => problems
-            .iter()
-            .for_each(|problem| say(&format!("error: {problem}"))),
+        MergeError::Request(problems) => problems.iter().for_each(|problem| say(&format!("error: {problem}"))),
         other => say(&format!("error: {other}")),
     }
 }
@@ -58,13 +56,9 @@ fn method(request: &MergeRequest) -> String {
             let trim = if request.input_trims.is_empty() {
                 request.trim.sentence()
             } else {
-                let each = request.inputs().map(|input| {
-                    format!(
-                        "{}: {}",
-                        input.name,
-                        request.trim_of(&input.name).sentence()
-                    )
-                });
+                let each = request
+                    .inputs()
+                    .map(|input| format!("{}: {}", input.name, request.trim_of(&input.name).sentence()));
                 each.collect::<Vec<_>>().join("; ")
             };
             let lambda = request.lambda;
@@ -105,8 +99,7 @@ pub(crate) fn summary(report: &MergeReport) {
 /// A bar over bytes written; hidden where stderr is no terminal.
 pub(crate) fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    let style =
-        ProgressStyle::with_template("merging [{bar:32}] {bytes} of {total_bytes}, {eta} left");
+    let style = ProgressStyle::with_template("merging [{bar:32}] {bytes} of {total_bytes}, {eta} left");
     bar.set_style(
         style
             .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -124,8 +117,7 @@ pub(crate) struct Downloads {
 impl Downloads {
     pub(crate) fn new() -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style =
-            ProgressStyle::with_template("{msg} [{bar:32}] {bytes} of {total_bytes}, {eta} left");
+        let style = ProgressStyle::with_template("{msg} [{bar:32}] {bytes} of {total_bytes}, {eta} left");
         bar.set_style(
             style
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
