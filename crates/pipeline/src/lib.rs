@@ -12,6 +12,7 @@ mod fetch;
 mod forecast;
 mod lab;
 mod merging;
+mod page;
 mod publish;
 mod record;
 mod reporter;

@@ -11,6 +11,7 @@ use crate::{
     Lab, PipelineError, Run, SpecialistOutcome,
     comparison::{BASE, MERGE, compare},
     domain::Domain,
+    page::{self, Page},
     publish::{Publication, publish},
     record::{StageRun, fingerprint, write_json},
     specialist::{data_folder, prepare_and_train},
@@ -78,7 +79,16 @@ pub fn run_pipeline(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcom
     let table = compare(&outcomes)?;
     outcome.table = Some(table.render(80));
     write_json(&plan.run_dir.join("comparison.json"), &table)?;
-    let decision = trained.judge(&table)?;
+    let judged = trained.judge(&table);
+    // a refused merge has a report too: it is what shows why
+    let page = Page {
+        trained: &trained,
+        report: &report,
+        table: &table,
+        decision: judged.as_ref().ok(),
+    };
+    page::write(&page)?;
+    let decision = judged?;
     if run.ends_before(Stage::Export) {
         return Ok(outcome);
     }
@@ -124,13 +134,13 @@ impl Trained<'_> {
             .iter()
             .map(|(specialist, _)| {
                 let mut plan = (*specialist).clone();
-                // what the gate looks at is measured whether or not a recipe asks for it
-                let further = self.plan.evaluate.suites.iter().chain([&self.plan.gate.on]);
-                for suite in further {
-                    if !plan.evaluate.suites.contains(suite) {
-                        plan.evaluate.suites.push(suite.clone());
-                    }
+                // the pipeline's list restricts each recipe's; what the gate looks at is always measured
+                let wanted = &self.plan.evaluate;
+                plan.evaluate.suites.retain(|suite| wanted.suites.contains(suite));
+                if !plan.evaluate.suites.contains(&self.plan.gate.on) {
+                    plan.evaluate.suites.push(self.plan.gate.on.clone());
                 }
+                plan.evaluate.limit = wanted.limit.or(plan.evaluate.limit);
                 Domain::open(&plan, &data_folder(specialist))
             })
             .collect()
@@ -198,6 +208,16 @@ impl Trained<'_> {
         request.lambda = merge.lambda;
         request.dtype = Some(parse_dtype(&self.plan.export.dtype).map_err(wrong)?);
         request.max_shard_bytes = self.plan.export.shard_size;
+        if let Some((
+            SpecialistPlan {
+                base: synapse_recipe::Base::Hub { id, .. },
+                ..
+            },
+            _,
+        )) = self.specialists.first()
+        {
+            request.aliases.insert(self.base.clone(), id.clone());
+        }
         request.adapters = self
             .specialists
             .iter()

@@ -7,7 +7,7 @@ use synapse_chat::Chat;
 use synapse_checkpoint::ModelFolder;
 use synapse_engine::{Engine, EngineOptions};
 use synapse_nn::{Adapter, CausalLm, Decoder};
-use synapse_server::{ApiKeys, ServerOptions, ServerState};
+use synapse_server::{ApiKeys, SamplingDefaults, ServerOptions, ServerState};
 
 use crate::{
     Outcome,
@@ -29,6 +29,13 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Outcome {
             Ok((name.to_owned(), PathBuf::from(folder)))
         })
         .collect::<Result<Vec<_>, Failure>>()?;
+    for (index, (name, _)) in adapters.iter().enumerate() {
+        if adapters[..index].iter().any(|(other, _)| other == name) {
+            return Err(Failure::request(format!(
+                "--adapter {name}=…: the name is given twice; every adapter needs its own"
+            )));
+        }
+    }
     listen(&arguments.model, &adapters, &arguments.listen)
 }
 
@@ -54,6 +61,7 @@ fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArgum
         .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     let name = name.ok_or_else(|| Failure::request(format!("{}: no such model folder", folder.display())))?;
     let mut options = ServerOptions::new(name.as_str());
+    options.defaults = sampling_defaults(folder)?;
     if let Some(path) = &arguments.api_key_file {
         options.api_keys = Some(ApiKeys::read(path).map_err(Failure::request)?);
     } else if !matches!(arguments.host.as_str(), "127.0.0.1" | "localhost" | "::1") {
@@ -127,4 +135,32 @@ async fn shutdown() {
     }
     #[cfg(not(unix))]
     drop(interrupt.await);
+}
+
+/// Sampling of requests that say nothing: the model's own generation_config.json, where it has one.
+fn sampling_defaults(folder: &Path) -> Result<SamplingDefaults, Failure> {
+    let mut defaults = SamplingDefaults::default();
+    let path = folder.join("generation_config.json");
+    if !path.is_file() {
+        return Ok(defaults);
+    }
+    let text = std::fs::read_to_string(&path)?;
+    let config: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| Failure::request(format!("{}: {error}", path.display())))?;
+    if config["do_sample"] == false {
+        defaults.temperature = 0.0;
+    }
+    if let Some(value) = config["temperature"].as_f64() {
+        defaults.temperature = value as f32;
+    }
+    if let Some(value) = config["top_p"].as_f64() {
+        defaults.top_p = value as f32;
+    }
+    if let Some(value) = config["top_k"].as_u64() {
+        defaults.top_k = value as usize;
+    }
+    if let Some(value) = config["repetition_penalty"].as_f64() {
+        defaults.repetition_penalty = value as f32;
+    }
+    Ok(defaults)
 }
