@@ -93,10 +93,13 @@ fn endless_programs_are_ended() {
     let start = Instant::now();
     // On a busy machine the wall clock may come first.
     let busy = run(&sandbox, "while True: pass");
-    assert!(
-        matches!(busy, CodeVerdict::Died(_) | CodeVerdict::TimedOut(_)),
-        "{busy:?}"
-    );
+    let ended = match &busy {
+        CodeVerdict::Died(_) | CodeVerdict::TimedOut(_) => true,
+        // the harness's own report of the processor limit, where it comes to make one
+        CodeVerdict::Failed(why) => why.contains("processor time"),
+        _ => false,
+    };
+    assert!(ended, "{busy:?}");
     assert_eq!(
         run(&sandbox, "time.sleep(60)"),
         CodeVerdict::TimedOut(Duration::from_secs(3))
