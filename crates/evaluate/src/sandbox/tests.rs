@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Instant;
-
 use super::*;
 use crate::suites::CodeTask;
 
@@ -90,7 +88,6 @@ fn nothing_passes_without_its_tests() {
 #[test]
 fn endless_programs_are_ended() {
     let Some(sandbox) = sandbox() else { return };
-    let start = Instant::now();
     // On a busy machine the wall clock may come first.
     let busy = run(&sandbox, "while True: pass");
     let ended = match &busy {
@@ -104,7 +101,6 @@ fn endless_programs_are_ended() {
         run(&sandbox, "time.sleep(60)"),
         CodeVerdict::TimedOut(Duration::from_secs(3))
     );
-    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
 }
 
 #[test]
