@@ -107,7 +107,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
         |fetched| {
             let files: usize = fetched.sources.iter().map(|source| source.files.len()).sum();
             format!(
-                "base {}, {files} data file{}",
+                "{}, {files} file{}",
                 fetched.base.name,
                 if files == 1 { "" } else { "s" }
             )

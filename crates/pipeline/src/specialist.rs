@@ -145,8 +145,8 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
         },
         |manifest| {
             format!(
-                "{} rows, {} tokens of which {} trained; {} held out",
-                manifest.train.rows, manifest.train.tokens, manifest.train.trained_tokens, manifest.held_out.rows
+                "{} rows, {} trained tokens, {} held out",
+                manifest.train.rows, manifest.train.trained_tokens, manifest.held_out.rows
             )
         },
     )
@@ -228,13 +228,8 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
         |trained| {
             let held_out = trained
                 .held_out_loss
-                .map_or_else(String::new, |loss| format!(", held-out loss {loss:.4}"));
-            format!(
-                "{} steps, {} parameters{held_out} → {}",
-                trained.steps,
-                trained.parameters,
-                plan.output.display()
-            )
+                .map_or_else(String::new, |loss| format!(", held-out {loss:.4}"));
+            format!("{} steps{held_out} → {}", trained.steps, plan.output.display())
         },
     )
 }
