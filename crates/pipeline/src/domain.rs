@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use synapse_data::PackedDataset;
-use synapse_evaluate::{Document, Outcome, RunOptions, Subject, Suite, SuiteData, read_rows};
+use synapse_evaluate::{Document, Outcome, QuestionAnswer, RunOptions, Subject, Suite, SuiteData, read_rows};
 use synapse_recipe::SpecialistPlan;
 
-use crate::{PipelineError, Run};
+use crate::{Fetched, PipelineError, Run};
 
 /// What suites read from a folder of prepared data; nothing without one.
 ///
@@ -48,9 +48,14 @@ pub(crate) struct Domain {
 
 impl Domain {
     /// The domain of a recipe from its prepared data.
-    pub(crate) fn open(plan: &SpecialistPlan, data: &Path) -> Result<Self, PipelineError> {
+    pub(crate) fn open(plan: &SpecialistPlan, data: &Path, fetched: &Fetched) -> Result<Self, PipelineError> {
         let mut source = suite_data(Some(data))?;
         source.domain.clone_from(&plan.name);
+        let questions = synapse_data::read_questions(&fetched.questions.files().files)?;
+        source.questions = questions
+            .into_iter()
+            .map(|(question, answer)| QuestionAnswer { question, answer })
+            .collect();
         source.system_prompt.clone_from(&plan.system_prompt);
         if let Some(router) = &plan.router {
             source.labels.clone_from(&router.labels);

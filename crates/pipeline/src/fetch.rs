@@ -20,6 +20,8 @@ pub struct Fetched {
     pub base: FetchedBase,
     /// The files of every source, in the plan's order.
     pub sources: Vec<FetchedSource>,
+    /// GSM8K's test split, where a suite asks it.
+    pub questions: FetchedSource,
 }
 
 /// A base on this disk.
@@ -38,7 +40,7 @@ pub struct FetchedBase {
 }
 
 /// Files of one source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FetchedSource {
     revision: Option<String>,
     /// (name, local path, sha256)
@@ -84,7 +86,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
         name: &plan.name,
         folder: &plan.run_dir,
         stage: Stage::Fetch,
-        fingerprint: fingerprint(Stage::Fetch, &(&plan.base, &plan.data.sources, local))?,
+        fingerprint: fingerprint(Stage::Fetch, &(&plan.base, &plan.data.sources, local, asks_gsm8k(plan)))?,
     };
     stage.execute(
         |fetched: &Fetched| {
@@ -102,7 +104,11 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
                 .iter()
                 .map(|source| fetch_source(run, &source.location))
                 .collect::<Result<_, _>>()?;
-            Ok(Fetched { base, sources })
+            Ok(Fetched {
+                base,
+                sources,
+                questions: fetch_questions(run, plan)?,
+            })
         },
         |fetched| {
             let files: usize = fetched.sources.iter().map(|source| source.files.len()).sum();
@@ -177,6 +183,42 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
             fresh: true,
         }),
     }
+}
+
+/// The benchmark's id on the hub.
+const GSM8K: &str = "openai/gsm8k";
+
+fn asks_gsm8k(plan: &SpecialistPlan) -> bool {
+    plan.evaluate.suites.iter().any(|suite| suite == "gsm8k")
+}
+
+/// The test split's files, as the registry beside the recipe lists them.
+fn fetch_questions(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedSource, PipelineError> {
+    if !asks_gsm8k(plan) {
+        return Ok(FetchedSource::default());
+    }
+    let missing = || PipelineError::Unusable {
+        what: format!("suite `gsm8k` of `{}` needs {GSM8K}'s test files", plan.name),
+        hint: "list them under `files: { test: … }` in data/registry.yaml".into(),
+    };
+    let folder = plan.file.parent().unwrap_or(Path::new(""));
+    let registry = synapse_recipe::Registry::find(folder).map_err(|problems| PipelineError::Unusable {
+        what: problems.to_string(),
+        hint: "mend data/registry.yaml".into(),
+    })?;
+    let (_, entry) = registry
+        .as_ref()
+        .and_then(|registry| registry.by_id(GSM8K))
+        .ok_or_else(missing)?;
+    let location = Location::Hub {
+        id: GSM8K.to_owned(),
+        revision: entry.revision.clone(),
+        files: entry.files.test.clone(),
+    };
+    if entry.files.test.is_empty() {
+        return Err(missing());
+    }
+    fetch_source(run, &location)
 }
 
 fn fetch_source(run: &Run<'_>, location: &Location) -> Result<FetchedSource, PipelineError> {

@@ -132,7 +132,7 @@ impl Trained<'_> {
     fn domains(&self) -> Result<Vec<Domain>, PipelineError> {
         self.specialists
             .iter()
-            .map(|(specialist, _)| {
+            .map(|(specialist, outcome)| {
                 let mut plan = (*specialist).clone();
                 // the pipeline's list restricts each recipe's; what the gate looks at is always measured
                 let wanted = &self.plan.evaluate;
@@ -141,7 +141,7 @@ impl Trained<'_> {
                     plan.evaluate.suites.push(self.plan.gate.on.clone());
                 }
                 plan.evaluate.limit = wanted.limit.or(plan.evaluate.limit);
-                Domain::open(&plan, &data_folder(specialist))
+                Domain::open(&plan, &data_folder(specialist), &outcome.fetched)
             })
             .collect()
     }

@@ -323,7 +323,7 @@ fn evaluate(
     stage.execute(
         |_: &Vec<Outcome>| true,
         || {
-            let domain = Domain::open(plan, &data)?;
+            let domain = Domain::open(plan, &data, fetched)?;
             let logs = plan.run_dir.join("evaluation");
             match plan.method {
                 Method::Full => {
