@@ -4,7 +4,7 @@ use std::path::Path;
 
 use synapse_data::PackedDataset;
 use synapse_evaluate::{Document, Outcome, QuestionAnswer, RunOptions, Subject, Suite, SuiteData, read_rows};
-use synapse_recipe::SpecialistPlan;
+use synapse_recipe::{SpecialistPlan, Stage};
 
 use crate::{Fetched, PipelineError, Run};
 
@@ -91,11 +91,20 @@ impl Domain {
                 Some(total as u64),
             );
         };
-        let evaluations = synapse_evaluate::evaluate(subject, &self.suites, &self.options, &progress)?;
-        let mut outcomes = Vec::with_capacity(evaluations.len());
-        for evaluation in evaluations {
-            evaluation.write_log(logs)?;
-            outcomes.push(evaluation.outcome);
+        let mut outcomes = Vec::new();
+        for suite in &self.suites {
+            if run.stops() {
+                return Err(PipelineError::Stopped {
+                    name,
+                    stage: Stage::Evaluate,
+                });
+            }
+            for evaluation in suite.run(subject, &self.options, &|done, total| {
+                progress(suite.as_ref(), done, total)
+            })? {
+                evaluation.write_log(logs)?;
+                outcomes.push(evaluation.outcome);
+            }
         }
         Ok(outcomes)
     }

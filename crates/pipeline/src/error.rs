@@ -62,6 +62,14 @@ pub enum PipelineError {
         /// Domains and figures.
         reason: String,
     },
+    /// The user asked to stop between two pieces of work; what is finished stays.
+    #[error("stopped in {stage} of `{name}`; the same command goes on there", stage = .stage.id())]
+    Stopped {
+        /// The recipe's or pipeline's name.
+        name: String,
+        /// The stage that is not finished.
+        stage: Stage,
+    },
     /// Something the plan asks for that cannot be done.
     #[error("{what}; {hint}")]
     Unusable {

@@ -57,9 +57,14 @@ impl StageRun<'_> {
             self.run.reporter.skipped(self.name, self.stage);
             return Ok(record.result);
         }
+        self.check_stop()?;
         self.run.reporter.started(self.name, self.stage);
         let start = Instant::now();
-        let result = work()?;
+        let result = work().map_err(|error| match error {
+            // suites know neither the run's name nor its stage
+            PipelineError::Stopped { .. } => self.stopped(),
+            other => other,
+        })?;
         let record = Record {
             fingerprint: self.fingerprint.clone(),
             seconds: start.elapsed().as_secs_f64(),
@@ -70,6 +75,19 @@ impl StageRun<'_> {
             .reporter
             .finished(self.name, self.stage, record.seconds, &summary(&record.result));
         Ok(record.result)
+    }
+}
+
+impl StageRun<'_> {
+    fn stopped(&self) -> PipelineError {
+        PipelineError::Stopped {
+            name: self.name.to_owned(),
+            stage: self.stage,
+        }
+    }
+
+    fn check_stop(&self) -> Result<(), PipelineError> {
+        if self.run.stops() { Err(self.stopped()) } else { Ok(()) }
     }
 }
 
@@ -98,4 +116,42 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Pipe
     })?;
     text.push(b'\n');
     Ok(write_atomic(path, &text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::{RunOptions, Silent};
+
+    #[test]
+    fn a_requested_stop_keeps_what_is_recorded_and_begins_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let run = Run::new(RunOptions::default(), &Silent, &stop);
+        let stage = |fingerprint: &str| StageRun {
+            run: &run,
+            name: "math",
+            folder: folder.path(),
+            stage: Stage::Evaluate,
+            fingerprint: fingerprint.to_owned(),
+        };
+        let execute = |fingerprint: &str| stage(fingerprint).execute(|_: &u32| true, || Ok(7), u32::to_string);
+        assert_eq!(execute("one").unwrap(), 7);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(execute("one").unwrap(), 7, "a finished stage needs no work");
+        let error = execute("two").unwrap_err().to_string();
+        assert_eq!(error, "stopped in evaluate of `math`; the same command goes on there");
+        stop.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(
+            read::<u32>(folder.path(), Stage::Evaluate)
+                .unwrap()
+                .unwrap()
+                .fingerprint,
+            "one"
+        );
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use synapse_checkpoint::ModelFolder;
 use synapse_recipe::Stage;
@@ -51,6 +51,11 @@ impl<'a> Run<'a> {
     /// Whether a stage's record is to be passed over.
     pub(crate) fn repeats(&self, stage: Stage) -> bool {
         self.options.force || self.options.from.is_some_and(|from| stage >= from)
+    }
+
+    /// Whether the user asked to stop.
+    pub(crate) fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Whether the run ends before this stage.

@@ -290,7 +290,7 @@ pub struct EvaluatePlan {
     pub suites: Vec<String>,
     /// Optimiser steps between held-out losses while training; 0 measures only at the end.
     pub every: u64,
-    /// Items of each suite, at most.
+    /// Items of each task suite, at most; held-out loss always takes every held-out row.
     pub limit: Option<u64>,
     /// Tokens of one generated answer, at most.
     pub max_new_tokens: usize,

@@ -23,7 +23,7 @@ pub(crate) fn stop_on_signal() -> Outcome {
             #[expect(clippy::exit, reason = "the second signal means now")]
             std::process::exit(130);
         }
-        say("stopping after this step; press Ctrl-C again to stop now");
+        say("stopping after this step or suite; press Ctrl-C again to stop now");
     })
     .map_err(|error| Failure::Work(error.into()))
 }

@@ -44,7 +44,7 @@ const CHUNK: usize = 64;
 /// How far to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOptions {
-    /// Measure the first this many items only.
+    /// Measure the first this many items of each task only; held-out loss always takes every document.
     pub limit: Option<usize>,
     /// Longest answer, in tokens.
     pub max_new_tokens: usize,

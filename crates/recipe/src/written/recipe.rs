@@ -188,7 +188,7 @@ pub(crate) struct Evaluate {
     pub(crate) suites: Option<Vec<Suite>>,
     /// Optimiser steps between held-out losses while training; 0 measures only at the end.
     pub(crate) every: u64,
-    /// Items of each suite, at most.
+    /// Items of each task suite, at most; held-out loss always takes every held-out row.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub(crate) limit: Option<u64>,
