@@ -49,9 +49,9 @@ pub(crate) struct Mask {
 impl Mask {
     /// The mask that the kernels apply, drawn on the host and carried over at a byte an element.
     pub(crate) fn draw(dropout: Dropout, shape: (usize, usize), dtype: DType, device: &Device) -> Result<Self> {
-        let mut ones = vec![1.0; shape.0 * shape.1];
-        dropout.apply_in_place(&mut ones);
-        let kept: Vec<u8> = ones.into_iter().map(|value| u8::from(value != 0.0)).collect();
+        let mut factors = vec![0.0; shape.0 * shape.1];
+        dropout.add_backward(&vec![1.0; factors.len()], &mut factors);
+        let kept: Vec<u8> = factors.into_iter().map(|value| u8::from(value != 0.0)).collect();
         let kept = Tensor::from_vec(kept, shape, device)?.to_dtype(dtype)?;
         Ok(Self {
             kept,

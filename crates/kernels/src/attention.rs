@@ -6,10 +6,11 @@
 use std::cell::RefCell;
 
 use crate::{
-    Accumulate, Matrix, Precision, Shape,
+    Accumulate, Matrix, MatrixMut, Precision, Shape,
     cross_entropy::{exp_shifted, softmax},
-    gemm::{Left, Product, Right},
+    gemm::{Left, Product, Right, grow},
     math::sum_by,
+    matrix::{Element, convert, with_elements},
     parallel::{SharedMut, parallel_for},
 };
 
@@ -51,11 +52,11 @@ impl Heads {
 #[derive(Debug, Clone, Copy)]
 pub struct Span<'a> {
     /// Rotated queries, `[count, queries * dim]`.
-    pub q: &'a [f32],
+    pub q: Matrix<'a>,
     /// Rotated keys, `[past + count, keys * dim]`.
-    pub k: &'a [f32],
+    pub k: Matrix<'a>,
     /// Values, `[past + count, keys * dim]`.
-    pub v: &'a [f32],
+    pub v: Matrix<'a>,
     /// New positions.
     pub count: usize,
     /// Older positions.
@@ -67,6 +68,7 @@ struct Scratch {
     scores: Vec<f32>,
     slopes: Vec<f32>,
     tile: Vec<f32>,
+    output: Vec<f32>,
     dk: Vec<f32>,
     dv: Vec<f32>,
 }
@@ -77,7 +79,11 @@ thread_local! {
 
 /// Attention of several spans; `out` and `log_sums` hold the spans one after another:
 /// `out [Σ count, queries * dim]`, `log_sums [Σ count * queries]` with `[queries, count]` per span.
-pub fn forward(heads: Heads, spans: &[Span<'_>], out: &mut [f32], log_sums: &mut [f32]) {
+pub fn forward<'a>(heads: Heads, spans: &[Span<'_>], out: impl Into<MatrixMut<'a>>, log_sums: &mut [f32]) {
+    with_elements!(out.into(), |out| forward_all(heads, spans, out, log_sums));
+}
+
+fn forward_all<T: Element>(heads: Heads, spans: &[Span<'_>], out: &mut [T], log_sums: &mut [f32]) {
     let starts = starts(spans);
     let (out, log_sums) = (SharedMut::new(out), SharedMut::new(log_sums));
     parallel_for(spans.len() * heads.keys, |task| {
@@ -94,7 +100,7 @@ pub fn forward(heads: Heads, spans: &[Span<'_>], out: &mut [f32], log_sums: &mut
                         let place = (starts[index] + first + row) * heads.query_width() + head * heads.dim;
                         // SAFETY: one task owns a head's columns of a span.
                         let target = unsafe { out.slice(place, heads.dim) };
-                        target.copy_from_slice(&scratch.tile[row * heads.dim..(row + 1) * heads.dim]);
+                        convert(&scratch.tile[row * heads.dim..(row + 1) * heads.dim], target);
                     }
                 }
             }
@@ -117,7 +123,7 @@ fn starts(spans: &[Span<'_>]) -> Vec<usize> {
 /// `scale · Q Kᵀ` of one tile into `scores [rows, keys]`; returns how many keys the tile sees.
 fn scores(heads: Heads, span: &Span<'_>, (head, first, rows): (usize, usize, usize), scores: &mut Vec<f32>) -> usize {
     let keys = span.past + first + rows;
-    scores.resize(rows * keys, 0.0);
+    grow(scores, rows * keys);
     let group = head / heads.group();
     Product {
         shape: Shape {
@@ -126,10 +132,10 @@ fn scores(heads: Heads, span: &Span<'_>, (head, first, rows): (usize, usize, usi
             k: heads.dim,
         },
         left: Left::rows(
-            &span.q[first * heads.query_width() + head * heads.dim..],
+            span.q.tail(first * heads.query_width() + head * heads.dim),
             heads.query_width(),
         ),
-        right: Right::transposed(Matrix::F32(&span.k[group * heads.dim..]), heads.key_width()),
+        right: Right::transposed(span.k.tail(group * heads.dim), heads.key_width()),
         scale: heads.scale(),
         accumulate: Accumulate::Overwrite,
         precision: heads.precision,
@@ -153,7 +159,7 @@ fn forward_tile(
         log_sums[first + row] = softmax(visible);
         hidden.fill(0.0);
     }
-    scratch.tile.resize(rows * heads.dim, 0.0);
+    grow(&mut scratch.tile, rows * heads.dim);
     let group = head / heads.group();
     Product {
         shape: Shape {
@@ -162,7 +168,7 @@ fn forward_tile(
             k: keys,
         },
         left: Left::rows(&scratch.scores, keys),
-        right: Right::rows(Matrix::F32(&span.v[group * heads.dim..]), heads.key_width()),
+        right: Right::rows(span.v.tail(group * heads.dim), heads.key_width()),
         scale: 1.0,
         accumulate: Accumulate::Overwrite,
         precision: heads.precision,
@@ -174,7 +180,7 @@ fn forward_tile(
 #[derive(Debug, Clone, Copy)]
 pub struct Saved<'a> {
     /// The forward pass's output.
-    pub out: &'a [f32],
+    pub out: Matrix<'a>,
     /// Its log-sums.
     pub log_sums: &'a [f32],
     /// The gradient of the output.
@@ -283,27 +289,26 @@ fn backward_tile(
     product(
         shape,
         Left::transposed(&scratch.scores, keys),
-        Right::rows(Matrix::F32(d_out), width),
+        Right::rows(d_out, width),
         1.0,
         Accumulate::Add,
     )
     .compute_serial(&mut scratch.dv, dim);
     // dP = dO · Vᵀ
-    scratch.slopes.resize(rows * keys, 0.0);
+    grow(&mut scratch.slopes, rows * keys);
     let shape = Shape {
         m: rows,
         n: keys,
         k: dim,
     };
-    let right = Right::transposed(Matrix::F32(&span.v[group * dim..]), key_width);
+    let right = Right::transposed(span.v.tail(group * dim), key_width);
     product(shape, Left::rows(d_out, width), right, 1.0, Accumulate::Overwrite)
         .compute_serial(&mut scratch.slopes, keys);
     // dS = P ⊙ (dP − rowsum(dO ⊙ O))
+    scratch.output.resize(dim, 0.0);
     for row in 0..rows {
-        let (gradient, output) = (
-            &d_out[row * width..row * width + dim],
-            &saved.out[offset + row * width..][..dim],
-        );
+        saved.out.widen(offset + row * width, &mut scratch.output);
+        let (gradient, output) = (&d_out[row * width..row * width + dim], &scratch.output);
         let range = row * keys..(row + 1) * keys;
         score_gradient(
             &scratch.scores[range.clone()],
@@ -312,13 +317,13 @@ fn backward_tile(
         );
     }
     // dQ = scale · dS · K
-    scratch.tile.resize(rows * dim, 0.0);
+    grow(&mut scratch.tile, rows * dim);
     let shape = Shape {
         m: rows,
         n: dim,
         k: keys,
     };
-    let right = Right::rows(Matrix::F32(&span.k[group * dim..]), key_width);
+    let right = Right::rows(span.k.tail(group * dim), key_width);
     product(
         shape,
         Left::rows(&scratch.slopes, keys),
@@ -333,7 +338,7 @@ fn backward_tile(
         n: dim,
         k: rows,
     };
-    let right = Right::rows(Matrix::F32(&span.q[first * width + head * dim..]), width);
+    let right = Right::rows(span.q.tail(first * width + head * dim), width);
     product(
         shape,
         Left::transposed(&scratch.slopes, keys),

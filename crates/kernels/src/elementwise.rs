@@ -1,7 +1,11 @@
 //! Operations without sums: SwiGLU, residual additions, dropout, bias.
 
+use half::bf16;
+
 use crate::{
+    Matrix, MatrixMut,
     math::sigmoid,
+    matrix::{Element, with_elements},
     parallel::{SharedMut, for_each_chunk, for_each_row_block, parallel_for, threads},
     random::Stream,
 };
@@ -47,27 +51,38 @@ pub fn bias_gradient(dy: &[f32], db: &mut [f32]) {
 }
 
 /// SwiGLU (Shazeer 2020): `y = silu(gate) · up`.
-pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    for_each_chunk(y, |first, block| {
+pub fn swiglu<'a>(gate: &[f32], up: &[f32], y: impl Into<MatrixMut<'a>>) {
+    with_elements!(y.into(), |y| for_each_chunk(y, |first, block| {
         let range = first..first + block.len();
         swiglu_block(&gate[range.clone()], &up[range], block);
-    });
+    }));
 }
 
 crate::isa::multiversion! {
-    fn swiglu_block(gate: &[f32], up: &[f32], y: &mut [f32]) = swiglu_body
+    fn swiglu_block<T: Element>(gate: &[f32], up: &[f32], y: &mut [T]) = swiglu_body
 }
 
 #[inline(always)]
-fn swiglu_body(gate: &[f32], up: &[f32], y: &mut [f32]) {
+fn swiglu_body<T: Element>(gate: &[f32], up: &[f32], y: &mut [T]) {
     for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-        *y = gate * sigmoid(*gate) * up;
+        *y = T::put(gate * sigmoid(*gate) * up);
     }
 }
 
 /// SwiGLU backward in place: on return `gate` holds dgate and `up` holds dup.
 /// `du = dy·silu(g)`, `dg = dy·u·σ(g)·(1 + g·(1 − σ(g)))`.
-pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+///
+/// # Panics
+/// If the two are stored in different formats.
+pub fn swiglu_backward(gate: MatrixMut<'_>, up: MatrixMut<'_>, dy: &[f32]) {
+    match (gate, up) {
+        (MatrixMut::F32(gate), MatrixMut::F32(up)) => swiglu_backward_all(gate, up, dy),
+        (MatrixMut::Bf16(gate), MatrixMut::Bf16(up)) => swiglu_backward_all(gate, up, dy),
+        _ => unreachable!("gate and up are kept in one format"),
+    }
+}
+
+fn swiglu_backward_all<T: Element>(gate: &mut [T], up: &mut [T], dy: &[f32]) {
     let ups = SharedMut::new(up);
     for_each_chunk(gate, |first, block| {
         // SAFETY: the blocks of `gate` are disjoint, and so are the same ranges of `up`.
@@ -77,16 +92,16 @@ pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
 }
 
 crate::isa::multiversion! {
-    fn swiglu_backward_block(gate: &mut [f32], up: &mut [f32], dy: &[f32]) = swiglu_backward_body
+    fn swiglu_backward_block<T: Element>(gate: &mut [T], up: &mut [T], dy: &[f32]) = swiglu_backward_body
 }
 
 #[inline(always)]
-fn swiglu_backward_body(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+fn swiglu_backward_body<T: Element>(gate: &mut [T], up: &mut [T], dy: &[f32]) {
     for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
-        let (g, u) = (*gate, *up);
+        let (g, u) = (gate.get(), up.get());
         let s = sigmoid(g);
-        *up = dy * g * s;
-        *gate = dy * u * s * (1.0 + g * (1.0 - s));
+        *up = T::put(dy * g * s);
+        *gate = T::put(dy * u * s * (1.0 + g * (1.0 - s)));
     }
 }
 
@@ -101,31 +116,62 @@ pub struct Dropout {
 
 impl Dropout {
     /// `y = mask · x / (1 − p)`.
-    pub fn apply(&self, x: &[f32], y: &mut [f32]) {
+    ///
+    /// # Panics
+    /// If the two are stored in different formats, or in NF4.
+    pub fn apply<'a>(&self, x: impl Into<Matrix<'a>>, y: MatrixMut<'_>) {
+        match (x.into(), y) {
+            (Matrix::F32(x), MatrixMut::F32(y)) => self.apply_all(x, y),
+            (Matrix::Bf16(x), MatrixMut::Bf16(y)) => self.apply_all::<bf16>(x, y),
+            _ => unreachable!("dropout keeps the format of activations"),
+        }
+    }
+
+    fn apply_all<T: Element>(&self, x: &[T], y: &mut [T]) {
         for_each_chunk(y, |first, block| {
-            let x = &x[first..first + block.len()];
-            block.copy_from_slice(x);
-            mask_block(block, *self, first);
+            mask_block(*self, first, &x[first..first + block.len()], block);
         });
     }
 
-    /// The backward pass, in place: `g = mask · g / (1 − p)`.
-    pub fn apply_in_place(&self, g: &mut [f32]) {
-        for_each_chunk(g, |first, block| mask_block(block, *self, first));
+    /// The backward pass: `dx += mask · g / (1 − p)`.
+    pub fn add_backward(&self, g: &[f32], dx: &mut [f32]) {
+        for_each_chunk(dx, |first, block| {
+            add_mask_block(*self, first, &g[first..first + block.len()], block);
+        });
+    }
+
+    /// What element `index` is multiplied by.
+    #[inline(always)]
+    fn factor(self, index: usize) -> f32 {
+        let threshold = (f64::from(self.probability) * 4_294_967_296.0) as u32;
+        let scale = 1.0 / (1.0 - self.probability);
+        if self.stream.bits(index as u64) >= threshold {
+            scale
+        } else {
+            0.0
+        }
     }
 }
 
 crate::isa::multiversion! {
-    fn mask_block(y: &mut [f32], dropout: Dropout, first: usize) = mask_body
+    fn mask_block<T: Element>(dropout: Dropout, first: usize, x: &[T], y: &mut [T]) = mask_body
 }
 
 #[inline(always)]
-fn mask_body(y: &mut [f32], dropout: Dropout, first: usize) {
-    let threshold = (f64::from(dropout.probability) * 4_294_967_296.0) as u32;
-    let scale = 1.0 / (1.0 - dropout.probability);
-    for (offset, y) in y.iter_mut().enumerate() {
-        let keep = dropout.stream.bits((first + offset) as u64) >= threshold;
-        *y = if keep { *y * scale } else { 0.0 };
+fn mask_body<T: Element>(dropout: Dropout, first: usize, x: &[T], y: &mut [T]) {
+    for (offset, (y, x)) in y.iter_mut().zip(x).enumerate() {
+        *y = T::put(x.get() * dropout.factor(first + offset));
+    }
+}
+
+crate::isa::multiversion! {
+    fn add_mask_block(dropout: Dropout, first: usize, g: &[f32], dx: &mut [f32]) = add_mask_body
+}
+
+#[inline(always)]
+fn add_mask_body(dropout: Dropout, first: usize, g: &[f32], dx: &mut [f32]) {
+    for (offset, (dx, g)) in dx.iter_mut().zip(g).enumerate() {
+        *dx += g * dropout.factor(first + offset);
     }
 }
 
@@ -140,7 +186,7 @@ mod tests {
         let dy: Vec<f32> = (0..50).map(|i| (i as f32 * 0.3).cos()).collect();
         let value = |g: f64, u: f64| g / (1.0 + (-g).exp()) * u;
         let (mut dgate, mut dup) = (gate.clone(), up.clone());
-        swiglu_backward(&mut dgate, &mut dup, &dy);
+        swiglu_backward((&mut dgate).into(), (&mut dup).into(), &dy);
         for i in 0..50 {
             let (g, u, d) = (f64::from(gate[i]), f64::from(up[i]), f64::from(dy[i]));
             let by_gate = d * (value(g + 1e-5, u) - value(g - 1e-5, u)) / 2e-5;
@@ -158,11 +204,11 @@ mod tests {
         };
         let x = vec![1.0; 100_000];
         let mut y = vec![0.0; x.len()];
-        dropout.apply(&x, &mut y);
+        dropout.apply(&x, (&mut y).into());
         let mean = y.iter().map(|&v| f64::from(v)).sum::<f64>() / 1e5;
         assert!((mean - 1.0).abs() < 0.01, "mean {mean}");
-        let mut again = x;
-        mask_body(&mut again, dropout, 0);
+        let mut again = vec![0.0; x.len()];
+        mask_body(dropout, 0, &x, &mut again);
         assert_eq!(y, again);
     }
 }

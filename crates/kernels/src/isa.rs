@@ -13,11 +13,13 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with the bf16 dot product.
     Avx512Bf16,
+    /// The bf16 tile unit (AMX), beside AVX512-BF16.
+    Amx,
 }
 
 impl Isa {
     /// Every level, lowest first.
-    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+    pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// The name `SYNAPSE_ISA` takes.
     pub fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512bf16",
+            Self::Amx => "amx",
         }
     }
 
@@ -33,9 +36,9 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(simd_x86)]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(simd_x86)]
             Self::Avx512 => {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
@@ -43,11 +46,18 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(simd_x86)]
             Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(simd_x86)]
+            Self::Amx => Self::Avx512Bf16.is_available() && crate::gemm::amx_works(),
+            #[cfg(not(simd_x86))]
             _ => false,
         }
+    }
+
+    /// Whether products of bf16 run faster than those of f32.
+    pub fn multiplies_bf16(self) -> bool {
+        matches!(self, Self::Avx512Bf16 | Self::Amx)
     }
 
     /// The level in use: `SYNAPSE_ISA` if it names one this machine has, else the best there is.
@@ -92,21 +102,21 @@ impl Isa {
 /// The body is plain Rust marked `#[inline(always)]`; the compiler vectorises it anew under each
 /// feature set, so the twins are the same source by construction.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? = $body:path) => {
+    ($(#[$meta:meta])* $visibility:vis fn $name:ident $(<$($generic:ident: $bound:ident),+>)? ($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? = $body:path) => {
         $(#[$meta])*
-        $visibility fn $name($($argument: $type),*) $(-> $output)? {
-            #[cfg(target_arch = "x86_64")]
+        $visibility fn $name $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $output)? {
+            #[cfg(simd_x86)]
             {
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($argument: $type),*) $(-> $output)? { $body($($argument),*) }
+                fn avx2 $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $output)? { $body($($argument),*) }
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-                fn avx512($($argument: $type),*) $(-> $output)? { $body($($argument),*) }
+                fn avx512 $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $output)? { $body($($argument),*) }
                 match $crate::Isa::current() {
                     $crate::Isa::Portable => {}
                     // SAFETY: `Isa::current` only names levels that this machine was seen to have.
                     $crate::Isa::Avx2 => return unsafe { avx2($($argument),*) },
-                    // SAFETY: as above; the bf16 level includes plain AVX-512.
-                    $crate::Isa::Avx512 | $crate::Isa::Avx512Bf16 => return unsafe { avx512($($argument),*) },
+                    // SAFETY: as above; the higher levels include plain AVX-512.
+                    $crate::Isa::Avx512 | $crate::Isa::Avx512Bf16 | $crate::Isa::Amx => return unsafe { avx512($($argument),*) },
                 }
             }
             $body($($argument),*)
@@ -114,3 +124,31 @@ macro_rules! multiversion {
     };
 }
 pub(crate) use multiversion;
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use super::*;
+
+    /// Runs this crate's tests again under every other level that the machine has.
+    #[test]
+    fn every_level_passes_these_tests() {
+        for isa in Isa::ALL
+            .into_iter()
+            .filter(|isa| isa.is_available() && *isa != Isa::current())
+        {
+            let run = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--skip", "every_level_passes"])
+                .env("SYNAPSE_ISA", isa.name())
+                .output()
+                .unwrap();
+            assert!(
+                run.status.success(),
+                "{}: {}",
+                isa.name(),
+                String::from_utf8_lossy(&run.stdout)
+            );
+        }
+    }
+}

@@ -16,13 +16,16 @@ pub mod elementwise;
 pub mod gemm;
 mod isa;
 mod math;
+mod matrix;
 pub mod nf4;
 pub mod norm;
 mod parallel;
+mod pool;
 pub mod random;
 pub mod rope;
 
-pub use gemm::{Accumulate, Matrix, Precision, Shape};
+pub use gemm::{Accumulate, Precision, Shape};
 pub use isa::Isa;
+pub use matrix::{Matrix, MatrixMut};
 pub use nf4::Nf4Matrix;
-pub use parallel::{for_each_chunk, for_each_row_block, parallel_for, threads};
+pub use parallel::{for_each_chunk, for_each_row_block, parallel_for, threads, with_threads};

@@ -25,6 +25,15 @@ pub(crate) fn exp(x: f32) -> f32 {
     p * f32::from_bits(exponent)
 }
 
+/// The bits of `x` rounded to bf16, nearest and ties to even.
+#[inline(always)]
+pub(crate) fn round_bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    // the carry must not turn a NaN into an infinity
+    if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
+}
+
 /// The logistic function.
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {

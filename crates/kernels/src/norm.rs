@@ -1,24 +1,27 @@
 //! RMSNorm, forward and backward (Zhang and Sennrich 2019): `y = w · x · ρ`, `ρ = (mean x² + ε)^-½`.
 
 use crate::{
+    MatrixMut,
     math::sum_by,
+    matrix::{Element, with_elements},
     parallel::{SharedMut, for_each_row_block, parallel_for, threads},
 };
 
 /// Normalises each row of `x [t, hidden]` into `y`; `inverse[t]` keeps ρ for the backward pass.
-pub fn forward(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32], inverse: &mut [f32]) {
+pub fn forward<'a>(x: &[f32], weight: &[f32], epsilon: f32, y: impl Into<MatrixMut<'a>>, inverse: &mut [f32]) {
     let hidden = weight.len();
     for_each_row_block(inverse, 1, |first, block| {
         for (offset, rho) in block.iter_mut().enumerate() {
             *rho = inverse_rms(&x[(first + offset) * hidden..(first + offset + 1) * hidden], epsilon);
         }
     });
-    for_each_row_block(y, hidden, |first, block| {
+    let inverse = &*inverse;
+    with_elements!(y.into(), |y| for_each_row_block(y, hidden, |first, block| {
         for (offset, row) in block.chunks_exact_mut(hidden).enumerate() {
             let t = first + offset;
             scale_row(&x[t * hidden..(t + 1) * hidden], weight, inverse[t], row);
         }
-    });
+    }));
 }
 
 /// Adds the input gradient to `dx`: `ρ·(w·dy) − x·ρ³·mean(x·w·dy)`.
@@ -61,13 +64,13 @@ fn inverse_rms_body(x: &[f32], epsilon: f32) -> f32 {
 }
 
 crate::isa::multiversion! {
-    fn scale_row(x: &[f32], weight: &[f32], rho: f32, y: &mut [f32]) = scale_row_body
+    fn scale_row<T: Element>(x: &[f32], weight: &[f32], rho: f32, y: &mut [T]) = scale_row_body
 }
 
 #[inline(always)]
-fn scale_row_body(x: &[f32], weight: &[f32], rho: f32, y: &mut [f32]) {
+fn scale_row_body<T: Element>(x: &[f32], weight: &[f32], rho: f32, y: &mut [T]) {
     for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
-        *y = weight * (x * rho);
+        *y = T::put(weight * (x * rho));
     }
 }
 

@@ -1,19 +1,42 @@
 //! Splitting work over threads. One place, so that the pool behind it can change.
 
-use rayon::prelude::*;
+use std::{cell::Cell, marker::PhantomData};
 
-/// Threads that kernels may use.
+use crate::pool::Pool;
+
+thread_local! {
+    /// Threads this thread may use; 0 for all.
+    static LIMIT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Threads that kernels may use: one a core, or what `SYNAPSE_THREADS` says.
 pub fn threads() -> usize {
-    rayon::current_num_threads()
+    match LIMIT.get() {
+        0 => Pool::global().threads(),
+        limit => limit,
+    }
+}
+
+/// Runs `work` as if there were `count` threads: the work is cut for so many, and with one it stays on this
+/// thread. Results never depend on it; that is what it is for.
+pub fn with_threads<T>(count: usize, work: impl FnOnce() -> T) -> T {
+    struct Restore(usize);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            LIMIT.set(self.0);
+        }
+    }
+    let _restore = Restore(LIMIT.replace(count));
+    work()
 }
 
 /// Runs `task(i)` for every `i < count`, on all threads. Which thread runs which index is open,
 /// so tasks must write to disjoint places and not depend on order.
-pub fn parallel_for(count: usize, task: impl Fn(usize) + Sync + Send) {
+pub fn parallel_for(count: usize, task: impl Fn(usize) + Sync) {
     if count <= 1 || threads() == 1 {
         (0..count).for_each(task);
     } else {
-        (0..count).into_par_iter().with_max_len(1).for_each(task);
+        Pool::global().run(count, &task);
     }
 }
 
@@ -22,7 +45,7 @@ const SMALL: usize = 1 << 14;
 
 /// Cuts `data` into chunks of a whole number of `row` elements and runs `task(first_row, chunk)` on
 /// each, in parallel where it pays.
-pub fn for_each_row_block(data: &mut [f32], row: usize, task: impl Fn(usize, &mut [f32]) + Sync) {
+pub fn for_each_row_block<T: Send>(data: &mut [T], row: usize, task: impl Fn(usize, &mut [T]) + Sync) {
     if row == 0 || data.is_empty() {
         return;
     }
@@ -32,40 +55,57 @@ pub fn for_each_row_block(data: &mut [f32], row: usize, task: impl Fn(usize, &mu
         return;
     }
     let block = rows.div_ceil(threads() * 4).max(1);
-    data.par_chunks_mut(block * row)
-        .enumerate()
-        .for_each(|(index, chunk)| task(index * block, chunk));
+    let len = data.len();
+    let target = SharedMut::new(data);
+    parallel_for(rows.div_ceil(block), |index| {
+        let first = index * block * row;
+        // the last block also takes what is left of a row
+        let last = if (index + 1) * block >= rows {
+            len
+        } else {
+            first + block * row
+        };
+        // SAFETY: the blocks are disjoint and inside the slice.
+        task(index * block, unsafe { target.slice(first, last - first) });
+    });
 }
 
 /// Like [`for_each_row_block`] with rows of one element.
-pub fn for_each_chunk(data: &mut [f32], task: impl Fn(usize, &mut [f32]) + Sync) {
+pub fn for_each_chunk<T: Send>(data: &mut [T], task: impl Fn(usize, &mut [T]) + Sync) {
     for_each_row_block(data, 1, task);
 }
 
 /// A pointer that several threads may write through, each to its own disjoint range.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedMut(*mut f32);
+pub(crate) struct SharedMut<'a, T = f32>(*mut T, PhantomData<&'a mut [T]>);
+
+impl<T> Clone for SharedMut<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SharedMut<'_, T> {}
 
 // SAFETY: the pointer is only used inside `parallel_for` by tasks that write disjoint ranges.
-unsafe impl Send for SharedMut {}
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedMut {}
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 
-impl SharedMut {
-    pub(crate) fn new(data: &mut [f32]) -> Self {
-        Self(data.as_mut_ptr())
+impl<'a, T> SharedMut<'a, T> {
+    pub(crate) fn new(data: &'a mut [T]) -> Self {
+        Self(data.as_mut_ptr(), PhantomData)
     }
 
     /// # Safety
     /// `offset..offset + len` must lie inside the slice this was made from, and no other task may
     /// touch it while the returned slice lives.
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
-    pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &mut [f32] {
+    pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &mut [T] {
         // SAFETY: the caller promises bounds and exclusiveness.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
     }
 
-    pub(crate) fn pointer(self) -> *mut f32 {
+    pub(crate) fn pointer(self) -> *mut T {
         self.0
     }
 }

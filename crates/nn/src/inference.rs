@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use synapse_kernels::{
-    Shape,
+    Accumulate, Shape,
     attention::{self, Heads, Span},
     cross_entropy, elementwise, norm,
 };
@@ -13,7 +13,7 @@ use crate::{
     Adapter, CausalLm, Decoder, KvCache, LogitsFor, MicroBatch, NnError, Sequence,
     decoder::slot,
     linear::{Lora, Rows},
-    pool::Pool,
+    pool::{Buffer, Pool},
 };
 
 /// Rows of neighbouring sequences that run under one adapter.
@@ -150,7 +150,7 @@ impl<'a> Step<'a> {
             count,
             precision: self.decoder.precision,
         };
-        linear.forward(rows(self.tokens.len()), &[], x, y);
+        linear.forward(rows(self.tokens.len()), &[], x.into(), y, Accumulate::Overwrite);
         for group in &self.groups {
             let Some(module) = group.adapter.linear(layer, slot) else {
                 continue;
@@ -162,18 +162,16 @@ impl<'a> Step<'a> {
                 scale: module.scale,
                 dropout: None,
             };
-            let mut hidden = self.pool.take(group.rows.len() * module.rank);
             let (x, y) = (
                 &x[group.rows.start * linear.input..group.rows.end * linear.input],
                 &mut y[group.rows.start * linear.output..group.rows.end * linear.output],
             );
-            linear.add_lora(rows(group.rows.len()), lora, x, y, &mut hidden, &mut self.pool);
-            self.pool.give(hidden);
+            linear.add_lora(rows(group.rows.len()), lora, x.into(), y, &mut self.pool);
         }
     }
 
     /// All layers; returns the last hidden states `[t, hidden]` and appends keys and values to the caches.
-    fn layers(&mut self, batch: &mut [Sequence<'_>]) -> Vec<f32> {
+    fn layers(&mut self, batch: &mut [Sequence<'_>]) -> Buffer<f32> {
         let mut x = self.pool.take(self.tokens.len() * self.decoder.config.hidden_size);
         self.decoder.embed(&[], &self.tokens, &mut x);
         for index in 0..self.decoder.layers.len() {
@@ -183,7 +181,7 @@ impl<'a> Step<'a> {
         x
     }
 
-    fn norm(&mut self, x: &[f32], weight: &[f32]) -> Vec<f32> {
+    fn norm(&mut self, x: &[f32], weight: &[f32]) -> Buffer<f32> {
         let rows = x.len() / weight.len();
         let (mut normed, mut inverse) = (self.pool.take(x.len()), self.pool.take(rows));
         norm::forward(
@@ -223,9 +221,9 @@ impl<'a> Step<'a> {
                 let cache = &sequence.cache.layers[index];
                 let q = &q[rows.start * query..rows.end * query];
                 Span {
-                    q,
-                    k: &cache.keys,
-                    v: &cache.values,
+                    q: q.into(),
+                    k: (&cache.keys).into(),
+                    v: (&cache.values).into(),
                     count: rows.len(),
                     past: sequence.cache.len,
                 }

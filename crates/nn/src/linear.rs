@@ -1,16 +1,20 @@
 //! The linear layer with an optional LoRA branch: `y = x·Wᵀ + b + s·(M⊙x)·Aᵀ·Bᵀ`.
 //!
-//! With W frozen, neither its gradient nor the product B·A is ever formed (Hu et al. 2021).
+//! With W frozen, neither its gradient nor the product B·A is ever formed (Hu et al. 2021). The base product
+//! and the branch are one sum, so the output is written once.
 
 use std::ops::Range;
 
 use synapse_kernels::{
     Accumulate, Matrix, Precision, Shape,
     elementwise::{self, Dropout},
-    gemm::{Left, Product, Right},
+    gemm::{Left, Product, Right, Sum, Term},
 };
 
-use crate::{pool::Pool, tensor::Tensor};
+use crate::{
+    pool::{Activation, Pool},
+    tensor::Tensor,
+};
 
 /// A frozen or trainable linear layer, weight `[output, input]`.
 #[derive(Debug, Clone)]
@@ -57,171 +61,236 @@ impl Rows {
             precision: self.precision,
         }
     }
+
+    fn sum<'a>(&self, n: usize, terms: &'a [Term<'a>], accumulate: Accumulate) -> Sum<'a> {
+        Sum {
+            m: self.count,
+            n,
+            terms,
+            accumulate,
+            precision: self.precision,
+        }
+    }
 }
 
 impl Linear {
-    /// `y [t, output] = x·Wᵀ + b`.
-    pub(crate) fn forward(&self, rows: Rows, parameters: &[f32], x: &[f32], y: &mut [f32]) {
-        let weight = Right::transposed(self.weight.matrix(parameters), self.input);
-        rows.product((rows.count, self.output, self.input), Left::rows(x, self.input), weight)
-            .compute(y, self.output);
+    /// `x·Wᵀ`
+    fn base_term<'a>(&'a self, parameters: &'a [f32], x: Matrix<'a>) -> Term<'a> {
+        Term {
+            left: Left::rows(x, self.input),
+            right: Right::transposed(self.weight.matrix(parameters), self.input),
+            k: self.input,
+            scale: 1.0,
+        }
+    }
+
+    /// `s·H·Bᵀ`
+    fn branch_term<'a>(lora: &Lora<'a>, hidden: Matrix<'a>) -> Term<'a> {
+        Term {
+            left: Left::rows(hidden, lora.rank),
+            right: Right::transposed(lora.b, lora.rank),
+            k: lora.rank,
+            scale: lora.scale,
+        }
+    }
+
+    fn add_bias(&self, rows: Rows, parameters: &[f32], y: &mut [f32]) {
         if let Some(bias) = &self.bias {
             elementwise::add_bias(&mut y[..rows.count * self.output], bias.vector(parameters));
         }
     }
 
-    /// `y += s·(M⊙x)·Aᵀ·Bᵀ`; `hidden [t, rank]` keeps `(M⊙x)·Aᵀ` for the backward pass.
-    pub(crate) fn add_lora(
-        &self,
-        rows: Rows,
-        lora: Lora<'_>,
-        x: &[f32],
-        y: &mut [f32],
-        hidden: &mut [f32],
-        pool: &mut Pool,
-    ) {
-        let masked = masked(lora.dropout, x, pool);
-        let left = Left::rows(masked.as_deref().unwrap_or(x), self.input);
+    /// `y [t, output] (+)= x·Wᵀ + b`.
+    pub(crate) fn forward(&self, rows: Rows, parameters: &[f32], x: Matrix<'_>, y: &mut [f32], accumulate: Accumulate) {
+        let terms = [self.base_term(parameters, x)];
+        rows.sum(self.output, &terms, accumulate).compute(y, self.output);
+        self.add_bias(rows, parameters, y);
+    }
+
+    /// `H = (M⊙x)·Aᵀ`, `[t, rank]`.
+    fn hidden(&self, rows: Rows, lora: Lora<'_>, x: Matrix<'_>, pool: &mut Pool) -> Activation {
+        let masked = masked(lora.dropout, x, rows, pool);
+        let left = Left::rows(masked.as_ref().map_or(x, Activation::matrix), self.input);
+        let mut hidden = pool.take(rows.count * lora.rank);
         rows.product(
             (rows.count, lora.rank, self.input),
             left,
-            Right::transposed(Matrix::F32(lora.a), self.input),
+            Right::transposed(lora.a, self.input),
         )
-        .compute(hidden, lora.rank);
-        Product {
-            scale: lora.scale,
-            accumulate: Accumulate::Add,
-            ..rows.product(
-                (rows.count, self.output, lora.rank),
-                Left::rows(hidden, lora.rank),
-                Right::transposed(Matrix::F32(lora.b), lora.rank),
-            )
+        .compute(&mut hidden, lora.rank);
+        if let Some(masked) = masked {
+            pool.release(masked);
         }
-        .compute(y, self.output);
-        pool.give(masked.unwrap_or_default());
+        pool.keep(hidden, rows.precision)
     }
 
-    /// `dx (+)= dy·W`.
-    pub(crate) fn input_gradient(
+    /// As [`Linear::forward`] with the branch; returns `H` for the backward pass.
+    pub(crate) fn forward_adapted(
         &self,
         rows: Rows,
-        parameters: &[f32],
-        dy: &[f32],
-        dx: &mut [f32],
-        accumulate: Accumulate,
-    ) {
-        let weight = Right::rows(self.weight.matrix(parameters), self.input);
-        Product {
-            accumulate,
-            ..rows.product(
-                (rows.count, self.input, self.output),
-                Left::rows(dy, self.output),
-                weight,
-            )
-        }
-        .compute(dx, self.input);
+        weights: (&[f32], Lora<'_>),
+        x: Matrix<'_>,
+        (y, accumulate): (&mut [f32], Accumulate),
+        pool: &mut Pool,
+    ) -> Activation {
+        let (parameters, lora) = weights;
+        let hidden = self.hidden(rows, lora, x, pool);
+        let terms = [self.base_term(parameters, x), Self::branch_term(&lora, hidden.matrix())];
+        rows.sum(self.output, &terms, accumulate).compute(y, self.output);
+        self.add_bias(rows, parameters, y);
+        hidden
+    }
+
+    /// `y += s·x·Aᵀ·Bᵀ` for rows that a base product over more rows has filled.
+    pub(crate) fn add_lora(&self, rows: Rows, lora: Lora<'_>, x: Matrix<'_>, y: &mut [f32], pool: &mut Pool) {
+        let hidden = self.hidden(rows, lora, x, pool);
+        let terms = [Self::branch_term(&lora, hidden.matrix())];
+        rows.sum(self.output, &terms, Accumulate::Add).compute(y, self.output);
+        pool.release(hidden);
     }
 
     /// `dW += dyᵀ·x` and `db += Σ dy`, where those are trained.
-    pub(crate) fn weight_gradient(&self, rows: Rows, x: &[f32], dy: &[f32], gradients: &mut [f32]) {
+    fn weight_gradient(&self, rows: Rows, x: Matrix<'_>, dy: Matrix<'_>, gradients: &mut [f32], pool: &mut Pool) {
         if let Some(range) = self.weight.range() {
             Product {
                 accumulate: Accumulate::Add,
                 ..rows.product(
                     (self.output, self.input, rows.count),
                     Left::transposed(dy, self.output),
-                    Right::rows(Matrix::F32(x), self.input),
+                    Right::rows(x, self.input),
                 )
             }
             .compute(&mut gradients[range], self.input);
         }
         if let Some(range) = self.bias.as_ref().and_then(Tensor::range) {
-            elementwise::bias_gradient(&dy[..rows.count * self.output], &mut gradients[range]);
+            let mut wide = pool.take(rows.count * self.output);
+            dy.widen(0, &mut wide);
+            elementwise::bias_gradient(&wide, &mut gradients[range]);
+            pool.give(wide);
         }
     }
+}
 
-    /// The branch's backward pass: `dB += s·dyᵀ·H`, `G = s·dy·B`, `dA += Gᵀ·(M⊙x)`, `dx += M⊙(G·A)`.
-    pub(crate) fn lora_backward(&self, rows: Rows, lora: Lora<'_>, pass: LoraBackward<'_>, pool: &mut Pool) {
-        let LoraBackward {
-            x,
-            hidden,
-            dy,
-            dx,
-            ranges,
-            gradients,
-        } = pass;
-        let (count, rank) = (rows.count, lora.rank);
+/// One linear in the backward pass of several that share their input.
+pub(crate) struct Flow<'a> {
+    pub(crate) linear: &'a Linear,
+    pub(crate) branch: Option<Branch<'a>>,
+    /// The gradient of the output, `[t, output]`.
+    pub(crate) dy: Matrix<'a>,
+}
+
+/// A branch in the backward pass.
+pub(crate) struct Branch<'a> {
+    pub(crate) lora: Lora<'a>,
+    pub(crate) ranges: &'a LoraRanges,
+    /// `H` of the forward pass.
+    pub(crate) hidden: &'a Activation,
+}
+
+/// The backward pass of linears with the common input `x [t, input]`: `dx (+)= Σ dy·W + M⊙(G·A)`, and adds
+/// to the weights' and branches' gradients.
+pub(crate) fn backward(
+    rows: Rows,
+    parameters: &[f32],
+    flows: &[Flow<'_>],
+    x: Matrix<'_>,
+    (dx, accumulate): (&mut [f32], Accumulate),
+    (gradients, pool): (&mut [f32], &mut Pool),
+) {
+    let input = flows.first().map_or(0, |flow| flow.linear.input);
+    let mut inner = Vec::with_capacity(flows.len()); // G [t, rank] of each
+    for flow in flows {
+        flow.linear.weight_gradient(rows, x, flow.dy, gradients, pool);
+        let branch = flow.branch.as_ref();
+        inner.push(branch.map(|branch| branch.backward(rows, flow, x, gradients, pool)));
+    }
+    let mut terms = Vec::with_capacity(2 * flows.len());
+    let mut masked = Vec::new();
+    for (flow, inner) in flows.iter().zip(&inner) {
+        terms.push(Term {
+            left: Left::rows(flow.dy, flow.linear.output),
+            right: Right::rows(flow.linear.weight.matrix(parameters), input),
+            k: flow.linear.output,
+            scale: 1.0,
+        });
+        if let (Some(Branch { lora, .. }), Some(inner)) = (&flow.branch, inner) {
+            let term = Term {
+                left: Left::rows(inner.matrix(), lora.rank),
+                right: Right::rows(lora.a, input),
+                k: lora.rank,
+                scale: 1.0,
+            };
+            match lora.dropout {
+                None => terms.push(term),
+                Some(dropout) => masked.push((dropout, term)),
+            }
+        }
+    }
+    rows.sum(input, &terms, accumulate).compute(dx, input);
+    for (dropout, term) in masked {
+        let mut through = pool.take(rows.count * input);
+        rows.sum(input, &[term], Accumulate::Overwrite)
+            .compute(&mut through, input);
+        dropout.add_backward(&through, dx);
+        pool.give(through);
+    }
+    inner.into_iter().flatten().for_each(|inner| pool.release(inner));
+}
+
+impl Branch<'_> {
+    /// `dB += s·dyᵀ·H`, `dA += Gᵀ·(M⊙x)`; returns `G = s·dy·B`.
+    fn backward(
+        &self,
+        rows: Rows,
+        flow: &Flow<'_>,
+        x: Matrix<'_>,
+        gradients: &mut [f32],
+        pool: &mut Pool,
+    ) -> Activation {
+        let (lora, count, rank) = (&self.lora, rows.count, self.lora.rank);
+        let (input, output) = (flow.linear.input, flow.linear.output);
         Product {
             scale: lora.scale,
             accumulate: Accumulate::Add,
             ..rows.product(
-                (self.output, rank, count),
-                Left::transposed(dy, self.output),
-                Right::rows(Matrix::F32(hidden), rank),
+                (output, rank, count),
+                Left::transposed(flow.dy, output),
+                Right::rows(self.hidden.matrix(), rank),
             )
         }
-        .compute(&mut gradients[ranges.b.clone()], rank);
-        let mut inner = pool.take(count * rank); // G [t, rank]
+        .compute(&mut gradients[self.ranges.b.clone()], rank);
+        let mut inner = pool.take(count * rank);
         Product {
             scale: lora.scale,
             ..rows.product(
-                (count, rank, self.output),
-                Left::rows(dy, self.output),
-                Right::rows(Matrix::F32(lora.b), rank),
+                (count, rank, output),
+                Left::rows(flow.dy, output),
+                Right::rows(lora.b, rank),
             )
         }
         .compute(&mut inner, rank);
-        let masked = masked(lora.dropout, x, pool);
+        let inner = pool.keep(inner, rows.precision);
+        let masked = masked(lora.dropout, x, rows, pool);
         Product {
             accumulate: Accumulate::Add,
             ..rows.product(
-                (rank, self.input, count),
-                Left::transposed(&inner, rank),
-                Right::rows(Matrix::F32(masked.as_deref().unwrap_or(x)), self.input),
+                (rank, input, count),
+                Left::transposed(inner.matrix(), rank),
+                Right::rows(masked.as_ref().map_or(x, Activation::matrix), input),
             )
         }
-        .compute(&mut gradients[ranges.a.clone()], self.input);
-        if let Some(dx) = dx {
-            let back = rows.product(
-                (count, self.input, rank),
-                Left::rows(&inner, rank),
-                Right::rows(Matrix::F32(lora.a), self.input),
-            );
-            match lora.dropout {
-                None => Product {
-                    accumulate: Accumulate::Add,
-                    ..back
-                }
-                .compute(dx, self.input),
-                Some(dropout) => {
-                    let mut through = pool.take(count * self.input);
-                    back.compute(&mut through, self.input);
-                    dropout.apply_in_place(&mut through);
-                    elementwise::add(dx, &through);
-                    pool.give(through);
-                }
-            }
+        .compute(&mut gradients[self.ranges.a.clone()], input);
+        if let Some(masked) = masked {
+            pool.release(masked);
         }
-        pool.give(inner);
-        pool.give(masked.unwrap_or_default());
+        inner
     }
 }
 
-/// Operands of a branch's backward pass.
-pub(crate) struct LoraBackward<'a> {
-    pub(crate) x: &'a [f32],
-    pub(crate) hidden: &'a [f32],
-    pub(crate) dy: &'a [f32],
-    /// `None` where nothing below needs the gradient.
-    pub(crate) dx: Option<&'a mut [f32]>,
-    pub(crate) ranges: &'a LoraRanges,
-    pub(crate) gradients: &'a mut [f32],
-}
-
-fn masked(dropout: Option<Dropout>, x: &[f32], pool: &mut Pool) -> Option<Vec<f32>> {
+fn masked(dropout: Option<Dropout>, x: Matrix<'_>, rows: Rows, pool: &mut Pool) -> Option<Activation> {
     dropout.map(|dropout| {
-        let mut y = pool.take(x.len());
-        dropout.apply(x, &mut y);
+        let mut y = pool.activation(x.len(), rows.precision);
+        dropout.apply(x, y.target());
         y
     })
 }

@@ -65,7 +65,13 @@ fn forward_equals_the_definition() {
     let spans: Vec<_> = shapes
         .iter()
         .zip(&data)
-        .map(|(&(count, past), (q, k, v))| Span { q, k, v, count, past })
+        .map(|(&(count, past), (q, k, v))| Span {
+            q: q.into(),
+            k: k.into(),
+            v: v.into(),
+            count,
+            past,
+        })
         .collect();
     let total: usize = shapes.iter().map(|s| s.0).sum();
     let (mut out, mut log_sums) = (vec![0.0; total * 32], vec![0.0; total * 4]);
@@ -97,16 +103,16 @@ fn backward_equals_finite_differences() {
     );
     let spans = [
         Span {
-            q: &q[..96],
-            k: &k[..48],
-            v: &v[..48],
+            q: (&q[..96]).into(),
+            k: (&k[..48]).into(),
+            v: (&v[..48]).into(),
             count: 3,
             past: 0,
         },
         Span {
-            q: &q[96..],
-            k: &k[48..],
-            v: &v[48..],
+            q: (&q[96..]).into(),
+            k: (&k[48..]).into(),
+            v: (&v[48..]).into(),
             count: 68,
             past: 0,
         },
@@ -115,7 +121,7 @@ fn backward_equals_finite_differences() {
     forward(heads, &spans, &mut out, &mut log_sums);
     let (mut dq, mut dk, mut dv) = (vec![0.0; total * 32], vec![0.0; total * 16], vec![0.0; total * 16]);
     let saved = Saved {
-        out: &out,
+        out: (&out).into(),
         log_sums: &log_sums,
         d_out: &d_out,
     };

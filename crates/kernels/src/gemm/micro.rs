@@ -1,28 +1,17 @@
 //! The innermost loops: a tile of up to `ROWS` rows by one panel of 32 columns.
 
-use super::{Block, PANEL};
+use super::{Block, Format, PANEL, left::Rows};
 use crate::Isa;
 
 /// Rows of the largest tile.
-pub(super) const ROWS: usize = 12;
-
-/// The left operand as the micro-kernels read it.
-pub(super) enum Rows<'a> {
-    F32 {
-        data: &'a [f32],
-        stride: usize,
-    },
-    /// bf16 pairs along the depth.
-    Pairs {
-        data: &'a [f32],
-        stride: usize,
-    },
-}
+const ROWS: usize = 12;
 
 /// What all tiles of one block and depth share.
 pub(super) struct Call<'a> {
     pub(super) packed: &'a [f32],
+    /// First element along `k`, a whole unit.
     pub(super) depth: usize,
+    /// Elements along `k`.
     pub(super) length: usize,
     pub(super) scale: f32,
     pub(super) add: bool,
@@ -30,43 +19,51 @@ pub(super) struct Call<'a> {
     pub(super) out_stride: usize,
 }
 
-/// One tile: pointers to its first elements.
-struct Tile {
-    left: *const f32,
-    left_stride: usize,
-    panel: *const f32,
-    steps: usize,
-    out: *mut f32,
-    out_stride: usize,
-    width: usize,
-    scale: f32,
-    add: bool,
+/// One tile: pointers to its first 4-byte units, each an f32 or a pair of bf16.
+pub(super) struct Tile {
+    pub(super) left: *const f32,
+    pub(super) left_stride: usize,
+    pub(super) panel: *const f32,
+    pub(super) steps: usize,
+    pub(super) out: *mut f32,
+    pub(super) out_stride: usize,
+    pub(super) width: usize,
+    pub(super) scale: f32,
+    pub(super) add: bool,
+}
+
+/// Rows that one tile covers.
+pub(super) fn height(format: Format) -> usize {
+    match format.isa {
+        Isa::Amx if format.pairs => 32,
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => ROWS,
+        Isa::Avx2 | Isa::Portable => 4,
+    }
 }
 
 /// Runs every tile of a block.
 ///
 /// # Safety
 /// The block must lie inside the output, the panels must cover its columns at `length`, the left rows must
-/// reach `depth + length`, and no other thread may write the block.
-pub(super) unsafe fn run(rows: &Rows<'_>, block: &Block, call: &Call<'_>) {
-    let isa = Isa::current();
-    let (data, stride, depth, steps, halves) = match *rows {
-        Rows::F32 { data, stride } => (data, stride, call.depth, call.length, false),
-        // blocks are DEPTH deep, which is even, so a block starts on a whole pair
-        Rows::Pairs { data, stride } => (data, stride, call.depth / 2, call.length.div_ceil(2), true),
+/// reach `depth + length`, no other thread may write the block, and the machine must have the format's level.
+pub(super) unsafe fn run(rows: &Rows<'_>, format: Format, block: &Block, call: &Call<'_>) {
+    let unit = format.unit();
+    let (data, stride) = match *rows {
+        Rows::F32 { data, stride } => (data.as_ptr(), stride),
+        // an even stride and depth: every tile begins with a whole pair
+        Rows::Bf16 { data, stride } => (data.as_ptr().cast::<f32>(), stride / 2),
     };
-    let height = if matches!(isa, Isa::Avx512 | Isa::Avx512Bf16) {
-        ROWS
-    } else {
-        4
-    };
+    let (depth, steps, height) = (call.depth / unit, format.units(call.length), height(format));
+    let panels = block.columns.div_ceil(PANEL);
+    #[cfg(simd_x86)]
+    let _tiles = format.tiles().then(super::amx::Session::begin);
     for row in (0..block.rows).step_by(height) {
         let count = height.min(block.rows - row);
-        for (index, panel) in call.packed.chunks_exact(steps * PANEL).enumerate() {
+        for (index, panel) in call.packed.chunks_exact(steps * PANEL).enumerate().take(panels) {
             let column = index * PANEL;
             let tile = Tile {
                 // SAFETY: the row and depth are inside the operand, as the caller promises.
-                left: unsafe { data.as_ptr().add((block.first_row + row) * stride + depth) },
+                left: unsafe { data.add((block.first_row + row) * stride + depth) },
                 left_stride: stride,
                 panel: panel.as_ptr(),
                 steps,
@@ -80,8 +77,8 @@ pub(super) unsafe fn run(rows: &Rows<'_>, block: &Block, call: &Call<'_>) {
                 scale: call.scale,
                 add: call.add,
             };
-            // SAFETY: the tile's pointers were derived above; `isa` is what the machine has.
-            unsafe { tile.dispatch(isa, halves, count) };
+            // SAFETY: the tile's pointers were derived above; the machine has the format's level.
+            unsafe { tile.dispatch(format, count) };
         }
     }
 }
@@ -98,16 +95,18 @@ macro_rules! by_rows {
 
 impl Tile {
     /// # Safety
-    /// The pointers must be valid for `count` rows, and the machine must have `isa`.
-    unsafe fn dispatch(&self, isa: Isa, halves: bool, count: usize) {
+    /// The pointers must be valid for `count` rows, and the machine must have the format's level.
+    unsafe fn dispatch(&self, format: Format, count: usize) {
         // SAFETY: the caller's promise covers every kernel below.
         unsafe {
-            match isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512Bf16 if halves => by_rows!(count, avx512_bf16, self, 1 2 3 4 5 6 7 8 9 10 11 12),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 | Isa::Avx512Bf16 => by_rows!(count, avx512, self, 1 2 3 4 5 6 7 8 9 10 11 12),
-                #[cfg(target_arch = "x86_64")]
+            match format.isa {
+                #[cfg(simd_x86)]
+                Isa::Amx if format.pairs => super::amx::tile(self, count),
+                #[cfg(simd_x86)]
+                Isa::Avx512Bf16 if format.pairs => by_rows!(count, avx512_bf16, self, 1 2 3 4 5 6 7 8 9 10 11 12),
+                #[cfg(simd_x86)]
+                Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => by_rows!(count, avx512, self, 1 2 3 4 5 6 7 8 9 10 11 12),
+                #[cfg(simd_x86)]
                 Isa::Avx2 => by_rows!(count, avx2, self, 1 2 3 4),
                 _ => by_rows!(count, portable, self, 1 2 3 4),
             }
@@ -119,7 +118,7 @@ impl Tile {
     /// # Safety
     /// `row` must be a row of the tile.
     #[inline(always)]
-    unsafe fn store(&self, row: usize, first: usize, sums: &[f32]) {
+    pub(super) unsafe fn store(&self, row: usize, first: usize, sums: &[f32]) {
         let width = self.width.saturating_sub(first).min(sums.len());
         // SAFETY: `width` columns from `first` are inside the output's row.
         let out = unsafe { std::slice::from_raw_parts_mut(self.out.add(row * self.out_stride + first), width) };
@@ -144,7 +143,7 @@ unsafe fn portable<const R: usize>(tile: &Tile) {
 
 /// # Safety
 /// As [`portable`], on a machine with AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
+#[cfg(simd_x86)]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<const R: usize>(tile: &Tile) {
     // SAFETY: the caller's promise.
@@ -166,7 +165,7 @@ unsafe fn plain<const R: usize>(tile: &Tile, fused: impl Fn(f32, f32, f32) -> f3
             let panel = unsafe { std::slice::from_raw_parts(tile.panel.add(step * PANEL + first), PANEL / 2) };
             for (row, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: row and step are inside the left operand.
-                let left = unsafe { *tile.left.add(row * tile.left_stride + step) };
+                let left = unsafe { tile.left.add(row * tile.left_stride + step).read_unaligned() };
                 for (sum, &right) in sums.iter_mut().zip(panel) {
                     *sum = fused(left, right, *sum);
                 }
@@ -179,7 +178,7 @@ unsafe fn plain<const R: usize>(tile: &Tile, fused: impl Fn(f32, f32, f32) -> f3
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(simd_x86)]
 use std::arch::x86_64::{
     __m512, __m512bh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
     _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps,
@@ -187,7 +186,7 @@ use std::arch::x86_64::{
 
 /// # Safety
 /// As [`portable`], on a machine with AVX-512.
-#[cfg(target_arch = "x86_64")]
+#[cfg(simd_x86)]
 #[target_feature(enable = "avx512f")]
 unsafe fn avx512<const R: usize>(tile: &Tile) {
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
@@ -199,7 +198,7 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
                 _mm512_loadu_ps(tile.panel.add(step * PANEL + 16)),
             ];
             for (row, sums) in sums.iter_mut().enumerate() {
-                let left = _mm512_set1_ps(*tile.left.add(row * tile.left_stride + step));
+                let left = _mm512_set1_ps(tile.left.add(row * tile.left_stride + step).read_unaligned());
                 sums[0] = _mm512_fmadd_ps(left, right[0], sums[0]);
                 sums[1] = _mm512_fmadd_ps(left, right[1], sums[1]);
             }
@@ -211,7 +210,7 @@ unsafe fn avx512<const R: usize>(tile: &Tile) {
 
 /// # Safety
 /// As [`portable`], on a machine with AVX512-BF16; the left operand and the panel hold bf16 pairs.
-#[cfg(target_arch = "x86_64")]
+#[cfg(simd_x86)]
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn avx512_bf16<const R: usize>(tile: &Tile) {
     let pairs = |value: __m512| -> __m512bh {
@@ -227,7 +226,9 @@ unsafe fn avx512_bf16<const R: usize>(tile: &Tile) {
                 pairs(_mm512_loadu_ps(tile.panel.add(step * PANEL + 16))),
             ];
             for (row, sums) in sums.iter_mut().enumerate() {
-                let left = pairs(_mm512_set1_ps(*tile.left.add(row * tile.left_stride + step)));
+                let left = pairs(_mm512_set1_ps(
+                    tile.left.add(row * tile.left_stride + step).read_unaligned(),
+                ));
                 sums[0] = _mm512_dpbf16_ps(sums[0], left, right[0]);
                 sums[1] = _mm512_dpbf16_ps(sums[1], left, right[1]);
             }
@@ -239,7 +240,7 @@ unsafe fn avx512_bf16<const R: usize>(tile: &Tile) {
 
 /// # Safety
 /// The tile's output must be valid for `R` rows, on a machine with AVX-512.
-#[cfg(target_arch = "x86_64")]
+#[cfg(simd_x86)]
 #[target_feature(enable = "avx512f")]
 unsafe fn store512<const R: usize>(tile: &Tile, sums: &[[__m512; 2]; R]) {
     let scale = _mm512_set1_ps(tile.scale);

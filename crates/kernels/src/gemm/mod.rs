@@ -1,19 +1,30 @@
-//! Matrix products `y (+)= scale * left · right` for f32 activations and f32, bf16 or NF4 weights.
+//! Matrix products `y (+)= Σ scale · left · right` for f32 or bf16 activations and f32, bf16 or NF4 weights.
 //!
 //! The right operand is packed panel by panel into a small buffer, and decoded on the way: NF4 is
-//! never expanded as a whole. Each output element is summed by one thread in one order that depends
-//! on the shape alone, so the number of threads does not change a bit of the result.
+//! never expanded as a whole. Several products into one output are one [`Sum`], so that a linear layer and its
+//! LoRA branch write it once. Each output element is summed by one thread in one order that depends on the
+//! shapes alone, so the number of threads does not change a bit of the result.
 
+#[cfg(simd_x86)]
+mod amx;
+mod grid;
+#[cfg(simd_x86)]
+mod lanes;
+mod left;
 mod micro;
-mod pack;
+mod operand;
+mod right;
 mod vector;
 
 use std::cell::RefCell;
 
-use half::bf16;
+#[cfg(simd_x86)]
+pub(crate) use amx::works as amx_works;
+use grid::{Block, Grid};
+pub use operand::{Left, Right};
 
 use crate::{
-    Isa, Nf4Matrix,
+    Isa, Matrix,
     parallel::{SharedMut, parallel_for, threads},
 };
 
@@ -42,104 +53,8 @@ pub enum Accumulate {
 pub enum Precision {
     /// Not at all.
     F32,
-    /// To bf16 where the machine multiplies bf16 faster ([`Isa::Avx512Bf16`]); else not at all.
+    /// To bf16 where the machine multiplies bf16 faster ([`Isa::multiplies_bf16`]); else not at all.
     Bf16,
-}
-
-/// A row-major matrix in one of the storage formats.
-#[derive(Debug, Clone, Copy)]
-pub enum Matrix<'a> {
-    /// f32
-    F32(&'a [f32]),
-    /// bf16
-    Bf16(&'a [bf16]),
-    /// 4-bit NormalFloat
-    Nf4(&'a Nf4Matrix),
-}
-
-impl Matrix<'_> {
-    /// Elements stored.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::Bf16(values) => values.len(),
-            Self::Nf4(matrix) => matrix.shape().0 * matrix.shape().1,
-        }
-    }
-
-    /// Whether nothing is stored.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Widens `out.len()` elements of the flat array from `start` on to f32.
-    pub fn widen(&self, start: usize, out: &mut [f32]) {
-        match self {
-            Self::F32(values) => out.copy_from_slice(&values[start..start + out.len()]),
-            Self::Bf16(values) => {
-                for (target, value) in out.iter_mut().zip(&values[start..]) {
-                    *target = value.to_f32();
-                }
-            }
-            Self::Nf4(matrix) => matrix.decode(start, out),
-        }
-    }
-}
-
-/// The left operand, f32 activations.
-#[derive(Debug, Clone, Copy)]
-pub struct Left<'a> {
-    data: &'a [f32],
-    stride: usize,
-    transposed: bool,
-}
-
-impl<'a> Left<'a> {
-    /// `[m, k]`, rows `stride` elements apart.
-    pub fn rows(data: &'a [f32], stride: usize) -> Self {
-        Self {
-            data,
-            stride,
-            transposed: false,
-        }
-    }
-
-    /// Stored as `[k, m]`, rows `stride` elements apart.
-    pub fn transposed(data: &'a [f32], stride: usize) -> Self {
-        Self {
-            data,
-            stride,
-            transposed: true,
-        }
-    }
-}
-
-/// The right operand, a weight or another activation.
-#[derive(Debug, Clone, Copy)]
-pub struct Right<'a> {
-    matrix: Matrix<'a>,
-    stride: usize,
-    transposed: bool,
-}
-
-impl<'a> Right<'a> {
-    /// `[k, n]`, rows `stride` elements apart.
-    pub fn rows(matrix: Matrix<'a>, stride: usize) -> Self {
-        Self {
-            matrix,
-            stride,
-            transposed: false,
-        }
-    }
-
-    /// Stored as `[n, k]`, rows `stride` elements apart: a linear layer's weight in its forward pass.
-    pub fn transposed(matrix: Matrix<'a>, stride: usize) -> Self {
-        Self {
-            matrix,
-            stride,
-            transposed: true,
-        }
-    }
 }
 
 /// One product to be computed.
@@ -159,22 +74,48 @@ pub struct Product<'a> {
     pub precision: Precision,
 }
 
+/// One product of a [`Sum`].
+#[derive(Debug, Clone, Copy)]
+pub struct Term<'a> {
+    /// Left operand, `m` rows.
+    pub left: Left<'a>,
+    /// Right operand, `n` columns.
+    pub right: Right<'a>,
+    /// Length of the sums.
+    pub k: usize,
+    /// Factor on the product.
+    pub scale: f32,
+}
+
+/// Several products added into one output `[m, n]`, term by term in the order given.
+#[derive(Debug, Clone, Copy)]
+pub struct Sum<'a> {
+    /// Rows of the output.
+    pub m: usize,
+    /// Columns of the output.
+    pub n: usize,
+    /// The products.
+    pub terms: &'a [Term<'a>],
+    /// Overwrite or add.
+    pub accumulate: Accumulate,
+    /// Rounding of the factors.
+    pub precision: Precision,
+}
+
 /// Columns that one micro-kernel call covers: the width of a packed panel.
 const PANEL: usize = 32;
-/// Depth of a packed block: a panel of it fits the first-level cache.
-const DEPTH: usize = 256;
-/// Columns below which a product stays in f32.
-const THIN: usize = 96;
+/// Depth of a packed block in 4-byte units (an f32, or a pair of bf16): its rows fit the first-level cache.
+const DEPTH: usize = 384;
 /// Rows up to which the weight is read once and dotted with every row, without packing.
 const VECTOR_ROWS: usize = 4;
 
 thread_local! {
     static PACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    static DECODED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static LEFT: RefCell<Vec<left::Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The plain linear layer `y[m, n] = x[m, k] · w[n, k]ᵀ`.
-pub fn linear(x: &[f32], w: Matrix<'_>, y: &mut [f32], shape: Shape, precision: Precision) {
+pub fn linear<'a>(x: impl Into<Matrix<'a>>, w: Matrix<'a>, y: &mut [f32], shape: Shape, precision: Precision) {
     Product {
         shape,
         left: Left::rows(x, shape.k),
@@ -203,41 +144,94 @@ impl Product<'_> {
         self.run(out, out_stride, false);
     }
 
-    fn check(&self, out: &[f32], out_stride: usize) {
-        let Shape { m, n, k } = self.shape;
-        let needed = |rows: usize, cols: usize, stride: usize| {
-            if rows == 0 || cols == 0 {
-                0
-            } else {
-                (rows - 1) * stride + cols
-            }
+    fn run(&self, out: &mut [f32], out_stride: usize, parallel: bool) {
+        let term = Term {
+            left: self.left,
+            right: self.right,
+            k: self.shape.k,
+            scale: self.scale,
         };
-        let (rows, cols) = if self.left.transposed { (k, m) } else { (m, k) };
+        Sum {
+            m: self.shape.m,
+            n: self.shape.n,
+            terms: &[term],
+            accumulate: self.accumulate,
+            precision: self.precision,
+        }
+        .run(out, out_stride, parallel);
+    }
+}
+
+/// The operands' formats in the micro-kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Format {
+    isa: Isa,
+    /// Pairs of bf16 instead of f32.
+    pairs: bool,
+}
+
+impl Format {
+    fn new(isa: Isa, precision: Precision) -> Self {
+        Self {
+            isa,
+            pairs: precision == Precision::Bf16 && isa.multiplies_bf16(),
+        }
+    }
+
+    /// Whether the tile unit multiplies.
+    fn tiles(self) -> bool {
+        self.pairs && self.isa == Isa::Amx
+    }
+
+    /// Whether operands can be packed sixteen units at a time.
+    fn has_lanes(self) -> bool {
+        cfg!(simd_x86) && matches!(self.isa, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx)
+    }
+
+    /// Elements in a 4-byte unit.
+    fn unit(self) -> usize {
+        if self.pairs { 2 } else { 1 }
+    }
+
+    /// Units that `length` elements take, with what the kernel reads beyond them.
+    fn units(self, length: usize) -> usize {
+        let units = length.div_ceil(self.unit());
+        if self.tiles() {
+            units.next_multiple_of(16)
+        } else {
+            units
+        }
+    }
+}
+
+impl Sum<'_> {
+    /// Computes into `out`, rows `out_stride` elements apart, on all threads.
+    ///
+    /// # Panics
+    /// If an operand or the output is too short for the shape.
+    pub fn compute(&self, out: &mut [f32], out_stride: usize) {
+        self.run(out, out_stride, true);
+    }
+
+    fn check(&self, out: &[f32], out_stride: usize) {
+        let (m, n) = (self.m, self.n);
+        for term in self.terms {
+            term.left.check(m, term.k);
+            term.right.check(n, term.k);
+        }
         assert!(
-            self.left.data.len() >= needed(rows, cols, self.left.stride),
-            "left operand too short for {:?}",
-            self.shape
-        );
-        let (rows, cols) = if self.right.transposed { (n, k) } else { (k, n) };
-        assert!(
-            self.right.matrix.len() >= needed(rows, cols, self.right.stride),
-            "right operand too short for {:?}",
-            self.shape
-        );
-        assert!(
-            out.len() >= needed(m, n, out_stride),
-            "output too short for {:?}",
-            self.shape
+            m == 0 || n == 0 || out.len() >= (m - 1) * out_stride + n,
+            "output too short for [{m}, {n}]"
         );
     }
 
     fn run(&self, out: &mut [f32], out_stride: usize, parallel: bool) {
-        let Shape { m, n, k } = self.shape;
+        let (m, n) = (self.m, self.n);
         self.check(out, out_stride);
         if m == 0 || n == 0 {
             return;
         }
-        if k == 0 {
+        if self.terms.iter().all(|term| term.k == 0) {
             if self.accumulate == Accumulate::Overwrite {
                 for row in 0..m {
                     out[row * out_stride..row * out_stride + n].fill(0.0);
@@ -245,126 +239,69 @@ impl Product<'_> {
             }
             return;
         }
-        if m <= VECTOR_ROWS && self.right.transposed && !self.left.transposed {
+        let dotted = |term: &Term<'_>| term.right.transposed && !term.left.transposed;
+        if m <= VECTOR_ROWS && self.terms.iter().all(dotted) {
             return vector::run(self, out, out_stride, parallel);
         }
-        let straightened;
-        let left = if self.left.transposed {
-            straightened = pack::transpose(self.left.data, self.left.stride, self.shape, parallel);
-            Left::rows(&straightened, k)
-        } else {
-            self.left
-        };
-        let isa = Isa::current();
-        // rounding the left operand costs a pass over it, which thin products do not earn back
-        let halves = self.precision == Precision::Bf16 && isa == Isa::Avx512Bf16 && n >= THIN;
-        let pairs;
-        let rows = if halves {
-            pairs = pack::round_to_pairs(left, self.shape, parallel);
-            micro::Rows::Pairs {
-                data: &pairs,
-                stride: k.div_ceil(2),
-            }
-        } else {
-            micro::Rows::F32 {
-                data: left.data,
-                stride: left.stride,
-            }
-        };
-        let grid = Grid::new(self.shape, if parallel { threads() } else { 1 });
+        let format = Format::new(Isa::current(), self.precision);
+        let mut buffers = LEFT.take();
+        buffers.resize_with(buffers.len().max(self.terms.len()), left::Buffer::default);
+        let rows: Vec<left::Rows<'_>> = self
+            .terms
+            .iter()
+            .zip(&mut buffers)
+            .map(|(term, buffer)| left::rows(term.left, (m, term.k), format, buffer, parallel))
+            .collect();
+        let grid = Grid::new(m, n, micro::height(format), if parallel { threads() } else { 1 });
         let target = SharedMut::new(out);
-        let task = |index: usize| self.block(&rows, grid.block(index), target, out_stride);
+        let task = |index: usize| self.block(&rows, format, grid.block(index), target, out_stride);
         if parallel {
             parallel_for(grid.count(), task);
         } else {
             (0..grid.count()).for_each(task);
         }
+        LEFT.set(buffers);
     }
 
-    /// One block of the output: packs the right operand depth by depth and runs the micro-kernel.
-    fn block(&self, rows: &micro::Rows<'_>, block: Block, out: SharedMut, out_stride: usize) {
-        let halves = matches!(rows, micro::Rows::Pairs { .. });
-        PACKED.with_borrow_mut(|packed| {
-            DECODED.with_borrow_mut(|decoded| {
-                for depth in (0..self.shape.k).step_by(DEPTH) {
-                    let length = DEPTH.min(self.shape.k - depth);
-                    let source = pack::Source {
-                        right: self.right,
-                        depth,
-                        length,
-                        first: block.first_column,
-                        columns: block.columns,
-                    };
-                    pack::panels(&source, halves, packed, decoded);
-                    let add = depth > 0 || self.accumulate == Accumulate::Add;
-                    let call = micro::Call {
-                        packed,
-                        depth,
-                        length,
-                        scale: self.scale,
-                        add,
-                        out: out.pointer(),
-                        out_stride,
-                    };
-                    // SAFETY: blocks of the grid are disjoint and inside the output, whose size `check` proved;
-                    // `packed` holds whole panels of `length` and the rows reach `depth + length`.
-                    unsafe { micro::run(rows, &block, &call) };
-                }
-            });
-        });
-    }
-}
-
-/// Rows and columns of one task.
-#[derive(Debug, Clone, Copy)]
-struct Block {
-    first_row: usize,
-    rows: usize,
-    first_column: usize,
-    columns: usize,
-}
-
-/// How the output is cut into tasks.
-struct Grid {
-    shape: Shape,
-    rows: usize,
-    columns: usize,
-}
-
-impl Grid {
-    fn new(shape: Shape, threads: usize) -> Self {
-        let wanted = 4 * threads;
-        let panels = shape.n.div_ceil(PANEL);
-        // few wide blocks read the left operand less often; many narrow ones balance better
-        let columns = (panels / wanted).clamp(1, 8) * PANEL;
-        let across = shape.n.div_ceil(columns);
-        let down = if threads == 1 {
-            1
-        } else {
-            wanted.div_ceil(across).min(shape.m.div_ceil(micro::ROWS)).max(1)
-        };
-        let rows = shape.m.div_ceil(down).next_multiple_of(micro::ROWS);
-        Self { shape, rows, columns }
-    }
-
-    fn across(&self) -> usize {
-        self.shape.n.div_ceil(self.columns)
-    }
-
-    fn count(&self) -> usize {
-        self.across() * self.shape.m.div_ceil(self.rows)
-    }
-
-    fn block(&self, index: usize) -> Block {
-        let (down, across) = (index / self.across(), index % self.across());
-        let (first_row, first_column) = (down * self.rows, across * self.columns);
-        Block {
-            first_row,
-            rows: self.rows.min(self.shape.m - first_row),
-            first_column,
-            columns: self.columns.min(self.shape.n - first_column),
+    /// One block of the output: packs the right operands depth by depth and runs the micro-kernel.
+    fn block(&self, rows: &[left::Rows<'_>], format: Format, block: Block, out: SharedMut<'_>, out_stride: usize) {
+        let mut packed = PACKED.take();
+        let mut add = self.accumulate == Accumulate::Add;
+        for (term, rows) in self.terms.iter().zip(rows) {
+            for (depth, length) in depths(term.k, format) {
+                right::panels(&term.right, &block, (depth, length), format, &mut packed);
+                let call = micro::Call {
+                    packed: &packed,
+                    depth,
+                    length,
+                    scale: term.scale,
+                    add,
+                    out: out.pointer(),
+                    out_stride,
+                };
+                // SAFETY: blocks of the grid are disjoint and inside the output, whose size `check` proved;
+                // `packed` holds whole panels of `length` and the rows reach `depth + length`.
+                unsafe { micro::run(rows, format, &block, &call) };
+                add = true;
+            }
         }
+        PACKED.set(packed);
     }
+}
+
+/// Makes a scratch buffer at least `len` long; what it holds stays, so nothing is cleared twice.
+pub(crate) fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+}
+
+/// Cuts `k` elements into equal blocks of at most [`DEPTH`] units: first element and length of each.
+fn depths(k: usize, format: Format) -> impl Iterator<Item = (usize, usize)> {
+    let most = DEPTH * format.unit();
+    // whole units of the tile kernel, so that only the last block is padded
+    let size = k.div_ceil(k.div_ceil(most).max(1)).next_multiple_of(32).max(32);
+    (0..k).step_by(size).map(move |depth| (depth, size.min(k - depth)))
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Every product against a plain f64 sum, over odd shapes and all storage formats.
-#![expect(clippy::unwrap_used, reason = "a failing test may panic")]
-
 use half::bf16;
 use proptest::prelude::*;
 
 use super::*;
-use crate::random::Stream;
+use crate::{Nf4Matrix, random::Stream};
 
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let stream = Stream::new(&[seed]);
@@ -17,15 +15,17 @@ fn reference(product: &Product<'_>, before: &[f32], out_stride: usize) -> Vec<f6
     let Shape { m, n, k } = product.shape;
     let mut weight = vec![0.0; product.right.matrix.len()];
     product.right.matrix.widen(0, &mut weight);
+    let mut activation = vec![0.0; product.left.matrix.len()];
+    product.left.matrix.widen(0, &mut activation);
     let mut out = Vec::with_capacity(m * n);
     for i in 0..m {
         for j in 0..n {
             let mut sum = 0.0;
             for p in 0..k {
                 let left = if product.left.transposed {
-                    product.left.data[p * product.left.stride + i]
+                    activation[p * product.left.stride + i]
                 } else {
-                    product.left.data[i * product.left.stride + p]
+                    activation[i * product.left.stride + p]
                 };
                 let right = if product.right.transposed {
                     weight[j * product.right.stride + p]
@@ -74,26 +74,61 @@ fn check(product: &Product<'_>, tolerance: f64) {
 
 fn shapes() -> impl Strategy<Value = Shape> {
     let length = prop_oneof![1usize..6, Just(12), Just(13), Just(31), Just(33), 60usize..70, Just(97)];
-    let depth = prop_oneof![1usize..5, Just(63), Just(64), Just(65), Just(255), Just(257), Just(600)];
+    let depth = prop_oneof![
+        1usize..5,
+        Just(63),
+        Just(64),
+        Just(65),
+        Just(255),
+        Just(257),
+        Just(600),
+        Just(1601)
+    ];
     (length.clone(), length, depth).prop_map(|(m, n, k)| Shape { m, n, k })
 }
 
+/// One operand in all formats.
+struct Stored {
+    floats: Vec<f32>,
+    halves: Vec<bf16>,
+    codes: Nf4Matrix,
+}
+
+impl Stored {
+    fn new(seed: u64, rows: usize, cols: usize) -> Self {
+        let floats = values(seed, rows * cols);
+        Self {
+            halves: floats.iter().map(|&v| bf16::from_f32(v)).collect(),
+            codes: Nf4Matrix::quantize(&floats, rows, cols, true),
+            floats,
+        }
+    }
+
+    fn matrix(&self, format: u8) -> Matrix<'_> {
+        match format {
+            0 => Matrix::F32(&self.floats),
+            1 => Matrix::Bf16(&self.halves),
+            _ => Matrix::Nf4(&self.codes),
+        }
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn products_equal_plain_sums(shape in shapes(), seed in 0u64..1000, left_t: bool, right_t: bool, add: bool, format in 0..3, halves: bool) {
+    fn products_equal_plain_sums(shape in shapes(), seed in 0u64..1000, left_t: bool, right_t: bool, add: bool, formats in (0u8..2, 0u8..3), halves: bool) {
         let Shape { m, n, k } = shape;
-        let left = values(seed, m * k);
-        let dense = values(seed + 1, n * k);
-        let rounded: Vec<bf16> = dense.iter().map(|&v| bf16::from_f32(v)).collect();
+        let (rows, cols) = if left_t { (k, m) } else { (m, k) };
+        let left = Stored::new(seed, rows, cols);
+        let left = if left_t { Left::transposed(left.matrix(formats.0), m) } else { Left::rows(left.matrix(formats.0), k) };
         let (rows, cols) = if right_t { (n, k) } else { (k, n) };
-        let quantised = Nf4Matrix::quantize(&dense, rows, cols, true);
-        let matrix = match format { 0 => Matrix::F32(&dense), 1 => Matrix::Bf16(&rounded), _ => Matrix::Nf4(&quantised) };
+        let right = Stored::new(seed + 1, rows, cols);
+        let right = right.matrix(formats.1);
         let product = Product {
             shape,
-            left: if left_t { Left::transposed(&left, m) } else { Left::rows(&left, k) },
-            right: if right_t { Right::transposed(matrix, k) } else { Right::rows(matrix, n) },
+            left,
+            right: if right_t { Right::transposed(right, k) } else { Right::rows(right, n) },
             scale: 0.75,
             accumulate: if add { Accumulate::Add } else { Accumulate::Overwrite },
             precision: if halves { Precision::Bf16 } else { Precision::F32 },
@@ -102,6 +137,39 @@ proptest! {
         let tolerance = if halves { 0.004 * (k as f64).sqrt() + 1e-3 } else { 1e-6 * k as f64 + 1e-6 };
         check(&product, tolerance);
     }
+
+    #[test]
+    fn sums_add_their_terms(m in prop_oneof![1usize..6, 30usize..35], n in 1usize..70, depths in prop::collection::vec(0usize..90, 1..4), add: bool, halves: bool) {
+        let precision = if halves { Precision::Bf16 } else { Precision::F32 };
+        let operands: Vec<_> = depths.iter().enumerate().map(|(i, &k)| (k, values(i as u64, m * k), values(i as u64 + 9, n * k))).collect();
+        let terms: Vec<_> = operands.iter().map(|(k, left, right)| Term {
+            left: Left::rows(left, *k),
+            right: Right::transposed(right, *k),
+            k: *k,
+            scale: 0.5 + *k as f32 / 100.0,
+        }).collect();
+        let before = values(77, m * n);
+        let mut expected: Vec<f64> = before.iter().map(|&v| if add { f64::from(v) } else { 0.0 }).collect();
+        for term in &terms {
+            let product = Product {
+                shape: Shape { m, n, k: term.k },
+                left: term.left,
+                right: term.right,
+                scale: term.scale,
+                accumulate: Accumulate::Overwrite,
+                precision,
+            };
+            for (sum, value) in expected.iter_mut().zip(reference(&product, &before, n)) {
+                *sum += value;
+            }
+        }
+        let mut out = before;
+        let accumulate = if add { Accumulate::Add } else { Accumulate::Overwrite };
+        Sum { m, n, terms: &terms, accumulate, precision }.compute(&mut out, n);
+        for (got, want) in out.iter().zip(&expected) {
+            prop_assert!((f64::from(*got) - want).abs() < if halves { 0.1 } else { 1e-4 }, "{got} instead of {want}");
+        }
+    }
 }
 
 #[test]
@@ -109,15 +177,11 @@ fn one_thread_gives_the_same_bits() {
     let shape = Shape { m: 37, n: 200, k: 700 };
     let (left, right) = (values(1, 37 * 700), values(2, 200 * 700));
     let run = |count: usize| {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(count)
-            .build()
-            .unwrap()
-            .install(|| {
-                let mut out = vec![0.0; 37 * 200];
-                linear(&left, Matrix::F32(&right), &mut out, shape, Precision::Bf16);
-                out
-            })
+        crate::with_threads(count, || {
+            let mut out = vec![0.0; 37 * 200];
+            linear(&left, Matrix::F32(&right), &mut out, shape, Precision::Bf16);
+            out
+        })
     };
     assert_eq!(run(1), run(2));
     assert_eq!(run(1), run(5));

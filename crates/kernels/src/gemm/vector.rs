@@ -1,10 +1,11 @@
 //! Products with very few rows: the weight is read once, row by row, and dotted with each.
 //! This is what a decoding step costs, so it is bound by memory and not by arithmetic.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
-use super::{Accumulate, Matrix, Product};
+use super::{Accumulate, Sum, Term};
 use crate::{
+    Matrix,
     math::sum_by,
     parallel::{SharedMut, parallel_for, threads},
 };
@@ -13,66 +14,76 @@ thread_local! {
     static ROW: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Computes `product` (left in rows, right transposed).
-pub(super) fn run(product: &Product<'_>, out: &mut [f32], out_stride: usize, parallel: bool) {
-    let n = product.shape.n;
+/// Computes `sum` (left operands in rows, right ones transposed).
+pub(super) fn run(sum: &Sum<'_>, out: &mut [f32], out_stride: usize, parallel: bool) {
     let target = SharedMut::new(out);
-    let tasks = if parallel && n * product.shape.k > 1 << 15 {
-        (4 * threads()).min(n)
-    } else {
-        1
-    };
-    let width = n.div_ceil(tasks);
-    parallel_for(n.div_ceil(width), |task| {
-        let (first, last) = (task * width, (task * width + width).min(n));
-        ROW.with_borrow_mut(|row| columns(product, first..last, row, target, out_stride));
-    });
-}
-
-fn columns(
-    product: &Product<'_>,
-    columns: std::ops::Range<usize>,
-    row: &mut Vec<f32>,
-    out: SharedMut,
-    out_stride: usize,
-) {
-    let k = product.shape.k;
-    row.resize(k, 0.0);
-    for column in columns {
-        let start = column * product.right.stride;
-        let weights = match product.right.matrix {
-            Matrix::F32(values) => &values[start..start + k],
+    let mut accumulate = sum.accumulate;
+    for term in sum.terms {
+        let widened;
+        let (left, stride) = match term.left.matrix {
+            Matrix::F32(data) => (data, term.left.stride),
             matrix => {
-                widen(matrix, start, row);
-                &row[..]
+                let mut rows = vec![0.0; sum.m * term.k];
+                for (m, row) in rows.chunks_exact_mut(term.k.max(1)).enumerate() {
+                    matrix.widen(m * term.left.stride, row);
+                }
+                widened = rows;
+                (&widened[..], term.k)
             }
         };
-        for m in 0..product.shape.m {
-            let left = &product.left.data[m * product.left.stride..m * product.left.stride + k];
-            let sum = product.scale * dot(left, weights);
-            // SAFETY: each column belongs to one task, and `check` proved the bounds.
-            let target = unsafe { out.slice(m * out_stride + column, 1) };
-            match product.accumulate {
-                Accumulate::Overwrite => target[0] = sum,
-                Accumulate::Add => target[0] += sum,
-            }
-        }
+        let job = Job {
+            term,
+            left,
+            stride,
+            m: sum.m,
+            accumulate,
+        };
+        let tasks = if parallel && sum.n * term.k > 1 << 15 {
+            (4 * threads()).min(sum.n)
+        } else {
+            1
+        };
+        let width = sum.n.div_ceil(tasks);
+        parallel_for(sum.n.div_ceil(width), |task| {
+            let columns = task * width..(task * width + width).min(sum.n);
+            ROW.with_borrow_mut(|row| job.columns(columns, row, target, out_stride));
+        });
+        accumulate = Accumulate::Add;
     }
 }
 
-crate::isa::multiversion! {
-    fn widen(matrix: Matrix<'_>, start: usize, out: &mut [f32]) = widen_body
+/// One term.
+struct Job<'a> {
+    term: &'a Term<'a>,
+    left: &'a [f32],
+    stride: usize,
+    m: usize,
+    accumulate: Accumulate,
 }
 
-#[inline(always)]
-fn widen_body(matrix: Matrix<'_>, start: usize, out: &mut [f32]) {
-    match matrix {
-        Matrix::Bf16(values) => {
-            for (target, value) in out.iter_mut().zip(&values[start..]) {
-                *target = f32::from_bits(u32::from(value.to_bits()) << 16);
+impl Job<'_> {
+    fn columns(&self, columns: Range<usize>, row: &mut Vec<f32>, out: SharedMut<'_>, out_stride: usize) {
+        let Term { right, k, scale, .. } = *self.term;
+        row.resize(k, 0.0);
+        for column in columns {
+            let start = column * right.stride;
+            let weights = match right.matrix {
+                Matrix::F32(values) => &values[start..start + k],
+                matrix => {
+                    matrix.widen(start, row);
+                    &row[..]
+                }
+            };
+            for m in 0..self.m {
+                let sum = scale * dot(&self.left[m * self.stride..m * self.stride + k], weights);
+                // SAFETY: each column belongs to one task, and `check` proved the bounds.
+                let target = unsafe { out.slice(m * out_stride + column, 1) };
+                match self.accumulate {
+                    Accumulate::Overwrite => target[0] = sum,
+                    Accumulate::Add => target[0] += sum,
+                }
             }
         }
-        other => other.widen(start, out),
     }
 }
 

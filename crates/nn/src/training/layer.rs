@@ -1,7 +1,7 @@
 //! One decoder layer, forward and backward.
 
 use synapse_kernels::{
-    Accumulate,
+    Accumulate, Matrix, MatrixMut,
     attention::{self, Gradients, Saved, Span},
     elementwise, norm,
 };
@@ -9,49 +9,54 @@ use synapse_kernels::{
 use super::{MicroBatch, TrainableModel};
 use crate::{
     decoder::slot,
-    linear::{LoraBackward, Rows},
-    pool::Pool,
+    linear::{self, Branch, Flow, Rows},
+    pool::{Activation, Buffer, Pool},
 };
 
+/// Linears of a layer.
+const SLOTS: usize = 7;
+
 /// What the backward pass of a layer reads. Shapes: t tokens, h hidden, q and k widths of queries and keys,
-/// i intermediate, r rank.
+/// i intermediate, r rank. What only products read is kept in their precision.
 pub(super) struct State {
-    inverse1: Vec<f32>,    // [t]
-    normed1: Vec<f32>,     // [t, h]
-    q: Vec<f32>,           // [t, q], rotated
-    k: Vec<f32>,           // [t, k], rotated
-    v: Vec<f32>,           // [t, k]
-    attended: Vec<f32>,    // [t, q]
-    log_sums: Vec<f32>,    // [heads, t] per document
-    middle: Vec<f32>,      // [t, h], after the attention's residual
-    inverse2: Vec<f32>,    // [t]
-    normed2: Vec<f32>,     // [t, h]
-    gate: Vec<f32>,        // [t, i]
-    up: Vec<f32>,          // [t, i]
-    activated: Vec<f32>,   // [t, i]
-    hidden: [Vec<f32>; 7], // [t, r] per adapted linear
+    inverse1: Buffer<f32>,               // [t]
+    normed1: Activation,                 // [t, h]
+    q: Activation,                       // [t, q], rotated
+    k: Activation,                       // [t, k], rotated
+    v: Activation,                       // [t, k]
+    attended: Activation,                // [t, q]
+    log_sums: Buffer<f32>,               // [heads, t] per document
+    middle: Buffer<f32>,                 // [t, h], after the attention's residual
+    inverse2: Buffer<f32>,               // [t]
+    normed2: Activation,                 // [t, h]
+    gate: Activation,                    // [t, i]
+    up: Activation,                      // [t, i]
+    activated: Activation,               // [t, i]
+    hidden: [Option<Activation>; SLOTS], // [t, r] per adapted linear
 }
 
 impl State {
     pub(super) fn release(self, pool: &mut Pool) {
-        for buffer in [
-            self.inverse1,
+        for buffer in [self.inverse1, self.log_sums, self.middle, self.inverse2] {
+            pool.give(buffer);
+        }
+        for activation in [
             self.normed1,
             self.q,
             self.k,
             self.v,
             self.attended,
-            self.log_sums,
-            self.middle,
-            self.inverse2,
             self.normed2,
             self.gate,
             self.up,
             self.activated,
         ] {
-            pool.give(buffer);
+            pool.release(activation);
         }
-        self.hidden.into_iter().for_each(|buffer| pool.give(buffer));
+        self.hidden
+            .into_iter()
+            .flatten()
+            .for_each(|hidden| pool.release(hidden));
     }
 }
 
@@ -86,35 +91,41 @@ impl<'a> Work<'a> {
     }
 
     /// Base product plus LoRA branch of one linear; returns the branch's inner activation.
-    fn linear(&self, layer: usize, slot: usize, x: &[f32], y: &mut [f32], pool: &mut Pool) -> Vec<f32> {
+    fn linear(
+        &self,
+        (layer, slot): (usize, usize),
+        x: &Activation,
+        (y, accumulate): (&mut [f32], Accumulate),
+        pool: &mut Pool,
+    ) -> Option<Activation> {
         let linear = &self.model.decoder.layers[layer].linears[slot];
-        linear.forward(self.rows, self.parameters, x, y);
         match self.model.branch(self.parameters, layer, slot, self.key) {
-            None => Vec::new(),
+            None => {
+                linear.forward(self.rows, self.parameters, x.matrix(), y, accumulate);
+                None
+            }
             Some(lora) => {
-                let mut hidden = pool.take(self.rows.count * lora.rank);
-                linear.add_lora(self.rows, lora, x, y, &mut hidden, pool);
-                hidden
+                let weights = (self.parameters, lora);
+                Some(linear.forward_adapted(self.rows, weights, x.matrix(), (y, accumulate), pool))
             }
         }
     }
 
-    fn spans<'s>(&self, q: &'s [f32], k: &'s [f32], v: &'s [f32]) -> Vec<Span<'s>> {
+    fn spans<'s>(&self, q: &'s Activation, k: &'s Activation, v: &'s Activation) -> Vec<Span<'s>> {
         let heads = self.model.heads();
         let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
         let mut start = 0;
         self.lengths
             .iter()
             .map(|&count| {
-                let end = start + count;
                 let span = Span {
-                    q: &q[start * query..end * query],
-                    k: &k[start * key..end * key],
-                    v: &v[start * key..end * key],
+                    q: q.matrix().tail(start * query),
+                    k: k.matrix().tail(start * key),
+                    v: v.matrix().tail(start * key),
                     count,
                     past: 0,
                 };
-                start = end;
+                start += count;
                 span
             })
             .collect()
@@ -122,53 +133,42 @@ impl<'a> Work<'a> {
 
     /// `y [t, h]` = the layer's output for `x [t, h]`.
     pub(super) fn forward(&self, index: usize, x: &[f32], y: &mut [f32], pool: &mut Pool) -> State {
-        let (decoder, t) = (&self.model.decoder, self.rows.count);
+        let (decoder, t, precision) = (&self.model.decoder, self.rows.count, self.rows.precision);
         let (layer, config, heads) = (&decoder.layers[index], &decoder.config, self.model.heads());
         let epsilon = config.rms_norm_eps as f32;
         let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
-        let (mut inverse1, mut normed1) = (pool.take(t), pool.take(x.len()));
-        norm::forward(
-            x,
-            layer.input_norm.vector(self.parameters),
-            epsilon,
-            &mut normed1,
-            &mut inverse1,
-        );
-        let (mut q, mut k, mut v) = (pool.take(t * query), pool.take(t * key), pool.take(t * key));
-        let hidden_q = self.linear(index, slot::QUERY, &normed1, &mut q, pool);
-        let hidden_k = self.linear(index, slot::KEY, &normed1, &mut k, pool);
-        let hidden_v = self.linear(index, slot::VALUE, &normed1, &mut v, pool);
-        decoder.rope.rotate(&mut q, query, &self.positions);
-        decoder.rope.rotate(&mut k, key, &self.positions);
-        let (mut attended, mut log_sums) = (pool.take(t * query), pool.take(t * heads.queries));
-        attention::forward(heads, &self.spans(&q, &k, &v), &mut attended, &mut log_sums);
+        let mut hidden = [const { None }; SLOTS];
+        let (mut inverse1, mut normed1) = (pool.take(t), pool.activation(x.len(), precision));
+        let weight = layer.input_norm.vector(self.parameters);
+        norm::forward(x, weight, epsilon, normed1.target(), &mut inverse1);
+        let mut project = |slot: usize, width: usize, pool: &mut Pool| {
+            let mut y = pool.take(t * width);
+            hidden[slot] = self.linear((index, slot), &normed1, (&mut y, Accumulate::Overwrite), pool);
+            if slot != slot::VALUE {
+                decoder.rope.rotate(&mut y, width, &self.positions);
+            }
+            pool.keep(y, precision)
+        };
+        let q = project(slot::QUERY, query, pool);
+        let k = project(slot::KEY, key, pool);
+        let v = project(slot::VALUE, key, pool);
+        let (mut attended, mut log_sums) = (pool.activation(t * query, precision), pool.take(t * heads.queries));
+        attention::forward(heads, &self.spans(&q, &k, &v), attended.target(), &mut log_sums);
         let mut middle = pool.take(x.len());
-        let hidden_o = self.linear(index, slot::OUTPUT, &attended, &mut middle, pool);
-        elementwise::add(&mut middle, x);
-        let (mut inverse2, mut normed2) = (pool.take(t), pool.take(x.len()));
-        norm::forward(
-            &middle,
-            layer.post_norm.vector(self.parameters),
-            epsilon,
-            &mut normed2,
-            &mut inverse2,
-        );
+        MatrixMut::F32(&mut middle).store(x);
+        hidden[slot::OUTPUT] = self.linear((index, slot::OUTPUT), &attended, (&mut middle, Accumulate::Add), pool);
+        let (mut inverse2, mut normed2) = (pool.take(t), pool.activation(x.len(), precision));
+        let weight = layer.post_norm.vector(self.parameters);
+        norm::forward(&middle, weight, epsilon, normed2.target(), &mut inverse2);
         let wide = t * config.intermediate_size;
-        let (mut gate, mut up, mut activated) = (pool.take(wide), pool.take(wide), pool.take(wide));
-        let hidden_gate = self.linear(index, slot::GATE, &normed2, &mut gate, pool);
-        let hidden_up = self.linear(index, slot::UP, &normed2, &mut up, pool);
-        elementwise::swiglu(&gate, &up, &mut activated);
-        let hidden_down = self.linear(index, slot::DOWN, &activated, y, pool);
-        elementwise::add(y, &middle);
-        let hidden = [
-            hidden_q,
-            hidden_k,
-            hidden_v,
-            hidden_o,
-            hidden_gate,
-            hidden_up,
-            hidden_down,
-        ];
+        let (mut gate, mut up) = (pool.take(wide), pool.take(wide));
+        hidden[slot::GATE] = self.linear((index, slot::GATE), &normed2, (&mut gate, Accumulate::Overwrite), pool);
+        hidden[slot::UP] = self.linear((index, slot::UP), &normed2, (&mut up, Accumulate::Overwrite), pool);
+        let mut activated = pool.activation(wide, precision);
+        elementwise::swiglu(&gate, &up, activated.target());
+        let (gate, up) = (pool.keep(gate, precision), pool.keep(up, precision));
+        MatrixMut::F32(&mut *y).store(&middle);
+        hidden[slot::DOWN] = self.linear((index, slot::DOWN), &activated, (y, Accumulate::Add), pool);
         State {
             inverse1,
             normed1,
@@ -187,39 +187,41 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Weight and branch gradients of one linear and, into `dx`, its input gradient.
-    fn linear_backward(
-        &self,
+    /// One linear of a backward pass, with the gradient `dy` of its output.
+    fn flow<'f>(
+        &'f self,
         (layer, slot): (usize, usize),
-        operands: Operands<'_>,
+        hidden: &'f [Option<Activation>; SLOTS],
+        dy: Matrix<'f>,
+    ) -> Flow<'f> {
+        let branch = self.model.branch(self.parameters, layer, slot, self.key);
+        let slots = self.model.lora.as_ref().map(|(_, slots)| &slots[layer][slot]);
+        let branch = match (branch, slots, &hidden[slot]) {
+            (Some(lora), Some(Some(slot)), Some(hidden)) => Some(Branch {
+                lora,
+                ranges: &slot.ranges,
+                hidden,
+            }),
+            _ => None,
+        };
+        Flow {
+            linear: &self.model.decoder.layers[layer].linears[slot],
+            branch,
+            dy,
+        }
+    }
+
+    /// Weight and branch gradients of linears with a common input and, into `dx`, its gradient.
+    fn linears_backward(
+        &self,
+        flows: &[Flow<'_>],
+        x: &Activation,
+        dx: &mut [f32],
         gradients: &mut [f32],
         pool: &mut Pool,
     ) {
-        let Operands {
-            x,
-            hidden,
-            dy,
-            dx,
-            accumulate,
-        } = operands;
-        let linear = &self.model.decoder.layers[layer].linears[slot];
-        linear.weight_gradient(self.rows, x, dy, gradients);
-        linear.input_gradient(self.rows, self.parameters, dy, dx, accumulate);
-        if let (Some(lora), Some((_, slots))) = (
-            self.model.branch(self.parameters, layer, slot, self.key),
-            &self.model.lora,
-        ) && let Some(slot) = &slots[layer][slot]
-        {
-            let pass = LoraBackward {
-                x,
-                hidden,
-                dy,
-                dx: Some(dx),
-                ranges: &slot.ranges,
-                gradients,
-            };
-            linear.lora_backward(self.rows, lora, pass, pool);
-        }
+        let target = (dx, Accumulate::Overwrite);
+        linear::backward(self.rows, self.parameters, flows, x.matrix(), target, (gradients, pool));
     }
 
     /// The gradient of the layer's input from that of its output; `dy` is taken over and becomes the result.
@@ -228,10 +230,10 @@ impl<'a> Work<'a> {
         index: usize,
         x: &[f32],
         mut state: State,
-        dy: Vec<f32>,
+        dy: Buffer<f32>,
         gradients: &mut [f32],
         pool: &mut Pool,
-    ) -> Vec<f32> {
+    ) -> Buffer<f32> {
         let mut dx = self.mlp_backward(index, &mut state, dy, gradients, pool);
         self.attention_backward(index, x, &state, &mut dx, gradients, pool);
         state.release(pool);
@@ -243,49 +245,30 @@ impl<'a> Work<'a> {
         &self,
         index: usize,
         state: &mut State,
-        mut dy: Vec<f32>,
+        mut dy: Buffer<f32>,
         gradients: &mut [f32],
         pool: &mut Pool,
-    ) -> Vec<f32> {
+    ) -> Buffer<f32> {
         let layer = &self.model.decoder.layers[index];
-        let mut d_activated = pool.take(state.activated.len());
-        let down = Operands {
-            x: &state.activated,
-            hidden: &state.hidden[slot::DOWN],
-            dy: &dy,
-            dx: &mut d_activated,
-            accumulate: Accumulate::Overwrite,
-        };
-        self.linear_backward((index, slot::DOWN), down, gradients, pool);
-        elementwise::swiglu_backward(&mut state.gate, &mut state.up, &d_activated);
+        let wide = self.rows.count * self.model.decoder.config.intermediate_size;
+        let mut d_activated = pool.take(wide);
+        let rounded = pool.operand(&dy, self.rows.precision);
+        let down = [self.flow((index, slot::DOWN), &state.hidden, rounded.matrix())];
+        self.linears_backward(&down, &state.activated, &mut d_activated, gradients, pool);
+        pool.release_operand(rounded);
+        elementwise::swiglu_backward(state.gate.target(), state.up.target(), &d_activated);
         pool.give(d_activated);
         let mut d_normed = pool.take(dy.len());
-        let gate = Operands {
-            x: &state.normed2,
-            hidden: &state.hidden[slot::GATE],
-            dy: &state.gate,
-            dx: &mut d_normed,
-            accumulate: Accumulate::Overwrite,
-        };
-        self.linear_backward((index, slot::GATE), gate, gradients, pool);
-        let up = Operands {
-            x: &state.normed2,
-            hidden: &state.hidden[slot::UP],
-            dy: &state.up,
-            dx: &mut d_normed,
-            accumulate: Accumulate::Add,
-        };
-        self.linear_backward((index, slot::UP), up, gradients, pool);
+        let flows = [
+            self.flow((index, slot::GATE), &state.hidden, state.gate.matrix()),
+            self.flow((index, slot::UP), &state.hidden, state.up.matrix()),
+        ];
+        self.linears_backward(&flows, &state.normed2, &mut d_normed, gradients, pool);
         if let Some(range) = layer.post_norm.range() {
             norm::backward_weight(&state.middle, &state.inverse2, &d_normed, &mut gradients[range]);
         }
-        norm::backward(
-            &state.middle,
-            layer.post_norm.vector(self.parameters),
-            &state.inverse2,
-            &d_normed,
-            &mut dy,
-        );
+        let weight = layer.post_norm.vector(self.parameters);
+        norm::backward(&state.middle, weight, &state.inverse2, &d_normed, &mut dy);
         pool.give(d_normed);
         dy
     }
@@ -300,24 +283,17 @@ impl<'a> Work<'a> {
         gradients: &mut [f32],
         pool: &mut Pool,
     ) {
-        let decoder = &self.model.decoder;
+        let (decoder, precision, t) = (&self.model.decoder, self.rows.precision, self.rows.count);
         let (layer, heads) = (&decoder.layers[index], self.model.heads());
-        let mut d_attended = pool.take(state.attended.len());
-        let output = Operands {
-            x: &state.attended,
-            hidden: &state.hidden[slot::OUTPUT],
-            dy: dx,
-            dx: &mut d_attended,
-            accumulate: Accumulate::Overwrite,
-        };
-        self.linear_backward((index, slot::OUTPUT), output, gradients, pool);
-        let (mut dq, mut dk, mut dv) = (
-            pool.take(state.q.len()),
-            pool.take(state.k.len()),
-            pool.take(state.v.len()),
-        );
+        let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
+        let mut d_attended = pool.take(t * query);
+        let rounded = pool.operand(dx, precision);
+        let output = [self.flow((index, slot::OUTPUT), &state.hidden, rounded.matrix())];
+        self.linears_backward(&output, &state.attended, &mut d_attended, gradients, pool);
+        pool.release_operand(rounded);
+        let (mut dq, mut dk, mut dv) = (pool.take(t * query), pool.take(t * key), pool.take(t * key));
         let saved = Saved {
-            out: &state.attended,
+            out: state.attended.matrix(),
             log_sums: &state.log_sums,
             d_out: &d_attended,
         };
@@ -327,48 +303,25 @@ impl<'a> Work<'a> {
             dv: &mut dv,
         };
         attention::backward(heads, &self.spans(&state.q, &state.k, &state.v), saved, targets);
-        decoder
-            .rope
-            .rotate_back(&mut dq, heads.queries * heads.dim, &self.positions);
-        decoder
-            .rope
-            .rotate_back(&mut dk, heads.keys * heads.dim, &self.positions);
+        pool.give(d_attended);
+        decoder.rope.rotate_back(&mut dq, query, &self.positions);
+        decoder.rope.rotate_back(&mut dk, key, &self.positions);
+        let [dq, dk, dv] = [dq, dk, dv].map(|gradient| pool.keep(gradient, precision));
         let mut d_normed = pool.take(dx.len());
-        for (slot, dy, accumulate) in [
-            (slot::QUERY, &dq, Accumulate::Overwrite),
-            (slot::KEY, &dk, Accumulate::Add),
-            (slot::VALUE, &dv, Accumulate::Add),
-        ] {
-            let operands = Operands {
-                x: &state.normed1,
-                hidden: &state.hidden[slot],
-                dy,
-                dx: &mut d_normed,
-                accumulate,
-            };
-            self.linear_backward((index, slot), operands, gradients, pool);
-        }
+        let flows = [
+            self.flow((index, slot::QUERY), &state.hidden, dq.matrix()),
+            self.flow((index, slot::KEY), &state.hidden, dk.matrix()),
+            self.flow((index, slot::VALUE), &state.hidden, dv.matrix()),
+        ];
+        self.linears_backward(&flows, &state.normed1, &mut d_normed, gradients, pool);
         if let Some(range) = layer.input_norm.range() {
             norm::backward_weight(x, &state.inverse1, &d_normed, &mut gradients[range]);
         }
-        norm::backward(
-            x,
-            layer.input_norm.vector(self.parameters),
-            &state.inverse1,
-            &d_normed,
-            dx,
-        );
-        for buffer in [d_attended, dq, dk, dv, d_normed] {
-            pool.give(buffer);
+        let weight = layer.input_norm.vector(self.parameters);
+        norm::backward(x, weight, &state.inverse1, &d_normed, dx);
+        for gradient in [dq, dk, dv] {
+            pool.release(gradient);
         }
+        pool.give(d_normed);
     }
-}
-
-/// Operands of one linear's backward pass.
-struct Operands<'a> {
-    x: &'a [f32],
-    hidden: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [f32],
-    accumulate: Accumulate,
 }

@@ -4,13 +4,13 @@
 use std::ops::Range;
 
 use synapse_kernels::{
-    Accumulate, Matrix, Shape, cross_entropy,
+    Accumulate, Shape, cross_entropy,
     gemm::{Left, Product, Right},
     norm,
 };
 
 use super::{MicroBatch, TrainableModel};
-use crate::pool::Pool;
+use crate::pool::{Activation, Buffer, Pool};
 
 /// Elements of logits held at once: 128 rows of a 49,152-word vocabulary, 24 MiB.
 const CHUNK_ELEMENTS: usize = 128 * 49_152;
@@ -27,16 +27,15 @@ pub(super) struct Gradient<'a> {
 struct Trained {
     positions: Vec<usize>,
     targets: Vec<u32>,
-    x: Vec<f32>,       // [n, hidden]
-    normed: Vec<f32>,  // [n, hidden]
-    inverse: Vec<f32>, // [n]
+    x: Buffer<f32>,       // [n, hidden]
+    normed: Activation,   // [n, hidden]
+    inverse: Buffer<f32>, // [n]
 }
 
 impl Trained {
     fn release(self, pool: &mut Pool) {
-        [self.x, self.normed, self.inverse]
-            .into_iter()
-            .for_each(|buffer| pool.give(buffer));
+        pool.release(self.normed);
+        [self.x, self.inverse].into_iter().for_each(|buffer| pool.give(buffer));
     }
 }
 
@@ -51,7 +50,7 @@ impl TrainableModel {
             .unzip();
         let (mut rows, mut normed, mut inverse) = (
             pool.take(positions.len() * hidden),
-            pool.take(positions.len() * hidden),
+            pool.activation(positions.len() * hidden, self.decoder.precision),
             pool.take(positions.len()),
         );
         for (row, &position) in rows.chunks_exact_mut(hidden).zip(&positions) {
@@ -61,7 +60,7 @@ impl TrainableModel {
             &rows,
             self.decoder.norm.vector(parameters),
             self.decoder.config.rms_norm_eps as f32,
-            &mut normed,
+            normed.target(),
             &mut inverse,
         );
         Trained {
@@ -81,10 +80,11 @@ impl TrainableModel {
     }
 
     /// `logits [n, vocab]` of gathered rows.
-    fn logits(&self, parameters: &[f32], normed: &[f32], logits: &mut [f32]) {
+    fn logits(&self, parameters: &[f32], trained: &Trained, chunk: &Range<usize>, logits: &mut [f32]) {
         let config = &self.decoder.config;
+        let normed = trained.normed.matrix().tail(chunk.start * config.hidden_size);
         let shape = Shape {
-            m: normed.len() / config.hidden_size,
+            m: chunk.len(),
             n: config.vocab_size,
             k: config.hidden_size,
         };
@@ -114,7 +114,7 @@ impl TrainableModel {
         for chunk in self.chunks(count) {
             let mut logits = pool.take(chunk.len() * vocab);
             let rows = chunk.start * hidden..chunk.end * hidden;
-            self.logits(parameters, &trained.normed[rows.clone()], &mut logits);
+            self.logits(parameters, &trained, &chunk, &mut logits);
             cross_entropy::loss_and_gradient(
                 &mut logits,
                 vocab,
@@ -145,7 +145,7 @@ impl TrainableModel {
                     n: hidden,
                     k: chunk.len(),
                 };
-                let right = Right::rows(Matrix::F32(&trained.normed[rows]), hidden);
+                let right = Right::rows(trained.normed.matrix().tail(rows.start), hidden);
                 product(shape, Left::transposed(&logits, vocab), right, Accumulate::Add)
                     .compute(&mut out.gradients[range], hidden);
             }
@@ -181,16 +181,12 @@ impl TrainableModel {
         x: &[f32],
         pool: &mut Pool,
     ) -> Vec<(f64, usize)> {
-        let (hidden, vocab) = (self.decoder.config.hidden_size, self.decoder.config.vocab_size);
+        let vocab = self.decoder.config.vocab_size;
         let trained = self.gather(parameters, batch, x, pool);
         let mut losses = pool.take(trained.targets.len());
         for chunk in self.chunks(trained.targets.len()) {
             let mut logits = pool.take(chunk.len() * vocab);
-            self.logits(
-                parameters,
-                &trained.normed[chunk.start * hidden..chunk.end * hidden],
-                &mut logits,
-            );
+            self.logits(parameters, &trained, &chunk, &mut logits);
             cross_entropy::loss(&mut logits, vocab, &trained.targets[chunk.clone()], &mut losses[chunk]);
             pool.give(logits);
         }
@@ -203,7 +199,7 @@ impl TrainableModel {
                 Some(*end)
             })
             .collect();
-        for (&position, &loss) in trained.positions.iter().zip(&losses) {
+        for (&position, &loss) in trained.positions.iter().zip(losses.iter()) {
             let document = ends.partition_point(|&end| end <= position);
             sums[document].0 += f64::from(loss);
             sums[document].1 += 1;
