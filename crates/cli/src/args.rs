@@ -59,6 +59,9 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     /// Serve what was published last
     Up(ListenArguments),
+    /// Measure what a workload costs on this machine
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Show the runs below outputs/
     Status {
         /// Where runs are
@@ -255,4 +258,63 @@ pub(crate) struct ListenArguments {
     /// Arithmetic and storage
     #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
     pub(crate) dtype: Dtype,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// QLoRA steps on random tokens: tokens/s, GFLOP/s, peak memory
+    Train(BenchTrainArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchTrainArguments {
+    /// The model folder, or with --random-weights a config.json
+    pub(crate) model: PathBuf,
+    /// Random weights of the configuration's shape
+    #[arg(long)]
+    pub(crate) random_weights: bool,
+    /// Documents of a step
+    #[arg(long, default_value_t = 2)]
+    pub(crate) batch: usize,
+    /// Tokens of a document
+    #[arg(long, default_value_t = 512)]
+    pub(crate) seq: usize,
+    /// Rank of LoRA on all linears
+    #[arg(long, default_value_t = 64)]
+    pub(crate) rank: usize,
+    /// LoRA dropout
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) dropout: f32,
+    /// Storage of the frozen weights
+    #[arg(long, value_enum, default_value_t = Storage::Nf4)]
+    pub(crate) quantization: Storage,
+    /// Precision of activations and products
+    #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
+    pub(crate) dtype: Dtype,
+    /// Compute layers again in the backward pass
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    pub(crate) recompute: Switch,
+    /// Steps that count
+    #[arg(long, default_value_t = 5)]
+    pub(crate) steps: usize,
+    /// Steps before those
+    #[arg(long, default_value_t = 1)]
+    pub(crate) warmup: usize,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Storage {
+    /// 4-bit NormalFloat, double-quantised
+    Nf4,
+    /// The precision of the products
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }

@@ -82,7 +82,7 @@ fn main() -> Result<(), AnyError> {
         loss_on: LossOn::Assistant,
         packing: true,
         overlong: Overlong::Truncate,
-        recompute: true,
+        recompute: synapse_recipe::Recompute::Auto,
         compute_dtype: ComputeDtype::Bf16,
         seed: 42,
         checkpoint_every: 0,

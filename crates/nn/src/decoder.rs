@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_kernels::{Nf4Matrix, Precision, rope};
+use synapse_kernels::{Nf4Matrix, Precision, random::Stream, rope};
 
 use crate::{NnError, linear::Linear, tensor::Tensor};
 
@@ -110,6 +111,51 @@ impl Source for FolderSource<'_> {
     }
 }
 
+/// Random weights, a stream a tensor.
+struct RandomSource {
+    options: LoadOptions,
+    spread: f32,
+    next: u64,
+}
+
+impl RandomSource {
+    fn values(&mut self, len: usize) -> Vec<f32> {
+        let stream = Stream::new(&[self.next]);
+        self.next += 1;
+        let mut values = vec![0.0f32; len];
+        synapse_kernels::for_each_chunk(&mut values, |first, block| {
+            for (offset, value) in block.iter_mut().enumerate() {
+                *value = self.spread * (2.0 * stream.uniform((first + offset) as u64) - 1.0);
+            }
+        });
+        values
+    }
+}
+
+impl Source for RandomSource {
+    fn matrix(&mut self, _name: &str, [rows, cols]: [usize; 2], linear: bool) -> Result<Tensor, NnError> {
+        let values = self.values(rows * cols);
+        Ok(match self.options.dtype {
+            WeightDtype::F32 => Tensor::F32(values),
+            WeightDtype::Nf4 { .. } if !linear && self.options.precision == Precision::F32 => Tensor::F32(values),
+            WeightDtype::Nf4 { double_quant } if linear => {
+                Tensor::Nf4(Nf4Matrix::quantize(&values, rows, cols, double_quant))
+            }
+            WeightDtype::Bf16 | WeightDtype::Nf4 { .. } => {
+                Tensor::Bf16(values.into_iter().map(bf16::from_f32).collect())
+            }
+        })
+    }
+
+    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor, NnError> {
+        Ok(Tensor::F32(if name.ends_with("norm.weight") {
+            vec![1.0; len]
+        } else {
+            self.values(len)
+        }))
+    }
+}
+
 /// All weights in one flat buffer of trainable parameters; the offsets follow the order of the calls.
 #[derive(Default)]
 pub(crate) struct ParameterSource {
@@ -151,6 +197,17 @@ impl Decoder {
                 precision: options.precision,
             },
         )
+    }
+
+    /// Random weights of the standard deviation that the configuration starts from.
+    pub(crate) fn random(config: &ModelConfig, options: &LoadOptions) -> Result<Self, NnError> {
+        let mut source = RandomSource {
+            options: *options,
+            // a uniform value of this spread has that deviation
+            spread: config.initializer_range as f32 * 3.0f32.sqrt(),
+            next: 0,
+        };
+        Self::assemble(config, options.precision, &mut source)
     }
 
     /// A decoder whose weights all lie in one flat buffer, and the buffer's layout.

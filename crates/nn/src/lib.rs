@@ -23,4 +23,4 @@ pub use decoder::{Decoder, LoadOptions, WeightDtype};
 pub use error::NnError;
 pub use parameters::{LoraOptions, Parameter};
 pub use synapse_kernels::Precision;
-pub use training::{MicroBatch, Pass, TrainableModel};
+pub use training::{Memory, MicroBatch, Pass, TrainableModel, Trained, Workload};

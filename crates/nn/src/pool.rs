@@ -158,9 +158,9 @@ struct FreeList<T>(Vec<Buffer<T>>);
 
 impl<T: Copy + Default> FreeList<T> {
     fn take(&mut self, len: usize) -> Buffer<T> {
-        // the smallest that fits, else a new one
+        // the smallest that fits, else a new one; half of a large one is not wasted on something small
         let fits = (0..self.0.len())
-            .filter(|&i| self.0[i].data.len() >= len)
+            .filter(|&i| (len..=2 * len).contains(&self.0[i].data.len()))
             .min_by_key(|&i| self.0[i].data.len());
         match fits {
             Some(index) => {
@@ -170,7 +170,9 @@ impl<T: Copy + Default> FreeList<T> {
             }
             None => {
                 // the largest of those too small makes room
-                let largest = (0..self.0.len()).max_by_key(|&i| self.0[i].data.len());
+                let largest = (0..self.0.len())
+                    .filter(|&i| self.0[i].data.len() < len)
+                    .max_by_key(|&i| self.0[i].data.len());
                 drop(largest.map(|index| self.0.swap_remove(index)));
                 Buffer {
                     data: vec![T::default(); len],

@@ -1,7 +1,8 @@
 //! `plan`: what a recipe or pipeline would do, without doing it.
 //!
 //! Steps and tokens are exact where the data is already prepared, else upper bounds from the plan; memory
-//! is the sum of what the trainer allocates. Time is not guessed before a kernel was measured.
+//! is the sum of what the trainer allocates. Time is not guessed: the parts of a step are measured first, on random
+//! weights of the model's shape, which takes some seconds.
 
 use std::fmt;
 use std::path::Path;
@@ -9,8 +10,9 @@ use std::path::Path;
 use serde::Serialize;
 use synapse_checkpoint::ModelConfig;
 use synapse_data::Manifest;
-use synapse_recipe::{Base, Document, Method, Quantization, Samples, SpecialistPlan, Stage};
-use synapse_trainer::Steps;
+use synapse_nn::{LoadOptions, Workload};
+use synapse_recipe::{Base, Document, Samples, SpecialistPlan, Stage};
+use synapse_trainer::{Rates, Steps};
 
 use crate::{PipelineError, specialist::data_folder};
 
@@ -43,79 +45,104 @@ pub struct RecipeForecast {
     /// Tokens of one pass, once prepared.
     pub tokens: Option<u64>,
     /// Memory by component, where the base's configuration is on this disk.
-    pub memory: Option<Memory>,
+    pub memory: Option<MemoryForecast>,
+    /// Time of training, once the data is prepared too.
+    pub time: Option<Time>,
     /// Sources with their licences.
     pub sources: Vec<(String, Option<String>)>,
 }
 
+/// How long training takes, from rates measured on this machine a moment ago.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Time {
+    /// Seconds of the train stage, held-out losses not counted.
+    pub seconds: f64,
+    /// Tokens a second, accumulation and update included.
+    pub tokens_per_second: f64,
+}
+
 /// Bytes by component at the peak of training.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Memory {
+pub struct MemoryForecast {
     /// Frozen weights.
     pub weights: u64,
     /// Trainable parameters, gradients and both moments.
     pub trainable: u64,
-    /// Activations of one micro-batch.
+    /// Layer inputs and what layers keep for the backward pass.
     pub activations: u64,
+    /// Buffers in use at once inside a layer.
+    pub workspace: u64,
     /// Logits of one chunk.
     pub logits: u64,
+    /// All of it.
+    pub total: u64,
+    /// Whether layers are computed again in the backward pass.
+    pub recompute: bool,
 }
 
-impl Memory {
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        self.weights + self.trainable + self.activations + self.logits
+impl MemoryForecast {
+    fn new(workload: &Workload<'_>) -> Self {
+        let memory = workload.memory();
+        Self {
+            weights: memory.weights,
+            trainable: memory.trainable,
+            activations: memory.activations,
+            workspace: memory.workspace,
+            logits: memory.logits,
+            total: memory.total(),
+            recompute: workload.recompute,
+        }
+    }
+}
+
+/// What the prepared data says about a micro-batch.
+struct Rows {
+    /// Tokens of an average micro-batch.
+    tokens: usize,
+    /// Tokens of an average document.
+    document: usize,
+    /// Share of tokens that are trained.
+    trained: f64,
+    /// Tokens of the whole run.
+    total: f64,
+    /// Optimiser steps of the whole run.
+    steps: u64,
+}
+
+impl Rows {
+    fn new(plan: &SpecialistPlan, manifest: &Manifest) -> Self {
+        let train = &manifest.train;
+        let steps = Steps::new(&plan.train, train.rows as usize);
+        let per_row = train.tokens as f64 / train.rows.max(1) as f64;
+        let tokens = per_row * plan.train.batch_size as f64;
+        Self {
+            tokens: tokens.round() as usize,
+            document: (train.tokens / train.documents.max(1)) as usize,
+            trained: train.trained_tokens as f64 / train.tokens.max(1) as f64,
+            total: train.tokens as f64 * steps.total as f64 / steps.per_epoch as f64,
+            steps: steps.total,
+        }
     }
 
-    fn new(plan: &SpecialistPlan, config: &ModelConfig) -> Self {
-        let (hidden, mlp, layers) = (
-            config.hidden_size as u64,
-            config.intermediate_size as u64,
-            config.num_hidden_layers as u64,
-        );
-        let (q, k) = (
-            (config.num_attention_heads * config.head_dim) as u64,
-            (config.num_key_value_heads * config.head_dim) as u64,
-        );
-        let linear: u64 = config
-            .linear_modules()
-            .iter()
-            .map(|(_, output, input)| (output * input) as u64)
-            .sum::<u64>()
-            * layers;
-        let rest = config.parameters() - linear;
-        let (weights, trainable, rank) = match &plan.method {
-            Method::Full => (0, config.parameters() * 16, 0),
-            Method::Lora(lora) => {
-                let wanted = config
-                    .linear_modules()
-                    .into_iter()
-                    .filter(|(module, _, _)| lora.targets.iter().any(|target| module.ends_with(target.as_str())));
-                let adapted: u64 = wanted
-                    .map(|(_, output, input)| ((output + input) * lora.rank) as u64)
-                    .sum::<u64>()
-                    * layers;
-                let per_weight = match plan.quantization {
-                    Quantization::None => linear * 2,
-                    Quantization::Nf4 { .. } => linear / 2 + linear / 16,
-                };
-                (per_weight + rest * 2, adapted * 16, lora.rank as u64)
-            }
+    /// Measures parts of a step and adds them up.
+    fn time(&self, workload: &Workload<'_>, load: &LoadOptions) -> Result<Time, PipelineError> {
+        /// Tokens on which rates are measured: enough for the kernels' full speed, few enough for a moment's wait.
+        const PROBE: usize = 1024;
+        let tokens = self.tokens.clamp(2, PROBE);
+        let probe = Workload {
+            tokens,
+            longest: self.document.clamp(2, tokens),
+            ..*workload
         };
-        let tokens = (plan.train.batch_size * plan.train.max_seq_len) as u64;
-        // what one layer keeps for its backward pass, in f32
-        let state = 4 * tokens * (4 * hidden + 3 * q + 2 * k + 3 * mlp + 7 * rank);
-        let activations = if plan.train.recompute {
-            4 * tokens * hidden * layers + 2 * state
-        } else {
-            state * layers + 4 * tokens * hidden * layers
-        };
-        Self {
-            weights,
-            trainable,
-            activations,
-            logits: 4 * 128 * 49_152,
-        }
+        let rates = Rates::measure(&probe, load, self.trained)?;
+        let layers = workload.config.num_hidden_layers as f64;
+        let a_token = rates.layer * layers + rates.rest;
+        let updates = rates.update * workload.parameters() as f64 * self.steps as f64;
+        let seconds = a_token * self.total + updates;
+        Ok(Time {
+            seconds,
+            tokens_per_second: self.total / seconds,
+        })
     }
 }
 
@@ -169,6 +196,14 @@ impl RecipeForecast {
                 .map(|folder| ModelConfig::read(&folder))
                 .transpose()?,
         };
+        let load = synapse_trainer::load_options(&plan.train, plan.quantization);
+        let workload = config
+            .as_ref()
+            .map(|config| synapse_trainer::workload(&plan.train, &plan.method, plan.quantization, config));
+        let time = match (&manifest, &workload) {
+            (Some(manifest), Some(workload)) => Some(Rows::new(plan, manifest).time(workload, &load)?),
+            _ => None,
+        };
         Ok(Self {
             name: plan.name.clone(),
             base: plan.base.to_string(),
@@ -177,7 +212,8 @@ impl RecipeForecast {
             exact: manifest.is_some(),
             steps: rows.map(|rows| Steps::new(&plan.train, rows as usize).total),
             tokens: manifest.as_ref().map(|manifest| manifest.train.tokens),
-            memory: config.map(|config| Memory::new(plan, &config)),
+            memory: workload.as_ref().map(MemoryForecast::new),
+            time,
             sources: plan
                 .data
                 .sources
@@ -192,6 +228,16 @@ impl RecipeForecast {
 fn recorded_base(run: &Path) -> Option<std::path::PathBuf> {
     let record = crate::record::read::<crate::Fetched>(run, Stage::Fetch).ok()??;
     Some(record.result.base.folder)
+}
+
+/// `50 s`, `12 min`, `3.5 h` or `2.1 days`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
 }
 
 impl fmt::Display for Forecast {
@@ -223,14 +269,26 @@ impl fmt::Display for Forecast {
                     let mib = |bytes: u64| bytes / (1 << 20);
                     writeln!(
                         out,
-                        "  memory  {} MiB: weights {}, trainable {}, activations {}, logits {}",
-                        mib(memory.total()),
+                        "  memory  {} MiB: weights {}, trainable {}, activations {}, workspace {}, logits {}",
+                        mib(memory.total),
                         mib(memory.weights),
                         mib(memory.trainable),
                         mib(memory.activations),
+                        mib(memory.workspace),
                         mib(memory.logits)
                     )?;
+                    if memory.recompute {
+                        writeln!(out, "          layers are computed again in the backward pass")?;
+                    }
                 }
+            }
+            if let Some(time) = &recipe.time {
+                writeln!(
+                    out,
+                    "  time    about {} of training at {:.0} tokens/s, as measured here just now",
+                    duration(time.seconds),
+                    time.tokens_per_second
+                )?;
             }
             for (dataset, licence) in &recipe.sources {
                 writeln!(

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{ComputeDtype, Format, GateAction, LossOn, Overlong, Scheduler, Stage};
+use crate::vocabulary::{ComputeDtype, Format, GateAction, LossOn, Overlong, Recompute, Scheduler, Stage};
 
 /// What one file describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -199,7 +199,7 @@ pub struct TrainPlan {
     /// What happens to documents longer than `max_seq_len`.
     pub overlong: Overlong,
     /// Layer activations are computed again in the backward pass instead of kept.
-    pub recompute: bool,
+    pub recompute: Recompute,
     /// Precision of activations and products; sums are always f32.
     pub compute_dtype: ComputeDtype,
     /// Seeds initialisation, dropout and the order of rows.

@@ -132,6 +132,67 @@ pub enum Overlong {
     Split,
 }
 
+/// Whether layers are computed again in the backward pass: `true`, `false` or `auto` in a recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recompute {
+    /// Where keeping their activations would not fit into memory.
+    #[default]
+    Auto,
+    /// `true`
+    Always,
+    /// `false`
+    Never,
+}
+
+impl Serialize for Recompute {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Always => serializer.serialize_bool(true),
+            Self::Never => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Recompute {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl serde::de::Visitor<'_> for Word {
+            type Value = Recompute;
+
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("true, false or auto")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Recompute, E> {
+                Ok(if value { Recompute::Always } else { Recompute::Never })
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Recompute, E> {
+                if value == "auto" {
+                    Ok(Recompute::Auto)
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Str(value), &self))
+                }
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}
+
+impl JsonSchema for Recompute {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Recompute".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Whether layers are computed again in the backward pass; auto: where keeping their activations would not fit into memory.",
+            "enum": [true, false, "auto"],
+        })
+    }
+}
+
 /// Precision of activations and matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_data::PackedDataset;
-use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Pass, Precision, TrainableModel, WeightDtype};
-use synapse_recipe::{ComputeDtype, Method, Quantization, TrainPlan};
+use synapse_nn::{LoraOptions, MicroBatch, Pass, TrainableModel};
+use synapse_recipe::{Method, Quantization, TrainPlan};
 
 use crate::{
     TrainError,
     artefact::{self, BaseName},
+    budget::{load_options, workload},
     checkpoint::Checkpoints,
     metrics::{HeldOutLoss, Metric, Recorder, StepReport},
     order::RowOrder,
@@ -26,6 +27,15 @@ pub enum TrainingBase<'a> {
     Folder(&'a ModelFolder),
     /// A configuration whose weights are drawn from the seed.
     Fresh(&'a ModelConfig),
+}
+
+impl TrainingBase<'_> {
+    fn config(&self) -> &ModelConfig {
+        match self {
+            Self::Folder(folder) => folder.config(),
+            Self::Fresh(config) => config,
+        }
+    }
 }
 
 /// Everything a training run needs.
@@ -97,6 +107,7 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
             hint: "raise samples, epochs or max_steps, or loosen the filters".into(),
         });
     }
+    let workload = workload(request.plan, request.method, request.quantization, request.base.config());
     let mut model = load(request)?;
     let checkpoints = Checkpoints::new(request.run, request.fingerprint);
     let state = match checkpoints.newest(model.parameters())? {
@@ -113,6 +124,7 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
         gradients: vec![0.0; model.parameters()],
         state,
         recorder,
+        recompute: workload.recompute,
         loss: f64::NAN,
     };
     while run.state.step < steps.total {
@@ -147,35 +159,23 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
 }
 
 fn load(request: &TrainRequest<'_>) -> Result<TrainableModel, TrainError> {
-    let precision = match request.plan.compute_dtype {
-        ComputeDtype::F32 => Precision::F32,
-        ComputeDtype::Bf16 => Precision::Bf16,
-    };
-    let dtype = match (request.quantization, request.plan.compute_dtype) {
-        (Quantization::Nf4 { double_quant, .. }, _) => WeightDtype::Nf4 { double_quant },
-        (Quantization::None, ComputeDtype::F32) => WeightDtype::F32,
-        (Quantization::None, ComputeDtype::Bf16) => WeightDtype::Bf16,
-    };
+    let options = load_options(request.plan, request.quantization);
     match (request.method, &request.base) {
         (Method::Lora(plan), TrainingBase::Folder(folder)) => {
-            let options = LoraOptions {
+            let lora = LoraOptions {
                 rank: plan.rank,
                 scale: plan.scale() as f32,
                 dropout: plan.dropout,
                 targets: plan.targets.clone(),
             };
-            Ok(TrainableModel::lora(
-                folder,
-                &LoadOptions { dtype, precision },
-                options,
-            )?)
+            Ok(TrainableModel::lora(folder, &options, lora)?)
         }
         (Method::Lora(_), TrainingBase::Fresh(_)) => Err(TrainError::Unusable {
             what: "LoRA on a base without weights".into(),
             hint: "train it first with `train: { method: full }`".into(),
         }),
-        (Method::Full, TrainingBase::Folder(folder)) => Ok(TrainableModel::full(folder.config(), precision)?),
-        (Method::Full, TrainingBase::Fresh(config)) => Ok(TrainableModel::full(config, precision)?),
+        (Method::Full, TrainingBase::Folder(folder)) => Ok(TrainableModel::full(folder.config(), options.precision)?),
+        (Method::Full, TrainingBase::Fresh(config)) => Ok(TrainableModel::full(config, options.precision)?),
     }
 }
 
@@ -208,6 +208,7 @@ struct Run<'a> {
     gradients: Vec<f32>,
     state: TrainingState,
     recorder: Recorder,
+    recompute: bool,
     loss: f64,
 }
 
@@ -237,7 +238,7 @@ impl Run<'_> {
             let pass = Pass {
                 scale: 1.0 / trained.max(1) as f32,
                 key,
-                recompute: plan.recompute,
+                recompute: self.recompute,
             };
             sum += model.accumulate(&self.state.parameters, &mut self.gradients, batch, &pass)?;
         }

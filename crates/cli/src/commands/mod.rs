@@ -1,5 +1,6 @@
 //! One file a command; what several share stands here.
 
+mod bench;
 mod data;
 mod eval;
 mod export;
@@ -38,6 +39,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Up(arguments) => serve::up(&arguments),
+        Command::Bench(command) => bench::bench(&command),
         Command::Status { outputs, json } => status::status(&outputs, json),
     }
 }

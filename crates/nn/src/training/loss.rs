@@ -12,8 +12,12 @@ use synapse_kernels::{
 use super::{MicroBatch, TrainableModel};
 use crate::pool::{Activation, Buffer, Pool};
 
-/// Elements of logits held at once: 128 rows of a 49,152-word vocabulary, 24 MiB.
-const CHUNK_ELEMENTS: usize = 128 * 49_152;
+/// Rows of logits held at once. The head is packed once a chunk, which costs as much as some ten rows.
+pub(super) fn chunk_rows(vocab: usize) -> usize {
+    /// 128 rows of a 49,152-word vocabulary, 24 MiB.
+    const ELEMENTS: usize = 128 * 49_152;
+    (ELEMENTS / vocab).max(96)
+}
 
 /// Where gradients go.
 pub(super) struct Gradient<'a> {
@@ -73,7 +77,7 @@ impl TrainableModel {
     }
 
     fn chunks(&self, count: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let size = (CHUNK_ELEMENTS / self.decoder.config.vocab_size).max(16);
+        let size = chunk_rows(self.decoder.config.vocab_size);
         (0..count)
             .step_by(size)
             .map(move |first| first..(first + size).min(count))

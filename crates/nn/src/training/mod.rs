@@ -4,9 +4,11 @@
 //! The backward pass adds to one flat f32 gradient buffer. With `recompute`, only each layer's input is
 //! kept and the rest is computed again.
 
+mod cost;
 mod layer;
 mod loss;
 
+pub use cost::{Memory, Trained, Workload};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_kernels::{Precision, attention::Heads, elementwise::Dropout, random::Stream};
 
@@ -81,6 +83,21 @@ impl TrainableModel {
         let (layout, slots) = lora_layout(folder.config(), &options)?;
         Ok(Self {
             decoder: Decoder::load(folder, load)?,
+            layout,
+            lora: Some((options, slots)),
+            pool: Pool::default(),
+        })
+    }
+
+    /// LoRA over random frozen weights of a model of this configuration, made tensor by tensor: for measuring
+    /// what training costs.
+    ///
+    /// # Errors
+    /// A target that the model does not have.
+    pub fn lora_random(config: &ModelConfig, load: &LoadOptions, options: LoraOptions) -> Result<Self, NnError> {
+        let (layout, slots) = lora_layout(config, &options)?;
+        Ok(Self {
+            decoder: Decoder::random(config, load)?,
             layout,
             lora: Some((options, slots)),
             pool: Pool::default(),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{ComputeDtype, LossOn, Overlong, Scheduler};
+use crate::vocabulary::{ComputeDtype, LossOn, Overlong, Recompute, Scheduler};
 
 /// Storage of the frozen base weights.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -194,7 +194,7 @@ pub(crate) struct Train {
     /// What happens to documents longer than max_seq_len; every one is counted.
     pub(crate) overlong: Overlong,
     /// Compute layer activations again in the backward pass instead of keeping them: slower, far less memory.
-    pub(crate) recompute: bool,
+    pub(crate) recompute: Recompute,
     /// Precision of activations and products; sums are always f32.
     pub(crate) compute_dtype: ComputeDtype,
     /// Seed of initialisation, dropout and row order.
@@ -223,7 +223,7 @@ impl Default for Train {
             loss_on: LossOn::default(),
             packing: true,
             overlong: Overlong::default(),
-            recompute: true,
+            recompute: Recompute::Auto,
             compute_dtype: ComputeDtype::default(),
             seed: 42,
             checkpoint_every: 50,
