@@ -19,9 +19,10 @@ quickstart: build ## train four specialists on the bundled base, merge, measure,
 test: ## run all tests
 	$(CARGO) test --release --locked --workspace
 
-check: ## formatting, lints and documentation, without warnings
+check: ## formatting, lints, documentation and the kernels as other machines compile them
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --release --locked -p synapse-kernels --features portable
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 smollm2: build ## the same job on SmolLM2-135M-Instruct and hub datasets (needs the hub, or HF_ENDPOINT)
@@ -30,8 +31,8 @@ smollm2: build ## the same job on SmolLM2-135M-Instruct and hub datasets (needs 
 serve: build ## serve what was published last on 127.0.0.1:6900
 	$(BIN)/synapse-train up
 
-bench: ## GFLOP/s of the kernels on this machine
-	$(CARGO) bench --locked -p synapse-kernels --bench gemm
+bench: ## rates of the kernels on this machine
+	$(CARGO) bench --locked -p synapse-kernels --bench gemm --bench ops
 
 base: build ## train the bundled base again from its recipe (about half an hour)
 	$(BIN)/synapse-train run recipes/nano/base.yaml --offline --force

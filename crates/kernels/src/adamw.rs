@@ -90,3 +90,55 @@ pub fn sum_of_squares(values: &[f32]) -> f64 {
         .map(|chunk| chunk.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>())
         .sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_the_definition_over_steps_and_lengths() {
+        for count in [1usize, 17, 40_000] {
+            let start = |scale: f64| {
+                (0..count)
+                    .map(|i| (i as f64 * 0.37).sin() * scale)
+                    .collect::<Vec<f64>>()
+            };
+            let mut expected = (start(1.0), vec![0.0f64; count], vec![0.0f64; count]);
+            let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+            let (mut p, mut m, mut v) = (narrow(&expected.0), vec![0.0f32; count], vec![0.0f32; count]);
+            for step in 1..=5u64 {
+                let gradients = start(0.1 * step as f64);
+                let (lr, b1, b2, eps, wd, clip) = (1e-2, 0.9, 0.999, 1e-8, 0.1, 0.5);
+                AdamW {
+                    learning_rate: lr as f32,
+                    beta1: b1 as f32,
+                    beta2: b2 as f32,
+                    epsilon: eps as f32,
+                    weight_decay: wd as f32,
+                    step,
+                    gradient_scale: clip as f32,
+                }
+                .update(State {
+                    parameters: &mut p,
+                    first: &mut m,
+                    second: &mut v,
+                    gradients: &narrow(&gradients),
+                });
+                let (c1, c2) = (1.0 - f64::powi(b1, step as i32), 1.0 - f64::powi(b2, step as i32));
+                for (i, gradient) in gradients.iter().enumerate() {
+                    let g = gradient * clip;
+                    expected.1[i] = b1 * expected.1[i] + (1.0 - b1) * g;
+                    expected.2[i] = b2 * expected.2[i] + (1.0 - b2) * g * g;
+                    expected.0[i] *= 1.0 - lr * wd;
+                    expected.0[i] -= lr / c1 * expected.1[i] / (expected.2[i].sqrt() / c2.sqrt() + eps);
+                }
+            }
+            for (got, want) in p.iter().zip(&expected.0) {
+                assert!(
+                    (f64::from(*got) - want).abs() < 1e-4,
+                    "{got} instead of {want} of {count}"
+                );
+            }
+        }
+    }
+}

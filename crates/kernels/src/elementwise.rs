@@ -140,16 +140,14 @@ impl Dropout {
         });
     }
 
-    /// What element `index` is multiplied by.
+    /// What elements `2 * pair` and `2 * pair + 1` are multiplied by: sixteen random bits decide on each.
     #[inline(always)]
-    fn factor(self, index: usize) -> f32 {
-        let threshold = (f64::from(self.probability) * 4_294_967_296.0) as u32;
+    fn factors(self, pair: usize) -> [f32; 2] {
+        let threshold = (self.probability * 65_536.0).round() as u32;
         let scale = 1.0 / (1.0 - self.probability);
-        if self.stream.bits(index as u64) >= threshold {
-            scale
-        } else {
-            0.0
-        }
+        let bits = self.stream.bits(pair as u64);
+        let factor = |bits: u32| if bits >= threshold { scale } else { 0.0 };
+        [factor(bits & 0xffff), factor(bits >> 16)]
     }
 }
 
@@ -157,10 +155,16 @@ crate::isa::multiversion! {
     fn mask_block<T: Element>(dropout: Dropout, first: usize, x: &[T], y: &mut [T]) = mask_body
 }
 
+/// `first` is even, as the first element of every chunk is.
 #[inline(always)]
 fn mask_body<T: Element>(dropout: Dropout, first: usize, x: &[T], y: &mut [T]) {
-    for (offset, (y, x)) in y.iter_mut().zip(x).enumerate() {
-        *y = T::put(x.get() * dropout.factor(first + offset));
+    let (pairs, rest) = y.as_chunks_mut::<2>();
+    for (pair, (y, x)) in pairs.iter_mut().zip(x.as_chunks::<2>().0).enumerate() {
+        let factors = dropout.factors(first / 2 + pair);
+        *y = [T::put(x[0].get() * factors[0]), T::put(x[1].get() * factors[1])];
+    }
+    if let (Some(y), Some(x)) = (rest.first_mut(), x.last()) {
+        *y = T::put(x.get() * dropout.factors(first / 2 + pairs.len())[0]);
     }
 }
 
@@ -168,10 +172,16 @@ crate::isa::multiversion! {
     fn add_mask_block(dropout: Dropout, first: usize, g: &[f32], dx: &mut [f32]) = add_mask_body
 }
 
+/// As [`mask_body`].
 #[inline(always)]
 fn add_mask_body(dropout: Dropout, first: usize, g: &[f32], dx: &mut [f32]) {
-    for (offset, (dx, g)) in dx.iter_mut().zip(g).enumerate() {
-        *dx += g * dropout.factor(first + offset);
+    let (pairs, rest) = dx.as_chunks_mut::<2>();
+    for (pair, (dx, g)) in pairs.iter_mut().zip(g.as_chunks::<2>().0).enumerate() {
+        let factors = dropout.factors(first / 2 + pair);
+        *dx = [dx[0] + g[0] * factors[0], dx[1] + g[1] * factors[1]];
+    }
+    if let (Some(dx), Some(g)) = (rest.first_mut(), g.last()) {
+        *dx += g * dropout.factors(first / 2 + pairs.len())[0];
     }
 }
 
@@ -202,7 +212,7 @@ mod tests {
             stream: Stream::new(&[3]),
             probability: 0.25,
         };
-        let x = vec![1.0; 100_000];
+        let x = vec![1.0; 100_001];
         let mut y = vec![0.0; x.len()];
         dropout.apply(&x, (&mut y).into());
         let mean = y.iter().map(|&v| f64::from(v)).sum::<f64>() / 1e5;
@@ -210,5 +220,13 @@ mod tests {
         let mut again = vec![0.0; x.len()];
         mask_body(dropout, 0, &x, &mut again);
         assert_eq!(y, again);
+        // the backward pass sees the same mask, whole and in two parts
+        let mut gradient = vec![0.0; x.len()];
+        dropout.add_backward(&x, &mut gradient);
+        assert_eq!(y, gradient);
+        let mut parts = vec![0.0; x.len()];
+        add_mask_body(dropout, 0, &x[..5000], &mut parts[..5000]);
+        add_mask_body(dropout, 5000, &x[5000..], &mut parts[5000..]);
+        assert_eq!(y, parts);
     }
 }

@@ -44,17 +44,17 @@ pub fn parallel_for(count: usize, task: impl Fn(usize) + Sync) {
 const SMALL: usize = 1 << 14;
 
 /// Cuts `data` into chunks of a whole number of `row` elements and runs `task(first_row, chunk)` on
-/// each, in parallel where it pays.
+/// each, in parallel where it pays; what is left of a row belongs to the last chunk.
 pub fn for_each_row_block<T: Send>(data: &mut [T], row: usize, task: impl Fn(usize, &mut [T]) + Sync) {
     if row == 0 || data.is_empty() {
         return;
     }
     let rows = data.len() / row;
-    if data.len() < SMALL || threads() == 1 {
+    if data.len() < SMALL || rows < 2 || threads() == 1 {
         task(0, data);
         return;
     }
-    let block = rows.div_ceil(threads() * 4).max(1);
+    let block = rows.div_ceil(threads() * 4);
     let len = data.len();
     let target = SharedMut::new(data);
     parallel_for(rows.div_ceil(block), |index| {
@@ -70,9 +70,11 @@ pub fn for_each_row_block<T: Send>(data: &mut [T], row: usize, task: impl Fn(usi
     });
 }
 
-/// Like [`for_each_row_block`] with rows of one element.
+/// Cuts `data` anywhere at a multiple of 64 and runs `task(first_element, chunk)` on each part, in parallel where
+/// it pays.
 pub fn for_each_chunk<T: Send>(data: &mut [T], task: impl Fn(usize, &mut [T]) + Sync) {
-    for_each_row_block(data, 1, task);
+    const ROW: usize = 64;
+    for_each_row_block(data, ROW, |first, chunk| task(first * ROW, chunk));
 }
 
 /// A pointer that several threads may write through, each to its own disjoint range.

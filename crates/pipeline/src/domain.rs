@@ -99,9 +99,8 @@ impl Domain {
                     stage: Stage::Evaluate,
                 });
             }
-            for evaluation in suite.run(subject, &self.options, &|done, total| {
-                progress(suite.as_ref(), done, total)
-            })? {
+            let report = |done: usize, total: usize| progress(suite.as_ref(), done, total);
+            for evaluation in suite.run(subject, &self.options, &report)? {
                 evaluation.write_log(logs)?;
                 outcomes.push(evaluation.outcome);
             }

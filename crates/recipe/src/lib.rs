@@ -40,6 +40,6 @@ pub use plan::{
 pub use registry::{Registry, RegistryEntry, RegistryFiles};
 pub use schema::schema;
 pub use vocabulary::{
-    ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod, Overlong, Recompute,
-    ROUTER_LABELS, SUITES, Scheduler, SignVote, Stage,
+    ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod, Overlong,
+    ROUTER_LABELS, Recompute, SUITES, Scheduler, SignVote, Stage,
 };

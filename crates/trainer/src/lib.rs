@@ -21,8 +21,6 @@ pub use budget::{load_options, workload};
 pub use error::TrainError;
 pub use metrics::{HeldOutLoss, Metric, StepReport, read_metrics};
 pub use order::RowOrder;
-pub use probe::{
-    Measurement, Probe, ProbeBase, Rates, available_bytes, peak_resident_bytes, product_rate,
-};
+pub use probe::{Measurement, Probe, ProbeBase, Rates, available_bytes, peak_resident_bytes, product_rate};
 pub use run::{Observer, TrainOutcome, TrainRequest, TrainingBase, train};
 pub use schedule::{Schedule, Steps};

@@ -7,7 +7,9 @@ use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_kernels::{
     Isa, Matrix, Shape,
     adamw::{AdamW, State},
-    gemm, random::Stream, threads,
+    gemm,
+    random::Stream,
+    threads,
 };
 use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Pass, Precision, TrainableModel, Trained, Workload};
 
@@ -175,7 +177,12 @@ impl Rates {
             };
             let mut bench = Bench::new(&model);
             let length = workload.longest.clamp(2, workload.tokens.max(2));
-            let batch = random_batch(config.vocab_size, (workload.tokens / length).max(1), length, trained_share);
+            let batch = random_batch(
+                config.vocab_size,
+                (workload.tokens / length).max(1),
+                length,
+                trained_share,
+            );
             bench.accumulate(&mut model, &batch, workload.recompute)?;
             let start = Instant::now();
             bench.accumulate(&mut model, &batch, workload.recompute)?;
@@ -214,7 +221,12 @@ impl Bench {
         }
     }
 
-    fn accumulate(&mut self, model: &mut TrainableModel, batch: &MicroBatch, recompute: bool) -> Result<(), TrainError> {
+    fn accumulate(
+        &mut self,
+        model: &mut TrainableModel,
+        batch: &MicroBatch,
+        recompute: bool,
+    ) -> Result<(), TrainError> {
         let pass = Pass {
             scale: 1.0 / batch.trained().max(1) as f32,
             key: [0, self.step, 0],
@@ -304,5 +316,10 @@ pub fn available_bytes() -> Option<u64> {
 fn field(path: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }

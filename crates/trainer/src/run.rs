@@ -107,7 +107,12 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
             hint: "raise samples, epochs or max_steps, or loosen the filters".into(),
         });
     }
-    let workload = workload(request.plan, request.method, request.quantization, request.base.config());
+    let workload = workload(
+        request.plan,
+        request.method,
+        request.quantization,
+        request.base.config(),
+    );
     let mut model = load(request)?;
     let checkpoints = Checkpoints::new(request.run, request.fingerprint);
     let state = match checkpoints.newest(model.parameters())? {

@@ -77,8 +77,11 @@ impl Packing<'_> {
             columns: columns..self.width,
             depth: 0..self.length,
         };
-        self.plain(below, panel);
-        self.plain(beside, panel);
+        for part in [below, beside] {
+            if !part.columns.is_empty() && !part.depth.is_empty() {
+                self.plain(part, panel);
+            }
+        }
     }
 
     /// Zeros what no element of the operand will fill.
@@ -93,12 +96,11 @@ impl Packing<'_> {
         }
     }
 
-    /// Packs one rectangle without vectors; it begins at a whole unit.
+    /// Packs one rectangle without vectors; it begins at a whole unit. Not inlined: its scratch is cleared on entry,
+    /// which whole panels need not pay for.
+    #[inline(never)]
     fn plain(&self, part: Part, panel: &mut [f32]) {
         let Part { columns, depth } = part;
-        if columns.is_empty() || depth.is_empty() {
-            return;
-        }
         let mut values = [0.0f32; DEEP * PANEL]; // [PANEL, DEEP] or [DEEP, PANEL]
         let stride = self.right.stride;
         for first in depth.clone().step_by(DEEP) {

@@ -160,7 +160,11 @@ impl Workload<'_> {
     pub fn flops(&self, trained_share: f64) -> f64 {
         let s = self.sizes();
         let (linear, adapted) = (s.linear as f64, s.adapted as f64);
-        let weight_gradients = if matches!(self.trained, Trained::Full) { 1.0 } else { 0.0 };
+        let weight_gradients = if matches!(self.trained, Trained::Full) {
+            1.0
+        } else {
+            0.0
+        };
         let head = s.vocab as f64 * s.hidden as f64 * trained_share;
         // a query sees half of its document: two products forward, five backward
         let seen = self.longest as f64 / 2.0;

@@ -12,11 +12,12 @@ use synapse_kernels::{
 use super::{MicroBatch, TrainableModel};
 use crate::pool::{Activation, Buffer, Pool};
 
-/// Rows of logits held at once. The head is packed once a chunk, which costs as much as some ten rows.
+/// Rows of logits held at once. The head is packed once a chunk in each direction, which costs as much as some
+/// twenty rows.
 pub(super) fn chunk_rows(vocab: usize) -> usize {
-    /// 128 rows of a 49,152-word vocabulary, 24 MiB.
-    const ELEMENTS: usize = 128 * 49_152;
-    (ELEMENTS / vocab).max(96)
+    /// 256 rows of a 49,152-word vocabulary, 48 MiB.
+    const ELEMENTS: usize = 256 * 49_152;
+    (ELEMENTS / vocab).max(128)
 }
 
 /// Where gradients go.

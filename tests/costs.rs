@@ -1,0 +1,72 @@
+//! What a run costs: `bench train` measures it, `plan` forecasts it from the same formulas.
+
+use serde_json::Value;
+
+use crate::support::{Root, expect};
+
+fn json(output: &std::process::Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A step of a folder, and of random weights of the same shape.
+#[test]
+fn bench_train_states_its_figures() {
+    let root = Root::new();
+    let shape = ["--steps", "2", "--batch", "2", "--seq", "48", "--rank", "4", "--json"];
+    for recompute in ["on", "off"] {
+        let folder = ["bench", "train", "data/nano/base", "--recompute", recompute];
+        let found = json(&root.ok(&[&folder[..], &shape].concat()));
+        for key in ["tokens_per_second", "gflops", "gemm_peak_gflops", "seconds"] {
+            assert!(found[key].as_f64().unwrap() > 0.0, "{key}: {found}");
+        }
+        assert_eq!(found["step_seconds"].as_array().unwrap().len(), 2);
+        assert!(found["threads"].as_u64().unwrap() >= 1);
+        assert!(found["isa"].is_string());
+    }
+    let config = ["bench", "train", "data/nano/fresh/config.json", "--random-weights"];
+    let none = json(&root.ok(&[&config[..], &["--quantization", "none"], &shape].concat()));
+    let nf4 = json(&root.ok(&[&config[..], &shape].concat()));
+    let weights = |found: &Value| found["predicted"]["weights"].as_u64().unwrap();
+    assert!(weights(&none) > weights(&nf4));
+}
+
+#[test]
+fn bench_train_refuses_what_it_cannot_measure() {
+    let root = Root::new();
+    for (arguments, words) in [
+        (&["data/nano/base", "--rank", "0"][..], "--rank"),
+        (&["data/nano/base", "--seq", "0"], "--seq"),
+        (&["nowhere", "--random-weights"], "nowhere"),
+    ] {
+        let command = [&["bench", "train"], arguments].concat();
+        let output = root.train(&command).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_ne!(output.status.code(), Some(0), "{told}");
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+/// Before the data is there only memory is known; afterwards the time, from rates measured there and then.
+#[test]
+fn plan_knows_memory_first_and_time_once_the_data_is_prepared() {
+    let root = Root::new();
+    let plan = |recompute: &str| {
+        let set = format!("train.recompute={recompute}");
+        let found = json(&root.ok(&["plan", "recipes/nano/math.yaml", "--set", &set, "--json"]));
+        found["recipes"][0].clone()
+    };
+    let (kept, again) = (plan("false"), plan("true"));
+    assert!(kept["time"].is_null());
+    let activations = |found: &Value| found["memory"]["activations"].as_u64().unwrap();
+    assert!(activations(&kept) > activations(&again));
+    assert_eq!(again["memory"]["recompute"], true);
+    expect(
+        root.train(&["run", "recipes/nano/math.yaml", "--until", "prepare", "--offline"])
+            .output()
+            .unwrap(),
+        0,
+    );
+    let prepared = plan("auto");
+    assert!(prepared["time"]["seconds"].as_f64().unwrap() > 0.0, "{prepared}");
+    assert!(prepared["time"]["tokens_per_second"].as_f64().unwrap() > 0.0);
+}
