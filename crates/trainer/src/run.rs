@@ -1,86 +1,22 @@
 //! The loop: accumulate, clip, step, record, now and then measure and save.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_data::PackedDataset;
-use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Pass, Precision, TrainableModel, WeightDtype};
-use synapse_recipe::{ComputeDtype, Method, Quantization, TrainPlan};
+use synapse_nn::{MicroBatch, Pass};
+use synapse_recipe::Method;
 
 use crate::{
-    TrainError,
+    Observer, TrainError, TrainOutcome, TrainRequest, TrainingBase,
     artefact::{self, BaseName},
     checkpoint::Checkpoints,
     metrics::{HeldOutLoss, Metric, Recorder, StepReport},
+    model::{self, Model},
     order::RowOrder,
     schedule::{Schedule, Steps},
     state::TrainingState,
 };
-
-/// What is trained on top of.
-#[derive(Debug)]
-pub enum TrainingBase<'a> {
-    /// A model folder; full training continues from its weights.
-    Folder(&'a ModelFolder),
-    /// A configuration whose weights are drawn from the seed.
-    Fresh(&'a ModelConfig),
-}
-
-/// Everything a training run needs.
-#[derive(Debug)]
-pub struct TrainRequest<'a> {
-    /// The loop's settings.
-    pub plan: &'a TrainPlan,
-    /// LoRA or full.
-    pub method: &'a Method,
-    /// Storage of frozen weights.
-    pub quantization: Quantization,
-    /// The base.
-    pub base: TrainingBase<'a>,
-    /// The base's name in adapter_config.json, and its commit.
-    pub base_name: &'a str,
-    /// Commit of a hub base.
-    pub base_revision: Option<&'a str>,
-    /// Rows to train on.
-    pub rows: &'a PackedDataset,
-    /// Rows to measure on.
-    pub held_out: &'a PackedDataset,
-    /// Steps between held-out losses; 0 measures only at the end.
-    pub evaluate_every: u64,
-    /// Where metrics and checkpoints live.
-    pub run: &'a Path,
-    /// Names everything that determines the run's numbers; a checkpoint with another one is not resumed.
-    pub fingerprint: &'a str,
-    /// An existing staging folder that receives the artefact.
-    pub out: &'a Path,
-    /// Set to stop after the current step.
-    pub stop: &'a AtomicBool,
-}
-
-/// Told about progress.
-pub trait Observer {
-    /// The run begins (again) after `done` of `total` steps.
-    fn start(&mut self, done: u64, total: u64);
-    /// A step is done.
-    fn step(&mut self, report: &StepReport);
-    /// A held-out loss was measured.
-    fn held_out(&mut self, loss: &HeldOutLoss);
-}
-
-/// A finished run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainOutcome {
-    /// Optimiser steps.
-    pub steps: u64,
-    /// Trainable parameters.
-    pub parameters: u64,
-    /// Loss of the last step.
-    pub loss: f64,
-    /// Held-out loss of the result, where there are held-out rows.
-    pub held_out_loss: Option<f64>,
-}
 
 /// Rows whose losses are taken in one forward pass.
 const EVALUATION_TOKENS: usize = 2048;
@@ -97,11 +33,11 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
             hint: "raise samples, epochs or max_steps, or loosen the filters".into(),
         });
     }
-    let mut model = load(request)?;
+    let mut model = model::load(request)?;
     let checkpoints = Checkpoints::new(request.run, request.fingerprint);
     let state = match checkpoints.newest(model.parameters())? {
         Some(state) => state,
-        None => TrainingState::new(initial(request, &model)?),
+        None => TrainingState::new(initial(request, model.as_ref())?),
     };
     let recorder = Recorder::open(request.run, state.step)?;
     observer.start(state.step, steps.total);
@@ -116,13 +52,13 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
         loss: f64::NAN,
     };
     while run.state.step < steps.total {
-        let report = run.step(&mut model)?;
+        let report = run.step(model.as_mut())?;
         run.loss = report.loss;
         observer.step(&report);
         run.recorder.record(&Metric::Step(report))?;
         let (done, every) = (run.state.step, request.plan.checkpoint_every);
         if request.evaluate_every > 0 && done.is_multiple_of(request.evaluate_every) && done < steps.total {
-            run.measure(&mut model, observer)?;
+            run.measure(model.as_mut(), observer)?;
         }
         if request.stop.load(Ordering::Relaxed) && done < steps.total {
             checkpoints.save(&run.state)?;
@@ -135,8 +71,8 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
             checkpoints.save(&run.state)?;
         }
     }
-    let held_out_loss = run.measure(&mut model, observer)?;
-    write(request, &model, &run.state.parameters)?;
+    let held_out_loss = run.measure(model.as_mut(), observer)?;
+    write(request, model.as_ref(), &run.state.parameters)?;
     checkpoints.clear()?;
     Ok(TrainOutcome {
         steps: steps.total,
@@ -146,47 +82,14 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
     })
 }
 
-fn load(request: &TrainRequest<'_>) -> Result<TrainableModel, TrainError> {
-    let precision = match request.plan.compute_dtype {
-        ComputeDtype::F32 => Precision::F32,
-        ComputeDtype::Bf16 => Precision::Bf16,
-    };
-    let dtype = match (request.quantization, request.plan.compute_dtype) {
-        (Quantization::Nf4 { double_quant, .. }, _) => WeightDtype::Nf4 { double_quant },
-        (Quantization::None, ComputeDtype::F32) => WeightDtype::F32,
-        (Quantization::None, ComputeDtype::Bf16) => WeightDtype::Bf16,
-    };
-    match (request.method, &request.base) {
-        (Method::Lora(plan), TrainingBase::Folder(folder)) => {
-            let options = LoraOptions {
-                rank: plan.rank,
-                scale: plan.scale() as f32,
-                dropout: plan.dropout,
-                targets: plan.targets.clone(),
-            };
-            Ok(TrainableModel::lora(
-                folder,
-                &LoadOptions { dtype, precision },
-                options,
-            )?)
-        }
-        (Method::Lora(_), TrainingBase::Fresh(_)) => Err(TrainError::Unusable {
-            what: "LoRA on a base without weights".into(),
-            hint: "train it first with `train: { method: full }`".into(),
-        }),
-        (Method::Full, TrainingBase::Folder(folder)) => Ok(TrainableModel::full(folder.config(), precision)?),
-        (Method::Full, TrainingBase::Fresh(config)) => Ok(TrainableModel::full(config, precision)?),
-    }
-}
-
-fn initial(request: &TrainRequest<'_>, model: &TrainableModel) -> Result<Vec<f32>, TrainError> {
+fn initial(request: &TrainRequest<'_>, model: &dyn Model) -> Result<Vec<f32>, TrainError> {
     match (request.method, &request.base) {
         (Method::Full, TrainingBase::Folder(folder)) => Ok(model.read_full(folder)?),
         _ => Ok(model.initial(request.plan.seed)),
     }
 }
 
-fn write(request: &TrainRequest<'_>, model: &TrainableModel, values: &[f32]) -> Result<(), TrainError> {
+fn write(request: &TrainRequest<'_>, model: &dyn Model, values: &[f32]) -> Result<(), TrainError> {
     match request.method {
         Method::Lora(plan) => {
             let base = BaseName {
@@ -213,7 +116,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// One optimiser step.
-    fn step(&mut self, model: &mut TrainableModel) -> Result<StepReport, TrainError> {
+    fn step(&mut self, model: &mut dyn Model) -> Result<StepReport, TrainError> {
         let start = Instant::now();
         let plan = self.request.plan;
         let (epoch, place) = (
@@ -269,7 +172,7 @@ impl Run<'_> {
     }
 
     /// The held-out loss now, recorded and reported.
-    fn measure(&mut self, model: &mut TrainableModel, observer: &mut dyn Observer) -> Result<Option<f64>, TrainError> {
+    fn measure(&mut self, model: &mut dyn Model, observer: &mut dyn Observer) -> Result<Option<f64>, TrainError> {
         let (mut sum, mut tokens) = (0.0, 0usize);
         let mut batch = MicroBatch::default();
         for index in 0..self.request.held_out.len() {
