@@ -32,7 +32,7 @@ fn adapter(root: &Root, name: &str) -> Vec<u8> {
     std::fs::read(root.join(&format!("outputs/{name}/adapter_model.safetensors"))).unwrap()
 }
 
-fn wait_for_checkpoint(folder: &Path) -> bool {
+pub(crate) fn wait_for_checkpoint(folder: &Path) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(120) {
         if std::fs::read_dir(folder).is_ok_and(|mut entries| {

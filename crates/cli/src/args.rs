@@ -92,7 +92,7 @@ pub(crate) struct RunArguments {
     /// Publish here instead of the recipe's `output`
     #[arg(long)]
     pub(crate) output: Option<PathBuf>,
-    /// What computes
+    /// What computes the training steps
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub(crate) device: Device,
     /// Ask the network for nothing
@@ -102,9 +102,15 @@ pub(crate) struct RunArguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Device {
+    /// A GPU that is built in and there, else the CPU kernels
     Auto,
+    /// The CPU kernels
     Cpu,
+    /// candle on the CPU: the reference path, slow (built with the feature `candle`)
+    CandleCpu,
+    /// candle on the first CUDA device (built with the feature `cuda`)
     Cuda,
+    /// candle on the Metal device (built with the feature `metal`)
     Metal,
 }
 

@@ -33,7 +33,7 @@ mod weight;
 pub use adapter::DeviceAdapter;
 pub use candle_core::{DType, Device};
 pub use decoder::CompositeDecoder;
-pub use device::{DeviceChoice, default_dtype};
+pub use device::DeviceChoice;
 pub use error::CompositeError;
 pub use inference::DeviceCache;
 pub use load::Quantization;

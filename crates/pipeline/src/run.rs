@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use synapse_checkpoint::ModelFolder;
 use synapse_recipe::Stage;
+use synapse_trainer::DeviceChoice;
 
 use crate::{PipelineError, Reporter};
 
@@ -22,6 +23,8 @@ pub struct RunOptions {
     pub force: bool,
     /// Ask the network for nothing.
     pub offline: bool,
+    /// What computes the training steps; everything else runs on the CPU kernels.
+    pub device: DeviceChoice,
     /// The command as typed, for the report.
     pub command: String,
 }

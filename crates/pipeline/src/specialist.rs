@@ -9,7 +9,7 @@ use synapse_data::{Manifest, PackedDataset, PrepareEvent, PrepareRequest};
 use synapse_evaluate::Outcome;
 use synapse_nn::LoadOptions;
 use synapse_recipe::{Method, SpecialistPlan, Stage};
-use synapse_trainer::{HeldOutLoss, Observer, StepReport, TrainOutcome, TrainRequest, TrainingBase};
+use synapse_trainer::{Device, HeldOutLoss, Observer, StepReport, TrainOutcome, TrainRequest, TrainingBase};
 
 use crate::{
     Fetched, Lab, PipelineError, Reporter, Run,
@@ -42,6 +42,8 @@ pub struct Trained {
     pub loss: f64,
     /// Held-out loss of the result.
     pub held_out_loss: Option<f64>,
+    /// What computed it.
+    pub device: Device,
     /// sha256 of the published weights.
     pub hash: String,
 }
@@ -179,6 +181,7 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
         stage: Stage::Prepare,
     };
     let manifest = Manifest::read(&data.join("manifest.json")).map_err(|_| missing())?;
+    let device = run.options.device.resolve(&plan.method)?;
     let inputs = (
         &manifest.train.sha256,
         &manifest.held_out.sha256,
@@ -193,6 +196,7 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
             plan.quantization,
             plan.evaluate.every,
             &plan.router,
+            device,
             inputs,
         ),
     )?;
@@ -207,7 +211,7 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
         |trained: &Trained| artefact_hash(plan).is_ok_and(|hash| hash == trained.hash),
         || {
             let staged = Staged::beside(&plan.output)?;
-            let outcome = train_into(run, plan, fetched, (&data, &fingerprint), staged.path())?;
+            let outcome = train_into(run, plan, fetched, (device, &data, &fingerprint), staged.path())?;
             if let Some(router) = &plan.router {
                 let description = synapse_data::routing::Router {
                     labels: router.labels.clone(),
@@ -222,6 +226,7 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
                 parameters: outcome.parameters,
                 loss: outcome.loss,
                 held_out_loss: outcome.held_out_loss,
+                device,
                 hash: artefact_hash(plan)?,
             })
         },
@@ -247,7 +252,7 @@ fn train_into(
     run: &Run<'_>,
     plan: &SpecialistPlan,
     fetched: &Fetched,
-    (data, fingerprint): (&Path, &str),
+    (device, data, fingerprint): (Device, &Path, &str),
     out: &Path,
 ) -> Result<TrainOutcome, PipelineError> {
     let rows = PackedDataset::open(&data.join("train.arrow"))?;
@@ -264,6 +269,7 @@ fn train_into(
         plan: &plan.train,
         method: &plan.method,
         quantization: plan.quantization,
+        device,
         base,
         base_name: &fetched.base.name,
         base_revision: fetched.base.revision.as_deref(),

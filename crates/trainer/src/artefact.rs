@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use synapse_checkpoint::{AdapterConfig, AdapterTensor, DType, ShardedWriter, write_adapter, write_atomic};
-use synapse_nn::{Parameter, TrainableModel};
+use synapse_nn::Parameter;
 use synapse_recipe::LoraPlan;
 
-use crate::TrainError;
+use crate::{TrainError, model::Model};
 
 /// Names the base in the adapter's configuration.
 pub(crate) struct BaseName<'a> {
@@ -41,11 +41,8 @@ pub(crate) fn write_lora(
 }
 
 /// Writes config.json and the weights in bf16 into an existing folder.
-pub(crate) fn write_full(folder: &Path, model: &TrainableModel, values: &[f32]) -> Result<(), TrainError> {
-    write_atomic(
-        &folder.join("config.json"),
-        model.decoder().config().to_json().as_bytes(),
-    )?;
+pub(crate) fn write_full(folder: &Path, model: &dyn Model, values: &[f32]) -> Result<(), TrainError> {
+    write_atomic(&folder.join("config.json"), model.config().to_json().as_bytes())?;
     let layout = model.layout();
     let tensors: Vec<_> = layout
         .iter()

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Device;
+
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +32,14 @@ pub enum TrainError {
         what: String,
         /// The way out.
         hint: String,
+    },
+    /// A device cannot be had, or refused an operation; out of memory is among these.
+    #[error("cannot train on {device}: {source}")]
+    Device {
+        /// The device.
+        device: Device,
+        /// What it or its driver says, or how to build with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The loss or a gradient stopped being a number.
     #[error(
@@ -64,6 +74,21 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    pub(crate) fn on(device: Device, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Device {
+            device,
+            source: source.into(),
+        }
+    }
+
+    /// Every weight is trained by the kernels alone.
+    pub(crate) fn full_on(device: Device) -> Self {
+        Self::Unusable {
+            what: format!("`train: {{ method: full }}` on {device}"),
+            hint: "only LoRA is trained there; use `--device cpu`".into(),
+        }
+    }
+
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io {
             path: path.to_owned(),

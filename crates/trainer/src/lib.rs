@@ -2,25 +2,34 @@
 //!
 //! The loop is in `run.rs`; around it stand the learning-rate schedule, the order of rows, the
 //! optimiser's flat state, checkpoints that make a killed run end bit-identical to an uninterrupted
-//! one, and metrics as JSON lines and TensorBoard events. What this crate is not: it prepares no data,
+//! one, and metrics as JSON lines and TensorBoard events. What computes a step is behind `model.rs`: the CPU
+//! kernels, or candle's operations on another device (feature `candle`, and `cuda` or `metal` over it). What this crate is not: it prepares no data,
 //! scores no tasks, and knows nothing of stages or of the terminal.
 
 mod artefact;
 mod budget;
+#[cfg_attr(not(feature = "candle"), path = "without_candle.rs")]
+mod candle;
 mod checkpoint;
+mod device;
 mod error;
 mod events;
+mod kernels;
 mod metrics;
+mod model;
 mod order;
 mod probe;
+mod request;
 mod run;
 mod schedule;
 mod state;
 
 pub use budget::{load_options, workload};
+pub use device::{Device, DeviceChoice};
 pub use error::TrainError;
 pub use metrics::{HeldOutLoss, Metric, StepReport, read_metrics};
 pub use order::RowOrder;
 pub use probe::{Measurement, Probe, ProbeBase, Rates, available_bytes, peak_resident_bytes, product_rate};
-pub use run::{Observer, TrainOutcome, TrainRequest, TrainingBase, train};
+pub use request::{Observer, TrainOutcome, TrainRequest, TrainingBase};
+pub use run::train;
 pub use schedule::{Schedule, Steps};

@@ -1,96 +1,23 @@
 //! The loop: accumulate, clip, step, record, now and then measure and save.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_data::PackedDataset;
-use synapse_nn::{LoraOptions, MicroBatch, Pass, TrainableModel};
-use synapse_recipe::{Method, Quantization, TrainPlan};
+use synapse_nn::{MicroBatch, Pass};
+use synapse_recipe::Method;
 
 use crate::{
-    TrainError,
+    Observer, TrainError, TrainOutcome, TrainRequest, TrainingBase,
     artefact::{self, BaseName},
-    budget::{load_options, workload},
+    budget::workload,
     checkpoint::Checkpoints,
     metrics::{HeldOutLoss, Metric, Recorder, StepReport},
+    model::{self, Model},
     order::RowOrder,
     schedule::{Schedule, Steps},
     state::TrainingState,
 };
-
-/// What is trained on top of.
-#[derive(Debug)]
-pub enum TrainingBase<'a> {
-    /// A model folder; full training continues from its weights.
-    Folder(&'a ModelFolder),
-    /// A configuration whose weights are drawn from the seed.
-    Fresh(&'a ModelConfig),
-}
-
-impl TrainingBase<'_> {
-    fn config(&self) -> &ModelConfig {
-        match self {
-            Self::Folder(folder) => folder.config(),
-            Self::Fresh(config) => config,
-        }
-    }
-}
-
-/// Everything a training run needs.
-#[derive(Debug)]
-pub struct TrainRequest<'a> {
-    /// The loop's settings.
-    pub plan: &'a TrainPlan,
-    /// LoRA or full.
-    pub method: &'a Method,
-    /// Storage of frozen weights.
-    pub quantization: Quantization,
-    /// The base.
-    pub base: TrainingBase<'a>,
-    /// The base's name in adapter_config.json, and its commit.
-    pub base_name: &'a str,
-    /// Commit of a hub base.
-    pub base_revision: Option<&'a str>,
-    /// Rows to train on.
-    pub rows: &'a PackedDataset,
-    /// Rows to measure on.
-    pub held_out: &'a PackedDataset,
-    /// Steps between held-out losses; 0 measures only at the end.
-    pub evaluate_every: u64,
-    /// Where metrics and checkpoints live.
-    pub run: &'a Path,
-    /// Names everything that determines the run's numbers; a checkpoint with another one is not resumed.
-    pub fingerprint: &'a str,
-    /// An existing staging folder that receives the artefact.
-    pub out: &'a Path,
-    /// Set to stop after the current step.
-    pub stop: &'a AtomicBool,
-}
-
-/// Told about progress.
-pub trait Observer {
-    /// The run begins (again) after `done` of `total` steps.
-    fn start(&mut self, done: u64, total: u64);
-    /// A step is done.
-    fn step(&mut self, report: &StepReport);
-    /// A held-out loss was measured.
-    fn held_out(&mut self, loss: &HeldOutLoss);
-}
-
-/// A finished run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainOutcome {
-    /// Optimiser steps.
-    pub steps: u64,
-    /// Trainable parameters.
-    pub parameters: u64,
-    /// Loss of the last step.
-    pub loss: f64,
-    /// Held-out loss of the result, where there are held-out rows.
-    pub held_out_loss: Option<f64>,
-}
 
 /// Rows whose losses are taken in one forward pass.
 const EVALUATION_TOKENS: usize = 2048;
@@ -113,11 +40,11 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
         request.quantization,
         request.base.config(),
     );
-    let mut model = load(request)?;
+    let mut model = model::load(request)?;
     let checkpoints = Checkpoints::new(request.run, request.fingerprint);
     let state = match checkpoints.newest(model.parameters())? {
         Some(state) => state,
-        None => TrainingState::new(initial(request, &model)?),
+        None => TrainingState::new(initial(request, model.as_ref())?),
     };
     let recorder = Recorder::open(request.run, state.step)?;
     observer.start(state.step, steps.total);
@@ -133,13 +60,13 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
         loss: f64::NAN,
     };
     while run.state.step < steps.total {
-        let report = run.step(&mut model)?;
+        let report = run.step(model.as_mut())?;
         run.loss = report.loss;
         observer.step(&report);
         run.recorder.record(&Metric::Step(report))?;
         let (done, every) = (run.state.step, request.plan.checkpoint_every);
         if request.evaluate_every > 0 && done.is_multiple_of(request.evaluate_every) && done < steps.total {
-            run.measure(&mut model, observer)?;
+            run.measure(model.as_mut(), observer)?;
         }
         if request.stop.load(Ordering::Relaxed) && done < steps.total {
             checkpoints.save(&run.state)?;
@@ -152,8 +79,8 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
             checkpoints.save(&run.state)?;
         }
     }
-    let held_out_loss = run.measure(&mut model, observer)?;
-    write(request, &model, &run.state.parameters)?;
+    let held_out_loss = run.measure(model.as_mut(), observer)?;
+    write(request, model.as_ref(), &run.state.parameters)?;
     checkpoints.clear()?;
     Ok(TrainOutcome {
         steps: steps.total,
@@ -163,35 +90,14 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
     })
 }
 
-fn load(request: &TrainRequest<'_>) -> Result<TrainableModel, TrainError> {
-    let options = load_options(request.plan, request.quantization);
-    match (request.method, &request.base) {
-        (Method::Lora(plan), TrainingBase::Folder(folder)) => {
-            let lora = LoraOptions {
-                rank: plan.rank,
-                scale: plan.scale() as f32,
-                dropout: plan.dropout,
-                targets: plan.targets.clone(),
-            };
-            Ok(TrainableModel::lora(folder, &options, lora)?)
-        }
-        (Method::Lora(_), TrainingBase::Fresh(_)) => Err(TrainError::Unusable {
-            what: "LoRA on a base without weights".into(),
-            hint: "train it first with `train: { method: full }`".into(),
-        }),
-        (Method::Full, TrainingBase::Folder(folder)) => Ok(TrainableModel::full(folder.config(), options.precision)?),
-        (Method::Full, TrainingBase::Fresh(config)) => Ok(TrainableModel::full(config, options.precision)?),
-    }
-}
-
-fn initial(request: &TrainRequest<'_>, model: &TrainableModel) -> Result<Vec<f32>, TrainError> {
+fn initial(request: &TrainRequest<'_>, model: &dyn Model) -> Result<Vec<f32>, TrainError> {
     match (request.method, &request.base) {
         (Method::Full, TrainingBase::Folder(folder)) => Ok(model.read_full(folder)?),
         _ => Ok(model.initial(request.plan.seed)),
     }
 }
 
-fn write(request: &TrainRequest<'_>, model: &TrainableModel, values: &[f32]) -> Result<(), TrainError> {
+fn write(request: &TrainRequest<'_>, model: &dyn Model, values: &[f32]) -> Result<(), TrainError> {
     match request.method {
         Method::Lora(plan) => {
             let base = BaseName {
@@ -219,7 +125,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// One optimiser step.
-    fn step(&mut self, model: &mut TrainableModel) -> Result<StepReport, TrainError> {
+    fn step(&mut self, model: &mut dyn Model) -> Result<StepReport, TrainError> {
         let start = Instant::now();
         let plan = self.request.plan;
         let (epoch, place) = (
@@ -275,7 +181,7 @@ impl Run<'_> {
     }
 
     /// The held-out loss now, recorded and reported.
-    fn measure(&mut self, model: &mut TrainableModel, observer: &mut dyn Observer) -> Result<Option<f64>, TrainError> {
+    fn measure(&mut self, model: &mut dyn Model, observer: &mut dyn Observer) -> Result<Option<f64>, TrainError> {
         let (mut sum, mut tokens) = (0.0, 0usize);
         let mut batch = MicroBatch::default();
         for index in 0..self.request.held_out.len() {

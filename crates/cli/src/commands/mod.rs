@@ -19,7 +19,7 @@ use synapse_nn::{LoadOptions, Precision, WeightDtype};
 
 use crate::{
     Outcome,
-    args::{Arguments, Command, Device, Dtype},
+    args::{Arguments, Command, Dtype},
     failure::Failure,
 };
 
@@ -67,15 +67,5 @@ pub(crate) fn load_options(dtype: Dtype) -> LoadOptions {
             precision: Precision::F32,
         },
         Dtype::Bf16 => LoadOptions::BF16,
-    }
-}
-
-/// Refuses devices that this build cannot use.
-pub(crate) fn check_device(device: Device) -> Outcome {
-    match device {
-        Device::Auto | Device::Cpu => Ok(()),
-        Device::Cuda | Device::Metal => Err(Failure::request(
-            "this build computes on the CPU; leave out `--device`, or use `--device cpu`",
-        )),
     }
 }

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use synapse_pipeline::{Run, RunOptions, run_pipeline, run_specialist};
 use synapse_recipe::Document;
+use synapse_trainer::DeviceChoice;
 
 use crate::{
     Outcome,
-    args::RunArguments,
-    commands::{check_device, print},
+    args::{Device, RunArguments},
+    commands::print,
     failure::Failure,
     terminal::{Terminal, say},
 };
@@ -44,17 +45,44 @@ pub(crate) fn options(arguments: &RunArguments) -> RunOptions {
         until: arguments.until,
         force: arguments.force,
         offline: arguments.offline,
+        device: choice(arguments.device),
         command: std::env::args().collect::<Vec<_>>().join(" "),
     }
 }
 
+fn choice(device: Device) -> DeviceChoice {
+    DeviceChoice::Named(match device {
+        Device::Auto => return DeviceChoice::Auto,
+        Device::Cpu => synapse_trainer::Device::Cpu,
+        Device::CandleCpu => synapse_trainer::Device::CandleCpu,
+        Device::Cuda => synapse_trainer::Device::Cuda,
+        Device::Metal => synapse_trainer::Device::Metal,
+    })
+}
+
+/// The devices that the file's recipes train on, in words; a device that cannot be had is a wrong request.
+fn devices(document: &Document, choice: DeviceChoice) -> Result<String, Failure> {
+    let plans = match document {
+        Document::Specialist(plan) => std::slice::from_ref(plan),
+        Document::Pipeline(plan) => &plan.specialists,
+    };
+    let mut names: Vec<&str> = Vec::new();
+    for plan in plans {
+        let device = choice.resolve(&plan.method).map_err(Failure::request)?;
+        if !names.contains(&device.name()) {
+            names.push(device.name());
+        }
+    }
+    Ok(names.join(" and "))
+}
+
 /// Runs the file.
 pub(crate) fn run(arguments: &RunArguments) -> Outcome {
-    check_device(arguments.device)?;
     let document = load(arguments)?;
+    let devices = devices(&document, choice(arguments.device))?;
     stop_on_signal()?;
     say(format!(
-        "{}: {} instruction set, {} threads",
+        "{}: training on {devices}; {} instruction set, {} threads",
         document.name(),
         synapse_kernels::Isa::current().name(),
         synapse_kernels::threads()

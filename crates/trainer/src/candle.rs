@@ -1,0 +1,95 @@
+//! The same models in candle's operations, on whatever device candle has: `synapse-composite` behind [`Model`].
+//!
+//! Products and activations are in the recipe's `compute_dtype`; NF4 weights stay in NF4 on the device and are
+//! decoded for each product. The flat buffers of the loop stay on the host and cross over once a micro-batch.
+
+use synapse_checkpoint::{ModelConfig, ModelFolder};
+use synapse_composite::{CompositeError, CompositeTrainer, DType, DeviceChoice, Quantization as Storage};
+use synapse_nn::{MicroBatch, Parameter, Pass};
+use synapse_recipe::{ComputeDtype, Method, Quantization};
+
+use crate::{
+    Device, TrainError, TrainRequest, TrainingBase,
+    model::{Model, lora_options},
+};
+
+/// An adapter over frozen weights on a device of candle's.
+struct OnCandle {
+    device: Device,
+    trainer: CompositeTrainer,
+}
+
+impl OnCandle {
+    fn failed(&self, error: CompositeError) -> TrainError {
+        TrainError::on(self.device, error)
+    }
+}
+
+impl Model for OnCandle {
+    fn config(&self) -> &ModelConfig {
+        self.trainer.decoder().config()
+    }
+
+    fn layout(&self) -> &[Parameter] {
+        self.trainer.layout()
+    }
+
+    fn initial(&self, seed: u64) -> Vec<f32> {
+        self.trainer.initial(seed)
+    }
+
+    fn read_full(&self, _folder: &ModelFolder) -> Result<Vec<f32>, TrainError> {
+        Err(TrainError::full_on(self.device))
+    }
+
+    fn accumulate(
+        &mut self,
+        parameters: &[f32],
+        gradients: &mut [f32],
+        batch: &MicroBatch,
+        pass: &Pass,
+    ) -> Result<f64, TrainError> {
+        self.trainer
+            .accumulate(parameters, gradients, batch, pass)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn losses(&mut self, parameters: &[f32], batch: &MicroBatch) -> Result<Vec<(f64, usize)>, TrainError> {
+        self.trainer
+            .losses(parameters, batch)
+            .map_err(|error| self.failed(error))
+    }
+}
+
+/// Opens the device, and closes it again.
+pub(crate) fn check(device: Device) -> Result<(), TrainError> {
+    open(device).map(|_| ())
+}
+
+/// Loads a base's weights to the device; only adapters are trained there.
+pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainError> {
+    let device = request.device;
+    let (Method::Lora(plan), TrainingBase::Folder(folder)) = (request.method, &request.base) else {
+        return Err(TrainError::full_on(device));
+    };
+    let dtype = match request.plan.compute_dtype {
+        ComputeDtype::F32 => DType::F32,
+        ComputeDtype::Bf16 => DType::BF16,
+    };
+    let storage = match request.quantization {
+        Quantization::None => Storage::None,
+        Quantization::Nf4 { double_quant, .. } => Storage::Nf4 { double_quant },
+    };
+    let trainer = CompositeTrainer::lora(folder, &open(device)?, dtype, storage, lora_options(plan))
+        .map_err(|error| TrainError::on(device, error))?;
+    Ok(Box::new(OnCandle { device, trainer }))
+}
+
+fn open(device: Device) -> Result<synapse_composite::Device, TrainError> {
+    let choice = match device {
+        Device::Cpu | Device::CandleCpu => DeviceChoice::Cpu,
+        Device::Cuda => DeviceChoice::Cuda,
+        Device::Metal => DeviceChoice::Metal,
+    };
+    choice.open().map_err(|error| TrainError::on(device, error))
+}
