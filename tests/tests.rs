@@ -6,6 +6,8 @@
 mod architecture;
 /// Twenty wrong requests: one clear message each, nothing half-written.
 mod bad_requests;
+/// A recipe's data before any training: fetched, reported, shown.
+mod data;
 /// kill -9 and an interrupted run end as if nothing had happened.
 mod resume;
 /// `serve` over a real port: plain, streamed, refused.
