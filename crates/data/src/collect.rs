@@ -70,6 +70,13 @@ pub(crate) struct Collected {
 const EXAMPLES: usize = 3;
 
 impl Collected {
+    /// What was dropped, in words.
+    pub(crate) fn drops(&self) -> String {
+        let drops = self.dropped.iter();
+        let words = drops.map(|(reason, count)| format!("{} {count}", reason.replace('_', " ")));
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     /// Counts a row that is left out, and remembers where the first few stand.
     pub(crate) fn drop_row(&mut self, reason: &'static str, place: impl std::fmt::Display) {
         *self.dropped.entry(reason).or_default() += 1;

@@ -257,8 +257,14 @@ impl<'a> Preparation<'a> {
                     if plan.strict {
                         return Err(DataError::TooFewRows { dataset, asked, found });
                     }
+                    let dropped = source.collected.drops();
+                    let dropped = if dropped.is_empty() {
+                        dropped
+                    } else {
+                        format!(" (dropped: {dropped})")
+                    };
                     self.warn(format!(
-                        "{dataset}: {asked} rows were asked for and all {found} are taken"
+                        "{dataset}: {asked} rows were asked for and all {found} are taken{dropped}"
                     ));
                     found
                 }
