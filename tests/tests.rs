@@ -8,6 +8,8 @@ mod architecture;
 mod bad_requests;
 /// What a run costs, measured and forecast.
 mod costs;
+/// A recipe's data before any training: fetched, reported, shown.
+mod data;
 /// `run --device`: candle's path against the kernels', and what is refused.
 mod devices;
 /// kill -9 and an interrupted run end as if nothing had happened.

@@ -221,6 +221,12 @@ impl Chat {
         self.inner.control.contains_id(id)
     }
 
+    /// Whether a text spells a control token, which [`Self::encode_training`] and the like keep as text.
+    #[must_use]
+    pub fn spells_control(&self, text: &str) -> bool {
+        self.inner.control.occur_in(text)
+    }
+
     /// Whether the folder has a chat template.
     #[must_use]
     pub fn has_template(&self) -> bool {

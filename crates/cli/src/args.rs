@@ -135,18 +135,45 @@ pub(crate) struct PlanArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Fetch and prepare nothing but the data's files
-    Fetch(RunArguments),
-    /// Prepare a recipe's data and say what is in it
-    Report(RunArguments),
-    /// Show one prepared row: trained tokens are marked
+    /// Fetch what a recipe needs, and say where it lies
+    Fetch {
+        #[command(flatten)]
+        run: RunArguments,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prepare a recipe's data and say what is in it; exits with 1 when it breaks the recipe's limits
+    Report {
+        #[command(flatten)]
+        run: RunArguments,
+        /// The whole manifest as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one prepared row as the training step sees it: trained 【tokens】, and those ⟪cut off⟫ its end
     Inspect {
         #[command(flatten)]
         run: RunArguments,
         /// Index of the row
         #[arg(long, default_value_t = 0)]
         row: usize,
+        /// Colours instead of brackets
+        #[arg(long, value_enum, default_value_t = Colour::Auto)]
+        color: Colour,
+        /// Every token as JSON: id, text, whether it is trained
+        #[arg(long)]
+        json: bool,
     },
+}
+
+/// When to write colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Debug, Args)]

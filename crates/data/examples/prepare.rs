@@ -64,6 +64,9 @@ fn main() -> Result<(), AnyError> {
         min_chars: 0,
         max_chars: None,
         dedupe: true,
+        near_duplicates: None,
+        decontaminate: false,
+        benchmarks: Vec::new(),
     };
     let train = TrainPlan {
         epochs: 1.0,
@@ -94,6 +97,7 @@ fn main() -> Result<(), AnyError> {
         train: &train,
         system_prompt: None,
         files,
+        benchmarks: &[],
         chat: &chat,
         out: Path::new(out),
     };

@@ -3,14 +3,15 @@
 //! Rows are ordered by a hash of seed and content, so a sample does not depend on the order of a file, and a source
 //! of any size needs memory only for the rows that are kept.
 
-use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
 
 use synapse_recipe::{Format, SourcePlan};
 
 use crate::format::{Normaliser, Refused};
+use crate::origin::{Origin, Taken};
 use crate::read::RowFile;
-use crate::row::{Fingerprint, Row};
-use crate::{DataError, Result};
+use crate::row::Fingerprint;
+use crate::{DataError, Result, SourceFiles};
 
 /// Which rows of any source are kept.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +27,7 @@ pub(crate) struct Filters {
 pub(crate) struct Candidate {
     priority: u64,
     order: u64,
-    pub(crate) row: Row,
+    pub(crate) taken: Taken,
 }
 
 impl PartialEq for Candidate {
@@ -58,12 +59,31 @@ pub(crate) struct Collected {
     pub(crate) available: u64,
     pub(crate) read: u64,
     pub(crate) dropped: BTreeMap<&'static str, u64>,
+    /// Places of the first rows dropped, by reason.
+    pub(crate) examples: BTreeMap<&'static str, Vec<String>>,
     pub(crate) format: Option<Format>,
+    /// Columns that no field of the format takes.
+    pub(crate) unused_columns: BTreeSet<String>,
 }
 
+/// Places kept of the rows dropped for one reason.
+const EXAMPLES: usize = 3;
+
 impl Collected {
-    pub(crate) fn drop_row(&mut self, reason: &'static str) {
+    /// What was dropped, in words.
+    pub(crate) fn drops(&self) -> String {
+        let drops = self.dropped.iter();
+        let words = drops.map(|(reason, count)| format!("{} {count}", reason.replace('_', " ")));
+        words.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Counts a row that is left out, and remembers where the first few stand.
+    pub(crate) fn drop_row(&mut self, reason: &'static str, place: impl std::fmt::Display) {
         *self.dropped.entry(reason).or_default() += 1;
+        let examples = self.examples.entry(reason).or_default();
+        if examples.len() < EXAMPLES {
+            examples.push(place.to_string());
+        }
     }
 }
 
@@ -71,14 +91,21 @@ impl Collected {
 /// that an earlier source has too is a duplicate.
 pub(crate) fn collect(
     source: &SourcePlan,
-    files: &[RowFile<'_>],
+    files: &SourceFiles,
     filters: Filters,
     capacity: Option<usize>,
     seen: &mut HashSet<Fingerprint>,
 ) -> Result<Collected> {
     let mut collected = Collected::default();
     let mut kept: BinaryHeap<Candidate> = BinaryHeap::new();
-    for file in files {
+    let mut left = files.first_rows;
+    for (index, file) in files.files.iter().enumerate() {
+        let file = RowFile {
+            path: &file.local,
+            name: &file.name,
+            most: left,
+        };
+        let before = collected.read;
         let available = file.columns()?;
         if available.is_empty() {
             continue;
@@ -89,6 +116,9 @@ pub(crate) fn collect(
                 message,
             })?;
         collected.format = Some(normaliser.format);
+        let used = normaliser.columns();
+        let unused = available.iter().filter(|column| !used.contains(column));
+        collected.unused_columns.extend(unused.cloned());
         file.read(&normaliser.columns(), &mut |place, record| {
             collected.read += 1;
             let row = match normaliser.row(&record) {
@@ -97,25 +127,32 @@ pub(crate) fn collect(
                     return Err(DataError::malformed(&place, message));
                 }
                 Err(Refused::Dropped(reason)) => {
-                    collected.drop_row(reason);
+                    collected.drop_row(reason, place);
                     return Ok(());
                 }
             };
             let chars = row.chars();
             let fingerprint = row.fingerprint();
             if chars < filters.min_chars {
-                collected.drop_row("too_short");
+                collected.drop_row("too_short", place);
             } else if filters.max_chars.is_some_and(|most| chars > most) {
-                collected.drop_row("too_long");
+                collected.drop_row("too_long", place);
             } else if filters.dedupe && !seen.insert(fingerprint) {
-                collected.drop_row("duplicate");
+                collected.drop_row("duplicate", place);
             } else {
                 collected.available += 1;
                 let priority = fingerprint.priority(filters.seed);
                 kept.push(Candidate {
                     priority,
                     order: collected.available,
-                    row,
+                    taken: Taken {
+                        row,
+                        origin: Some(Origin {
+                            file: index,
+                            number: place.number,
+                            lines: place.lines,
+                        }),
+                    },
                 });
                 if capacity.is_some_and(|capacity| kept.len() > capacity) {
                     kept.pop();
@@ -123,6 +160,7 @@ pub(crate) fn collect(
             }
             Ok(())
         })?;
+        left = left.map(|left| left.saturating_sub(collected.read - before));
     }
     collected.candidates = kept.into_sorted_vec();
     Ok(collected)

@@ -9,6 +9,10 @@ use synapse_recipe::Format;
 use crate::read::Record;
 use crate::row::Row;
 
+mod message;
+
+use message::{conversation, says_something, text_of};
+
 /// A field of a format: its name, other names it goes by, and whether rows must have it.
 struct Field {
     name: &'static str,
@@ -36,10 +40,18 @@ const SYSTEM: Field = optional("system", &["system_prompt"]);
 /// Tests of the answer, for suites that run it.
 const TESTS: Field = optional("tests", &[]);
 
+/// Descriptions of tools that a conversation may call.
+const TOOLS: Field = optional("tools", &[]);
+/// Columns of preference pairs.
+const PREFERENCES: [&str; 2] = ["chosen", "rejected"];
+
 /// Formats in the order in which they are tried: those whose columns say most come first.
 const FORMATS: [(Format, &[Field]); 6] = [
-    (Format::Messages, &[field("messages", &[]), TESTS]),
-    (Format::Sharegpt, &[field("conversations", &["conversation"]), SYSTEM]),
+    (Format::Messages, &[field("messages", &[]), TESTS, TOOLS]),
+    (
+        Format::Sharegpt,
+        &[field("conversations", &["conversation"]), SYSTEM, TOOLS],
+    ),
     (
         Format::Alpaca,
         &[
@@ -97,6 +109,15 @@ impl Normaliser {
                 "`map` takes {field} from column `{column}`, which is not there; columns are {}",
                 available.join(", ")
             ));
+        }
+        let holds = |column: &str| available.iter().any(|found| found == column);
+        if format.is_none() && map.is_empty() && PREFERENCES.iter().all(|column| holds(column)) {
+            return Err(
+                "these are preference pairs (columns `chosen` and `rejected`), and training on preferences is not \
+                 there yet; to train on the chosen answers alone, write `format: messages, map: { messages: chosen }` \
+                 where they are lists of messages, or `format: prompt-completion, map: { completion: chosen }`"
+                    .to_owned(),
+            );
         }
         let candidates = FORMATS
             .iter()
@@ -230,6 +251,10 @@ impl Normaliser {
 
     /// Checks a conversation and puts its own system prompt first.
     fn chat(&self, record: &Record, mut messages: Vec<Message>) -> RowResult<Row> {
+        // Such a conversation is rendered with its tools, which templates here are not given.
+        if self.value(record, "tools").is_some_and(says_something) {
+            return Err(Refused::Dropped("tools"));
+        }
         let last_answer = messages
             .iter()
             .rposition(Message::is_trained)
@@ -270,58 +295,6 @@ impl Normaliser {
     fn text(&self, record: &Record, field: &str) -> RowResult<String> {
         text_of(self.value(record, field)).map_err(|found| Refused::Malformed(format!("`{field}` {found}")))
     }
-}
-
-fn text_of(value: Option<&Value>) -> Result<String, String> {
-    match value {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
-        Some(Value::Array(_)) => Err("is a list where text was expected".to_owned()),
-        Some(Value::Object(_)) => Err("is an object where text was expected".to_owned()),
-    }
-}
-
-/// Turns written as {role, content} or {from, value}, with `train` or `weight` saying which are learnt.
-fn conversation(turns: &[Value]) -> RowResult<Vec<Message>> {
-    turns
-        .iter()
-        .enumerate()
-        .map(|(index, turn)| message(turn, index))
-        .collect()
-}
-
-fn message(turn: &Value, index: usize) -> RowResult<Message> {
-    let malformed = |what: String| Refused::Malformed(format!("message {index}: {what}"));
-    let Value::Object(turn) = turn else {
-        return Err(malformed("not an object".to_owned()));
-    };
-    let role = turn.get("role").or_else(|| turn.get("from")).and_then(Value::as_str);
-    let role = match role.ok_or_else(|| malformed("has no `role` (or `from`)".to_owned()))? {
-        "system" | "developer" => "system",
-        "user" | "human" => "user",
-        "assistant" | "gpt" | "chatgpt" | "model" | "bot" => "assistant",
-        _ => return Err(Refused::Dropped("unsupported_role")),
-    };
-    if turn
-        .get("tool_calls")
-        .is_some_and(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty()))
-    {
-        return Err(Refused::Dropped("tool_calls"));
-    }
-    let content = turn.get("content").or_else(|| turn.get("value"));
-    let content = text_of(content).map_err(|found| malformed(format!("`content` {found}")))?;
-    let mut message = Message::new(role, content);
-    let train = match turn.get("train").or_else(|| turn.get("weight")) {
-        None | Some(Value::Null) => true,
-        Some(Value::Bool(train)) => *train,
-        Some(Value::Number(weight)) if weight.as_f64() == Some(0.0) => false,
-        Some(Value::Number(weight)) if weight.as_f64() == Some(1.0) => true,
-        Some(other) => return Err(malformed(format!("`weight` must be 0 or 1 and is {other}"))),
-    };
-    // Only answers are ever learnt, so only they say so.
-    message.train = train || role != "assistant";
-    Ok(message)
 }
 
 /// Strips GSM8K's calculator marks (`<<48/2=24>>`) and keeps its `#### 24`; other answers may mean `<<`.

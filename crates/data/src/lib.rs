@@ -7,27 +7,42 @@
 //! What it does not do: download anything, or decide what is trained on.
 
 mod allot;
+mod beginning;
+mod clean;
 mod collect;
 mod dataset;
 mod error;
 mod format;
 mod held_out;
+mod lengths;
 mod manifest;
 mod mix;
+mod near;
+mod origin;
+mod overlap;
 mod pack;
 mod prepare;
 mod questions;
 mod random;
 mod read;
+mod report;
 mod request;
 pub mod routing;
 mod row;
 mod tokenise;
+mod words;
 
+pub use beginning::{Beginning, Part, fetch_beginning};
 pub use dataset::{PackedDataset, PackedRow};
 pub use error::{DataError, Result};
 pub use held_out::{HeldOutRow, read_held_out};
-pub use manifest::{FORMAT_VERSION, FileManifest, Manifest, OverlongManifest, SourceManifest, SplitManifest};
+pub use lengths::{LENGTH_BARS, Lengths};
+pub use manifest::{
+    FORMAT_VERSION, FileManifest, Manifest, Overlength, OverlongManifest, SourceManifest, SplitManifest,
+};
+pub use origin::{DocumentOrigin, read_origins};
+pub use overlap::read_texts;
 pub use prepare::prepare;
 pub use questions::read_questions;
-pub use request::{PrepareEvent, PrepareRequest, SourceFile, SourceFiles};
+pub use report::{Shares, is_non_commercial};
+pub use request::{Benchmark, PrepareEvent, PrepareRequest, SourceFile, SourceFiles};

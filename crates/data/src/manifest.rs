@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use synapse_recipe::{Format, LossOn, Overlong};
 
-use crate::{DataError, Result};
+use crate::{DataError, Lengths, Result};
 
 /// Changes when the same inputs would give other bytes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -30,6 +30,12 @@ pub struct Manifest {
     pub loss_on: LossOn,
     /// What happened to longer documents.
     pub overlong: OverlongManifest,
+    /// Lengths of training documents before anything was cut.
+    #[serde(default)]
+    pub lengths: Lengths,
+    /// Benchmarks that training rows were held against.
+    #[serde(default)]
+    pub decontaminated_against: Vec<String>,
     /// The sources in the recipe's order.
     pub sources: Vec<SourceManifest>,
     /// train.arrow.
@@ -50,8 +56,14 @@ pub struct SourceManifest {
     /// Commit of a hub dataset.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<String>,
-    /// Licence as the registry states it.
+    /// Licence as the recipe, the registry or the dataset's card states it.
     pub licence: Option<String>,
+    /// Only so many rows from the beginning were fetched.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub first_rows: Option<u64>,
+    /// The files are drawn from so many.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drawn_from: Option<usize>,
     /// The files read.
     pub files: Vec<FileManifest>,
     /// Format, detected or given; none for generated rows.
@@ -62,6 +74,21 @@ pub struct SourceManifest {
     pub rows_read: u64,
     /// Rows left out, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// Where the first few of them stand, by reason.
+    #[serde(default)]
+    pub examples: BTreeMap<String, Vec<String>>,
+    /// Columns that no field of the format takes.
+    #[serde(default)]
+    pub unused_columns: Vec<String>,
+    /// Lengths of its training documents before anything was cut.
+    #[serde(default)]
+    pub lengths: Lengths,
+    /// Its documents that were too long.
+    #[serde(default)]
+    pub overlong: Overlength,
+    /// Training rows whose text spells a control token; it is text to the model.
+    #[serde(default)]
+    pub control_tokens: u64,
     /// Rows that could have been taken.
     pub rows_available: u64,
     /// Rows taken for training, before tokenising.
@@ -91,6 +118,15 @@ pub struct OverlongManifest {
     /// The recipe's policy.
     pub policy: Overlong,
     /// Documents that were too long.
+    pub rows: u64,
+    /// Tokens that training does not see because of it.
+    pub tokens_lost: u64,
+}
+
+/// One source's documents that were longer than a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Overlength {
+    /// So many documents.
     pub rows: u64,
     /// Tokens that training does not see because of it.
     pub tokens_lost: u64,

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use synapse_recipe::{Location, Samples, SourcePlan};
 
 use crate::allot::{self, Share};
-use crate::collect::{Collected, Filters, collect};
-use crate::read::RowFile;
+use crate::collect::{Candidate, Collected, Filters, collect};
+use crate::origin::{Origin, Taken};
 use crate::request::{PrepareEvent, PrepareRequest, SourceFile, SourceFiles};
 use crate::row::{Fingerprint, Row};
 use crate::{DataError, Result, routing};
@@ -18,12 +18,12 @@ pub(crate) struct Source<'a> {
     pub(crate) collected: Collected,
     /// Rows of its `held_out_file`.
     pub(crate) apart: Option<(SourceFile, Collected)>,
-    pub(crate) train: Vec<Row>,
-    pub(crate) held_out: Vec<Row>,
+    pub(crate) train: Vec<Taken>,
+    pub(crate) held_out: Vec<Taken>,
 }
 
 impl Source<'_> {
-    fn is_generated(&self) -> bool {
+    pub(crate) fn is_generated(&self) -> bool {
         self.plan.location == Location::Routing
     }
 
@@ -114,22 +114,15 @@ impl<'a> Preparation<'a> {
             }
             // What may be taken, plus what may be held out, plus what may turn out to equal a held-out row.
             let most = source.asked().or(if source.is_rest() { plan.total } else { None });
+            // Cleaning takes more away.
+            let spare = most.filter(|_| plan.near_duplicates.is_some() || plan.decontaminate);
+            let most = most.map(|most| most.saturating_add(spare.unwrap_or(0)));
             let capacity = most.and_then(|most| usize::try_from(most + 2 * plan.held_out + 256).ok());
-            let files: Vec<RowFile<'_>> = source
-                .files
-                .files
-                .iter()
-                .map(|file| RowFile {
-                    path: &file.local,
-                    name: &file.name,
-                })
-                .collect();
-            source.collected = collect(source.plan, &files, filters, capacity, &mut seen)?;
+            source.collected = collect(source.plan, source.files, filters, capacity, &mut seen)?;
             if let Some(path) = &source.plan.held_out_file {
-                let file = SourceFile::local(path)?;
-                let files = [RowFile { path, name: &file.name }];
+                let files = SourceFiles::local(path)?;
                 let apart = collect(source.plan, &files, filters, None, &mut HashSet::new())?;
-                source.apart = Some((file, apart));
+                source.apart = files.files.into_iter().next().map(|file| (file, apart));
             }
             let Collected {
                 read: rows, available, ..
@@ -172,7 +165,7 @@ impl<'a> Preparation<'a> {
         for (source, count) in self.sources.iter_mut().zip(held_out) {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             source.held_out = if source.is_generated() {
-                routing::held_out_rows(count, plan.seed)?
+                generated(routing::held_out_rows(count, plan.seed)?)
             } else {
                 let candidates = match &mut source.apart {
                     Some((_, apart)) => &mut apart.candidates,
@@ -180,19 +173,26 @@ impl<'a> Preparation<'a> {
                 };
                 candidates
                     .drain(..count.min(candidates.len()))
-                    .map(|candidate| candidate.row)
+                    .map(|candidate| candidate.taken)
                     .collect()
             };
-            prompts.extend(source.held_out.iter().map(Row::prompt_fingerprint));
+            prompts.extend(source.held_out.iter().map(|taken| taken.row.prompt_fingerprint()));
         }
+        let overlaps = self.held_out_prompts();
         for source in &mut self.sources {
             let candidates = std::mem::take(&mut source.collected.candidates);
-            for candidate in candidates {
-                if prompts.contains(&candidate.row.prompt_fingerprint()) {
-                    source.collected.drop_row("equals_held_out");
+            for Candidate { taken, .. } in candidates {
+                let reason = if prompts.contains(&taken.row.prompt_fingerprint()) {
+                    "equals_held_out"
+                } else if taken.row.prompts().any(|prompt| overlaps.touches(prompt)) {
+                    "overlaps_held_out"
                 } else {
-                    source.train.push(candidate.row);
-                }
+                    source.train.push(taken);
+                    continue;
+                };
+                source
+                    .collected
+                    .drop_row(reason, Origin::describe(taken.origin, source.files));
             }
         }
         self.take(&prompts)
@@ -257,8 +257,14 @@ impl<'a> Preparation<'a> {
                     if plan.strict {
                         return Err(DataError::TooFewRows { dataset, asked, found });
                     }
+                    let dropped = source.collected.drops();
+                    let dropped = if dropped.is_empty() {
+                        dropped
+                    } else {
+                        format!(" (dropped: {dropped})")
+                    };
                     self.warn(format!(
-                        "{dataset}: {asked} rows were asked for and all {found} are taken"
+                        "{dataset}: {asked} rows were asked for and all {found} are taken{dropped}"
                     ));
                     found
                 }
@@ -285,7 +291,7 @@ impl<'a> Preparation<'a> {
         for (source, count) in self.sources.iter_mut().zip(taken) {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             if source.is_generated() {
-                source.train = routing::rows(count, plan.seed, held_out_prompts)?;
+                source.train = generated(routing::rows(count, plan.seed, held_out_prompts)?);
                 source.collected.read = count as u64;
                 source.collected.available = count as u64;
             } else {
@@ -294,4 +300,8 @@ impl<'a> Preparation<'a> {
         }
         Ok(())
     }
+}
+
+fn generated(rows: Vec<Row>) -> Vec<Taken> {
+    rows.into_iter().map(|row| Taken { row, origin: None }).collect()
 }

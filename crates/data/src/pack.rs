@@ -24,9 +24,9 @@ impl Document {
     }
 }
 
-/// Packs documents into rows of at most `length` tokens: the longest first, each into the row with the least room
+/// Which documents make which row of at most `length` tokens: the longest first, each into the row with the least room
 /// that still takes it. Equal documents keep their order, so the result is the same everywhere.
-pub(crate) fn pack(documents: &[Document], length: usize) -> Vec<PackedRow> {
+pub(crate) fn pack(documents: &[Document], length: usize) -> Vec<Vec<usize>> {
     let mut longest_first: Vec<usize> = (0..documents.len()).collect();
     longest_first.sort_by_key(|&index| std::cmp::Reverse(documents[index].ids.len()));
     let mut rows: Vec<Vec<usize>> = Vec::new();
@@ -53,9 +53,7 @@ pub(crate) fn pack(documents: &[Document], length: usize) -> Vec<PackedRow> {
         rows[row].push(index);
         room.entry(left - needed).or_default().push_back(row);
     }
-    rows.into_iter()
-        .map(|row| join(row.into_iter().map(|index| &documents[index])))
-        .collect()
+    rows
 }
 
 /// One row of these documents, one after the other.
@@ -81,6 +79,12 @@ mod tests {
 
     use super::*;
 
+    fn packed(documents: &[Document], length: usize) -> Vec<PackedRow> {
+        let rows = pack(documents, length).into_iter();
+        rows.map(|row| join(row.into_iter().map(|index| &documents[index])))
+            .collect()
+    }
+
     fn document(id: u32, length: usize) -> Document {
         Document {
             ids: vec![id; length],
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn a_document_goes_where_it_fits_best() {
         let documents = [document(0, 4), document(1, 6), document(2, 7), document(3, 3)];
-        let rows = pack(&documents, 10);
+        let rows = packed(&documents, 10);
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[0].seq_lengths, [7, 3]);
         assert_eq!(rows[1].seq_lengths, [6, 4]);
@@ -103,7 +107,7 @@ mod tests {
         fn no_token_is_lost_and_no_row_too_long(lengths in proptest::collection::vec(1usize..=32, 0..80)) {
             let documents: Vec<Document> =
                 lengths.iter().enumerate().map(|(index, &length)| document(index as u32, length)).collect();
-            let rows = pack(&documents, 32);
+            let rows = packed(&documents, 32);
             let mut found = vec![0; documents.len()];
             for row in &rows {
                 prop_assert!(row.input_ids.len() <= 32);

@@ -8,8 +8,10 @@ use synapse_recipe::{Location, Overlong, Samples};
 
 use crate::dataset::write_rows;
 use crate::held_out::write_held_out;
-use crate::manifest::{FORMAT_VERSION, FileManifest, OverlongManifest, SourceManifest, SplitManifest};
+use crate::lengths::Lengths;
+use crate::manifest::{FORMAT_VERSION, FileManifest, Overlength, OverlongManifest, SourceManifest, SplitManifest};
 use crate::mix::{Preparation, Source};
+use crate::origin::{DocumentOrigin, Origin, Taken, write_origins};
 use crate::pack::{Document, join, pack};
 use crate::random::Random;
 use crate::request::{PrepareEvent, PrepareRequest};
@@ -17,8 +19,9 @@ use crate::row::Row;
 use crate::tokenise::{Outcome, fit, tokenise};
 use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result, routing};
 
-/// Prepares training data: writes train.arrow, held_out.arrow (one document a row), held_out.jsonl (the same rows as
-/// text, in the same order) and manifest.json into `request.out`. The same request gives the same bytes.
+/// Prepares training data: writes train.arrow, origins.jsonl (where the documents of its rows come from, and what was
+/// cut off them), held_out.arrow (one document a row), held_out.jsonl (the same rows as text, in the same order) and
+/// manifest.json into `request.out`. The same request gives the same bytes.
 ///
 /// # Errors
 /// A file that cannot be read or has rows that break its format (named with line or row), columns that fit no format,
@@ -26,12 +29,13 @@ use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result, routing};
 pub fn prepare(request: &PrepareRequest<'_>, progress: &dyn Fn(PrepareEvent)) -> Result<Manifest> {
     let mut preparation = Preparation::new(request, progress)?;
     preparation.collect()?;
+    preparation.clean()?;
     preparation.split()?;
     preparation.write()
 }
 
 /// A document, its source's number and the row it was made of.
-type Tokenised = (usize, Row, Document);
+type Tokenised = (usize, Taken, Document);
 
 impl Preparation<'_> {
     /// Tokenises, packs and writes.
@@ -45,18 +49,40 @@ impl Preparation<'_> {
             tokens_lost: 0,
         };
 
-        let mut documents = Vec::new();
-        for (source, _, document) in train {
-            overlong.rows += u64::from(document.ids.len() > request.train.max_seq_len);
-            let (pieces, lost) = fit(document, request.train.max_seq_len, request.train.overlong);
-            overlong.tokens_lost += lost;
-            for piece in pieces {
-                let total = &mut totals[source];
+        let (mut documents, mut origins) = (Vec::new(), Vec::new());
+        let longest = request.train.max_seq_len;
+        for (source, taken, document) in train {
+            let of = document.ids.len();
+            let total = &mut totals[source];
+            total.lengths.push(of);
+            let place = Origin::describe(taken.origin, self.sources[source].files);
+            let cut = match request.train.overlong {
+                Overlong::Truncate => document.ids.get(longest..).unwrap_or_default().to_vec(),
+                Overlong::Drop | Overlong::Split => Vec::new(),
+            };
+            let (pieces, lost) = fit(document, longest, request.train.overlong);
+            total.overlong.rows += u64::from(of > longest);
+            total.overlong.tokens_lost += lost;
+            if pieces.is_empty() {
+                self.sources[source].collected.drop_row("overlong", &place);
+            }
+            for (from, piece) in pieces {
                 total.documents += 1;
                 total.tokens += piece.ids.len() as u64;
                 total.trained_tokens += piece.trained_tokens();
+                origins.push(DocumentOrigin {
+                    source: self.sources[source].plan.dataset.clone(),
+                    place: place.clone(),
+                    from,
+                    of,
+                    cut: cut.clone(),
+                });
                 documents.push(piece);
             }
+        }
+        for total in &totals {
+            overlong.rows += total.overlong.rows;
+            overlong.tokens_lost += total.overlong.tokens_lost;
         }
         if overlong.rows > 0 {
             let (rows, lost, longest) = (overlong.rows, overlong.tokens_lost, request.train.max_seq_len);
@@ -67,27 +93,36 @@ impl Preparation<'_> {
         if documents.is_empty() {
             return Err(self.empty());
         }
-        let mut rows = if request.train.packing {
-            pack(&documents, request.train.max_seq_len)
+        let mut groups = if request.train.packing {
+            pack(&documents, longest)
         } else {
-            documents.iter().map(|document| join([document])).collect()
+            (0..documents.len()).map(|index| vec![index]).collect()
         };
-        Random::new(request.plan.seed, "order of rows").shuffle(&mut rows);
+        Random::new(request.plan.seed, "order of rows").shuffle(&mut groups);
+        let rows: Vec<PackedRow> = groups
+            .iter()
+            .map(|group| join(group.iter().map(|&index| &documents[index])))
+            .collect();
+        let origins: Vec<Vec<DocumentOrigin>> = groups
+            .iter()
+            .map(|group| group.iter().map(|&index| origins[index].clone()).collect())
+            .collect();
 
         let mut held: Vec<(HeldOutRow, PackedRow)> = Vec::new();
-        for (source, row, document) in held_out {
+        for (source, taken, document) in held_out {
             // The loss over the first part of a long document is a loss too; its text stays whole.
             let (pieces, _) = fit(document, request.train.max_seq_len, Overlong::Truncate);
-            if let Some(piece) = pieces.first() {
+            if let Some((_, piece)) = pieces.first() {
                 totals[source].held_out_rows += 1;
                 let dataset = self.sources[source].plan.dataset.clone();
-                held.push((held_out_row(dataset, row), join([piece])));
+                held.push((held_out_row(dataset, taken.row), join([piece])));
             }
         }
         Random::new(request.plan.seed, "order of held-out rows").shuffle(&mut held);
         let (held_texts, held_rows): (Vec<_>, Vec<_>) = held.into_iter().unzip();
 
         write_rows(&out.join("train.arrow"), &rows)?;
+        write_origins(&out.join("origins.jsonl"), &origins)?;
         write_rows(&out.join("held_out.arrow"), &held_rows)?;
         write_held_out(&out.join("held_out.jsonl"), &held_texts)?;
         let manifest = Manifest {
@@ -99,13 +134,18 @@ impl Preparation<'_> {
             packing: request.train.packing,
             loss_on: request.train.loss_on,
             overlong,
+            lengths: Lengths::of(
+                totals.iter().flat_map(|total| &total.lengths).copied().collect(),
+                longest,
+            ),
+            decontaminated_against: self.benchmark_names(),
             train: split_manifest(&rows, &out.join("train.arrow"))?,
             held_out: split_manifest(&held_rows, &out.join("held_out.arrow"))?,
             sources: self
                 .sources
                 .iter()
                 .zip(totals)
-                .map(|(source, totals)| source.manifest(totals))
+                .map(|(source, totals)| source.manifest(totals, longest))
                 .collect(),
             warnings: self.warnings,
         };
@@ -116,7 +156,7 @@ impl Preparation<'_> {
     /// The documents of all sources, each with its source and row.
     fn documents(&mut self, held_out: bool) -> Result<(Vec<Tokenised>, Vec<Totals>)> {
         let request = self.request;
-        let mut rows: Vec<(usize, Row)> = Vec::new();
+        let mut rows: Vec<(usize, Taken)> = Vec::new();
         let mut totals = Vec::new();
         for (index, source) in self.sources.iter_mut().enumerate() {
             let prompt = source.plan.system_prompt.as_deref().or(request.system_prompt);
@@ -125,29 +165,38 @@ impl Preparation<'_> {
             } else {
                 &mut source.train
             });
+            let spelt = |taken: &&Taken| taken.row.any_text(|text| request.chat.spells_control(text));
             totals.push(Totals {
                 rows_taken: from.len() as u64,
+                control_tokens: from.iter().filter(spelt).count() as u64,
                 ..Totals::default()
             });
-            rows.extend(from.into_iter().map(|row| (index, row.with_system_prompt(prompt))));
+            rows.extend(from.into_iter().map(|Taken { row, origin }| {
+                let row = row.with_system_prompt(prompt);
+                (index, Taken { row, origin })
+            }));
         }
         let total = rows.len();
         let tell = |done| (self.progress)(PrepareEvent::Tokenised { done, total });
-        let borrowed: Vec<&Row> = rows.iter().map(|(_, row)| row).collect();
+        let borrowed: Vec<&Row> = rows.iter().map(|(_, taken)| &taken.row).collect();
         let outcomes = tokenise(request.chat, &borrowed, request.train.loss_on, &tell)?;
         let mut documents = Vec::with_capacity(total);
         let mut refusals: BTreeMap<usize, (u64, String)> = BTreeMap::new();
-        for ((index, row), outcome) in rows.into_iter().zip(outcomes) {
-            match outcome {
-                Outcome::Document(document) => documents.push((index, row, document)),
-                Outcome::NothingTrained => {
-                    self.sources[index].collected.drop_row("nothing_trained");
+        for ((index, taken), outcome) in rows.into_iter().zip(outcomes) {
+            let reason = match outcome {
+                Outcome::Document(document) => {
+                    documents.push((index, taken, document));
+                    continue;
                 }
+                Outcome::NothingTrained => "nothing_trained",
                 Outcome::Refused(words) => {
-                    self.sources[index].collected.drop_row("refused_by_template");
                     refusals.entry(index).or_insert((0, words)).0 += 1;
+                    "refused_by_template"
                 }
-            }
+            };
+            let source = &mut self.sources[index];
+            let place = Origin::describe(taken.origin, source.files);
+            source.collected.drop_row(reason, place);
         }
         for (index, (count, words)) in refusals {
             let dataset = self.sources[index].plan.dataset.clone();
@@ -156,6 +205,19 @@ impl Preparation<'_> {
             ));
         }
         Ok((documents, totals))
+    }
+
+    /// What training rows were held against, by name.
+    fn benchmark_names(&self) -> Vec<String> {
+        let plan = self.request.plan;
+        if !plan.decontaminate {
+            return Vec::new();
+        }
+        let asked = self.request.benchmarks.iter().map(|benchmark| benchmark.name.clone());
+        let files = plan.benchmarks.iter().filter_map(|path| path.file_name());
+        asked
+            .chain(files.map(|name| name.to_string_lossy().into_owned()))
+            .collect()
     }
 
     fn empty(&self) -> DataError {
@@ -179,9 +241,12 @@ impl Preparation<'_> {
 }
 
 /// Counts of one source that are known only after tokenising.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Totals {
     rows_taken: u64,
+    control_tokens: u64,
+    lengths: Vec<usize>,
+    overlong: Overlength,
     documents: u64,
     tokens: u64,
     trained_tokens: u64,
@@ -189,7 +254,7 @@ struct Totals {
 }
 
 impl Source<'_> {
-    fn manifest(&self, totals: Totals) -> SourceManifest {
+    fn manifest(&self, totals: Totals, longest: usize) -> SourceManifest {
         let (plan, collected) = (self.plan, &self.collected);
         let files = self.files.files.iter().chain(self.apart.iter().map(|(file, _)| file));
         SourceManifest {
@@ -200,7 +265,9 @@ impl Source<'_> {
                 Location::Routing => format!("routing generator {}", routing::VERSION),
             },
             revision: self.files.revision.clone(),
-            licence: plan.licence.clone(),
+            licence: plan.licence.clone().or_else(|| self.files.licence.clone()),
+            first_rows: self.files.first_rows,
+            drawn_from: self.files.drawn_from,
             files: files
                 .map(|file| FileManifest {
                     name: file.name.clone(),
@@ -219,6 +286,15 @@ impl Source<'_> {
                 .iter()
                 .map(|(reason, count)| ((*reason).to_owned(), *count))
                 .collect(),
+            examples: collected
+                .examples
+                .iter()
+                .map(|(reason, places)| ((*reason).to_owned(), places.clone()))
+                .collect(),
+            unused_columns: collected.unused_columns.iter().cloned().collect(),
+            lengths: Lengths::of(totals.lengths, longest),
+            overlong: totals.overlong,
+            control_tokens: totals.control_tokens,
             rows_available: collected.available,
             rows_taken: totals.rows_taken,
             documents: totals.documents,

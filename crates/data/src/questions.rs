@@ -20,6 +20,7 @@ pub fn read_questions(files: &[SourceFile]) -> Result<Vec<(String, String)>> {
         let rows = RowFile {
             path: &file.local,
             name: &file.name,
+            most: None,
         };
         let normaliser = Normaliser::detect(&rows.columns()?, Some(Format::QuestionAnswer), &BTreeMap::new()).map_err(
             |message| DataError::Columns {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{DataError, Result};
 
 mod json;
-mod parquet;
+pub(crate) mod parquet;
 mod table;
 
 /// One row as the file has it: column → value.
@@ -39,6 +39,15 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
+/// How a file's beginning is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// The footer says where each row group's columns are.
+    RowGroups,
+    /// Rows are lines.
+    Lines,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Parquet,
@@ -55,11 +64,16 @@ pub(crate) struct RowFile<'p> {
     pub(crate) path: &'p Path,
     /// The name by which the user knows it; its ending tells the format.
     pub(crate) name: &'p str,
+    /// Only so many rows from the beginning are read: of files that were fetched in part there are no others.
+    pub(crate) most: Option<u64>,
 }
 
 impl RowFile<'_> {
     /// The columns: of the schema, the header, or the first row.
     pub(crate) fn columns(&self) -> Result<Vec<String>> {
+        if self.most == Some(0) {
+            return Ok(Vec::new());
+        }
         match self.kind()? {
             Kind::Parquet => parquet::columns(self),
             Kind::Table { separator } => table::columns(self, separator),
@@ -79,6 +93,20 @@ impl RowFile<'_> {
                 if first { outcome.map(|()| columns) } else { Ok(columns) }
             }
         }
+    }
+
+    /// Whether the file's beginning can be read without its end, and how: by row groups or by lines.
+    pub(crate) fn beginning(&self) -> Result<Option<Beginning>> {
+        Ok(match self.kind()? {
+            Kind::Parquet => Some(Beginning::RowGroups),
+            Kind::JsonLines => Some(Beginning::Lines),
+            Kind::JsonArray | Kind::Table { .. } | Kind::Text => None,
+        })
+    }
+
+    /// Whether row `number`, counted from 1, is past the last one to be read.
+    fn is_past(&self, number: u64) -> bool {
+        self.most.is_some_and(|most| number > most)
     }
 
     /// Hands over every row, in the file's order. Parquet files give only the named columns that they have; others

@@ -26,6 +26,21 @@ pub struct SourceFiles {
     pub revision: Option<String>,
     /// The files in reading order; none for generated sources.
     pub files: Vec<SourceFile>,
+    /// Only so many rows from the beginning are there, over all files.
+    pub first_rows: Option<u64>,
+    /// So many files were to choose from, where some were drawn.
+    pub drawn_from: Option<usize>,
+    /// Licence in the words of the dataset's card; the plan's, where it has one, wins.
+    pub licence: Option<String>,
+}
+
+/// Texts that models are measured by, and that training must not contain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Benchmark {
+    /// Its name, for the manifest.
+    pub name: String,
+    /// Questions, answers and tests.
+    pub texts: Vec<String>,
 }
 
 impl SourceFiles {
@@ -35,14 +50,18 @@ impl SourceFiles {
     /// The file cannot be read.
     pub fn local(path: &Path) -> Result<Self> {
         Ok(Self {
-            revision: None,
             files: vec![SourceFile::local(path)?],
+            ..Self::default()
         })
     }
 }
 
 impl SourceFile {
-    pub(crate) fn local(path: &Path) -> Result<Self> {
+    /// A local file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn local(path: &Path) -> Result<Self> {
         let name = path
             .file_name()
             .unwrap_or(path.as_os_str())
@@ -67,6 +86,8 @@ pub struct PrepareRequest<'a> {
     pub system_prompt: Option<&'a str>,
     /// The files of each source of the plan, in its order.
     pub files: Vec<SourceFiles>,
+    /// What the suites ask; looked for where the plan says `decontaminate`.
+    pub benchmarks: &'a [Benchmark],
     /// The model's tokenizer and template.
     pub chat: &'a Chat,
     /// An existing folder, usually a staging one.

@@ -40,6 +40,37 @@ impl Row {
         }
     }
 
+    /// The text that rows are compared by: everything but system turns, one after the other.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Document(text) => text.clone(),
+            Self::Chat(messages, _) => {
+                let said = messages.iter().filter(|message| message.role != "system");
+                said.map(|message| message.content.as_str())
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            }
+        }
+    }
+
+    /// Whether any of its texts satisfies this.
+    pub(crate) fn any_text(&self, test: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Self::Document(text) => test(text),
+            Self::Chat(messages, _) => messages.iter().any(|message| test(&message.content)),
+        }
+    }
+
+    /// What a user asks, turn by turn; nothing for documents.
+    pub(crate) fn prompts(&self) -> impl Iterator<Item = &str> {
+        let messages: &[Message] = match self {
+            Self::Document(_) => &[],
+            Self::Chat(messages, _) => messages,
+        };
+        let asked = messages.iter().filter(|message| message.role == "user");
+        asked.map(|message| message.content.as_str())
+    }
+
     /// Characters of everything but system turns.
     pub(crate) fn chars(&self) -> usize {
         match self {

@@ -68,11 +68,12 @@ fn one(chat: &Chat, row: &Row, loss_on: LossOn) -> Result<Outcome> {
     }
 }
 
-/// Applies the policy for documents longer than a row; what is left, and how many tokens are not.
-pub(crate) fn fit(document: Document, length: usize, policy: Overlong) -> (Vec<Document>, u64) {
+/// Applies the policy for documents longer than a row; what is left, each part with its first token's number, and how
+/// many tokens are not.
+pub(crate) fn fit(document: Document, length: usize, policy: Overlong) -> (Vec<(usize, Document)>, u64) {
     let tokens = document.ids.len();
     if tokens <= length {
-        return (vec![document], 0);
+        return (vec![(0, document)], 0);
     }
     let pieces = match policy {
         Overlong::Drop => 0,
@@ -84,14 +85,16 @@ pub(crate) fn fit(document: Document, length: usize, policy: Overlong) -> (Vec<D
         .chunks(length)
         .zip(document.trained.chunks(length))
         .take(pieces);
-    let kept: Vec<Document> = chunks
-        .map(|(ids, trained)| Document {
-            ids: ids.to_vec(),
-            trained: trained.to_vec(),
+    let kept: Vec<(usize, Document)> = (0..)
+        .step_by(length)
+        .zip(chunks)
+        .map(|(from, (ids, trained))| {
+            let (ids, trained) = (ids.to_vec(), trained.to_vec());
+            (from, Document { ids, trained })
         })
-        .filter(|piece| piece.trained_tokens() > 0)
+        .filter(|(_, piece)| piece.trained_tokens() > 0)
         .collect();
-    let left: usize = kept.iter().map(|piece| piece.ids.len()).sum();
+    let left: usize = kept.iter().map(|(_, piece)| piece.ids.len()).sum();
     (kept, (tokens - left) as u64)
 }
 
@@ -107,13 +110,21 @@ mod tests {
             ids: (0..10).collect(),
             trained,
         };
-        let lengths = |(pieces, lost): (Vec<Document>, u64)| {
-            (pieces.iter().map(|piece| piece.ids.len()).collect::<Vec<_>>(), lost)
+        let lengths = |(pieces, lost): (Vec<(usize, Document)>, u64)| {
+            (
+                pieces.iter().map(|(_, piece)| piece.ids.len()).collect::<Vec<_>>(),
+                lost,
+            )
         };
         assert_eq!(lengths(fit(document.clone(), 10, Overlong::Drop)), (vec![10], 0));
         assert_eq!(lengths(fit(document.clone(), 9, Overlong::Drop)), (vec![], 10));
         assert_eq!(lengths(fit(document.clone(), 8, Overlong::Truncate)), (vec![8], 2));
         assert_eq!(lengths(fit(document.clone(), 6, Overlong::Truncate)), (vec![], 10));
+        assert_eq!(
+            fit(document.clone(), 4, Overlong::Split).0[0].0,
+            4,
+            "the first part has nothing to learn"
+        );
         assert_eq!(lengths(fit(document, 4, Overlong::Split)), (vec![4, 2], 4));
     }
 }

@@ -151,15 +151,19 @@ impl Client {
         })
     }
 
-    /// Starts fetching a file from a byte on. Where it is kept elsewhere, it is fetched there,
+    /// Starts fetching a file from a byte on, to a last byte where one is given. Where it is kept elsewhere, it is fetched there,
     /// without our token. Only successful answers and setbacks come back.
     pub(crate) fn open(
         &self,
         repository: &Repository,
         url: &str,
         from: u64,
+        last: Option<u64>,
     ) -> Result<Result<Response<ureq::Body>, Setback>> {
-        let range = (from > 0).then(|| format!("bytes={from}-"));
+        let range = match last {
+            Some(last) => Some(format!("bytes={from}-{last}")),
+            None => (from > 0).then(|| format!("bytes={from}-")),
+        };
         let mut address = url.to_owned();
         for _ in 0..10 {
             let mut response = match self.get(&address, range.as_deref())? {
@@ -296,7 +300,7 @@ fn sort_out(
     match outcome {
         Ok(response) if matches!(response.status().as_u16(), 408 | 429 | 500 | 502 | 503 | 504) => {
             let wait = text_of(response.headers(), header::RETRY_AFTER.as_str());
-            let wait = wait.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+            let wait = wait.and_then(|text| retry_after(text.trim()));
             let reason = format!("the hub answered {}", response.status());
             Ok(Err(Setback { reason, wait }))
         }
@@ -310,6 +314,15 @@ fn sort_out(
             wait: None,
         })),
     }
+}
+
+/// The hub's wish: seconds, or a date.
+fn retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    Some(until.duration_since(std::time::SystemTime::now()).unwrap_or_default())
 }
 
 fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -336,4 +349,19 @@ fn metadata_of(headers: &HeaderMap) -> Result<Metadata, String> {
         .or(own)
         .and_then(|size| size.parse().ok());
     Ok(Metadata { etag, size })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        let soon = std::time::SystemTime::now() + Duration::from_secs(90);
+        let wait = retry_after(&httpdate::fmt_http_date(soon));
+        assert!(wait.is_some_and(|wait| (85..=90).contains(&wait.as_secs())), "{wait:?}");
+        assert_eq!(retry_after("later"), None);
+    }
 }

@@ -48,7 +48,7 @@ pub(crate) fn fetch(
 }
 
 /// Holds a lock file until it is dropped; waits for whoever holds it now.
-fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(io(folder, "making this folder"))?;
     let file = OpenOptions::new()
@@ -107,7 +107,7 @@ impl Download<'_> {
             if have > 0 && self.metadata.size == Some(have) {
                 return Ok(Attempt::Done(()));
             }
-            let mut response = match self.client.open(self.repository, url, have)? {
+            let mut response = match self.client.open(self.repository, url, have, None)? {
                 Ok(response) => response,
                 Err(setback) => return Ok(Attempt::Failed(setback)),
             };
@@ -193,7 +193,7 @@ impl Download<'_> {
 }
 
 /// Whether a partial answer begins where it should.
-fn starts_at(response: &ureq::http::Response<ureq::Body>, from: u64) -> bool {
+pub(crate) fn starts_at(response: &ureq::http::Response<ureq::Body>, from: u64) -> bool {
     let range = response
         .headers()
         .get("content-range")
@@ -205,7 +205,7 @@ fn truncate(out: &File, partial: &Path) -> Result<()> {
     out.set_len(0).map_err(io(partial, "emptying"))
 }
 
-fn discard(partial: &Path) -> Result<()> {
+pub(crate) fn discard(partial: &Path) -> Result<()> {
     match fs::remove_file(partial) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(partial, "removing")(error)),
         _ => Ok(()),

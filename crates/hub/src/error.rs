@@ -84,6 +84,39 @@ pub enum HubError {
         holds: String,
     },
 
+    /// The card does not say which configuration is meant.
+    #[error("{repo} has {asked}; its configurations are {known}; say `config: NAME`, or name the files under `files:`")]
+    NoConfig {
+        /// The repository.
+        repo: String,
+        /// What was asked for and why that is not enough.
+        asked: String,
+        /// What there is.
+        known: String,
+    },
+
+    /// The card or the file names know no such split.
+    #[error(
+        "{repo} has no split {split:?}; its splits are {known}; say `split: NAME`, or name the files under `files:`"
+    )]
+    NoSplit {
+        /// The repository.
+        repo: String,
+        /// What was asked for.
+        split: String,
+        /// What there is.
+        known: String,
+    },
+
+    /// The README's front matter cannot be read.
+    #[error("the front matter of {repo}'s README.md cannot be read: {reason}; name the files under `files:`")]
+    BadCard {
+        /// The repository.
+        repo: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A model repository without what a model needs.
     #[error("{repo} at {revision} is no model that can be loaded: it has no {missing}")]
     NotAModel {
@@ -165,6 +198,28 @@ pub enum HubError {
         /// Why it failed.
         source: std::io::Error,
     },
+}
+
+impl HubError {
+    /// Nothing matches; says what there is.
+    pub(crate) fn no_match(
+        repository: &crate::repository::Repository,
+        commit: &str,
+        patterns: Vec<String>,
+        files: &[String],
+    ) -> Self {
+        let shown: Vec<&str> = files.iter().take(8).map(String::as_str).collect();
+        let more = match files.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Self::NoMatch {
+            repo: repository.describe(),
+            revision: commit.to_owned(),
+            patterns,
+            holds: format!("{}{more}", shown.join(", ")),
+        }
+    }
 }
 
 /// Shorthand used throughout this crate.

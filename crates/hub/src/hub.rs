@@ -80,7 +80,7 @@ pub struct Listing {
 /// A hub: where to ask, where to keep, as whom.
 #[derive(Debug)]
 pub struct Hub {
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Hub {
@@ -156,18 +156,7 @@ impl Hub {
             .cloned()
             .collect();
         if !unmatched.is_empty() || patterns.is_empty() {
-            let shown: Vec<&str> = files.iter().take(8).map(String::as_str).collect();
-            let more = if files.len() > shown.len() {
-                format!(" and {} more", files.len() - shown.len())
-            } else {
-                String::new()
-            };
-            return Err(HubError::NoMatch {
-                repo: repository.describe(),
-                revision: commit,
-                patterns: unmatched,
-                holds: format!("{}{more}", shown.join(", ")),
-            });
+            return Err(HubError::no_match(&repository, &commit, unmatched, &files));
         }
         let wanted: Vec<String> = files
             .into_iter()
@@ -225,7 +214,7 @@ impl Hub {
     }
 
     /// Fetches files side by side; the first error stops the rest. Paths come in the order asked for.
-    fn fetch_all(
+    pub(crate) fn fetch_all(
         &self,
         repository: &Repository,
         commit: &str,

@@ -14,17 +14,22 @@
 //! # Ok::<(), synapse_hub::HubError>(())
 //! ```
 
+mod card;
 mod client;
 mod download;
 mod error;
 mod glob;
 mod hub;
+mod part;
 mod patience;
 mod repository;
+mod selection;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use error::HubError;
 pub use hub::{Dataset, DatasetFile, Hub, Listing, Progress, Silent};
+pub use part::PartialFile;
+pub use selection::{Selection, Wanted};
 pub use settings::{Settings, Token};

@@ -104,6 +104,17 @@ impl Repository {
             .join(format!("{etag}.lock"))
     }
 
+    /// Where parts of the file with this etag are kept, apart from the blobs, which are whole.
+    pub(crate) fn part(&self, etag: &str) -> PathBuf {
+        self.folder().join(".parts").join(format!("{etag}.part"))
+    }
+
+    /// Our own note of a file's etag and length, so that its parts are found offline.
+    pub(crate) fn part_note(&self, commit: &str, file: &str) -> PathBuf {
+        let name = format!("{}.json", file.replace('/', "--"));
+        self.folder().join(".parts").join(commit).join(name)
+    }
+
     /// The commit this revision meant when the hub was last asked; a full commit means itself.
     pub(crate) fn cached_commit(&self) -> Option<String> {
         let revision = self.repo.revision();
@@ -210,7 +221,7 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(io(folder, "making this folder"))?;
     let staged = beside(path);

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::error::HubError;
 use crate::hub::{Hub, Progress, Silent};
 use crate::patience::Patience;
+use crate::selection::Wanted;
 use crate::settings::{Settings, Token};
 use fake_hub::{COMMIT, FakeHub, Faults};
 
@@ -105,6 +106,122 @@ fn a_dataset_lands_in_the_standard_layout() {
     assert_eq!(dataset.files[0].bytes, 700_000);
     assert!(unfinished(cache.path()).is_empty());
     assert!(!repo.join("snapshots").join(COMMIT).join("data/test.bin").exists());
+}
+
+fn wanted(patterns: &[&str]) -> Wanted {
+    Wanted {
+        patterns: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        config: None,
+        split: "train".to_owned(),
+        shards: None,
+        seed: 1,
+    }
+}
+
+#[test]
+fn a_dataset_by_id_alone_is_read_off_its_card() {
+    let card = "---\nlicense: cc-by-4.0\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*\n---\n";
+    let server = FakeHub::start(
+        Faults::default(),
+        &[
+            ("README.md", card.as_bytes().to_vec()),
+            ("data/train-0.bin", body(10)),
+            ("data/train-1.bin", body(10)),
+            ("data/test-0.bin", body(10)),
+        ],
+    );
+    let cache = TempDir::new().unwrap();
+    let hub = hub_for(&server, cache.path());
+    let selection = hub.select(DATASET, None, &wanted(&[]), &Silent).unwrap();
+    assert_eq!(selection.files, ["data/train-0.bin", "data/train-1.bin"]);
+    assert_eq!(selection.licence.as_deref(), Some("cc-by-4.0"));
+    let one = Wanted {
+        shards: Some(1),
+        ..wanted(&["data/*.bin"])
+    };
+    let drawn = hub.select(DATASET, None, &one, &Silent).unwrap();
+    assert_eq!((drawn.files.len(), drawn.of), (1, 3));
+    let test = Wanted {
+        split: "dev".to_owned(),
+        ..wanted(&[])
+    };
+    let error = hub.select(DATASET, None, &test, &Silent).unwrap_err().to_string();
+    assert!(error.contains("no split \"dev\"; its splits are train"), "{error}");
+    let config = Wanted {
+        config: Some("x".to_owned()),
+        ..wanted(&[])
+    };
+    let error = hub.select(DATASET, None, &config, &Silent).unwrap_err().to_string();
+    assert!(error.contains("its configurations are default"), "{error}");
+}
+
+#[test]
+fn parts_are_fetched_once_survive_cuts_and_are_found_offline() {
+    let faults = Faults {
+        cut_after: Some(50_000),
+        fail_every: 3,
+        ..Faults::default()
+    };
+    let (server, cache) = (rows(faults), TempDir::new().unwrap());
+    let hub = hub_for(&server, cache.path());
+    let file = "data/train-00000.bin";
+    let local = {
+        let mut part = hub.partial_file(DATASET, COMMIT, file).unwrap();
+        assert_eq!(part.size(), 700_000);
+        part.ensure(699_992..700_000, &Silent).unwrap();
+        part.ensure(1000..160_000, &Silent).unwrap();
+        part.local().to_owned()
+    };
+    let bytes = fs::read(&local).unwrap();
+    assert!(bytes[1000..160_000] == body(700_000)[1000..160_000] && bytes[699_992..] == body(700_000)[699_992..]);
+    assert!(
+        bytes[..1000].iter().all(|byte| *byte == 0),
+        "nothing else was asked for"
+    );
+    let sent = server.bodies_sent();
+    let offline = Settings {
+        offline: true,
+        ..settings(&server.endpoint, cache.path())
+    };
+    let hub = Hub::with_patience(offline, quick());
+    let mut part = hub.partial_file(DATASET, COMMIT, file).unwrap();
+    part.ensure(2000..100_000, &Silent).unwrap();
+    assert_eq!(server.bodies_sent(), sent);
+    assert!(
+        part.ensure(0..10, &Silent)
+            .unwrap_err()
+            .to_string()
+            .contains("not in the cache")
+    );
+    assert!(hub.partial_file(DATASET, COMMIT, "data/test.bin").is_err());
+}
+
+#[test]
+fn parts_that_make_the_whole_are_held_against_its_hash() {
+    let faults = Faults {
+        corrupt: Some("data/train-00001.bin"),
+        ..Faults::default()
+    };
+    let (server, cache) = (rows(faults), TempDir::new().unwrap());
+    let hub = hub_for(&server, cache.path());
+    let mut part = hub.partial_file(DATASET, COMMIT, "data/train-00001.bin").unwrap();
+    part.ensure(0..1000, &Silent).unwrap();
+    let error = part.ensure(0..3000, &Silent).unwrap_err();
+    assert!(matches!(error, HubError::Damaged { .. }), "{error}");
+    assert!(!part.local().exists());
+}
+
+#[test]
+fn a_server_without_ranges_is_read_past() {
+    let faults = Faults {
+        ignore_ranges: true,
+        ..Faults::default()
+    };
+    let (server, cache) = (rows(faults), TempDir::new().unwrap());
+    let hub = hub_for(&server, cache.path());
+    let mut part = hub.partial_file(DATASET, COMMIT, "data/train-00001.bin").unwrap();
+    part.ensure(500..700, &Silent).unwrap();
+    assert_eq!(fs::read(part.local()).unwrap()[500..700], body(3000)[500..700]);
 }
 
 #[test]

@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::{sha256_file, write_atomic};
-use synapse_data::{SourceFile, SourceFiles};
-use synapse_hub::{Hub, Progress};
+use synapse_hub::{Hub, Wanted};
 use synapse_recipe::{Base, Location, SpecialistPlan, Stage};
 
+mod sources;
+
+pub use sources::{Downloads, FetchedSource};
+
+use sources::{fetch_source, fetch_whole};
+
 use crate::{
-    PipelineError, Reporter, Run,
+    PipelineError, Run,
     record::{StageRun, fingerprint},
 };
 
@@ -39,44 +44,6 @@ pub struct FetchedBase {
     pub fresh: bool,
 }
 
-/// Files of one source.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct FetchedSource {
-    revision: Option<String>,
-    /// (name, local path, sha256)
-    files: Vec<(String, PathBuf, String)>,
-}
-
-impl FetchedSource {
-    pub(crate) fn files(&self) -> SourceFiles {
-        let file = |(name, local, sha256): &(String, PathBuf, String)| SourceFile {
-            name: name.clone(),
-            local: local.clone(),
-            sha256: sha256.clone(),
-        };
-        SourceFiles {
-            revision: self.revision.clone(),
-            files: self.files.iter().map(file).collect(),
-        }
-    }
-
-    /// What identifies the rows, wherever they lie.
-    pub(crate) fn identity(&self) -> Vec<(&str, &str)> {
-        self.files
-            .iter()
-            .map(|(name, _, sha256)| (name.as_str(), sha256.as_str()))
-            .collect()
-    }
-}
-
-struct Shown<'a>(&'a dyn Reporter);
-
-impl Progress for Shown<'_> {
-    fn file(&self, name: &str, done: u64, total: Option<u64>) {
-        self.0.progress(name, done, total);
-    }
-}
-
 /// Fetches what a recipe needs.
 pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, PipelineError> {
     // local inputs may change under the same name, so their contents belong to the fingerprint
@@ -86,7 +53,10 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
         name: &plan.name,
         folder: &plan.run_dir,
         stage: Stage::Fetch,
-        fingerprint: fingerprint(Stage::Fetch, &(&plan.base, &plan.data.sources, local, asks_gsm8k(plan)))?,
+        fingerprint: fingerprint(
+            Stage::Fetch,
+            &(&plan.base, &plan.data.sources, plan.data.seed, local, asks_gsm8k(plan)),
+        )?,
     };
     stage.execute(
         |fetched: &Fetched| {
@@ -94,7 +64,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
                 && fetched
                     .sources
                     .iter()
-                    .all(|source| source.files.iter().all(|(_, local, _)| local.is_file()))
+                    .all(|source| source.listed().iter().all(|(_, local, _)| local.is_file()))
         },
         || {
             let base = fetch_base(run, plan)?;
@@ -102,7 +72,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
                 .data
                 .sources
                 .iter()
-                .map(|source| fetch_source(run, &source.location))
+                .map(|source| fetch_source(run, source, plan.data.seed))
                 .collect::<Result<_, _>>()?;
             Ok(Fetched {
                 base,
@@ -111,7 +81,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
             })
         },
         |fetched| {
-            let files: usize = fetched.sources.iter().map(|source| source.files.len()).sum();
+            let files: usize = fetched.sources.iter().map(|source| source.listed().len()).sum();
             format!(
                 "{}, {files} file{}",
                 fetched.base.name,
@@ -158,7 +128,10 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
     };
     match &plan.base {
         Base::Hub { id, revision } => {
-            let folder = Hub::from_env(run.options.offline)?.model(id, revision.as_deref(), &Shown(run.reporter))?;
+            let folder = {
+                let progress = Downloads::new(run.reporter, id);
+                Hub::from_env(run.options.offline)?.model(id, revision.as_deref(), &progress)?
+            };
             // a snapshot folder is named after its commit
             let commit = folder.file_name().map(|name| name.to_string_lossy().into_owned());
             folder_base(&folder, id.clone(), commit)
@@ -210,46 +183,18 @@ fn fetch_questions(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedSource
         .as_ref()
         .and_then(|registry| registry.by_id(GSM8K))
         .ok_or_else(missing)?;
-    let location = Location::Hub {
-        id: GSM8K.to_owned(),
-        revision: entry.revision.clone(),
-        files: entry.files.test.clone(),
-    };
     if entry.files.test.is_empty() {
         return Err(missing());
     }
-    fetch_source(run, &location)
-}
-
-fn fetch_source(run: &Run<'_>, location: &Location) -> Result<FetchedSource, PipelineError> {
-    Ok(match location {
-        Location::Routing => FetchedSource {
-            revision: None,
-            files: Vec::new(),
-        },
-        Location::File(path) => {
-            let name = path
-                .file_name()
-                .unwrap_or(path.as_os_str())
-                .to_string_lossy()
-                .into_owned();
-            FetchedSource {
-                revision: None,
-                files: vec![(name, path.clone(), sha256_file(path)?)],
-            }
-        }
-        Location::Hub { id, revision, files } => {
-            let hub = Hub::from_env(run.options.offline)?;
-            let dataset = hub.dataset_files(id, revision.as_deref(), files, &Shown(run.reporter))?;
-            let files = dataset
-                .files
-                .into_iter()
-                .map(|file| (file.path, file.local, file.sha256))
-                .collect();
-            FetchedSource {
-                revision: Some(dataset.revision),
-                files,
-            }
-        }
-    })
+    let wanted = Wanted {
+        patterns: entry.files.test.clone(),
+        config: None,
+        split: "test".to_owned(),
+        shards: None,
+        seed: 0,
+    };
+    let hub = Hub::from_env(run.options.offline)?;
+    let progress = Downloads::new(run.reporter, GSM8K);
+    let selection = hub.select(GSM8K, entry.revision.as_deref(), &wanted, &progress)?;
+    fetch_whole(&hub, GSM8K, &selection, &progress)
 }

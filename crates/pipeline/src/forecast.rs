@@ -291,11 +291,13 @@ impl fmt::Display for Forecast {
                 )?;
             }
             for (dataset, licence) in &recipe.sources {
-                writeln!(
-                    out,
-                    "  data    {dataset}: {}",
-                    licence.as_deref().unwrap_or("no licence stated")
-                )?;
+                let licence = licence.as_deref().unwrap_or("no licence stated");
+                let remark = if synapse_data::is_non_commercial(licence) {
+                    " (not for commercial use)"
+                } else {
+                    ""
+                };
+                writeln!(out, "  data    {dataset}: {licence}{remark}")?;
             }
             if !recipe.recorded.is_empty() {
                 writeln!(out, "  done    {}", recipe.recorded.join(", "))?;

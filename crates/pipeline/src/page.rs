@@ -56,7 +56,7 @@ pub(crate) fn write(page: &Page<'_>) -> Result<(), PipelineError> {
     for (specialist, outcome) in &page.trained.specialists {
         data.curves.push(curve(specialist)?);
         data.data.extend(summaries(specialist, outcome));
-        data.licences.extend(licences(specialist));
+        data.licences.extend(licences(specialist, outcome));
         data.samples.extend(samples(plan, specialist)?);
     }
     data.licences.dedup();
@@ -133,6 +133,9 @@ fn summaries(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<DataSumm
         kept: source.documents,
         held_out: source.held_out_rows,
         trained_tokens: source.trained_tokens,
+        lengths: source.lengths.histogram.clone(),
+        longest_row: manifest.max_seq_len as u64,
+        tokens_lost: source.overlong.tokens_lost,
         licence: source.licence.clone().unwrap_or_else(|| "none stated".to_owned()),
         note: source
             .dropped
@@ -144,13 +147,24 @@ fn summaries(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<DataSumm
     manifest.sources.iter().map(summary).collect()
 }
 
-fn licences(plan: &SpecialistPlan) -> Vec<Licence> {
-    let licence = |source: &synapse_recipe::SourcePlan| Licence {
-        covers: source.dataset.clone(),
-        licence: source.licence.clone().unwrap_or_else(|| "none stated".to_owned()),
-        note: String::new(),
+fn licences(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<Licence> {
+    // A dataset that only its own card describes has its licence in the manifest.
+    let found = |index: usize| outcome.manifest.as_ref()?.sources.get(index)?.licence.clone();
+    let licence = |(index, source): (usize, &synapse_recipe::SourcePlan)| {
+        let licence = source.licence.clone().or_else(|| found(index));
+        let non_commercial = licence.as_deref().is_some_and(synapse_data::is_non_commercial);
+        let note = if non_commercial {
+            "not for commercial use, nor is what is trained on it"
+        } else {
+            ""
+        };
+        Licence {
+            covers: source.dataset.clone(),
+            licence: licence.unwrap_or_else(|| "none stated".to_owned()),
+            note: note.to_owned(),
+        }
     };
-    plan.data.sources.iter().map(licence).collect()
+    plan.data.sources.iter().enumerate().map(licence).collect()
 }
 
 /// A few held-out prompts with the answers of base, specialist and merge, from the logs of a suite that generates.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use synapse_chat::Chat;
 use synapse_checkpoint::{ModelConfig, ModelFolder, Staged};
-use synapse_data::{Manifest, PackedDataset, PrepareEvent, PrepareRequest};
+use synapse_data::{Benchmark, Manifest, PackedDataset, PrepareEvent, PrepareRequest};
 use synapse_evaluate::Outcome;
 use synapse_nn::LoadOptions;
 use synapse_recipe::{Method, SpecialistPlan, Stage};
@@ -80,9 +80,27 @@ pub(crate) fn prepare_and_train(run: &Run<'_>, plan: &SpecialistPlan) -> Result<
         outcome.manifest = Some(prepare(run, plan, &outcome.fetched)?);
     }
     if includes(Stage::Train) {
+        if let Some(manifest) = &outcome.manifest {
+            keep_limits(plan, manifest)?;
+        }
         outcome.trained = Some(train(run, plan, &outcome.fetched)?);
     }
     Ok(outcome)
+}
+
+/// Whether the data is what the recipe asks it to be.
+///
+/// # Errors
+/// Every limit of the recipe that its data breaks.
+pub fn keep_limits(plan: &SpecialistPlan, manifest: &Manifest) -> Result<(), PipelineError> {
+    let broken = manifest.broken_limits(&plan.limits);
+    if broken.is_empty() {
+        return Ok(());
+    }
+    Err(PipelineError::Unusable {
+        what: format!("the data of `{}` breaks its limits: {}", plan.name, broken.join("; ")),
+        hint: "`synapse-train data report` shows why; mend the data, or raise the limits in the recipe".into(),
+    })
 }
 
 fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Manifest, PipelineError> {
@@ -97,6 +115,14 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
     let apart = apart
         .map(synapse_checkpoint::sha256_file)
         .collect::<Result<Vec<_>, _>>()?;
+    let decontaminates = plan.data.decontaminate;
+    let kept_out = plan
+        .data
+        .benchmarks
+        .iter()
+        .map(|path| synapse_checkpoint::sha256_file(path));
+    let kept_out = kept_out.collect::<Result<Vec<_>, _>>()?;
+    let asked = decontaminates.then(|| fetched.questions.identity());
     let shape = (
         plan.train.max_seq_len,
         plan.train.packing,
@@ -115,7 +141,7 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
                 &plan.data,
                 shape,
                 sources,
-                apart,
+                (apart, kept_out, asked),
                 chat.template_hash(),
                 chat.tokenizer_hash(),
                 &plan.router,
@@ -123,15 +149,24 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
         )?,
     };
     stage.execute(
-        |_: &Manifest| folder.join("manifest.json").is_file() && folder.join("train.arrow").is_file(),
+        |_: &Manifest| {
+            let files = ["manifest.json", "train.arrow", "origins.jsonl"];
+            files.iter().all(|file| folder.join(file).is_file())
+        },
         || {
             std::fs::create_dir_all(&plan.run_dir).map_err(PipelineError::io(&plan.run_dir))?;
             let staged = Staged::beside(&folder)?;
+            let benchmarks = if decontaminates {
+                benchmarks(fetched)?
+            } else {
+                Vec::new()
+            };
             let request = PrepareRequest {
                 plan: &plan.data,
                 train: &plan.train,
                 system_prompt: plan.system_prompt.as_deref(),
                 files: fetched.sources.iter().map(|source| source.files()).collect(),
+                benchmarks: &benchmarks,
                 chat: &chat,
                 out: staged.path(),
             };
@@ -152,6 +187,18 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
             )
         },
     )
+}
+
+/// What the suites ask that is not among the held-out rows.
+fn benchmarks(fetched: &Fetched) -> Result<Vec<Benchmark>, PipelineError> {
+    let mut benchmarks = Vec::new();
+    for file in fetched.questions.files().files {
+        benchmarks.push(Benchmark {
+            name: file.name.clone(),
+            texts: synapse_data::read_texts(&file)?,
+        });
+    }
+    Ok(benchmarks)
 }
 
 /// Passes the trainer's progress on.

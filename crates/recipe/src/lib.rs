@@ -34,8 +34,8 @@ mod yaml;
 pub use diagnostics::{Diagnostics, Problem};
 pub use load::{check, load};
 pub use plan::{
-    Base, DataPlan, Document, EvaluatePlan, ExportPlan, GatePlan, Location, LoraPlan, MergePlan, Method, PipelinePlan,
-    Quantization, RouterPlan, Samples, SourcePlan, SpecialistPlan, TrainPlan,
+    Base, DataPlan, Document, EvaluatePlan, ExportPlan, GatePlan, LimitsPlan, Location, LoraPlan, MergePlan, Method,
+    PipelinePlan, Portion, Quantization, RouterPlan, Samples, SourcePlan, SpecialistPlan, TrainPlan,
 };
 pub use registry::{Registry, RegistryEntry, RegistryFiles};
 pub use schema::schema;

@@ -8,11 +8,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{ComputeDtype, Format, GateAction, LossOn, Overlong, Recompute, Scheduler, Stage};
+mod data;
+
+pub use data::{DataPlan, LimitsPlan, Location, Portion, Samples, SourcePlan};
+
+use crate::vocabulary::{ComputeDtype, GateAction, LossOn, Overlong, Recompute, Scheduler, Stage};
 
 /// What one file describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
 pub enum Document {
     /// A recipe: one base, one data mixture, one trained artefact.
     Specialist(SpecialistPlan),
@@ -64,6 +69,8 @@ pub struct SpecialistPlan {
     pub system_prompt: Option<String>,
     /// Rows: sources, mixing, filters, held-out split.
     pub data: DataPlan,
+    /// What the data's report must show before training begins.
+    pub limits: LimitsPlan,
     /// How frozen base weights are stored while training.
     pub quantization: Quantization,
     /// What is trained: an adapter or every weight.
@@ -206,81 +213,6 @@ pub struct TrainPlan {
     pub seed: u64,
     /// Optimiser steps between checkpoints; 0 keeps only the last.
     pub checkpoint_every: u64,
-}
-
-/// Rows and how they are mixed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataPlan {
-    /// Sources in the order the recipe lists them.
-    pub sources: Vec<SourcePlan>,
-    /// Training rows over all sources; `Samples::Rest` fills up to it.
-    pub total: Option<u64>,
-    /// A source that holds fewer rows than asked for is an error instead of a warning.
-    pub strict: bool,
-    /// Seeds sampling, shuffling and the held-out split.
-    pub seed: u64,
-    /// Rows set aside for evaluation, never trained on.
-    pub held_out: u64,
-    /// Rows whose text is shorter are dropped.
-    pub min_chars: usize,
-    /// Rows whose text is longer are dropped.
-    pub max_chars: Option<usize>,
-    /// Rows with the same normalised text as an earlier one are dropped.
-    pub dedupe: bool,
-}
-
-/// One source of rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourcePlan {
-    /// The name the recipe used: a registry name, a hub id or a file.
-    pub dataset: String,
-    /// Where the rows are.
-    pub location: Location,
-    /// How many rows are taken.
-    pub samples: Samples,
-    /// `train`, unless the recipe says otherwise.
-    pub split: String,
-    /// Shape of a row; detected from its columns when absent.
-    pub format: Option<Format>,
-    /// The format's field name → the column that holds it.
-    pub map: BTreeMap<String, String>,
-    /// System turn for this source's rows, before the recipe's own.
-    pub system_prompt: Option<String>,
-    /// Held-out rows come from this file instead of from the source.
-    pub held_out_file: Option<PathBuf>,
-    /// Licence as the registry states it.
-    pub licence: Option<String>,
-}
-
-/// Where a source's rows are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Location {
-    /// Files of a dataset repository.
-    Hub {
-        /// `organisation/name`.
-        id: String,
-        /// Branch, tag or commit; the default branch when absent.
-        revision: Option<String>,
-        /// Globs over the repository's paths; empty when nothing is known about it.
-        files: Vec<String>,
-    },
-    /// A local parquet, JSON, JSONL, CSV or text file.
-    File(PathBuf),
-    /// Generated routing data for the coordinator.
-    Routing,
-}
-
-/// How many rows of a source are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Samples {
-    /// Every row.
-    All,
-    /// What is missing to `total`.
-    Rest,
-    /// This many, or all with a warning when there are fewer.
-    Count(u64),
 }
 
 /// What is measured.

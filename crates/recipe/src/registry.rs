@@ -35,6 +35,14 @@ pub struct RegistryEntry {
     pub revision: Option<String>,
     /// Files of each split, as globs over the repository's paths.
     pub files: RegistryFiles,
+    /// Files fetched when a recipe does not say: this many, drawn by its seed. For datasets too large to fetch whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub shards: Option<u64>,
+    /// Rows fetched when a recipe does not say: this many from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub first_rows: Option<u64>,
     /// Shape of a row.
     pub format: Format,
     /// Licence of the data, as its publisher states it.
@@ -138,6 +146,8 @@ mod tests {
                 train: vec!["main/train-*.parquet".into()],
                 test: vec!["main/test-*.parquet".into()],
             },
+            shards: None,
+            first_rows: None,
             format: Format::QuestionAnswer,
             licence: "MIT".into(),
             note: None,

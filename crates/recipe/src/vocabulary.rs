@@ -251,12 +251,12 @@ impl Format {
     #[must_use]
     pub fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::Alpaca => &["instruction", "input", "output"],
-            Self::QuestionAnswer => &["question", "answer"],
-            Self::Sharegpt => &["conversations"],
+            Self::Alpaca => &["instruction", "input", "output", "system"],
+            Self::QuestionAnswer => &["question", "answer", "system"],
+            Self::Sharegpt => &["conversations", "system"],
             Self::Messages => &["messages"],
             Self::Text => &["text"],
-            Self::PromptCompletion => &["prompt", "completion"],
+            Self::PromptCompletion => &["prompt", "completion", "system"],
         }
     }
 }

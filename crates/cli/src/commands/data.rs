@@ -1,14 +1,14 @@
 //! `data fetch|report|inspect`: a recipe's data without training.
 
-use synapse_chat::Chat;
-use synapse_data::PackedDataset;
-use synapse_pipeline::{Run, RunOptions, run_specialist};
+use serde_json::json;
+use synapse_pipeline::{Run, RunOptions, SpecialistOutcome, keep_limits, run_specialist};
 use synapse_recipe::{Document, SpecialistPlan, Stage};
 
 use crate::{
     Outcome,
     args::{DataCommand, RunArguments},
     commands::{
+        inspect::inspect,
         print, print_json,
         run::{STOP, load, options},
     },
@@ -19,24 +19,28 @@ use crate::{
 /// Runs a data command.
 pub(crate) fn data(command: &DataCommand) -> Outcome {
     match command {
-        DataCommand::Fetch(arguments) => each(arguments, Stage::Fetch, |_, outcome| {
-            print(&format!("base {}", outcome.fetched.base.folder.display()))
-        }),
-        DataCommand::Report(arguments) => each(arguments, Stage::Prepare, |_, outcome| match &outcome.manifest {
-            Some(manifest) => print_json(manifest),
-            None => Ok(()),
-        }),
-        DataCommand::Inspect { run, row } => each(run, Stage::Prepare, |plan, outcome| {
-            inspect(plan, &outcome.fetched.base.folder, *row)
-        }),
+        DataCommand::Fetch { run, json } => {
+            let done = each(run, Stage::Fetch)?;
+            if *json {
+                let of = |(plan, outcome): &(SpecialistPlan, SpecialistOutcome)| fetched_json(plan, outcome);
+                return print_json(&done.iter().map(of).collect::<Vec<_>>());
+            }
+            done.iter()
+                .try_for_each(|(plan, outcome)| print(&fetched(plan, outcome)))
+        }
+        DataCommand::Report { run, json } => report(run, *json),
+        DataCommand::Inspect { run, row, color, json } => {
+            let done = each(run, Stage::Prepare)?;
+            done.iter().try_for_each(|(plan, outcome)| {
+                let text = inspect(plan, &outcome.fetched.base.folder, *row, *color, *json)?;
+                print(&text)
+            })
+        }
     }
 }
 
-fn each(
-    arguments: &RunArguments,
-    until: Stage,
-    show: impl Fn(&SpecialistPlan, &synapse_pipeline::SpecialistOutcome) -> Outcome,
-) -> Outcome {
+/// Runs every recipe of the file until a stage.
+fn each(arguments: &RunArguments, until: Stage) -> Result<Vec<(SpecialistPlan, SpecialistOutcome)>, Failure> {
     let plans = match load(arguments)? {
         Document::Specialist(plan) => vec![plan],
         Document::Pipeline(plan) => plan.specialists,
@@ -50,55 +54,65 @@ fn each(
         &terminal,
         &STOP,
     );
-    for plan in &plans {
-        let outcome = run_specialist(&run, plan)?;
-        show(plan, &outcome)?;
+    let mut done = Vec::new();
+    for plan in plans {
+        let outcome = run_specialist(&run, &plan)?;
+        done.push((plan, outcome));
+    }
+    Ok(done)
+}
+
+/// Every recipe's report, and then whether its limits are kept.
+fn report(arguments: &RunArguments, json: bool) -> Outcome {
+    let done = each(arguments, Stage::Prepare)?;
+    let manifests = done
+        .iter()
+        .filter_map(|(plan, outcome)| Some((plan, outcome.manifest.as_ref()?)));
+    let manifests: Vec<_> = manifests.collect();
+    if json {
+        // One recipe's manifest stands alone, as it does in its folder.
+        match manifests.as_slice() {
+            [(_, manifest)] => print_json(manifest)?,
+            several => print_json(&several.iter().map(|(_, manifest)| manifest).collect::<Vec<_>>())?,
+        }
+    } else {
+        for (plan, manifest) in &manifests {
+            print(&format!("{}\n\n{manifest}", plan.name))?;
+        }
+    }
+    for (plan, manifest) in manifests {
+        keep_limits(plan, manifest)?;
     }
     Ok(())
 }
 
-/// One row as the step sees it: trained tokens stand in 【brackets】.
-fn inspect(plan: &SpecialistPlan, base: &std::path::Path, index: usize) -> Outcome {
-    let rows = PackedDataset::open(&plan.run_dir.join("data/train.arrow"))?;
-    if index >= rows.len() {
-        return Err(Failure::request(format!(
-            "--row {index}: {} has {} rows",
-            plan.name,
-            rows.len()
-        )));
-    }
-    let chat = Chat::open(base)?;
-    let row = rows.row(index);
-    let mut text = format!(
-        "{} row {index}: {} tokens in {} documents\n",
-        plan.name,
-        row.input_ids.len(),
-        row.seq_lengths.len()
-    );
-    let mut start = 0;
-    for &length in &row.seq_lengths {
-        let end = start + length as usize;
-        let mut run: Vec<u32> = Vec::new();
-        let mut trained = false;
-        let mut flush = |run: &mut Vec<u32>, trained: bool| -> Result<(), Failure> {
-            if !run.is_empty() {
-                let piece = chat.decode(run, false)?;
-                text.push_str(&if trained { format!("【{piece}】") } else { piece });
-                run.clear();
-            }
-            Ok(())
-        };
-        for position in start..end {
-            let now = row.labels[position] != -100;
-            if now != trained {
-                flush(&mut run, trained)?;
-                trained = now;
-            }
-            run.push(row.input_ids[position]);
+fn fetched(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> String {
+    let mut text = format!("base {}\n", outcome.fetched.base.folder.display());
+    for (source, fetched) in plan.data.sources.iter().zip(&outcome.fetched.sources) {
+        for (name, local, sha256) in fetched.listed() {
+            let revision = fetched
+                .revision()
+                .map_or_else(String::new, |revision| format!(" @ {revision}"));
+            text.push_str(&format!(
+                "{}{revision} {name} sha256:{sha256} {}\n",
+                source.dataset,
+                local.display()
+            ));
         }
-        flush(&mut run, trained)?;
-        text.push('\n');
-        start = end;
     }
-    print(&text)
+    text
+}
+
+fn fetched_json(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> serde_json::Value {
+    let sources = plan.data.sources.iter().zip(&outcome.fetched.sources);
+    let sources = sources.map(|(source, fetched)| {
+        let files = fetched.listed().iter();
+        let files = files.map(|(name, local, sha256)| json!({ "name": name, "local": local, "sha256": sha256 }));
+        json!({ "dataset": source.dataset, "revision": fetched.revision(), "files": files.collect::<Vec<_>>() })
+    });
+    json!({
+        "name": plan.name,
+        "base": outcome.fetched.base.folder,
+        "sources": sources.collect::<Vec<_>>(),
+    })
 }

@@ -3,22 +3,15 @@
 use std::path::Path;
 
 use synapse_checkpoint::Staged;
-use synapse_hub::{Hub, Progress};
-use synapse_pipeline::Reporter;
+use synapse_hub::Hub;
+use synapse_pipeline::Downloads;
 
 use crate::{Outcome, commands::print, terminal::Terminal};
 
-struct Shown(Terminal);
-
-impl Progress for Shown {
-    fn file(&self, name: &str, done: u64, total: Option<u64>) {
-        self.0.progress(name, done, total);
-    }
-}
-
 /// Fetches a snapshot and prints its folder.
 pub(crate) fn pull(id: &str, revision: Option<&str>, out: Option<&Path>) -> Outcome {
-    let snapshot = Hub::from_env(false)?.model(id, revision, &Shown(Terminal::new()))?;
+    let terminal = Terminal::new();
+    let snapshot = Hub::from_env(false)?.model(id, revision, &Downloads::new(&terminal, id))?;
     let Some(out) = out else {
         return print(&snapshot.display().to_string());
     };

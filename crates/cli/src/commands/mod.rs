@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod generate;
 mod hub;
+mod inspect;
 mod plan;
 mod recipes;
 mod run;

@@ -203,3 +203,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn preference_pairs_are_recognised_and_the_way_out_is_named() {
+    let error = normaliser(&["prompt", "chosen", "rejected"], None, &[]).unwrap_err();
+    assert!(
+        error.contains("preference pairs") && error.contains("map: { messages: chosen }"),
+        "{error}"
+    );
+    let mapped = normaliser(&["prompt", "chosen", "rejected"], None, &[("completion", "chosen")]).unwrap();
+    assert_eq!(mapped.format, Format::PromptCompletion);
+    let mapped = normaliser(
+        &["chosen", "rejected"],
+        Some(Format::Messages),
+        &[("messages", "chosen")],
+    )
+    .unwrap();
+    let record = json!({"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]});
+    assert_eq!(
+        mapped.row(record.as_object().unwrap()),
+        chat(&[("user", "q"), ("assistant", "a")])
+    );
+}
+
+#[test]
+fn contents_in_parts_are_joined_and_other_parts_are_named() {
+    let with = |content: Value| json!({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a"}]});
+    let parts = json!([{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]);
+    assert_eq!(row(with(parts)), chat(&[("user", "one two"), ("assistant", "a")]));
+    let image = json!([{"type": "image_url", "image_url": "x"}]);
+    let Err(Refused::Malformed(message)) = row(with(image)) else {
+        panic!("an image is no text")
+    };
+    assert!(message.contains("a part of type `image_url`"), "{message}");
+}
+
+#[test]
+fn rows_with_tools_are_left_out_and_empty_lists_of_tools_are_not() {
+    let with = |tools: Value| json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": tools});
+    assert_eq!(row(with(json!([{"name": "search"}]))), Err(Refused::Dropped("tools")));
+    assert_eq!(row(with(json!([]))), chat(&[("user", "q"), ("assistant", "a")]));
+    assert_eq!(row(with(json!("[]"))), chat(&[("user", "q"), ("assistant", "a")]));
+}

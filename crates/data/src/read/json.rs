@@ -12,7 +12,11 @@ use crate::{DataError, Result};
 pub(super) fn read_lines(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> {
     let mut reader = file.open()?;
     let mut line = Vec::new();
+    let mut rows = 0;
     for number in 1.. {
+        if file.is_past(rows + 1) {
+            break;
+        }
         line.clear();
         if reader
             .read_until(b'\n', &mut line)
@@ -29,6 +33,7 @@ pub(super) fn read_lines(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> 
         if text.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
+        rows += 1;
         let place = file.line(number);
         let record = serde_json::from_slice::<Value>(text)
             .map_err(|error| DataError::malformed(&place, describe(&error)))
@@ -99,6 +104,9 @@ impl<'de> Visitor<'de> for &mut Elements<'_, '_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<(), A::Error> {
         while let Some(value) = array.next_element::<Value>()? {
             self.number += 1;
+            if self.file.is_past(self.number) {
+                continue;
+            }
             let place = self.file.row(self.number);
             let outcome = object(value)
                 .map_err(|message| DataError::malformed(&place, message))

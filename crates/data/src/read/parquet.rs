@@ -1,12 +1,14 @@
 //! Parquet files: only the columns that are needed, batch by batch.
 
 use std::fs::File;
+use std::ops::Range;
 
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, UInt64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::ParquetMetaData;
 use serde_json::Value;
 
 use super::{Each, Record, RowFile};
@@ -33,6 +35,15 @@ pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut Each<'_>) 
         .filter(|(_, field)| columns.contains(field.name()));
     let roots: Vec<usize> = wanted.map(|(index, _)| index).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let builder = match file.most {
+        // The row groups behind may not even be there.
+        Some(most) => {
+            let groups = first_groups(builder.metadata(), most).0;
+            let limit = usize::try_from(most).unwrap_or(usize::MAX);
+            builder.with_row_groups((0..groups).collect()).with_limit(limit)
+        }
+        None => builder,
+    };
     let reader = builder
         .with_projection(mask)
         .with_batch_size(BATCH_ROWS)
@@ -55,6 +66,44 @@ pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut Each<'_>) 
         }
     }
     Ok(())
+}
+
+/// How many row groups hold the first `most` rows, and how many rows those groups have.
+fn first_groups(metadata: &ParquetMetaData, most: u64) -> (usize, u64) {
+    let (mut groups, mut rows) = (0, 0);
+    for group in metadata.row_groups() {
+        if rows >= most {
+            break;
+        }
+        groups += 1;
+        rows += u64::try_from(group.num_rows()).unwrap_or(0);
+    }
+    (groups, rows)
+}
+
+/// The bytes of the named columns in the row groups that hold the first `most` rows, and how many of those rows there
+/// are. The file's footer must be in place, the rest need not.
+pub(crate) fn needed(file: &RowFile<'_>, columns: &[String], most: u64) -> Result<(Vec<Range<u64>>, u64)> {
+    let builder = open(file)?;
+    let (groups, rows) = first_groups(builder.metadata(), most);
+    let mut ranges = Vec::new();
+    for group in &builder.metadata().row_groups()[..groups] {
+        for chunk in group.columns() {
+            let root = chunk.column_path().parts().first();
+            if root.is_some_and(|root| columns.contains(root)) {
+                let (start, length) = chunk.byte_range();
+                ranges.push(start..start + length);
+            }
+        }
+    }
+    Ok((ranges, rows.min(most)))
+}
+
+/// Bytes of the footer, whose length the last eight bytes tell.
+pub(crate) fn footer_length(end: &[u8; 8]) -> Option<u64> {
+    let (length, magic) = end.split_at(4);
+    let length = u32::from_le_bytes(length.try_into().ok()?);
+    (magic == b"PAR1").then_some(u64::from(length) + 8)
 }
 
 fn open(file: &RowFile<'_>) -> Result<ParquetRecordBatchReaderBuilder<File>> {

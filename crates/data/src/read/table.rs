@@ -18,7 +18,10 @@ pub(super) fn read(file: &RowFile<'_>, separator: u8, each: &mut Each<'_>) -> Re
     let columns = columns(file, separator)?;
     let mut reader = open(file, separator)?;
     let mut line = 1;
-    for record in reader.records() {
+    for (number, record) in (1..).zip(reader.records()) {
+        if file.is_past(number) {
+            break;
+        }
         let record = record.map_err(|error| broken(file, line + 1, &error))?;
         line = record.position().map_or(line, csv::Position::line);
         let values = record.iter().map(|value| Value::String(value.to_owned()));

@@ -14,7 +14,11 @@ fn rows_of(name: &str, bytes: &[u8]) -> Result<Vec<(String, Record)>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
-    let file = RowFile { path: &path, name };
+    let file = RowFile {
+        path: &path,
+        name,
+        most: None,
+    };
     let columns = file.columns()?;
     let mut rows = Vec::new();
     file.read(&columns, &mut |place, record| {
@@ -75,6 +79,7 @@ fn parquet_gives_only_the_columns_asked_for() {
     let file = RowFile {
         path: &path,
         name: "x.parquet",
+        most: None,
     };
     file.read(&["score".to_owned(), "other".to_owned()], &mut |_, record| {
         assert_eq!(record.keys().collect::<Vec<_>>(), ["score"]);
@@ -103,7 +108,39 @@ fn broken_files_say_where() {
     assert!(error_of("x.xml", "").starts_with("x.xml: unknown ending `xml`"));
 }
 
+/// A small parquet file with texts, lists and numbers.
+fn whole_parquet() -> Vec<u8> {
+    let mut list = ListBuilder::new(StringBuilder::new());
+    for index in 0..50 {
+        list.values().append_value(format!("tag {index}"));
+        list.append(true);
+    }
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        (
+            "question",
+            Arc::new((0..50).map(|n| Some(format!("q{n}"))).collect::<StringArray>()),
+        ),
+        ("tags", Arc::new(list.finish())),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
 proptest! {
+    #[test]
+    fn no_damage_to_parquet_makes_a_reader_panic(places in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        let mut bytes = whole_parquet();
+        for (place, byte) in places {
+            let place = place.index(bytes.len());
+            bytes[place] ^= byte;
+        }
+        let _ = rows_of("x.parquet", &bytes);
+    }
+
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), ending in "jsonl|json|csv|parquet|txt") {
         let _ = rows_of(&format!("x.{ending}"), &bytes);

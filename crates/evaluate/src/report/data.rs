@@ -242,6 +242,12 @@ pub struct DataSummary {
     pub held_out: u64,
     /// Trained tokens.
     pub trained_tokens: u64,
+    /// Documents by length: equal parts of a row, and as the last bar those that are longer.
+    pub lengths: Vec<u64>,
+    /// Tokens of one row, at most.
+    pub longest_row: u64,
+    /// Tokens lost to documents that are too long.
+    pub tokens_lost: u64,
     /// The licence.
     pub licence: String,
     /// What was dropped and why.

@@ -4,6 +4,7 @@
 //! from elsewhere, so it opens from a mail or a memory stick in ten years. It reads in light and dark, on a phone and
 //! on paper. This module only renders what it is handed; collecting it is the pipeline's work.
 
+mod bars;
 mod data;
 mod heat_map;
 mod html;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::bars::histogram;
 use super::data::{Curve, ReportData, Sample, StageTime};
 use super::html::{count, duration, escaped, table};
 use super::{heat_map, plots, results};
@@ -228,6 +229,8 @@ fn sources(data: &ReportData) -> String {
                 count(source.kept),
                 count(source.held_out),
                 count(source.trained_tokens),
+                count(source.tokens_lost),
+                histogram(&source.lengths, source.longest_row),
                 escaped(&source.licence),
                 escaped(&source.note),
             ]
@@ -240,10 +243,12 @@ fn sources(data: &ReportData) -> String {
         "trained on",
         "held out",
         "trained tokens",
+        "tokens lost",
+        "lengths",
         "licence",
         "remarks",
     ];
-    table(&heading, &rows, 2..6)
+    table(&heading, &rows, 2..7)
 }
 
 fn licences(data: &ReportData) -> String {

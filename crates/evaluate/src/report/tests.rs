@@ -101,6 +101,9 @@ fn example() -> ReportData {
             kept: 7_000,
             held_out: 80,
             trained_tokens: 812_345,
+            lengths: vec![10, 400, 90, 0, 12],
+            longest_row: 512,
+            tokens_lost: 345,
             licence: "MIT".into(),
             note: "12 longer than 512 tokens".into(),
         }],
@@ -126,7 +129,7 @@ fn example() -> ReportData {
 #[test]
 fn the_page_holds_everything_and_needs_nothing() {
     let page = render(&example()).unwrap();
-    assert_eq!(page.matches("<svg ").count(), 4, "three curves and a map");
+    assert_eq!(page.matches("<svg ").count(), 5, "three curves, a map and a histogram");
     for words in [
         "synapse-train run pipelines/smollm2.yaml",
         "Gate: passed.",

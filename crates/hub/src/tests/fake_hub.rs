@@ -196,28 +196,27 @@ impl Shared {
                 }
             }
         }
-        let mut start = 0;
+        let (mut start, mut end, mut partial) = (0, bytes.len(), false);
         if let Some(range) = &request.range {
             self.ranges.lock().unwrap().push(range.clone());
             if !faults.ignore_ranges {
-                start = range
-                    .trim_start_matches("bytes=")
-                    .trim_end_matches('-')
-                    .parse()
-                    .unwrap();
+                let (from, last) = range.trim_start_matches("bytes=").split_once('-').unwrap();
+                start = from.parse().unwrap();
+                end = last.parse().map_or(end, |last: usize| end.min(last + 1));
+                partial = true;
             }
         }
         if start >= bytes.len() {
             write!(out, "HTTP/1.1 416 Range\r\nContent-Length: 0\r\n\r\n")?;
             return Ok(true);
         }
-        let mut body = bytes[start..].to_vec();
+        let mut body = bytes[start..end].to_vec();
         if faults.corrupt == Some(name) {
             body[0] ^= 1;
         }
-        let status = if start > 0 { "206 Partial" } else { "200 OK" };
-        let content_range = format!("Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len());
-        let content_range = if start > 0 { content_range.as_str() } else { "" };
+        let status = if partial { "206 Partial" } else { "200 OK" };
+        let content_range = format!("Content-Range: bytes {start}-{}/{}\r\n", end - 1, bytes.len());
+        let content_range = if partial { content_range.as_str() } else { "" };
         write!(
             out,
             "HTTP/1.1 {status}\r\n{hashes}{content_range}Content-Length: {}\r\n\r\n",

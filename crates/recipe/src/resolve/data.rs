@@ -3,18 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::plan::{DataPlan, Location, Samples, SourcePlan};
+use crate::plan::{DataPlan, LimitsPlan, Location, Portion, Samples, SourcePlan};
 use crate::registry::{Registry, RegistryEntry};
 use crate::resolve::Resolver;
 use crate::resolve::base::hub_id;
 use crate::suggest::{alternatives, nearest};
 use crate::vocabulary::Format;
-use crate::written::{Recipe, SamplesWord, SamplesWritten, Source};
+use crate::written::{Limits, Recipe, SamplesWord, SamplesWritten, Source};
 
 /// The name of generated routing rows.
 const ROUTING: &str = "routing";
 /// Endings of files whose rows can be read.
-const EXTENSIONS: [&str; 6] = ["parquet", "json", "jsonl", "csv", "txt", "md"];
+const EXTENSIONS: [&str; 8] = ["parquet", "json", "jsonl", "ndjson", "csv", "tsv", "txt", "md"];
 
 /// Resolves `data:` and the keys that go with it.
 pub(crate) fn data_plan(
@@ -48,10 +48,39 @@ pub(crate) fn data_plan(
         min_chars: recipe.filters.min_chars,
         max_chars: recipe.filters.max_chars,
         dedupe: recipe.filters.dedupe,
+        near_duplicates: recipe.filters.near_duplicates,
+        decontaminate: recipe.filters.decontaminate,
+        benchmarks: resolver.benchmarks(recipe),
+    }
+}
+
+/// The limits as they are written; the schema has checked them.
+pub(crate) fn limits_plan(written: &Limits) -> LimitsPlan {
+    LimitsPlan {
+        truncated: written.truncated,
+        tokens_lost: written.tokens_lost,
+        dropped: written.dropped,
+        duplicates: written.duplicates,
+        contaminated: written.contaminated,
+        trained: written.trained,
     }
 }
 
 impl Resolver<'_> {
+    /// Further benchmarks; they are of use only where something is kept out.
+    fn benchmarks(&mut self, recipe: &Recipe) -> Vec<PathBuf> {
+        let filters = &recipe.filters;
+        if !filters.benchmarks.is_empty() && !filters.decontaminate {
+            let hint = "add `decontaminate: true`".to_owned();
+            let message = "`benchmarks` are read only to keep them out of training";
+            self.key("filters.benchmarks", message, Some(hint));
+        }
+        let files = filters.benchmarks.iter().enumerate();
+        files
+            .map(|(index, file)| self.existing_file(&format!("filters.benchmarks.{index}"), file))
+            .collect()
+    }
+
     /// Whether the sources' numbers of rows and `total` go together.
     fn mixture(&mut self, recipe: &Recipe) {
         let rest: Vec<usize> = (0..recipe.data.len())
@@ -143,7 +172,10 @@ impl Resolver<'_> {
         let given = [
             ("split", source.split.0 != "train"),
             ("files", !source.files.is_empty()),
+            ("config", source.config.is_some()),
+            ("shards", source.shards.is_some()),
             ("revision", source.revision.is_some()),
+            ("first_rows", source.first_rows.is_some()),
             ("format", source.format.is_some()),
             ("map", !source.map.is_empty()),
         ];
@@ -189,6 +221,16 @@ impl Resolver<'_> {
                 self.value(&format!("{key}.files.{index}"), message, Some(hint));
             }
         }
+        if source.config.is_some() {
+            let message = format!(
+                "the registry names the files of {}, so `config` has no meaning",
+                entry.id
+            );
+            let hint = "name other files under `files:`".to_owned();
+            self.key(&format!("{key}.config"), message, Some(hint));
+        }
+        // Files named one by one are all wanted.
+        let shards = if source.files.is_empty() { entry.shards } else { None };
         Location::Hub {
             id: entry.id.clone(),
             revision: source.revision.clone().or_else(|| entry.revision.clone()),
@@ -196,6 +238,11 @@ impl Resolver<'_> {
                 entry.files.train.clone()
             } else {
                 source.files.clone()
+            },
+            config: None,
+            portion: Portion {
+                shards: source.shards.or(shards),
+                first_rows: source.first_rows.or(entry.first_rows),
             },
         }
     }
@@ -229,10 +276,38 @@ impl Resolver<'_> {
             if source.split.0.contains("test") {
                 self.refuse_split(key, source, "train on `train`");
             }
+            for (index, pattern) in source.files.iter().enumerate() {
+                let mut words = pattern.split(|letter: char| !letter.is_ascii_alphanumeric());
+                if words.any(|word| word.eq_ignore_ascii_case("test")) {
+                    let message =
+                        format!("`{pattern}` names a test split, which measures models and is never trained on");
+                    let hint = "name its training files".to_owned();
+                    self.value(&format!("{key}.files.{index}"), message, Some(hint));
+                }
+            }
+            if !source.files.is_empty() {
+                let given = [
+                    ("config", source.config.is_some()),
+                    ("split", source.split.0 != "train"),
+                ];
+                for (name, _) in given.iter().filter(|(_, given)| *given) {
+                    let message = format!("`files` already says which files are read, so `{name}` has no meaning");
+                    self.key(
+                        &format!("{key}.{name}"),
+                        message,
+                        Some(format!("remove `files` or `{name}`")),
+                    );
+                }
+            }
             return Location::Hub {
                 id,
                 revision: source.revision.clone().or(revision),
                 files: source.files.clone(),
+                config: source.config.clone(),
+                portion: Portion {
+                    shards: source.shards,
+                    first_rows: source.first_rows,
+                },
             };
         }
         let names = registry.map(|registry| {
@@ -279,6 +354,9 @@ impl Resolver<'_> {
         let given = [
             ("split", source.split.0 != "train"),
             ("files", !source.files.is_empty()),
+            ("config", source.config.is_some()),
+            ("shards", source.shards.is_some()),
+            ("first_rows", source.first_rows.is_some()),
             ("revision", source.revision.is_some()),
         ];
         for (name, _) in given.iter().filter(|(_, given)| *given) {

@@ -10,7 +10,7 @@ use crate::plan::{
 };
 use crate::registry::Registry;
 use crate::resolve::Resolver;
-use crate::resolve::data::data_plan;
+use crate::resolve::data::{data_plan, limits_plan};
 use crate::schema::Kind;
 use crate::suggest::alternatives;
 use crate::vocabulary::{LINEAR_MODULES, ROUTER_LABELS};
@@ -96,6 +96,7 @@ impl Resolver<'_> {
             base,
             system_prompt: recipe.system_prompt,
             data,
+            limits: limits_plan(&recipe.limits),
             quantization: quantization(recipe.quantization.as_ref()),
             method,
             train: train(&recipe.train),

@@ -42,6 +42,8 @@ pub(crate) struct Recipe {
     pub(crate) held_out: Option<u64>,
     /// Rows that are left out.
     pub(crate) filters: Filters,
+    /// What the data's report must show before training begins; nothing is checked when absent.
+    pub(crate) limits: Limits,
     /// Storage of the frozen base weights; full precision when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) quantization: Option<QuantizationWritten>,
@@ -98,6 +100,17 @@ pub(crate) struct Source {
     /// Files of the repository as globs, when the dataset is a hub id that the registry does not describe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) files: Vec<String>,
+    /// Configuration of the repository's card, where it has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<String>,
+    /// Fetch only this many of the repository's files, drawn by the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(crate) shards: Option<u64>,
+    /// Fetch only this many rows from the beginning: lines are streamed, of parquet only the row groups and columns that are needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(crate) first_rows: Option<u64>,
     /// Branch, tag or commit of the repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) revision: Option<String>,
@@ -167,6 +180,45 @@ pub(crate) struct Filters {
     pub(crate) max_chars: Option<usize>,
     /// Rows with the same normalised text as an earlier one are dropped.
     pub(crate) dedupe: bool,
+    /// Rows at least this similar to an earlier one are dropped (Jaccard similarity of word triples, 0.8 is usual); off when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.3, max = 1.0))]
+    pub(crate) near_duplicates: Option<f64>,
+    /// Rows that share 13 words in a row with a question of the suites, with `benchmarks`, or with a held-out prompt are dropped.
+    pub(crate) decontaminate: bool,
+    /// Local files whose texts training must not contain, beside those that the suites ask.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) benchmarks: Vec<PathBuf>,
+}
+
+/// Shares that stop a run before training begins.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Training documents longer than `train.max_seq_len`, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) truncated: Option<f64>,
+    /// Tokens not trained on because their document was too long, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) tokens_lost: Option<f64>,
+    /// Rows dropped for any reason, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) dropped: Option<f64>,
+    /// Exact and near duplicates among the rows, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) duplicates: Option<f64>,
+    /// Rows that overlap with a benchmark or a held-out prompt, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) contaminated: Option<f64>,
+    /// Tokens that count in the loss, at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) trained: Option<f64>,
 }
 
 impl Default for Filters {
@@ -175,6 +227,9 @@ impl Default for Filters {
             min_chars: 1,
             max_chars: None,
             dedupe: true,
+            near_duplicates: None,
+            decontaminate: false,
+            benchmarks: Vec::new(),
         }
     }
 }

@@ -1,0 +1,82 @@
+//! Messages as data files write them: {role, content} or {from, value}, with texts or lists of parts, and with the word
+//! that says whether an answer is learnt.
+
+use serde_json::Value;
+use synapse_chat::Message;
+
+use super::{Refused, RowResult};
+
+/// Whether a value is there and not empty.
+pub(super) fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::String(text) => !matches!(text.trim(), "" | "[]"),
+        _ => true,
+    }
+}
+
+/// The text of a message: a text, or a list of parts that are all texts.
+fn content_of(value: Option<&Value>) -> Result<String, String> {
+    let Some(Value::Array(parts)) = value else {
+        return text_of(value);
+    };
+    let text = |part: &Value| match part.get("type").and_then(Value::as_str) {
+        Some("text") => text_of(part.get("text")),
+        Some(other) => Err(format!("has a part of type `{other}`; only texts are trained on")),
+        None => Err("is a list where text was expected".to_owned()),
+    };
+    parts.iter().map(text).collect()
+}
+
+pub(super) fn text_of(value: Option<&Value>) -> Result<String, String> {
+    match value {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
+        Some(Value::Array(_)) => Err("is a list where text was expected".to_owned()),
+        Some(Value::Object(_)) => Err("is an object where text was expected".to_owned()),
+    }
+}
+
+/// Turns written as {role, content} or {from, value}, with `train` or `weight` saying which are learnt.
+pub(super) fn conversation(turns: &[Value]) -> RowResult<Vec<Message>> {
+    turns
+        .iter()
+        .enumerate()
+        .map(|(index, turn)| message(turn, index))
+        .collect()
+}
+
+fn message(turn: &Value, index: usize) -> RowResult<Message> {
+    let malformed = |what: String| Refused::Malformed(format!("message {index}: {what}"));
+    let Value::Object(turn) = turn else {
+        return Err(malformed("not an object".to_owned()));
+    };
+    let role = turn.get("role").or_else(|| turn.get("from")).and_then(Value::as_str);
+    let role = match role.ok_or_else(|| malformed("has no `role` (or `from`)".to_owned()))? {
+        "system" | "developer" => "system",
+        "user" | "human" => "user",
+        "assistant" | "gpt" | "chatgpt" | "model" | "bot" => "assistant",
+        _ => return Err(Refused::Dropped("unsupported_role")),
+    };
+    if turn
+        .get("tool_calls")
+        .is_some_and(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty()))
+    {
+        return Err(Refused::Dropped("tool_calls"));
+    }
+    let content = turn.get("content").or_else(|| turn.get("value"));
+    let content = content_of(content).map_err(|found| malformed(format!("`content` {found}")))?;
+    let mut message = Message::new(role, content);
+    let train = match turn.get("train").or_else(|| turn.get("weight")) {
+        None | Some(Value::Null) => true,
+        Some(Value::Bool(train)) => *train,
+        Some(Value::Number(weight)) if weight.as_f64() == Some(0.0) => false,
+        Some(Value::Number(weight)) if weight.as_f64() == Some(1.0) => true,
+        Some(other) => return Err(malformed(format!("`weight` must be 0 or 1 and is {other}"))),
+    };
+    // Only answers are ever learnt, so only they say so.
+    message.train = train || role != "assistant";
+    Ok(message)
+}

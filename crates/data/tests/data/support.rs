@@ -1,0 +1,140 @@
+//! A tiny tokenizer, plans and files to prepare, and what came of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use synapse_chat::Chat;
+use synapse_data::{Benchmark, DataError, Manifest, PackedDataset, PrepareEvent, PrepareRequest, SourceFiles, prepare};
+use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
+
+pub(crate) fn chat() -> Chat {
+    Chat::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../chat/tests/fixtures/tiny")).unwrap()
+}
+
+pub(crate) fn train_plan() -> TrainPlan {
+    TrainPlan {
+        epochs: 1.0,
+        max_steps: None,
+        batch_size: 1,
+        gradient_accumulation: 1,
+        max_seq_len: 256,
+        learning_rate: 1e-4,
+        scheduler: Scheduler::Cosine,
+        warmup_ratio: 0.0,
+        weight_decay: 0.0,
+        max_grad_norm: 1.0,
+        adam_beta1: 0.9,
+        adam_beta2: 0.999,
+        adam_epsilon: 1e-8,
+        loss_on: LossOn::Assistant,
+        packing: true,
+        overlong: Overlong::Truncate,
+        recompute: synapse_recipe::Recompute::Never,
+        compute_dtype: ComputeDtype::F32,
+        seed: 1,
+        checkpoint_every: 0,
+    }
+}
+
+pub(crate) fn data_plan(sources: Vec<SourcePlan>, held_out: u64) -> DataPlan {
+    DataPlan {
+        sources,
+        total: None,
+        strict: false,
+        seed: 7,
+        held_out,
+        min_chars: 0,
+        max_chars: None,
+        dedupe: true,
+        near_duplicates: None,
+        decontaminate: false,
+        benchmarks: Vec::new(),
+    }
+}
+
+pub(crate) fn source(path: &Path, samples: Samples) -> SourcePlan {
+    SourcePlan {
+        dataset: path.file_stem().unwrap().to_string_lossy().into_owned(),
+        location: Location::File(path.to_owned()),
+        samples,
+        split: "train".to_owned(),
+        format: None,
+        map: BTreeMap::new(),
+        system_prompt: None,
+        held_out_file: None,
+        licence: Some("MIT".to_owned()),
+    }
+}
+
+/// A JSON-lines file of sums.
+pub(crate) fn sums(folder: &Path, name: &str, rows: usize) -> PathBuf {
+    let path = folder.join(format!("{name}.jsonl"));
+    let lines: Vec<String> = (0..rows)
+        .map(|n| json!({"question": format!("{name}: {n} + {n}?"), "answer": format!("It is {}.", 2 * n)}).to_string())
+        .collect();
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+pub(crate) struct Prepared {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) manifest: Manifest,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Prepared {
+    pub(crate) fn rows(&self, file: &str) -> PackedDataset {
+        PackedDataset::open(&self.folder.path().join(file)).unwrap()
+    }
+
+    /// The text of every document of a file.
+    pub(crate) fn texts(&self, file: &str) -> Vec<String> {
+        let (chat, rows) = (chat(), self.rows(file));
+        let mut texts = Vec::new();
+        for row in (0..rows.len()).map(|index| rows.row(index)) {
+            let mut start = 0;
+            for length in row.seq_lengths {
+                texts.push(
+                    chat.decode(&row.input_ids[start..start + length as usize], false)
+                        .unwrap(),
+                );
+                start += length as usize;
+            }
+        }
+        texts
+    }
+}
+
+pub(crate) fn run(plan: &DataPlan, train: &TrainPlan) -> Result<Prepared, DataError> {
+    run_against(plan, train, &[])
+}
+
+/// The same with benchmarks to keep out.
+pub(crate) fn run_against(plan: &DataPlan, train: &TrainPlan, benchmarks: &[Benchmark]) -> Result<Prepared, DataError> {
+    let files = plan.sources.iter().map(|source| match &source.location {
+        Location::File(path) => SourceFiles::local(path).unwrap(),
+        _ => SourceFiles::default(),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let request = PrepareRequest {
+        plan,
+        train,
+        system_prompt: Some("Be exact."),
+        files: files.collect(),
+        benchmarks,
+        chat: &chat(),
+        out: folder.path(),
+    };
+    let warnings = std::cell::RefCell::new(Vec::new());
+    let manifest = prepare(&request, &|event| {
+        if let PrepareEvent::Warning(warning) = event {
+            warnings.borrow_mut().push(warning);
+        }
+    })?;
+    Ok(Prepared {
+        folder,
+        manifest,
+        warnings: warnings.into_inner(),
+    })
+}

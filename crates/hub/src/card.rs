@@ -1,0 +1,293 @@
+//! A dataset's README: which files make which split, and under what licence, as its front matter says. Where it says
+//! nothing of files, their names must tell.
+//!
+//! It reads no rows and fetches nothing.
+
+use serde_json::{Map, Value};
+
+use crate::glob::matches;
+
+/// Endings of files that hold rows; the first one that a repository has is taken.
+const ROW_FILES: [&str; 8] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv", "txt", "md"];
+/// Names of splits, and the words in file names that stand for them.
+const SPLITS: [(&str, &[&str]); 3] = [
+    ("train", &["train", "training"]),
+    ("validation", &["validation", "valid", "val", "dev"]),
+    ("test", &["test", "testing", "eval", "evaluation"]),
+];
+
+/// What a README says in its front matter.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Card {
+    pub(crate) licence: Option<String>,
+    configs: Vec<Config>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Config {
+    name: String,
+    default: bool,
+    /// Split → globs.
+    splits: Vec<(String, Vec<String>)>,
+    folder: Option<String>,
+}
+
+/// Why no file could be chosen.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unchosen {
+    /// No configuration of that name, or several and none was named.
+    Config(Vec<String>),
+    /// The split is not there.
+    Split(Vec<String>),
+    /// No file holds rows.
+    NoRows,
+    /// A glob of the card matches nothing.
+    NoMatch(Vec<String>),
+}
+
+impl Card {
+    /// Reads a README; one without front matter says nothing.
+    pub(crate) fn parse(readme: &str) -> Result<Self, String> {
+        let Some(front) = front_matter(readme) else {
+            return Ok(Self::default());
+        };
+        let card: Map<String, Value> = serde_yaml::from_str(&front).map_err(|error| error.to_string())?;
+        let licence = strings(card.get("license")).map(|licences| licences.join(", "));
+        let configs = match card.get("configs") {
+            Some(Value::Array(configs)) => configs.iter().map(config).collect::<Result<_, _>>()?,
+            Some(Value::Null) | None => Vec::new(),
+            Some(_) => return Err("`configs` is not a list".to_owned()),
+        };
+        Ok(Self { licence, configs })
+    }
+
+    /// The files of a split, out of all files of the repository.
+    pub(crate) fn files(&self, config: Option<&str>, split: &str, files: &[String]) -> Result<Vec<String>, Unchosen> {
+        if self.configs.is_empty() {
+            return match config {
+                Some(_) => Err(Unchosen::Config(Vec::new())),
+                None => by_name(files.iter(), split),
+            };
+        }
+        let known = || self.configs.iter().map(|config| config.name.clone()).collect();
+        let named = |name: &str| self.configs.iter().find(|config| config.name == name);
+        let chosen = match config {
+            Some(name) => named(name),
+            None => (self.configs.iter().find(|config| config.default))
+                .or_else(|| named("default"))
+                .or_else(|| Some(&self.configs[0]).filter(|_| self.configs.len() == 1)),
+        };
+        let chosen = chosen.ok_or_else(|| Unchosen::Config(known()))?;
+        if chosen.splits.is_empty() {
+            let folder = chosen.folder.as_deref().unwrap_or_default();
+            return by_name(files.iter().filter(|file| file.starts_with(folder)), split);
+        }
+        let Some((_, globs)) = chosen.splits.iter().find(|(name, _)| name == split) else {
+            return Err(Unchosen::Split(
+                chosen.splits.iter().map(|(name, _)| name.clone()).collect(),
+            ));
+        };
+        let globs: Vec<&str> = globs.iter().map(|glob| glob.trim_start_matches("./")).collect();
+        let found: Vec<String> = files
+            .iter()
+            .filter(|file| globs.iter().any(|glob| matches(glob, file)))
+            .cloned()
+            .collect();
+        if found.is_empty() {
+            return Err(Unchosen::NoMatch(globs.iter().map(|glob| (*glob).to_owned()).collect()));
+        }
+        Ok(found)
+    }
+}
+
+/// What stands between the first two lines of three dashes, if the text begins with one.
+fn front_matter(readme: &str) -> Option<String> {
+    let mut lines = readme.trim_start_matches('\u{feff}').lines();
+    lines.next().filter(|line| line.trim_end() == "---")?;
+    let mut front = String::new();
+    for line in lines {
+        if line.trim_end() == "---" {
+            return Some(front).filter(|front| !front.trim().is_empty());
+        }
+        front.push_str(line);
+        front.push('\n');
+    }
+    None
+}
+
+fn config(value: &Value) -> Result<Config, String> {
+    let name = match value.get("config_name") {
+        Some(Value::String(name)) => name.clone(),
+        Some(Value::Number(name)) => name.to_string(),
+        None => "default".to_owned(),
+        Some(_) => return Err("a `config_name` is not a name".to_owned()),
+    };
+    let folder = value.get("data_dir").and_then(Value::as_str);
+    let folder = folder.map(|folder| format!("{}/", folder.trim_start_matches("./").trim_end_matches('/')));
+    let mut splits = Vec::new();
+    let files = value.get("data_files");
+    if let Some(globs) = strings(files) {
+        splits.push(("train".to_owned(), globs));
+    } else {
+        let wrong = || format!("`data_files` of the configuration `{name}` cannot be read");
+        match files {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(by_split)) => {
+                for (split, globs) in by_split {
+                    splits.push((split.clone(), strings(Some(globs)).ok_or_else(wrong)?));
+                }
+            }
+            Some(Value::Array(entries)) => {
+                for entry in entries {
+                    let split = entry.get("split").and_then(Value::as_str).unwrap_or("train");
+                    let globs = strings(entry.get("path")).ok_or_else(wrong)?;
+                    splits.push((split.to_owned(), globs));
+                }
+            }
+            Some(_) => return Err(wrong()),
+        }
+    }
+    if let Some(folder) = folder.as_deref().filter(|_| !splits.is_empty()) {
+        let inside = |glob: &mut String| glob.insert_str(0, folder);
+        splits.iter_mut().flat_map(|(_, globs)| globs).for_each(inside);
+    }
+    Ok(Config {
+        default: value.get("default").and_then(Value::as_bool).unwrap_or(false),
+        name,
+        splits,
+        folder,
+    })
+}
+
+/// A text, or a list of texts.
+fn strings(value: Option<&Value>) -> Option<Vec<String>> {
+    match value? {
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Array(texts) => texts.iter().map(|text| text.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    }
+}
+
+/// The split's files as their names tell: without any split's word in any of them, all are for training.
+fn by_name<'f>(files: impl Iterator<Item = &'f String>, split: &str) -> Result<Vec<String>, Unchosen> {
+    let about = [
+        "README.md",
+        "LICENSE.md",
+        "LICENSE.txt",
+        "dataset_infos.json",
+        "dataset_info.json",
+    ];
+    let visible = |file: &&String| {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        !file.split('/').any(|part| part.starts_with(['.', '_'])) && !about.contains(&name)
+    };
+    let files: Vec<&String> = files.filter(visible).collect();
+    let ending = |file: &str| file.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    let of_ending = |wanted: &str| -> Vec<&String> {
+        let fits = |file: &&&String| ending(file).as_deref() == Some(wanted);
+        files.iter().filter(fits).copied().collect()
+    };
+    let rows = ROW_FILES
+        .iter()
+        .map(|wanted| of_ending(wanted))
+        .find(|rows| !rows.is_empty());
+    let rows = rows.ok_or(Unchosen::NoRows)?;
+    let split_of = |file: &str| -> Option<&str> {
+        let lower = file.to_ascii_lowercase();
+        let mut words = lower.split(|letter: char| !letter.is_ascii_alphanumeric());
+        words.find_map(|word| {
+            let named = SPLITS.iter().find(|(_, names)| names.contains(&word));
+            named.map(|(split, _)| *split)
+        })
+    };
+    let known: Vec<Option<&str>> = rows.iter().map(|file| split_of(file)).collect();
+    let all = known.iter().all(Option::is_none) && split == "train";
+    let found: Vec<String> = (rows.iter().zip(&known))
+        .filter(|(_, known)| all || **known == Some(split))
+        .map(|(file, _)| (*file).clone())
+        .collect();
+    if found.is_empty() {
+        let mut splits: Vec<String> = known.iter().map(|known| known.unwrap_or("train").to_owned()).collect();
+        splits.sort();
+        splits.dedup();
+        return Err(Unchosen::Split(splits));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(files: &[&str]) -> Vec<String> {
+        files.iter().map(|file| (*file).to_owned()).collect()
+    }
+
+    #[test]
+    fn configurations_splits_and_folders_are_understood() {
+        let readme = "---\nlicense: mit\nconfigs:\n- config_name: main\n  default: true\n  data_files:\n  - split: train\n    \
+                      path: main/train-*\n  - split: test\n    path: [main/test-*]\n- config_name: plain\n  data_dir: ./plain\n\
+                      - config_name: mapped\n  data_files: { train: a.jsonl, dev: [b.jsonl] }\n- config_name: one\n  data_files: c.csv\n---\n# x\n";
+        let card = Card::parse(readme).unwrap();
+        assert_eq!(card.licence.as_deref(), Some("mit"));
+        let all = names(&[
+            "README.md",
+            "a.jsonl",
+            "b.jsonl",
+            "c.csv",
+            "main/test-0.parquet",
+            "main/train-0.parquet",
+            "plain/x.json",
+        ]);
+        let files = |config: Option<&str>, split: &str| card.files(config, split, &all);
+        assert_eq!(files(None, "train").unwrap(), ["main/train-0.parquet"]);
+        assert_eq!(files(Some("plain"), "train").unwrap(), ["plain/x.json"]);
+        assert_eq!(files(Some("mapped"), "dev").unwrap(), ["b.jsonl"]);
+        assert_eq!(files(Some("one"), "train").unwrap(), ["c.csv"]);
+        assert_eq!(
+            files(Some("two"), "train"),
+            Err(Unchosen::Config(names(&["main", "plain", "mapped", "one"])))
+        );
+        assert_eq!(files(None, "dev"), Err(Unchosen::Split(names(&["train", "test"]))));
+    }
+
+    #[test]
+    fn without_a_card_names_tell() {
+        let card = Card::parse("# no front matter\n---\n").unwrap();
+        let files = |all: &[&str], split: &str| card.files(None, split, &names(all));
+        let mixed = ["README.md", "data/test-0.parquet", "data/train-0.parquet", "extra.json"];
+        assert_eq!(files(&mixed, "train").unwrap(), ["data/train-0.parquet"]);
+        assert_eq!(
+            files(&["b.json", "a.jsonl", ".cache/c.jsonl"], "train").unwrap(),
+            ["a.jsonl"]
+        );
+        assert_eq!(
+            files(&mixed, "validation"),
+            Err(Unchosen::Split(names(&["test", "train"])))
+        );
+        assert_eq!(files(&["README.md", "model.bin"], "train"), Err(Unchosen::NoRows));
+        // A word inside another word is no split.
+        assert_eq!(files(&["latest.jsonl"], "train").unwrap(), ["latest.jsonl"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_front_matter_makes_it_panic(text in "[-a-z_:\\[\\]{}\"' \n*&!|>#,]{0,80}") {
+            if let Ok(card) = Card::parse(&format!("---\nconfigs:\n{text}\n---\n")) {
+                let _ = card.files(None, "train", &names(&["a.jsonl"]));
+            }
+        }
+    }
+
+    #[test]
+    fn broken_front_matter_is_named_and_never_panics() {
+        assert!(Card::parse("---\nconfigs: [\n---\n").is_err());
+        assert!(Card::parse("---\nconfigs: 3\n---\n").is_err());
+        assert!(Card::parse("---\nconfigs:\n- data_files: [{split: train}]\n---\n").is_err());
+        assert_eq!(Card::parse("---\n\n---\n").unwrap(), Card::default());
+    }
+}
