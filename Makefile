@@ -37,7 +37,7 @@ serve: build ## serve what was published last on 127.0.0.1:6900
 bench: ## rates of the kernels on this machine
 	$(CARGO) bench --locked -p synapse-kernels --bench gemm --bench ops
 
-base: build ## train the bundled base again from its recipe (about half an hour)
+base: build ## train the bundled base again from its recipe (a quarter of an hour)
 	$(BIN)/synapse-train run recipes/nano/base.yaml --offline --force
 
 install: ## put the binaries on the PATH
