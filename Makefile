@@ -5,10 +5,10 @@ CARGO ?= cargo
 BIN := target/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build quickstart test check smollm2 serve bench install base parity
+.PHONY: help build quickstart test check check-cuda smollm2 serve bench install base parity
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 build: ## compile both binaries
 	$(CARGO) build --release --locked --bin synapse-train --bin synapse-merge
@@ -23,6 +23,9 @@ check: ## formatting, lints and documentation, without warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+check-cuda: ## type-check the CUDA build without CUDA (nvcc from PyPI; minutes)
+	CARGO="$(CARGO)" crates/composite/check-cuda.sh
 
 smollm2: build ## the same job on SmolLM2-135M-Instruct and hub datasets (needs the hub, or HF_ENDPOINT)
 	$(BIN)/synapse-train run pipelines/smollm2.yaml
