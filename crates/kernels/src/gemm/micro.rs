@@ -138,7 +138,7 @@ impl Tile {
 /// The tile's pointers must be valid for `R` rows.
 unsafe fn portable<const R: usize>(tile: &Tile) {
     // SAFETY: the caller's promise.
-    unsafe { plain::<R>(tile, |a, b, c| a * b + c) }
+    unsafe { plain::<R>(tile) }
 }
 
 /// # Safety
@@ -147,13 +147,13 @@ unsafe fn portable<const R: usize>(tile: &Tile) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<const R: usize>(tile: &Tile) {
     // SAFETY: the caller's promise.
-    unsafe { plain::<R>(tile, f32::mul_add) }
+    unsafe { plain::<R>(tile) }
 }
 
 /// # Safety
 /// The tile's pointers must be valid for `R` rows.
 #[inline(always)]
-unsafe fn plain<const R: usize>(tile: &Tile, fused: impl Fn(f32, f32, f32) -> f32) {
+unsafe fn plain<const R: usize>(tile: &Tile) {
     // sixteen columns at a time: the accumulators of four rows stay in registers
     for first in [0, PANEL / 2] {
         if first >= tile.width {
@@ -167,7 +167,8 @@ unsafe fn plain<const R: usize>(tile: &Tile, fused: impl Fn(f32, f32, f32) -> f3
                 // SAFETY: row and step are inside the left operand.
                 let left = unsafe { tile.left.add(row * tile.left_stride + step).read_unaligned() };
                 for (sum, &right) in sums.iter_mut().zip(panel) {
-                    *sum = fused(left, right, *sum);
+                    // not fused: `mul_add` here kept the loop from being vectorised, at a twentieth of the speed
+                    *sum += left * right;
                 }
             }
         }
