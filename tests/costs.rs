@@ -36,6 +36,7 @@ fn bench_train_refuses_what_it_cannot_measure() {
     for (arguments, words) in [
         (&["data/nano/base", "--rank", "0"][..], "--rank"),
         (&["data/nano/base", "--seq", "0"], "--seq"),
+        (&["data/nano/base", "--dropout", "1.5"], "--dropout"),
         (&["nowhere", "--random-weights"], "nowhere"),
     ] {
         let command = [&["bench", "train"], arguments].concat();
@@ -43,6 +44,16 @@ fn bench_train_refuses_what_it_cannot_measure() {
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_ne!(output.status.code(), Some(0), "{told}");
         assert!(told.contains(words), "{told}");
+    }
+}
+
+#[test]
+fn a_wrong_number_of_threads_is_refused() {
+    let root = Root::new();
+    for value in ["0", "two"] {
+        let output = root.train(&["schema"]).env("SYNAPSE_THREADS", value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("SYNAPSE_THREADS={value}")));
     }
 }
 

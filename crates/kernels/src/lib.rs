@@ -29,3 +29,4 @@ pub use isa::Isa;
 pub use matrix::{Matrix, MatrixMut};
 pub use nf4::Nf4Matrix;
 pub use parallel::{for_each_chunk, for_each_row_block, parallel_for, threads, with_threads};
+pub use pool::threads_from_environment;

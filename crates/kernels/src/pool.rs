@@ -216,14 +216,25 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// `SYNAPSE_THREADS`, else one a core.
+/// What `SYNAPSE_THREADS` asks for, else one thread a core.
+///
+/// # Errors
+/// A value that is no whole number from 1 on.
+pub fn threads_from_environment() -> Result<usize, String> {
+    let Ok(asked) = std::env::var("SYNAPSE_THREADS") else {
+        return Ok(thread::available_parallelism().map_or(1, usize::from));
+    };
+    match asked.parse() {
+        Ok(count) if (1..=INSIDE as usize).contains(&count) => Ok(count),
+        _ => Err(format!(
+            "SYNAPSE_THREADS={asked} is no number of threads; give a whole number from 1 on, or leave it out for one a core"
+        )),
+    }
+}
+
+/// As [`threads_from_environment`]; programs have refused a wrong value before the pool starts.
 fn wanted_threads() -> usize {
-    std::env::var("SYNAPSE_THREADS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .filter(|&count| count > 0)
-        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
-        .min(INSIDE as usize)
+    threads_from_environment().unwrap_or(1)
 }
 
 #[cfg(test)]

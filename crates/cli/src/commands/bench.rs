@@ -35,6 +35,12 @@ fn train(arguments: &BenchTrainArguments) -> Outcome {
             return Err(Failure::request(format!("{name} is 0; it must be at least 1")));
         }
     }
+    if !(0.0..1.0).contains(&arguments.dropout) {
+        return Err(Failure::request(format!(
+            "--dropout is {}; it must be at least 0 and below 1",
+            arguments.dropout
+        )));
+    }
     let (folder, config);
     let base = if arguments.random_weights {
         config = read_config(&arguments.model)?;

@@ -27,6 +27,7 @@ use crate::{
 /// Runs what was asked.
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     Isa::from_environment().map_err(Failure::request)?;
+    synapse_kernels::threads_from_environment().map_err(Failure::request)?;
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
