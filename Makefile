@@ -5,7 +5,7 @@ CARGO ?= cargo
 BIN := target/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build quickstart test check check-cuda smollm2 serve bench install base parity
+.PHONY: help build quickstart test explore check check-cuda smollm2 serve bench install base parity
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,8 +16,14 @@ build: ## compile both binaries
 quickstart: build ## train four specialists on the bundled base, merge, measure, publish (under 5 minutes, offline)
 	$(BIN)/synapse-train run pipelines/quickstart.yaml --offline
 
+# Property tests draw the same cases on every run, so a failure is a change's and not the draw's; `explore` draws others.
+test: export PROPTEST_RNG_SEED ?= 42
 test: ## run all tests
 	$(CARGO) test --release --locked --workspace
+
+explore: export PROPTEST_CASES ?= 2000
+explore: ## property tests on fresh random cases, failing cases are kept as regressions
+	$(CARGO) test --release --locked --workspace --lib --bins --tests
 
 check: ## formatting, lints, documentation and the kernels as other machines compile them
 	$(CARGO) fmt --all --check
