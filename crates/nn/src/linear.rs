@@ -16,6 +16,9 @@ use crate::{
     tensor::Tensor,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// A frozen or trainable linear layer, weight `[output, input]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {

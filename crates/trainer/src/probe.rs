@@ -138,6 +138,11 @@ impl Probe<'_> {
     }
 }
 
+/// Rounds of a forecast's probe: at least, and at most, and how long it goes on between.
+const FEWEST_ROUNDS: usize = 2;
+const MOST_ROUNDS: usize = 7;
+const ENOUGH_SECONDS: f64 = 3.0;
+
 /// Seconds that parts of a step take, for models too large to be tried whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
@@ -150,54 +155,82 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Measures one and two layers of a model's shape with random weights, on `tokens` tokens of which
+    /// Measures one and three layers of a model's shape with random weights, on `tokens` tokens of which
     /// `trained_share` are trained.
+    ///
+    /// A layer is the difference, so a disturbance of either would count double: the two are timed in turn, and the
+    /// best of several rounds is taken of each.
     ///
     /// # Errors
     /// A target that the model does not have.
     pub fn measure(workload: &Workload<'_>, load: &LoadOptions, trained_share: f64) -> Result<Self, TrainError> {
-        let mut times = [0.0; 2];
-        let mut update = 0.0;
-        for (index, time) in times.iter_mut().enumerate() {
-            let config = ModelConfig {
-                num_hidden_layers: index + 1,
-                ..workload.config.clone()
-            };
-            let mut model = match workload.trained {
-                Trained::Full => TrainableModel::full(&config, workload.precision)?,
-                Trained::Lora { rank, targets, .. } => {
-                    let options = LoraOptions {
-                        rank,
-                        scale: 1.0,
-                        dropout: 0.05,
-                        targets: targets.to_vec(),
-                    };
-                    TrainableModel::lora_random(&config, load, options)?
-                }
-            };
+        const DEPTHS: [usize; 2] = [1, 3];
+        let length = workload.longest.clamp(2, workload.tokens.max(2));
+        let documents = (workload.tokens / length).max(1);
+        let batch = random_batch(workload.config.vocab_size, documents, length, trained_share);
+        let mut tries = Vec::with_capacity(DEPTHS.len());
+        for depth in DEPTHS {
+            let mut model = Self::model(workload, load, depth)?;
             let mut bench = Bench::new(&model);
-            let length = workload.longest.clamp(2, workload.tokens.max(2));
-            let batch = random_batch(
-                config.vocab_size,
-                (workload.tokens / length).max(1),
-                length,
-                trained_share,
-            );
+            // buffers are made
             bench.accumulate(&mut model, &batch, workload.recompute)?;
-            let start = Instant::now();
-            bench.accumulate(&mut model, &batch, workload.recompute)?;
-            *time = start.elapsed().as_secs_f64() / batch.tokens.len() as f64;
-            let start = Instant::now();
-            bench.update();
-            update = start.elapsed().as_secs_f64() / model.parameters().max(1) as f64;
+            tries.push(Try {
+                model,
+                bench,
+                pass: f64::INFINITY,
+                update: f64::INFINITY,
+            });
         }
-        let layer = (times[1] - times[0]).max(0.0);
+        let begun = Instant::now();
+        for round in 0..MOST_ROUNDS {
+            if round >= FEWEST_ROUNDS && begun.elapsed().as_secs_f64() > ENOUGH_SECONDS {
+                break;
+            }
+            for one in &mut tries {
+                let start = Instant::now();
+                one.bench.accumulate(&mut one.model, &batch, workload.recompute)?;
+                one.pass = one.pass.min(start.elapsed().as_secs_f64());
+                let start = Instant::now();
+                one.bench.update();
+                one.update = one.update.min(start.elapsed().as_secs_f64());
+            }
+        }
+        let [shallow, deep] = [0, 1].map(|at: usize| tries[at].pass / batch.tokens.len() as f64);
+        let layer = ((deep - shallow) / (DEPTHS[1] - DEPTHS[0]) as f64).max(0.0);
         Ok(Self {
             layer,
-            rest: (times[0] - layer).max(0.0),
-            update,
+            rest: (shallow - layer).max(0.0),
+            update: tries[1].update / tries[1].model.parameters().max(1) as f64,
         })
     }
+
+    /// The workload's model cut to `depth` layers.
+    fn model(workload: &Workload<'_>, load: &LoadOptions, depth: usize) -> Result<TrainableModel, TrainError> {
+        let config = ModelConfig {
+            num_hidden_layers: depth,
+            ..workload.config.clone()
+        };
+        Ok(match workload.trained {
+            Trained::Full => TrainableModel::full(&config, workload.precision)?,
+            Trained::Lora { rank, targets, .. } => {
+                let options = LoraOptions {
+                    rank,
+                    scale: 1.0,
+                    dropout: 0.05,
+                    targets: targets.to_vec(),
+                };
+                TrainableModel::lora_random(&config, load, options)?
+            }
+        })
+    }
+}
+
+/// A model that a forecast tries, and the best of its rounds, in seconds.
+struct Try {
+    model: TrainableModel,
+    bench: Bench,
+    pass: f64,
+    update: f64,
 }
 
 /// The buffers of a measured model.
