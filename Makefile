@@ -41,7 +41,7 @@ serve: build ## serve what was published last on 127.0.0.1:6900
 	$(BIN)/synapse-train up
 
 bench: ## rates of the kernels on this machine
-	$(CARGO) bench --locked -p synapse-kernels --bench gemm --bench ops
+	$(CARGO) bench --locked -p synapse-kernels --bench gemm --bench ops --bench tiled
 
 base: build ## train the bundled base again from its recipe (a quarter of an hour)
 	$(BIN)/synapse-train run recipes/nano/base.yaml --offline --force

@@ -23,6 +23,7 @@ mod parallel;
 mod pool;
 pub mod random;
 pub mod rope;
+pub mod tiled;
 
 pub use gemm::{Accumulate, Precision, Shape};
 pub use isa::Isa;

@@ -1,0 +1,49 @@
+//! GB/s of weights read and Gop/s of the products for generated tokens, from memory and not from a cache.
+//!
+//!     cargo bench -p synapse-kernels --bench tiled        (SYNAPSE_ISA=avx2 to force a path)
+#![expect(clippy::print_stdout, reason = "the figures are the output")]
+
+use std::time::Instant;
+
+use synapse_kernels::{
+    Isa, Matrix, Nf4Matrix,
+    random::Stream,
+    tiled::{Activations, Output, Tiled, products},
+};
+
+/// More than caches hold.
+const BYTES: usize = 256 << 20;
+
+fn main() {
+    println!("isa {}, {} threads", Isa::current().name(), synapse_kernels::threads());
+    let (n, k) = (1536, 576);
+    let stream = Stream::new(&[1]);
+    let dense: Vec<f32> = (0..(n * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
+    let four = Tiled::from_nf4(&Nf4Matrix::quantize(&dense, n, k, true));
+    let eight = Tiled::quantize8(Matrix::F32(&dense), n, k);
+    for (name, weight) in [("4 bits", four), ("8 bits", eight)] {
+        let weights = vec![weight; BYTES / (n * k)];
+        for m in [1, 2, 4, 8, 16, 32] {
+            let x: Vec<f32> = (0..(m * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
+            let mut out = vec![0.0; m * n];
+            let mut activations = Activations::default();
+            let mut best = f64::INFINITY;
+            for _ in 0..3 {
+                let start = Instant::now();
+                for weight in &weights {
+                    activations.quantize(&x, k);
+                    products(&activations, &mut [Output { weight, out: &mut out }]);
+                }
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            let bytes: usize = weights.iter().map(Tiled::bytes).sum();
+            let operations = 2.0 * (m * n * k * weights.len()) as f64;
+            println!(
+                "{name}, {m:>2} rows: {:>5.1} GB/s, {:>6.1} Gop/s, {:>6.2} µs a product",
+                bytes as f64 / best / 1e9,
+                operations / best / 1e9,
+                best / weights.len() as f64 * 1e6
+            );
+        }
+    }
+}
