@@ -7,6 +7,7 @@
 
 #[cfg(simd_x86)]
 mod amx;
+mod dots;
 mod grid;
 #[cfg(simd_x86)]
 mod lanes;
@@ -14,7 +15,6 @@ mod left;
 mod micro;
 mod operand;
 mod right;
-mod vector;
 
 use std::cell::RefCell;
 
@@ -108,8 +108,8 @@ const PANEL: usize = 32;
 const DEPTH: usize = 384;
 /// The same for the tile unit, whose blocks have more rows and which reads its operands four times as fast.
 const TILE_DEPTH: usize = 192;
-/// Rows up to which the weight is read once and dotted with every row, without packing.
-const VECTOR_ROWS: usize = 4;
+/// Rows up to which packing a weight costs more than it saves.
+const FEW_ROWS: usize = 4;
 
 thread_local! {
     static PACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -215,6 +215,34 @@ impl Sum<'_> {
         self.run(out, out_stride, true);
     }
 
+    /// As [`Sum::compute`], by packed panels even where they do not pay: a row gets the same bits whatever the
+    /// number of rows, those that other rows of a long product get.
+    ///
+    /// # Panics
+    /// As [`Sum::compute`].
+    pub fn compute_panels(&self, out: &mut [f32], out_stride: usize) {
+        if self.begin(out, out_stride) {
+            self.panels(out, out_stride, true);
+        }
+    }
+
+    /// As [`Sum::compute`], by dot products even where they do not pay: a row gets the same bits whatever the
+    /// number of rows, and a single one costs no more than reading the weight.
+    ///
+    /// # Panics
+    /// As [`Sum::compute`], and if a left operand is transposed or a right one is not.
+    pub fn compute_dots(&self, out: &mut [f32], out_stride: usize) {
+        assert!(self.can_be_dotted(), "dot products need rows on both sides");
+        if self.begin(out, out_stride) {
+            dots::run(self, out, out_stride, true);
+        }
+    }
+
+    fn can_be_dotted(&self) -> bool {
+        let dotted = |term: &Term<'_>| term.right.transposed && !term.left.transposed;
+        self.terms.iter().all(dotted)
+    }
+
     fn check(&self, out: &[f32], out_stride: usize) {
         let (m, n) = (self.m, self.n);
         for term in self.terms {
@@ -228,23 +256,34 @@ impl Sum<'_> {
     }
 
     fn run(&self, out: &mut [f32], out_stride: usize, parallel: bool) {
+        if !self.begin(out, out_stride) {
+            return;
+        }
+        if self.m <= FEW_ROWS && self.can_be_dotted() {
+            dots::run(self, out, out_stride, parallel);
+        } else {
+            self.panels(out, out_stride, parallel);
+        }
+    }
+
+    /// Checks the operands; false if nothing is to be multiplied, and then the output is ready.
+    fn begin(&self, out: &mut [f32], out_stride: usize) -> bool {
         let (m, n) = (self.m, self.n);
         self.check(out, out_stride);
         if m == 0 || n == 0 {
-            return;
+            return false;
         }
-        if self.terms.iter().all(|term| term.k == 0) {
-            if self.accumulate == Accumulate::Overwrite {
-                for row in 0..m {
-                    out[row * out_stride..row * out_stride + n].fill(0.0);
-                }
+        let any = self.terms.iter().any(|term| term.k > 0);
+        if !any && self.accumulate == Accumulate::Overwrite {
+            for row in 0..m {
+                out[row * out_stride..row * out_stride + n].fill(0.0);
             }
-            return;
         }
-        let dotted = |term: &Term<'_>| term.right.transposed && !term.left.transposed;
-        if m <= VECTOR_ROWS && self.terms.iter().all(dotted) {
-            return vector::run(self, out, out_stride, parallel);
-        }
+        any
+    }
+
+    fn panels(&self, out: &mut [f32], out_stride: usize, parallel: bool) {
+        let (m, n) = (self.m, self.n);
         let format = Format::new(Isa::current(), self.precision);
         let mut buffers = LEFT.take();
         buffers.resize_with(buffers.len().max(self.terms.len()), left::Buffer::default);

@@ -172,6 +172,47 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// What generated and prompt tokens rest on: neither batch nor chunk changes a bit of a row.
+    #[test]
+    fn a_row_is_the_same_alone_by_panels_and_by_dots(m in 2usize..40, n in 1usize..70, k in prop_oneof![Just(1usize), 30usize..70, Just(700), Just(1601)], format in 0u8..3, halves: bool) {
+        let (left, right) = (values(1, m * k), Stored::new(2, n, k));
+        let rows = |first: usize, count: usize, dots: bool| {
+            let term = Term {
+                left: Left::rows(&left[first * k..(first + count) * k], k),
+                right: Right::transposed(right.matrix(format), k),
+                k,
+                scale: 0.5,
+            };
+            let mut out = vec![f32::NAN; count * n];
+            let precision = if halves { Precision::Bf16 } else { Precision::F32 };
+            let sum = Sum { m: count, n, terms: &[term], accumulate: Accumulate::Overwrite, precision };
+            if dots {
+                sum.compute_dots(&mut out, n);
+            } else {
+                sum.compute_panels(&mut out, n);
+            }
+            out
+        };
+        for dots in [false, true] {
+            let together = rows(0, m, dots);
+            let alone: Vec<f32> = (0..m).flat_map(|row| rows(row, 1, dots)).collect();
+            prop_assert_eq!(&together, &alone);
+            let chunks: Vec<f32> = (0..m).step_by(7).flat_map(|row| rows(row, 7.min(m - row), dots)).collect();
+            prop_assert_eq!(&together, &chunks);
+        }
+        let (panels, dots) = (rows(0, m, false), rows(0, m, true));
+        for (panels, dots) in panels.iter().zip(&dots) {
+            // k products below 1/4, halved; a factor rounded to bf16 is off by 2^-9 at most, and dots round only
+            // factors that are stored so
+            let tolerance = k as f32 / 8.0 * if halves { 0.01 } else { 1e-6 } + 1e-6;
+            prop_assert!((panels - dots).abs() <= tolerance, "{panels} and {dots}");
+        }
+    }
+}
+
 #[test]
 fn one_thread_gives_the_same_bits() {
     let shape = Shape { m: 37, n: 200, k: 700 };

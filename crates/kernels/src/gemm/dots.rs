@@ -1,0 +1,276 @@
+//! Products as dot products: stored weights are read row by row and dotted with every row of activations.
+//!
+//! Nothing is packed, so few rows cost what reading the weight costs. An output's sum runs in sixteen lanes in the
+//! order of `k` whatever the number of rows, so a row gets the same bits alone and beside others; that is what
+//! generated tokens ask for, and why [`Sum::compute_dots`] exists beside [`Sum::compute`].
+
+use std::{cell::RefCell, ops::Range};
+
+use half::bf16;
+
+use super::{Accumulate, Precision, Sum, Term, grow};
+use crate::{
+    Isa, Matrix,
+    matrix::convert,
+    parallel::{SharedMut, parallel_for, threads},
+};
+
+/// Weight rows that share a pass over activations.
+const COLUMNS: usize = 4;
+/// Rows of activations that share a pass over weights.
+const ROWS: usize = 4;
+/// Running sums of one output.
+const LANES: usize = 16;
+
+/// The dot products of four weight rows and four rows of activations.
+type Dots = [[f32; ROWS]; COLUMNS];
+
+thread_local! {
+    static WIDE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Computes `sum` (left operands in rows, right ones transposed).
+pub(super) fn run(sum: &Sum<'_>, out: &mut [f32], out_stride: usize, parallel: bool) {
+    let target = Target {
+        out: SharedMut::new(out),
+        stride: out_stride,
+        rows: sum.m,
+    };
+    let mut accumulate = sum.accumulate;
+    for term in sum.terms.iter().filter(|term| term.k > 0) {
+        let halves = sum.precision == Precision::Bf16 && Isa::current().multiplies_bf16();
+        let factors = match term.right.matrix {
+            Matrix::Bf16(weights) if halves => Factors::Halves(weights, half_rows(term, sum.m)),
+            weights => Factors::Floats(weights, float_rows(term, sum.m)),
+        };
+        let tasks = if parallel && sum.n * term.k * sum.m > 1 << 15 {
+            (4 * threads()).min(sum.n)
+        } else {
+            1
+        };
+        let share = sum.n.div_ceil(tasks).next_multiple_of(COLUMNS);
+        parallel_for(sum.n.div_ceil(share), |task| {
+            let columns = task * share..(task * share + share).min(sum.n);
+            factors.columns(term, columns, accumulate, target);
+        });
+        accumulate = Accumulate::Add;
+    }
+}
+
+/// The left operand in f32, `[m, k]` without gaps.
+fn float_rows(term: &Term<'_>, m: usize) -> Vec<f32> {
+    let mut rows = vec![0.0; m * term.k];
+    for (index, row) in rows.chunks_exact_mut(term.k.max(1)).enumerate() {
+        term.left.matrix.widen(index * term.left.stride, row);
+    }
+    rows
+}
+
+/// The left operand in bf16, `[m, k]` without gaps.
+fn half_rows(term: &Term<'_>, m: usize) -> Vec<bf16> {
+    let mut rows = vec![bf16::ZERO; m * term.k];
+    convert(&float_rows(term, m), &mut rows);
+    rows
+}
+
+/// Where the products go.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    out: SharedMut<'a>,
+    stride: usize,
+    rows: usize,
+}
+
+/// Stored weights and rows of activations, in the format that multiplies them.
+enum Factors<'a> {
+    Floats(Matrix<'a>, Vec<f32>),
+    #[cfg_attr(not(simd_x86), expect(dead_code, reason = "no such level multiplies bf16"))]
+    Halves(&'a [bf16], Vec<bf16>),
+}
+
+/// Four stored rows in the format that multiplies them.
+#[derive(Clone, Copy)]
+enum Weights<'a> {
+    Floats([&'a [f32]; COLUMNS]),
+    Halves([&'a [bf16]; COLUMNS]),
+}
+
+impl Factors<'_> {
+    /// Some columns of the output.
+    fn columns(&self, term: &Term<'_>, columns: Range<usize>, accumulate: Accumulate, target: Target<'_>) {
+        let (k, stride) = (term.k, term.right.stride);
+        WIDE.with_borrow_mut(|wide| {
+            for first in columns.clone().step_by(COLUMNS) {
+                // the last columns repeat themselves
+                let starts: [usize; COLUMNS] =
+                    std::array::from_fn(|column| (first + column).min(columns.end - 1) * stride);
+                let weights = match self {
+                    Self::Halves(stored, _) => Weights::Halves(starts.map(|start| &stored[start..start + k])),
+                    Self::Floats(Matrix::F32(stored), _) => {
+                        Weights::Floats(starts.map(|start| &stored[start..start + k]))
+                    }
+                    Self::Floats(stored, _) => {
+                        grow(wide, COLUMNS * k);
+                        for (start, row) in starts.iter().zip(wide.chunks_exact_mut(k)) {
+                            stored.widen(*start, row);
+                        }
+                        Weights::Floats(std::array::from_fn(|column| &wide[column * k..(column + 1) * k]))
+                    }
+                };
+                for row in (0..target.rows).step_by(ROWS) {
+                    let count = ROWS.min(target.rows - row);
+                    let mut dots = Dots::default();
+                    let part = row * k..(row + count) * k;
+                    match (self, weights) {
+                        (Self::Floats(_, rows), Weights::Floats(weights)) => floats(weights, &rows[part], &mut dots),
+                        (Self::Halves(_, rows), Weights::Halves(weights)) => halves(weights, &rows[part], &mut dots),
+                        _ => unreachable!("weights and rows have one format"),
+                    }
+                    for (column, dots) in (first..columns.end).zip(&dots) {
+                        for (offset, dot) in dots.iter().enumerate().take(count) {
+                            // SAFETY: each column belongs to one task, and `check` proved the bounds.
+                            let out = unsafe { target.out.slice((row + offset) * target.stride + column, 1) };
+                            match accumulate {
+                                Accumulate::Overwrite => out[0] = term.scale * dot,
+                                Accumulate::Add => out[0] += term.scale * dot,
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+crate::isa::multiversion! {
+    /// Dots of four weight rows with up to four rows `[count, k]`.
+    fn floats(weights: [&[f32]; COLUMNS], rows: &[f32], dots: &mut Dots) = floats_body
+}
+
+#[inline(always)]
+fn floats_body(weights: [&[f32]; COLUMNS], rows: &[f32], dots: &mut Dots) {
+    let k = weights[0].len();
+    let count = rows.len() / k;
+    for first in (0..count).step_by(2) {
+        if first + 2 <= count {
+            float_tile::<2>(weights, &rows[first * k..(first + 2) * k], first, dots);
+        } else {
+            float_tile::<1>(weights, &rows[first * k..(first + 1) * k], first, dots);
+        }
+    }
+}
+
+#[inline(always)]
+fn float_tile<const M: usize>(weights: [&[f32]; COLUMNS], rows: &[f32], first: usize, dots: &mut Dots) {
+    let k = weights[0].len();
+    let rows: [&[f32]; M] = std::array::from_fn(|m| &rows[m * k..(m + 1) * k]);
+    let mut sums = [[[0.0f32; LANES]; M]; COLUMNS];
+    let whole = k / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        let rows: [&[f32; LANES]; M] = std::array::from_fn(|m| lanes(rows[m], at));
+        for (weights, sums) in weights.iter().zip(&mut sums) {
+            let weights = lanes(weights, at);
+            for (row, sums) in rows.iter().zip(sums) {
+                for lane in 0..LANES {
+                    sums[lane] += weights[lane] * row[lane];
+                }
+            }
+        }
+    }
+    for ((weights, sums), dots) in weights.iter().zip(&mut sums).zip(dots) {
+        for (m, sums) in sums.iter_mut().enumerate() {
+            for at in whole..k {
+                sums[at - whole] += weights[at] * rows[m][at];
+            }
+            dots[first + m] = fold(*sums);
+        }
+    }
+}
+
+#[inline(always)]
+fn lanes(values: &[f32], at: usize) -> &[f32; LANES] {
+    values[at..]
+        .first_chunk()
+        .unwrap_or_else(|| unreachable!("only whole lanes are read"))
+}
+
+/// The lanes' sum, in one fixed order.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// As [`floats`], of bf16 by the bf16 unit: a lane sums pairs.
+#[cfg(simd_x86)]
+fn halves(weights: [&[bf16]; COLUMNS], rows: &[bf16], dots: &mut Dots) {
+    // SAFETY: only levels with the bf16 unit make halves.
+    unsafe {
+        match rows.len() / weights[0].len() {
+            1 => half_tile::<1>(weights, rows, dots),
+            2 => half_tile::<2>(weights, rows, dots),
+            3 => half_tile::<3>(weights, rows, dots),
+            _ => half_tile::<4>(weights, rows, dots),
+        }
+    }
+}
+
+#[cfg(not(simd_x86))]
+fn halves(_weights: [&[bf16]; COLUMNS], _rows: &[bf16], _dots: &mut Dots) {
+    unreachable!("no level here multiplies bf16")
+}
+
+/// # Safety
+/// AVX-512 F, BW and BF16.
+#[cfg(simd_x86)]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn half_tile<const M: usize>(weights: [&[bf16]; COLUMNS], rows: &[bf16], dots: &mut Dots) {
+    use std::arch::x86_64::{
+        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi16, _mm512_setzero_ps,
+        _mm512_storeu_ps,
+    };
+    // SAFETY: both are 512 bits without invalid patterns.
+    let pairs = |bits: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) };
+    let k = weights[0].len();
+    let rows: [&[bf16]; M] = std::array::from_fn(|m| &rows[m * k..(m + 1) * k]);
+    let mut sums = [[_mm512_setzero_ps(); M]; COLUMNS];
+    for at in (0..k).step_by(2 * LANES) {
+        let mask = if k - at < 2 * LANES {
+            (1 << (k - at)) - 1
+        } else {
+            u32::MAX
+        };
+        let load = |values: &[bf16]| {
+            let from = values[at..].as_ptr();
+            // SAFETY: a whole vector is inside the row, or the mask leaves out what is not.
+            pairs(unsafe {
+                if mask == u32::MAX {
+                    _mm512_loadu_si512(from.cast())
+                } else {
+                    _mm512_maskz_loadu_epi16(mask, from.cast())
+                }
+            })
+        };
+        let rows = rows.map(load);
+        for (weights, sums) in weights.into_iter().zip(&mut sums) {
+            let weights = load(weights);
+            for (row, sum) in rows.iter().zip(sums) {
+                *sum = _mm512_dpbf16_ps(*sum, weights, *row);
+            }
+        }
+    }
+    for (sums, dots) in sums.iter().zip(dots) {
+        for (sum, dot) in sums.iter().zip(dots) {
+            let mut lanes = [0.0; LANES];
+            // SAFETY: sixteen lanes into sixteen elements.
+            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), *sum) };
+            *dot = fold(lanes);
+        }
+    }
+}
