@@ -8,7 +8,7 @@ use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder, write_adapte
 use synapse_composite::{CompositeDecoder, CompositeTrainer, DType, Device, DeviceAdapter, DeviceCache, Quantization};
 use synapse_kernels::random::Stream;
 use synapse_nn::{
-    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Sequence,
+    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Role, Sequence,
     TrainableModel, WeightDtype,
 };
 
@@ -130,6 +130,7 @@ fn reference_logits(decoder: &Decoder, tokens: &[u32], adapter: Option<&Adapter>
         .forward(&mut [Sequence {
             tokens,
             cache: &mut cache,
+            role: Role::Prompt,
             adapter,
             logits: LogitsFor::All,
         }])

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use synapse_chat::Chat;
-use synapse_nn::{Adapter, CausalLm, KvCache, LogitsFor, Sequence};
+use synapse_nn::{Adapter, CausalLm, KvCache, LogitsFor, Role, Sequence};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::admission::Permits;
@@ -75,8 +75,8 @@ impl Running {
     pub(crate) fn step(&mut self, chunk: usize) -> Sequence<'_> {
         let read = self.cache.len();
         let prompt_tokens = self.prompt_tokens_next(chunk);
-        let (tokens, logits) = if prompt_tokens == 0 {
-            (&self.next[..], LogitsFor::Last)
+        let (tokens, role, logits) = if prompt_tokens == 0 {
+            (&self.next[..], Role::Generated, LogitsFor::Last)
         } else {
             let end = read + prompt_tokens;
             let logits = if end == self.job.prompt.len() {
@@ -84,11 +84,12 @@ impl Running {
             } else {
                 LogitsFor::None
             };
-            (&self.job.prompt[read..end], logits)
+            (&self.job.prompt[read..end], Role::Prompt, logits)
         };
         Sequence {
             tokens,
             cache: &mut self.cache,
+            role,
             adapter: self.job.adapter.as_deref(),
             logits,
         }

@@ -3,7 +3,11 @@
 //! Queries are taken in tiles; no buffer larger than tile × keys exists, and the backward pass
 //! recomputes the probabilities from the saved log-sum-exp (Dao et al. 2022).
 
+mod cached;
+
 use std::cell::RefCell;
+
+pub use cached::{CachedSpan, Role, forward_cached};
 
 use crate::{
     Accumulate, Matrix, MatrixMut, Precision, Shape,

@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
+use half::bf16;
 use synapse_checkpoint::{AdapterFolder, ModelConfig};
 
-use crate::NnError;
+use crate::{NnError, tensor::Tensor};
 
 /// One adapted module: `y += scale * B (A x)`.
 #[derive(Debug, Clone)]
 pub(crate) struct AdapterLinear {
     /// `[rank, in]`, row-major.
-    pub(crate) a: Vec<f32>,
+    pub(crate) a: Tensor,
     /// `[out, rank]`, row-major.
-    pub(crate) b: Vec<f32>,
+    pub(crate) b: Tensor,
     /// Inner dimension.
     pub(crate) rank: usize,
     /// `alpha / rank` (or `alpha / sqrt(rank)`).
@@ -39,8 +40,8 @@ impl Adapter {
                 for (slot, (suffix, _, _)) in config.linear_modules().iter().enumerate() {
                     if module.module == format!("model.layers.{layer}.{suffix}") {
                         linears[slot] = Some(AdapterLinear {
-                            a: files.read_a(&module.module)?,
-                            b: files.read_b(&module.module)?,
+                            a: Tensor::F32(files.read_a(&module.module)?),
+                            b: Tensor::F32(files.read_b(&module.module)?),
                             rank: module.rank,
                             scale: module.scale,
                         });
@@ -49,6 +50,19 @@ impl Adapter {
             }
         }
         Ok(Self { layers })
+    }
+
+    /// The same in bf16: half the bytes that a generated token reads, and what products in bf16 round to anyway.
+    #[must_use]
+    pub fn rounded(mut self) -> Self {
+        for module in self.layers.iter_mut().flatten().flatten() {
+            for factor in [&mut module.a, &mut module.b] {
+                if let Tensor::F32(values) = factor {
+                    *factor = Tensor::Bf16(values.iter().copied().map(bf16::from_f32).collect());
+                }
+            }
+        }
+        self
     }
 
     /// An adapter that changes nothing.

@@ -1,5 +1,7 @@
 //! What a serving engine needs of a model: one ragged forward pass over many sequences.
 
+use synapse_kernels::attention::Role;
+
 use crate::{Adapter, KvCache, NnError};
 
 /// Which positions of a sequence's new tokens need logits.
@@ -20,6 +22,8 @@ pub struct Sequence<'a> {
     pub tokens: &'a [u32],
     /// The sequence's own cache; the tokens are appended to it.
     pub cache: &'a mut KvCache,
+    /// What the tokens are: a token's numbers depend on it, and on nothing else in the batch.
+    pub role: Role,
     /// The LoRA adapter this sequence runs under, or the bare base.
     pub adapter: Option<&'a Adapter>,
     /// Positions that need logits.

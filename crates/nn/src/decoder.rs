@@ -6,7 +6,7 @@ use half::bf16;
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_kernels::{Nf4Matrix, Precision, random::Stream, rope};
 
-use crate::{NnError, linear::Linear, tensor::Tensor};
+use crate::{NnError, generation::Generation, linear::Linear, tensor::Tensor};
 
 /// Slots of a layer's seven linears, in the order of [`ModelConfig::linear_modules`].
 pub(crate) mod slot {
@@ -74,6 +74,8 @@ pub struct Decoder {
     pub(crate) head: Option<Tensor>,
     pub(crate) rope: rope::Table,
     pub(crate) precision: Precision,
+    /// What generated tokens are multiplied with, where that is not the weights above.
+    pub(crate) generation: Option<Generation>,
 }
 
 /// Gives a decoder its tensors by name.
@@ -239,6 +241,7 @@ impl Decoder {
             head,
             rope,
             precision,
+            generation: None,
         })
     }
 
@@ -281,6 +284,7 @@ impl Decoder {
         self.embedding.bytes()
             + self.layers.iter().map(layer).sum::<usize>()
             + self.head.as_ref().map_or(0, Tensor::bytes)
+            + self.generation.as_ref().map_or(0, Generation::bytes)
     }
 
     /// The output head: its own matrix or the embedding.

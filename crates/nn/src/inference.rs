@@ -4,15 +4,19 @@
 use std::ops::Range;
 
 use synapse_kernels::{
-    Accumulate, Shape,
-    attention::{self, Heads, Span},
-    cross_entropy, elementwise, norm,
+    Accumulate,
+    attention::{CachedSpan, Heads, Role, forward_cached},
+    cross_entropy, elementwise,
+    gemm::{Left, Right, Term},
+    norm,
+    tiled::{Activations, Output, Tiled, products},
 };
 
 use crate::{
     Adapter, CausalLm, Decoder, KvCache, LogitsFor, MicroBatch, NnError, Sequence,
     decoder::slot,
-    linear::{Lora, Rows},
+    generation::Generation,
+    linear::{Lora, Order, Rows},
     pool::{Buffer, Pool},
 };
 
@@ -22,15 +26,17 @@ struct Group<'a> {
     adapter: &'a Adapter,
 }
 
-/// One forward pass over a batch.
+/// One forward pass over sequences whose tokens have one role.
 struct Step<'a> {
     decoder: &'a Decoder,
+    role: Role,
     tokens: Vec<u32>,
     positions: Vec<u32>,
     groups: Vec<Group<'a>>,
     /// Rows of each sequence.
     spans: Vec<Range<usize>>,
     pool: Pool,
+    activations: Activations,
 }
 
 impl CausalLm for Decoder {
@@ -50,12 +56,31 @@ impl CausalLm for Decoder {
     }
 
     fn forward(&self, batch: &mut [Sequence<'_>]) -> Result<Vec<Vec<f32>>, NnError> {
-        let mut step = Step::new(self, batch)?;
-        let x = step.layers(batch);
-        for (sequence, rows) in batch.iter_mut().zip(&step.spans) {
-            sequence.cache.len += rows.len();
+        let mut parts = Vec::with_capacity(2);
+        // every sequence is checked before any cache changes
+        for role in [Role::Prompt, Role::Generated] {
+            let (places, sequences): (Vec<usize>, Vec<&Sequence<'_>>) = batch
+                .iter()
+                .enumerate()
+                .filter(|(_, sequence)| sequence.role == role)
+                .unzip();
+            if !places.is_empty() {
+                parts.push((Step::new(self, role, &sequences)?, places));
+            }
         }
-        Ok(step.logits(batch, &x))
+        let mut logits = vec![Vec::new(); batch.len()];
+        for (mut step, places) in parts {
+            let mut sequences: Vec<&mut Sequence<'_>> =
+                batch.iter_mut().filter(|sequence| sequence.role == step.role).collect();
+            let x = step.layers(&mut sequences);
+            for (sequence, rows) in sequences.iter_mut().zip(&step.spans) {
+                sequence.cache.len += rows.len();
+            }
+            for (place, logit) in places.into_iter().zip(step.logits(&sequences, &x)) {
+                logits[place] = logit;
+            }
+        }
+        Ok(logits)
     }
 }
 
@@ -79,27 +104,30 @@ impl Decoder {
                 Sequence {
                     tokens,
                     cache,
+                    role: Role::Prompt,
                     adapter,
                     logits: LogitsFor::None,
                 }
             })
             .collect();
-        let mut step = Step::new(self, &sequences)?;
-        let x = step.layers(&mut sequences);
+        let mut step = Step::new(self, Role::Prompt, &sequences.iter().collect::<Vec<_>>())?;
+        let x = step.layers(&mut sequences.iter_mut().collect::<Vec<_>>());
         Ok(step.losses(batch, &x))
     }
 }
 
 impl<'a> Step<'a> {
-    fn new(decoder: &'a Decoder, batch: &[Sequence<'a>]) -> Result<Self, NnError> {
+    fn new(decoder: &'a Decoder, role: Role, batch: &[&Sequence<'a>]) -> Result<Self, NnError> {
         let limit = decoder.config.max_position_embeddings;
         let mut step = Self {
             decoder,
+            role,
             tokens: Vec::new(),
             positions: Vec::new(),
             groups: Vec::new(),
             spans: Vec::new(),
             pool: Pool::default(),
+            activations: Activations::default(),
         };
         for sequence in batch {
             decoder.check_tokens(sequence.tokens)?;
@@ -144,34 +172,64 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn linear(&mut self, layer: usize, slot: usize, x: &[f32], y: &mut [f32]) {
-        let linear = &self.decoder.layers[layer].linears[slot];
-        let rows = |count| Rows {
+    fn rows(&self, count: usize) -> Rows {
+        Rows {
             count,
             precision: self.decoder.precision,
-        };
-        linear.forward(rows(self.tokens.len()), &[], x.into(), y, Accumulate::Overwrite);
-        for group in &self.groups {
-            let Some(module) = group.adapter.linear(layer, slot) else {
-                continue;
-            };
-            let lora = Lora {
-                a: &module.a,
-                b: &module.b,
-                rank: module.rank,
-                scale: module.scale,
-                dropout: None,
-            };
-            let (x, y) = (
-                &x[group.rows.start * linear.input..group.rows.end * linear.input],
-                &mut y[group.rows.start * linear.output..group.rows.end * linear.output],
-            );
-            linear.add_lora(rows(group.rows.len()), lora, x.into(), y, &mut self.pool);
+            order: match self.role {
+                Role::Prompt => Order::Panels,
+                Role::Generated => Order::Dots,
+            },
+        }
+    }
+
+    /// What generated tokens are multiplied with, where that is not the stored weights.
+    fn tiles(&self) -> Option<&'a Generation> {
+        self.decoder
+            .generation
+            .as_ref()
+            .filter(|_| self.role == Role::Generated)
+    }
+
+    /// Linears of one layer that share their input `x [t, input]`.
+    fn linears<const N: usize>(&mut self, layer: usize, slots: [usize; N], x: &[f32], mut ys: [&mut [f32]; N]) {
+        let decoder = self.decoder;
+        let linears = slots.map(|slot| &decoder.layers[layer].linears[slot]);
+        let rows = self.rows(self.tokens.len());
+        if let Some(tiles) = self.tiles() {
+            let weights = slots.map(|slot| &tiles.layers[layer][slot]);
+            tiled(&mut self.activations, x, &weights, &mut ys);
+            for (linear, y) in linears.iter().zip(&mut ys) {
+                linear.add_bias(rows, &[], y);
+            }
+        } else {
+            for (linear, y) in linears.iter().zip(&mut ys) {
+                linear.forward(rows, &[], x.into(), y, Accumulate::Overwrite);
+            }
+        }
+        for ((slot, linear), y) in slots.into_iter().zip(linears).zip(ys) {
+            for group in &self.groups {
+                let Some(module) = group.adapter.linear(layer, slot) else {
+                    continue;
+                };
+                let lora = Lora {
+                    a: module.a.matrix(&[]),
+                    b: module.b.matrix(&[]),
+                    rank: module.rank,
+                    scale: module.scale,
+                    dropout: None,
+                };
+                let (x, y) = (
+                    &x[group.rows.start * linear.input..group.rows.end * linear.input],
+                    &mut y[group.rows.start * linear.output..group.rows.end * linear.output],
+                );
+                linear.add_lora(self.rows(group.rows.len()), lora, x.into(), y, &mut self.pool);
+            }
         }
     }
 
     /// All layers; returns the last hidden states `[t, hidden]` and appends keys and values to the caches.
-    fn layers(&mut self, batch: &mut [Sequence<'_>]) -> Buffer<f32> {
+    fn layers(&mut self, batch: &mut [&mut Sequence<'_>]) -> Buffer<f32> {
         let mut x = self.pool.take(self.tokens.len() * self.decoder.config.hidden_size);
         self.decoder.embed(&[], &self.tokens, &mut x);
         for index in 0..self.decoder.layers.len() {
@@ -195,7 +253,7 @@ impl<'a> Step<'a> {
         normed
     }
 
-    fn attend(&mut self, index: usize, x: &mut [f32], batch: &mut [Sequence<'_>]) {
+    fn attend(&mut self, index: usize, x: &mut [f32], batch: &mut [&mut Sequence<'_>]) {
         let (decoder, heads, t) = (self.decoder, self.heads(), self.tokens.len());
         let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
         let normed = self.norm(x, decoder.layers[index].input_norm.vector(&[]));
@@ -204,9 +262,8 @@ impl<'a> Step<'a> {
             self.pool.take(t * key),
             self.pool.take(t * key),
         );
-        self.linear(index, slot::QUERY, &normed, &mut q);
-        self.linear(index, slot::KEY, &normed, &mut k);
-        self.linear(index, slot::VALUE, &normed, &mut v);
+        let slots = [slot::QUERY, slot::KEY, slot::VALUE];
+        self.linears(index, slots, &normed, [&mut q, &mut k, &mut v]);
         decoder.rope.rotate(&mut q, query, &self.positions);
         decoder.rope.rotate(&mut k, key, &self.positions);
         for (sequence, rows) in batch.iter_mut().zip(&self.spans) {
@@ -214,27 +271,26 @@ impl<'a> Step<'a> {
             cache.keys.extend_from_slice(&k[rows.start * key..rows.end * key]);
             cache.values.extend_from_slice(&v[rows.start * key..rows.end * key]);
         }
-        let spans: Vec<Span<'_>> = batch
+        let spans: Vec<CachedSpan<'_>> = batch
             .iter()
             .zip(&self.spans)
             .map(|(sequence, rows)| {
                 let cache = &sequence.cache.layers[index];
-                let q = &q[rows.start * query..rows.end * query];
-                Span {
-                    q: q.into(),
-                    k: (&cache.keys).into(),
-                    v: (&cache.values).into(),
+                CachedSpan {
+                    q: &q[rows.start * query..rows.end * query],
+                    k: &cache.keys,
+                    v: &cache.values,
                     count: rows.len(),
                     past: sequence.cache.len,
                 }
             })
             .collect();
-        let (mut attended, mut log_sums) = (self.pool.take(t * query), self.pool.take(t * heads.queries));
-        attention::forward(heads, &spans, &mut attended, &mut log_sums);
+        let mut attended = self.pool.take(t * query);
+        forward_cached(heads, self.role, &spans, &mut attended);
         let mut y = self.pool.take(x.len());
-        self.linear(index, slot::OUTPUT, &attended, &mut y);
+        self.linears(index, [slot::OUTPUT], &attended, [&mut y]);
         elementwise::add(x, &y);
-        for buffer in [normed, q, k, v, attended, log_sums, y] {
+        for buffer in [normed, q, k, v, attended, y] {
             self.pool.give(buffer);
         }
     }
@@ -244,11 +300,10 @@ impl<'a> Step<'a> {
         let wide = self.tokens.len() * decoder.config.intermediate_size;
         let normed = self.norm(x, decoder.layers[index].post_norm.vector(&[]));
         let (mut gate, mut up, mut activated) = (self.pool.take(wide), self.pool.take(wide), self.pool.take(wide));
-        self.linear(index, slot::GATE, &normed, &mut gate);
-        self.linear(index, slot::UP, &normed, &mut up);
+        self.linears(index, [slot::GATE, slot::UP], &normed, [&mut gate, &mut up]);
         elementwise::swiglu(&gate, &up, &mut activated);
         let mut y = self.pool.take(x.len());
-        self.linear(index, slot::DOWN, &activated, &mut y);
+        self.linears(index, [slot::DOWN], &activated, [&mut y]);
         elementwise::add(x, &y);
         for buffer in [normed, gate, up, activated, y] {
             self.pool.give(buffer);
@@ -289,24 +344,25 @@ impl<'a> Step<'a> {
         let decoder = self.decoder;
         let (hidden, vocab) = (decoder.config.hidden_size, decoder.config.vocab_size);
         let normed = self.norm(rows, decoder.norm.vector(&[]));
-        let shape = Shape {
-            m: rows.len() / hidden,
-            n: vocab,
-            k: hidden,
-        };
-        let mut logits = vec![0.0; shape.m * vocab];
-        synapse_kernels::gemm::linear(
-            &normed,
-            decoder.head().matrix(&[]),
-            &mut logits,
-            shape,
-            decoder.precision,
-        );
+        let count = rows.len() / hidden;
+        let mut logits = vec![0.0; count * vocab];
+        if let Some(tiles) = self.tiles() {
+            tiled(&mut self.activations, &normed, &[&tiles.head], &mut [&mut logits]);
+        } else {
+            let term = Term {
+                left: Left::rows(&normed[..], hidden),
+                right: Right::transposed(decoder.head().matrix(&[]), hidden),
+                k: hidden,
+                scale: 1.0,
+            };
+            self.rows(count)
+                .forward(vocab, &[term], Accumulate::Overwrite, &mut logits);
+        }
         logits
     }
 
     /// Logits of the positions asked for, per sequence.
-    fn logits(&mut self, batch: &[Sequence<'_>], x: &[f32]) -> Vec<Vec<f32>> {
+    fn logits(&mut self, batch: &[&mut Sequence<'_>], x: &[f32]) -> Vec<Vec<f32>> {
         let decoder = self.decoder;
         let (hidden, vocab) = (decoder.config.hidden_size, decoder.config.vocab_size);
         let wanted: Vec<Range<usize>> = batch
@@ -334,4 +390,16 @@ impl<'a> Step<'a> {
             })
             .collect()
     }
+}
+
+/// Products of generated tokens with weights in tiles, `ys [t, output]`.
+fn tiled(activations: &mut Activations, x: &[f32], weights: &[&Tiled], ys: &mut [&mut [f32]]) {
+    let columns = weights.first().map_or(0, |weight| weight.shape().1);
+    activations.quantize(x, columns);
+    let mut outputs: Vec<Output<'_>> = weights
+        .iter()
+        .zip(ys)
+        .map(|(weight, out)| Output { weight, out })
+        .collect();
+    products(activations, &mut outputs);
 }

@@ -31,8 +31,8 @@ pub(crate) struct Linear {
 /// A LoRA branch: `a [rank, input]`, `b [output, rank]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lora<'a> {
-    pub(crate) a: &'a [f32],
-    pub(crate) b: &'a [f32],
+    pub(crate) a: Matrix<'a>,
+    pub(crate) b: Matrix<'a>,
     pub(crate) rank: usize,
     pub(crate) scale: f32,
     pub(crate) dropout: Option<Dropout>,
@@ -45,12 +45,25 @@ pub(crate) struct LoraRanges {
     pub(crate) b: Range<usize>,
 }
 
+/// How products sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As is fastest for the number of rows.
+    Fastest,
+    /// By panels: a row's bits do not depend on the number of rows.
+    Panels,
+    /// By dot products: the same, and few rows are cheap.
+    Dots,
+}
+
 /// What one layer's products have in common.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows {
     /// Tokens.
     pub(crate) count: usize,
     pub(crate) precision: Precision,
+    /// Of forward products; backward ones have many rows.
+    pub(crate) order: Order,
 }
 
 impl Rows {
@@ -62,6 +75,16 @@ impl Rows {
             scale: 1.0,
             accumulate: Accumulate::Overwrite,
             precision: self.precision,
+        }
+    }
+
+    /// The forward product of some terms into `y [t, n]`.
+    pub(crate) fn forward(&self, n: usize, terms: &[Term<'_>], accumulate: Accumulate, y: &mut [f32]) {
+        let sum = self.sum(n, terms, accumulate);
+        match self.order {
+            Order::Fastest => sum.compute(y, n),
+            Order::Panels => sum.compute_panels(y, n),
+            Order::Dots => sum.compute_dots(y, n),
         }
     }
 
@@ -97,7 +120,7 @@ impl Linear {
         }
     }
 
-    fn add_bias(&self, rows: Rows, parameters: &[f32], y: &mut [f32]) {
+    pub(crate) fn add_bias(&self, rows: Rows, parameters: &[f32], y: &mut [f32]) {
         if let Some(bias) = &self.bias {
             elementwise::add_bias(&mut y[..rows.count * self.output], bias.vector(parameters));
         }
@@ -106,7 +129,7 @@ impl Linear {
     /// `y [t, output] (+)= x·Wᵀ + b`.
     pub(crate) fn forward(&self, rows: Rows, parameters: &[f32], x: Matrix<'_>, y: &mut [f32], accumulate: Accumulate) {
         let terms = [self.base_term(parameters, x)];
-        rows.sum(self.output, &terms, accumulate).compute(y, self.output);
+        rows.forward(self.output, &terms, accumulate, y);
         self.add_bias(rows, parameters, y);
     }
 
@@ -115,12 +138,13 @@ impl Linear {
         let masked = masked(lora.dropout, x, rows, pool);
         let left = Left::rows(masked.as_ref().map_or(x, Activation::matrix), self.input);
         let mut hidden = pool.take(rows.count * lora.rank);
-        rows.product(
-            (rows.count, lora.rank, self.input),
+        let term = Term {
             left,
-            Right::transposed(lora.a, self.input),
-        )
-        .compute(&mut hidden, lora.rank);
+            right: Right::transposed(lora.a, self.input),
+            k: self.input,
+            scale: 1.0,
+        };
+        rows.forward(lora.rank, &[term], Accumulate::Overwrite, &mut hidden);
         if let Some(masked) = masked {
             pool.release(masked);
         }
@@ -139,7 +163,7 @@ impl Linear {
         let (parameters, lora) = weights;
         let hidden = self.hidden(rows, lora, x, pool);
         let terms = [self.base_term(parameters, x), Self::branch_term(&lora, hidden.matrix())];
-        rows.sum(self.output, &terms, accumulate).compute(y, self.output);
+        rows.forward(self.output, &terms, accumulate, y);
         self.add_bias(rows, parameters, y);
         hidden
     }
@@ -148,7 +172,7 @@ impl Linear {
     pub(crate) fn add_lora(&self, rows: Rows, lora: Lora<'_>, x: Matrix<'_>, y: &mut [f32], pool: &mut Pool) {
         let hidden = self.hidden(rows, lora, x, pool);
         let terms = [Self::branch_term(&lora, hidden.matrix())];
-        rows.sum(self.output, &terms, Accumulate::Add).compute(y, self.output);
+        rows.forward(self.output, &terms, Accumulate::Add, y);
         pool.release(hidden);
     }
 

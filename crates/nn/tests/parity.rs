@@ -11,7 +11,7 @@ use synapse_kernels::{
     random::MersenneTwister,
 };
 use synapse_nn::{
-    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Sequence,
+    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Role, Sequence,
     TrainableModel, WeightDtype,
 };
 
@@ -42,6 +42,7 @@ fn logits(decoder: &Decoder, tokens: &[u32], adapter: Option<&Adapter>) -> Vec<f
     let sequence = Sequence {
         tokens,
         cache: &mut cache,
+        role: Role::Prompt,
         adapter,
         logits: LogitsFor::All,
     };
@@ -78,12 +79,14 @@ fn cached_steps_equal_one_pass_and_batches_equal_single_runs() {
             Sequence {
                 tokens: &other,
                 cache: &mut two,
+                role: Role::Prompt,
                 adapter: None,
                 logits: LogitsFor::None,
             },
             Sequence {
                 tokens: &[token],
                 cache: &mut one,
+                role: Role::Prompt,
                 adapter: None,
                 logits: LogitsFor::Last,
             },

@@ -226,6 +226,16 @@ impl Sum<'_> {
         }
     }
 
+    /// As [`Sum::compute_panels`] on the calling thread alone, for use inside a parallel task.
+    ///
+    /// # Panics
+    /// As [`Sum::compute`].
+    pub fn compute_panels_serial(&self, out: &mut [f32], out_stride: usize) {
+        if self.begin(out, out_stride) {
+            self.panels(out, out_stride, false);
+        }
+    }
+
     /// As [`Sum::compute`], by dot products even where they do not pay: a row gets the same bits whatever the
     /// number of rows, and a single one costs no more than reading the weight.
     ///

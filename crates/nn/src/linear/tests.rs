@@ -43,8 +43,8 @@ fn output_and_gradients_equal_torchs() {
         output: 24,
     };
     let lora = Lora {
-        a: &a,
-        b: &b,
+        a: Matrix::F32(&a),
+        b: Matrix::F32(&b),
         rank: RANK,
         scale: 2.0,
         dropout: None,
@@ -52,6 +52,7 @@ fn output_and_gradients_equal_torchs() {
     let rows = Rows {
         count: TOKENS,
         precision: Precision::F32,
+        order: Order::Fastest,
     };
     let mut pool = Pool::default();
     let mut y = vec![f32::NAN; TOKENS * linear.output];

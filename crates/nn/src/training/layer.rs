@@ -9,7 +9,7 @@ use synapse_kernels::{
 use super::{MicroBatch, TrainableModel};
 use crate::{
     decoder::slot,
-    linear::{self, Branch, Flow, Rows},
+    linear::{self, Branch, Flow, Order, Rows},
     pool::{Activation, Buffer, Pool},
 };
 
@@ -85,6 +85,7 @@ impl<'a> Work<'a> {
             rows: Rows {
                 count: batch.tokens.len(),
                 precision: model.decoder.precision,
+                order: Order::Fastest,
             },
             key,
         }

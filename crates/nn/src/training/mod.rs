@@ -10,7 +10,7 @@ mod loss;
 
 pub use cost::{Memory, Trained, Workload};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_kernels::{Precision, attention::Heads, elementwise::Dropout, random::Stream};
+use synapse_kernels::{Matrix, Precision, attention::Heads, elementwise::Dropout, random::Stream};
 
 use crate::{
     Decoder, LoadOptions, NnError, Parameter,
@@ -190,8 +190,8 @@ impl TrainableModel {
                 probability: options.dropout,
             });
         Some(Lora {
-            a: &parameters[ranges.a.clone()],
-            b: &parameters[ranges.b.clone()],
+            a: Matrix::F32(&parameters[ranges.a.clone()]),
+            b: Matrix::F32(&parameters[ranges.b.clone()]),
             rank: options.rank,
             scale: options.scale,
             dropout,

@@ -1,0 +1,333 @@
+//! Attention over a key/value cache, for serving: what a token gets depends on its own position and role alone.
+//!
+//! A prompt's queries are cut at absolute positions and its keys in blocks of one length, and a generated token has
+//! a kernel of its own. So neither the chunks a prompt is read in, nor a prefix that was cached, nor the other
+//! sequences of a batch change a bit. The backward pass's forward twin is in the parent module.
+
+use super::{Accumulate, Heads, Left, Product, Right, SCRATCH, Scratch, Shape, TILE, grow};
+use crate::{
+    cross_entropy::softmax,
+    gemm::{Sum, Term},
+    math::sum_by,
+    parallel::{SharedMut, parallel_for},
+};
+
+/// Keys that one product sums over: no more than a packed block, so that a sum is never cut elsewhere.
+const KEYS: usize = 384;
+
+/// What a sequence's new tokens are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Given: read many at a time.
+    Prompt,
+    /// Sampled by the model: read one at a time.
+    Generated,
+}
+
+/// One sequence's new queries and its cache, which holds their keys and values already.
+#[derive(Debug, Clone, Copy)]
+pub struct CachedSpan<'a> {
+    /// Rotated queries, `[count, queries * dim]`.
+    pub q: &'a [f32],
+    /// Rotated keys, `[past + count, keys * dim]`.
+    pub k: &'a [f32],
+    /// Values, `[past + count, keys * dim]`.
+    pub v: &'a [f32],
+    /// New positions.
+    pub count: usize,
+    /// Older positions.
+    pub past: usize,
+}
+
+/// Attention of several sequences whose new tokens have one role; `out [Σ count, queries * dim]`, one after another.
+pub fn forward_cached(heads: Heads, role: Role, spans: &[CachedSpan<'_>], out: &mut [f32]) {
+    let mut next = 0;
+    let starts: Vec<usize> = spans
+        .iter()
+        .map(|span| {
+            let start = next;
+            next += span.count;
+            start
+        })
+        .collect();
+    assert!(
+        out.len() >= next * heads.query_width(),
+        "the output of attention is too short"
+    );
+    let out = SharedMut::new(out);
+    let task = |task: usize| {
+        let (index, group) = (task / heads.keys, task % heads.keys);
+        let job = Job {
+            heads,
+            span: &spans[index],
+            group,
+            start: starts[index],
+            out,
+        };
+        SCRATCH.with_borrow_mut(|scratch| match role {
+            Role::Prompt => job.prompt(scratch),
+            Role::Generated => (0..job.span.count).for_each(|row| job.generated(row, scratch)),
+        });
+    };
+    // a wake-up costs more than a short cache
+    let work: usize = spans.iter().map(|span| span.count * (span.past + span.count)).sum();
+    if work * heads.query_width() < 1 << 15 {
+        (0..spans.len() * heads.keys).for_each(task);
+    } else {
+        parallel_for(spans.len() * heads.keys, task);
+    }
+}
+
+/// One key/value head of one sequence.
+struct Job<'a> {
+    heads: Heads,
+    span: &'a CachedSpan<'a>,
+    group: usize,
+    /// The sequence's first row of the output.
+    start: usize,
+    out: SharedMut<'a>,
+}
+
+impl Job<'_> {
+    fn prompt(&self, scratch: &mut Scratch) {
+        let Self { heads, span, .. } = *self;
+        for head in self.group * heads.group()..(self.group + 1) * heads.group() {
+            let mut first = 0;
+            while first < span.count {
+                let rows = (TILE - (span.past + first) % TILE).min(span.count - first);
+                self.tile((head, first, rows), scratch);
+                for row in 0..rows {
+                    self.store(first + row, head, &scratch.tile[row * heads.dim..(row + 1) * heads.dim]);
+                }
+                first += rows;
+            }
+        }
+    }
+
+    /// Stores neighbouring heads of one row.
+    fn store(&self, row: usize, head: usize, values: &[f32]) {
+        let place = (self.start + row) * self.heads.query_width() + head * self.heads.dim;
+        // SAFETY: one task owns a head's columns of a sequence, and `forward_cached` checked the length.
+        unsafe { self.out.slice(place, values.len()) }.copy_from_slice(values);
+    }
+
+    /// Query rows `first..first + rows` of one head into the scratch's tile `[rows, dim]`.
+    fn tile(&self, (head, first, rows): (usize, usize, usize), scratch: &mut Scratch) {
+        let Self { heads, span, group, .. } = *self;
+        let keys = span.past + first + rows;
+        grow(&mut scratch.scores, rows * keys);
+        let scores = Term {
+            left: Left::rows(
+                &span.q[first * heads.query_width() + head * heads.dim..],
+                heads.query_width(),
+            ),
+            right: Right::transposed(&span.k[group * heads.dim..], heads.key_width()),
+            k: heads.dim,
+            scale: heads.scale(),
+        };
+        Sum {
+            m: rows,
+            n: keys,
+            terms: &[scores],
+            accumulate: Accumulate::Overwrite,
+            precision: heads.precision,
+        }
+        .compute_panels_serial(&mut scratch.scores, keys);
+        for row in 0..rows {
+            let seen = span.past + first + row + 1;
+            let (visible, hidden) = scratch.scores[row * keys..(row + 1) * keys].split_at_mut(seen);
+            softmax(visible);
+            hidden.fill(0.0);
+        }
+        grow(&mut scratch.tile, rows * heads.dim);
+        for block in (0..keys).step_by(KEYS) {
+            Product {
+                shape: Shape {
+                    m: rows,
+                    n: heads.dim,
+                    k: KEYS.min(keys - block),
+                },
+                left: Left::rows(&scratch.scores[block..], keys),
+                right: Right::rows(
+                    &span.v[block * heads.key_width() + group * heads.dim..],
+                    heads.key_width(),
+                ),
+                scale: 1.0,
+                accumulate: if block == 0 {
+                    Accumulate::Overwrite
+                } else {
+                    Accumulate::Add
+                },
+                precision: heads.precision,
+            }
+            .compute_serial(&mut scratch.tile, heads.dim);
+        }
+    }
+
+    /// One row of all query heads that share the key head: keys and values are read once.
+    fn generated(&self, row: usize, scratch: &mut Scratch) {
+        let Self { heads, span, group, .. } = *self;
+        let seen = span.past + row + 1;
+        let first = group * heads.group();
+        let q = &span.q[row * heads.query_width() + first * heads.dim..][..heads.group() * heads.dim];
+        grow(&mut scratch.scores, heads.group() * seen);
+        grow(&mut scratch.tile, q.len());
+        let weights = &mut scratch.scores[..heads.group() * seen];
+        let cache = Cache {
+            dim: heads.dim,
+            stride: heads.key_width(),
+        };
+        cache_scores(cache, (q, heads.scale()), &span.k[group * heads.dim..], weights);
+        weights.chunks_exact_mut(seen).for_each(|row| {
+            softmax(row);
+        });
+        let average = &mut scratch.tile[..q.len()];
+        average.fill(0.0);
+        cache_average(cache, weights, &span.v[group * heads.dim..], average);
+        self.store(row, first, average);
+    }
+}
+
+/// How one head's rows lie in a cache.
+#[derive(Clone, Copy)]
+struct Cache {
+    dim: usize,
+    stride: usize,
+}
+
+crate::isa::multiversion! {
+    /// `scores [heads, seen] = scale · q [heads, dim] · Kᵀ`
+    fn cache_scores(cache: Cache, query: (&[f32], f32), keys: &[f32], scores: &mut [f32]) = cache_scores_body
+}
+
+#[inline(always)]
+fn cache_scores_body(cache: Cache, (q, scale): (&[f32], f32), keys: &[f32], scores: &mut [f32]) {
+    let heads = q.len() / cache.dim;
+    let seen = scores.len() / heads;
+    for at in 0..seen {
+        let key = &keys[at * cache.stride..][..cache.dim];
+        for (head, q) in q.chunks_exact(cache.dim).enumerate() {
+            scores[head * seen + at] = scale * sum_by(cache.dim, |i| q[i] * key[i]);
+        }
+    }
+}
+
+crate::isa::multiversion! {
+    /// `out [heads, dim] += weights [heads, seen] · V`, positions in order.
+    fn cache_average(cache: Cache, weights: &[f32], values: &[f32], out: &mut [f32]) = cache_average_body
+}
+
+#[inline(always)]
+fn cache_average_body(cache: Cache, weights: &[f32], values: &[f32], out: &mut [f32]) {
+    let seen = weights.len() / (out.len() / cache.dim);
+    for at in 0..seen {
+        let value = &values[at * cache.stride..][..cache.dim];
+        for (head, out) in out.chunks_exact_mut(cache.dim).enumerate() {
+            let weight = weights[head * seen + at];
+            for (target, value) in out.iter_mut().zip(value) {
+                *target += weight * value;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        Matrix, Precision,
+        attention::{Span, forward},
+        random::Stream,
+    };
+
+    fn values(seed: u64, count: usize) -> Vec<f32> {
+        let stream = Stream::new(&[seed]);
+        (0..count as u64).map(|i| stream.normal(i)).collect()
+    }
+
+    fn heads(precision: Precision) -> Heads {
+        Heads {
+            queries: 6,
+            keys: 2,
+            dim: 16,
+            precision,
+        }
+    }
+
+    /// Reads `tokens` tokens in chunks that end at `ends`.
+    fn read(heads: Heads, role: Role, (q, k, v): (&[f32], &[f32], &[f32]), ends: &[usize]) -> Vec<f32> {
+        let mut out = Vec::new();
+        let mut past = 0;
+        for &end in ends {
+            let span = CachedSpan {
+                q: &q[past * heads.query_width()..end * heads.query_width()],
+                k: &k[..end * heads.key_width()],
+                v: &v[..end * heads.key_width()],
+                count: end - past,
+                past,
+            };
+            let mut part = vec![f32::NAN; (end - past) * heads.query_width()];
+            forward_cached(heads, role, &[span], &mut part);
+            out.extend(part);
+            past = end;
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn neither_chunks_nor_neighbours_change_a_bit(cuts in prop::collection::vec(1usize..520, 0..4), generated: bool, halves: bool) {
+            const TOKENS: usize = 520;
+            let heads = heads(if halves { Precision::Bf16 } else { Precision::F32 });
+            let role = if generated { Role::Generated } else { Role::Prompt };
+            let (q, k, v) = (values(1, TOKENS * heads.query_width()), values(2, TOKENS * heads.key_width()), values(3, TOKENS * heads.key_width()));
+            let whole = read(heads, role, (&q, &k, &v), &[TOKENS]);
+            let mut ends = cuts;
+            ends.push(TOKENS);
+            ends.sort_unstable();
+            ends.dedup();
+            prop_assert!(whole == read(heads, role, (&q, &k, &v), &ends), "cut at {ends:?}");
+            // a neighbour before it
+            let other = CachedSpan { q: &q[..heads.query_width()], k: &k[..heads.key_width()], v: &v[..heads.key_width()], count: 1, past: 0 };
+            let this = CachedSpan { q: &q, k: &k, v: &v, count: TOKENS, past: 0 };
+            let mut both = vec![f32::NAN; (TOKENS + 1) * heads.query_width()];
+            forward_cached(heads, role, &[other, this], &mut both);
+            prop_assert!(both[heads.query_width()..] == whole);
+        }
+    }
+
+    #[test]
+    fn both_roles_agree_with_the_training_pass() {
+        let heads = heads(Precision::F32);
+        let tokens = 450;
+        let (q, k, v) = (
+            values(4, tokens * heads.query_width()),
+            values(5, tokens * heads.key_width()),
+            values(6, tokens * heads.key_width()),
+        );
+        let span = Span {
+            q: Matrix::F32(&q),
+            k: Matrix::F32(&k),
+            v: Matrix::F32(&v),
+            count: tokens,
+            past: 0,
+        };
+        let mut expected = vec![f32::NAN; q.len()];
+        forward(
+            heads,
+            &[span],
+            expected.as_mut_slice(),
+            &mut vec![0.0; tokens * heads.queries],
+        );
+        for role in [Role::Prompt, Role::Generated] {
+            for (ours, theirs) in read(heads, role, (&q, &k, &v), &[tokens]).iter().zip(&expected) {
+                // averages of values of order 1 over 450 rounded weights
+                assert!((ours - theirs).abs() < 1e-5, "{role:?}: {ours} instead of {theirs}");
+            }
+        }
+    }
+}
