@@ -255,9 +255,8 @@ pub(crate) struct GenerateArguments {
     /// Take the prompt as it is, without the chat template
     #[arg(long, requires = "prompt")]
     pub(crate) raw: bool,
-    /// Arithmetic and storage
-    #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
-    pub(crate) dtype: Dtype,
+    #[command(flatten)]
+    pub(crate) weights: WeightArguments,
     /// As JSON: text, token_ids, finish_reason, timings
     #[arg(long)]
     pub(crate) json: bool,
@@ -288,15 +287,53 @@ pub(crate) struct ListenArguments {
     /// Requests answered together
     #[arg(long, default_value_t = 16)]
     pub(crate) max_batch: usize,
-    /// Arithmetic and storage
+    #[command(flatten)]
+    pub(crate) weights: WeightArguments,
+}
+
+/// How a model that generates is held in memory.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct WeightArguments {
+    /// Arithmetic, and storage of what is not quantised
     #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
     pub(crate) dtype: Dtype,
+    /// Quantise the linears' weights at load; generated tokens then also round activations and head to 8 bits
+    #[arg(long, value_enum, default_value_t = Storage::None)]
+    pub(crate) quant: Storage,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
+    /// Answers to random prompts: tokens/s of prompts and of generated tokens
+    Decode(BenchDecodeArguments),
     /// QLoRA steps on random tokens: tokens/s, GFLOP/s, peak memory
     Train(BenchTrainArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchDecodeArguments {
+    /// The model folder
+    pub(crate) model: PathBuf,
+    /// Requests answered together
+    #[arg(long, default_value_t = 1)]
+    pub(crate) batch: usize,
+    /// Tokens of a prompt
+    #[arg(long, default_value_t = 512)]
+    pub(crate) prompt: usize,
+    /// Tokens generated for each
+    #[arg(long, default_value_t = 128)]
+    pub(crate) tokens: usize,
+    /// Requests take these adapters in turn; repeatable
+    #[arg(long = "adapter", value_name = "DIR")]
+    pub(crate) adapters: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) weights: WeightArguments,
+    /// Rounds, of which the median counts
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: usize,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

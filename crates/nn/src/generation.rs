@@ -3,9 +3,10 @@
 //! A prompt's tokens share a weight's read and are bound by arithmetic, so they keep the stored weights and bf16
 //! products; a generated token is bound by bytes. The head is in 8 bits here, whatever its storage.
 
-use synapse_kernels::{Nf4Matrix, tiled::Tiled};
+use synapse_checkpoint::ModelFolder;
+use synapse_kernels::{Nf4Matrix, Precision, tiled::Tiled};
 
-use crate::{Decoder, NnError, decoder::Layer, linear::Linear, tensor::Tensor};
+use crate::{Decoder, LoadOptions, NnError, WeightDtype, decoder::Layer, linear::Linear, tensor::Tensor};
 
 /// All tiles of a decoder.
 #[derive(Debug, Clone)]
@@ -32,6 +33,19 @@ impl Generation {
 }
 
 impl Decoder {
+    /// Loads a model folder to generate with: as [`Decoder::load`], and where the weights are NF4 and products may
+    /// round, generated tokens are multiplied with them in tiles.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`] and [`Decoder::quantize_generation`].
+    pub fn load_to_generate(folder: &ModelFolder, options: &LoadOptions) -> Result<Self, NnError> {
+        let mut decoder = Self::load(folder, options)?;
+        if matches!(options.dtype, WeightDtype::Nf4 { .. }) && options.precision == Precision::Bf16 {
+            decoder.quantize_generation(GenerationBits::Four)?;
+        }
+        Ok(decoder)
+    }
+
     /// Adds what generated tokens are multiplied with: weights in 4 or 8 bits and activations in 8.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use synapse_chat::Chat;
 use synapse_checkpoint::ModelFolder;
 use synapse_engine::{Engine, EngineOptions, FinishReason, Request, SamplingOptions};
 use synapse_evaluate::{Choices, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
-use synapse_nn::{Adapter, CausalLm, Decoder, LoadOptions, MicroBatch};
+use synapse_nn::{Adapter, CausalLm, Decoder, LoadOptions, MicroBatch, Precision};
 
 use crate::PipelineError;
 
@@ -29,11 +29,20 @@ impl Lab {
     /// An unreadable folder or an adapter that does not fit.
     pub fn open(folder: &Path, adapters: &[(&str, &Path)], load: &LoadOptions) -> Result<Self, PipelineError> {
         let files = ModelFolder::open(folder)?;
-        let decoder = Arc::new(Decoder::load(&files, load)?);
+        let decoder = Arc::new(Decoder::load_to_generate(&files, load)?);
         let chat = Chat::open(folder)?;
         let adapters = adapters
             .iter()
-            .map(|(name, path)| Ok(((*name).to_owned(), Arc::new(Adapter::load(path, files.config())?))))
+            .map(|(name, path)| {
+                let adapter = Adapter::load(path, files.config())?;
+                // products round the factors anyway
+                let adapter = if load.precision == Precision::Bf16 {
+                    adapter.rounded()
+                } else {
+                    adapter
+                };
+                Ok(((*name).to_owned(), Arc::new(adapter)))
+            })
             .collect::<Result<Vec<_>, PipelineError>>()?;
         let model: Arc<dyn CausalLm> = decoder.clone();
         let options = EngineOptions {
@@ -53,6 +62,11 @@ impl Lab {
     /// The engine, for serving and single generations.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Token ids that the model knows.
+    pub fn vocab_size(&self) -> usize {
+        self.decoder.vocab_size()
     }
 
     /// Tokenizer and template.

@@ -12,7 +12,7 @@ use synapse_trainer::{Measurement, Probe, ProbeBase};
 use crate::{
     Outcome,
     args::{BenchCommand, BenchTrainArguments, Dtype, Storage, Switch},
-    commands::{print, print_json},
+    commands::{decode::decode, print, print_json},
     failure::Failure,
     terminal::Terminal,
 };
@@ -20,6 +20,7 @@ use crate::{
 /// Measures and prints text or JSON.
 pub(crate) fn bench(command: &BenchCommand) -> Outcome {
     match command {
+        BenchCommand::Decode(arguments) => decode(arguments),
         BenchCommand::Train(arguments) => train(arguments),
     }
 }

@@ -10,7 +10,7 @@ use synapse_pipeline::Lab;
 use crate::{
     Outcome,
     args::GenerateArguments,
-    commands::{load_options, print_json},
+    commands::{print_json, weight_options},
     failure::Failure,
 };
 
@@ -31,7 +31,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         .iter()
         .map(|path| ("adapter", path.as_path()))
         .collect();
-    let lab = Lab::open(&arguments.model, &adapters, &load_options(arguments.dtype))?;
+    let lab = Lab::open(&arguments.model, &adapters, &weight_options(arguments.weights))?;
     let prompt = match &arguments.prompt {
         Some(prompt) if arguments.raw => lab.chat().encode_raw(prompt)?,
         _ => lab.chat().encode_prompt(&messages)?,

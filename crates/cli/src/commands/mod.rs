@@ -2,6 +2,7 @@
 
 mod bench;
 mod data;
+mod decode;
 mod eval;
 mod export;
 mod generate;
@@ -20,7 +21,7 @@ use synapse_nn::{LoadOptions, Precision, WeightDtype};
 
 use crate::{
     Outcome,
-    args::{Arguments, Command, Dtype},
+    args::{Arguments, Command, Dtype, Storage, WeightArguments},
     failure::Failure,
 };
 
@@ -59,6 +60,18 @@ pub(crate) fn print(text: &str) -> Outcome {
 /// Prints a value as JSON to stdout.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Outcome {
     print(&serde_json::to_string_pretty(value)?)
+}
+
+/// Storage and arithmetic of a model that generates.
+pub(crate) fn weight_options(weights: WeightArguments) -> LoadOptions {
+    let options = load_options(weights.dtype);
+    match weights.quant {
+        Storage::None => options,
+        Storage::Nf4 => LoadOptions {
+            dtype: WeightDtype::Nf4 { double_quant: false },
+            ..options
+        },
+    }
 }
 
 /// Storage and arithmetic of a served or measured model.

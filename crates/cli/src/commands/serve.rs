@@ -6,13 +6,13 @@ use std::sync::Arc;
 use synapse_chat::Chat;
 use synapse_checkpoint::ModelFolder;
 use synapse_engine::{Engine, EngineOptions};
-use synapse_nn::{Adapter, CausalLm, Decoder};
+use synapse_nn::{Adapter, CausalLm, Decoder, Precision};
 use synapse_server::{ApiKeys, SamplingDefaults, ServerOptions, ServerState};
 
 use crate::{
     Outcome,
     args::{ListenArguments, ServeArguments},
-    commands::load_options,
+    commands::weight_options,
     failure::Failure,
     terminal::say,
 };
@@ -85,15 +85,24 @@ fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArgum
         let state = ServerState::loading(options);
         let loading = {
             let (state, folder, adapters) = (state.clone(), folder.to_owned(), adapters.to_vec());
-            let (load, max_batch) = (load_options(arguments.dtype), arguments.max_batch);
+            let (load, max_batch) = (weight_options(arguments.weights), arguments.max_batch);
             tokio::task::spawn_blocking(move || -> Result<(), Failure> {
                 let files = ModelFolder::open(&folder)?;
                 let chat = Chat::open(&folder)?;
                 let adapters = adapters
                     .into_iter()
-                    .map(|(name, path)| Ok((name, Arc::new(Adapter::load(&path, files.config())?))))
+                    .map(|(name, path)| {
+                        let adapter = Adapter::load(&path, files.config())?;
+                        // products round the factors anyway
+                        let adapter = if load.precision == Precision::Bf16 {
+                            adapter.rounded()
+                        } else {
+                            adapter
+                        };
+                        Ok((name, Arc::new(adapter)))
+                    })
                     .collect::<Result<Vec<_>, Failure>>()?;
-                let model: Arc<dyn CausalLm> = Arc::new(Decoder::load(&files, &load)?);
+                let model: Arc<dyn CausalLm> = Arc::new(Decoder::load_to_generate(&files, &load)?);
                 let engine = Engine::start(
                     model,
                     chat,
