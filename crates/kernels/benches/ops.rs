@@ -8,7 +8,7 @@ use std::{hint::black_box, time::Instant};
 use synapse_kernels::{
     Isa, Precision,
     adamw::{AdamW, State},
-    attention::{self, Gradients, Heads, Saved, Span},
+    attention::{self, CachedSpan, Gradients, Heads, Role, Saved, Span},
     cross_entropy,
     elementwise::{self, Dropout},
     norm,
@@ -114,6 +114,19 @@ fn attention_rates() {
             dv: &mut dv,
         };
         attention::backward(HEADS, &spans, saved, gradients);
+    });
+    let spans: Vec<CachedSpan<'_>> = (0..32)
+        .map(|sequence| CachedSpan {
+            q: &q[sequence * 576..(sequence + 1) * 576],
+            k: &k,
+            v: &v,
+            count: 1,
+            past: TOKENS - 1,
+        })
+        .collect();
+    let products = 32.0 * 2.0 * 2.0 * 9.0 * 64.0 * TOKENS as f64 / 1e9;
+    measure("attention, 32 generated", (products, "GFLOP/s"), || {
+        attention::forward_cached(HEADS, Role::Generated, &spans, &mut out);
     });
 }
 

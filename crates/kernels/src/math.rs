@@ -55,6 +55,14 @@ pub(crate) fn sum_by(n: usize, value: impl Fn(usize) -> f32) -> f32 {
     for (lane, total) in lanes.iter_mut().enumerate().take(n - whole) {
         *total += value(whole + lane);
     }
+    fold(lanes)
+}
+
+/// The lanes' sum, in one fixed order.
+#[inline(always)]
+pub(crate) fn fold(lanes: [f32; 16]) -> f32 {
+    // without this the compiler carries the halving into the loop before and leaves vectors of two
+    let mut lanes = std::hint::black_box(lanes);
     let mut width = 8;
     while width > 0 {
         for lane in 0..width {
@@ -63,6 +71,22 @@ pub(crate) fn sum_by(n: usize, value: impl Fn(usize) -> f32) -> f32 {
         width /= 2;
     }
     lanes[0]
+}
+
+/// `Σ a·b` in the order of [`sum_by`]; `b` must be as long as `a`.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    let mut lanes = [0.0f32; 16];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..16 {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    for ((lane, a), b) in lanes.iter_mut().zip(rest_a).zip(rest_b) {
+        *lane += a * b;
+    }
+    fold(lanes)
 }
 
 #[cfg(test)]

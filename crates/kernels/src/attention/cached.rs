@@ -8,7 +8,7 @@ use super::{Accumulate, Heads, Left, Product, Right, SCRATCH, Scratch, Shape, TI
 use crate::{
     cross_entropy::softmax,
     gemm::{Sum, Term},
-    math::sum_by,
+    math::dot,
     parallel::{SharedMut, parallel_for},
 };
 
@@ -207,7 +207,7 @@ fn cache_scores_body(cache: Cache, (q, scale): (&[f32], f32), keys: &[f32], scor
     for at in 0..seen {
         let key = &keys[at * cache.stride..][..cache.dim];
         for (head, q) in q.chunks_exact(cache.dim).enumerate() {
-            scores[head * seen + at] = scale * sum_by(cache.dim, |i| q[i] * key[i]);
+            scores[head * seen + at] = scale * dot(q, key);
         }
     }
 }

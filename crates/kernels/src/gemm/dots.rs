@@ -11,6 +11,7 @@ use half::bf16;
 use super::{Accumulate, Precision, Sum, Term, grow};
 use crate::{
     Isa, Matrix,
+    math::fold,
     matrix::convert,
     parallel::{SharedMut, parallel_for, threads},
 };
@@ -21,6 +22,10 @@ const COLUMNS: usize = 4;
 const ROWS: usize = 4;
 /// Running sums of one output.
 const LANES: usize = 16;
+
+/// bf16 of one vector.
+#[cfg(simd_x86)]
+const WIDTH: usize = 2 * LANES;
 
 /// The dot products of four weight rows and four rows of activations.
 type Dots = [[f32; ROWS]; COLUMNS];
@@ -194,19 +199,6 @@ fn lanes(values: &[f32], at: usize) -> &[f32; LANES] {
         .unwrap_or_else(|| unreachable!("only whole lanes are read"))
 }
 
-/// The lanes' sum, in one fixed order.
-#[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
 /// As [`floats`], of bf16 by the bf16 unit: a lane sums pairs.
 #[cfg(simd_x86)]
 fn halves(weights: [&[bf16]; COLUMNS], rows: &[bf16], dots: &mut Dots) {
@@ -232,45 +224,54 @@ fn halves(_weights: [&[bf16]; COLUMNS], _rows: &[bf16], _dots: &mut Dots) {
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn half_tile<const M: usize>(weights: [&[bf16]; COLUMNS], rows: &[bf16], dots: &mut Dots) {
     use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi16, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+        _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi16, _mm512_reduce_add_ps, _mm512_setzero_ps,
+        _mm512_setzero_si512,
     };
-    // SAFETY: both are 512 bits without invalid patterns.
-    let pairs = |bits: __m512i| unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) };
     let k = weights[0].len();
     let rows: [&[bf16]; M] = std::array::from_fn(|m| &rows[m * k..(m + 1) * k]);
     let mut sums = [[_mm512_setzero_ps(); M]; COLUMNS];
-    for at in (0..k).step_by(2 * LANES) {
-        let mask = if k - at < 2 * LANES {
-            (1 << (k - at)) - 1
-        } else {
-            u32::MAX
-        };
-        let load = |values: &[bf16]| {
-            let from = values[at..].as_ptr();
-            // SAFETY: a whole vector is inside the row, or the mask leaves out what is not.
-            pairs(unsafe {
-                if mask == u32::MAX {
-                    _mm512_loadu_si512(from.cast())
-                } else {
-                    _mm512_maskz_loadu_epi16(mask, from.cast())
-                }
-            })
-        };
-        let rows = rows.map(load);
-        for (weights, sums) in weights.into_iter().zip(&mut sums) {
-            let weights = load(weights);
-            for (row, sum) in rows.iter().zip(sums) {
-                *sum = _mm512_dpbf16_ps(*sum, weights, *row);
+    let whole = k / WIDTH * WIDTH;
+    for at in (0..whole).step_by(WIDTH) {
+        let mut x = [_mm512_setzero_si512(); M];
+        for m in 0..M {
+            // SAFETY: a whole vector is inside the row.
+            x[m] = unsafe { _mm512_loadu_si512(rows[m].as_ptr().add(at).cast()) };
+        }
+        for column in 0..COLUMNS {
+            // SAFETY: as above.
+            let w = unsafe { _mm512_loadu_si512(weights[column].as_ptr().add(at).cast()) };
+            for m in 0..M {
+                sums[column][m] = _mm512_dpbf16_ps(sums[column][m], pairs(w), pairs(x[m]));
+            }
+        }
+    }
+    if whole < k {
+        let mask = (1u32 << (k - whole)) - 1;
+        for column in 0..COLUMNS {
+            for m in 0..M {
+                // SAFETY: the mask leaves out what is not inside the rows.
+                let (w, x) = unsafe {
+                    (
+                        _mm512_maskz_loadu_epi16(mask, weights[column].as_ptr().add(whole).cast()),
+                        _mm512_maskz_loadu_epi16(mask, rows[m].as_ptr().add(whole).cast()),
+                    )
+                };
+                sums[column][m] = _mm512_dpbf16_ps(sums[column][m], pairs(w), pairs(x));
             }
         }
     }
     for (sums, dots) in sums.iter().zip(dots) {
         for (sum, dot) in sums.iter().zip(dots) {
-            let mut lanes = [0.0; LANES];
-            // SAFETY: sixteen lanes into sixteen elements.
-            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), *sum) };
-            *dot = fold(lanes);
+            // halves onto each other, as `fold` does
+            *dot = _mm512_reduce_add_ps(*sum);
         }
     }
+}
+
+/// The same bits as pairs of bf16.
+#[cfg(simd_x86)]
+#[inline(always)]
+fn pairs(bits: std::arch::x86_64::__m512i) -> std::arch::x86_64::__m512bh {
+    // SAFETY: both are 512 bits without invalid patterns.
+    unsafe { std::mem::transmute(bits) }
 }
