@@ -47,6 +47,51 @@ fn bench_train_refuses_what_it_cannot_measure() {
     }
 }
 
+/// Through the serving engine, in the stored weights and in four bits.
+#[test]
+fn bench_decode_states_its_figures() {
+    let root = Root::new();
+    let shape = ["--prompt", "40", "--tokens", "8", "--rounds", "1", "--json"];
+    for extra in [&["--batch", "1"][..], &["--batch", "3", "--quant", "nf4"]] {
+        let found = json(&root.ok(&[&["bench", "decode", "data/nano/base"], extra, &shape].concat()));
+        for key in ["prefill_tokens_per_second", "decode_tokens_per_second"] {
+            assert!(found[key].as_f64().unwrap() > 0.0, "{key}: {found}");
+        }
+    }
+    for (arguments, words) in [
+        (&["--batch", "0"][..], "--batch"),
+        (&["--tokens", "1"], "--tokens"),
+        (&["--prompt", "512"], "512 positions"),
+        (&["--adapter", "nowhere"], "nowhere"),
+    ] {
+        let output = root
+            .train(&[&["bench", "decode", "data/nano/base"], arguments].concat())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{told}");
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+/// Four bits change the numbers of generated tokens, but not what the bundled base knows well.
+#[test]
+fn four_bits_answer_as_the_stored_weights_do() {
+    let root = Root::new();
+    let answer = |quant: &str| {
+        let prompt = [
+            "generate",
+            "data/nano/base",
+            "--prompt",
+            "What is 3 + 4?",
+            "--max-tokens",
+            "16",
+        ];
+        json(&root.ok(&[&prompt[..], &["--json", "--quant", quant]].concat()))["text"].clone()
+    };
+    assert_eq!(answer("none"), answer("nf4"));
+}
+
 #[test]
 fn a_wrong_number_of_threads_is_refused() {
     let root = Root::new();
