@@ -41,6 +41,7 @@ fn source(argument: &str) -> Result<(SourcePlan, SourceFiles), AnyError> {
         system_prompt: None,
         held_out_file: None,
         licence: None,
+        requests: Vec::new(),
     };
     Ok((plan, files))
 }
@@ -97,6 +98,7 @@ fn main() -> Result<(), AnyError> {
         train: &train,
         system_prompt: None,
         files,
+        request_files: Vec::new(),
         benchmarks: &[],
         chat: &chat,
         out: Path::new(out),

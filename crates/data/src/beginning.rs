@@ -1,5 +1,6 @@
 //! Which bytes of a file hold its first rows: asks for them piece by piece, so that a giant dataset is never fetched
-//! whole. Lines are counted as they arrive; of a parquet file the footer, then the needed columns of the first groups.
+//! whole. Rows of JSON and of tables are counted as they arrive; of a parquet file the footer, then the needed columns of
+//! the first groups.
 //!
 //! Who fetches the bytes, and from where, is the caller's.
 
@@ -12,7 +13,7 @@ use sha2::{Digest, Sha256};
 use synapse_recipe::SourcePlan;
 
 use crate::format::Normaliser;
-use crate::read::{self, RowFile, parquet};
+use crate::read::{self, RowFile, Scan, parquet};
 use crate::{DataError, Result};
 
 /// Bytes asked for at once: at least, and at most.
@@ -59,20 +60,21 @@ pub fn fetch_beginning<E: From<DataError>>(
         ensure(0..part.size.min(1 << 16))?;
     }
     match file.beginning()? {
-        Some(read::Beginning::Lines) => lines(part, ensure),
+        Some(read::Beginning::Rows(scan)) => rows(part, scan, ensure),
         Some(read::Beginning::RowGroups) => row_groups(part, &file, plan, ensure),
         None => Err(E::from(DataError::Request(format!(
-            "{}: `first_rows` needs a file of lines (jsonl) or a parquet file; leave it out to fetch all of this one",
+            "{}: `first_rows` needs rows, and this file is one text; leave it out to fetch all of this one",
             part.name
         )))),
     }
 }
 
-fn lines<E: From<DataError>>(
+fn rows<E: From<DataError>>(
     part: &Part<'_>,
+    mut scan: Scan,
     ensure: &mut dyn FnMut(Range<u64>) -> std::result::Result<(), E>,
 ) -> std::result::Result<Beginning, E> {
-    let (mut rows, mut at, mut blank) = (0, 0, true);
+    let (mut rows, mut at) = (0, 0);
     let mut hash = Sha256::new();
     while rows < part.rows && at < part.size {
         // Judging by the rows so far, with a little to spare.
@@ -82,20 +84,16 @@ fn lines<E: From<DataError>>(
         let bytes = read_range(part.local, at..end)?;
         let mut used = bytes.len();
         for (index, byte) in bytes.iter().enumerate() {
-            if *byte == b'\n' {
-                rows += u64::from(!std::mem::replace(&mut blank, true));
-                if rows == part.rows {
-                    used = index + 1;
-                    break;
-                }
-            } else if !byte.is_ascii_whitespace() {
-                blank = false;
+            rows += u64::from(scan.ends_row(*byte));
+            if rows == part.rows {
+                used = index + 1;
+                break;
             }
         }
         hash.update(&bytes[..used]);
         at += used as u64;
     }
-    rows += u64::from(at == part.size && !blank && rows < part.rows);
+    rows += u64::from(at == part.size && scan.is_inside_row() && rows < part.rows);
     Ok(Beginning {
         rows,
         sha256: hex(&hash.finalize()),

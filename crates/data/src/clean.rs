@@ -15,7 +15,8 @@ use crate::request::SourceFile;
 
 /// What the rows are held against, looked up side by side.
 struct Looked {
-    contaminated: bool,
+    /// The words that are also in a benchmark.
+    shared: Option<String>,
     signature: Option<Signature>,
 }
 
@@ -25,12 +26,12 @@ impl Preparation<'_> {
         let plan = self.request.plan;
         let mut benchmarks = Overlaps::default();
         if plan.decontaminate {
-            let asked = self.request.benchmarks.iter().flat_map(|benchmark| &benchmark.texts);
-            asked.for_each(|text| benchmarks.keep_out(text));
+            for benchmark in self.request.benchmarks {
+                benchmarks.keep_out(&benchmark.name, benchmark.texts.iter().map(String::as_str));
+            }
             for path in &plan.benchmarks {
-                read_texts(&SourceFile::local(path)?)?
-                    .iter()
-                    .for_each(|text| benchmarks.keep_out(text));
+                let file = SourceFile::local(path)?;
+                benchmarks.keep_out(&file.name, read_texts(&file)?.iter().map(String::as_str));
             }
         } else if plan.near_duplicates.is_none() {
             return Ok(());
@@ -41,23 +42,23 @@ impl Preparation<'_> {
             let look = |candidate: &Candidate| {
                 let text = candidate.taken.row.text();
                 Looked {
-                    contaminated: benchmarks.touches(&text),
+                    shared: benchmarks.shared(&text),
                     signature: near.is_some().then(|| signature(&text)).flatten(),
                 }
             };
             let looked: Vec<Looked> = candidates.par_iter().map(look).collect();
             for (candidate, looked) in candidates.into_iter().zip(looked) {
                 let mut twice = || Some(near.as_mut()?.is_duplicate(looked.signature.as_ref()?));
-                let reason = if looked.contaminated {
-                    "contaminated"
+                let place = |candidate: &Candidate| Origin::describe(candidate.taken.origin, source.files);
+                let (reason, place) = if let Some(shared) = looked.shared {
+                    ("contaminated", format!("{}: {shared}", place(&candidate)))
                 } else if twice().unwrap_or(false) {
-                    "near_duplicate"
+                    ("near_duplicate", place(&candidate))
                 } else {
                     source.collected.candidates.push(candidate);
                     continue;
                 };
                 source.collected.available -= 1;
-                let place = Origin::describe(candidate.taken.origin, source.files);
                 source.collected.drop_row(reason, place);
             }
         }
@@ -69,9 +70,10 @@ impl Preparation<'_> {
         let mut overlaps = Overlaps::default();
         if self.request.plan.decontaminate {
             let held_out = self.sources.iter().filter(|source| !source.is_generated());
-            let rows = held_out.flat_map(|source| &source.held_out);
-            rows.flat_map(|taken| taken.row.prompts())
-                .for_each(|prompt| overlaps.keep_out(prompt));
+            for source in held_out {
+                let prompts = source.held_out.iter().flat_map(|taken| taken.row.prompts());
+                overlaps.keep_out(&format!("a held-out row of {}", source.plan.dataset), prompts);
+            }
         }
         overlaps
     }

@@ -77,6 +77,12 @@ impl Collected {
         words.collect::<Vec<_>>().join(", ")
     }
 
+    /// Where the first row stands that was dropped for the commonest reason.
+    pub(crate) fn example(&self) -> Option<&str> {
+        let (reason, _) = self.dropped.iter().max_by_key(|(_, count)| **count)?;
+        self.examples.get(reason)?.first().map(String::as_str)
+    }
+
     /// Counts a row that is left out, and remembers where the first few stand.
     pub(crate) fn drop_row(&mut self, reason: &'static str, place: impl std::fmt::Display) {
         *self.dropped.entry(reason).or_default() += 1;
@@ -152,6 +158,7 @@ pub(crate) fn collect(
                             number: place.number,
                             lines: place.lines,
                         }),
+                        kind: None,
                     },
                 });
                 if capacity.is_some_and(|capacity| kept.len() > capacity) {

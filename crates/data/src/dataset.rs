@@ -4,18 +4,23 @@
 //! and `seq_lengths` (the documents in the row).
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Int32Builder, ListArray, ListBuilder, RecordBatch};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamReader;
+use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+use synapse_checkpoint::MappedFile;
 
 use crate::{DataError, Result};
 
+/// How a stream ends: a continuation mark and no further message.
+const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// Rows of one record batch.
 const BATCH_ROWS: usize = 64;
 const COLUMNS: [&str; 3] = ["input_ids", "labels", "seq_lengths"];
@@ -31,7 +36,7 @@ pub struct PackedRow {
     pub seq_lengths: Vec<u32>,
 }
 
-/// Packed rows of one file.
+/// Packed rows of one file, which stays on disk: token ids and labels are read where they are mapped, row by row.
 #[derive(Debug)]
 pub struct PackedDataset {
     batches: Vec<[ListArray; 3]>,
@@ -40,21 +45,27 @@ pub struct PackedDataset {
 }
 
 impl PackedDataset {
-    /// Opens a file that [`crate::prepare()`] wrote. Token ids stay in memory at four bytes each.
+    /// Opens a file that [`crate::prepare()`] wrote. Only the rows' lengths are looked at.
     ///
     /// # Errors
     /// The file is missing, truncated, or has other columns; lengths inside a row do not add up.
     pub fn open(path: &Path) -> Result<Self> {
         let broken = |message: String| DataError::malformed(&path.display(), message);
         let unreadable = |error: ArrowError| broken(format!("not a readable Arrow stream: {error}"));
-        let file = File::open(path).map_err(|error| DataError::io(path, error))?;
-        let reader = StreamReader::try_new(BufReader::new(file), None).map_err(unreadable)?;
+        let mapped = MappedFile::open(path)?;
+        if !mapped.as_ref().ends_with(&END) {
+            return Err(broken(
+                "not a readable Arrow stream: its end is missing; prepare the data again".into(),
+            ));
+        }
+        // No byte is copied: the arrays are views of the mapped file, which lives as long as they do.
+        let mut stream = Buffer::from(Bytes::from_owner(mapped));
+        let mut decoder = StreamDecoder::new();
         let mut dataset = Self {
             batches: Vec::new(),
             ends: Vec::new(),
         };
-        for batch in reader {
-            let batch = batch.map_err(unreadable)?;
+        while let Some(batch) = decoder.decode(&mut stream).map_err(unreadable)? {
             let mut columns = Vec::with_capacity(COLUMNS.len());
             for name in COLUMNS {
                 let column = batch
@@ -82,6 +93,7 @@ impl PackedDataset {
             dataset.ends.push(dataset.len() + batch.num_rows());
             dataset.batches.push([ids, labels, lengths]);
         }
+        decoder.finish().map_err(unreadable)?;
         Ok(dataset)
     }
 
@@ -188,8 +200,26 @@ mod tests {
         assert_eq!(dataset.len(), rows.len());
         assert!((0..rows.len()).all(|index| dataset.row(index) == rows[index]));
         assert_eq!(dataset.row(rows.len()), PackedRow::default());
-
         let bytes = std::fs::read(&path).unwrap();
+        // Nothing is copied: the columns lie in memory as far from each other as in the file.
+        let places: Vec<(usize, usize)> = dataset
+            .batches
+            .iter()
+            .map(|[ids, ..]| {
+                let values = ids.values().as_primitive::<Int32Type>().values().inner();
+                let in_file = bytes
+                    .windows(values.len())
+                    .position(|window| window == values.as_slice());
+                (in_file.unwrap(), values.as_ptr() as usize)
+            })
+            .collect();
+        assert!(places.len() > 2);
+        let apart = |a: usize| (places[a].0 - places[0].0, places[a].1.wrapping_sub(places[0].1));
+        assert!(
+            (0..places.len()).all(|index| apart(index).0 == apart(index).1),
+            "{places:?}"
+        );
+
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         let error = PackedDataset::open(&path).unwrap_err().to_string();
         assert!(error.contains("not a readable Arrow stream"), "{error}");

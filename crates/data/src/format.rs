@@ -298,7 +298,7 @@ impl Normaliser {
 }
 
 /// Strips GSM8K's calculator marks (`<<48/2=24>>`) and keeps its `#### 24`; other answers may mean `<<`.
-fn without_calculator_marks(answer: String) -> String {
+pub(crate) fn without_calculator_marks(answer: String) -> String {
     if !answer.lines().any(|line| line.starts_with("####")) {
         return answer;
     }

@@ -12,6 +12,9 @@ use crate::{DataError, Result};
 pub struct HeldOutRow {
     /// The source as the recipe names it.
     pub source: String,
+    /// What a generated prompt is made of: `template` or `real`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// The conversation, system turn included; empty for plain text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Message>,

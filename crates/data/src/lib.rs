@@ -22,6 +22,7 @@ mod origin;
 mod overlap;
 mod pack;
 mod prepare;
+mod prompts;
 mod questions;
 mod random;
 mod read;
@@ -38,7 +39,8 @@ pub use error::{DataError, Result};
 pub use held_out::{HeldOutRow, read_held_out};
 pub use lengths::{LENGTH_BARS, Lengths};
 pub use manifest::{
-    FORMAT_VERSION, FileManifest, Manifest, Overlength, OverlongManifest, SourceManifest, SplitManifest,
+    FORMAT_VERSION, FileManifest, Manifest, Overlength, OverlongManifest, RequestsManifest, RequestsSource,
+    SourceManifest, SplitManifest,
 };
 pub use origin::{DocumentOrigin, read_origins};
 pub use overlap::read_texts;

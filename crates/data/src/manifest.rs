@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use synapse_recipe::{Format, LossOn, Overlong};
 
-use crate::{DataError, Lengths, Result};
+use crate::{DataError, Lengths, Result, SourceFile};
 
 /// Changes when the same inputs would give other bytes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What the prepared data was made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,9 @@ pub struct SourceManifest {
     pub drawn_from: Option<usize>,
     /// The files read.
     pub files: Vec<FileManifest>,
+    /// The recipes whose requests generated rows are made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RequestsManifest>,
     /// Format, detected or given; none for generated rows.
     pub format: Option<Format>,
     /// What the recipe asked for: `all`, `rest` or a number.
@@ -103,6 +106,39 @@ pub struct SourceManifest {
     pub held_out_rows: u64,
 }
 
+/// One recipe whose requests generated rows are made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestsManifest {
+    /// The label they are given.
+    pub label: String,
+    /// The recipe's name.
+    pub recipe: String,
+    /// Its sources.
+    pub sources: Vec<RequestsSource>,
+    /// Usable requests among its training rows: training prompts are made of them.
+    pub held_in: u64,
+    /// Usable requests among its held-out rows: held-out prompts are made of them.
+    pub held_out: u64,
+    /// Requests left out, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// One source of such a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestsSource {
+    /// As that recipe names it.
+    pub dataset: String,
+    /// Hub id or `local`.
+    pub origin: String,
+    /// Commit of a hub dataset.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<String>,
+    /// Its licence.
+    pub licence: Option<String>,
+    /// The files read.
+    pub files: Vec<FileManifest>,
+}
+
 /// A file of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileManifest {
@@ -110,6 +146,15 @@ pub struct FileManifest {
     pub name: String,
     /// sha256 of its bytes.
     pub sha256: String,
+}
+
+impl FileManifest {
+    pub(crate) fn of(file: &SourceFile) -> Self {
+        Self {
+            name: file.name.clone(),
+            sha256: file.sha256.clone(),
+        }
+    }
 }
 
 /// What happened to training documents longer than a row.

@@ -6,10 +6,12 @@ use synapse_recipe::{Location, Samples, SourcePlan};
 
 use crate::allot::{self, Share};
 use crate::collect::{Candidate, Collected, Filters, collect};
+use crate::manifest::RequestsManifest;
 use crate::origin::{Origin, Taken};
 use crate::request::{PrepareEvent, PrepareRequest, SourceFile, SourceFiles};
+use crate::routing::{self, Kind, Requests};
 use crate::row::{Fingerprint, Row};
-use crate::{DataError, Result, routing};
+use crate::{DataError, Result, prompts};
 
 /// A source on its way.
 pub(crate) struct Source<'a> {
@@ -20,6 +22,9 @@ pub(crate) struct Source<'a> {
     pub(crate) apart: Option<(SourceFile, Collected)>,
     pub(crate) train: Vec<Taken>,
     pub(crate) held_out: Vec<Taken>,
+    /// What generated prompts are made of beside templates, and where that comes from.
+    real: Requests,
+    pub(crate) requests: Vec<RequestsManifest>,
 }
 
 impl Source<'_> {
@@ -77,6 +82,8 @@ impl<'a> Preparation<'a> {
             apart: None,
             train: Vec::new(),
             held_out: Vec::new(),
+            real: Requests::default(),
+            requests: Vec::new(),
         });
         Ok(Self {
             request,
@@ -101,8 +108,13 @@ impl<'a> Preparation<'a> {
             dedupe: plan.dedupe,
         };
         let mut seen = HashSet::new();
+        let mut request_files = self.request.request_files.as_slice();
         for source in &mut self.sources {
             if source.is_generated() {
+                let plans = &source.plan.requests;
+                let (files, rest) = request_files.split_at(plans.len().min(request_files.len()));
+                request_files = rest;
+                (source.real, source.requests) = prompts::read(plans, files, self.request, self.progress)?;
                 continue;
             }
             let dataset = source.plan.dataset.clone();
@@ -165,7 +177,7 @@ impl<'a> Preparation<'a> {
         for (source, count) in self.sources.iter_mut().zip(held_out) {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             source.held_out = if source.is_generated() {
-                generated(routing::held_out_rows(count, plan.seed)?)
+                generated(routing::held_out_rows(count, plan.seed, &source.real)?)
             } else {
                 let candidates = match &mut source.apart {
                     Some((_, apart)) => &mut apart.candidates,
@@ -182,17 +194,15 @@ impl<'a> Preparation<'a> {
         for source in &mut self.sources {
             let candidates = std::mem::take(&mut source.collected.candidates);
             for Candidate { taken, .. } in candidates {
-                let reason = if prompts.contains(&taken.row.prompt_fingerprint()) {
-                    "equals_held_out"
-                } else if taken.row.prompts().any(|prompt| overlaps.touches(prompt)) {
-                    "overlaps_held_out"
+                let place = Origin::describe(taken.origin, source.files);
+                if prompts.contains(&taken.row.prompt_fingerprint()) {
+                    source.collected.drop_row("equals_held_out", place);
+                } else if let Some(shared) = taken.row.prompts().find_map(|prompt| overlaps.shared(prompt)) {
+                    let place = format!("{place}: {shared}");
+                    source.collected.drop_row("overlaps_held_out", place);
                 } else {
                     source.train.push(taken);
-                    continue;
-                };
-                source
-                    .collected
-                    .drop_row(reason, Origin::describe(taken.origin, source.files));
+                }
             }
         }
         self.take(&prompts)
@@ -257,12 +267,15 @@ impl<'a> Preparation<'a> {
                     if plan.strict {
                         return Err(DataError::TooFewRows { dataset, asked, found });
                     }
-                    let dropped = source.collected.drops();
-                    let dropped = if dropped.is_empty() {
-                        dropped
-                    } else {
-                        format!(" (dropped: {dropped})")
-                    };
+                    let mut dropped = source.collected.drops();
+                    if found == 0
+                        && let Some(example) = source.collected.example()
+                    {
+                        dropped.push_str(&format!("; such as {example}"));
+                    }
+                    if !dropped.is_empty() {
+                        dropped = format!(" (dropped: {dropped})");
+                    }
                     self.warn(format!(
                         "{dataset}: {asked} rows were asked for and all {found} are taken{dropped}"
                     ));
@@ -291,7 +304,7 @@ impl<'a> Preparation<'a> {
         for (source, count) in self.sources.iter_mut().zip(taken) {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             if source.is_generated() {
-                source.train = generated(routing::rows(count, plan.seed, held_out_prompts)?);
+                source.train = generated(routing::rows(count, plan.seed, &source.real, held_out_prompts)?);
                 source.collected.read = count as u64;
                 source.collected.available = count as u64;
             } else {
@@ -302,6 +315,11 @@ impl<'a> Preparation<'a> {
     }
 }
 
-fn generated(rows: Vec<Row>) -> Vec<Taken> {
-    rows.into_iter().map(|row| Taken { row, origin: None }).collect()
+fn generated(rows: Vec<(Row, Kind)>) -> Vec<Taken> {
+    let taken = |(row, kind)| Taken {
+        row,
+        origin: None,
+        kind: Some(kind),
+    };
+    rows.into_iter().map(taken).collect()
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::read::Place;
+use crate::routing::Kind;
 use crate::row::Row;
 use crate::{DataError, Result, SourceFiles};
 
@@ -26,6 +27,8 @@ pub(crate) struct Origin {
 pub(crate) struct Taken {
     pub(crate) row: Row,
     pub(crate) origin: Option<Origin>,
+    /// What a generated row's prompt is made of.
+    pub(crate) kind: Option<Kind>,
 }
 
 /// One document of a packed row.

@@ -17,7 +17,7 @@ use crate::random::Random;
 use crate::request::{PrepareEvent, PrepareRequest};
 use crate::row::Row;
 use crate::tokenise::{Outcome, fit, tokenise};
-use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result, routing};
+use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result, prompts, routing};
 
 /// Prepares training data: writes train.arrow, origins.jsonl (where the documents of its rows come from, and what was
 /// cut off them), held_out.arrow (one document a row), held_out.jsonl (the same rows as text, in the same order) and
@@ -115,7 +115,7 @@ impl Preparation<'_> {
             if let Some((_, piece)) = pieces.first() {
                 totals[source].held_out_rows += 1;
                 let dataset = self.sources[source].plan.dataset.clone();
-                held.push((held_out_row(dataset, taken.row), join([piece])));
+                held.push((held_out_row(dataset, taken), join([piece])));
             }
         }
         Random::new(request.plan.seed, "order of held-out rows").shuffle(&mut held);
@@ -160,6 +160,7 @@ impl Preparation<'_> {
         let mut totals = Vec::new();
         for (index, source) in self.sources.iter_mut().enumerate() {
             let prompt = source.plan.system_prompt.as_deref().or(request.system_prompt);
+            let prompt = prompt.or(source.is_generated().then_some(routing::SYSTEM_PROMPT));
             let from = std::mem::take(if held_out {
                 &mut source.held_out
             } else {
@@ -171,9 +172,9 @@ impl Preparation<'_> {
                 control_tokens: from.iter().filter(spelt).count() as u64,
                 ..Totals::default()
             });
-            rows.extend(from.into_iter().map(|Taken { row, origin }| {
-                let row = row.with_system_prompt(prompt);
-                (index, Taken { row, origin })
+            rows.extend(from.into_iter().map(|taken| {
+                let row = taken.row.with_system_prompt(prompt);
+                (index, Taken { row, ..taken })
             }));
         }
         let total = rows.len();
@@ -265,15 +266,15 @@ impl Source<'_> {
                 Location::Routing => format!("routing generator {}", routing::VERSION),
             },
             revision: self.files.revision.clone(),
-            licence: plan.licence.clone().or_else(|| self.files.licence.clone()),
+            licence: plan
+                .licence
+                .clone()
+                .or_else(|| self.files.licence.clone())
+                .or_else(|| self.is_generated().then(|| prompts::licence(&self.requests))),
             first_rows: self.files.first_rows,
             drawn_from: self.files.drawn_from,
-            files: files
-                .map(|file| FileManifest {
-                    name: file.name.clone(),
-                    sha256: file.sha256.clone(),
-                })
-                .collect(),
+            files: files.map(FileManifest::of).collect(),
+            requests: self.requests.clone(),
             format: collected.format,
             asked: match plan.samples {
                 Samples::All => "all".to_owned(),
@@ -305,16 +306,19 @@ impl Source<'_> {
     }
 }
 
-fn held_out_row(source: String, row: Row) -> HeldOutRow {
-    match row {
+fn held_out_row(source: String, taken: Taken) -> HeldOutRow {
+    let kind = taken.kind.map(|kind| kind.id().to_owned());
+    match taken.row {
         Row::Chat(messages, tests) => HeldOutRow {
             source,
+            kind,
             messages,
             text: None,
             tests,
         },
         Row::Document(text) => HeldOutRow {
             source,
+            kind,
             messages: Vec::new(),
             text: Some(text),
             tests: None,

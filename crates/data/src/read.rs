@@ -10,7 +10,10 @@ use crate::{DataError, Result};
 
 mod json;
 pub(crate) mod parquet;
+mod scan;
 mod table;
+
+pub(crate) use scan::Scan;
 
 /// One row as the file has it: column → value.
 pub(crate) type Record = Map<String, Value>;
@@ -44,8 +47,8 @@ impl std::fmt::Display for Place<'_> {
 pub(crate) enum Beginning {
     /// The footer says where each row group's columns are.
     RowGroups,
-    /// Rows are lines.
-    Lines,
+    /// Rows end where a byte ends them.
+    Rows(Scan),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +98,14 @@ impl RowFile<'_> {
         }
     }
 
-    /// Whether the file's beginning can be read without its end, and how: by row groups or by lines.
+    /// Whether the file's beginning can be read without its end, and how.
     pub(crate) fn beginning(&self) -> Result<Option<Beginning>> {
         Ok(match self.kind()? {
             Kind::Parquet => Some(Beginning::RowGroups),
-            Kind::JsonLines => Some(Beginning::Lines),
-            Kind::JsonArray | Kind::Table { .. } | Kind::Text => None,
+            Kind::JsonLines => Some(Beginning::Rows(Scan::lines())),
+            Kind::JsonArray => Some(Beginning::Rows(Scan::array())),
+            Kind::Table { .. } => Some(Beginning::Rows(Scan::table())),
+            Kind::Text => None,
         })
     }
 

@@ -177,6 +177,25 @@ fn write_source(out: &mut fmt::Formatter<'_>, source: &SourceManifest) -> fmt::R
         .map_or_else(String::new, |rows| format!(", its first {rows} rows"));
     let plural = if files == 1 { "file" } else { "files" };
     writeln!(out, "  format    {format}, from {files} {plural}{drawn}{first}")?;
+    for requests in &source.requests {
+        let dropped = requests.dropped.iter();
+        let dropped: Vec<String> = dropped
+            .map(|(reason, count)| format!("{count} {}", reason.replace('_', " ")))
+            .collect();
+        writeln!(
+            out,
+            "  requests  {} from the recipe `{}`: {} for training, {} held out (left out: {})",
+            requests.label,
+            requests.recipe,
+            requests.held_in,
+            requests.held_out,
+            if dropped.is_empty() {
+                "none".to_owned()
+            } else {
+                dropped.join(", ")
+            }
+        )?;
+    }
     if !source.unused_columns.is_empty() {
         writeln!(out, "  not read  columns {}", source.unused_columns.join(", "))?;
     }
@@ -186,11 +205,16 @@ fn write_source(out: &mut fmt::Formatter<'_>, source: &SourceManifest) -> fmt::R
         source.rows_read, source.rows_available, source.rows_taken, source.asked, source.held_out_rows
     )?;
     for (reason, count) in &source.dropped {
-        let places = source.examples.get(reason).map_or_else(String::new, |places| {
-            let more = if *count > places.len() as u64 { ", …" } else { "" };
-            format!("  ({}{more})", places.join(", "))
-        });
-        writeln!(out, "  dropped   {count} {}{places}", reason.replace('_', " "))?;
+        let places = source.examples.get(reason).map_or(&[][..], Vec::as_slice);
+        // Places with words of their own get lines of their own.
+        let long = places.iter().any(|place| place.contains('“'));
+        let more = if *count > places.len() as u64 { ", …" } else { "" };
+        let listed = match places {
+            [] => String::new(),
+            _ if long => places.iter().map(|place| format!("\n            {place}")).collect(),
+            _ => format!("  ({}{more})", places.join(", ")),
+        };
+        writeln!(out, "  dropped   {count} {}{listed}", reason.replace('_', " "))?;
     }
     writeln!(
         out,

@@ -86,6 +86,8 @@ pub struct PrepareRequest<'a> {
     pub system_prompt: Option<&'a str>,
     /// The files of each source of the plan, in its order.
     pub files: Vec<SourceFiles>,
+    /// The files of every recipe whose requests generated rows are made of, in the plan's order.
+    pub request_files: Vec<Vec<SourceFiles>>,
     /// What the suites ask; looked for where the plan says `decontaminate`.
     pub benchmarks: &'a [Benchmark],
     /// The model's tokenizer and template.

@@ -1,24 +1,30 @@
 //! The coordinator's synthetic routing data: requests whose label follows from what they ask.
 //!
 //! math, code and general are the specialists. A request that joins two of their domains is `several`; what is empty,
-//! unintelligible, small talk, unsafe or no request at all is `none`. Labels are never drawn at random, and the
-//! held-out prompts come from templates that training never uses (`phrases` has two columns of everything).
+//! unintelligible, small talk, unsafe or no request at all is `none`. Labels are never drawn at random.
+//!
+//! Prompts are made of templates and, where the recipe names other recipes, of their real requests. The two splits share
+//! no phrasing: `phrases` has two columns of everything, and real requests are held out where their own recipe holds
+//! them out, by a hash of their content. Half of the held-out prompts are real then: no template makes them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use synapse_chat::Message;
 
 use crate::random::Random;
-use crate::row::{Fingerprint, Row};
+use crate::row::{Fingerprint, Row, fingerprint_of};
 use crate::{DataError, Result};
 
 mod compose;
 mod phrases;
+mod requests;
+
+pub use requests::Requests;
 
 /// Changes when the same seed gives other prompts.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Prompts made when the recipe says no number.
 pub const DEFAULT_COUNT: usize = 5000;
 /// The labels, in the order in which they are scored.
@@ -51,6 +57,28 @@ pub struct Example {
     pub prompt: String,
     /// One of [`LABELS`].
     pub label: &'static str,
+    /// What the prompt is made of.
+    pub kind: Kind,
+}
+
+/// What a prompt is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Templates and their fillers.
+    Template,
+    /// Requests that people wrote.
+    Real,
+}
+
+impl Kind {
+    /// Its word in held_out.jsonl.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Template => "template",
+            Self::Real => "real",
+        }
+    }
 }
 
 /// Which column of the phrases is used.
@@ -100,51 +128,52 @@ impl Router {
     }
 }
 
-/// `count` different training prompts, labels balanced. `prompts_by_domain` may hold real requests of the specialists
-/// (label → prompts); where it does, about half of that domain's prompts are built on them.
+/// `count` different training prompts, labels balanced; where there are real requests, more than half of the prompts
+/// are made of them.
 ///
 /// # Errors
-/// The phrases do not give that many different prompts.
-pub fn generate(count: usize, seed: u64, prompts_by_domain: &BTreeMap<String, Vec<String>>) -> Result<Vec<Example>> {
-    examples(count, seed, Split::Train, prompts_by_domain, &HashSet::new())
+/// Phrases and requests do not give that many different prompts.
+pub fn generate(count: usize, seed: u64, requests: &Requests) -> Result<Vec<Example>> {
+    examples(count, seed, Split::Train, requests, &HashSet::new())
 }
 
-/// Like [`generate`], from templates that it never uses.
+/// Like [`generate`], from templates and requests that it never uses.
 ///
 /// # Errors
-/// The phrases do not give that many different prompts.
-pub fn generate_held_out(count: usize, seed: u64) -> Result<Vec<Example>> {
-    examples(count, seed, Split::HeldOut, &BTreeMap::new(), &HashSet::new())
+/// Phrases and requests do not give that many different prompts.
+pub fn generate_held_out(count: usize, seed: u64, requests: &Requests) -> Result<Vec<Example>> {
+    examples(count, seed, Split::HeldOut, requests, &HashSet::new())
 }
 
 /// Training rows that ask none of the `excluded` questions.
-pub(crate) fn rows(count: usize, seed: u64, excluded: &HashSet<Fingerprint>) -> Result<Vec<Row>> {
-    let examples = examples(count, seed, Split::Train, &BTreeMap::new(), excluded)?;
+pub(crate) fn rows(
+    count: usize,
+    seed: u64,
+    requests: &Requests,
+    excluded: &HashSet<Fingerprint>,
+) -> Result<Vec<(Row, Kind)>> {
+    let examples = examples(count, seed, Split::Train, requests, excluded)?;
     Ok(examples.into_iter().map(row).collect())
 }
 
 /// Held-out rows.
-pub(crate) fn held_out_rows(count: usize, seed: u64) -> Result<Vec<Row>> {
-    Ok(generate_held_out(count, seed)?.into_iter().map(row).collect())
+pub(crate) fn held_out_rows(count: usize, seed: u64, requests: &Requests) -> Result<Vec<(Row, Kind)>> {
+    let examples = generate_held_out(count, seed, requests)?;
+    Ok(examples.into_iter().map(row).collect())
 }
 
-fn row(example: Example) -> Row {
+/// The row; its system turn is the recipe's or [`SYSTEM_PROMPT`].
+fn row(example: Example) -> (Row, Kind) {
     let answer = ANSWER_FORMAT.replace("LABEL", example.label);
-    Row::Chat(
-        vec![
-            Message::new("system", SYSTEM_PROMPT),
-            Message::new("user", example.prompt),
-            Message::new("assistant", answer),
-        ],
-        None,
-    )
+    let messages = vec![Message::new("user", example.prompt), Message::new("assistant", answer)];
+    (Row::Chat(messages, None), example.kind)
 }
 
 fn examples(
     count: usize,
     seed: u64,
     split: Split,
-    prompts_by_domain: &BTreeMap<String, Vec<String>>,
+    requests: &Requests,
     excluded: &HashSet<Fingerprint>,
 ) -> Result<Vec<Example>> {
     let mut taken = excluded.clone();
@@ -154,7 +183,7 @@ fn examples(
         let mut random = Random::new(seed, &format!("routing {label} {split:?}"));
         let composer = compose::Composer {
             split,
-            prompts_by_domain,
+            real: requests.half(split),
         };
         let next = || composer.prompt(label, &mut random);
         let prompts = different(asked, next, &mut taken).map_err(|found| DataError::TooFewPrompts {
@@ -162,7 +191,8 @@ fn examples(
             asked,
             found,
         })?;
-        examples.extend(prompts.into_iter().map(|prompt| Example { prompt, label }));
+        let example = |(prompt, kind)| Example { prompt, label, kind };
+        examples.extend(prompts.into_iter().map(example));
     }
     Random::new(seed, "order of routing prompts").shuffle(&mut examples);
     Ok(examples)
@@ -171,16 +201,15 @@ fn examples(
 /// Draws until there are enough prompts that were not taken before; if there are none left, how many were found.
 fn different(
     asked: usize,
-    mut next: impl FnMut() -> String,
+    mut next: impl FnMut() -> (String, Kind),
     taken: &mut HashSet<Fingerprint>,
-) -> std::result::Result<Vec<String>, usize> {
+) -> std::result::Result<Vec<(String, Kind)>, usize> {
     let mut found = Vec::with_capacity(asked);
     let mut misses = 0;
     while found.len() < asked {
-        let prompt = next();
-        let fingerprint = Row::Chat(vec![Message::new("user", prompt.as_str())], None).prompt_fingerprint();
-        if taken.insert(fingerprint) {
-            found.push(prompt);
+        let (prompt, kind) = next();
+        if taken.insert(fingerprint_of(&prompt)) {
+            found.push((prompt, kind));
             misses = 0;
         } else {
             misses += 1;
@@ -201,42 +230,99 @@ mod tests {
         examples.iter().map(|example| example.prompt.to_lowercase()).collect()
     }
 
+    /// A hundred requests of each domain in each half.
+    fn requests() -> Requests {
+        let of = |text: &str, half: &str| (0..100).map(|n| text.replace('#', &format!("{half}{n}"))).collect();
+        let mut requests = Requests::default();
+        for (label, text) in [
+            (
+                "math",
+                "Shop # sold some eggs. It sold as many on Monday. What did it sell in all?",
+            ),
+            ("code", "Sort the array a# in Java without a library."),
+            ("general", "Describe the old town of # to a visitor."),
+        ] {
+            let sorted = requests.add(label, of(text, "in"), of(text, "out"));
+            assert_eq!((sorted.held_in, sorted.held_out), (100, 100), "{sorted:?}");
+        }
+        requests
+    }
+
     #[test]
     fn ten_thousand_prompts_are_different_balanced_and_reproducible() {
-        let examples = generate(10_000, 42, &BTreeMap::new()).unwrap();
-        assert_eq!(prompts(&examples).len(), 10_000);
-        for label in LABELS {
-            assert_eq!(examples.iter().filter(|example| example.label == label).count(), 2000);
+        for requests in [Requests::default(), requests()] {
+            let examples = generate(10_000, 42, &requests).unwrap();
+            assert_eq!(prompts(&examples).len(), 10_000);
+            for label in LABELS {
+                assert_eq!(examples.iter().filter(|example| example.label == label).count(), 2000);
+            }
+            assert_eq!(examples, generate(10_000, 42, &requests).unwrap());
+            assert_ne!(examples, generate(10_000, 43, &requests).unwrap());
+            assert!(examples.iter().all(|example| !example.prompt.contains(['{', '}'])));
         }
-        assert_eq!(examples, generate(10_000, 42, &BTreeMap::new()).unwrap());
-        assert_ne!(examples, generate(10_000, 43, &BTreeMap::new()).unwrap());
-        assert!(examples.iter().all(|example| !example.prompt.contains(['{', '}'])));
     }
 
     #[test]
     fn held_out_prompts_are_never_trained() {
-        let train = prompts(&generate(10_000, 1, &BTreeMap::new()).unwrap());
-        let held_out = generate_held_out(500, 1).unwrap();
-        assert!(prompts(&held_out).is_disjoint(&train));
-        assert!(held_out.iter().all(|example| !example.prompt.contains(['{', '}'])));
+        for requests in [Requests::default(), requests()] {
+            let train = prompts(&generate(10_000, 1, &requests).unwrap());
+            let held_out = generate_held_out(500, 1, &requests).unwrap();
+            assert!(prompts(&held_out).is_disjoint(&train));
+            assert!(held_out.iter().all(|example| !example.prompt.contains(['{', '}'])));
+        }
     }
 
     #[test]
-    fn real_prompts_are_used_where_they_are_given() {
-        let real: Vec<String> = (0..50).map(|n| format!("real question {n}")).collect();
-        let domains = BTreeMap::from([("math".to_owned(), real)]);
-        let examples = generate(100, 1, &domains).unwrap();
-        let used = examples
-            .iter()
-            .filter(|example| example.prompt.to_lowercase().contains("real question"));
-        assert!(used.clone().count() >= 5);
-        assert!(used.clone().all(|example| matches!(example.label, "math" | "several")));
+    fn real_requests_are_used_in_their_own_half_and_label() {
+        let requests = requests();
+        let (train, held_out) = (
+            generate(500, 1, &requests).unwrap(),
+            generate_held_out(500, 1, &requests).unwrap(),
+        );
+        for (examples, half, other) in [(&train, "in", "out"), (&held_out, "out", "in")] {
+            for (label, word) in [("math", "eggs"), ("code", "array a"), ("general", "old town")] {
+                let real = examples
+                    .iter()
+                    .filter(|example| example.kind == Kind::Real && example.label == label);
+                assert!(real.clone().count() >= 20, "{label}");
+                for example in real {
+                    assert!(example.prompt.to_lowercase().contains(word), "{example:?}");
+                }
+            }
+            let names = |example: &Example, half: &str| {
+                let digit = |at: usize| {
+                    example
+                        .prompt
+                        .as_bytes()
+                        .get(at + half.len())
+                        .is_some_and(u8::is_ascii_digit)
+                };
+                example.prompt.match_indices(half).any(|(at, _)| digit(at))
+            };
+            let real = || examples.iter().filter(|example| example.kind == Kind::Real);
+            assert!(real().all(|example| !names(example, other)));
+            assert!(real().any(|example| names(example, half)));
+            let untold = |example: &&Example| example.label == "none" && example.prompt.ends_with("on Monday.");
+            assert!(examples.iter().any(|example| untold(&example)));
+        }
+    }
+
+    #[test]
+    fn two_requests_of_one_domain_are_not_several() {
+        let examples = generate(2000, 3, &Requests::default()).unwrap();
+        let joined = |example: &&Example| example.label == "math" && example.prompt.contains("\n");
+        assert!(examples.iter().filter(joined).count() > 5);
     }
 
     #[test]
     fn phrases_that_run_out_are_seen() {
         let mut numbers = (0..3).cycle();
-        let next = || numbers.next().map(|n: usize| n.to_string()).unwrap_or_default();
+        let next = || {
+            (
+                numbers.next().map(|n: usize| n.to_string()).unwrap_or_default(),
+                Kind::Template,
+            )
+        };
         assert_eq!(different(4, next, &mut HashSet::new()), Err(3));
     }
 

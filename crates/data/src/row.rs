@@ -109,6 +109,11 @@ fn fingerprint<'m>(parts: impl IntoIterator<Item = (&'m str, &'m str)>) -> Finge
     Fingerprint(first)
 }
 
+/// The fingerprint of a row that asks this.
+pub(crate) fn fingerprint_of(prompt: &str) -> Fingerprint {
+    fingerprint([("", prompt)])
+}
+
 impl Fingerprint {
     /// A row's place in the seeded order: sampling takes rows by it, so neither the order of a file nor rows added to
     /// it later change which of two rows comes first.

@@ -4,16 +4,31 @@
     target/release/examples/prepare MODEL_DIR OUT_DIR 400 FILE...
     python crates/data/tests/compare_labels.py MODEL_DIR OUT_DIR
 
-TRL trains everything after the prompt; we leave out the newline after the end of the turn, and the first label of a
-document. Rows of several turns are left out, and those that spell a control token: there we differ on purpose.
+Conversations go through TRL's own SFTTrainer (its preparation of `prompt` and `completion`; nothing is trained), plain text
+through the fast tokenizer. TRL trains everything after the prompt; we leave out the newline after the end of the turn, and the
+first label of a document. Rows of several turns are left out, and those that spell a control token: there we differ on purpose.
 """
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+
+def prepared_by_trl(tokenizer, conversations):
+    """TRL's ids and labels of conversations whose last turn is the completion."""
+    tiny = Qwen2Config(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+                       num_key_value_heads=1)
+    rows = Dataset.from_list([{"prompt": c[:-1], "completion": c[-1:]} for c in conversations])
+    with tempfile.TemporaryDirectory() as out:
+        config = SFTConfig(output_dir=out, max_length=None, packing=False, report_to=[], use_cpu=True, bf16=False)
+        trainer = SFTTrainer(Qwen2ForCausalLM(tiny), args=config, train_dataset=rows, processing_class=tokenizer)
+        for row in trainer.train_dataset:
+            yield row["input_ids"], row["labels"]
 
 
 def main(model, folder):
@@ -32,21 +47,26 @@ def main(model, folder):
     def encode(text):
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    compared = different = 0
+    pairs, conversations = [], []
     for row, ours in zip(rows, held_out):
         messages = [{"role": m["role"], "content": m["content"]} for m in row.get("messages", [])]
         texts = [m["content"] for m in messages] or [row["text"]]
         if any(name in text for name in control for text in texts) or len(messages) > 3:
             continue
+        pairs.append((None if messages else row["text"], ours))
         if messages:
-            prompt = encode(tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False))
-            ids = encode(tokenizer.apply_chat_template(messages, tokenize=False))
-            labels = [-100] * len(prompt) + ids[len(prompt):-1] + [-100]
+            conversations.append(messages)
+    by_trl = prepared_by_trl(tokenizer, conversations) if conversations else iter(())
+    different = 0
+    for text, ours in pairs:
+        if text is None:
+            ids, labels = next(by_trl)
+            labels = labels[:-1] + [-100]
         else:
-            ids = encode(row["text"]) + [document_end]
+            ids = encode(text) + [document_end]
             labels = [-100] + ids[1:]
-        compared += 1
         different += (ids[:length], labels[:length]) != (ours["input_ids"], ours["labels"])
+    compared = len(pairs)
     print(f"{folder}: {compared} of {len(rows)} held-out rows compared, {different} different; {len(packed)} packed rows")
     return different > 0
 

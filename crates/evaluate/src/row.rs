@@ -24,6 +24,9 @@ pub struct Row {
     /// Where the row comes from.
     #[serde(default)]
     pub source: String,
+    /// What a generated prompt is made of: `template` or `real`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// The conversation; empty for plain text.
     #[serde(default)]
     pub messages: Vec<Message>,

@@ -96,6 +96,7 @@ impl Subject for Scripted {
 
 fn row(question: &str, answer: &str) -> Row {
     Row {
+        kind: None,
         source: "test".into(),
         messages: vec![Message::new("user", question), Message::new("assistant", answer)],
         tests: Vec::new(),

@@ -401,3 +401,81 @@ fn a_saved_adapter_infers_what_was_trained() {
         "the adapter changes the output"
     );
 }
+
+#[test]
+fn a_packed_row_gives_every_document_what_it_gets_alone() {
+    let mut model = trainable();
+    let parameters = start(&model);
+    let documents: [&[u32]; 3] = [
+        &[3, 17, 99, 4, 4, 120, 63],
+        &[7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 90],
+        &[5, 88],
+    ];
+    let lengths = documents.map(|document| document.len() as u32);
+    // Every token is trained; a document's first label is never predicted.
+    let row = |documents: &[&[u32]]| {
+        let mut batch = MicroBatch::default();
+        let ids = documents.concat();
+        let labels: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let lengths: Vec<u32> = documents.iter().map(|document| document.len() as u32).collect();
+        batch.push(&ids, &labels, &lengths);
+        batch
+    };
+    let packed = row(&documents);
+    assert_eq!(packed.lengths, lengths.map(|length| length as usize));
+
+    // One position at a time: the log-probability of its label, which is its logit less what all logits share.
+    let mut start_of = 0;
+    for (index, document) in documents.iter().enumerate() {
+        let alone = row(&[document]);
+        for position in 0..document.len() - 1 {
+            let only = |batch: &MicroBatch, at: usize| {
+                let mut one = batch.clone();
+                let keep = |(place, target): (usize, &Option<u32>)| target.filter(|_| place == at);
+                one.targets = batch.targets.iter().enumerate().map(keep).collect();
+                one
+            };
+            let within = model.losses(&parameters, &only(&packed, start_of + position)).unwrap()[index];
+            let by_itself = model.losses(&parameters, &only(&alone, position)).unwrap()[0];
+            assert_eq!((within.1, by_itself.1), (1, 1));
+            assert!(
+                (within.0 - by_itself.0).abs() < 1e-5 * by_itself.0.abs(),
+                "document {index}, position {position}: {} packed and {} alone",
+                within.0,
+                by_itself.0
+            );
+        }
+        start_of += document.len();
+    }
+
+    // What stands before a document does not reach it, to the bit.
+    let other: Vec<u32> = documents[0].iter().rev().copied().collect();
+    let before = model.losses(&parameters, &packed).unwrap();
+    let after = model
+        .losses(&parameters, &row(&[&other, documents[1], documents[2]]))
+        .unwrap();
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[1..], after[1..]);
+
+    // Gradients of the row are the sum of the documents'.
+    let pass = |batch: &MicroBatch| Pass {
+        scale: 0.1,
+        ..pass(batch, false)
+    };
+    let (mut together, mut summed) = (vec![0.0; parameters.len()], vec![0.0; parameters.len()]);
+    model
+        .accumulate(&parameters, &mut together, &packed, &pass(&packed))
+        .unwrap();
+    for document in documents {
+        let alone = row(&[document]);
+        model
+            .accumulate(&parameters, &mut summed, &alone, &pass(&alone))
+            .unwrap();
+    }
+    for parameter in model.layout() {
+        let (ours, want) = (&together[parameter.range.clone()], &summed[parameter.range.clone()]);
+        let scale = want.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let difference = largest_difference(ours, want);
+        assert!(difference < 1e-4 * scale, "{}: {difference} of {scale}", parameter.name);
+    }
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::{sha256_file, write_atomic};
 use synapse_hub::{Hub, Wanted};
-use synapse_recipe::{Base, Location, SpecialistPlan, Stage};
+use synapse_recipe::{Base, Location, RequestsPlan, SpecialistPlan, Stage};
 
 mod sources;
 
@@ -25,7 +25,10 @@ pub struct Fetched {
     pub base: FetchedBase,
     /// The files of every source, in the plan's order.
     pub sources: Vec<FetchedSource>,
-    /// GSM8K's test split, where a suite asks it.
+    /// The files of every recipe whose requests generated rows are made of.
+    #[serde(default)]
+    pub requests: Vec<Vec<FetchedSource>>,
+    /// GSM8K's test split, where a suite asks it or rows are held against it.
     pub questions: FetchedSource,
 }
 
@@ -62,8 +65,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
         |fetched: &Fetched| {
             fetched.base.folder.is_dir()
                 && fetched
-                    .sources
-                    .iter()
+                    .all()
                     .all(|source| source.listed().iter().all(|(_, local, _)| local.is_file()))
         },
         || {
@@ -74,14 +76,23 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
                 .iter()
                 .map(|source| fetch_source(run, source, plan.data.seed))
                 .collect::<Result<_, _>>()?;
+            let requests = requests(plan)
+                .map(|requests| {
+                    let sources = requests.data.sources.iter();
+                    sources
+                        .map(|source| fetch_source(run, source, requests.data.seed))
+                        .collect()
+                })
+                .collect::<Result<_, _>>()?;
             Ok(Fetched {
                 base,
                 sources,
+                requests,
                 questions: fetch_questions(run, plan)?,
             })
         },
         |fetched| {
-            let files: usize = fetched.sources.iter().map(|source| source.listed().len()).sum();
+            let files: usize = fetched.all().map(|source| source.listed().len()).sum();
             format!(
                 "{}, {files} file{}",
                 fetched.base.name,
@@ -89,6 +100,18 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
             )
         },
     )
+}
+
+impl Fetched {
+    /// The files of every source, those of other recipes' requests after the plan's own.
+    fn all(&self) -> impl Iterator<Item = &FetchedSource> {
+        self.sources.iter().chain(self.requests.iter().flatten())
+    }
+}
+
+/// The recipes whose requests generated rows are made of.
+fn requests(plan: &SpecialistPlan) -> impl Iterator<Item = &RequestsPlan> {
+    plan.data.sources.iter().flat_map(|source| &source.requests)
 }
 
 fn local_hashes(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<String>, PipelineError> {
@@ -99,7 +122,8 @@ fn local_hashes(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<String>, Pip
         Base::Gguf(file) => hashes.push(sha256_file(file)?),
         Base::Fresh(folder) => hashes.push(fresh_hash(folder)?),
     }
-    for source in &plan.data.sources {
+    let asked = requests(plan).flat_map(|requests| &requests.data.sources);
+    for source in plan.data.sources.iter().chain(asked) {
         if let Location::File(path) = &source.location {
             hashes.push(sha256_file(path)?);
         }
@@ -162,7 +186,7 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
 const GSM8K: &str = "openai/gsm8k";
 
 fn asks_gsm8k(plan: &SpecialistPlan) -> bool {
-    plan.evaluate.suites.iter().any(|suite| suite == "gsm8k")
+    plan.evaluate.suites.iter().any(|suite| suite == "gsm8k") || requests(plan).any(|requests| requests.asks_gsm8k)
 }
 
 /// The test split's files, as the registry beside the recipe lists them.

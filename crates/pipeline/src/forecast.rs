@@ -11,7 +11,7 @@ use serde::Serialize;
 use synapse_checkpoint::ModelConfig;
 use synapse_data::Manifest;
 use synapse_nn::{LoadOptions, Workload};
-use synapse_recipe::{Base, Document, Samples, SpecialistPlan, Stage};
+use synapse_recipe::{Base, Document, Location, Samples, SpecialistPlan, Stage};
 use synapse_trainer::{Rates, Steps};
 
 use crate::{PipelineError, specialist::data_folder};
@@ -214,12 +214,7 @@ impl RecipeForecast {
             tokens: manifest.as_ref().map(|manifest| manifest.train.tokens),
             memory: workload.as_ref().map(MemoryForecast::new),
             time,
-            sources: plan
-                .data
-                .sources
-                .iter()
-                .map(|source| (source.dataset.clone(), source.licence.clone()))
-                .collect(),
+            sources: sources(plan),
         })
     }
 }
@@ -228,6 +223,22 @@ impl RecipeForecast {
 fn recorded_base(run: &Path) -> Option<std::path::PathBuf> {
     let record = crate::record::read::<crate::Fetched>(run, Stage::Fetch).ok()??;
     Some(record.result.base.folder)
+}
+
+/// Sources with their licences, those of other recipes' requests included.
+fn sources(plan: &SpecialistPlan) -> Vec<(String, Option<String>)> {
+    let mut sources = Vec::new();
+    for source in &plan.data.sources {
+        let licence = source.licence.clone();
+        let generated = || "generated here".to_owned();
+        let licence = licence.or_else(|| (source.location == Location::Routing).then(generated));
+        sources.push((source.dataset.clone(), licence));
+        for requests in &source.requests {
+            let asked = requests.data.sources.iter();
+            sources.extend(asked.map(|asked| (format!("{}, its requests", asked.dataset), asked.licence.clone())));
+        }
+    }
+    sources
 }
 
 /// `50 s`, `12 min`, `3.5 h` or `2.1 days`.

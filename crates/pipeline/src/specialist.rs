@@ -12,7 +12,7 @@ use synapse_recipe::{Method, SpecialistPlan, Stage};
 use synapse_trainer::{Device, HeldOutLoss, Observer, StepReport, TrainOutcome, TrainRequest, TrainingBase};
 
 use crate::{
-    Fetched, Lab, PipelineError, Reporter, Run,
+    Fetched, FetchedSource, Lab, PipelineError, Reporter, Run,
     domain::Domain,
     fetch::fetch,
     record::{StageRun, fingerprint, write_json},
@@ -106,7 +106,8 @@ pub fn keep_limits(plan: &SpecialistPlan, manifest: &Manifest) -> Result<(), Pip
 fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Manifest, PipelineError> {
     let chat = Chat::open(&fetched.base.folder)?;
     let folder = data_folder(plan);
-    let sources: Vec<_> = fetched.sources.iter().map(|source| source.identity()).collect();
+    let sources = identities(&fetched.sources);
+    let requests: Vec<_> = fetched.requests.iter().map(|sources| identities(sources)).collect();
     let apart = plan
         .data
         .sources
@@ -115,7 +116,8 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
     let apart = apart
         .map(synapse_checkpoint::sha256_file)
         .collect::<Result<Vec<_>, _>>()?;
-    let decontaminates = plan.data.decontaminate;
+    let mut asked_for = plan.data.sources.iter().flat_map(|source| &source.requests);
+    let decontaminates = plan.data.decontaminate || asked_for.any(|requests| requests.data.decontaminate);
     let kept_out = plan
         .data
         .benchmarks
@@ -140,7 +142,7 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
             &(
                 &plan.data,
                 shape,
-                sources,
+                (synapse_data::FORMAT_VERSION, sources, requests),
                 (apart, kept_out, asked),
                 chat.template_hash(),
                 chat.tokenizer_hash(),
@@ -166,6 +168,11 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
                 train: &plan.train,
                 system_prompt: plan.system_prompt.as_deref(),
                 files: fetched.sources.iter().map(|source| source.files()).collect(),
+                request_files: fetched
+                    .requests
+                    .iter()
+                    .map(|sources| sources.iter().map(FetchedSource::files).collect())
+                    .collect(),
                 benchmarks: &benchmarks,
                 chat: &chat,
                 out: staged.path(),
@@ -187,6 +194,10 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
             )
         },
     )
+}
+
+fn identities(sources: &[FetchedSource]) -> Vec<Vec<(&str, &str)>> {
+    sources.iter().map(FetchedSource::identity).collect()
 }
 
 /// What the suites ask that is not among the held-out rows.

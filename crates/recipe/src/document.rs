@@ -108,6 +108,18 @@ impl Source {
         }
     }
 
+    /// Whether one of a recipe's sources is this dataset.
+    pub(crate) fn names_dataset(&self, name: &str) -> bool {
+        let sources = match self.tree.get("data").map(|data| &data.value) {
+            Some(Value::List(sources)) => sources.as_slice(),
+            _ => &[],
+        };
+        let dataset = |source: &Node| source.get("dataset").map(|dataset| dataset.value.clone());
+        sources
+            .iter()
+            .any(|source| matches!(dataset(source), Some(Value::Text(text)) if text == name))
+    }
+
     /// The folder that the file's relative paths start from.
     pub(crate) fn folder(&self) -> &Path {
         match self.file.parent() {

@@ -35,7 +35,7 @@ pub use diagnostics::{Diagnostics, Problem};
 pub use load::{check, load};
 pub use plan::{
     Base, DataPlan, Document, EvaluatePlan, ExportPlan, GatePlan, LimitsPlan, Location, LoraPlan, MergePlan, Method,
-    PipelinePlan, Portion, Quantization, RouterPlan, Samples, SourcePlan, SpecialistPlan, TrainPlan,
+    PipelinePlan, Portion, Quantization, RequestsPlan, RouterPlan, Samples, SourcePlan, SpecialistPlan, TrainPlan,
 };
 pub use registry::{Registry, RegistryEntry, RegistryFiles};
 pub use schema::schema;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod data;
 
-pub use data::{DataPlan, LimitsPlan, Location, Portion, Samples, SourcePlan};
+pub use data::{DataPlan, LimitsPlan, Location, Portion, RequestsPlan, Samples, SourcePlan};
 
 use crate::vocabulary::{ComputeDtype, GateAction, LossOn, Overlong, Recompute, Scheduler, Stage};
 

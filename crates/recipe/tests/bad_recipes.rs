@@ -212,6 +212,18 @@ fn conditions() {
         ),
         ("endless routing rows", edit("dataset: gsm8k", "dataset: routing")),
         (
+            "requests for rows that are not generated",
+            edit("samples: all", "samples: all, requests: { math: math.yaml }")
+        ),
+        (
+            "requests nobody answers, of no file, of itself and of no recipe",
+            edit(
+                "{ dataset: gsm8k, samples: all }",
+                "{ dataset: routing, samples: 9, requests: { several: math.yaml, general: none.yaml, math: bad.yaml, \
+                 code: ../pipelines/late.yaml } }"
+            )
+        ),
+        (
             "missing held-out file",
             edit("samples: all", "samples: all, held_out_file: ../data/none.jsonl")
         ),

@@ -64,8 +64,10 @@ pub(super) fn read_array(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> 
         .deserialize(&mut deserializer)
         .and_then(|()| deserializer.end());
     let Elements { number, failed, .. } = elements;
+    let enough = file.most.is_some_and(|most| number == most);
     match (failed, outcome) {
         (Some(error), _) => Err(error),
+        (None, Err(_)) if enough => Ok(()),
         (None, Err(error)) if error.is_io() => Err(DataError::io(file.path, error.into())),
         (None, Err(error)) => {
             let place = format!("{}:{}", file.name, error.line());
@@ -102,11 +104,10 @@ impl<'de> Visitor<'de> for &mut Elements<'_, '_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<(), A::Error> {
-        while let Some(value) = array.next_element::<Value>()? {
+        while !self.file.is_past(self.number + 1)
+            && let Some(value) = array.next_element::<Value>()?
+        {
             self.number += 1;
-            if self.file.is_past(self.number) {
-                continue;
-            }
             let place = self.file.row(self.number);
             let outcome = object(value)
                 .map_err(|message| DataError::malformed(&place, message))
@@ -115,6 +116,10 @@ impl<'de> Visitor<'de> for &mut Elements<'_, '_, '_> {
                 self.failed = Some(error);
                 return Err(A::Error::custom("stopped"));
             }
+        }
+        // What follows the last row that is wanted may not be there: the parser is not to look.
+        if self.file.is_past(self.number + 1) {
+            return Err(A::Error::custom("enough"));
         }
         Ok(())
     }

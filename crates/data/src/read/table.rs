@@ -18,10 +18,9 @@ pub(super) fn read(file: &RowFile<'_>, separator: u8, each: &mut Each<'_>) -> Re
     let columns = columns(file, separator)?;
     let mut reader = open(file, separator)?;
     let mut line = 1;
-    for (number, record) in (1..).zip(reader.records()) {
-        if file.is_past(number) {
-            break;
-        }
+    // Not one record further than wanted: what follows may not be there.
+    let most = file.most.and_then(|most| usize::try_from(most).ok());
+    for record in reader.records().take(most.unwrap_or(usize::MAX)) {
         let record = record.map_err(|error| broken(file, line + 1, &error))?;
         line = record.position().map_or(line, csv::Position::line);
         let values = record.iter().map(|value| Value::String(value.to_owned()));

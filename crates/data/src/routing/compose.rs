@@ -1,9 +1,8 @@
-//! Builds one routing prompt: fills templates, joins requests, and varies how they are written.
+//! Builds one routing prompt: fills templates or takes real requests, joins them, and varies how they are written.
 
-use std::collections::BTreeMap;
-
-use super::Split;
 use super::phrases::{self, Filler, Phrases};
+use super::requests::Half;
+use super::{Kind, Split};
 use crate::random::Random;
 
 /// The specialists' domains.
@@ -11,33 +10,92 @@ const DOMAINS: [&str; 3] = ["math", "code", "general"];
 /// Templates within templates are not deeper than this.
 const DEEPEST: usize = 4;
 
-pub(super) struct Composer<'p> {
+pub(super) struct Composer<'r> {
     pub(super) split: Split,
-    pub(super) prompts_by_domain: &'p BTreeMap<String, Vec<String>>,
+    /// Real requests of this split.
+    pub(super) real: &'r Half,
 }
 
 impl Composer<'_> {
-    /// One prompt that deserves this label.
-    pub(super) fn prompt(&self, label: &str, random: &mut Random) -> String {
+    /// One prompt that deserves this label, and what it is made of.
+    pub(super) fn prompt(&self, label: &str, random: &mut Random) -> (String, Kind) {
+        // More than half of what is trained on is real, and half of what is measured.
+        let real = match self.split {
+            Split::Train => random.below(5) < 3,
+            Split::HeldOut => random.once_in(2),
+        };
+        real.then(|| self.real_prompt(label, random)).flatten().map_or_else(
+            || (self.made_up(label, random), Kind::Template),
+            |prompt| (prompt, Kind::Real),
+        )
+    }
+
+    /// A prompt of templates alone.
+    fn made_up(&self, label: &str, random: &mut Random) -> String {
         match label {
             "none" => self.no_request(random),
             "several" => {
-                let first = random.below(DOMAINS.len());
-                let second = (first + 1 + random.below(DOMAINS.len() - 1)) % DOMAINS.len();
-                let (first, second) = (
-                    self.request(DOMAINS[first], random),
-                    self.request(DOMAINS[second], random),
-                );
-                let join = random.pick(self.column(&phrases::JOINS));
-                let joined = join
-                    .replace("{1}", &first)
-                    .replace("{2}", &second)
-                    .replace("{1l}", &fragment(&first))
-                    .replace("{2l}", &fragment(&second));
-                vary(joined, random)
+                let (first, second) = different_domains(random);
+                let (first, second) = (self.request(first, random), self.request(second, random));
+                vary(self.join(&first, &second, random), random)
+            }
+            // Two requests of one domain are still that domain's.
+            domain if random.once_in(8) => {
+                let (first, second) = (self.request(domain, random), self.request(domain, random));
+                vary(self.join(&first, &second, random), random)
             }
             domain => vary(self.request(domain, random), random),
         }
+    }
+
+    /// A prompt of real requests; none where there are none.
+    fn real_prompt(&self, label: &str, random: &mut Random) -> Option<String> {
+        match label {
+            "none" => self.real.no_request(random),
+            "several" => {
+                let (first, second) = different_domains(random);
+                let first = self.real.pick_short(first, random)?;
+                let second = self.real.pick_short(second, random)?;
+                Some(self.join(first, second, random))
+            }
+            domain if random.once_in(8) => {
+                let first = self.real.pick_short(domain, random)?;
+                let second = self.real.pick_short(domain, random)?;
+                Some(self.join(first, second, random))
+            }
+            domain => {
+                let request = self.real.pick(domain, random)?.to_owned();
+                // Mostly as it was written.
+                Some(if random.once_in(4) {
+                    vary(request, random)
+                } else {
+                    request
+                })
+            }
+        }
+    }
+
+    fn join(&self, first: &str, second: &str, random: &mut Random) -> String {
+        let parts = [
+            ("{1}", first.to_owned()),
+            ("{2}", second.to_owned()),
+            ("{1l}", fragment(first)),
+            ("{2l}", fragment(second)),
+        ];
+        // One pass: what stands inside a request is no slot.
+        let mut joined = String::new();
+        let mut rest = random.pick(self.column(&phrases::JOINS));
+        while let Some(start) = rest.find('{') {
+            joined.push_str(&rest[..start]);
+            rest = &rest[start..];
+            let Some((slot, text)) = parts.iter().find(|(slot, _)| rest.starts_with(slot)) else {
+                break;
+            };
+            joined.push_str(text);
+            rest = &rest[slot.len()..];
+        }
+        joined.push_str(rest);
+        joined
     }
 
     fn column(&self, phrases: &Phrases) -> &'static [&'static str] {
@@ -47,13 +105,8 @@ impl Composer<'_> {
         }
     }
 
-    /// One request of a specialist's domain.
+    /// One request of a specialist's domain, from a template.
     fn request(&self, domain: &str, random: &mut Random) -> String {
-        if let Some(real) = self.prompts_by_domain.get(domain).filter(|real| !real.is_empty())
-            && random.once_in(2)
-        {
-            return real[random.below(real.len())].clone();
-        }
         let templates = match domain {
             "math" => &phrases::MATH,
             "code" => &phrases::CODE,
@@ -102,6 +155,13 @@ impl Composer<'_> {
         let count = 2 + random.below(4);
         (0..count).map(|_| random.pick(words)).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Two different domains, in either order.
+fn different_domains(random: &mut Random) -> (&'static str, &'static str) {
+    let first = random.below(DOMAINS.len());
+    let second = (first + 1 + random.below(DOMAINS.len() - 1)) % DOMAINS.len();
+    (DOMAINS[first], DOMAINS[second])
 }
 
 /// Fills a template's `{slots}`.

@@ -75,6 +75,7 @@ impl Far<'_> {
             train: &train_plan(),
             system_prompt: None,
             files,
+            request_files: Vec::new(),
             benchmarks: &[],
             chat: &chat(),
             out: out.path(),
@@ -169,20 +170,58 @@ fn of_parquet_only_needed_groups_and_columns_are_asked_for() {
 }
 
 #[test]
-fn formats_without_a_beginning_are_refused_by_name() {
+fn of_arrays_and_tables_only_the_beginning_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
-    let (whole, local) = (folder.path().join("rows.json"), folder.path().join("part"));
-    std::fs::write(&whole, "[{\"text\": \"a\"}]").unwrap();
+    let local = folder.path().join("part");
+    let answer = |n: usize| format!("a{n} {}", "]},\" ".repeat(20));
+    let array: Vec<String> = (0..30_000)
+        .map(|n| json!({"question": format!("q{n}"), "answer": answer(n)}).to_string())
+        .collect();
+    let table = |n: usize| format!("q{n},\"line\n{}\"", answer(n).replace('"', "\"\""));
+    let table: Vec<String> = std::iter::once("question,answer".to_owned())
+        .chain((0..30_000).map(table))
+        .collect();
+    for (name, text) in [
+        ("rows.json", format!("[{}]", array.join(",\n"))),
+        ("rows.csv", table.join("\n")),
+    ] {
+        let whole = folder.path().join(name);
+        std::fs::write(&whole, &text).unwrap();
+        let far = Far {
+            whole: &whole,
+            local: &local,
+            asked: RefCell::default(),
+        };
+        let beginning = far.begin(100).unwrap();
+        assert_eq!(beginning.rows, 100, "{name}");
+        assert!(
+            far.bytes() <= 1 << 20 && text.len() > 3 << 20,
+            "{name}: {}",
+            far.bytes()
+        );
+        assert_eq!(far.documents(100, beginning.sha256.clone()), (100, 100), "{name}");
+        assert_eq!(far.begin(100).unwrap(), beginning, "the same every time");
+        let all = far.begin(100_000).unwrap();
+        assert_eq!(all.rows, 30_000, "{name}");
+        assert_eq!(std::fs::read(&local).unwrap(), text.as_bytes(), "{name}");
+        assert_eq!(far.documents(100_000, all.sha256), (30_000, 30_000), "{name}");
+    }
+}
+
+#[test]
+fn files_without_a_beginning_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, local) = (folder.path().join("book.txt"), folder.path().join("part"));
+    std::fs::write(&whole, "a\nb\n").unwrap();
     let far = Far {
         whole: &whole,
         local: &local,
         asked: RefCell::default(),
     };
     let error = far.begin(1).unwrap_err().to_string();
-    assert!(
-        error.starts_with("rows.json: `first_rows` needs a file of lines"),
-        "{error}"
-    );
+    assert!(error.starts_with("book.txt: `first_rows` needs rows"), "{error}");
+    let whole = folder.path().join("rows.json");
+    let far = Far { whole: &whole, ..far };
     std::fs::write(&whole, "{\"text\": \"a\"}\n{\"text\": \"b\"}\n").unwrap();
     assert_eq!(far.begin(1).unwrap().rows, 1, "lines may be called json");
     let broken = folder.path().join("rows.parquet");

@@ -81,6 +81,18 @@ fn benchmarks_and_held_out_prompts_are_kept_out() {
     let cleaned = run_against(&plan, &train, &asked).unwrap();
     let dropped = &cleaned.manifest.sources[0].dropped;
     assert_eq!(dropped["contaminated"], 4);
+    for place in &cleaned.manifest.sources[0].examples["contaminated"] {
+        assert!(place.starts_with("rows.jsonl:") && place.contains(": “w"), "{place}");
+        assert!(
+            place.ends_with("” is in gsm8k") || place.ends_with("” is in bench.jsonl"),
+            "{place}"
+        );
+    }
+    let report = cleaned.manifest.to_string();
+    assert!(
+        report.contains("dropped   4 contaminated\n            rows.jsonl:"),
+        "{report}"
+    );
     assert!(dropped["overlaps_held_out"] >= 1, "{dropped:?}");
     assert_eq!(cleaned.manifest.decontaminated_against, ["gsm8k", "bench.jsonl"]);
     for text in cleaned.texts("train.arrow") {

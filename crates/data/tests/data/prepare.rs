@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 use synapse_data::{DataError, Manifest, read_held_out, routing};
-use synapse_recipe::{Location, LossOn, Overlong, Samples, TrainPlan};
+use synapse_recipe::{Location, LossOn, Overlong, RequestsPlan, Samples, TrainPlan};
 
 use crate::support::{Prepared, chat, data_plan, run, source, sums, train_plan};
 
@@ -201,7 +201,8 @@ fn routing_rows_are_generated_with_answers_that_follow() {
     assert!(
         texts
             .iter()
-            .all(|text| text.contains(routing::SYSTEM_PROMPT) && !text.contains("Be exact."))
+            .all(|text| text.contains("system\nBe exact.<|im_end|>") && !text.contains(routing::SYSTEM_PROMPT)),
+        "the recipe's own system turn wins"
     );
     for label in routing::LABELS {
         let answer = format!("assistant\n{{\"route\":\"{label}\"}}<|im_end|>\n");
@@ -266,5 +267,68 @@ fn problems_name_file_and_place() {
     assert_eq!(
         error_of(""),
         "no row is left to train on; dropped: none, the sources hold no rows"
+    );
+}
+
+#[test]
+fn generated_rows_are_made_of_the_requests_that_their_recipe_trains_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = |label: &str, question: &str| {
+        let path = folder.path().join(format!("{label}.jsonl"));
+        let line = |n: usize| json!({"question": question.replace('#', &n.to_string()), "answer": "a"}).to_string();
+        std::fs::write(&path, (0..60).map(line).collect::<Vec<_>>().join("\n")).unwrap();
+        RequestsPlan {
+            label: label.to_owned(),
+            recipe: format!("{label}-recipe"),
+            file: path.clone(),
+            data: data_plan(vec![source(&path, Samples::All)], 20),
+            asks_gsm8k: false,
+        }
+    };
+    let mut source = source(Path::new("routing"), Samples::Count(300));
+    source.location = Location::Routing;
+    source.licence = None;
+    source.requests = vec![
+        recipe("code", "Sort array number # in Java."),
+        recipe("math", "Shop # sold some eggs. What did it sell?"),
+    ];
+    let held_out = |plan: &RequestsPlan| -> HashSet<String> {
+        let alone = run(&plan.data, &train_plan()).unwrap();
+        let rows = read_held_out(&alone.folder.path().join("held_out.jsonl")).unwrap();
+        rows.iter().map(|row| row.messages[1].content.clone()).collect()
+    };
+    let kept_apart: HashSet<String> = source.requests.iter().flat_map(held_out).collect();
+    assert_eq!(kept_apart.len(), 40);
+    let train = TrainPlan {
+        max_seq_len: 1024,
+        ..train_plan()
+    };
+    let prepared = run(&data_plan(vec![source], 100), &train).unwrap();
+    let texts = prepared.texts("train.arrow");
+    for request in &kept_apart {
+        assert!(texts.iter().all(|text| !text.contains(request.as_str())), "{request}");
+    }
+    let real = texts.iter().filter(|text| text.contains("Sort array number")).count();
+    assert!(real > 20, "{real}");
+
+    let rows = read_held_out(&prepared.folder.path().join("held_out.jsonl")).unwrap();
+    let real = rows.iter().filter(|row| row.kind.as_deref() == Some("real"));
+    assert!(real.clone().count() > 20);
+    for row in real.filter(|row| row.messages[2].content.contains("code")) {
+        let asked = row.messages[1].content.to_lowercase();
+        assert!(
+            kept_apart
+                .iter()
+                .any(|request| asked.contains(request.to_lowercase().trim_end_matches('.')))
+        );
+    }
+    let manifest = &prepared.manifest.sources[0];
+    assert_eq!(manifest.licence.as_deref(), Some("Apache-2.0, MIT"));
+    assert_eq!((manifest.requests[1].held_in, manifest.requests[1].held_out), (40, 20));
+    assert!(
+        prepared
+            .manifest
+            .to_string()
+            .contains("requests  math from the recipe `math-recipe`: 40 for training")
     );
 }

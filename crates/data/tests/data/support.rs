@@ -64,6 +64,7 @@ pub(crate) fn source(path: &Path, samples: Samples) -> SourcePlan {
         system_prompt: None,
         held_out_file: None,
         licence: Some("MIT".to_owned()),
+        requests: Vec::new(),
     }
 }
 
@@ -112,16 +113,20 @@ pub(crate) fn run(plan: &DataPlan, train: &TrainPlan) -> Result<Prepared, DataEr
 
 /// The same with benchmarks to keep out.
 pub(crate) fn run_against(plan: &DataPlan, train: &TrainPlan, benchmarks: &[Benchmark]) -> Result<Prepared, DataError> {
-    let files = plan.sources.iter().map(|source| match &source.location {
+    let file = |source: &SourcePlan| match &source.location {
         Location::File(path) => SourceFiles::local(path).unwrap(),
         _ => SourceFiles::default(),
-    });
+    };
+    let files = plan.sources.iter().map(file);
+    let requests = plan.sources.iter().flat_map(|source| &source.requests);
+    let request_files = requests.map(|requests| requests.data.sources.iter().map(file).collect());
     let folder = tempfile::tempdir().unwrap();
     let request = PrepareRequest {
         plan,
         train,
         system_prompt: Some("Be exact."),
         files: files.collect(),
+        request_files: request_files.collect(),
         benchmarks,
         chat: &chat(),
         out: folder.path(),

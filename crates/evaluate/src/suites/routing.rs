@@ -3,6 +3,8 @@
 //! Measured twice. `routing` is how it is used: the label with the highest summed log-probability, whose softmax is
 //! the confidence. `routing-exact` is stricter: the generated answer must be exactly the trained JSON.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{CHUNK, Progress, Prompt, RunOptions, Suite, check_count, generate, last_question, record};
@@ -31,6 +33,7 @@ struct Query<'a> {
     question: &'a str,
     prompt: Prompt,
     label: usize,
+    kind: Option<&'a str>,
 }
 
 impl Routing {
@@ -58,6 +61,7 @@ impl Routing {
                 })?;
             let prompt = Prompt::chat(subject, &id, messages)?;
             queries.push(Query {
+                kind: row.kind.as_deref(),
                 id,
                 question: last_question(messages),
                 prompt,
@@ -128,9 +132,9 @@ impl Suite for Routing {
             return Ok(vec![unmeasured("routing"), unmeasured("routing-exact")]);
         }
         let probabilities = self.probabilities(subject, &queries)?;
-        let expected: Vec<(String, String, usize)> = queries
+        let expected: Vec<(String, String, usize, Option<&str>)> = queries
             .iter()
-            .map(|query| (query.id.clone(), query.question.to_owned(), query.label))
+            .map(|query| (query.id.clone(), query.question.to_owned(), query.label, query.kind))
             .collect();
         let prompts = queries.into_iter().map(|query| query.prompt).collect();
         let generation = Generation {
@@ -142,10 +146,12 @@ impl Suite for Routing {
         let exact_answers = self.answers();
         let (mut scored, mut exact, mut records) = (Vec::new(), Vec::new(), Vec::new());
         let (mut tally, mut valid) = (Tally::new(&self.labels), 0usize);
-        for (((id, question, label), probabilities), answer) in expected.into_iter().zip(&probabilities).zip(&generated)
+        for (((id, question, label, kind), probabilities), answer) in
+            expected.into_iter().zip(&probabilities).zip(&generated)
         {
             let (chosen, confidence) = highest(probabilities);
             tally.add(label, chosen, confidence);
+            tally.add_kind(kind, label == chosen);
             let is_exact = answer.text == exact_answers[label];
             valid += usize::from(route_of(&answer.text).is_some_and(|route| self.labels.contains(&route)));
             let by_label: Map<String, Value> = self
@@ -229,6 +235,8 @@ struct Tally<'a> {
     confusion: Vec<Vec<u64>>,
     /// Per confidence bin: items, summed confidence, right ones.
     bins: [(u64, f64, u64); BINS],
+    /// What generated prompts are made of: items, right ones.
+    kinds: BTreeMap<String, (u64, u64)>,
 }
 
 impl<'a> Tally<'a> {
@@ -237,7 +245,15 @@ impl<'a> Tally<'a> {
             labels,
             confusion: vec![vec![0; labels.len()]; labels.len()],
             bins: [(0, 0.0, 0); BINS],
+            kinds: BTreeMap::new(),
         }
+    }
+
+    fn add_kind(&mut self, kind: Option<&str>, right: bool) {
+        let Some(kind) = kind else { return };
+        let tally = self.kinds.entry(kind.to_owned()).or_default();
+        tally.0 += 1;
+        tally.1 += u64::from(right);
     }
 
     fn add(&mut self, label: usize, chosen: usize, confidence: f64) {
@@ -272,7 +288,12 @@ impl<'a> Tally<'a> {
                     json!({ "n": n, "accuracy": (n > 0).then(|| row[index] as f64 / n as f64) }),
                 )
             });
+        let kinds = self.kinds.iter().map(|(kind, &(n, right))| {
+            let accuracy = right as f64 / n as f64;
+            (kind.clone(), json!({ "n": n, "accuracy": accuracy }))
+        });
         record([
+            ("per_kind", Value::Object(kinds.collect())),
             ("per_class", Value::Object(accuracy.collect())),
             ("labels", json!(self.labels)),
             ("confusion", json!(self.confusion)),
@@ -294,6 +315,13 @@ mod tests {
             tally.add(label, chosen, confidence);
         }
         assert!((tally.calibration_error() - 0.4).abs() < 1e-12);
+        [(Some("real"), true), (Some("real"), false), (None, true)]
+            .into_iter()
+            .for_each(|(kind, right)| tally.add_kind(kind, right));
+        assert_eq!(
+            tally.details()["per_kind"],
+            json!({ "real": { "n": 2, "accuracy": 0.5 } })
+        );
         assert_eq!(tally.details()["confusion"], json!([[2, 0], [1, 1]]));
         assert_eq!(tally.details()["per_class"]["b"], json!({ "n": 2, "accuracy": 0.5 }));
     }

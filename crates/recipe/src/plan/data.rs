@@ -55,7 +55,7 @@ pub struct LimitsPlan {
 }
 
 /// One source of rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourcePlan {
     /// The name the recipe used: a registry name, a hub id or a file.
     pub dataset: String,
@@ -75,6 +75,24 @@ pub struct SourcePlan {
     pub held_out_file: Option<PathBuf>,
     /// Licence as the registry states it.
     pub licence: Option<String>,
+    /// Recipes whose requests generated rows are made of, beside templates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RequestsPlan>,
+}
+
+/// Another recipe's requests, for rows generated with one label.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestsPlan {
+    /// The label its requests deserve.
+    pub label: String,
+    /// The recipe's name.
+    pub recipe: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// Its rows, without sources of plain text, which ask for nothing.
+    pub data: DataPlan,
+    /// Whether its rows are held against GSM8K's test split.
+    pub asks_gsm8k: bool,
 }
 
 /// Where a source's rows are.

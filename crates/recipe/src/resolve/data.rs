@@ -3,10 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::plan::{DataPlan, LimitsPlan, Location, Portion, Samples, SourcePlan};
+use crate::document::Source as Document;
+use crate::plan::{DataPlan, LimitsPlan, Location, Portion, RequestsPlan, Samples, SourcePlan, SpecialistPlan};
 use crate::registry::{Registry, RegistryEntry};
 use crate::resolve::Resolver;
 use crate::resolve::base::hub_id;
+use crate::resolve::specialist;
+use crate::schema::Kind;
 use crate::suggest::{alternatives, nearest};
 use crate::vocabulary::Format;
 use crate::written::{Limits, Recipe, SamplesWord, SamplesWritten, Source};
@@ -14,6 +17,8 @@ use crate::written::{Limits, Recipe, SamplesWord, SamplesWritten, Source};
 /// The name of generated routing rows.
 const ROUTING: &str = "routing";
 /// Endings of files whose rows can be read.
+/// Labels whose requests specialists answer.
+const DOMAINS: [&str; 3] = ["math", "code", "general"];
 const EXTENSIONS: [&str; 8] = ["parquet", "json", "jsonl", "ndjson", "csv", "tsv", "txt", "md"];
 
 /// Resolves `data:` and the keys that go with it.
@@ -63,6 +68,21 @@ pub(crate) fn limits_plan(written: &Limits) -> LimitsPlan {
         duplicates: written.duplicates,
         contaminated: written.contaminated,
         trained: written.trained,
+    }
+}
+
+impl RequestsPlan {
+    /// A recipe's requests for one label; none if it asks nothing.
+    pub(crate) fn of(label: &str, recipe: &SpecialistPlan) -> Option<Self> {
+        let mut data = recipe.data.clone();
+        data.sources.retain(|source| source.format != Some(Format::Text));
+        (!data.sources.is_empty()).then(|| Self {
+            label: label.to_owned(),
+            recipe: recipe.name.clone(),
+            file: recipe.file.clone(),
+            asks_gsm8k: data.decontaminate && recipe.evaluate.suites.iter().any(|suite| suite == "gsm8k"),
+            data,
+        })
     }
 }
 
@@ -164,7 +184,69 @@ impl Resolver<'_> {
                 .licence
                 .clone()
                 .or_else(|| entry.map(|entry| entry.licence.clone())),
+            requests: self.requests(key, source),
         }
+    }
+
+    /// The recipes whose requests generated rows are made of.
+    fn requests(&mut self, key: &str, source: &Source) -> Vec<RequestsPlan> {
+        if source.dataset != ROUTING && !source.requests.is_empty() {
+            let message = "`requests` are for generated rows (`dataset: routing`)";
+            self.key(&format!("{key}.requests"), message, None);
+            return Vec::new();
+        }
+        let mut plans = Vec::new();
+        for (label, written) in &source.requests {
+            let key = format!("{key}.requests.{label}");
+            if !DOMAINS.contains(&label.as_str()) {
+                let hint = format!("the specialists' labels are {}", alternatives(DOMAINS));
+                self.key(&key, format!("no specialist answers `{label}`"), Some(hint));
+                continue;
+            }
+            let file = self.existing_file(&key, written);
+            if file.is_file() {
+                plans.extend(self.requests_of(&key, label, &file));
+            }
+        }
+        plans
+    }
+
+    fn requests_of(&mut self, key: &str, label: &str, file: &Path) -> Option<RequestsPlan> {
+        let mut recipe = match Document::read(file) {
+            Ok(recipe) => recipe,
+            Err(diagnostics) => {
+                self.problems.extend(diagnostics.problems);
+                return None;
+            }
+        };
+        if recipe.kind() != Kind::Recipe {
+            self.value(key, format!("{} is not a recipe", file.display()), None);
+            return None;
+        }
+        // Also keeps a recipe from asking itself.
+        if recipe.names_dataset(ROUTING) {
+            let message = format!(
+                "the rows of {} are generated; they are nobody's requests",
+                file.display()
+            );
+            self.value(key, message, None);
+            return None;
+        }
+        let plan = match specialist(&mut recipe, Vec::new()) {
+            Ok(plan) => plan,
+            Err(diagnostics) => {
+                self.problems.extend(diagnostics.problems);
+                return None;
+            }
+        };
+        RequestsPlan::of(label, &plan).or_else(|| {
+            self.value(
+                key,
+                format!("{} has plain text only, which asks for nothing", file.display()),
+                None,
+            );
+            None
+        })
     }
 
     /// Generated rows have neither files nor an end.

@@ -8,7 +8,7 @@ use crate::diagnostics::{Diagnostics, Problem};
 use crate::document::Source;
 use crate::overrides::Override;
 use crate::paths::{overlap, run_dir};
-use crate::plan::{ExportPlan, GatePlan, MergePlan, Method, PipelinePlan, SpecialistPlan};
+use crate::plan::{ExportPlan, GatePlan, MergePlan, Method, PipelinePlan, RequestsPlan, SpecialistPlan};
 use crate::resolve::{Resolver, specialist};
 use crate::schema::Kind;
 use crate::size::parse_bytes;
@@ -89,6 +89,15 @@ impl Resolver<'_> {
             match specialist(&mut source, problems) {
                 Ok(plan) => plans.push(plan),
                 Err(diagnostics) => self.problems.extend(diagnostics.problems),
+            }
+        }
+        // What a recipe takes from another one of the pipeline, it takes with that one's overrides.
+        let others = plans.clone();
+        let sources = plans.iter_mut().flat_map(|plan| &mut plan.data.sources);
+        for requests in sources.flat_map(|source| &mut source.requests) {
+            let same = others.iter().find(|other| other.file == requests.file);
+            if let Some(plan) = same.and_then(|other| RequestsPlan::of(&requests.label, other)) {
+                *requests = plan;
             }
         }
         let complete = plans.len() == written.recipes.len();

@@ -126,6 +126,9 @@ pub(crate) struct Source {
     /// Held-out rows come from this file instead of from the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) held_out_file: Option<PathBuf>,
+    /// Generated routing rows only: label to the recipe whose training rows supply real requests for it, beside templates.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) requests: BTreeMap<String, PathBuf>,
     /// Licence of the rows, shown in the plan and on the model card.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) licence: Option<String>,
