@@ -79,7 +79,11 @@ fn page(data: &ReportData, sections: &Sections) -> String {
                 escaped(doing)
             ),
         ),
-        None => Default::default(),
+        None => {
+            let broken = data.broken.as_ref();
+            let why = broken.map(|why| format!("<p class=\"broken\">Ended early: {}</p>\n", escaped(why)));
+            (String::new(), why.unwrap_or_default())
+        }
     };
     let command = if data.command.is_empty() {
         String::new()
