@@ -80,7 +80,9 @@ fn fill_cache(root: &Root) {
             ("ctx", texts(&["", ""])),
             (
                 "endings",
-                Arc::new(lists(&[&["heats it.", "eats it.", "sings to it.", "paints it."]; 2])),
+                Arc::new(lists(
+                    &[&["heats it.", "eats it.", "sings to it.", "paints it."][..]; 2],
+                )),
             ),
             ("label", texts(&["0", "3"])),
         ],

@@ -2,9 +2,9 @@
 """Asks lm-evaluation-harness and Synapse the same questions of the same model and compares item by item. Outside `make test`.
 
     pip install lm-eval torch transformers accelerate pyarrow
-    python3 tests/parity/check_lm_eval.py target/release/synapse-train MODEL_DIR GSM8K_TEST.parquet CHOICES.jsonl [N]
+    python3 tests/parity/check_lm_eval.py target/release/synapse-train MODEL_DIR GSM8K_TEST.parquet CHOICES.jsonl [N [TOKENS [SHOTS]]]
 
-Task files are written here, so nothing is fetched: gsm8k raw with our eight worked examples, and multiple choice in the
+Task files are written here, so nothing is fetched: gsm8k raw after our worked examples (8, or SHOTS), and multiple choice in the
 manner of ARC (texts) and MMLU (letters). f32 on both sides. Exits 1 if a score differs and no reason is known.
 """
 import json
@@ -21,6 +21,8 @@ from lm_eval.tasks import TaskManager
 
 binary, model, gsm8k, choices, *rest = sys.argv[1:]
 count = int(rest[0]) if rest else 50
+tokens = int(rest[1]) if rest[1:] else 256
+examples_before = int(rest[2]) if rest[2:] else 8
 folder = Path(tempfile.mkdtemp())
 
 
@@ -50,7 +52,7 @@ def examples():
 
 rows = pyarrow.parquet.read_table(gsm8k).to_pylist()[:count]
 questions = write("gsm8k.jsonl", rows)
-shots = "".join(f"Question: {question}\nAnswer: {answer}\n\n" for question, answer in examples())
+shots = "".join(f"Question: {question}\nAnswer: {answer}\n\n" for question, answer in examples()[:examples_before])
 items = [json.loads(line) for line in open(choices)][:count]
 letters = "ABCDEFGH"
 arc = write("arc.jsonl", [
@@ -64,7 +66,7 @@ tasks = {
     "our_gsm8k": {
         **common, "dataset_kwargs": {"data_files": {"test": str(questions)}}, "output_type": "generate_until",
         "doc_to_text": shots + "Question: {{question}}\nAnswer:", "doc_to_target": "{{answer.split('####')[-1].strip()}}",
-        "generation_kwargs": {"until": ["\nQuestion:"], "do_sample": False, "max_gen_toks": 256},
+        "generation_kwargs": {"until": ["\nQuestion:"], "do_sample": False, "max_gen_toks": tokens},
         "metric_list": [{"metric": "exact_match", "ignore_case": True, "regexes_to_ignore": [",", "\\$", "\\.$"]}],
         "filter_list": [
             {"name": "strict-match", "filter": [{"function": "regex", "regex_pattern": "#### (\\-?[0-9\\.\\,]+)"}, {"function": "take_first"}]},
@@ -121,7 +123,7 @@ def multiple_choice(task, suite, path):
 multiple_choice("our_arc", "arc", arc)
 multiple_choice("our_mmlu", "mmlu", mmlu)
 
-mine = ours("gsm8k", questions, "--shots", "8", "--max-tokens", "256")
+mine = ours("gsm8k", questions, "--shots", str(examples_before), "--max-tokens", str(tokens))
 by_filter = {}
 for sample in samples["our_gsm8k"]:
     by_filter.setdefault(sample["filter"], {})[sample["doc_id"]] = sample

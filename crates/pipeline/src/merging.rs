@@ -13,7 +13,7 @@ use crate::{
     domain::{Domain, Logs},
     publish::{Publication, publish},
     record::{StageRun, fingerprint, write_json},
-    specialist::{data_folder, prepare_and_train, questions},
+    specialist::{Questions, data_folder, prepare_and_train, questions},
 };
 
 /// How far a pipeline came.
@@ -152,7 +152,7 @@ impl Trained<'_> {
     }
 
     /// What identifies the questions of every domain.
-    fn questions(&self) -> Vec<Vec<(&str, Vec<(&str, &str)>)>> {
+    fn questions(&self) -> Vec<Questions<'_>> {
         let fetched = self.specialists.iter().map(|(_, outcome)| &outcome.fetched);
         fetched.map(questions).collect()
     }

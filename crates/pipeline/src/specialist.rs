@@ -194,8 +194,11 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
     )
 }
 
+/// Suite → name and sha256 of the files its questions are in.
+pub(crate) type Questions<'a> = Vec<(&'a str, Vec<(&'a str, &'a str)>)>;
+
 /// What identifies the questions that suites read from files.
-pub(crate) fn questions(fetched: &Fetched) -> Vec<(&str, Vec<(&str, &str)>)> {
+pub(crate) fn questions(fetched: &Fetched) -> Questions<'_> {
     let suites = fetched.questions.iter();
     suites
         .map(|(suite, files)| (suite.as_str(), files.identity()))

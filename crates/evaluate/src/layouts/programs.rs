@@ -149,7 +149,7 @@ pub fn mbpp(rows: &[SourceRow]) -> Result<Vec<Program>> {
 
 /// The function that `code` defines and `test` calls, the last defined one if there are several.
 fn tested_function(code: &str, test: &str) -> Option<String> {
-    let defined = code.lines().filter_map(|line| {
+    let mut defined = code.lines().filter_map(|line| {
         let name = line.trim_start().strip_prefix("def ")?.split('(').next()?.trim();
         (!name.is_empty()).then_some(name)
     });
@@ -159,5 +159,5 @@ fn tested_function(code: &str, test: &str) -> Option<String> {
             before.is_none_or(|letter| !letter.is_alphanumeric() && !"_.".contains(letter))
         })
     };
-    defined.filter(calls).last().map(str::to_owned)
+    defined.rfind(calls).map(str::to_owned)
 }
