@@ -119,7 +119,7 @@ def multiple_choice(task, suite, path):
             good &= tie
             print(f"{suite} {ours_item['id']}: ours {ours_item['log_probabilities']}, lm-eval's {scores}{' (a tie)' if tie else ''}")
     right = sum(item["correct"] for item in mine)
-    print(f"{suite}: {same} of {len(mine)} items judged alike, {normed} by length; {right} right; log-probabilities differ by {worst:.2e} at most")
+    print(f"{suite}: {same} of {len(mine)} items judged alike{f', {normed} by length' if 'acc_norm' in theirs[0] else ''}; {right} right; log-probabilities differ by {worst:.2e} at most")
 
 
 multiple_choice("our_arc", "arc", arc)
