@@ -12,6 +12,8 @@ mod costs;
 mod data;
 /// `run --device`: candle's path against the kernels', and what is refused.
 mod devices;
+/// `eval`, `compare` and `report`: benchmarks in the hub's layout, interrupted and resumed.
+mod evaluation;
 /// kill -9 and an interrupted run end as if nothing had happened.
 mod resume;
 /// `serve` over a real port: plain, streamed, refused.

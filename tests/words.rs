@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Where a file of a dataset lies in the cache that the hub crate and Python's huggingface_hub share.
-fn cached(root: &Root, id: &str, revision: &str, file: &str) -> PathBuf {
+pub(crate) fn cached(root: &Root, id: &str, revision: &str, file: &str) -> PathBuf {
     let folder = root.join("hf/hub").join(format!("datasets--{}", id.replace('/', "--")));
     std::fs::create_dir_all(folder.join("refs")).unwrap();
     std::fs::write(folder.join("refs/main"), revision).unwrap();

@@ -45,6 +45,6 @@ pub use manifest::{
 pub use origin::{DocumentOrigin, read_origins};
 pub use overlap::read_texts;
 pub use prepare::prepare;
-pub use questions::read_questions;
+pub use questions::{read_questions, read_records};
 pub use report::{Shares, is_non_commercial};
 pub use request::{Benchmark, PrepareEvent, PrepareRequest, SourceFile, SourceFiles};

@@ -50,6 +50,24 @@ pub fn read_questions(files: &[SourceFile]) -> Result<Vec<(String, String)>> {
     Ok(questions)
 }
 
+/// Every row of a suite's file as it is: its place, and column → value.
+///
+/// # Errors
+/// The file cannot be read; file and place are named.
+pub fn read_records(file: &SourceFile) -> Result<Vec<(String, serde_json::Map<String, serde_json::Value>)>> {
+    let rows = RowFile {
+        path: &file.local,
+        name: &file.name,
+        most: None,
+    };
+    let mut records = Vec::new();
+    rows.read(&rows.columns()?, &mut |place, record| {
+        records.push((place.to_string(), record));
+        Ok(())
+    })?;
+    Ok(records)
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failing test may panic")]

@@ -30,6 +30,9 @@ pub struct Comparison {
     pub interval: Option<Interval>,
     /// Exact McNemar test, where items are right or wrong.
     pub p_value: Option<f64>,
+    /// Items that only the first got right, and only the second, where items are right or wrong.
+    #[serde(default)]
+    pub discordant: Option<[usize; 2]>,
     /// Better or worse, for the second.
     pub verdict: Verdict,
 }
@@ -37,8 +40,8 @@ pub struct Comparison {
 impl Comparison {
     /// Compares `other` with `base`.
     ///
-    /// A difference in right answers is one if McNemar's p is at most 0.05; a difference in losses, if the paired
-    /// interval leaves out zero.
+    /// A difference in right answers is one if McNemar's p is at most 0.05; a difference in losses, or in items that
+    /// are right in part, if the paired interval leaves out zero.
     ///
     /// # Errors
     /// [`EvaluateError::Unpaired`] when the two were not measured on the same items, or one was not measured.
@@ -49,13 +52,17 @@ impl Comparison {
         };
         let difference = to - from;
         let interval = paired_bootstrap(&base.items, &other.items);
-        let p_value = (base.unit == Unit::Fraction).then(|| {
+        let decided = [base, other]
+            .iter()
+            .all(|outcome| outcome.items.iter().all(Item::is_decided));
+        let discordant = (base.unit == Unit::Fraction && decided).then(|| {
             let right = |item: &Item| item.value > 0.5;
             let pairs = || base.items.iter().zip(&other.items);
             let only_base = pairs().filter(|(a, b)| right(a) && !right(b)).count();
             let only_other = pairs().filter(|(a, b)| !right(a) && right(b)).count();
-            mcnemar(only_base, only_other)
+            [only_base, only_other]
         });
+        let p_value = discordant.map(|[only_base, only_other]| mcnemar(only_base, only_other));
         let beyond = match p_value {
             Some(p) => p <= SIGNIFICANCE,
             None => interval.is_some_and(|interval| !interval.contains(0.0)),
@@ -70,6 +77,7 @@ impl Comparison {
             difference,
             interval,
             p_value,
+            discordant,
             verdict,
         })
     }

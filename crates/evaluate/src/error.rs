@@ -104,6 +104,19 @@ pub enum EvaluateError {
         /// First difference found.
         message: String,
     },
+    /// A row of a suite's file is not laid out as the suite's dataset is.
+    #[error("{suite}: {place}: {message}")]
+    Layout {
+        /// The suite's id.
+        suite: &'static str,
+        /// The file and the row.
+        place: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The user asked to stop; what was answered is kept where a journal is.
+    #[error("stopped")]
+    Stopped,
     /// The comparison lacks something it cannot do without.
     #[error("{0}")]
     Incomplete(String),

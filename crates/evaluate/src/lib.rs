@@ -7,6 +7,8 @@
 mod comparison;
 mod error;
 mod gate;
+mod journal;
+pub mod layouts;
 mod number;
 mod outcome;
 pub mod python;
@@ -17,15 +19,23 @@ mod statistics;
 mod subject;
 pub mod suites;
 mod table;
+mod versus;
 
 pub use comparison::{Comparison, GainKept, Verdict};
 pub use error::{EvaluateError, Result};
 pub use gate::{GateAction, GateDecision, GateRule, Regression};
+pub use journal::{Journal, Journaled};
+pub use layouts::{CustomRow, Preamble, Program, Scorer, SourceRow};
 pub use number::{AnswerRule, Number, final_answer, reference_answer};
 pub use outcome::{Evaluation, Item, Outcome, Unit};
 pub use row::{Answer, CallTest, ChoiceRow, Document, QuestionAnswer, Row, read_jsonl, read_rows};
 pub use sandbox::{CodeVerdict, Job, Limits, Sandbox};
-pub use statistics::{Interval, bootstrap, bootstrap_mean, mcnemar, paired_bootstrap, weighted_mean, wilson};
-pub use subject::{Choices, Generated, Generation, PackedLoss, RowLoss, Subject};
-pub use suites::{Progress, RunOptions, SUITE_IDS, Suite, SuiteData, build, evaluate};
+pub use statistics::{
+    Interval, bootstrap, bootstrap_mean, mcnemar, paired_bootstrap, pass_at_k, weighted_mean, wilson,
+};
+pub use subject::{Choices, Each, Generated, Generation, PackedLoss, RowLoss, Subject};
+pub use suites::{
+    FILE_SUITES, Form, Progress, Prompting, RunOptions, SAMPLED_SUITES, SUITE_IDS, Suite, SuiteData, build, evaluate,
+};
 pub use table::{Cell, ComparedSubject, ComparisonTable, Role, TableColumn};
+pub use versus::{VERSUS_LEGEND, Versus, VersusRow};

@@ -30,6 +30,22 @@ pub struct Item {
     pub weight: f64,
 }
 
+impl Item {
+    /// One right or wrong answer.
+    pub(crate) fn judged(id: impl Into<String>, right: bool) -> Self {
+        Self {
+            id: id.into(),
+            value: f64::from(u8::from(right)),
+            weight: 1.0,
+        }
+    }
+
+    /// Whether it is wholly right or wholly wrong.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.weight == 1.0 && (self.value == 0.0 || self.value == 1.0)
+    }
+}
+
 /// What one suite found out about one model.
 ///
 /// The value is the weighted mean of the items. It is `None` where nothing could be measured, and `note` says why.
@@ -62,8 +78,13 @@ pub struct Outcome {
 
 impl Outcome {
     pub(crate) fn fractions(identity: &Identity<'_>, items: Vec<Item>) -> Self {
-        let right: f64 = items.iter().map(|item| item.value).sum();
-        let interval = (!items.is_empty()).then(|| statistics::wilson(right, items.len() as f64));
+        // An item answered several times is right in part, and Wilson's interval is for coins.
+        let interval = if items.iter().all(Item::is_decided) {
+            let right: f64 = items.iter().map(|item| item.value).sum();
+            (!items.is_empty()).then(|| statistics::wilson(right, items.len() as f64))
+        } else {
+            statistics::bootstrap_mean(&items)
+        };
         Self::of(identity, Unit::Fraction, interval, items)
     }
 

@@ -65,6 +65,12 @@ pub struct QuestionAnswer {
 /// One multiple-choice question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChoiceRow {
+    /// Stable id; the row's index where there is none.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// What it is about, such as MMLU's subject; scored apart as well.
+    #[serde(default)]
+    pub group: Option<String>,
     /// The question.
     pub question: String,
     /// The answers to choose from, two or more.

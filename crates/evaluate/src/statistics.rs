@@ -138,6 +138,16 @@ pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
+/// The chance that at least one of `k` answers drawn from `n` is right when `c` of the `n` are: the unbiased estimate
+/// 1 − C(n−c, k) / C(n, k) of Chen et al. 2021, eq. 1. `k` is at most `n`.
+#[must_use]
+pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
+    if n - c < k {
+        return 1.0;
+    }
+    1.0 - (n - c + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -186,6 +196,22 @@ mod tests {
             (40, 60, 0.056_887_933_640_98),
         ] {
             assert!((mcnemar(a, b) - p).abs() < 1e-9, "{a} {b}: {}", mcnemar(a, b));
+        }
+    }
+
+    #[test]
+    fn pass_at_k_equals_the_quotient_of_binomials() {
+        // 1 - comb(n - c, k) / comb(n, k) in Python's integers, divided once.
+        for (n, c, k, expected) in [
+            (1, 0, 1, 0.0),
+            (1, 1, 1, 1.0),
+            (10, 3, 1, 0.3),
+            (10, 3, 5, 0.916_666_666_666_666_6),
+            (200, 7, 10, 0.305_598_811_617_733_5),
+            (10, 6, 5, 1.0),
+        ] {
+            let found = pass_at_k(n, c, k);
+            assert!((found - expected).abs() < 1e-12, "{n} {c} {k}: {found}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Base, specialists and merge are measured through this trait and nothing else, so a difference between two of
 //! them can only come from the model. It says nothing of devices, adapters or files.
 
+use serde::{Deserialize, Serialize};
 use synapse_chat::Chat;
 
 use crate::Result;
@@ -20,17 +21,23 @@ pub trait Subject {
         None
     }
 
+    /// Whether the user asked to stop: looked at between pieces of work that are not the model's.
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
     /// Summed cross-entropy of each row, in nats; one document a row, no context shared between rows.
     ///
     /// # Errors
     /// [`crate::EvaluateError::Subject`] when the model fails.
     fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>>;
 
-    /// Greedy continuations of each prompt, in order, without the token that ended them.
+    /// Continues every prompt and hands each answer to `each` as soon as it and all before it are there: in the
+    /// prompts' order, without the token that ended it. The prompts are one batch, however many they are.
     ///
     /// # Errors
-    /// [`crate::EvaluateError::Subject`] when the model fails.
-    fn generate(&mut self, prompts: &[Vec<u32>], options: &Generation) -> Result<Vec<Generated>>;
+    /// [`crate::EvaluateError::Subject`] when the model fails; an error of `each` ends the work and comes back.
+    fn generate(&mut self, prompts: &[Vec<u32>], options: &Generation, each: &mut Each<'_>) -> Result<()>;
 
     /// Summed log-probability (nats) of each continuation after its prompt: one list an item, in order.
     ///
@@ -49,7 +56,7 @@ pub struct PackedLoss<'a> {
 }
 
 /// The loss of one document.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RowLoss {
     /// Nats, summed over the counted tokens.
     pub sum: f64,
@@ -57,17 +64,37 @@ pub struct RowLoss {
     pub tokens: u64,
 }
 
-/// How to continue prompts; decoding is always greedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Takes one answer; an error asks for no more.
+pub type Each<'a> = dyn FnMut(Generated) -> Result<()> + 'a;
+
+/// How to continue prompts.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
     /// Stop after this many tokens.
     pub max_new_tokens: usize,
     /// Texts that end an answer, besides the model's own stop tokens; they are not part of it.
     pub stop: Vec<String>,
+    /// 0 takes the likeliest token; above, tokens are drawn.
+    pub temperature: f32,
+    /// Seeds the drawing of every prompt's tokens.
+    pub seed: u64,
 }
 
-/// One greedy continuation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl Generation {
+    /// The likeliest token each time.
+    #[must_use]
+    pub fn greedy(max_new_tokens: usize, stop: &[&str]) -> Self {
+        Self {
+            max_new_tokens,
+            stop: stop.iter().map(|stop| (*stop).to_owned()).collect(),
+            temperature: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+/// One continuation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generated {
     /// The text, without stop token or stop string.
     pub text: String,

@@ -2,97 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+mod support;
 
 use serde_json::json;
-use synapse_chat::{Chat, Message};
-use synapse_evaluate::suites::{ChoiceStyle, CodeTask, CodeTests, Gsm8k, MultipleChoice, Prompting};
+use synapse_chat::Message;
+use synapse_evaluate::suites::{ChoiceStyle, CodeTask, Gsm8k, MultipleChoice, Programs};
 use synapse_evaluate::{
-    Answer, CallTest, ChoiceRow, Choices, Document, EvaluateError, Evaluation, Generated, Generation, PackedLoss,
-    QuestionAnswer, Result, Row, RowLoss, RunOptions, SUITE_IDS, Sandbox, Subject, Suite, SuiteData, Unit, build,
-    evaluate,
+    Answer, CallTest, ChoiceRow, Document, EvaluateError, Evaluation, FILE_SUITES, Form, QuestionAnswer, Row,
+    RunOptions, SUITE_IDS, Sandbox, Suite, SuiteData, Unit, build, evaluate,
 };
 
-/// Answers a prompt by the first rule whose words it contains; prefers continuations that contain `liked`.
-struct Scripted {
-    chat: Chat,
-    rules: Vec<(&'static str, String)>,
-    liked: &'static str,
-    positions: Option<usize>,
-    largest_batch: usize,
-}
-
-impl Scripted {
-    fn new(rules: &[(&'static str, &str)], liked: &'static str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat");
-        Self {
-            chat: Chat::open(&folder).unwrap(),
-            rules: rules
-                .iter()
-                .map(|(words, answer)| (*words, (*answer).to_owned()))
-                .collect(),
-            liked,
-            positions: None,
-            largest_batch: 0,
-        }
-    }
-}
-
-impl Subject for Scripted {
-    fn name(&self) -> &str {
-        "scripted"
-    }
-
-    fn chat(&self) -> &Chat {
-        &self.chat
-    }
-
-    fn max_positions(&self) -> Option<usize> {
-        self.positions
-    }
-
-    fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>> {
-        let loss = |row: &PackedLoss<'_>| {
-            let tokens = row.labels.iter().filter(|label| **label >= 0).count() as u64;
-            RowLoss {
-                sum: tokens as f64 * f64::from(row.input_ids[0]),
-                tokens,
-            }
-        };
-        Ok(rows.iter().map(loss).collect())
-    }
-
-    fn generate(&mut self, prompts: &[Vec<u32>], options: &Generation) -> Result<Vec<Generated>> {
-        self.largest_batch = self.largest_batch.max(prompts.len());
-        let answer = |prompt: &Vec<u32>| {
-            let asked = self.chat.decode(prompt, false).unwrap();
-            let rule = self.rules.iter().find(|(words, _)| asked.contains(words));
-            let mut text = rule.map(|(_, answer)| answer.clone()).unwrap_or_default();
-            for stop in &options.stop {
-                text.truncate(text.find(stop.as_str()).unwrap_or(text.len()));
-            }
-            let token_ids = self.chat.encode_text(&text).unwrap();
-            let finished = token_ids.len() <= options.max_new_tokens;
-            Generated {
-                text,
-                token_ids,
-                finished,
-            }
-        };
-        Ok(prompts.iter().map(answer).collect())
-    }
-
-    fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>> {
-        let score = |continuation: &Vec<u32>| {
-            let text = self.chat.decode(continuation, false).unwrap();
-            if text.contains(self.liked) { -1.0 } else { -3.0 }
-        };
-        Ok(items
-            .iter()
-            .map(|item| item.continuations.iter().map(score).collect())
-            .collect())
-    }
-}
+use support::Scripted;
 
 fn row(question: &str, answer: &str) -> Row {
     Row {
@@ -197,21 +117,31 @@ fn gsm8k_is_asked_by_chat_or_after_examples() {
     let mut suite = Gsm8k {
         domain: "math".into(),
         questions,
-        prompting: Prompting::Chat { system_prompt: None },
+        form: Form::chat(None),
     };
     let [chat] = run(&suite, &mut Scripted::new(&rules, "")).try_into().unwrap();
     assert_eq!(chat.outcome.value, Some(1.0));
-    suite.prompting = Prompting::FewShot {
-        examples: vec![pair("1 + 1?", "#### 2")],
+    for shots in [0, 8] {
+        suite.form = Form::raw(shots);
+        let [raw] = run(&suite, &mut Scripted::new(&rules, "")).try_into().unwrap();
+        assert_eq!(raw.outcome.value, Some(1.0));
+        assert_eq!(raw.records[0]["answer"], json!("It is 18.\n"));
+    }
+    // Every example answers what it says it does, and each is there when the chat asks.
+    suite.form = Form {
+        shots: 8,
+        ..Form::chat(Some("Think."))
     };
-    let [raw] = run(&suite, &mut Scripted::new(&rules, "")).try_into().unwrap();
-    assert_eq!(raw.outcome.value, Some(1.0));
-    assert_eq!(raw.records[0]["answer"], json!("It is 18.\n"));
+    let [examples] = run(&suite, &mut Scripted::new(&[("#### 3.75", "#### 4")], ""))
+        .try_into()
+        .unwrap();
+    assert_eq!(examples.outcome.value, Some(0.5));
 }
 
 #[test]
 fn code_is_executed_or_the_cell_says_why_not() {
     let tasks: Vec<CodeTask> = CodeTask::bundled().unwrap().into_iter().take(4).collect();
+    let programs = tasks.iter().cloned().map(CodeTask::program).collect();
     let mut subject = Scripted::new(&[], "");
     for (index, task) in tasks.iter().enumerate() {
         let name: &'static str = Box::leak(format!("`{}(", task.entry_point).into_boxed_str());
@@ -220,10 +150,11 @@ fn code_is_executed_or_the_cell_says_why_not() {
             .rules
             .push((name, format!("Here:\n```python\n{code}```\nDone.")));
     }
-    let mut suite = CodeTests {
+    let mut suite = Programs {
+        id: "code-tests",
         domain: "code".into(),
-        tasks,
-        system_prompt: Some("You write code.".into()),
+        tasks: programs,
+        form: Form::chat(Some("You write code.")),
         sandbox: Sandbox::detect(),
     };
     if suite.sandbox.is_ok() {
@@ -346,21 +277,26 @@ fn routing_is_scored_and_read() {
 fn choices_are_scored_whole_and_never_cut() {
     let rows = vec![
         ChoiceRow {
+            id: None,
+            group: None,
             question: "Capital?".into(),
             choices: vec!["Rome".into(), "Paris".into()],
             answer: Answer::Index(1),
         },
         ChoiceRow {
+            id: Some("sky".into()),
+            group: Some("colours".into()),
             question: "Sky?".into(),
             choices: vec!["blue".into(), "Paris".into()],
             answer: Answer::Letter("A".into()),
         },
     ];
     let mut suite = MultipleChoice {
+        id: "choices",
         domain: "general".into(),
         rows,
         style: ChoiceStyle::Texts,
-        system_prompt: None,
+        form: Form::chat(None),
     };
     let [texts] = run(&suite, &mut Scripted::new(&[], "Paris")).try_into().unwrap();
     assert_eq!(
@@ -400,9 +336,10 @@ fn every_suite_id_builds_and_an_empty_domain_is_no_error() {
             .iter()
             .all(|evaluation| evaluation.outcome.value.is_none() && evaluation.outcome.note.is_some())
     );
-    let error = build("mmlu", &data).err().unwrap().to_string();
+    assert!(FILE_SUITES.iter().all(|id| SUITE_IDS.contains(id)));
+    let error = build("mmlu-pro", &data).err().unwrap().to_string();
     assert!(
-        error.starts_with("unknown suite `mmlu`; the suites are held-out-loss, "),
+        error.starts_with("unknown suite `mmlu-pro`; the suites are held-out-loss, "),
         "{error}"
     );
 }
@@ -422,6 +359,7 @@ fn limits_batches_logs_and_determinism() {
     let options = RunOptions {
         limit: Some(100),
         max_new_tokens: 2,
+        ..RunOptions::default()
     };
     let told = std::cell::RefCell::new(Vec::new());
     let first = suite
@@ -429,8 +367,9 @@ fn limits_batches_logs_and_determinism() {
             told.borrow_mut().push((done, of));
         })
         .unwrap();
-    assert_eq!(*told.borrow(), [(64, 100), (100, 100)]);
-    assert_eq!((first[0].outcome.n, subject.largest_batch), (100, 64));
+    assert_eq!(*told.borrow(), (1..=100).map(|done| (done, 100)).collect::<Vec<_>>());
+    // all prompts are one batch: the model decides how many decode together
+    assert_eq!((first[0].outcome.n, subject.largest_batch), (100, 100));
     assert_eq!(
         first[0].outcome.note.as_deref(),
         Some("1 of 100 answers cut off at 2 tokens")

@@ -1,12 +1,15 @@
 //! What a specialist's domain is measured on: its held-out rows and the suites its recipe names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use synapse_data::PackedDataset;
-use synapse_evaluate::{Document, Outcome, QuestionAnswer, RunOptions, Subject, Suite, SuiteData, read_rows};
-use synapse_recipe::{SpecialistPlan, Stage};
+use synapse_evaluate::{
+    Document, Form, Journal, Journaled, Outcome, Prompting, QuestionAnswer, RunOptions, SourceRow, Subject, Suite,
+    SuiteData, read_rows,
+};
+use synapse_recipe::SpecialistPlan;
 
-use crate::{Fetched, PipelineError, Run};
+use crate::{Fetched, FetchedSource, PipelineError, Run, record::StageRun};
 
 /// What suites read from a folder of prepared data; nothing without one.
 ///
@@ -40,8 +43,32 @@ pub fn suite_data(data: Option<&Path>) -> Result<SuiteData, PipelineError> {
     })
 }
 
+/// Adds the questions of a suite that reads files.
+///
+/// # Errors
+/// A file that cannot be read; file and place are named.
+pub fn add_questions(data: &mut SuiteData, suite: &str, fetched: &FetchedSource) -> Result<(), PipelineError> {
+    let files = fetched.files().files;
+    if suite == "gsm8k" {
+        let questions = synapse_data::read_questions(&files)?;
+        data.questions = questions
+            .into_iter()
+            .map(|(question, answer)| QuestionAnswer { question, answer })
+            .collect();
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for file in &files {
+        let records = synapse_data::read_records(file)?;
+        rows.extend(records.into_iter().map(|(place, fields)| SourceRow::new(place, fields)));
+    }
+    data.files.insert(suite.to_owned(), rows);
+    Ok(())
+}
+
 /// A domain ready to be asked.
 pub(crate) struct Domain {
+    name: String,
     suites: Vec<Box<dyn Suite>>,
     options: RunOptions,
 }
@@ -51,12 +78,17 @@ impl Domain {
     pub(crate) fn open(plan: &SpecialistPlan, data: &Path, fetched: &Fetched) -> Result<Self, PipelineError> {
         let mut source = suite_data(Some(data))?;
         source.domain.clone_from(&plan.name);
-        let questions = synapse_data::read_questions(&fetched.questions.files().files)?;
-        source.questions = questions
-            .into_iter()
-            .map(|(question, answer)| QuestionAnswer { question, answer })
-            .collect();
-        source.system_prompt.clone_from(&plan.system_prompt);
+        for (suite, files) in &fetched.questions {
+            add_questions(&mut source, suite, files)?;
+        }
+        source.form = Form {
+            prompting: match plan.evaluate.prompting {
+                synapse_recipe::Prompting::Chat => Prompting::Chat,
+                synapse_recipe::Prompting::Raw => Prompting::Raw,
+            },
+            shots: plan.evaluate.shots,
+            system_prompt: plan.system_prompt.clone(),
+        };
         if let Some(router) = &plan.router {
             source.labels.clone_from(&router.labels);
         }
@@ -66,45 +98,83 @@ impl Domain {
             .iter()
             .map(|id| synapse_evaluate::build(id, &source))
             .collect::<Result<_, _>>()?;
-        let limit = plan.evaluate.limit.map(|limit| limit as usize);
         Ok(Self {
+            name: plan.name.clone(),
             suites,
             options: RunOptions {
-                limit,
+                limit: plan.evaluate.limit.map(|limit| limit as usize),
                 max_new_tokens: plan.evaluate.max_new_tokens,
+                samples: plan.evaluate.samples,
+                temperature: plan.evaluate.temperature as f32,
+                seed: plan.train.seed,
             },
         })
     }
 
-    /// Measures one model and writes the log of every item.
+    /// Measures one model and writes the log of every item. What an interrupted run had answered is not asked again.
     pub(crate) fn measure(
         &self,
         run: &Run<'_>,
         subject: &mut dyn Subject,
-        logs: &Path,
+        logs: &Logs,
     ) -> Result<Vec<Outcome>, PipelineError> {
         let name = subject.name().to_owned();
-        let progress = |suite: &dyn Suite, done: usize, total: usize| {
-            run.reporter.progress(
-                &format!("{name}: {} {}", suite.domain(), suite.id()),
-                done as u64,
-                Some(total as u64),
-            );
-        };
+        let mut subject = Journaled::new(subject, Some(logs.journal(&self.name, &name)?), run.stop);
         let mut outcomes = Vec::new();
         for suite in &self.suites {
-            if run.stops() {
-                return Err(PipelineError::Stopped {
-                    name,
-                    stage: Stage::Evaluate,
-                });
-            }
-            let report = |done: usize, total: usize| progress(suite.as_ref(), done, total);
-            for evaluation in suite.run(subject, &self.options, &report)? {
-                evaluation.write_log(logs)?;
+            let report = |done: usize, total: usize| {
+                let what = format!("{name}: {} {}", suite.domain(), suite.id());
+                run.reporter.progress(&what, done as u64, Some(total as u64));
+            };
+            for evaluation in suite.run(&mut subject, &self.options, &report)? {
+                evaluation.write_log(&logs.folder)?;
                 outcomes.push(evaluation.outcome);
             }
         }
         Ok(outcomes)
+    }
+}
+
+/// Where the items of one evaluation are written: finished logs, and beside them journals while it goes on.
+pub(crate) struct Logs {
+    folder: PathBuf,
+    journals: PathBuf,
+    evaluation: String,
+}
+
+impl Logs {
+    /// The logs of a stage; a stage that is to be repeated begins without journals.
+    pub(crate) fn open(stage: &StageRun<'_>) -> Result<Self, PipelineError> {
+        let folder = stage.folder.join("evaluation");
+        let logs = Self {
+            journals: folder.join(format!("{}-journals", stage.stage.id())),
+            evaluation: stage.fingerprint.clone(),
+            folder,
+        };
+        if stage.run.repeats(stage.stage) {
+            logs.remove_journals()?;
+        }
+        Ok(logs)
+    }
+
+    fn journal(&self, domain: &str, subject: &str) -> Result<Journal, PipelineError> {
+        let path = self.journals.join(format!("{domain}.{subject}.jsonl"));
+        Ok(Journal::open(
+            &path,
+            &format!("{} {domain} {subject}", self.evaluation),
+        )?)
+    }
+
+    /// The evaluation is complete: its journals are no longer needed.
+    pub(crate) fn done(&self, outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, PipelineError> {
+        self.remove_journals()?;
+        Ok(outcomes)
+    }
+
+    fn remove_journals(&self) -> Result<(), PipelineError> {
+        if self.journals.is_dir() {
+            std::fs::remove_dir_all(&self.journals).map_err(PipelineError::io(&self.journals))?;
+        }
+        Ok(())
     }
 }

@@ -1,11 +1,12 @@
 //! The fetch stage: base and datasets are on this disk and hashed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::{sha256_file, write_atomic};
 use synapse_hub::{Hub, Wanted};
-use synapse_recipe::{Base, Location, RequestsPlan, SpecialistPlan, Stage};
+use synapse_recipe::{BENCHMARKS, Base, Location, RequestsPlan, SpecialistPlan, Stage};
 
 mod sources;
 
@@ -14,7 +15,7 @@ pub use sources::{Downloads, FetchedSource};
 use sources::{fetch_source, fetch_whole};
 
 use crate::{
-    PipelineError, Run,
+    PipelineError, Reporter, Run,
     record::{StageRun, fingerprint},
 };
 
@@ -28,8 +29,8 @@ pub struct Fetched {
     /// The files of every recipe whose requests generated rows are made of.
     #[serde(default)]
     pub requests: Vec<Vec<FetchedSource>>,
-    /// GSM8K's test split, where a suite asks it or rows are held against it.
-    pub questions: FetchedSource,
+    /// Suite → the files its questions are in.
+    pub questions: BTreeMap<String, FetchedSource>,
 }
 
 /// A base on this disk.
@@ -58,7 +59,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
         stage: Stage::Fetch,
         fingerprint: fingerprint(
             Stage::Fetch,
-            &(&plan.base, &plan.data.sources, plan.data.seed, local, asks_gsm8k(plan)),
+            &(&plan.base, &plan.data.sources, plan.data.seed, local, asked(plan)),
         )?,
     };
     stage.execute(
@@ -66,6 +67,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
             fetched.base.folder.is_dir()
                 && fetched
                     .all()
+                    .chain(fetched.questions.values())
                     .all(|source| source.listed().iter().all(|(_, local, _)| local.is_file()))
         },
         || {
@@ -121,6 +123,9 @@ fn local_hashes(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<String>, Pip
         Base::Folder(folder) => hashes.push(run.model_hash(folder)?),
         Base::Gguf(file) => hashes.push(sha256_file(file)?),
         Base::Fresh(folder) => hashes.push(fresh_hash(folder)?),
+    }
+    for file in plan.evaluate.files.values() {
+        hashes.push(sha256_file(file)?);
     }
     let asked = requests(plan).flat_map(|requests| &requests.data.sources);
     for source in plan.data.sources.iter().chain(asked) {
@@ -182,43 +187,76 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
     }
 }
 
-/// The benchmark's id on the hub.
-const GSM8K: &str = "openai/gsm8k";
+/// The benchmark that rows of other recipes are held against.
+const GSM8K: &str = "gsm8k";
 
-fn asks_gsm8k(plan: &SpecialistPlan) -> bool {
-    plan.evaluate.suites.iter().any(|suite| suite == "gsm8k") || requests(plan).any(|requests| requests.asks_gsm8k)
+/// The suites that read files, and what other recipes' requests must not be taken from.
+fn asked(plan: &SpecialistPlan) -> Vec<&str> {
+    let suites = plan.evaluate.suites.iter().map(String::as_str);
+    let mut asked: Vec<&str> = suites
+        .filter(|suite| plan.evaluate.files.contains_key(*suite) || hub_id(suite).is_some())
+        .collect();
+    if requests(plan).any(|requests| requests.asks_gsm8k) && !asked.contains(&GSM8K) {
+        asked.push(GSM8K);
+    }
+    asked
 }
 
-/// The test split's files, as the registry beside the recipe lists them.
-fn fetch_questions(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedSource, PipelineError> {
-    if !asks_gsm8k(plan) {
-        return Ok(FetchedSource::default());
-    }
-    let missing = || PipelineError::Unusable {
-        what: format!("suite `gsm8k` of `{}` needs {GSM8K}'s test files", plan.name),
-        hint: "list them under `files: { test: … }` in data/registry.yaml".into(),
-    };
+/// The dataset of a benchmark on the hub.
+fn hub_id(suite: &str) -> Option<&'static str> {
+    BENCHMARKS.iter().find(|(name, _)| *name == suite).map(|(_, id)| *id)
+}
+
+fn fetch_questions(run: &Run<'_>, plan: &SpecialistPlan) -> Result<BTreeMap<String, FetchedSource>, PipelineError> {
     let folder = plan.file.parent().unwrap_or(Path::new(""));
+    let fetched = asked(plan).into_iter().map(|suite| {
+        let file = plan.evaluate.files.get(suite).map(PathBuf::as_path);
+        let found = fetch_suite(suite, file, folder, run.options.offline, run.reporter)?;
+        Ok((suite.to_owned(), found))
+    });
+    fetched.collect()
+}
+
+/// The questions of one suite: a file of one's own, or the test files that the registry beside `folder` lists for its
+/// dataset on the hub.
+///
+/// # Errors
+/// No such file; a suite that needs a file of one's own; a registry without the dataset; whatever the hub says.
+pub fn fetch_suite(
+    suite: &str,
+    file: Option<&Path>,
+    folder: &Path,
+    offline: bool,
+    reporter: &dyn Reporter,
+) -> Result<FetchedSource, PipelineError> {
+    if let Some(file) = file {
+        return FetchedSource::local(file);
+    }
+    let id = hub_id(suite).ok_or_else(|| PipelineError::Unusable {
+        what: format!("suite `{suite}` has no dataset on the hub"),
+        hint: "name a file with its questions".into(),
+    })?;
+    let missing = || PipelineError::Unusable {
+        what: format!("suite `{suite}` needs {id}'s test files"),
+        hint: "list them under `benchmarks:` in data/registry.yaml, or name a file with its questions".into(),
+    };
     let registry = synapse_recipe::Registry::find(folder).map_err(|problems| PipelineError::Unusable {
         what: problems.to_string(),
         hint: "mend data/registry.yaml".into(),
     })?;
-    let (_, entry) = registry
+    let (id, revision, files) = registry
         .as_ref()
-        .and_then(|registry| registry.by_id(GSM8K))
+        .and_then(|registry| registry.benchmark(suite, id))
         .ok_or_else(missing)?;
-    if entry.files.test.is_empty() {
-        return Err(missing());
-    }
     let wanted = Wanted {
-        patterns: entry.files.test.clone(),
+        patterns: files.to_vec(),
         config: None,
         split: "test".to_owned(),
         shards: None,
         seed: 0,
     };
-    let hub = Hub::from_env(run.options.offline)?;
-    let progress = Downloads::new(run.reporter, GSM8K);
-    let selection = hub.select(GSM8K, entry.revision.as_deref(), &wanted, &progress)?;
-    fetch_whole(&hub, GSM8K, &selection, &progress)
+    let hub = Hub::from_env(offline)?;
+    let progress = Downloads::new(reporter, id);
+    let selection = hub.select(id, revision, &wanted, &progress)?;
+    fetch_whole(&hub, id, &selection, &progress)
 }

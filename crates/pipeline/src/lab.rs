@@ -1,18 +1,24 @@
 //! Models under test: one base in memory, several adapters over it, seen by suites as [`Subject`]s.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use synapse_chat::Chat;
 use synapse_checkpoint::ModelFolder;
-use synapse_engine::{Engine, EngineOptions, FinishReason, Request, SamplingOptions};
-use synapse_evaluate::{Choices, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
+use synapse_engine::{Engine, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions};
+use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
 use synapse_nn::{Adapter, CausalLm, Decoder, LoadOptions, MicroBatch, Precision};
 
 use crate::PipelineError;
 
 /// Tokens of one forward pass when losses are taken.
 const LOSS_TOKENS: usize = 2048;
+
+/// Prompts that decode together.
+const BATCH: usize = 32;
+/// Prompts handed to the engine before the first of them is done.
+const UNDER_WAY: usize = 8 * BATCH;
 
 /// A model in memory with its engine and adapters.
 pub struct Lab {
@@ -28,6 +34,19 @@ impl Lab {
     /// # Errors
     /// An unreadable folder or an adapter that does not fit.
     pub fn open(folder: &Path, adapters: &[(&str, &Path)], load: &LoadOptions) -> Result<Self, PipelineError> {
+        Self::with_batch(folder, adapters, load, BATCH)
+    }
+
+    /// As [`Lab::open`], with so many prompts decoding together.
+    ///
+    /// # Errors
+    /// As [`Lab::open`].
+    pub fn with_batch(
+        folder: &Path,
+        adapters: &[(&str, &Path)],
+        load: &LoadOptions,
+        batch: usize,
+    ) -> Result<Self, PipelineError> {
         let files = ModelFolder::open(folder)?;
         let decoder = Arc::new(Decoder::load_to_generate(&files, load)?);
         let chat = Chat::open(folder)?;
@@ -46,8 +65,8 @@ impl Lab {
             .collect::<Result<Vec<_>, PipelineError>>()?;
         let model: Arc<dyn CausalLm> = decoder.clone();
         let options = EngineOptions {
-            max_batch: 32,
-            max_waiting: 4096,
+            max_batch: batch,
+            max_waiting: UNDER_WAY,
             ..EngineOptions::default()
         };
         let engine = Engine::start(model, chat.clone(), adapters.clone(), options);
@@ -93,6 +112,43 @@ pub struct LabSubject<'a> {
 }
 
 impl LabSubject<'_> {
+    fn request(&self, prompt: &[u32], options: &Generation) -> Request {
+        let room = self.lab.decoder.max_positions().saturating_sub(prompt.len());
+        Request {
+            prompt: prompt.to_vec(),
+            sampling: SamplingOptions {
+                temperature: options.temperature,
+                seed: options.seed,
+                max_tokens: options.max_new_tokens.min(room),
+                stop: options.stop.clone(),
+                ..SamplingOptions::default()
+            },
+            adapter: self.adapter.map(|(name, _)| name.clone()),
+        }
+    }
+
+    /// Waits for one whole answer.
+    fn received(&self, mut events: Receiver) -> Result<Generated, EvaluateError> {
+        let (mut text, mut token_ids) = (String::new(), Vec::new());
+        while let Some(event) = events.blocking_recv() {
+            match event {
+                Event::Token { id, text: piece, .. } => {
+                    token_ids.push(id);
+                    text.push_str(&piece);
+                }
+                Event::Done { reason, .. } => {
+                    return Ok(Generated {
+                        text,
+                        token_ids,
+                        finished: reason == FinishReason::Stop,
+                    });
+                }
+                Event::Failed(message) => return Err(self.failed("answers", message)),
+            }
+        }
+        Err(self.failed("answers", "the engine stopped"))
+    }
+
     fn failed(&self, doing: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EvaluateError {
         EvaluateError::Subject {
             subject: self.name.clone(),
@@ -147,33 +203,28 @@ impl Subject for LabSubject<'_> {
             .collect())
     }
 
-    fn generate(&mut self, prompts: &[Vec<u32>], options: &Generation) -> Result<Vec<Generated>, EvaluateError> {
-        let limit = self.lab.decoder.max_positions();
-        let request = |prompt: &Vec<u32>| {
-            let room = limit.saturating_sub(prompt.len());
-            let sampling = SamplingOptions {
-                temperature: 0.0,
-                max_tokens: options.max_new_tokens.min(room),
-                stop: options.stop.clone(),
-                ..SamplingOptions::default()
-            };
-            Request {
-                prompt: prompt.clone(),
-                sampling,
-                adapter: self.adapter.map(|(name, _)| name.clone()),
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &Generation,
+        each: &mut Each<'_>,
+    ) -> Result<(), EvaluateError> {
+        // Far more are under way than decode together, so that no place in the batch waits for a slow neighbour.
+        let mut under_way: VecDeque<Receiver> = VecDeque::with_capacity(UNDER_WAY);
+        let mut waiting = prompts.iter();
+        loop {
+            while under_way.len() < UNDER_WAY
+                && let Some(prompt) = waiting.next()
+            {
+                let receiver = self.lab.engine.submit(self.request(prompt, options));
+                under_way.push_back(receiver.map_err(|error| self.failed("answers", error))?);
             }
-        };
-        let completions = self
-            .lab
-            .engine
-            .generate(prompts.iter().map(request).collect())
-            .map_err(|error| self.failed("answers", error))?;
-        let generated = completions.into_iter().map(|completion| Generated {
-            text: completion.text,
-            token_ids: completion.token_ids,
-            finished: completion.finish_reason == FinishReason::Stop,
-        });
-        Ok(generated.collect())
+            // Dropping the receivers on an error cancels what they wait for.
+            let Some(receiver) = under_way.pop_front() else {
+                return Ok(());
+            };
+            each(self.received(receiver)?)?;
+        }
     }
 
     fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>, EvaluateError> {

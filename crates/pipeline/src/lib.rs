@@ -20,12 +20,14 @@ mod run;
 mod specialist;
 
 pub use comparison::table;
-pub use domain::suite_data;
+pub use domain::{add_questions, suite_data};
 pub use error::PipelineError;
-pub use fetch::{Downloads, Fetched, FetchedBase, FetchedSource};
+pub use fetch::{Downloads, Fetched, FetchedBase, FetchedSource, fetch_suite};
 pub use forecast::Forecast;
 pub use lab::{Lab, LabSubject};
 pub use merging::{PipelineOutcome, run_pipeline};
+pub use page::report;
+pub use record::outcomes;
 pub use reporter::{Reporter, Silent};
 pub use run::{Run, RunOptions};
 pub use specialist::{SpecialistOutcome, keep_limits, run_specialist};

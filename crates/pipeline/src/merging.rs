@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use synapse_evaluate::{ComparisonTable, GateAction, GateDecision, GateRule, Outcome};
 use synapse_merge::{AdapterInput, MergeReport, MergeRequest, Method, Sign, Trim, parse_dtype};
 use synapse_nn::LoadOptions;
-use synapse_recipe::{PipelinePlan, SpecialistPlan, Stage};
+use synapse_recipe::{Document, PipelinePlan, SpecialistPlan, Stage};
 
 use crate::{
     Lab, PipelineError, Run, SpecialistOutcome,
     comparison::{BASE, MERGE, compare},
-    domain::Domain,
-    page::{self, Page},
+    domain::{Domain, Logs},
     publish::{Publication, publish},
     record::{StageRun, fingerprint, write_json},
-    specialist::{data_folder, prepare_and_train},
+    specialist::{Questions, data_folder, prepare_and_train, questions},
 };
 
 /// How far a pipeline came.
@@ -40,6 +39,11 @@ pub(crate) struct Trained<'a> {
 /// # Errors
 /// Whatever a stage refuses, or the gate.
 pub fn run_pipeline(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcome, PipelineError> {
+    let document = Document::Pipeline(plan.clone());
+    run.with_page(document, |run| all_stages(run, plan))
+}
+
+fn all_stages(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcome, PipelineError> {
     write_json(&plan.run_dir.join("plan.json"), plan)?;
     let mut specialists = Vec::with_capacity(plan.specialists.len());
     for specialist in &plan.specialists {
@@ -79,16 +83,7 @@ pub fn run_pipeline(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcom
     let table = compare(&outcomes)?;
     outcome.table = Some(table.render(80));
     write_json(&plan.run_dir.join("comparison.json"), &table)?;
-    let judged = trained.judge(&table);
-    // a refused merge has a report too: it is what shows why
-    let page = Page {
-        trained: &trained,
-        report: &report,
-        table: &table,
-        decision: judged.as_ref().ok(),
-    };
-    page::write(&page)?;
-    let decision = judged?;
+    let decision = trained.judge(&table)?;
     if run.ends_before(Stage::Export) {
         return Ok(outcome);
     }
@@ -156,6 +151,12 @@ impl Trained<'_> {
         }
     }
 
+    /// What identifies the questions of every domain.
+    fn questions(&self) -> Vec<Questions<'_>> {
+        let fetched = self.specialists.iter().map(|(_, outcome)| &outcome.fetched);
+        fetched.map(questions).collect()
+    }
+
     fn suites(&self) -> Vec<&synapse_recipe::EvaluatePlan> {
         self.specialists
             .iter()
@@ -169,7 +170,7 @@ impl Trained<'_> {
         let parts = (
             self.suites(),
             &self.plan.gate.on,
-            self.held_out(),
+            (self.held_out(), self.questions()),
             self.hashes(),
             &self.base_hash,
         );
@@ -183,13 +184,13 @@ impl Trained<'_> {
                     .map(|(plan, _)| (plan.name.as_str(), plan.output.as_path()))
                     .collect();
                 let lab = Lab::open(&self.base, &adapters, &LoadOptions::BF16)?;
-                let logs = self.plan.run_dir.join("evaluation");
+                let logs = Logs::open(&stage)?;
                 let mut outcomes = Vec::new();
                 for (domain, (plan, _)) in self.domains()?.iter().zip(&self.specialists) {
                     outcomes.extend(domain.measure(self.run, &mut lab.subject(BASE, None), &logs)?);
                     outcomes.extend(domain.measure(self.run, &mut lab.subject(&plan.name, Some(&plan.name)), &logs)?);
                 }
-                Ok(outcomes)
+                logs.done(outcomes)
             },
             |outcomes| format!("{} measurements of base and specialists", outcomes.len()),
         )
@@ -267,7 +268,7 @@ impl Trained<'_> {
         let parts = (
             self.suites(),
             &self.plan.gate,
-            self.held_out(),
+            (self.held_out(), self.questions()),
             self.hashes(),
             &self.base_hash,
             &self.plan.merge,
@@ -278,12 +279,12 @@ impl Trained<'_> {
             |_: &Vec<Outcome>| true,
             || {
                 let lab = Lab::open(merged, &[], &LoadOptions::BF16)?;
-                let logs = self.plan.run_dir.join("evaluation");
+                let logs = Logs::open(&stage)?;
                 let mut outcomes = Vec::new();
                 for domain in self.domains()? {
                     outcomes.extend(domain.measure(self.run, &mut lab.subject(MERGE, None), &logs)?);
                 }
-                Ok(outcomes)
+                logs.done(outcomes)
             },
             |outcomes| format!("{} measurements of the merge", outcomes.len()),
         )

@@ -1,74 +1,196 @@
-//! report.html of a pipeline's run, put together from what its stages left on disk.
+//! report.html of a run, put together from what lies in its folder: while the run goes on, when it ended, and whenever
+//! `synapse-train report` asks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use synapse_checkpoint::write_atomic;
+use synapse_data::Manifest;
 use synapse_evaluate::report::{
-    self, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample, StageTime,
+    self, Curve, CurvePoint, DataSummary, HeatMap, Licence, RecipeText, ReportData, Sample, StageTime,
 };
-use synapse_evaluate::{ComparisonTable, GateDecision};
+use synapse_evaluate::{GateDecision, Outcome};
 use synapse_merge::MergeReport;
-use synapse_recipe::{PipelinePlan, SpecialistPlan, Stage};
+use synapse_recipe::{Document, PipelinePlan, SpecialistPlan, Stage};
 use synapse_trainer::{Metric, read_metrics};
 
+mod live;
+mod usage;
+
+pub(crate) use live::Live;
+pub(crate) use usage::Usage;
+
 use crate::{
-    PipelineError, SpecialistOutcome,
-    comparison::{BASE, MERGE},
-    merging::Trained,
+    Fetched, PipelineError,
+    comparison::{BASE, MERGE, compare},
+    outcomes,
+    publish::licence_of,
     record,
 };
 
-/// What the page is made of besides files.
-pub(crate) struct Page<'a> {
-    pub(crate) trained: &'a Trained<'a>,
-    pub(crate) report: &'a MergeReport,
-    pub(crate) table: &'a ComparisonTable,
-    pub(crate) decision: Option<&'a GateDecision>,
+/// Suites whose answers are worth reading, best first.
+const READABLE: [&str; 9] = [
+    "exact-match",
+    "gsm8k",
+    "expression",
+    "code-tests",
+    "humaneval",
+    "mbpp",
+    "custom",
+    "routing-exact",
+    "routing",
+];
+
+/// What a run is doing, for the top of its page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Still going on, with what.
+    Running(String),
+    /// Ended before its end, and why.
+    Broken(String),
+    /// Done.
+    Done,
 }
 
-/// Writes report.html into the run's folder.
-pub(crate) fn write(page: &Page<'_>) -> Result<(), PipelineError> {
-    let (plan, run) = (page.trained.plan, page.trained.run);
-    let mut data = ReportData {
-        name: plan.name.clone(),
-        subtitle: format!(
-            "{} specialists on {}",
-            plan.specialists.len(),
-            plan.base().map_or_else(String::new, ToString::to_string)
+/// Writes report.html from what a run's folder holds, and says where it is.
+///
+/// # Errors
+/// The folder is not a run's, or one of its files cannot be read.
+pub fn report(run: &Path) -> Result<PathBuf, PipelineError> {
+    write(&document(run)?, &State::Done)
+}
+
+/// The plan that a run left.
+fn document(run: &Path) -> Result<Document, PipelineError> {
+    let path = run.join("plan.json");
+    let text = std::fs::read(&path).map_err(|_| PipelineError::Unusable {
+        what: format!("{} is not a run's folder: it has no plan.json", run.display()),
+        hint: "runs are in outputs/runs/NAME; `synapse-train status` lists them".into(),
+    })?;
+    let unreadable = |error: serde_json::Error| PipelineError::Unusable {
+        what: format!("{} is of another version: {error}", path.display()),
+        hint: "run the recipe or pipeline again with this version; what still holds is not repeated".into(),
+    };
+    let value: Value = serde_json::from_slice(&text).map_err(unreadable)?;
+    // where the folder lies now is what counts, not where the run was
+    Ok(if value.get("specialists").is_some() {
+        let mut plan: PipelinePlan = serde_json::from_value(value).map_err(unreadable)?;
+        run.clone_into(&mut plan.run_dir);
+        Document::Pipeline(plan)
+    } else {
+        let mut plan: SpecialistPlan = serde_json::from_value(value).map_err(unreadable)?;
+        run.clone_into(&mut plan.run_dir);
+        Document::Specialist(plan)
+    })
+}
+
+/// Writes the page of a run in this state.
+pub(crate) fn write(document: &Document, state: &State) -> Result<PathBuf, PipelineError> {
+    let data = collect(document, state)?;
+    let path = document.run_dir().join("report.html");
+    write_atomic(&path, report::render(&data)?.as_bytes())?;
+    Ok(path)
+}
+
+fn collect(document: &Document, state: &State) -> Result<ReportData, PipelineError> {
+    let run = document.run_dir();
+    let usage = Usage::read(run);
+    let (specialists, subtitle) = match document {
+        Document::Specialist(plan) => (std::slice::from_ref(plan), format!("on {}", plan.base)),
+        Document::Pipeline(plan) => (
+            plan.specialists.as_slice(),
+            format!(
+                "{} specialists on {}, merged by {}",
+                plan.specialists.len(),
+                plan.base().map_or_else(String::new, ToString::to_string),
+                plan.merge.method
+            ),
         ),
-        command: run.options.command.clone(),
-        recipes: recipes(plan),
-        stages: stages(plan)?,
-        table: Some(page.table.clone()),
-        gate: page.decision.cloned(),
-        merge_map: Some(HeatMap::of_layers(
-            "Sign conflicts",
-            "Share of the voted entries where specialists disagree about the sign.",
-            page.report
-                .tensors
-                .iter()
-                .map(|tensor| (tensor.name.as_str(), tensor.disagreement)),
-        )),
-        resources: resources(),
+    };
+    let measured = outcomes(run)?;
+    let mut data = ReportData {
+        name: document.name().to_owned(),
+        subtitle,
+        command: usage.as_ref().map(|usage| usage.command.clone()).unwrap_or_default(),
+        recipes: recipes(document),
+        stages: stages(document)?,
+        table: table(&measured)?,
+        merge_map: merge_map(run)?,
+        resources: usage.map(|usage| usage.facts(run)).unwrap_or_default(),
         ..ReportData::default()
     };
-    for (specialist, outcome) in &page.trained.specialists {
-        data.curves.push(curve(specialist)?);
-        data.data.extend(summaries(specialist, outcome));
-        data.licences.extend(licences(specialist, outcome));
-        data.samples.extend(samples(plan, specialist)?);
+    match state {
+        State::Running(doing) => data.refresh = Some((REFRESH_SECONDS, doing.clone())),
+        State::Broken(why) => data.broken = Some(why.clone()),
+        State::Done => {}
     }
-    data.licences.dedup();
-    Ok(write_atomic(
-        &plan.run_dir.join("report.html"),
-        report::render(&data)?.as_bytes(),
-    )?)
+    if let Ok(text) = std::fs::read(run.join("gate.json")) {
+        data.gate = serde_json::from_slice::<GateDecision>(&text).ok();
+    }
+    for specialist in specialists {
+        let curve = curve(specialist)?;
+        if !(curve.points.is_empty() && curve.held_out.is_empty()) {
+            data.curves.push(curve);
+        }
+        let manifest = Manifest::read(&specialist.run_dir.join("data/manifest.json")).ok();
+        data.data
+            .extend(manifest.iter().flat_map(|manifest| summaries(specialist, manifest)));
+        data.licences.extend(base_licence(specialist)?);
+        data.licences.extend(licences(specialist, manifest.as_ref()));
+        data.samples.extend(samples(run, specialist, &measured)?);
+    }
+    let mut seen: Vec<Licence> = Vec::new();
+    data.licences.retain(|licence| {
+        let new = !seen.contains(licence);
+        if new {
+            seen.push(licence.clone());
+        }
+        new
+    });
+    Ok(data)
 }
 
-fn recipes(plan: &PipelinePlan) -> Vec<RecipeText> {
-    let files = std::iter::once(&plan.file).chain(plan.specialists.iter().map(|specialist| &specialist.file));
+/// Seconds after which a running page loads itself again.
+const REFRESH_SECONDS: u32 = 5;
+
+/// Everything measured as one table; a lone model is compared with nothing.
+fn table(measured: &[Outcome]) -> Result<Option<synapse_evaluate::ComparisonTable>, PipelineError> {
+    if measured.is_empty() {
+        return Ok(None);
+    }
+    if measured.iter().any(|outcome| outcome.subject == BASE) {
+        return compare(measured).map(Some);
+    }
+    let alone: Vec<Outcome> = measured
+        .iter()
+        .filter(|outcome| outcome.subject == measured[0].subject)
+        .cloned()
+        .collect();
+    let subject = synapse_evaluate::ComparedSubject::new(alone[0].subject.clone(), synapse_evaluate::Role::Base);
+    Ok(Some(synapse_evaluate::ComparisonTable::new(vec![subject], &alone)?))
+}
+
+fn merge_map(run: &Path) -> Result<Option<HeatMap>, PipelineError> {
+    let merged = record::read::<MergeReport>(run, Stage::Merge)?;
+    Ok(merged.map(|record| {
+        let tensors = record.result.tensors;
+        HeatMap::of_layers(
+            "Sign conflicts",
+            "Share of the voted entries where specialists disagree about the sign.",
+            tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.disagreement)),
+        )
+    }))
+}
+
+fn recipes(document: &Document) -> Vec<RecipeText> {
+    let files: Vec<&PathBuf> = match document {
+        Document::Specialist(plan) => vec![&plan.file],
+        Document::Pipeline(plan) => std::iter::once(&plan.file)
+            .chain(plan.specialists.iter().map(|specialist| &specialist.file))
+            .collect(),
+    };
     files
+        .into_iter()
         .filter_map(|file| {
             Some(RecipeText {
                 file: file.display().to_string(),
@@ -79,14 +201,19 @@ fn recipes(plan: &PipelinePlan) -> Vec<RecipeText> {
 }
 
 /// Stages one after another with the seconds of the run that made each.
-fn stages(plan: &PipelinePlan) -> Result<Vec<StageTime>, PipelineError> {
+fn stages(document: &Document) -> Result<Vec<StageTime>, PipelineError> {
+    let runs: Vec<(&str, &Path)> = match document {
+        Document::Specialist(plan) => vec![(plan.name.as_str(), plan.run_dir.as_path())],
+        Document::Pipeline(plan) => plan
+            .specialists
+            .iter()
+            .map(|specialist| (specialist.name.as_str(), specialist.run_dir.as_path()))
+            .chain([(plan.name.as_str(), plan.run_dir.as_path())])
+            .collect(),
+    };
     let mut stages = Vec::new();
     let mut start = 0.0;
-    let runs = plan
-        .specialists
-        .iter()
-        .map(|specialist| (specialist.name.as_str(), specialist.run_dir.as_path()));
-    for (name, folder) in runs.chain([(plan.name.as_str(), plan.run_dir.as_path())]) {
+    for (name, folder) in runs {
         for stage in Stage::ALL {
             if let Some(record) = record::read::<Value>(folder, stage)? {
                 stages.push(StageTime {
@@ -121,10 +248,7 @@ fn curve(plan: &SpecialistPlan) -> Result<Curve, PipelineError> {
     Ok(curve)
 }
 
-fn summaries(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<DataSummary> {
-    let Some(manifest) = &outcome.manifest else {
-        return Vec::new();
-    };
+fn summaries(plan: &SpecialistPlan, manifest: &Manifest) -> Vec<DataSummary> {
     let summary = |source: &synapse_data::SourceManifest| DataSummary {
         domain: plan.name.clone(),
         source: source.dataset.clone(),
@@ -147,9 +271,19 @@ fn summaries(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<DataSumm
     manifest.sources.iter().map(summary).collect()
 }
 
-fn licences(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<Licence> {
+/// What a base's own card states.
+fn base_licence(plan: &SpecialistPlan) -> Result<Option<Licence>, PipelineError> {
+    let fetched = record::read::<Fetched>(&plan.run_dir, Stage::Fetch)?;
+    Ok(fetched.map(|record| Licence {
+        covers: record.result.base.name.clone(),
+        licence: licence_of(&record.result.base.folder).unwrap_or_else(|| "none stated".to_owned()),
+        note: "the base".to_owned(),
+    }))
+}
+
+fn licences(plan: &SpecialistPlan, manifest: Option<&Manifest>) -> Vec<Licence> {
     // A dataset that only its own card describes has its licence in the manifest.
-    let found = |index: usize| outcome.manifest.as_ref()?.sources.get(index)?.licence.clone();
+    let found = |index: usize| manifest?.sources.get(index)?.licence.clone();
     let licence = |(index, source): (usize, &synapse_recipe::SourcePlan)| {
         let licence = source.licence.clone().or_else(|| found(index));
         let non_commercial = licence.as_deref().is_some_and(synapse_data::is_non_commercial);
@@ -167,17 +301,25 @@ fn licences(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<Licence> 
     plan.data.sources.iter().enumerate().map(licence).collect()
 }
 
-/// A few held-out prompts with the answers of base, specialist and merge, from the logs of a suite that generates.
-fn samples(plan: &PipelinePlan, specialist: &SpecialistPlan) -> Result<Vec<Sample>, PipelineError> {
-    let folder = plan.run_dir.join("evaluation");
-    for suite in ["exact-match", "gsm8k", "expression", "code-tests", "routing-exact"] {
+/// A few prompts with the answers of base, specialist and merge, from the logs of a suite whose answers can be read.
+fn samples(run: &Path, specialist: &SpecialistPlan, measured: &[Outcome]) -> Result<Vec<Sample>, PipelineError> {
+    let folder = run.join("evaluation");
+    let own: Vec<&Outcome> = measured
+        .iter()
+        .filter(|outcome| outcome.domain == specialist.name)
+        .collect();
+    for suite in READABLE {
         let mut models: Vec<(&str, Vec<Map<String, Value>>)> = Vec::new();
         for subject in [BASE, specialist.name.as_str(), MERGE] {
-            let records = log(&folder.join(format!("{}.{suite}.{subject}.jsonl", specialist.name)))?;
-            if !records.is_empty() {
+            if own
+                .iter()
+                .any(|outcome| outcome.suite == suite && outcome.subject == subject)
+            {
+                let records = log(&folder.join(format!("{}.{suite}.{subject}.jsonl", specialist.name)))?;
                 models.push((subject, records));
             }
         }
+        models.retain(|(_, records)| !records.is_empty());
         if !models.is_empty() {
             let models: Vec<(&str, &[Map<String, Value>])> = models
                 .iter()
@@ -198,28 +340,4 @@ fn log(path: &Path) -> Result<Vec<Map<String, Value>>, PipelineError> {
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect())
-}
-
-fn resources() -> Vec<Fact> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .map(str::trim);
-    let mut facts = vec![
-        fact("instruction set", synapse_kernels::Isa::current().name()),
-        fact("threads", synapse_kernels::threads().to_string()),
-        fact("version", env!("CARGO_PKG_VERSION")),
-    ];
-    if let Some(peak) = peak {
-        facts.push(fact("peak memory of this invocation", peak));
-    }
-    facts
-}
-
-fn fact(name: &str, value: impl Into<String>) -> Fact {
-    Fact {
-        name: name.to_owned(),
-        value: value.into(),
-    }
 }

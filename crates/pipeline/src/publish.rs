@@ -203,13 +203,13 @@ fn base(specialist: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardInput {
     CardInput {
         id,
         revision: outcome.fetched.base.revision.clone(),
-        licence: licence(&outcome.fetched.base.folder),
+        licence: licence_of(&outcome.fetched.base.folder),
         local: !matches!(specialist.base, Base::Hub { .. }),
     }
 }
 
 /// The licence that a model folder's own card states.
-fn licence(folder: &Path) -> Option<String> {
+pub(crate) fn licence_of(folder: &Path) -> Option<String> {
     let card = std::fs::read_to_string(folder.join("README.md")).ok()?;
     let front = card.strip_prefix("---")?.split("\n---").next()?;
     let line = front.lines().find_map(|line| line.strip_prefix("license:"))?;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use synapse_checkpoint::{sha256_bytes, write_atomic};
+use synapse_evaluate::{EvaluateError, Outcome};
 use synapse_recipe::Stage;
 
 use crate::{PipelineError, Run};
@@ -62,7 +63,7 @@ impl StageRun<'_> {
         let start = Instant::now();
         let result = work().map_err(|error| match error {
             // suites know neither the run's name nor its stage
-            PipelineError::Stopped { .. } => self.stopped(),
+            PipelineError::Stopped { .. } | PipelineError::Evaluate(EvaluateError::Stopped) => self.stopped(),
             other => other,
         })?;
         let record = Record {
@@ -103,6 +104,20 @@ pub(crate) fn read<T: DeserializeOwned>(folder: &Path, stage: Stage) -> Result<O
     }
     let text = std::fs::read(&path).map_err(PipelineError::io(&path))?;
     Ok(serde_json::from_slice(&text).ok())
+}
+
+/// Everything that a run's folder has measured: of its evaluate stage, and of the merge.
+///
+/// # Errors
+/// A record that cannot be read.
+pub fn outcomes(run: &Path) -> Result<Vec<Outcome>, PipelineError> {
+    let mut found = Vec::new();
+    for stage in [Stage::Evaluate, Stage::Gate] {
+        if let Some(record) = read::<Vec<Outcome>>(run, stage)? {
+            found.extend(record.result);
+        }
+    }
+    Ok(found)
 }
 
 /// Writes a JSON file of the run, creating its folder.

@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use synapse_checkpoint::ModelFolder;
-use synapse_recipe::Stage;
+use synapse_recipe::{Document, Stage};
 use synapse_trainer::DeviceChoice;
 
-use crate::{PipelineError, Reporter};
+use crate::{PipelineError, Reporter, page::Live};
 
 /// What the command line asks for besides the plan.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +49,21 @@ impl<'a> Run<'a> {
             stop,
             hashes: Mutex::default(),
         }
+    }
+
+    /// Does `work` with the run's page written as it goes on, and once more when it ended, however it ended.
+    pub(crate) fn with_page<T>(
+        &self,
+        document: Document,
+        work: impl FnOnce(&Run<'_>) -> Result<T, PipelineError>,
+    ) -> Result<T, PipelineError> {
+        let live = Live::new(document, &self.options.command, self.reporter);
+        let result = work(&Run::new(self.options.clone(), &live, self.stop));
+        let written = live.finish(&result);
+        // the run's own error says more than its page's
+        let done = result?;
+        written?;
+        Ok(done)
     }
 
     /// Whether a stage's record is to be passed over.

@@ -8,12 +8,12 @@ use synapse_checkpoint::{ModelConfig, ModelFolder, Staged};
 use synapse_data::{Benchmark, Manifest, PackedDataset, PrepareEvent, PrepareRequest};
 use synapse_evaluate::Outcome;
 use synapse_nn::LoadOptions;
-use synapse_recipe::{Method, SpecialistPlan, Stage};
+use synapse_recipe::{Document, Method, SpecialistPlan, Stage};
 use synapse_trainer::{Device, HeldOutLoss, Observer, StepReport, TrainOutcome, TrainRequest, TrainingBase};
 
 use crate::{
     Fetched, FetchedSource, Lab, PipelineError, Reporter, Run,
-    domain::Domain,
+    domain::{Domain, Logs},
     fetch::fetch,
     record::{StageRun, fingerprint, write_json},
 };
@@ -58,6 +58,11 @@ pub(crate) fn data_folder(plan: &SpecialistPlan) -> PathBuf {
 /// # Errors
 /// Whatever a stage refuses; what was finished stays and is not repeated next time.
 pub fn run_specialist(run: &Run<'_>, plan: &SpecialistPlan) -> Result<SpecialistOutcome, PipelineError> {
+    let document = Document::Specialist(plan.clone());
+    run.with_page(document, |run| all_stages(run, plan))
+}
+
+fn all_stages(run: &Run<'_>, plan: &SpecialistPlan) -> Result<SpecialistOutcome, PipelineError> {
     let mut outcome = prepare_and_train(run, plan)?;
     let wanted = plan.stages.contains(&Stage::Evaluate) && !run.ends_before(Stage::Evaluate);
     if let (true, Some(trained)) = (wanted, &outcome.trained) {
@@ -124,7 +129,7 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
         .iter()
         .map(|path| synapse_checkpoint::sha256_file(path));
     let kept_out = kept_out.collect::<Result<Vec<_>, _>>()?;
-    let asked = decontaminates.then(|| fetched.questions.identity());
+    let asked = decontaminates.then(|| questions(fetched));
     let shape = (
         plan.train.max_seq_len,
         plan.train.packing,
@@ -200,10 +205,21 @@ fn identities(sources: &[FetchedSource]) -> Vec<Vec<(&str, &str)>> {
     sources.iter().map(FetchedSource::identity).collect()
 }
 
+/// Suite → name and sha256 of the files its questions are in.
+pub(crate) type Questions<'a> = Vec<(&'a str, Vec<(&'a str, &'a str)>)>;
+
+/// What identifies the questions that suites read from files.
+pub(crate) fn questions(fetched: &Fetched) -> Questions<'_> {
+    let suites = fetched.questions.iter();
+    suites
+        .map(|(suite, files)| (suite.as_str(), files.identity()))
+        .collect()
+}
+
 /// What the suites ask that is not among the held-out rows.
 fn benchmarks(fetched: &Fetched) -> Result<Vec<Benchmark>, PipelineError> {
     let mut benchmarks = Vec::new();
-    for file in fetched.questions.files().files {
+    for file in fetched.questions.values().flat_map(|suite| suite.files().files) {
         benchmarks.push(Benchmark {
             name: file.name.clone(),
             texts: synapse_data::read_texts(&file)?,
@@ -377,6 +393,7 @@ fn evaluate(
             Stage::Evaluate,
             &(
                 &plan.evaluate,
+                questions(fetched),
                 &manifest.held_out.sha256,
                 &fetched.base.hash,
                 &trained.hash,
@@ -388,17 +405,17 @@ fn evaluate(
         |_: &Vec<Outcome>| true,
         || {
             let domain = Domain::open(plan, &data, fetched)?;
-            let logs = plan.run_dir.join("evaluation");
+            let logs = Logs::open(&stage)?;
             match plan.method {
                 Method::Full => {
                     let lab = Lab::open(&plan.output, &[], &LoadOptions::BF16)?;
-                    domain.measure(run, &mut lab.subject(&plan.name, None), &logs)
+                    logs.done(domain.measure(run, &mut lab.subject(&plan.name, None), &logs)?)
                 }
                 Method::Lora(_) => {
                     let lab = Lab::open(&fetched.base.folder, &[(&plan.name, &plan.output)], &LoadOptions::BF16)?;
                     let mut outcomes = domain.measure(run, &mut lab.subject("base", None), &logs)?;
                     outcomes.extend(domain.measure(run, &mut lab.subject(&plan.name, Some(&plan.name)), &logs)?);
-                    Ok(outcomes)
+                    logs.done(outcomes)
                 }
             }
         },

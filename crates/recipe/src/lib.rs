@@ -37,9 +37,9 @@ pub use plan::{
     Base, DataPlan, Document, EvaluatePlan, ExportPlan, GatePlan, LimitsPlan, Location, LoraPlan, MergePlan, Method,
     PipelinePlan, Portion, Quantization, RequestsPlan, RouterPlan, Samples, SourcePlan, SpecialistPlan, TrainPlan,
 };
-pub use registry::{Registry, RegistryEntry, RegistryFiles};
+pub use registry::{BenchmarkEntry, Registry, RegistryEntry, RegistryFiles};
 pub use schema::schema;
 pub use vocabulary::{
-    ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod, Overlong,
-    ROUTER_LABELS, Recompute, SUITES, Scheduler, SignVote, Stage,
+    BENCHMARKS, ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod,
+    OWN_SUITES, Overlong, Prompting, ROUTER_LABELS, Recompute, SAMPLED_SUITES, SUITES, Scheduler, SignVote, Stage,
 };

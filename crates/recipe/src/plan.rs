@@ -12,7 +12,7 @@ mod data;
 
 pub use data::{DataPlan, LimitsPlan, Location, Portion, RequestsPlan, Samples, SourcePlan};
 
-use crate::vocabulary::{ComputeDtype, GateAction, LossOn, Overlong, Recompute, Scheduler, Stage};
+use crate::vocabulary::{ComputeDtype, GateAction, LossOn, Overlong, Prompting, Recompute, Scheduler, Stage};
 
 /// What one file describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -216,7 +216,7 @@ pub struct TrainPlan {
 }
 
 /// What is measured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluatePlan {
     /// Suite names in the order their columns appear, each in [`crate::SUITES`].
     pub suites: Vec<String>,
@@ -226,6 +226,16 @@ pub struct EvaluatePlan {
     pub limit: Option<u64>,
     /// Tokens of one generated answer, at most.
     pub max_new_tokens: usize,
+    /// Suite → file with its questions, where it is not the hub's dataset.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Whether benchmarks are asked through the chat template.
+    pub prompting: Prompting,
+    /// Worked examples before each question of gsm8k.
+    pub shots: usize,
+    /// Answers to each programming task.
+    pub samples: usize,
+    /// Temperature of those answers.
+    pub temperature: f64,
 }
 
 /// Labels of a coordinator, in the order its answers are scored.

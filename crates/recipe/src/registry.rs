@@ -21,6 +21,30 @@ const FILE: &str = "data/registry.yaml";
 pub struct Registry {
     /// Short name to dataset.
     pub datasets: BTreeMap<String, RegistryEntry>,
+    /// Suite to the dataset that it asks, where no recipe trains on that.
+    #[serde(default)]
+    pub benchmarks: BTreeMap<String, BenchmarkEntry>,
+}
+
+/// A dataset that is only ever measured on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BenchmarkEntry {
+    /// Hub id, organisation/name.
+    #[schemars(length(min = 3))]
+    pub id: String,
+    /// Pinned commit; the default branch when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Globs of the files that are asked.
+    #[schemars(length(min = 1))]
+    pub files: Vec<String>,
+    /// Licence of the data, as its publisher states it.
+    #[schemars(length(min = 1))]
+    pub licence: String,
+    /// What a user should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One dataset of the registry.
@@ -90,6 +114,18 @@ impl Registry {
             Some(registry) if problems.is_empty() => Ok(registry),
             _ => Err(Diagnostics::new(problems)),
         }
+    }
+
+    /// Where a suite's questions lie: hub id, pinned commit, globs. Of a dataset with a training split, its test files.
+    #[must_use]
+    pub fn benchmark(&self, suite: &str, id: &str) -> Option<(&str, Option<&str>, &[String])> {
+        let own = self.benchmarks.get(suite);
+        let own = own.map(|entry| (entry.id.as_str(), entry.revision.as_deref(), entry.files.as_slice()));
+        own.or_else(|| {
+            let (_, entry) = self.by_id(id)?;
+            let files = entry.files.test.as_slice();
+            (!files.is_empty()).then_some((entry.id.as_str(), entry.revision.as_deref(), files))
+        })
     }
 
     /// The entry whose hub id is `id`, and its short name.

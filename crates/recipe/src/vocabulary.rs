@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Suites an `evaluate:` section or a gate may name.
-pub const SUITES: [&str; 7] = [
+pub const SUITES: [&str; 13] = [
     "held-out-loss",
     "exact-match",
     "gsm8k",
@@ -13,7 +13,29 @@ pub const SUITES: [&str; 7] = [
     "expression",
     "routing",
     "choices",
+    "humaneval",
+    "mbpp",
+    "mmlu",
+    "arc",
+    "hellaswag",
+    "custom",
 ];
+
+/// Suites whose questions are a dataset of the hub: its name there, and whether a recipe may name a file instead.
+pub const BENCHMARKS: [(&str, &str); 6] = [
+    ("gsm8k", "openai/gsm8k"),
+    ("humaneval", "openai/openai_humaneval"),
+    ("mbpp", "google-research-datasets/mbpp"),
+    ("mmlu", "cais/mmlu"),
+    ("arc", "allenai/ai2_arc"),
+    ("hellaswag", "Rowan/hellaswag"),
+];
+
+/// Suites whose questions are always a file of one's own.
+pub const OWN_SUITES: [&str; 2] = ["choices", "custom"];
+
+/// Suites that can answer a task several times.
+pub const SAMPLED_SUITES: [&str; 3] = ["code-tests", "humaneval", "mbpp"];
 
 /// Labels of a coordinator that says nothing else.
 pub const ROUTER_LABELS: [&str; 5] = ["math", "code", "general", "several", "none"];
@@ -106,6 +128,17 @@ pub enum Scheduler {
     Linear,
     /// The peak, all the way.
     Constant,
+}
+
+/// Whether a benchmark's questions go through the chat template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Prompting {
+    /// Through the template, as training and serving do.
+    #[default]
+    Chat,
+    /// As plain text that a base model continues.
+    Raw,
 }
 
 /// Which tokens carry loss.

@@ -236,6 +236,25 @@ fn conditions() {
             edit("[held-out-loss]", "[routing, held-out-loss]")
         ),
         (
+            "choices without a file",
+            edit("[held-out-loss]", "[choices, held-out-loss]")
+        ),
+        (
+            "files that no suite reads",
+            edit(
+                "[held-out-loss]",
+                "[held-out-loss, choices], files: { mmlu: rows.parquet, routing: rows.jsonl, choices: none.jsonl }"
+            )
+        ),
+        (
+            "answers that nobody asks for",
+            edit("[held-out-loss]", "[held-out-loss], shots: 8, samples: 5")
+        ),
+        (
+            "answers that are all the same",
+            edit("[held-out-loss]", "[held-out-loss, humaneval], samples: 5")
+        ),
+        (
             "filters that leave nothing",
             edit("name: math", "name: math\nfilters: { min_chars: 100, max_chars: 10 }")
         ),
@@ -339,6 +358,14 @@ output: outputs/both
     case(
         "gate on something unmeasured",
         PIPELINE.replace("on: held-out-loss", "on: gsm8k"),
+        &[],
+    );
+    case(
+        "what only recipes say",
+        PIPELINE.replace(
+            "gate:",
+            "evaluate: { suites: [held-out-loss], limit: 5, prompting: raw, max_new_tokens: 9 }\ngate:",
+        ),
         &[],
     );
     case("shard size", PIPELINE.replace("5GB", "5 apples"), &[]);

@@ -1,59 +1,221 @@
-//! `eval`: suites on one model folder, with or without an adapter.
+//! `eval`: suites on one model folder, with or without an adapter. `compare` measures model folders by it as well.
 
-use serde_json::json;
-use synapse_evaluate::{RunOptions, Subject};
-use synapse_pipeline::{Lab, Reporter, suite_data};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use synapse_checkpoint::{AdapterFolder, ModelFolder, write_atomic};
+use synapse_evaluate::{
+    Evaluation, FILE_SUITES, Form, Journal, Journaled, Prompting, RunOptions, SAMPLED_SUITES, SUITE_IDS, Suite,
+};
+use synapse_pipeline::{Lab, Reporter, add_questions, fetch_suite, suite_data};
 
 use crate::{
     Outcome,
-    args::EvalArguments,
-    commands::{load_options, print, print_json},
+    args::{EvalArguments, MeasureArguments},
+    commands::{load_options, print, print_json, run::STOP, run::stop_on_signal},
     failure::Failure,
-    terminal::Terminal,
+    terminal::{Terminal, say},
 };
 
 /// Measures and prints a table or JSON.
 pub(crate) fn eval(arguments: &EvalArguments) -> Outcome {
-    for suite in &arguments.suite {
-        if !synapse_evaluate::SUITE_IDS.contains(&suite.as_str()) {
+    let suites = suites(&arguments.suite, &arguments.measure)?;
+    stop_on_signal()?;
+    let measured = Measured {
+        model: &arguments.model,
+        adapter: arguments.adapter.as_deref(),
+        out: arguments.out.as_deref(),
+    };
+    let evaluations = measured.measure(&suites, &arguments.measure)?;
+    let outcomes: Vec<_> = evaluations.into_iter().map(|evaluation| evaluation.outcome).collect();
+    let found = json!({ "model": arguments.model, "adapter": arguments.adapter, "outcomes": outcomes });
+    if let Some(out) = &arguments.out {
+        let mut text = serde_json::to_vec_pretty(&found)?;
+        text.push(b'\n');
+        write_atomic(&out.join("evaluation.json"), &text)?;
+    }
+    if arguments.json {
+        return print_json(&found);
+    }
+    print(&synapse_pipeline::table(&outcomes))
+}
+
+/// The suites asked for over their rows; everything that is wrong with the request is said before a model is loaded.
+pub(crate) fn suites(names: &[String], arguments: &MeasureArguments) -> Result<Vec<Box<dyn Suite>>, Failure> {
+    let given = questions(names, arguments)?;
+    for suite in names {
+        if !SUITE_IDS.contains(&suite.as_str()) {
             return Err(Failure::request(format!(
                 "unknown suite `{suite}`; there are {}",
-                synapse_evaluate::SUITE_IDS.join(", ")
+                SUITE_IDS.join(", ")
             )));
         }
-        if suite != "code-tests" && arguments.data.is_none() {
+        let held_out = suite != "code-tests" && !FILE_SUITES.contains(&suite.as_str());
+        if held_out && arguments.data.is_none() {
             return Err(Failure::request(format!(
                 "suite `{suite}` needs the rows of a prepared recipe: --data outputs/runs/NAME/data"
             )));
         }
+        if ["choices", "custom"].contains(&suite.as_str()) && !given.iter().any(|(name, _)| name == suite) {
+            return Err(Failure::request(format!(
+                "suite `{suite}` needs a file: --questions {suite}=FILE.jsonl"
+            )));
+        }
     }
-    let source = suite_data(arguments.data.as_deref())?;
-    let suites = arguments
-        .suite
+    let sampled = names.iter().any(|suite| SAMPLED_SUITES.contains(&suite.as_str()));
+    if (arguments.samples > 1 || arguments.temperature != 0.0) && !sampled {
+        return Err(Failure::request(format!(
+            "--samples and --temperature are for {}",
+            SAMPLED_SUITES.join(", ")
+        )));
+    }
+    if arguments.samples > 1 && arguments.temperature == 0.0 {
+        return Err(Failure::request(
+            "several answers at temperature 0 are all the same; give --temperature 0.8 or so",
+        ));
+    }
+    if !(0.0..=2.0).contains(&arguments.temperature) {
+        return Err(Failure::request("--temperature must be between 0 and 2"));
+    }
+    if arguments.shots > 0 && !names.iter().any(|suite| suite == "gsm8k") {
+        return Err(Failure::request("--shots is for gsm8k"));
+    }
+    let mut source = suite_data(arguments.data.as_deref())?;
+    source.form = Form {
+        prompting: if arguments.raw { Prompting::Raw } else { Prompting::Chat },
+        shots: arguments.shots.into(),
+        system_prompt: arguments.system_prompt.clone(),
+    };
+    let terminal = Terminal::new();
+    for suite in names.iter().filter(|suite| FILE_SUITES.contains(&suite.as_str())) {
+        let file = given
+            .iter()
+            .find(|(name, _)| name == suite)
+            .map(|(_, file)| file.as_path());
+        let fetched = fetch_suite(suite, file, Path::new(""), arguments.offline, &terminal)?;
+        add_questions(&mut source, suite, &fetched)?;
+    }
+    Ok(names
         .iter()
         .map(|id| synapse_evaluate::build(id, &source))
-        .collect::<Result<Vec<_>, _>>()?;
-    let adapters: Vec<_> = arguments
-        .adapter
-        .iter()
-        .map(|path| ("adapter", path.as_path()))
-        .collect();
-    let lab = Lab::open(&arguments.model, &adapters, &load_options(arguments.dtype))?;
-    let name = if adapters.is_empty() { "model" } else { "adapter" };
-    let mut subject = lab.subject(name, adapters.first().map(|(name, _)| *name));
-    let terminal = Terminal::new();
-    let options = RunOptions {
-        limit: arguments.limit,
-        max_new_tokens: arguments.max_tokens,
+        .collect::<Result<_, _>>()?)
+}
+
+/// `--questions SUITE=FILE`, checked.
+fn questions(names: &[String], arguments: &MeasureArguments) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let parse = |text: &String| {
+        let (suite, file) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::request(format!("--questions takes SUITE=FILE, found `{text}`")))?;
+        if !FILE_SUITES.contains(&suite) {
+            return Err(Failure::request(format!(
+                "--questions {text}: suites that read a file are {}",
+                FILE_SUITES.join(", ")
+            )));
+        }
+        if !names.iter().any(|name| name == suite) {
+            return Err(Failure::request(format!(
+                "--questions {text}: the suite `{suite}` is not asked"
+            )));
+        }
+        if !Path::new(file).is_file() {
+            return Err(Failure::request(format!("--questions {text}: no such file")));
+        }
+        Ok((suite.to_owned(), PathBuf::from(file)))
     };
-    let name = subject.name().to_owned();
-    let evaluations = synapse_evaluate::evaluate(&mut subject, &suites, &options, &|suite, done, total| {
-        terminal.progress(&format!("{name}: {}", suite.id()), done as u64, Some(total as u64));
-    })?;
-    drop(terminal);
-    let outcomes: Vec<_> = evaluations.into_iter().map(|evaluation| evaluation.outcome).collect();
-    if arguments.json {
-        return print_json(&json!({ "model": arguments.model, "adapter": arguments.adapter, "outcomes": outcomes }));
+    arguments.questions.iter().map(parse).collect()
+}
+
+/// How long it took, and how fast answers came.
+fn spent(name: &str, evaluations: &[Evaluation], took: Duration) -> String {
+    let items: usize = evaluations.iter().map(|evaluation| evaluation.outcome.n).sum();
+    let records = evaluations.iter().flat_map(|evaluation| &evaluation.records);
+    let tokens: u64 = records.filter_map(|record| record.get("tokens")?.as_u64()).sum();
+    let seconds = took.as_secs_f64();
+    let generated = if tokens > 0 {
+        format!(", {tokens} tokens of answers ({:.0} a second)", tokens as f64 / seconds)
+    } else {
+        String::new()
+    };
+    format!("{name}: {items} items in {seconds:.1} s{generated}")
+}
+
+/// A model and where its answers go.
+pub(crate) struct Measured<'a> {
+    pub(crate) model: &'a Path,
+    pub(crate) adapter: Option<&'a Path>,
+    pub(crate) out: Option<&'a Path>,
+}
+
+impl Measured<'_> {
+    /// What the model is called in tables: its folder's name.
+    pub(crate) fn name(&self) -> String {
+        let folder = self.adapter.unwrap_or(self.model);
+        let name = folder.canonicalize().ok();
+        let name = name.as_deref().unwrap_or(folder).file_name();
+        name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
     }
-    print(&synapse_pipeline::table(&outcomes))
+
+    /// Every suite, logged and journaled where there is a folder for it.
+    pub(crate) fn measure(
+        &self,
+        suites: &[Box<dyn Suite>],
+        arguments: &MeasureArguments,
+    ) -> Result<Vec<Evaluation>, Failure> {
+        let adapters: Vec<_> = self.adapter.iter().map(|path| ("adapter", *path)).collect();
+        let load = load_options(arguments.dtype);
+        let lab = Lab::with_batch(self.model, &adapters, &load, arguments.max_batch.into())?;
+        let mut subject = lab.subject(&self.name(), adapters.first().map(|(name, _)| *name));
+        let journal = self.out.map(|out| out.join("journal.jsonl"));
+        let opened = match &journal {
+            Some(path) => Some(Journal::open(path, &self.identity(arguments)?)?),
+            None => None,
+        };
+        let mut subject = Journaled::new(&mut subject, opened, &STOP);
+        let options = RunOptions {
+            limit: arguments.limit,
+            max_new_tokens: arguments.max_tokens,
+            samples: arguments.samples.into(),
+            temperature: arguments.temperature,
+            seed: arguments.seed,
+        };
+        let terminal = Terminal::new();
+        let name = self.name();
+        let report = |suite: &dyn Suite, done: usize, total: usize| {
+            terminal.progress(&format!("{name}: {}", suite.id()), done as u64, Some(total as u64));
+        };
+        let began = Instant::now();
+        let evaluations = match synapse_evaluate::evaluate(&mut subject, suites, &options, &report) {
+            Err(synapse_evaluate::EvaluateError::Stopped) => {
+                return Err(Failure::Work(anyhow::anyhow!(match self.out {
+                    Some(out) => format!("stopped; the same command goes on with what {} holds", out.display()),
+                    None => "stopped; nothing is kept without --out".to_owned(),
+                })));
+            }
+            other => other?,
+        };
+        drop(terminal);
+        say(spent(&name, &evaluations, began.elapsed()));
+        if let Some(out) = self.out {
+            for evaluation in &evaluations {
+                evaluation.write_log(out)?;
+            }
+        }
+        if let Some(path) = &journal {
+            std::fs::remove_file(path)?;
+        }
+        Ok(evaluations)
+    }
+
+    /// Everything besides the prompt that an answer depends on.
+    fn identity(&self, arguments: &MeasureArguments) -> Result<String, Failure> {
+        let model = ModelFolder::open(self.model)?.content_hash()?;
+        let adapter = match self.adapter {
+            Some(folder) => Value::from(AdapterFolder::open(folder)?.content_hash()?),
+            None => Value::Null,
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        Ok(json!({ "model": model, "adapter": adapter, "dtype": format!("{:?}", arguments.dtype), "version": version }).to_string())
+    }
 }

@@ -1,6 +1,7 @@
 //! One file a command; what several share stands here.
 
 mod bench;
+mod compare;
 mod data;
 mod decode;
 mod eval;
@@ -39,12 +40,25 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Import { file, out } => export::import(&file, &out),
         Command::Export(arguments) => export::export(&arguments),
         Command::Eval(arguments) => eval::eval(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Up(arguments) => serve::up(&arguments),
         Command::Bench(command) => bench::bench(&command),
+        Command::Report { run } => report(&run),
         Command::Status { outputs, json } => status::status(&outputs, json),
     }
+}
+
+/// Writes a run's page and prints where it is.
+fn report(run: &std::path::Path) -> Outcome {
+    if !run.join("plan.json").is_file() {
+        return Err(Failure::request(format!(
+            "{} is not a run's folder; runs are in outputs/runs/NAME, and `synapse-train status` lists them",
+            run.display()
+        )));
+    }
+    print(&synapse_pipeline::report(run)?.display().to_string())
 }
 
 /// Prints data to stdout.

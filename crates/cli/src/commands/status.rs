@@ -36,12 +36,15 @@ pub(crate) fn status(outputs: &Path, as_json: bool) -> Outcome {
                 Metric::Step(report) => Some((report.step, report.loss)),
                 Metric::HeldOut(_) => None,
             });
-        rows.push((entry.file_name().to_string_lossy().into_owned(), done, last));
+        let next = planned(&folder)
+            .into_iter()
+            .find(|stage| !done.contains(&stage.as_str()) && !published(&folder, stage));
+        rows.push((entry.file_name().to_string_lossy().into_owned(), done, next, last));
     }
     if as_json {
         let list: Vec<_> = rows
             .iter()
-            .map(|(name, done, last)| json!({"name": name, "stages": done, "step": last.map(|(step, _)| step), "loss": last.map(|(_, loss)| loss)}))
+            .map(|(name, done, next, last)| json!({"name": name, "stages": done, "waits_for": next, "step": last.map(|(step, _)| step), "loss": last.map(|(_, loss)| loss)}))
             .collect();
         return print_json(&list);
     }
@@ -49,9 +52,35 @@ pub(crate) fn status(outputs: &Path, as_json: bool) -> Outcome {
         return print(&format!("no runs in {}", runs.display()));
     }
     let mut text = String::new();
-    for (name, done, last) in rows {
+    for (name, done, next, last) in rows {
+        let waits = next.map_or_else(|| "  done".to_owned(), |stage| format!("  waits for {stage}"));
         let step = last.map_or_else(String::new, |(step, loss)| format!("  step {step}, loss {loss:.4}"));
-        text.push_str(&format!("{name:16} {}{step}\n", done.join(" → ")));
+        text.push_str(&format!("{name:16} {}{step}{waits}\n", done.join(" → ")));
     }
     print(&text)
+}
+
+/// The stages that a run's plan names: its own, or those of a pipeline.
+fn planned(run: &Path) -> Vec<String> {
+    let plan: Option<serde_json::Value> = std::fs::read(run.join("plan.json"))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
+    let Some(plan) = plan else {
+        return Vec::new();
+    };
+    match plan.get("stages").and_then(|stages| stages.as_array()) {
+        Some(stages) => stages
+            .iter()
+            .filter_map(|stage| stage.as_str().map(str::to_owned))
+            .collect(),
+        None => [Stage::Evaluate, Stage::Merge, Stage::Gate, Stage::Export]
+            .map(|stage| stage.id().to_owned())
+            .to_vec(),
+    }
+}
+
+/// Exporting leaves no record: it is done when the pipeline's output is there.
+fn published(run: &Path, stage: &str) -> bool {
+    let output = run.parent().and_then(Path::parent).zip(run.file_name());
+    stage == Stage::Export.id() && output.is_some_and(|(outputs, name)| outputs.join(name).is_dir())
 }

@@ -16,6 +16,8 @@ pub struct ReportData {
     pub subtitle: String,
     /// While the run goes on: seconds after which the page loads itself again, and what it is doing.
     pub refresh: Option<(u32, String)>,
+    /// Why the run ended before its end, if it did.
+    pub broken: Option<String>,
     /// The command that made the run, as typed.
     pub command: String,
     /// The recipes, exactly as they were.

@@ -7,6 +7,7 @@ use super::data::{Curve, ReportData, Sample, StageTime};
 use super::html::{count, duration, escaped, table};
 use super::{heat_map, plots, results};
 use crate::Result;
+use crate::table::Role;
 
 /// The whole file. The same data give the same bytes.
 ///
@@ -18,7 +19,17 @@ pub fn render(data: &ReportData) -> Result<String> {
     if let Some(gate) = &data.gate {
         verdict.insert_str(0, &results::gate(gate));
     }
-    sections.add("results", "What the merge kept and lost", &verdict);
+    let merged = data
+        .table
+        .iter()
+        .flat_map(|table| &table.subjects)
+        .any(|subject| subject.role == Role::Merge);
+    let title = if merged {
+        "What the merge kept and lost"
+    } else {
+        "What was measured"
+    };
+    sections.add("results", title, &verdict);
     sections.add("training", "Training", &training(&data.curves)?);
     sections.add(
         "samples",
@@ -79,7 +90,11 @@ fn page(data: &ReportData, sections: &Sections) -> String {
                 escaped(doing)
             ),
         ),
-        None => Default::default(),
+        None => {
+            let broken = data.broken.as_ref();
+            let why = broken.map(|why| format!("<p class=\"broken\">Ended early: {}</p>\n", escaped(why)));
+            (String::new(), why.unwrap_or_default())
+        }
     };
     let command = if data.command.is_empty() {
         String::new()

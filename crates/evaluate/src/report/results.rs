@@ -10,7 +10,7 @@ use crate::statistics::Interval;
 use crate::table::{Cell, ComparisonTable, LEGEND, Role, TableColumn, block_title, cell_text, kept_text};
 
 /// Keeps the place of a mark, so that numbers stay below one another.
-const UNMARKED: &str = "<span class=\"unmarked\" aria-hidden=\"true\"> ✓</span>";
+const UNMARKED: &str = "<span class=\"unmarked\" aria-hidden=\"true\"> ✓ ▲</span>";
 
 pub(super) fn table(table: &ComparisonTable) -> String {
     let mut html = String::new();
@@ -19,7 +19,7 @@ pub(super) fn table(table: &ComparisonTable) -> String {
         let unit = block[0].unit;
         let _ = writeln!(
             html,
-            "<div class=\"wide\"><table class=\"results\"><caption>{}</caption>",
+            "<div class=\"wide\"><table class=\"results\"><caption><span>{}</span></caption>",
             block_title(unit)
         );
         html.push_str("<thead><tr><td></td>");
@@ -65,7 +65,7 @@ pub(super) fn table(table: &ComparisonTable) -> String {
     }
     let _ = writeln!(
         html,
-        "<p class=\"note\">{LEGEND} <b>Bold</b>: a specialist on its own domain.</p>"
+        "<p class=\"note\">{LEGEND} ▲ ▼: above or below the base. <b>Bold</b>: a specialist on its own domain.</p>"
     );
     for note in table.notes() {
         let _ = writeln!(html, "<p class=\"note\">{}</p>", escaped(&note));
@@ -93,8 +93,8 @@ fn summary_row(
 fn cell(cell: &Cell, column: &TableColumn) -> String {
     let text = cell_text(cell, column.unit);
     let (class, text) = match cell.versus_base.map(|versus| versus.verdict) {
-        Some(Verdict::Better) => ("number better", text),
-        Some(Verdict::Worse) => ("number worse", text),
+        Some(Verdict::Better) => ("number better", text + arrow(cell)),
+        Some(Verdict::Worse) => ("number worse", text + arrow(cell)),
         _ => ("number", text + UNMARKED),
     };
     let text = if cell.own_domain && cell.value.is_some() {
@@ -106,6 +106,15 @@ fn cell(cell: &Cell, column: &TableColumn) -> String {
         .map(|title| format!(" title=\"{}\"", escaped(&title)))
         .unwrap_or_default();
     format!("<td class=\"{class}\"{title}>{text}</td>")
+}
+
+/// Which way the number went from the base's.
+fn arrow(cell: &Cell) -> &'static str {
+    match cell.versus_base {
+        Some(versus) if versus.difference < 0.0 => " ▼",
+        Some(_) => " ▲",
+        None => "",
+    }
 }
 
 /// The exact intervals behind a cell, for a pointer that rests on it.

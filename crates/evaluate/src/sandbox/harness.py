@@ -196,6 +196,16 @@ def describe(error):
     return f"{type(error).__name__}: {error}"[:500]
 
 
+def where(test, error):
+    """The line of the test that raised; a one-line test is its own line."""
+    lines, number, trace = test.splitlines(), 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "test.py":
+            number = trace.tb_lineno
+        trace = trace.tb_next
+    return lines[number - 1].strip()[:300] if 0 < number <= len(lines) else "?"
+
+
 def run(code, entry_point, tests):
     """Status and message; passed only if every test ran to its end and called the function."""
     namespace = {"__name__": "solution"}
@@ -217,12 +227,12 @@ def run(code, entry_point, tests):
         before = calls
         try:
             exec(compile(test, "test.py", "exec"), {**namespace, entry_point: counted})
-        except AssertionError:
-            return "failed", test
+        except AssertionError as error:
+            return "failed", where(test, error)
         except BaseException as error:
-            return "failed", f"{test}: {describe(error)}"
+            return "failed", f"{where(test, error)}: {describe(error)}"
         if calls == before:
-            return "failed", f"{test}: the test does not call `{entry_point}`"
+            return "failed", f"{test.strip()[:300]}: the test does not call `{entry_point}`"
     return "passed", ""
 
 

@@ -193,13 +193,14 @@ fn bundled_tasks_tell_right_from_wrong() {
     }
     let Some(sandbox) = sandbox() else { return };
     for task in &tasks {
+        let program = task.clone().program();
         assert_eq!(
-            sandbox.run(&task.job(&task.canonical)).unwrap(),
+            sandbox.run(&program.job(&task.canonical)).unwrap(),
             CodeVerdict::Passed,
             "{}",
             task.id
         );
-        let wrong = sandbox.run(&task.job(&task.wrong)).unwrap();
+        let wrong = sandbox.run(&program.job(&task.wrong)).unwrap();
         assert!(
             matches!(&wrong, CodeVerdict::Failed(why) if why.starts_with("assert ")),
             "{}: {wrong:?}",

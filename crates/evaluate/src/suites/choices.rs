@@ -1,11 +1,12 @@
-//! `choices`: multiple choice by log-likelihood.
+//! `choices`, `mmlu`, `arc`, `hellaswag`: multiple choice by log-likelihood.
 //!
 //! The answer's own tokens decide, so nothing has to be parsed out of prose. A prompt that does not fit is refused, as
 //! cutting a question changes it; and it is never cut on the right, where the question ends.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{CHUNK, Progress, Prompt, RunOptions, Suite, check_count, conversation, record};
+use super::prompt::{Form, Prompting, check_count};
+use super::{CHUNK, Progress, RunOptions, Suite, record, unmeasured};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::row::ChoiceRow;
 use crate::subject::{Choices, Subject};
@@ -16,103 +17,151 @@ use crate::{EvaluateError, Result};
 pub enum ChoiceStyle {
     /// The choices are listed with letters, and the letters are scored (as MMLU is asked).
     Letters,
-    /// Only the question is asked, and the choices' texts are scored; their likelihood per byte is logged too
-    /// (as HellaSwag and ARC are asked).
+    /// Only the question is asked, and the choices' texts are scored; their likelihood per byte is logged too (as ARC
+    /// is asked).
     Texts,
+    /// The text that is to be continued is all there is, and endings are scored (as HellaSwag is asked).
+    Endings,
 }
 
-/// Multiple-choice questions through the chat template.
+/// Multiple-choice questions.
 #[derive(Debug, Clone)]
 pub struct MultipleChoice {
+    /// The suite's id.
+    pub id: &'static str,
     /// The domain measured.
     pub domain: String,
     /// The questions.
     pub rows: Vec<ChoiceRow>,
     /// What is scored.
     pub style: ChoiceStyle,
-    /// System turn, if any.
-    pub system_prompt: Option<String>,
+    /// How the question is put.
+    pub form: Form,
+}
+
+/// One question as it is scored.
+struct Scored<'a> {
+    id: String,
+    right: usize,
+    row: &'a ChoiceRow,
 }
 
 impl MultipleChoice {
-    fn item(&self, subject: &dyn Subject, index: usize, row: &ChoiceRow) -> Result<(String, usize, Choices)> {
-        let id = format!("{}-{index}", self.domain);
-        let fault = |message: String| EvaluateError::Item {
-            suite: "choices",
-            item: id.clone(),
+    fn fault(&self, id: &str, message: String) -> EvaluateError {
+        EvaluateError::Item {
+            suite: self.id,
+            item: id.to_owned(),
             message,
-        };
+        }
+    }
+
+    fn item<'a>(&self, subject: &dyn Subject, index: usize, row: &'a ChoiceRow) -> Result<(Scored<'a>, Choices)> {
+        let id = row.id.clone().unwrap_or_else(|| format!("{}-{index}", self.domain));
         if !(2..=26).contains(&row.choices.len()) {
-            return Err(fault(format!("expected 2 to 26 choices, found {}", row.choices.len())));
+            let message = format!("expected 2 to 26 choices, found {}", row.choices.len());
+            return Err(self.fault(&id, message));
         }
         let right = row.answer.index().filter(|index| *index < row.choices.len());
         let right = right.ok_or_else(|| {
-            fault(format!(
-                "answer {:?} is none of {} choices",
-                row.answer,
-                row.choices.len()
-            ))
+            let message = format!("answer {:?} is none of {} choices", row.answer, row.choices.len());
+            self.fault(&id, message)
         })?;
-        let (question, candidates) = match self.style {
-            ChoiceStyle::Letters => {
-                let listed = row
-                    .choices
-                    .iter()
-                    .zip('A'..)
-                    .map(|(choice, letter)| format!("{letter}. {choice}\n"));
-                let question = format!(
-                    "{}\n\n{}\nAnswer with the letter only.",
-                    row.question,
-                    listed.collect::<String>()
-                );
-                (
-                    question,
-                    row.choices
-                        .iter()
-                        .zip('A'..)
-                        .map(|(_, letter)| letter.to_string())
-                        .collect(),
-                )
-            }
-            ChoiceStyle::Texts => (row.question.clone(), row.choices.clone()),
+        let choices = match self.form.prompting {
+            Prompting::Chat => self.chat(subject, &id, row)?,
+            Prompting::Raw => self.raw(subject, &id, row)?,
         };
-        let prompt = Prompt::chat(subject, &id, &conversation(self.system_prompt.as_deref(), &question))?;
-        let mut continuations = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
-            let tokens = subject.chat().encode_text(&candidate);
-            let tokens = tokens.map_err(|source| EvaluateError::Chat {
-                item: id.clone(),
-                source,
-            })?;
-            if tokens.is_empty() {
-                return Err(fault("a choice is empty".into()));
-            }
-            continuations.push(tokens);
+        if choices.continuations.iter().any(Vec::is_empty) {
+            return Err(self.fault(&id, "a choice is empty".into()));
         }
-        let longest = continuations.iter().map(Vec::len).max().unwrap_or(0);
-        let tokens = prompt.tokens.len() + longest;
+        let longest = choices.continuations.iter().map(Vec::len).max().unwrap_or(0);
+        let tokens = choices.prompt.len() + longest;
         if let Some(limit) = subject.max_positions().filter(|limit| tokens > *limit) {
             return Err(EvaluateError::TooLong {
-                suite: "choices",
+                suite: self.id,
                 item: id,
                 tokens,
                 limit,
             });
         }
-        Ok((
-            id,
-            right,
-            Choices {
-                prompt: prompt.tokens,
-                continuations,
-            },
-        ))
+        Ok((Scored { id, right, row }, choices))
+    }
+
+    /// What is scored: letters or texts.
+    fn candidates(&self, row: &ChoiceRow) -> Vec<String> {
+        match self.style {
+            ChoiceStyle::Letters => letters(row).map(|(letter, _)| letter.to_string()).collect(),
+            ChoiceStyle::Texts | ChoiceStyle::Endings => row.choices.clone(),
+        }
+    }
+
+    fn chat(&self, subject: &dyn Subject, id: &str, row: &ChoiceRow) -> Result<Choices> {
+        let question = match self.style {
+            ChoiceStyle::Letters => format!("{}\n\n{}\nAnswer with the letter only.", row.question, listed(row)),
+            ChoiceStyle::Texts => row.question.clone(),
+            ChoiceStyle::Endings => format!(
+                "How does this text go on? Answer with its ending only.\n\n{}",
+                row.question
+            ),
+        };
+        let prompt = self.form.ask(subject, id, &question, "")?;
+        let candidates = self.candidates(row);
+        let continuations = candidates.iter().map(|candidate| {
+            subject
+                .chat()
+                .encode_text(candidate)
+                .map_err(|source| EvaluateError::Chat {
+                    item: id.to_owned(),
+                    source,
+                })
+        });
+        Ok(Choices {
+            prompt: prompt.tokens,
+            continuations: continuations.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Plain text: the context and each candidate are tokenised as one text, and the candidate is what comes after the
+    /// context's own tokens.
+    fn raw(&self, subject: &dyn Subject, id: &str, row: &ChoiceRow) -> Result<Choices> {
+        let context = match self.style {
+            ChoiceStyle::Letters => {
+                let about = row
+                    .group
+                    .as_ref()
+                    .map(|group| format!(" about {group}"))
+                    .unwrap_or_default();
+                format!(
+                    "The following are multiple choice questions (with answers){about}.\n\n{}\n{}Answer:",
+                    row.question.trim(),
+                    listed(row)
+                )
+            }
+            ChoiceStyle::Texts => format!("Question: {}\nAnswer:", row.question),
+            ChoiceStyle::Endings => row.question.clone(),
+        };
+        let context = context.trim_end();
+        let encode = |text: &str| {
+            subject.chat().encode_raw(text).map_err(|source| EvaluateError::Chat {
+                item: id.to_owned(),
+                source,
+            })
+        };
+        let prompt = encode(context)?;
+        let candidates = self.candidates(row);
+        let continuations = candidates.iter().map(|candidate| {
+            let whole = encode(&format!("{context} {candidate}"))?;
+            Ok(whole.get(prompt.len()..).unwrap_or_default().to_vec())
+        });
+        Ok(Choices {
+            continuations: continuations.collect::<Result<_>>()?,
+            prompt,
+        })
     }
 }
 
 impl Suite for MultipleChoice {
     fn id(&self) -> &'static str {
-        "choices"
+        self.id
     }
 
     fn domain(&self) -> &str {
@@ -122,29 +171,22 @@ impl Suite for MultipleChoice {
     fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         let rows = options.limited(&self.rows);
         if rows.is_empty() {
-            let identity = Identity {
-                suite: self.id(),
-                domain: &self.domain,
-                subject: subject.name(),
-            };
-            let outcome = Outcome::unmeasured(&identity, Unit::Fraction, "no multiple-choice questions");
-            return Ok(vec![Evaluation {
-                outcome,
-                records: Vec::new(),
-            }]);
+            let why = "no multiple-choice questions";
+            return Ok(vec![unmeasured(self, subject, Unit::Fraction, why)]);
         }
         let (mut items, mut records) = (Vec::new(), Vec::new());
+        let mut tally = Tally::default();
         for (chunk_index, chunk) in rows.chunks(CHUNK).enumerate() {
             let mut expected = Vec::with_capacity(chunk.len());
             let mut asked = Vec::with_capacity(chunk.len());
             for (offset, row) in chunk.iter().enumerate() {
-                let (id, right, choices) = self.item(subject, chunk_index * CHUNK + offset, row)?;
-                expected.push((id, right, row));
+                let (scored, choices) = self.item(subject, chunk_index * CHUNK + offset, row)?;
+                expected.push(scored);
                 asked.push(choices);
             }
-            let scores = subject.score(&asked)?;
-            check_count(subject, "questions", asked.len(), scores.len())?;
-            for ((id, right, row), scores) in expected.into_iter().zip(&scores) {
+            let found = subject.score(&asked)?;
+            check_count(subject, "questions", asked.len(), found.len())?;
+            for (Scored { id, right, row }, scores) in expected.into_iter().zip(&found) {
                 check_count(subject, "choices", row.choices.len(), scores.len())?;
                 let chosen = highest(scores.iter().copied());
                 let per_byte = row
@@ -152,40 +194,84 @@ impl Suite for MultipleChoice {
                     .iter()
                     .zip(scores)
                     .map(|(text, score)| score / text.len().max(1) as f64);
+                let chosen_per_byte = highest(per_byte);
+                tally.add(row.group.as_deref(), chosen == right, chosen_per_byte == right);
                 records.push(record([
                     ("id", Value::from(id.as_str())),
                     ("question", row.question.as_str().into()),
                     ("right", right.into()),
                     ("chosen", chosen.into()),
-                    ("chosen_per_byte", highest(per_byte).into()),
+                    ("chosen_per_byte", chosen_per_byte.into()),
                     ("log_probabilities", json!(scores)),
                     ("correct", (chosen == right).into()),
                 ]));
-                items.push(Item {
-                    id,
-                    value: f64::from(u8::from(chosen == right)),
-                    weight: 1.0,
-                });
+                items.push(Item::judged(id, chosen == right));
             }
             progress(items.len(), rows.len());
         }
         let identity = Identity {
-            suite: self.id(),
+            suite: self.id,
             domain: &self.domain,
             subject: subject.name(),
         };
         let mut outcome = Outcome::fractions(&identity, items);
-        if self.style == ChoiceStyle::Texts {
-            let right = records
-                .iter()
-                .filter(|record| record["chosen_per_byte"] == record["right"])
-                .count();
-            outcome
-                .details
-                .insert("accuracy_per_byte".into(), json!(right as f64 / records.len() as f64));
-        }
+        outcome.details = tally.details(self.style != ChoiceStyle::Letters);
         Ok(vec![Evaluation { outcome, records }])
     }
+}
+
+/// Right answers by group and by the length-normalised rule.
+#[derive(Default)]
+struct Tally {
+    all: usize,
+    right_per_byte: usize,
+    /// Group → (right, all).
+    groups: std::collections::BTreeMap<String, (usize, usize)>,
+}
+
+impl Tally {
+    fn add(&mut self, group: Option<&str>, right: bool, right_per_byte: bool) {
+        self.all += 1;
+        self.right_per_byte += usize::from(right_per_byte);
+        if let Some(group) = group {
+            let (count, all) = self.groups.entry(group.to_owned()).or_default();
+            *count += usize::from(right);
+            *all += 1;
+        }
+    }
+
+    fn details(&self, per_byte: bool) -> Map<String, Value> {
+        let mut details = Map::new();
+        if per_byte {
+            let share = self.right_per_byte as f64 / self.all.max(1) as f64;
+            details.insert("accuracy_per_byte".into(), json!(share));
+        }
+        if !self.groups.is_empty() {
+            let groups = self
+                .groups
+                .iter()
+                .map(|(group, (right, all))| {
+                    (
+                        group.clone(),
+                        json!({ "n": all, "accuracy": *right as f64 / *all as f64 }),
+                    )
+                })
+                .collect();
+            details.insert("per_group".into(), Value::Object(groups));
+        }
+        details
+    }
+}
+
+fn letters(row: &ChoiceRow) -> impl Iterator<Item = (char, &String)> {
+    ('A'..='Z').zip(&row.choices)
+}
+
+/// `A. …` a line.
+fn listed(row: &ChoiceRow) -> String {
+    letters(row)
+        .map(|(letter, choice)| format!("{letter}. {choice}\n"))
+        .collect()
 }
 
 /// The index of the first highest score.

@@ -1,7 +1,8 @@
 //! `exact-match`: does the greedy answer to a held-out question come to the reference's number?
 
 use super::math::{Asked, MathItem, score};
-use super::{Progress, Prompt, RunOptions, Suite, last_question};
+use super::prompt::{Prompt, last_question};
+use super::{Progress, RunOptions, Suite};
 use crate::Result;
 use crate::number::reference_answer;
 use crate::outcome::{Evaluation, Identity, Outcome, Unit};

@@ -6,7 +6,8 @@
 use serde_json::{Value, json};
 
 use super::extract::python_source;
-use super::{Progress, Prompt, RunOptions, Suite, generate, last_question, record, unfinished_note};
+use super::prompt::{Prompt, generate, last_question, unfinished_note};
+use super::{Progress, RunOptions, Suite, record};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::python::Function;
 use crate::row::{CallTest, Row};
@@ -63,11 +64,8 @@ impl Suite for ExpressionTests {
                 records: Vec::new(),
             }]);
         }
-        let generation = Generation {
-            max_new_tokens: options.max_new_tokens,
-            stop: Vec::new(),
-        };
-        let answers = generate(self.id(), subject, prompts, &generation, progress)?;
+        let generation = Generation::greedy(options.max_new_tokens, &[]);
+        let answers = generate(self.id(), subject, &prompts, &generation, progress)?;
         let mut items = Vec::new();
         let mut records = Vec::new();
         for ((id, question, reference, tests), answer) in asked.into_iter().zip(&answers) {
@@ -82,11 +80,7 @@ impl Suite for ExpressionTests {
                 ("tokens", answer.token_ids.len().into()),
                 ("finished", answer.finished.into()),
             ]));
-            items.push(Item {
-                id,
-                value: f64::from(u8::from(failure.is_none())),
-                weight: 1.0,
-            });
+            items.push(Item::judged(id, failure.is_none()));
         }
         let mut outcome = Outcome::fractions(&identity(subject.name()), items);
         if let Some(note) = unfinished_note(&answers, options.max_new_tokens) {

@@ -2,7 +2,7 @@
 
 /// The source code of an answer: the first fenced block that defines `function` (else the first block), or, without a
 /// fence, the lines from the first that starts a Python statement to the last that still belongs to one.
-pub(super) fn python_source(answer: &str, function: &str) -> String {
+pub(crate) fn python_source(answer: &str, function: &str) -> String {
     let blocks = fenced_blocks(answer);
     let definition = format!("def {function}");
     let block = blocks

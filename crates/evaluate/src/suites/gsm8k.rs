@@ -1,27 +1,13 @@
 //! `gsm8k`: grade-school word problems, scored by the number the answer comes to.
 
 use super::math::{Asked, MathItem, score};
-use super::{Progress, Prompt, RunOptions, Suite, conversation};
+use super::prompt::{Form, Prompt, Prompting};
+use super::{Progress, RunOptions, Suite, unmeasured};
 use crate::number::reference_answer;
-use crate::outcome::{Evaluation, Identity, Outcome, Unit};
+use crate::outcome::{Evaluation, Unit};
 use crate::row::QuestionAnswer;
 use crate::subject::Subject;
 use crate::{EvaluateError, Result};
-
-/// How the question is put.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prompting {
-    /// Through the chat template, without examples.
-    Chat {
-        /// System turn, if any.
-        system_prompt: Option<String>,
-    },
-    /// Raw text after worked examples; the answer ends where the next question would start.
-    FewShot {
-        /// The examples, usually eight, from the train split.
-        examples: Vec<QuestionAnswer>,
-    },
-}
 
 /// Word problems with worked answers that end in `#### N`.
 #[derive(Debug, Clone)]
@@ -30,32 +16,62 @@ pub struct Gsm8k {
     pub domain: String,
     /// The test split.
     pub questions: Vec<QuestionAnswer>,
-    /// How the question is put.
-    pub prompting: Prompting,
+    /// How the question is put; of [`EXAMPLES`], `shots` come first.
+    pub form: Form,
 }
+
+/// Worked examples, written for this crate in the form of GSM8K's answers; none is from the benchmark.
+pub const EXAMPLES: [(&str, &str); 8] = [
+    (
+        "A gardener plants 4 rows of 6 tulips. Rain washes away 5 of them. How many tulips are left?",
+        "She plants 4 * 6 = 24 tulips. After the rain 24 - 5 = 19 are left.\n#### 19",
+    ),
+    (
+        "Omar reads 12 pages a day from Monday to Friday and 20 pages a day at the weekend. How many pages does he read in a week?",
+        "From Monday to Friday he reads 5 * 12 = 60 pages. At the weekend he reads 2 * 20 = 40 pages. Together that is 60 + 40 = 100 pages.\n#### 100",
+    ),
+    (
+        "A ticket costs $8 for adults and half as much for children. What do 2 adults and 3 children pay?",
+        "A child's ticket costs 8 / 2 = $4. The adults pay 2 * 8 = $16 and the children 3 * 4 = $12. Together they pay 16 + 12 = $28.\n#### 28",
+    ),
+    (
+        "Lena has three times as many stamps as Paul. Together they have 48. How many stamps does Paul have?",
+        "Paul's stamps are one part and Lena's are 3 parts, so 48 stamps are 1 + 3 = 4 parts. One part is 48 / 4 = 12 stamps.\n#### 12",
+    ),
+    (
+        "A tank holds 90 litres. A pump fills 15 litres a minute while 3 litres a minute leak out. After how many minutes is the empty tank half full?",
+        "Each minute the tank gains 15 - 3 = 12 litres. Half of it is 90 / 2 = 45 litres. That takes 45 / 12 = 3.75 minutes.\n#### 3.75",
+    ),
+    (
+        "A baker sells 30 loaves at $3 each. Flour and wages cost him $54. What is his profit?",
+        "He takes in 30 * 3 = $90. His profit is 90 - 54 = $36.\n#### 36",
+    ),
+    (
+        "In a class of 25 pupils, 40% walk to school and the rest take the bus. How many take the bus?",
+        "25 * 40 / 100 = 10 pupils walk. So 25 - 10 = 15 take the bus.\n#### 15",
+    ),
+    (
+        "Ines is 7 years older than her brother, who is 5. How old will she be in 10 years?",
+        "Ines is 5 + 7 = 12 years old. In 10 years she will be 12 + 10 = 22.\n#### 22",
+    ),
+];
+
+/// Where a model that continues plain text begins the next question.
+const NEXT: [&str; 1] = ["\nQuestion:"];
 
 impl Gsm8k {
     fn prompt(&self, subject: &dyn Subject, id: &str, question: &str) -> Result<Prompt> {
-        match &self.prompting {
-            Prompting::Chat { system_prompt } => {
-                Prompt::chat(subject, id, &conversation(system_prompt.as_deref(), question))
-            }
-            Prompting::FewShot { examples } => {
+        let examples = &EXAMPLES[..self.form.shots.min(EXAMPLES.len())];
+        match self.form.prompting {
+            Prompting::Chat => Prompt::chat(subject, id, &self.form.conversation(examples, question)),
+            Prompting::Raw => {
                 let shots = examples
                     .iter()
-                    .map(|shot| format!("Question: {}\nAnswer: {}\n\n", shot.question, shot.answer));
+                    .map(|(question, answer)| format!("Question: {question}\nAnswer: {answer}\n\n"));
                 let text = shots
                     .chain([format!("Question: {question}\nAnswer:")])
                     .collect::<String>();
-                let tokens = subject.chat().encode_text(&text);
-                let tokens = tokens.map_err(|source| EvaluateError::Chat {
-                    item: id.to_owned(),
-                    source,
-                })?;
-                Ok(Prompt {
-                    id: id.to_owned(),
-                    tokens,
-                })
+                Prompt::raw(subject, id, &text)
             }
         }
     }
@@ -72,16 +88,8 @@ impl Suite for Gsm8k {
 
     fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
         if self.questions.is_empty() {
-            let identity = Identity {
-                suite: self.id(),
-                domain: &self.domain,
-                subject: subject.name(),
-            };
-            let outcome = Outcome::unmeasured(&identity, Unit::Fraction, "the GSM8K test split is not there");
-            return Ok(vec![Evaluation {
-                outcome,
-                records: Vec::new(),
-            }]);
+            let why = "the GSM8K test split is not there";
+            return Ok(vec![unmeasured(self, subject, Unit::Fraction, why)]);
         }
         let mut items = Vec::new();
         for (index, row) in options.limited(&self.questions).iter().enumerate() {
@@ -98,14 +106,13 @@ impl Suite for Gsm8k {
                 reference,
             });
         }
-        let stop: &[&str] = match self.prompting {
-            Prompting::Chat { .. } => &[],
-            Prompting::FewShot { .. } => &["\nQuestion:"],
-        };
         let asked = Asked {
             suite: self.id(),
             domain: &self.domain,
-            stop,
+            stop: match self.form.prompting {
+                Prompting::Chat => &[],
+                Prompting::Raw => &NEXT,
+            },
         };
         Ok(vec![score(&asked, subject, items, options, progress)?])
     }

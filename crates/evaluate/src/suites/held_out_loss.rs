@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{CHUNK, Progress, RunOptions, Suite, check_count, record};
+use super::prompt::check_count;
+use super::{CHUNK, Progress, RunOptions, Suite, record};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::row::Document;
 use crate::subject::{PackedLoss, Subject};

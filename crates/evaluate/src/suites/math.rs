@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Progress, Prompt, RunOptions, generate, record, unfinished_note};
+use super::prompt::{Prompt, generate, unfinished_note};
+use super::{Progress, RunOptions, record};
 use crate::Result;
 use crate::number::{AnswerRule, Number, final_answer};
 use crate::outcome::{Evaluation, Identity, Item, Outcome};
@@ -29,10 +30,7 @@ pub(super) fn score(
     options: &RunOptions,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
-    let generation = Generation {
-        max_new_tokens: options.max_new_tokens,
-        stop: asked.stop.iter().map(|stop| (*stop).to_owned()).collect(),
-    };
+    let generation = Generation::greedy(options.max_new_tokens, asked.stop);
     let mut prompts = Vec::with_capacity(items.len());
     let mut expected = Vec::with_capacity(items.len());
     for MathItem {
@@ -44,7 +42,7 @@ pub(super) fn score(
         expected.push((prompt.id.clone(), question, reference));
         prompts.push(prompt);
     }
-    let answers = generate(asked.suite, subject, prompts, &generation, progress)?;
+    let answers = generate(asked.suite, subject, &prompts, &generation, progress)?;
     let mut judged = Vec::with_capacity(answers.len());
     let mut records = Vec::with_capacity(answers.len());
     for ((id, question, reference), answer) in expected.into_iter().zip(&answers) {
@@ -67,11 +65,7 @@ pub(super) fn score(
             ("tokens", answer.token_ids.len().into()),
             ("finished", answer.finished.into()),
         ]));
-        judged.push(Item {
-            id,
-            value: f64::from(u8::from(correct)),
-            weight: 1.0,
-        });
+        judged.push(Item::judged(id, correct));
     }
     let identity = Identity {
         suite: asked.suite,

@@ -2,33 +2,42 @@
 
 mod choices;
 mod code_tests;
+mod custom;
 mod exact_match;
 mod expression;
 mod extract;
 mod gsm8k;
 mod held_out_loss;
 mod math;
+mod programs;
+mod prompt;
 mod routing;
 
 use serde_json::{Map, Value};
-use synapse_chat::Message;
 
 pub use choices::{ChoiceStyle, MultipleChoice};
-pub use code_tests::{CodeTask, CodeTests};
+pub use code_tests::CodeTask;
+pub use custom::Custom;
 pub use exact_match::ExactMatch;
 pub use expression::ExpressionTests;
-pub use gsm8k::{Gsm8k, Prompting};
+pub(crate) use extract::python_source;
+pub use gsm8k::{EXAMPLES, Gsm8k};
 pub use held_out_loss::HeldOutLoss;
+pub use programs::Programs;
+pub use prompt::{Form, Prompting};
 pub use routing::Routing;
 
-use crate::outcome::Evaluation;
+use std::collections::BTreeMap;
+
+use crate::layouts::{self, Program, SourceRow};
+use crate::outcome::{Evaluation, Identity, Outcome, Unit};
 use crate::row::{ChoiceRow, Document, QuestionAnswer, Row};
 use crate::sandbox::Sandbox;
-use crate::subject::{Generated, Generation, Subject};
+use crate::subject::Subject;
 use crate::{EvaluateError, Result};
 
 /// Every suite a recipe may name.
-pub const SUITE_IDS: [&str; 7] = [
+pub const SUITE_IDS: [&str; 13] = [
     "held-out-loss",
     "exact-match",
     "gsm8k",
@@ -36,18 +45,45 @@ pub const SUITE_IDS: [&str; 7] = [
     "expression",
     "routing",
     "choices",
+    "humaneval",
+    "mbpp",
+    "mmlu",
+    "arc",
+    "hellaswag",
+    "custom",
 ];
 
-/// Prompts handed to a model at once: enough for any batch, few enough for progress to move.
+/// Suites whose questions come from files: a dataset of the hub, or rows of one's own.
+pub const FILE_SUITES: [&str; 8] = [
+    "gsm8k",
+    "humaneval",
+    "mbpp",
+    "mmlu",
+    "arc",
+    "hellaswag",
+    "choices",
+    "custom",
+];
+
+/// Suites that can answer a task several times.
+pub const SAMPLED_SUITES: [&str; 3] = ["code-tests", "humaneval", "mbpp"];
+
+/// Documents or questions handed to a model at once: enough for any batch, few enough for progress to move.
 const CHUNK: usize = 64;
 
 /// How far to go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunOptions {
     /// Measure the first this many items of each task only; held-out loss always takes every document.
     pub limit: Option<usize>,
     /// Longest answer, in tokens.
     pub max_new_tokens: usize,
+    /// Answers to each programming task.
+    pub samples: usize,
+    /// Temperature of those answers; every other suite takes the likeliest token.
+    pub temperature: f32,
+    /// Seeds those answers; the nth has this seed plus n.
+    pub seed: u64,
 }
 
 impl Default for RunOptions {
@@ -55,6 +91,9 @@ impl Default for RunOptions {
         Self {
             limit: None,
             max_new_tokens: 256,
+            samples: 1,
+            temperature: 0.0,
+            seed: 0,
         }
     }
 }
@@ -94,20 +133,21 @@ pub struct SuiteData {
     pub rows: Vec<Row>,
     /// The GSM8K test split.
     pub questions: Vec<QuestionAnswer>,
-    /// Multiple-choice questions.
-    pub choices: Vec<ChoiceRow>,
+    /// Rows of suites that read files, by suite.
+    pub files: BTreeMap<String, Vec<SourceRow>>,
     /// Labels of router.json.
     pub labels: Vec<String>,
-    /// System turn for suites whose rows have none (gsm8k, code-tests, choices).
-    pub system_prompt: Option<String>,
+    /// How questions are put by suites whose rows are no conversations (gsm8k, code, multiple choice, custom).
+    pub form: Form,
 }
 
-/// The suite with this id over `data`. Code tests run in the sandbox that this machine allows.
+/// The suite with this id over `data`. Programs run in the sandbox that this machine allows.
 ///
 /// # Errors
-/// [`EvaluateError::UnknownSuite`]; [`EvaluateError::Row`] never in practice, as bundled tasks are tested.
+/// [`EvaluateError::UnknownSuite`]; [`EvaluateError::Layout`] when a file's rows are not the suite's.
 pub fn build(id: &str, data: &SuiteData) -> Result<Box<dyn Suite>> {
     let domain = data.domain.clone();
+    let rows = || data.files.get(id).map_or(&[][..], Vec::as_slice);
     Ok(match id {
         "held-out-loss" => Box::new(HeldOutLoss {
             domain,
@@ -120,15 +160,7 @@ pub fn build(id: &str, data: &SuiteData) -> Result<Box<dyn Suite>> {
         "gsm8k" => Box::new(Gsm8k {
             domain,
             questions: data.questions.clone(),
-            prompting: Prompting::Chat {
-                system_prompt: data.system_prompt.clone(),
-            },
-        }),
-        "code-tests" => Box::new(CodeTests {
-            domain,
-            tasks: CodeTask::bundled()?,
-            system_prompt: data.system_prompt.clone(),
-            sandbox: Sandbox::detect(),
+            form: data.form.clone(),
         }),
         "expression" => Box::new(ExpressionTests {
             domain,
@@ -139,13 +171,44 @@ pub fn build(id: &str, data: &SuiteData) -> Result<Box<dyn Suite>> {
             rows: data.rows.clone(),
             labels: data.labels.clone(),
         }),
-        "choices" => Box::new(MultipleChoice {
+        "code-tests" => {
+            let tasks = CodeTask::bundled()?.into_iter().map(CodeTask::program).collect();
+            // its tasks are instructions, which plain text does not put
+            let form = Form::chat(data.form.system_prompt.as_deref());
+            programs("code-tests", domain, tasks, form)
+        }
+        "humaneval" => programs("humaneval", domain, layouts::humaneval(rows())?, data.form.clone()),
+        "mbpp" => programs("mbpp", domain, layouts::mbpp(rows())?, data.form.clone()),
+        "mmlu" => choices("mmlu", data, layouts::mmlu(rows())?, ChoiceStyle::Letters),
+        "arc" => choices("arc", data, layouts::arc(rows())?, ChoiceStyle::Texts),
+        "hellaswag" => choices("hellaswag", data, layouts::hellaswag(rows())?, ChoiceStyle::Endings),
+        "choices" => choices("choices", data, layouts::choices(rows())?, ChoiceStyle::Texts),
+        "custom" => Box::new(Custom {
             domain,
-            rows: data.choices.clone(),
-            style: ChoiceStyle::Texts,
-            system_prompt: data.system_prompt.clone(),
+            rows: layouts::custom(rows())?,
+            form: data.form.clone(),
         }),
         _ => return Err(EvaluateError::UnknownSuite { id: id.to_owned() }),
+    })
+}
+
+fn programs(id: &'static str, domain: String, tasks: Vec<Program>, form: Form) -> Box<dyn Suite> {
+    Box::new(Programs {
+        id,
+        domain,
+        tasks,
+        form,
+        sandbox: Sandbox::detect(),
+    })
+}
+
+fn choices(id: &'static str, data: &SuiteData, rows: Vec<ChoiceRow>, style: ChoiceStyle) -> Box<dyn Suite> {
+    Box::new(MultipleChoice {
+        id,
+        domain: data.domain.clone(),
+        rows,
+        style,
+        form: data.form.clone(),
     })
 }
 
@@ -168,73 +231,17 @@ pub fn evaluate(
     Ok(found)
 }
 
-/// A prompt with the id of its item.
-struct Prompt {
-    id: String,
-    tokens: Vec<u32>,
-}
-
-impl Prompt {
-    /// A conversation through the model's template, up to where the model answers.
-    fn chat(subject: &dyn Subject, id: &str, messages: &[Message]) -> Result<Self> {
-        let tokens = subject.chat().encode_prompt(messages);
-        let tokens = tokens.map_err(|source| EvaluateError::Chat {
-            item: id.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            id: id.to_owned(),
-            tokens,
-        })
+/// An outcome without a number, saying why.
+fn unmeasured(suite: &dyn Suite, subject: &dyn Subject, unit: Unit, why: &str) -> Evaluation {
+    let identity = Identity {
+        suite: suite.id(),
+        domain: suite.domain(),
+        subject: subject.name(),
+    };
+    Evaluation {
+        outcome: Outcome::unmeasured(&identity, unit, why),
+        records: Vec::new(),
     }
-}
-
-/// Greedy answers to every prompt. A prompt that leaves no room for an answer is refused, never cut.
-fn generate(
-    suite: &'static str,
-    subject: &mut dyn Subject,
-    prompts: Vec<Prompt>,
-    generation: &Generation,
-    progress: Progress<'_>,
-) -> Result<Vec<Generated>> {
-    if let Some(limit) = subject.max_positions()
-        && let Some(prompt) = prompts.iter().find(|prompt| prompt.tokens.len() >= limit)
-    {
-        return Err(EvaluateError::TooLong {
-            suite,
-            item: prompt.id.clone(),
-            tokens: prompt.tokens.len() + 1,
-            limit,
-        });
-    }
-    let of = prompts.len();
-    let prompts: Vec<Vec<u32>> = prompts.into_iter().map(|prompt| prompt.tokens).collect();
-    let mut answers = Vec::with_capacity(of);
-    for chunk in prompts.chunks(CHUNK) {
-        let generated = subject.generate(chunk, generation)?;
-        check_count(subject, "prompts", chunk.len(), generated.len())?;
-        answers.extend(generated);
-        progress(answers.len(), of);
-    }
-    Ok(answers)
-}
-
-fn check_count(subject: &dyn Subject, what: &'static str, expected: usize, found: usize) -> Result<()> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(EvaluateError::WrongCount {
-        subject: subject.name().to_owned(),
-        what,
-        expected,
-        found,
-    })
-}
-
-/// The optional system turn and one question.
-fn conversation(system_prompt: Option<&str>, question: &str) -> Vec<Message> {
-    let system = system_prompt.map(|text| Message::new("system", text));
-    system.into_iter().chain([Message::new("user", question)]).collect()
 }
 
 /// A log record from its fields, in the order given.
@@ -243,24 +250,4 @@ fn record<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
-}
-
-/// The last user turn: what a reader of the log recognises an item by.
-fn last_question(messages: &[Message]) -> &str {
-    messages
-        .iter()
-        .rev()
-        .find(|message| message.role == "user")
-        .map_or("", |message| &message.content)
-}
-
-/// What to add to an outcome when answers were cut off.
-fn unfinished_note(answers: &[Generated], max_new_tokens: usize) -> Option<String> {
-    let unfinished = answers.iter().filter(|answer| !answer.finished).count();
-    (unfinished > 0).then(|| {
-        format!(
-            "{unfinished} of {} answers cut off at {max_new_tokens} tokens",
-            answers.len()
-        )
-    })
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{CHUNK, Progress, Prompt, RunOptions, Suite, check_count, generate, last_question, record};
+use super::prompt::{Prompt, check_count, generate, last_question};
+use super::{CHUNK, Progress, RunOptions, Suite, record};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::row::Row;
 use crate::subject::{Choices, Generation, Subject};
@@ -136,12 +137,9 @@ impl Suite for Routing {
             .iter()
             .map(|query| (query.id.clone(), query.question.to_owned(), query.label, query.kind))
             .collect();
-        let prompts = queries.into_iter().map(|query| query.prompt).collect();
-        let generation = Generation {
-            max_new_tokens: options.max_new_tokens.min(32),
-            stop: Vec::new(),
-        };
-        let generated = generate(self.id(), subject, prompts, &generation, progress)?;
+        let prompts: Vec<Prompt> = queries.into_iter().map(|query| query.prompt).collect();
+        let generation = Generation::greedy(options.max_new_tokens.min(32), &[]);
+        let generated = generate(self.id(), subject, &prompts, &generation, progress)?;
 
         let exact_answers = self.answers();
         let (mut scored, mut exact, mut records) = (Vec::new(), Vec::new(), Vec::new());
@@ -170,16 +168,8 @@ impl Suite for Routing {
                 ("correct", (chosen == label).into()),
                 ("exact", is_exact.into()),
             ]));
-            scored.push(Item {
-                id: id.clone(),
-                value: f64::from(u8::from(chosen == label)),
-                weight: 1.0,
-            });
-            exact.push(Item {
-                id,
-                value: f64::from(u8::from(is_exact)),
-                weight: 1.0,
-            });
+            scored.push(Item::judged(id.clone(), chosen == label));
+            exact.push(Item::judged(id, is_exact));
         }
         let validity = valid as f64 / exact.len() as f64;
         let identity = |suite| Identity {

@@ -1,7 +1,7 @@
 //! Files of one source: local ones, or those of a hub dataset, whole or only as much of them as is wanted.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,15 @@ pub struct FetchedSource {
 }
 
 impl FetchedSource {
+    /// One file of this disk.
+    pub(super) fn local(path: &Path) -> Result<Self, PipelineError> {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        Ok(Self {
+            files: vec![(name.to_string_lossy().into_owned(), path.to_owned(), sha256_file(path)?)],
+            ..Self::default()
+        })
+    }
+
     pub(crate) fn files(&self) -> SourceFiles {
         let file = |(name, local, sha256): &(String, PathBuf, String)| SourceFile {
             name: name.clone(),
@@ -99,17 +108,7 @@ impl Progress for Downloads<'_> {
 pub(super) fn fetch_source(run: &Run<'_>, source: &SourcePlan, seed: u64) -> Result<FetchedSource, PipelineError> {
     match &source.location {
         Location::Routing => Ok(FetchedSource::default()),
-        Location::File(path) => {
-            let name = path
-                .file_name()
-                .unwrap_or(path.as_os_str())
-                .to_string_lossy()
-                .into_owned();
-            Ok(FetchedSource {
-                files: vec![(name, path.clone(), sha256_file(path)?)],
-                ..FetchedSource::default()
-            })
-        }
+        Location::File(path) => FetchedSource::local(path),
         Location::Hub {
             id,
             revision,

@@ -13,7 +13,8 @@ use crate::resolve::{Resolver, specialist};
 use crate::schema::Kind;
 use crate::size::parse_bytes;
 use crate::suggest::{alternatives, nearest};
-use crate::written::{ByteSize, Merge, Pipeline};
+use crate::vocabulary::Prompting;
+use crate::written::{ByteSize, Evaluate, Merge, Pipeline};
 use crate::yaml::Value;
 
 /// Checks and resolves a pipeline. Overrides of its own keys apply to it; `math.train.epochs=1`
@@ -104,6 +105,24 @@ impl Resolver<'_> {
         (plans, complete)
     }
 
+    /// How a domain is asked belongs to the recipe of that domain; a pipeline chooses among suites and limits them.
+    fn only_the_recipes_say(&mut self, written: &Evaluate) {
+        let said = [
+            ("every", written.every > 0),
+            ("max_new_tokens", written.max_new_tokens.is_some()),
+            ("files", !written.files.is_empty()),
+            ("prompting", written.prompting != Prompting::default()),
+            ("shots", written.shots > 0),
+            ("samples", written.samples.is_some()),
+            ("temperature", written.temperature > 0.0),
+        ];
+        for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+            let hint = "a pipeline's evaluate: has suites and limit".to_owned();
+            let message = format!("`evaluate.{key}` belongs in the recipes");
+            self.value(&format!("evaluate.{key}"), message, Some(hint));
+        }
+    }
+
     fn pipeline(&mut self, written: Pipeline, specialists: Vec<SpecialistPlan>, complete: bool) -> PipelinePlan {
         self.name(&written.name);
         let output = self.output(&written.output);
@@ -124,6 +143,7 @@ impl Resolver<'_> {
             }
         }
         let evaluate = self.evaluate("evaluate", &written.evaluate, suites);
+        self.only_the_recipes_say(&written.evaluate);
         if complete && !evaluate.suites.contains(&written.gate.on.0) {
             let hint = match evaluate.suites.as_slice() {
                 [] => "nothing is evaluated".to_owned(),

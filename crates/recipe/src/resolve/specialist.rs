@@ -1,5 +1,6 @@
 //! From a recipe as written to its plan: defaults, and the conditions between its sections.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Diagnostics, Problem};
@@ -13,7 +14,7 @@ use crate::resolve::Resolver;
 use crate::resolve::data::{data_plan, limits_plan};
 use crate::schema::Kind;
 use crate::suggest::alternatives;
-use crate::vocabulary::{LINEAR_MODULES, ROUTER_LABELS};
+use crate::vocabulary::{BENCHMARKS, LINEAR_MODULES, OWN_SUITES, ROUTER_LABELS, SAMPLED_SUITES};
 use crate::written::{Evaluate, Lora, MethodWritten, QuantizationKind, QuantizationWritten, Recipe, Targets, Train};
 
 /// Suites that a recipe without an `evaluate:` section runs.
@@ -67,7 +68,8 @@ impl Resolver<'_> {
             );
         }
         let stages = self.stages(recipe.pipeline.as_deref());
-        let evaluate = self.evaluate("evaluate", &recipe.evaluate, vec![DEFAULT_SUITE.to_owned()]);
+        let mut evaluate = self.evaluate("evaluate", &recipe.evaluate, vec![DEFAULT_SUITE.to_owned()]);
+        self.suite_inputs(&recipe.evaluate, &mut evaluate);
         let measured = !evaluate.suites.is_empty() || self.source.is_refused("evaluate");
         let data = data_plan(self, &recipe, registry, if measured { DEFAULT_HELD_OUT } else { 0 });
         if data.held_out == 0 && (evaluate.every > 0 || evaluate.suites.iter().any(|suite| suite == DEFAULT_SUITE)) {
@@ -165,6 +167,61 @@ impl Resolver<'_> {
             every: written.every,
             limit: written.limit,
             max_new_tokens: written.max_new_tokens.unwrap_or(256),
+            files: BTreeMap::new(),
+            prompting: written.prompting,
+            shots: written.shots,
+            samples: written.samples.unwrap_or(1),
+            temperature: written.temperature,
+        }
+    }
+
+    /// The files that suites read, and what else only some suites heed.
+    fn suite_inputs(&mut self, written: &Evaluate, plan: &mut EvaluatePlan) {
+        for (suite, path) in &written.files {
+            let key = format!("evaluate.files.{suite}");
+            let reads = OWN_SUITES.contains(&suite.as_str()) || BENCHMARKS.iter().any(|(name, _)| name == suite);
+            if !reads {
+                let known = BENCHMARKS.iter().map(|(name, _)| *name).chain(OWN_SUITES);
+                let hint = format!("suites that read one are {}", alternatives(known));
+                self.value(&key, format!("the suite `{suite}` reads no file"), Some(hint));
+            } else if !plan.suites.contains(suite) {
+                let hint = "add it to evaluate.suites, or leave its file out";
+                self.value(&key, format!("the suite `{suite}` is not asked"), Some(hint.to_owned()));
+            } else {
+                let file = self.input(&key, path);
+                if file.is_file() {
+                    plan.files.insert(suite.clone(), file);
+                } else {
+                    self.value(&key, format!("no such file: {}", file.display()), None);
+                }
+            }
+        }
+        for suite in OWN_SUITES {
+            if plan.suites.iter().any(|asked| asked == suite) && !written.files.contains_key(suite) {
+                let hint = format!("name it under evaluate: files: {{ {suite}: FILE.jsonl }}");
+                self.value(
+                    "evaluate.suites",
+                    format!("the suite `{suite}` needs a file"),
+                    Some(hint),
+                );
+            }
+        }
+        if plan.shots > 0 && !plan.suites.iter().any(|suite| suite == "gsm8k") {
+            let hint = "only gsm8k has worked examples".to_owned();
+            self.value("evaluate.shots", "`evaluate.shots` has no suite to act on", Some(hint));
+        }
+        let sampled = plan.suites.iter().any(|suite| SAMPLED_SUITES.contains(&suite.as_str()));
+        if (plan.samples > 1 || plan.temperature > 0.0) && !sampled {
+            let hint = format!("suites that answer several times are {}", alternatives(SAMPLED_SUITES));
+            self.value(
+                "evaluate.samples",
+                "`evaluate.samples` has no suite to act on",
+                Some(hint),
+            );
+        } else if plan.samples > 1 && plan.temperature == 0.0 {
+            let hint = "such as evaluate.temperature: 0.8".to_owned();
+            let message = format!("{} answers at temperature 0 are all the same", plan.samples);
+            self.value("evaluate.samples", message, Some(hint));
         }
     }
 

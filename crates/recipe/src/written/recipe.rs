@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{Format, Stage};
+use crate::vocabulary::{Format, Prompting, Stage};
 use crate::written::train::{Lora, QuantizationWritten, Train};
 
 /// A recipe: one base model, one mixture of data, one trained artefact.
@@ -254,6 +254,21 @@ pub(crate) struct Evaluate {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub(crate) max_new_tokens: Option<usize>,
+    /// Suite → file with its questions, instead of the hub's dataset; `choices` and `custom` need one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) files: BTreeMap<String, PathBuf>,
+    /// Whether benchmarks (gsm8k, humaneval, mbpp, mmlu, arc, hellaswag, choices, custom) are asked through the chat template.
+    pub(crate) prompting: Prompting,
+    /// Worked examples before each question of gsm8k.
+    #[schemars(range(max = 8))]
+    pub(crate) shots: usize,
+    /// Answers to each programming task; above 1 the score is pass@k.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) samples: Option<usize>,
+    /// Temperature of those answers; 0 takes the likeliest token.
+    #[schemars(range(min = 0.0, max = 2.0))]
+    pub(crate) temperature: f64,
 }
 
 /// Name of an evaluation suite.

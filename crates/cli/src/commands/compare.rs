@@ -1,0 +1,158 @@
+//! `compare`: models held against the first one on the same items, from what runs and `eval` left or measured anew.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use synapse_evaluate::{Suite, VERSUS_LEGEND, Versus};
+
+use crate::{
+    Outcome,
+    args::CompareArguments,
+    commands::{
+        eval::{Measured, suites},
+        print, print_json,
+        run::stop_on_signal,
+    },
+    failure::Failure,
+};
+
+/// Prints a block a suite, or JSON.
+pub(crate) fn compare(arguments: &CompareArguments) -> Outcome {
+    let asked = if arguments.suite.is_empty() {
+        Vec::new()
+    } else {
+        suites(&arguments.suite, &arguments.measure)?
+    };
+    // Everything that can be refused is, before anything is measured.
+    let sources = arguments
+        .models
+        .iter()
+        .map(|text| source(text, !asked.is_empty()))
+        .collect::<Result<Vec<_>, _>>()?;
+    if !asked.is_empty() && !sources.iter().any(|source| matches!(source, Source::Model(_))) {
+        return Err(Failure::request("--suite is for model folders, and none is given"));
+    }
+    stop_on_signal()?;
+    let mut models: Vec<(String, Vec<synapse_evaluate::Outcome>)> = Vec::new();
+    for (source, text) in sources.into_iter().zip(&arguments.models) {
+        let (name, outcomes) = source.outcomes(&asked, arguments)?;
+        let taken = models.iter().any(|(other, _)| *other == name);
+        models.push((if taken { text.clone() } else { name }, outcomes));
+    }
+    let found = Versus::of(&models).map_err(Failure::request)?;
+    if arguments.json {
+        return print_json(&found);
+    }
+    let blocks: Vec<String> = found.iter().map(Versus::render).collect();
+    print(&format!("{}\n{VERSUS_LEGEND}", blocks.join("\n")))
+}
+
+/// Where a model's numbers come from.
+enum Source {
+    /// A model folder, to be measured.
+    Model(String),
+    /// Numbers that are there, with the name of the one model they are of.
+    Outcomes(String, Vec<synapse_evaluate::Outcome>),
+}
+
+impl Source {
+    fn outcomes(
+        self,
+        asked: &[Box<dyn Suite>],
+        arguments: &CompareArguments,
+    ) -> Result<(String, Vec<synapse_evaluate::Outcome>), Failure> {
+        match self {
+            Self::Outcomes(name, outcomes) => Ok((name, outcomes)),
+            Self::Model(folder) => {
+                let measured = Measured {
+                    model: Path::new(&folder),
+                    adapter: None,
+                    out: None,
+                };
+                let evaluations = measured.measure(asked, &arguments.measure)?;
+                Ok((
+                    measured.name(),
+                    evaluations.into_iter().map(|evaluation| evaluation.outcome).collect(),
+                ))
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Written {
+    outcomes: Vec<synapse_evaluate::Outcome>,
+}
+
+fn source(text: &str, measures: bool) -> Result<Source, Failure> {
+    let (path, wanted) = match text.rsplit_once('@') {
+        Some((path, subject)) if !Path::new(text).exists() => (Path::new(path), Some(subject)),
+        _ => (Path::new(text), None),
+    };
+    let refused = |why: &str| Failure::request(format!("{text}: {why}"));
+    if !path.exists() {
+        return Err(refused("no such file or folder"));
+    }
+    let file = if path.is_dir() {
+        path.join("evaluation.json")
+    } else {
+        path.to_owned()
+    };
+    let outcomes = if file.is_file() {
+        let text = std::fs::read(&file)?;
+        serde_json::from_slice::<Written>(&text)
+            .map_err(|error| refused(&format!("not what `eval` writes: {error}")))?
+            .outcomes
+    } else if path.join("stages").is_dir() {
+        synapse_pipeline::outcomes(path)?
+    } else if path.join("config.json").is_file() {
+        if wanted.is_some() {
+            return Err(refused("a model folder holds one model"));
+        }
+        if !measures {
+            return Err(refused("a model folder has to be measured: --suite NAME[,NAME]"));
+        }
+        return Ok(Source::Model(text.to_owned()));
+    } else if path.join("adapter_config.json").is_file() {
+        return Err(refused(
+            "an adapter is measured over its base: `synapse-train eval BASE --adapter DIR --suite NAME --out FOLDER`, then compare FOLDER",
+        ));
+    } else {
+        return Err(refused(
+            "neither a run's folder, nor what `eval --out` wrote, nor a model folder",
+        ));
+    };
+    one_subject(outcomes, wanted, path).map_err(|why| refused(&why))
+}
+
+/// The outcomes of one model: the one wanted, the only one, the merge of a pipeline, or the specialist of a recipe.
+fn one_subject(outcomes: Vec<synapse_evaluate::Outcome>, wanted: Option<&str>, path: &Path) -> Result<Source, String> {
+    let mut subjects: Vec<&str> = Vec::new();
+    for outcome in &outcomes {
+        if !subjects.contains(&outcome.subject.as_str()) {
+            subjects.push(&outcome.subject);
+        }
+    }
+    let chosen = match (wanted, subjects.as_slice()) {
+        (_, []) => return Err("nothing was measured there yet".into()),
+        (Some(wanted), all) => all.iter().find(|name| **name == wanted).copied(),
+        (None, [only]) => Some(*only),
+        (None, ["base", other]) => Some(*other),
+        (None, all) => all.iter().find(|name| **name == "merge").copied(),
+    };
+    let Some(chosen) = chosen.map(str::to_owned) else {
+        return Err(format!(
+            "holds several models; pick one: {}",
+            subjects
+                .iter()
+                .map(|name| format!("{}@{name}", path.display()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ));
+    };
+    let own = outcomes
+        .into_iter()
+        .filter(|outcome| outcome.subject == chosen)
+        .collect();
+    Ok(Source::Outcomes(chosen, own))
+}
