@@ -99,6 +99,20 @@ impl ModelFolder {
         self.files.info(name)
     }
 
+    /// config.json and every safetensors file.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let config = self.path.join("config.json");
+        std::iter::once(config)
+            .chain(self.files.paths().map(Path::to_owned))
+            .collect()
+    }
+
+    /// Tells the system that a tensor will be read soon; nothing is lost where it does not listen.
+    pub fn announce(&self, name: &str) {
+        self.files.announce(name);
+    }
+
     /// Reads a tensor's bytes as stored (little-endian) into `out`, which is resized and reused.
     ///
     /// # Errors

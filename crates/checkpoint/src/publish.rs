@@ -115,6 +115,18 @@ impl Staged {
     /// `target` has no name of its own, is a file, or its parent cannot be written to.
     pub fn beside(target: &Path) -> Result<Self> {
         let partial = hidden_beside(target, "partial")?;
+        if partial.exists() && (target.is_dir() || !target.exists()) {
+            fs::remove_dir_all(&partial).map_err(CheckpointError::io("remove", &partial))?;
+        }
+        Self::resume(target)
+    }
+
+    /// The same, but a staging folder left by a process that died is kept with all that is in it, to be gone on with.
+    ///
+    /// # Errors
+    /// As [`Staged::beside`].
+    pub fn resume(target: &Path) -> Result<Self> {
+        let partial = hidden_beside(target, "partial")?;
         let aside = hidden_beside(target, "old")?;
         if target.exists() && !target.is_dir() {
             return Err(CheckpointError::folder(
@@ -130,10 +142,7 @@ impl Staged {
                 fs::rename(&aside, target).map_err(CheckpointError::io("put back", target))?;
             }
         }
-        if partial.exists() {
-            fs::remove_dir_all(&partial).map_err(CheckpointError::io("remove", &partial))?;
-        }
-        fs::create_dir(&partial).map_err(CheckpointError::io("create", &partial))?;
+        fs::create_dir_all(&partial).map_err(CheckpointError::io("create", &partial))?;
         Ok(Self {
             target: target.to_owned(),
             partial,

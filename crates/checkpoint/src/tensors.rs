@@ -11,7 +11,7 @@ use half::bf16;
 
 use crate::error::{CheckpointError, Result};
 use crate::header::{self, TensorInfo};
-use crate::positioned::read_exact_at;
+use crate::positioned::{announce, read_exact_at};
 
 /// Conversions go through a buffer of this size, so that reading a tensor as f32 takes its f32 size and little more.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -81,6 +81,13 @@ impl TensorFiles {
     #[must_use]
     pub fn path_of(&self, name: &str) -> Option<&Path> {
         self.info(name).map(|info| self.files[info.file].0.as_path())
+    }
+
+    /// Tells the system that a tensor will be read soon; nothing is lost where it does not listen.
+    pub fn announce(&self, name: &str) {
+        if let Some(info) = self.info(name) {
+            announce(&self.files[info.file].1, info.offset, info.bytes);
+        }
     }
 
     /// Reads a tensor's bytes as stored (little-endian) into `out`, which is resized and reused.

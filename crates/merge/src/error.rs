@@ -35,6 +35,28 @@ pub enum MergeError {
         /// The base's tensor name.
         tensor: String,
     },
+    /// A method has no answer for a tensor.
+    #[error("{tensor}: {problem}")]
+    NoMean {
+        /// The tensor name.
+        tensor: String,
+        /// What keeps it from having one.
+        problem: String,
+    },
+    /// A folder does not hold what its merge.yaml makes.
+    #[error(
+        "{tensor}: entry {entry} is {found}, but merging again gives {expected}; the folder was changed, or was made otherwise"
+    )]
+    Differs {
+        /// The tensor name.
+        tensor: String,
+        /// Index of the first entry that differs.
+        entry: usize,
+        /// What the folder holds.
+        found: f32,
+        /// What the merge makes.
+        expected: f32,
+    },
     /// A merged value is NaN or infinite in the output's dtype.
     #[error(
         "{tensor}: a merged value is not finite as {dtype}; check the base and the weights, or choose a wider dtype"

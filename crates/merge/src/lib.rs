@@ -11,28 +11,50 @@
 //! The library knows requests and folders; the binary `synapse-merge` adds the command line, recipes and the Hub.
 //! Not in here: training, evaluation, GGUF output.
 
+mod choices;
 mod combine;
 mod companions;
 mod delta;
+mod engine;
 mod error;
+mod factors;
+mod fusion;
+mod geometry;
+mod global;
 mod inputs;
+mod journal;
 mod merge;
 mod merge_file;
 mod mergekit;
+mod method;
+mod nf4;
+mod peft;
+mod plan;
+mod problems;
+mod random;
 mod reader;
 #[cfg(test)]
 mod reference;
 mod report;
 mod request;
+mod rules;
 mod select;
-mod tensor;
+mod settings;
+mod sink;
+mod sparsify;
+mod tiles;
 mod trim;
 
+pub use choices::{BaseView, Compat, Counting, DivideBy, Election, Rounding, Scope, Selection, Sign, ZeroSign};
 pub use error::{MergeError, Result};
-pub use merge::{MergeProgress, merge};
-pub use merge_file::{FILE as MERGE_FILE, FileInput, MergeFile, SynapseBlock};
+pub use merge::{MergeProgress, merge, verify};
+pub use merge_file::{FILE as MERGE_FILE, FileInput, FileSlice, MergeFile, SynapseBlock};
+pub use method::Method;
+pub use peft::PeftAdapter;
 pub use report::{EnergyLost, InputReport, MergeReport, REPORT_FILE, TensorReport, Totals, Voters};
 pub use request::{
-    AdapterInput, DEFAULT_SHARD_BYTES, Input, MergeRequest, Method, ModelInput, Sign, ZeroSign, parse_dtype,
+    AdapterInput, DEFAULT_SHARD_BYTES, Input, MergeRequest, ModelInput, Slice, SliceSource, parse_dtype,
 };
+pub use settings::{Setting, Settings};
+pub use sparsify::Rescale;
 pub use trim::Trim;

@@ -88,26 +88,21 @@ fn what_would_change_the_result_is_refused() {
     let bad = [
         (
             "merge_method: ties",
-            "merge_method: slerp",
-            "unknown merge method `slerp`",
+            "merge_method: tise",
+            "unknown merge method `tise`",
         ),
         (
             "merge_method: ties",
-            "merge_method: ties\ntokenizer_source: union",
-            "`tokenizer_source` is not supported",
+            "merge_method: ties\ntokenizer: {source: base, tokens: {x: {source: base}}}",
+            "`tokenizer.tokens` is not supported",
         ),
-        ("models:", "slices:", "`slices` is not supported"),
+        ("models:", "slices:", "`slices[0].sources` is missing"),
         (
             "weight: 1",
-            "weight: [0, 1]",
-            "`models[0].parameters.weight` must be one number, found a list",
+            "weight: much",
+            "`models[0].parameters.weight` must be a number, found `much`",
         ),
         ("weight: 1", "density: 1.5", "density 1.5 must be above 0"),
-        (
-            "weight: 1",
-            "rescale: true",
-            "`models[0].parameters.rescale` is not supported",
-        ),
         ("base+math", "math+math", "adapters must share the base"),
         ("base+math", "base+nothing", "holds no adapter_config.json"),
         ("models:", "models: [", "not readable as YAML"),
