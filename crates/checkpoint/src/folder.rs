@@ -145,6 +145,14 @@ impl ModelFolder {
         self.files.read_f32_rows(name, rows, out)
     }
 
+    /// Reads rows of a tensor, widened to f32, into a slice of just their length.
+    ///
+    /// # Errors
+    /// There is no such tensor, it has fewer rows, the slice has another length, or the file cannot be read.
+    pub fn read_f32_into(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        self.files.read_f32_into(name, rows, out)
+    }
+
     /// SHA-256 over config.json and every safetensors file. Reads everything once.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{CheckpointError, Result};
+use crate::positioned::{reserve, write_all_at};
 
 /// Writes a file's whole content beside `path`, then renames it into place.
 ///
@@ -53,6 +54,22 @@ impl StagedFile {
         self.file
             .write_all(bytes)
             .map_err(CheckpointError::io("write", &self.partial))
+    }
+
+    /// Gives the file its length, and its disk space where the system can promise it.
+    ///
+    /// # Errors
+    /// The disk refuses, or is too small.
+    pub fn reserve(&self, length: u64) -> Result<()> {
+        reserve(&self.file, length).map_err(CheckpointError::io("reserve space for", &self.partial))
+    }
+
+    /// Writes bytes at a place of their own. Any thread may write any part.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        write_all_at(&self.file, bytes, offset).map_err(CheckpointError::io("write", &self.partial))
     }
 
     /// Brings the file to the disk and gives it its name, replacing an old one.

@@ -17,6 +17,9 @@ pub enum MergeError {
     /// An input could not be read or the output could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The GGUF file could not be made.
+    #[error(transparent)]
+    Export(#[from] synapse_export::ExportError),
     /// A file other than a tensor file could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {

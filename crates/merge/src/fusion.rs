@@ -81,7 +81,8 @@ impl Fusion {
         match self {
             Self::Near(t) => {
                 for ((slot, &a), &b) in merged.iter_mut().zip(tile.base).zip(tile.inputs[0]) {
-                    let weight = (t / (a - b).abs().max(1e-6)).clamp(0.0, 1.0);
+                    // By the reciprocal, as torch divides a number by a tensor.
+                    let weight = (t * (1.0 / (a - b).abs().max(1e-6))).clamp(0.0, 1.0);
                     *slot = weight * b + (1.0 - weight) * a;
                 }
             }

@@ -42,6 +42,7 @@ impl Inputs {
     /// Every problem of the request and its folders at once.
     pub(crate) fn open(request: &MergeRequest) -> Result<Self> {
         let mut problems = crate::problems::problems(request);
+        problems.extend(crate::vocabulary::problems(request));
         problems.extend(output_problems(request));
         let base = match ModelFolder::open(&request.base) {
             Ok(base) => Some(base),
@@ -232,11 +233,8 @@ impl Rows for Stored<'_> {
     }
 
     fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
-        let mut values = Vec::new();
         let rows = if self.vector { 0..out.len() } else { rows };
-        self.folder.read_f32_rows(self.name, rows, &mut values)?;
-        out.copy_from_slice(&values);
-        Ok(())
+        Ok(self.folder.read_f32_into(self.name, rows, out)?)
     }
 }
 
@@ -303,6 +301,11 @@ fn output_problems(request: &MergeRequest) -> Option<String> {
             "the output {shown} would replace the input {}; choose another folder",
             path.display()
         ));
+    }
+    if request.gguf.is_some() {
+        return out
+            .is_dir()
+            .then(|| format!("{shown} is a folder, and a GGUF file is to be written; name a file with --out"));
     }
     let empty = out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
     let merged = out.join(crate::merge_file::FILE).is_file();

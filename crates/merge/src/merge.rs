@@ -7,16 +7,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use synapse_checkpoint::{DType, ModelFolder, ShardedWriter, Staged, sha256_bytes, write_atomic};
+use synapse_export::{GgufExport, GgufTarget, GgufType};
 
 use crate::engine::{Engine, Outcome};
+use crate::heat_map::HEAT_MAP_FILE;
 use crate::inputs::Inputs;
 use crate::journal::{Finished, Journal};
 use crate::plan::{TensorPlan, plan};
 use crate::report::{FORMAT, InputReport, REPORT_FILE, Tally};
-use crate::sink::{CompareSink, FolderSink, Format};
-use crate::{MergeError, MergeReport, MergeRequest, Method, Result, companions, merge_file};
+use crate::sink::{CompareSink, FolderSink, Format, GgufSink};
+use crate::{MergeError, MergeReport, MergeRequest, Method, Result, card, companions, heat_map, merge_file};
 
 /// How far a merge has come; reported after every tensor.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,9 @@ pub struct MergeProgress<'a> {
 pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Result<MergeReport> {
     let inputs = Inputs::open(request)?;
     let plans = plan(request, inputs.base.config());
+    if let Some(gguf_type) = request.gguf {
+        return merge_gguf(request, gguf_type, &inputs, &plans, progress);
+    }
     let staged = Staged::resume(&request.out)?;
     let (report, hashes) = std::thread::scope(|scope| {
         let hashes = scope.spawn(|| inputs.hashes());
@@ -57,7 +63,60 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
     let text = merge_file::write(request, &hashes, stored.unwrap_or(DType::F32));
     write_atomic(&staged.path().join(merge_file::FILE), text.as_bytes())?;
     write_atomic(&staged.path().join(REPORT_FILE), &report.to_json())?;
+    let picture = heat_map::draw(&report);
+    if let Some(picture) = &picture {
+        write_atomic(&staged.path().join(HEAT_MAP_FILE), picture.as_bytes())?;
+    }
+    let card = card::card(request, &report, picture.is_some());
+    write_atomic(&staged.path().join("README.md"), card.as_bytes())?;
     staged.publish()?;
+    Ok(report)
+}
+
+/// Streams a merge into one GGUF file. A run that is killed leaves nothing, and begins again.
+fn merge_gguf(
+    request: &MergeRequest,
+    gguf_type: GgufType,
+    inputs: &Inputs,
+    plans: &[TensorPlan],
+    progress: &dyn Fn(MergeProgress<'_>),
+) -> Result<MergeReport> {
+    let formats = formats(request, inputs, plans);
+    let name = request
+        .out
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    if let Some(parent) = request.out.parent() {
+        std::fs::create_dir_all(parent).map_err(MergeError::file("create", parent))?;
+    }
+    let export = GgufExport {
+        model: &inputs.base,
+        gguf_type,
+        name: &name,
+        licence: None,
+    };
+    let target = GgufTarget::create(&export, &request.out)?;
+    let (report, hashes) = std::thread::scope(|scope| {
+        let hashes = scope.spawn(|| inputs.hashes());
+        let mut engine = Engine::new(request, inputs, plans)?;
+        let mut sums = Sums::new(request, plans, &formats);
+        for index in 0..plans.len() {
+            let outcome = engine.merge(index, &GgufSink(&target))?;
+            sums.add(index, outcome, 0, progress);
+        }
+        let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, MergeError>((sums.report(), hashes))
+    })?;
+    let hashes = pinned(request, hashes)?;
+    target.publish()?;
+    let beside = |ending: &str| request.out.with_extension(ending);
+    write_atomic(
+        &beside(merge_file::FILE),
+        merge_file::write(request, &hashes, DType::F32).as_bytes(),
+    )?;
+    write_atomic(&beside(REPORT_FILE), &report.to_json())?;
     Ok(report)
 }
 
@@ -103,7 +162,7 @@ pub fn verify(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> R
 }
 
 /// Checks inputs' hashes against those a merge.yaml pins.
-fn pinned(
+pub(crate) fn pinned(
     request: &MergeRequest,
     hashes: Vec<(std::path::PathBuf, String)>,
 ) -> Result<BTreeMap<std::path::PathBuf, String>> {
@@ -145,6 +204,9 @@ fn write_tensors(
         .collect();
     let merge = fingerprint(request, inputs);
     let found = Journal::read(folder, &merge);
+    if found.is_none() {
+        clear(folder)?;
+    }
     let mut writer = match &found {
         Some(_) => ShardedWriter::resume(folder, &layout, request.max_shard_bytes)?,
         None => ShardedWriter::create(folder, &layout, request.max_shard_bytes)?,
@@ -178,6 +240,21 @@ fn write_tensors(
     writer.finish()?;
     journal.remove()?;
     Ok(report)
+}
+
+/// Empties a staging folder of what another merge left.
+fn clear(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).map_err(MergeError::file("list", folder))?;
+    for entry in entries {
+        let path = entry.map_err(MergeError::file("list", folder))?.path();
+        let removed = if path.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        removed.map_err(MergeError::file("remove", &path))?;
+    }
+    Ok(())
 }
 
 /// Makes every tensor that is not there yet.
@@ -216,14 +293,45 @@ fn make(
     Ok(sums.report())
 }
 
-/// Syncs what is finished and notes it, as often as the disk can: what comes in while it syncs waits for the next time.
+/// Time between two syncs: each makes every writer wait for the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(2);
+/// As `SYNC_EVERY`, for tests that want to see a journal grow.
+const SYNC_EVERY_VARIABLE: &str = "SYNAPSE_MERGE_SYNC_MS";
+
+/// Syncs what is finished and notes it.
 fn keep(writer: &ShardedWriter, journal: &mut Journal, inbox: &mpsc::Receiver<Finished>) -> Result<()> {
-    while let Ok(first) = inbox.recv() {
-        let batch: Vec<Finished> = std::iter::once(first).chain(inbox.try_iter()).collect();
-        writer.sync()?;
-        journal.add(&batch)?;
+    let every = match std::env::var(SYNC_EVERY_VARIABLE) {
+        Err(_) => SYNC_EVERY,
+        Ok(text) => match text.parse() {
+            Ok(milliseconds) => Duration::from_millis(milliseconds),
+            Err(_) => {
+                return Err(MergeError::request(format!(
+                    "{SYNC_EVERY_VARIABLE} is `{text}`; it takes a number of milliseconds"
+                )));
+            }
+        },
+    };
+    let mut batch = Vec::new();
+    let mut last = Instant::now();
+    loop {
+        match inbox.recv_timeout(every.saturating_sub(last.elapsed())) {
+            Ok(finished) => {
+                batch.push(finished);
+                if last.elapsed() < every {
+                    continue;
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            // The last tensors need no note: the folder is about to be complete.
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        if !batch.is_empty() {
+            writer.sync()?;
+            journal.add(&batch)?;
+            batch.clear();
+        }
+        last = Instant::now();
     }
-    Ok(())
 }
 
 /// Checksum of a tensor as it lies in the files.

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::DType;
+use synapse_export::GgufType;
 
 use crate::choices::{BaseView, Counting, Election, Rounding, Scope, Selection};
 use crate::request::torch_name;
@@ -103,6 +104,10 @@ pub struct SynapseBlock {
     pub seed: u64,
     /// How values are rounded.
     pub rounding: Rounding,
+    /// An adapter of this rank instead of a folder.
+    pub extract_rank: Option<usize>,
+    /// One GGUF file of this type instead of a folder.
+    pub gguf: Option<GgufType>,
     /// Largest size of an output file in bytes.
     pub shard_bytes: u64,
     /// What the base's contents must hash to.
@@ -270,6 +275,12 @@ fn synapse_part(text: &mut String, request: &MergeRequest, hashes: &BTreeMap<Pat
     }
     if request.rounding != own.rounding {
         writeln!(text, "  rounding: {}", request.rounding)?;
+    }
+    if let Some(rank) = request.extract_rank {
+        writeln!(text, "  extract_lora: {rank}")?;
+    }
+    if let Some(gguf_type) = request.gguf {
+        writeln!(text, "  gguf: {}", gguf_type.name())?;
     }
     writeln!(text, "  dtype: {}", request.dtype.map_or("keep", torch_name))?;
     writeln!(text, "  shard_bytes: {}", request.max_shard_bytes)?;

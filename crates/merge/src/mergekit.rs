@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use synapse_export::GgufType;
 
 use crate::merge_file::{FileInput, FileSlice, MergeFile, SynapseBlock};
 use crate::reader::Reader;
@@ -35,7 +36,7 @@ const SLICE: [&str; 3] = ["sources", "base_model", "parameters"];
 const SOURCE: [&str; 3] = ["model", "layer_range", "parameters"];
 const REFERENCE: [&str; 3] = ["model", "lora", "override_architecture"];
 const TOKENIZER: [&str; 3] = ["source", "tokens", "pad_to_multiple_of"];
-const SYNAPSE: [&str; 19] = [
+const SYNAPSE: [&str; 21] = [
     "format",
     "sign",
     "zero_sign",
@@ -51,6 +52,8 @@ const SYNAPSE: [&str; 19] = [
     "base_view",
     "seed",
     "rounding",
+    "extract_lora",
+    "gguf",
     "dtype",
     "shard_bytes",
     "base",
@@ -493,6 +496,7 @@ impl Reader {
         };
         let shard_bytes = number("shard_bytes", DEFAULT_SHARD_BYTES);
         let seed = number("seed", 0);
+        let extract_rank = block.get("extract_lora").map(|_| number("extract_lora", 1));
         file.dtype = match block.get("dtype").and_then(Value::as_str) {
             Some("keep") => None,
             _ => self.dtype(block, "synapse", "dtype"),
@@ -502,6 +506,15 @@ impl Reader {
             file.base = Some(path);
         }
         self.pins(block, file);
+        let gguf = self
+            .text(block, "synapse", "gguf")
+            .and_then(|word| match word.parse::<GgufType>() {
+                Ok(gguf_type) => Some(gguf_type),
+                Err(problem) => {
+                    self.problem("synapse.gguf", &problem.to_string());
+                    None
+                }
+            });
         let own = MergeRequest::new(file.method, "", "");
         let mut flag = |key: &str, default: bool| self.boolean(block, "synapse", key).unwrap_or(default);
         let weighted = flag("weighted_vote", own.election.weighted);
@@ -525,6 +538,8 @@ impl Reader {
             base_view: self.word(block, "synapse", "base_view").unwrap_or_default(),
             seed,
             rounding: self.word(block, "synapse", "rounding").unwrap_or_default(),
+            extract_rank: extract_rank.and_then(|rank| usize::try_from(rank).ok()),
+            gguf,
             shard_bytes,
             base_sha256: base.and_then(|pin| pin.sha256),
         });

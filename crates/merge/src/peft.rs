@@ -446,11 +446,8 @@ impl Rows for Trained<'_> {
     }
 
     fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
-        let mut values = Vec::new();
         let rows = if self.vector { 0..out.len() } else { rows };
-        self.files.read_f32_rows(self.name, rows, &mut values)?;
-        out.copy_from_slice(&values);
-        Ok(())
+        Ok(self.files.read_f32_into(self.name, rows, out)?)
     }
 }
 

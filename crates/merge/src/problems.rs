@@ -2,7 +2,7 @@
 
 use crate::method::{NeedsBase, Sparsity};
 use crate::settings::Setting;
-use crate::{MergeRequest, Method, Settings};
+use crate::{MergeRequest, Method, Rounding, Settings};
 
 /// Lists what is wrong.
 pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
@@ -21,6 +21,20 @@ pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
     }
     if let Some(dtype) = request.dtype.filter(|dtype| !dtype.is_weight()) {
         problems.push(format!("output dtype {dtype} is not one of f32, f16, bf16"));
+    }
+    if request.gguf.is_some() && !request.slices.is_empty() {
+        problems.push(
+            "stacked layers cannot be written as GGUF directly; merge into a folder, then export that".to_owned(),
+        );
+    }
+    if request.extract_rank == Some(0) {
+        problems.push("--extract-lora takes a rank of at least 1".to_owned());
+    }
+    if request.extract_rank.is_some() && (request.gguf.is_some() || !request.slices.is_empty() || !request.based) {
+        problems.push("--extract-lora writes the change to a base as an adapter: it goes neither with --format, nor with stacked layers, nor without a base".to_owned());
+    }
+    if request.gguf.is_some() && (request.dtype.is_some() || request.rounding != Rounding::Nearest) {
+        problems.push("a GGUF file has its type by --quant; --dtype and --rounding are a folder's".to_owned());
     }
     if request.max_shard_bytes == 0 {
         problems.push("the shard size must be above zero".to_owned());

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::DType;
+use synapse_export::GgufType;
 
 use crate::choices::{BaseView, Compat, Counting, DivideBy, Election, Rounding, Scope, Selection, Sign, ZeroSign};
 use crate::method::NeedsBase;
@@ -96,6 +97,10 @@ pub struct MergeRequest {
     pub out: PathBuf,
     /// dtype of every floating-point output tensor; `None` keeps each tensor's own.
     pub dtype: Option<DType>,
+    /// Write one GGUF file of this type at `out`, instead of a folder; no folder is made on the way.
+    pub gguf: Option<GgufType>,
+    /// Write an adapter of this rank at `out` instead of a folder: the merged change, cut down.
+    pub extract_rank: Option<usize>,
     /// Largest size of one output file in bytes; a larger tensor gets a file to itself.
     pub max_shard_bytes: u64,
     /// What merge.yaml calls a folder, where that is not its path: the hub id of a cached model.
@@ -151,6 +156,8 @@ impl MergeRequest {
             models: Vec::new(),
             out: out.into(),
             dtype: None,
+            gguf: None,
+            extract_rank: None,
             max_shard_bytes: DEFAULT_SHARD_BYTES,
             aliases: BTreeMap::new(),
             pinned: BTreeMap::new(),

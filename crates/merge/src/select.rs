@@ -117,6 +117,29 @@ impl Series for Inputs {
     }
 }
 
+/// Counts of one thread: a tensor's entries fit into u32, and half the size stays in the cache.
+struct Bins(Vec<Vec<u32>>);
+
+impl Bins {
+    fn new(series: usize, bins: usize) -> Self {
+        Self(vec![vec![0; bins]; series])
+    }
+
+    fn join(mut self, other: &Self) -> Self {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                *mine += theirs;
+            }
+        }
+        self
+    }
+
+    fn counts(&self) -> Counts {
+        let widen = |bins: &Vec<u32>| bins.iter().map(|&count| u64::from(count)).collect();
+        Counts(self.0.iter().map(widen).collect())
+    }
+}
+
 /// Upper histograms of series; they add across tiles and tensors.
 #[derive(Clone, Debug)]
 pub(crate) struct Counts(Vec<Vec<u64>>);
@@ -141,21 +164,6 @@ impl Counts {
     pub(crate) fn add_series(&mut self, series: usize, other: &Self, from: usize) {
         for (mine, theirs) in self.0[series].iter_mut().zip(&other.0[from]) {
             *mine += theirs;
-        }
-    }
-
-    /// Adds other counts of the same shape; integers, so the order of adding is free.
-    pub(crate) fn join(mut self, other: &Self) -> Self {
-        self.add(other);
-        self
-    }
-
-    /// The same in place.
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
-                *mine += theirs;
-            }
         }
     }
 
@@ -208,7 +216,7 @@ impl Query {
 pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<Counts, Unranked> {
     let counts = field.sweep(
         series.with_base(),
-        || (Counts::high(series.count()), Vec::new()),
+        || (Bins::new(series.count(), HIGH_BINS), Vec::new()),
         |(counts, scratch), tile| {
             for (index, counts) in counts.0.iter_mut().enumerate() {
                 for &value in series.values(&tile, index, scratch) {
@@ -219,9 +227,10 @@ pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<
         },
         |(left, scratch), (right, _)| (left.join(&right), scratch),
     )?;
-    match counts.0.not_finite() {
+    let counts = counts.0.counts();
+    match counts.not_finite() {
         Some(index) => Err(Unranked::NotFinite(index)),
-        None => Ok(counts.0),
+        None => Ok(counts),
     }
 }
 
@@ -229,7 +238,7 @@ pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<
 pub(crate) fn count_low(field: &mut Field<'_>, series: &impl Series, queries: &[Query]) -> Result<Counts> {
     let counts = field.sweep(
         series.with_base(),
-        || (Counts::empty(queries.len(), LOW_BINS), Vec::new()),
+        || (Bins::new(queries.len(), LOW_BINS), Vec::new()),
         |(counts, scratch), tile| {
             for (counts, query) in counts.0.iter_mut().zip(queries) {
                 for &value in series.values(&tile, query.series, scratch) {
@@ -243,7 +252,7 @@ pub(crate) fn count_low(field: &mut Field<'_>, series: &impl Series, queries: &[
         },
         |(left, scratch), (right, _)| (left.join(&right), scratch),
     )?;
-    Ok(counts.0)
+    Ok(counts.0.counts())
 }
 
 /// Why ranks could not be found.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crc32fast::Hasher;
 use half::{bf16, f16};
 use synapse_checkpoint::{DType, ModelFolder, ShardedWriter};
+use synapse_export::GgufTarget;
 
 use crate::random::Stream;
 use crate::{MergeError, Result, Rounding};
@@ -84,6 +85,19 @@ impl Sink for FolderSink<'_> {
         let mut checksum = Hasher::new();
         checksum.update(&bytes);
         Ok(Receipt { error, checksum })
+    }
+}
+
+/// A GGUF file being made.
+#[derive(Debug)]
+pub(crate) struct GgufSink<'a>(pub(crate) &'a GgufTarget);
+
+impl Sink for GgufSink<'_> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt> {
+        Ok(Receipt {
+            error: self.0.store(tensor, start, values)?,
+            checksum: Hasher::new(),
+        })
     }
 }
 

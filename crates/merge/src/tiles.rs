@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use crate::Result;
 
 /// Entries of a tile, as near as whole rows come: a tile of a few inputs stays in a core's own caches.
-const TILE: usize = 1 << 17;
+const TILE: usize = 1 << 16;
 
 /// What an input's rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,8 @@ impl<'a> Field<'a> {
         with_base: bool,
         visit: impl Fn(Tile<'_>) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        self.sweep(
+        self.sweep_in(
+            1,
             with_base,
             Vec::new,
             |results, tile| {
@@ -153,7 +154,8 @@ impl<'a> Field<'a> {
         )
     }
 
-    /// Visits every tile, each thread with an accumulator of its own; accumulators are joined in tile order.
+    /// Visits every tile, each thread with an accumulator of its own, which may be large; accumulators are joined in
+    /// tile order.
     pub(crate) fn sweep<A: Send>(
         &mut self,
         with_base: bool,
@@ -161,14 +163,28 @@ impl<'a> Field<'a> {
         visit: impl Fn(&mut A, Tile<'_>) -> Result<()> + Sync,
         join: impl Fn(A, A) -> A + Sync + Send,
     ) -> Result<A> {
+        let run = self.tiles().div_ceil(rayon::current_num_threads());
+        self.sweep_in(run, with_base, empty, visit, join)
+    }
+
+    /// The same with at least `run` tiles an accumulator.
+    fn sweep_in<A: Send>(
+        &mut self,
+        run: usize,
+        with_base: bool,
+        empty: impl Fn() -> A + Sync + Send,
+        visit: impl Fn(&mut A, Tile<'_>) -> Result<()> + Sync,
+        join: impl Fn(A, A) -> A + Sync + Send,
+    ) -> Result<A> {
         if self.kept.is_some() && !self.filled {
-            let swept = self.fill(with_base, &empty, &visit, &join)?;
+            let swept = self.fill(run, with_base, &empty, &visit, &join)?;
             self.filled = true;
             return Ok(swept);
         }
         let field = &*self;
         (0..field.tiles())
             .into_par_iter()
+            .with_min_len(run)
             .try_fold(
                 || (empty(), Scratch::default()),
                 |(mut results, mut scratch), index| {
@@ -225,6 +241,7 @@ impl<'a> Field<'a> {
     /// The first sweep where inputs are kept: fills the buffers while it visits.
     fn fill<A: Send>(
         &mut self,
+        run: usize,
         with_base: bool,
         empty: &(impl Fn() -> A + Sync + Send),
         visit: &(impl Fn(&mut A, Tile<'_>) -> Result<()> + Sync),
@@ -246,6 +263,7 @@ impl<'a> Field<'a> {
         }
         let swept = tiles
             .into_par_iter()
+            .with_min_len(run)
             .enumerate()
             .try_fold(
                 || (empty(), Vec::new()),
@@ -367,11 +385,11 @@ mod tests {
         }
         assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
         let (start, adapter, model) = seen[0][1];
-        assert_eq!(start, 187 * 700);
+        assert_eq!(start, 93 * 700);
         // The model counts by its change: 3x − x.
         assert_eq!(
             (adapter, model),
-            (2.0 * (2.0 * 130_900.0 - 1.0), 2.0 * (2.0 * 130_900.0 - 1.0))
+            (2.0 * (2.0 * 65_100.0 - 1.0), 2.0 * (2.0 * 65_100.0 - 1.0))
         );
     }
 }

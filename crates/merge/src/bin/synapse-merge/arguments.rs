@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use synapse_checkpoint::DType;
+use synapse_export::GgufType;
 use synapse_merge::{
     BaseView, Compat, DivideBy, Method, Rescale, Rounding, Scope, Selection, Setting, Sign, Trim, ZeroSign, parse_dtype,
 };
@@ -122,6 +123,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
+    /// gguf: one file at --out, straight from the merge, instead of a Hugging Face folder
+    #[arg(long, value_name = "FORMAT", requires = "quant")]
+    pub(crate) format: Option<Format>,
+
+    /// GGUF: f16, bf16, q8_0 or q4_0
+    #[arg(long, value_name = "TYPE", requires = "format")]
+    pub(crate) quant: Option<GgufType>,
+
+    /// Write the merged change as a LoRA adapter of this rank, by its largest singular values, instead of a model
+    #[arg(long, value_name = "RANK", conflicts_with_all = ["format", "dtype"])]
+    pub(crate) extract_lora: Option<usize>,
+
     /// dtype of the output: f32, f16 or bf16 [default: the pipeline's, else the base's own]
     #[arg(long, value_parser = parse_dtype)]
     pub(crate) dtype: Option<DType>,
@@ -151,6 +164,13 @@ pub(crate) enum Command {
         #[arg(long)]
         offline: bool,
     },
+}
+
+/// What a merge is written as, when not as a folder.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// One GGUF file.
+    Gguf,
 }
 
 /// `NAME=VALUE`, the value as YAML would have it.

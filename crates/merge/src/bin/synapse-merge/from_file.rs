@@ -87,6 +87,8 @@ fn pin(request: &mut MergeRequest, block: &SynapseBlock) {
     request.base_view = block.base_view;
     request.seed = block.seed;
     request.rounding = block.rounding;
+    request.gguf = block.gguf;
+    request.extract_rank = block.extract_rank;
     request.max_shard_bytes = block.shard_bytes;
     if let Some(hash) = &block.base_sha256 {
         request.pinned.insert(request.base.clone(), hash.clone());

@@ -38,7 +38,8 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
 /// Merges again by the folder's own merge.yaml and compares.
 fn verify(dir: &Path, offline: bool) -> Result<(), MergeError> {
     let downloads = talk::Downloads::new();
-    let prepared = request::of_folder(dir, &Places::new(offline, &downloads))?;
+    let places = Places::new(offline, &downloads);
+    let prepared = request::of_folder(dir, &places)?;
     downloads.finish();
     let bar = talk::bar();
     let report = synapse_merge::verify(&prepared.request, &|progress| {
@@ -53,10 +54,21 @@ fn verify(dir: &Path, offline: bool) -> Result<(), MergeError> {
 
 fn merge(arguments: &Arguments) -> Result<(), MergeError> {
     let downloads = talk::Downloads::new();
-    let prepared = request::prepare(arguments, &Places::new(arguments.offline, &downloads))?;
+    let places = Places::new(arguments.offline, &downloads);
+    let prepared = request::prepare(arguments, &places)?;
     downloads.finish();
     talk::announce(&prepared);
     let bar = talk::bar();
+    if let Some(rank) = prepared.request.extract_rank {
+        let extraction = synapse_merge::extract_lora(&prepared.request, rank, &|progress| {
+            bar.set_length(progress.total_bytes);
+            bar.set_position(progress.bytes);
+        });
+        bar.finish_and_clear();
+        talk::extracted(&extraction?, rank);
+        let _ = writeln!(std::io::stdout().lock(), "{}", prepared.request.out.display());
+        return Ok(());
+    }
     let told = std::cell::Cell::new(false);
     let report = synapse_merge::merge(&prepared.request, &|progress| {
         if progress.resumed > 0 && !told.replace(true) {

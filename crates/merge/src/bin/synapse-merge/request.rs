@@ -135,6 +135,11 @@ fn override_with(arguments: &Arguments, request: &mut MergeRequest) -> Result<()
     request.seed = arguments.seed.unwrap_or(request.seed);
     request.rounding = arguments.rounding.unwrap_or(request.rounding);
     request.base_view = arguments.base_view.unwrap_or(request.base_view);
+    if arguments.quant.is_some() {
+        request.gguf = arguments.quant;
+        request.dtype = None;
+    }
+    request.extract_rank = arguments.extract_lora.or(request.extract_rank);
     request.dtype = arguments.dtype.or(request.dtype);
     request.max_shard_bytes = arguments.out_shard_size.unwrap_or(request.max_shard_bytes);
     if let Some(bytes) = arguments.memory {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use synapse_hub::Progress;
-use synapse_merge::{DivideBy, MergeError, MergeReport, MergeRequest, Rescale, ZeroSign};
+use synapse_merge::{DivideBy, Extraction, MergeError, MergeReport, MergeRequest, Rescale, ZeroSign};
 
 use crate::request::Prepared;
 
@@ -13,6 +13,15 @@ use crate::request::Prepared;
 pub(crate) fn resumed(tensors: usize) {
     say(&format!(
         "going on with a merge that was stopped: {tensors} tensors are there already"
+    ));
+}
+
+/// An adapter that stands for a merge.
+pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
+    say(&format!(
+        "{} modules at rank {rank}; the adapter has {:.2} % of the merged change's energy",
+        extraction.modules,
+        extraction.energy * 100.0
     ));
 }
 
