@@ -294,7 +294,7 @@ fn make(
 }
 
 /// Time between two syncs: each makes every writer wait for the disk.
-const SYNC_EVERY: Duration = Duration::from_secs(2);
+const SYNC_EVERY: Duration = Duration::from_secs(10);
 /// As `SYNC_EVERY`, for tests that want to see a journal grow.
 const SYNC_EVERY_VARIABLE: &str = "SYNAPSE_MERGE_SYNC_MS";
 
