@@ -155,12 +155,39 @@ impl AdapterConfig {
     /// # Errors
     /// The text is not JSON, lacks a field, or asks for something that is not supported; the message names the field.
     pub fn from_json(text: &str, path: &Path) -> Result<Self> {
+        let config = Self::parse(text, path, &[])?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// The same for whoever forms dense updates, which takes more than running an adapter does: DoRA, trained biases and
+    /// modules trained whole are let through, because the tensors say what they are.
+    ///
+    /// # Errors
+    /// As [`AdapterConfig::from_json`], for everything else that is not supported.
+    pub fn from_json_for_merging(text: &str, path: &Path) -> Result<Self> {
+        let config = Self::parse(text, path, &["lora_bias"])?;
+        let plain = Self {
+            use_dora: false,
+            bias: none(),
+            modules_to_save: None,
+            ..config.clone()
+        };
+        plain.check(path)?;
+        if !["none", "all", "lora_only"].contains(&config.bias.as_str()) {
+            let message = format!("is `{}`; none, all and lora_only are known", config.bias);
+            return Err(CheckpointError::field(path, "bias", message));
+        }
+        Ok(config)
+    }
+
+    fn parse(text: &str, path: &Path, allowed: &[&str]) -> Result<Self> {
         let root: Value = serde_json::from_str(text).map_err(CheckpointError::json(path))?;
         let config: Self = serde_json::from_value(root.clone()).map_err(CheckpointError::json(path))?;
-        config.check(path)?;
         let known = serde_json::to_value(&config).map_err(CheckpointError::json(path))?;
         for (field, value) in root.as_object().into_iter().flatten() {
-            if known.get(field).is_none() && !is_off(value) && !HARMLESS.contains(&field.as_str()) {
+            let passed_over = HARMLESS.contains(&field.as_str()) || allowed.contains(&field.as_str());
+            if known.get(field).is_none() && !is_off(value) && !passed_over {
                 return Err(CheckpointError::field(
                     path,
                     field,

@@ -121,14 +121,16 @@ impl CheckpointError {
         }
     }
 
-    pub(crate) fn folder(path: &Path, message: impl Into<String>) -> Self {
+    /// A folder that is not what it should be.
+    pub fn folder(path: &Path, message: impl Into<String>) -> Self {
         Self::Folder {
             path: path.to_owned(),
             message: message.into(),
         }
     }
 
-    pub(crate) fn tensor(path: &Path, tensor: &str, message: impl Into<String>) -> Self {
+    /// A tensor that is not what it should be.
+    pub fn tensor(path: &Path, tensor: &str, message: impl Into<String>) -> Self {
         Self::Tensor {
             path: path.to_owned(),
             tensor: tensor.to_owned(),

@@ -99,6 +99,20 @@ impl ModelFolder {
         self.files.info(name)
     }
 
+    /// config.json and every safetensors file.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let config = self.path.join("config.json");
+        std::iter::once(config)
+            .chain(self.files.paths().map(Path::to_owned))
+            .collect()
+    }
+
+    /// Tells the system that a tensor will be read soon; nothing is lost where it does not listen.
+    pub fn announce(&self, name: &str) {
+        self.files.announce(name);
+    }
+
     /// Reads a tensor's bytes as stored (little-endian) into `out`, which is resized and reused.
     ///
     /// # Errors
@@ -129,6 +143,14 @@ impl ModelFolder {
     /// There is no such tensor, it has fewer rows, or the file cannot be read.
     pub fn read_f32_rows(&self, name: &str, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
         self.files.read_f32_rows(name, rows, out)
+    }
+
+    /// Reads rows of a tensor, widened to f32, into a slice of just their length.
+    ///
+    /// # Errors
+    /// There is no such tensor, it has fewer rows, the slice has another length, or the file cannot be read.
+    pub fn read_f32_into(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        self.files.read_f32_into(name, rows, out)
     }
 
     /// SHA-256 over config.json and every safetensors file. Reads everything once.

@@ -32,7 +32,10 @@ pub fn sha256_bytes(bytes: &[u8]) -> String {
 }
 
 /// One hash over several files: of the lines "hash  file name", in the order given, as `sha256sum` prints them.
-pub(crate) fn sha256_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<String> {
+///
+/// # Errors
+/// A file cannot be read.
+pub fn sha256_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<String> {
     let mut listing = String::new();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -32,7 +32,7 @@ pub use dtype::DType;
 pub use error::{CheckpointError, Result};
 pub use folder::ModelFolder;
 pub use gguf::import_gguf;
-pub use hash::{sha256_bytes, sha256_file};
+pub use hash::{sha256_bytes, sha256_file, sha256_of_files};
 pub use header::TensorInfo;
 pub use mapped::MappedFile;
 pub use publish::{Staged, StagedFile, write_atomic};

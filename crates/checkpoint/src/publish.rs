@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{CheckpointError, Result};
+use crate::positioned::{reserve, write_all_at};
 
 /// Writes a file's whole content beside `path`, then renames it into place.
 ///
@@ -53,6 +54,22 @@ impl StagedFile {
         self.file
             .write_all(bytes)
             .map_err(CheckpointError::io("write", &self.partial))
+    }
+
+    /// Gives the file its length, and its disk space where the system can promise it.
+    ///
+    /// # Errors
+    /// The disk refuses, or is too small.
+    pub fn reserve(&self, length: u64) -> Result<()> {
+        reserve(&self.file, length).map_err(CheckpointError::io("reserve space for", &self.partial))
+    }
+
+    /// Writes bytes at a place of their own. Any thread may write any part.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        write_all_at(&self.file, bytes, offset).map_err(CheckpointError::io("write", &self.partial))
     }
 
     /// Brings the file to the disk and gives it its name, replacing an old one.
@@ -115,6 +132,18 @@ impl Staged {
     /// `target` has no name of its own, is a file, or its parent cannot be written to.
     pub fn beside(target: &Path) -> Result<Self> {
         let partial = hidden_beside(target, "partial")?;
+        if partial.exists() && (target.is_dir() || !target.exists()) {
+            fs::remove_dir_all(&partial).map_err(CheckpointError::io("remove", &partial))?;
+        }
+        Self::resume(target)
+    }
+
+    /// The same, but a staging folder left by a process that died is kept with all that is in it, to be gone on with.
+    ///
+    /// # Errors
+    /// As [`Staged::beside`].
+    pub fn resume(target: &Path) -> Result<Self> {
+        let partial = hidden_beside(target, "partial")?;
         let aside = hidden_beside(target, "old")?;
         if target.exists() && !target.is_dir() {
             return Err(CheckpointError::folder(
@@ -130,10 +159,7 @@ impl Staged {
                 fs::rename(&aside, target).map_err(CheckpointError::io("put back", target))?;
             }
         }
-        if partial.exists() {
-            fs::remove_dir_all(&partial).map_err(CheckpointError::io("remove", &partial))?;
-        }
-        fs::create_dir(&partial).map_err(CheckpointError::io("create", &partial))?;
+        fs::create_dir_all(&partial).map_err(CheckpointError::io("create", &partial))?;
         Ok(Self {
             target: target.to_owned(),
             partial,

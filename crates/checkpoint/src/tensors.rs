@@ -11,10 +11,12 @@ use half::bf16;
 
 use crate::error::{CheckpointError, Result};
 use crate::header::{self, TensorInfo};
-use crate::positioned::read_exact_at;
+use crate::positioned::{announce, read_exact_at};
 
 /// Conversions go through a buffer of this size, so that reading a tensor as f32 takes its f32 size and little more.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Pieces of a read into a caller's slice: small enough for the allocator to hand out the same memory every time.
+const PIECE_BYTES: usize = 1 << 16;
 
 /// Lazily opened safetensors files. Cheap to share between threads: reads do not move a cursor.
 #[derive(Debug)]
@@ -83,6 +85,13 @@ impl TensorFiles {
         self.info(name).map(|info| self.files[info.file].0.as_path())
     }
 
+    /// Tells the system that a tensor will be read soon; nothing is lost where it does not listen.
+    pub fn announce(&self, name: &str) {
+        if let Some(info) = self.info(name) {
+            announce(&self.files[info.file].1, info.offset, info.bytes);
+        }
+    }
+
     /// Reads a tensor's bytes as stored (little-endian) into `out`, which is resized and reused.
     ///
     /// # Errors
@@ -142,6 +151,39 @@ impl TensorFiles {
         self.convert(info, rows.start * width..rows.end * width, |bytes| {
             info.dtype.extend_f32(bytes, out);
         })
+    }
+
+    /// Reads rows (indices of the first dimension) of a tensor of F32, F16 or BF16, widened to f32, into a slice of just
+    /// their length.
+    ///
+    /// # Errors
+    /// There is no such tensor, it has another type or fewer rows, the slice has another length, or the file cannot be
+    /// read.
+    pub fn read_f32_into(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        let info = self.expect_weight(name)?;
+        let width: usize = info.shape.iter().skip(1).product();
+        let (path, file) = &self.files[info.file];
+        if rows.start > rows.end || rows.end * width > info.elements() || rows.len() * width != out.len() {
+            let message = format!(
+                "has shape {:?}, asked for {} elements of rows {rows:?}",
+                info.shape,
+                out.len()
+            );
+            return Err(CheckpointError::tensor(path, name, message));
+        }
+        let size = info.dtype.size();
+        let mut at = info.offset + (rows.start * width * size) as u64;
+        let mut buffer = vec![0; PIECE_BYTES.min(out.len() * size)];
+        let mut values = Vec::with_capacity(PIECE_BYTES / size);
+        for out in out.chunks_mut(PIECE_BYTES / size) {
+            let bytes = &mut buffer[..out.len() * size];
+            read_exact_at(file, bytes, at).map_err(CheckpointError::io("read", path))?;
+            at += bytes.len() as u64;
+            values.clear();
+            info.dtype.extend_f32(bytes, &mut values);
+            out.copy_from_slice(&values);
+        }
+        Ok(())
     }
 
     /// Feeds the bytes of some elements to `take`, a whole number of elements at a time.

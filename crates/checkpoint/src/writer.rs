@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::dtype::DType;
 use crate::error::{CheckpointError, Result};
 use crate::header;
-use crate::positioned::write_all_at;
+use crate::positioned::{read_exact_at, reserve, write_all_at};
 use crate::publish::{StagedFile, write_atomic};
 
 /// Streams a model's tensors into `model.safetensors`, or into numbered shards with an index where they do not fit
@@ -38,6 +38,24 @@ impl ShardedWriter {
     /// # Errors
     /// A name appears twice, or the folder cannot be written to.
     pub fn create(folder: &Path, tensors: &[(String, DType, Vec<usize>)], max_shard_bytes: u64) -> Result<Self> {
+        Self::lay_out(folder, tensors, max_shard_bytes, false)
+    }
+
+    /// Opens what an earlier [`ShardedWriter::create`] of the same layout left, with its data; the caller knows which
+    /// tensors are there. Files that are missing are made.
+    ///
+    /// # Errors
+    /// A name appears twice, or the folder cannot be written to.
+    pub fn resume(folder: &Path, tensors: &[(String, DType, Vec<usize>)], max_shard_bytes: u64) -> Result<Self> {
+        Self::lay_out(folder, tensors, max_shard_bytes, true)
+    }
+
+    fn lay_out(
+        folder: &Path,
+        tensors: &[(String, DType, Vec<usize>)],
+        max_shard_bytes: u64,
+        keep: bool,
+    ) -> Result<Self> {
         let shards = split(tensors, max_shard_bytes);
         let names = shard_names(shards.len());
         let mut writer = Self {
@@ -76,9 +94,15 @@ impl ShardedWriter {
                 end = offset + bytes;
                 total += bytes;
             }
-            let file = File::create(&path).map_err(CheckpointError::io("create", &path))?;
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(!keep)
+                .open(&path)
+                .map_err(CheckpointError::io("create", &path))?;
+            reserve(&file, end).map_err(CheckpointError::io("reserve space for", &path))?;
             write_all_at(&file, &head, 0).map_err(CheckpointError::io("write", &path))?;
-            file.set_len(end).map_err(CheckpointError::io("extend", &path))?;
             writer.shards.push((path, file));
         }
         if shards.len() > 1 {
@@ -113,6 +137,61 @@ impl ShardedWriter {
         }
         write_all_at(file, bytes, place.offset).map_err(CheckpointError::io("write", path))?;
         place.written = true;
+        Ok(())
+    }
+
+    /// Writes some of a tensor's bytes, `offset` bytes into it. Any thread may write any part; when all are there,
+    /// [`ShardedWriter::complete`] says so.
+    ///
+    /// # Errors
+    /// The layout has no such tensor, the bytes lie outside it, or the file cannot be written.
+    pub fn write_part(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        let (path, file, at) = self.part(name, offset, bytes.len())?;
+        write_all_at(file, bytes, at).map_err(CheckpointError::io("write", path))
+    }
+
+    /// Reads back some of a tensor's bytes, `offset` bytes into it.
+    ///
+    /// # Errors
+    /// The layout has no such tensor, the bytes lie outside it, or the file cannot be read.
+    pub fn read_part(&self, name: &str, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let (path, file, at) = self.part(name, offset, bytes.len())?;
+        read_exact_at(file, bytes, at).map_err(CheckpointError::io("read", path))
+    }
+
+    fn part(&self, name: &str, offset: u64, bytes: usize) -> Result<(&Path, &File, u64)> {
+        let Some(place) = self.places.get(name) else {
+            return Err(CheckpointError::tensor(&self.folder, name, "is not in the layout"));
+        };
+        let (path, file) = &self.shards[place.shard];
+        if offset.saturating_add(bytes as u64) > place.bytes {
+            let message = format!("takes {} bytes, asked for {bytes} from byte {offset}", place.bytes);
+            return Err(CheckpointError::tensor(path, name, message));
+        }
+        Ok((path, file, place.offset + offset))
+    }
+
+    /// Bytes that a tensor takes, if it is in the layout.
+    #[must_use]
+    pub fn bytes_of(&self, name: &str) -> Option<u64> {
+        self.places.get(name).map(|place| place.bytes)
+    }
+
+    /// Says that a tensor was written in parts.
+    pub fn complete(&mut self, name: &str) {
+        if let Some(place) = self.places.get_mut(name) {
+            place.written = true;
+        }
+    }
+
+    /// Brings what was written so far to the disk.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&self) -> Result<()> {
+        for (path, file) in &self.shards {
+            file.sync_data().map_err(CheckpointError::io("sync", path))?;
+        }
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! Elect and combine: from the inputs' changes at one entry to the merged change, block by block.
 //!
-//! With d = w·(trimmed δ) for every input, in input order and in f32:
-//! * no election: u = Σ w·δ (fused), divided by Σ w when normalising;
+//! With d = w·(surviving δ) for every input, in input order and in f32:
+//! * no election: u = Σ d, divided by Σ w when normalising; where inputs replace the base, products and sum are fused;
 //! * election: s is the winning sign, u = Σ d over the inputs whose d has that sign, divided by the sum of their
-//!   weights when normalising; nobody winning means u = 0;
-//! * the merged value is θ + λ·u, in f32 ([`Onto`] has the exceptions). Rounding it is the caller's business.
+//!   weights, or their number, when normalising; nobody winning means u = 0;
+//! * the merged value is θ + λ·u, in f32 ([`Onto`] has the exceptions). Rounding it is the caller's business;
+//! * a method that knows the merged values already hands them in, and only the sums are taken.
 //!
 //! An input that does not touch a tensor, and an entry that was trimmed, have no vote.
 
@@ -12,31 +13,45 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::Sign;
 use crate::report::Tally;
-use crate::select::{Kept, magnitude};
-use crate::{Sign, ZeroSign};
+use crate::select::magnitude;
+use crate::sparsify::Surviving;
 
 /// Entries handled at once: few enough for a block of every input to stay in a core's own caches.
 const BLOCK: usize = 1024;
 /// Independent partial sums of a reduction; fixed, so that sums do not depend on the vector width.
 const LANES: usize = 16;
 
-/// One input's change to one tensor.
+/// One input's change to some entries of a tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change<'a> {
-    /// δ, every entry of the tensor.
+    /// δ of the piece's entries.
     pub(crate) delta: &'a [f32],
     /// w.
     pub(crate) weight: f32,
-    /// The entries that survive trimming.
-    pub(crate) kept: Kept,
+    /// What survives of it, and by which factor.
+    pub(crate) surviving: Surviving<'a>,
+}
+
+/// How the sign of an entry is found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Vote {
+    /// Who wins.
+    pub(crate) sign: Sign,
+    /// The sign that a draw elects; 0 for none.
+    pub(crate) drawn: f32,
+    /// Values vote with their weights.
+    pub(crate) weighted: bool,
+    /// Votes are summed in f32 as mergekit sums them, not in f64.
+    pub(crate) single: bool,
 }
 
 /// How changes become one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rule {
     /// Elect a sign per entry, or add everything.
-    pub(crate) election: Option<(Sign, ZeroSign)>,
+    pub(crate) election: Option<Vote>,
     /// What u is divided by.
     pub(crate) divisor: Divisor,
     /// λ.
@@ -63,6 +78,8 @@ pub(crate) enum Divisor {
     One,
     /// The sum of the weights that went into the entry.
     Agreeing,
+    /// The number of inputs that went into the entry.
+    Count,
     /// The same number everywhere: the sum of all inputs' weights.
     Fixed(f32),
 }
@@ -134,8 +151,10 @@ pub(crate) struct Piece<'a> {
     pub(crate) start: usize,
     /// θ of the piece's entries.
     pub(crate) base: &'a [f32],
-    /// Gets the merged values.
+    /// Gets the merged values; holds them already where `given`.
     pub(crate) merged: &'a mut [f32],
+    /// The merged values are known.
+    pub(crate) given: bool,
 }
 
 impl Piece<'_> {
@@ -157,6 +176,7 @@ impl WithSimd for Piece<'_> {
             start,
             base,
             merged,
+            given,
         } = self;
         let mut report = PieceReport::new(changes.len());
         let mut scratch = Scratch {
@@ -170,59 +190,68 @@ impl WithSimd for Piece<'_> {
             update: [0.0; BLOCK],
         };
         for (index, (base, merged)) in base.chunks(BLOCK).zip(merged.chunks_mut(BLOCK)).enumerate() {
-            let first = start + index * BLOCK;
-            let range = first..first + base.len();
-            let trimmed = gather(changes, &range, &mut scratch, &mut report);
+            let range = index * BLOCK..index * BLOCK + base.len();
+            let trimmed = gather(changes, start, &range, rule.election, &mut scratch, &mut report);
             report.tally.trimmed += trimmed;
             report.tally.agreeing += match rule.election {
+                _ if given => trimmed,
                 None => {
-                    add_all(changes, &range, &mut scratch);
+                    add_all(changes, rule.onto == Onto::Nothing, &range, &mut scratch);
                     trimmed
                 }
-                Some(election) => elect(changes, election, range.len(), &mut scratch),
+                Some(vote) => elect(changes, vote, rule.divisor == Divisor::Count, range.len(), &mut scratch),
             };
-            finish(rule, base, merged, &mut scratch, &mut report.tally);
+            if given {
+                account(base, merged, &mut scratch, &mut report.tally);
+            } else {
+                finish(rule, base, merged, &mut scratch, &mut report.tally);
+            }
         }
         report
     }
 }
 
-/// Trims and weights one block of every input, counts votes, and takes the sums that describe the inputs.
-/// Returns the energy of the trimmed, weighted changes.
+/// Thins out and weights one block of every input, counts votes, and takes the sums that describe the inputs. `range`
+/// lies within the piece, which begins at entry `start` of the tensor. Returns the energy of what survives, weighted.
 #[inline(always)]
-fn gather(changes: &[Change<'_>], range: &Range<usize>, scratch: &mut Scratch, report: &mut PieceReport) -> f64 {
+fn gather(
+    changes: &[Change<'_>],
+    start: usize,
+    range: &Range<usize>,
+    vote: Option<Vote>,
+    scratch: &mut Scratch,
+    report: &mut PieceReport,
+) -> f64 {
     let mut trimmed = 0.0;
     let length = range.len();
     scratch.plus[..length].fill(0);
     scratch.minus[..length].fill(0);
+    scratch.totals[..length].fill(0.0);
+    let totals = vote.filter(|vote| vote.sign == Sign::Total);
     for ((change, weighted), sums) in changes.iter().zip(&mut scratch.weighted).zip(&mut report.inputs) {
         let weighted = &mut weighted[..length];
         let delta = &change.delta[range.clone()];
-        // The rule of what is kept changes at most once, at the last kept tie.
-        let cut = change.kept.cut(range).unwrap_or(range.end);
-        let mut kept_energy = 0.0;
+        survive(change, delta, start, range, weighted);
         let mut kept = 0_u32;
-        for part in [range.start..cut, cut..range.end] {
-            let least = change.kept.least(&part);
-            let inside = part.start - range.start..part.end - range.start;
-            let (delta, weighted) = (&delta[inside.clone()], &mut weighted[inside]);
-            for (d, &x) in weighted.iter_mut().zip(delta) {
-                let survivor = if magnitude(x) >= least { x } else { 0.0 };
-                kept += u32::from(survivor != 0.0);
-                *d = survivor;
-            }
-            kept_energy += dot(weighted, weighted);
+        for &d in &*weighted {
+            kept += u32::from(d != 0.0);
         }
         let energy = dot(delta, delta);
         sums.kept += u64::from(kept);
         sums.energy += energy;
-        sums.kept_energy += kept_energy;
+        sums.kept_energy += dot(weighted, weighted);
         let square = f64::from(change.weight) * f64::from(change.weight);
         report.tally.weighted += energy * square;
+        if let Some(vote) = totals.filter(|vote| !vote.weighted) {
+            add_votes(&mut scratch.totals[..length], weighted, vote.single);
+        }
         for ((d, plus), minus) in weighted.iter_mut().zip(&mut scratch.plus).zip(&mut scratch.minus) {
             *d *= change.weight;
             *plus += i32::from(*d > 0.0);
             *minus += i32::from(*d < 0.0);
+        }
+        if let Some(vote) = totals.filter(|vote| vote.weighted) {
+            add_votes(&mut scratch.totals[..length], weighted, vote.single);
         }
         trimmed += dot(weighted, weighted);
     }
@@ -250,22 +279,70 @@ fn gather(changes: &[Change<'_>], range: &Range<usize>, scratch: &mut Scratch, r
     trimmed
 }
 
-/// Without an election: Σ w·δ, fused, in input order. Nothing is lost to a vote.
+/// Writes what survives of one block of a change.
 #[inline(always)]
-fn add_all(changes: &[Change<'_>], range: &Range<usize>, scratch: &mut Scratch) {
-    let sums = &mut scratch.sums[..range.len()];
-    sums.fill(0.0);
-    for change in changes {
-        for (sum, &x) in sums.iter_mut().zip(&change.delta[range.clone()]) {
-            *sum = change.weight.mul_add(x, *sum);
+fn survive(change: &Change<'_>, delta: &[f32], start: usize, range: &Range<usize>, out: &mut [f32]) {
+    match change.surviving {
+        Surviving::Above(kept, factor) => {
+            let whole = start + range.start..start + range.end;
+            // The rule of what is kept changes at most once, at the last kept tie.
+            let cut = kept.cut(&whole).unwrap_or(whole.end);
+            for part in [whole.start..cut, cut..whole.end] {
+                let least = kept.least(&part);
+                let inside = part.start - whole.start..part.end - whole.start;
+                for (d, &x) in out[inside.clone()].iter_mut().zip(&delta[inside]) {
+                    *d = if magnitude(x) >= least { x } else { 0.0 };
+                }
+            }
+            if factor != 1.0 {
+                out.iter_mut().for_each(|d| *d *= factor);
+            }
+        }
+        Surviving::Times(factors) => {
+            for ((d, &x), &factor) in out.iter_mut().zip(delta).zip(&factors[range.clone()]) {
+                *d = x * factor;
+            }
         }
     }
 }
 
-/// The election: the winning sign of every entry, the sum of the changes that have it, and of their weights.
-/// Returns the energy of the changes that agree.
+/// Adds one input's votes, by value.
 #[inline(always)]
-fn elect(changes: &[Change<'_>], election: (Sign, ZeroSign), length: usize, scratch: &mut Scratch) -> f64 {
+fn add_votes(totals: &mut [f64], votes: &[f32], single: bool) {
+    if single {
+        for (total, &vote) in totals.iter_mut().zip(votes) {
+            *total = f64::from(*total as f32 + vote);
+        }
+    } else {
+        // In f64, so that the sign of a near draw is the true one.
+        for (total, &vote) in totals.iter_mut().zip(votes) {
+            *total += f64::from(vote);
+        }
+    }
+}
+
+/// Without an election: Σ d in input order, or Σ w·θᵢ fused. Nothing is lost to a vote.
+#[inline(always)]
+fn add_all(changes: &[Change<'_>], fused: bool, range: &Range<usize>, scratch: &mut Scratch) {
+    let sums = &mut scratch.sums[..range.len()];
+    sums.fill(0.0);
+    for (change, weighted) in changes.iter().zip(&scratch.weighted) {
+        if fused {
+            for (sum, &x) in sums.iter_mut().zip(&change.delta[range.clone()]) {
+                *sum = change.weight.mul_add(x, *sum);
+            }
+        } else {
+            for (sum, &d) in sums.iter_mut().zip(weighted) {
+                *sum += d;
+            }
+        }
+    }
+}
+
+/// The election: the winning sign of every entry, the sum of the changes that have it, and of their weights or their
+/// number. Returns the energy of the changes that agree.
+#[inline(always)]
+fn elect(changes: &[Change<'_>], election: Vote, count: bool, length: usize, scratch: &mut Scratch) -> f64 {
     vote(election, length, scratch);
     let elected = &scratch.elected[..length];
     let sums = &mut scratch.sums[..length];
@@ -275,13 +352,14 @@ fn elect(changes: &[Change<'_>], election: (Sign, ZeroSign), length: usize, scra
     let mut agreeing = 0.0;
     for (change, weighted) in changes.iter().zip(&mut scratch.weighted) {
         let voices = &mut weighted[..length];
+        let share = if count { 1.0 } else { change.weight };
         for (d, &elected) in voices.iter_mut().zip(elected) {
             let agrees = (*d > 0.0) & (elected > 0.0) | (*d < 0.0) & (elected < 0.0);
             *d = if agrees { *d } else { 0.0 };
         }
         for ((sum, divisor), &d) in sums.iter_mut().zip(&mut *divisors).zip(&*voices) {
             *sum += d;
-            *divisor += if d == 0.0 { 0.0 } else { change.weight };
+            *divisor += if d == 0.0 { 0.0 } else { share };
         }
         agreeing += dot(voices, voices);
     }
@@ -290,30 +368,15 @@ fn elect(changes: &[Change<'_>], election: (Sign, ZeroSign), length: usize, scra
 
 /// Writes the winning sign of every entry, +1, −1, or 0 where nobody wins.
 #[inline(always)]
-fn vote((sign, zero): (Sign, ZeroSign), length: usize, scratch: &mut Scratch) {
-    let drawn = match zero {
-        ZeroSign::Drop => 0.0,
-        ZeroSign::Positive => 1.0,
-    };
+fn vote(vote: Vote, length: usize, scratch: &mut Scratch) {
     let totals = &mut scratch.totals[..length];
-    match sign {
-        Sign::Frequency => {
-            for ((total, &plus), &minus) in totals.iter_mut().zip(&scratch.plus).zip(&scratch.minus) {
-                *total = f64::from(plus - minus);
-            }
-        }
-        Sign::Total => {
-            // Summed in f64, so that the sign of a near draw is the true one.
-            totals.fill(0.0);
-            for weighted in &scratch.weighted {
-                for (total, &d) in totals.iter_mut().zip(weighted) {
-                    *total += f64::from(d);
-                }
-            }
+    if vote.sign == Sign::Frequency {
+        for ((total, &plus), &minus) in totals.iter_mut().zip(&scratch.plus).zip(&scratch.minus) {
+            *total = f64::from(plus - minus);
         }
     }
     for (elected, &total) in scratch.elected.iter_mut().zip(&*totals) {
-        let sign = if total < 0.0 { -1.0 } else { drawn };
+        let sign = if total < 0.0 { -1.0 } else { vote.drawn };
         *elected = if total > 0.0 { 1.0 } else { sign };
     }
 }
@@ -330,7 +393,7 @@ fn finish(rule: &Rule, base: &[f32], merged: &mut [f32], scratch: &mut Scratch, 
                 *u = sum / divisor;
             }
         }
-        Divisor::Agreeing => {
+        Divisor::Agreeing | Divisor::Count => {
             for ((u, &sum), &divisor) in update.iter_mut().zip(&scratch.sums).zip(&scratch.divisors) {
                 *u = if divisor == 0.0 { sum } else { sum / divisor };
             }
@@ -351,6 +414,17 @@ fn finish(rule: &Rule, base: &[f32], merged: &mut [f32], scratch: &mut Scratch, 
             }
         }
         Onto::Nothing => merged.copy_from_slice(update),
+    }
+    tally.update += dot(update, update);
+    tally.base += dot(base, base);
+}
+
+/// The merged change of values that are known already.
+#[inline(always)]
+fn account(base: &[f32], merged: &[f32], scratch: &mut Scratch, tally: &mut Tally) {
+    let update = &mut scratch.update[..base.len()];
+    for ((u, &value), &theta) in update.iter_mut().zip(merged).zip(base) {
+        *u = value - theta;
     }
     tally.update += dot(update, update);
     tally.base += dot(base, base);
@@ -377,9 +451,16 @@ fn dot(x: &[f32], y: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::select::Kept;
 
+    const VOTE: Vote = Vote {
+        sign: Sign::Frequency,
+        drawn: 0.0,
+        weighted: true,
+        single: false,
+    };
     const TIES: Rule = Rule {
-        election: Some((Sign::Frequency, ZeroSign::Drop)),
+        election: Some(VOTE),
         divisor: Divisor::Agreeing,
         lambda: 1.0,
         onto: Onto::Base,
@@ -392,7 +473,7 @@ mod tests {
             .map(|&(weight, delta)| Change {
                 delta,
                 weight,
-                kept: Kept::ALL,
+                surviving: Surviving::Above(Kept::ALL, 1.0),
             })
             .collect();
         let mut merged = vec![f32::NAN; base.len()];
@@ -402,6 +483,7 @@ mod tests {
             start: 0,
             base,
             merged: &mut merged,
+            given: false,
         }
         .combine();
         (merged, report)
@@ -432,18 +514,19 @@ mod tests {
             (1.0, &[3.0, -1.0, -2.0]),
             (1.0, &[-9.0, 0.0, 0.0]),
         ];
-        let total = |zero| Rule {
-            election: Some((Sign::Total, zero)),
+        let total = |drawn| Rule {
+            election: Some(Vote {
+                sign: Sign::Total,
+                drawn,
+                ..VOTE
+            }),
             ..TIES
         };
-        assert_eq!(merge(&total(ZeroSign::Drop), &[10.0; 3], &inputs).0, [1.0, 18.0, 10.0]);
+        assert_eq!(merge(&total(0.0), &[10.0; 3], &inputs).0, [1.0, 18.0, 10.0]);
         // A sum of zero goes to the positive side, as in mergekit.
-        assert_eq!(
-            merge(&total(ZeroSign::Positive), &[10.0; 3], &inputs).0,
-            [1.0, 18.0, 12.0]
-        );
+        assert_eq!(merge(&total(1.0), &[10.0; 3], &inputs).0, [1.0, 18.0, 12.0]);
         let frequency = Rule {
-            election: Some((Sign::Frequency, ZeroSign::Positive)),
+            election: Some(Vote { drawn: 1.0, ..VOTE }),
             ..TIES
         };
         assert_eq!(merge(&frequency, &[10.0; 3], &inputs).0, [12.0, 18.0, 12.0]);
@@ -456,10 +539,24 @@ mod tests {
         assert_eq!(merge(&TIES, &[0.0; 2], &inputs).0, [2.0, 0.0]);
         // By value, −5 outweighs 3·1: the mean over the agreeing is −5 / 1.
         let total = Rule {
-            election: Some((Sign::Total, ZeroSign::Drop)),
+            election: Some(Vote {
+                sign: Sign::Total,
+                ..VOTE
+            }),
             ..TIES
         };
         assert_eq!(merge(&total, &[0.0; 2], &inputs).0, [2.0, -5.0]);
+        // Unweighted, 1 − 5 still is negative; divided by number, the larger weight counts for one.
+        let plain = Rule {
+            election: Some(Vote {
+                sign: Sign::Total,
+                weighted: false,
+                ..VOTE
+            }),
+            divisor: Divisor::Count,
+            ..TIES
+        };
+        assert_eq!(merge(&plain, &[0.0; 2], &inputs).0, [4.0, -5.0]);
         let raw = Rule {
             divisor: Divisor::One,
             lambda: 0.5,
@@ -510,11 +607,11 @@ mod tests {
     fn trimming_decides_who_votes() {
         let delta: Vec<f32> = (0..2 * BLOCK).map(|at| if at % 2 == 0 { 1.0 } else { -2.0 }).collect();
         // Every −2 and the first three 1s survive.
-        let kept = crate::select::largest(&delta, BLOCK + 3);
+        let kept = Kept::ties_below(1.0_f32.to_bits(), 6);
         let changes = [Change {
             delta: &delta,
             weight: 1.0,
-            kept: kept.unwrap_or(Kept::ALL),
+            surviving: Surviving::Above(kept, 1.0),
         }];
         let mut merged = vec![0.0; delta.len()];
         let report = Piece {
@@ -523,6 +620,7 @@ mod tests {
             start: 0,
             base: &vec![0.0; delta.len()],
             merged: &mut merged,
+            given: false,
         }
         .combine();
         let expected: Vec<f32> = (0..2 * BLOCK)

@@ -4,48 +4,51 @@
 //! scale. No entry's chain is ever split, so neither tiling, threads nor vector width can change a bit.
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 /// Vectors of one packed panel of A.
 const VECTORS: usize = 2;
 /// Rows of B that share a pass over a panel; 6 × 2 vectors of sums stay in registers.
 const ROWS: usize = 6;
-/// Rows per unit of parallel work.
-const BLOCK_ROWS: usize = 8 * ROWS;
 
-/// The two factors of a module's change and its scale.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Factors<'a> {
-    /// A, [rank, columns] row-major.
-    pub(crate) a: &'a [f32],
+/// A product ready to be multiplied out, any rows of it at a time.
+#[derive(Debug)]
+pub(crate) struct Product {
     /// B, [rows, rank] row-major.
-    pub(crate) b: &'a [f32],
-    /// r, at least 1.
-    pub(crate) rank: usize,
-    /// Input features.
-    pub(crate) columns: usize,
-    /// α/r, or α/√r for rsLoRA.
-    pub(crate) scale: f32,
+    b: Vec<f32>,
+    /// A in panels.
+    panels: Vec<f32>,
+    rank: usize,
+    columns: usize,
+    scale: f32,
 }
 
-/// Writes δ = scale · (B·A), [rows, columns] row-major, into `out`, whose length fixes the number of rows.
-pub(crate) fn dense(factors: &Factors<'_>, out: &mut [f32]) {
-    if factors.columns == 0 {
-        return;
+impl Product {
+    /// Takes the factors over. A, [rank, columns] row-major, is rearranged once.
+    pub(crate) fn new(a: &[f32], b: Vec<f32>, rank: usize, columns: usize, scale: f32) -> Self {
+        let width = Arch::new().dispatch(PanelWidth);
+        Self {
+            panels: if columns == 0 {
+                Vec::new()
+            } else {
+                pack(a, rank, columns, width)
+            },
+            b,
+            rank,
+            columns,
+            scale,
+        }
     }
-    let arch = Arch::new();
-    let panels = pack(factors, arch.dispatch(PanelWidth));
-    out.par_chunks_mut(BLOCK_ROWS * factors.columns)
-        .enumerate()
-        .for_each(|(block, out)| {
-            let b = &factors.b[block * BLOCK_ROWS * factors.rank..];
-            arch.dispatch(Block {
-                factors,
-                panels: &panels,
-                b,
+
+    /// Writes some rows of δ = scale · (B·A), row-major, into `out`, whose length fixes their number.
+    pub(crate) fn rows(&self, start: usize, out: &mut [f32]) {
+        if self.columns > 0 {
+            Arch::new().dispatch(Block {
+                product: self,
+                b: &self.b[start * self.rank..],
                 out,
             });
-        });
+        }
+    }
 }
 
 /// Columns of a panel on the machine at hand.
@@ -61,8 +64,7 @@ impl WithSimd for PanelWidth {
 }
 
 /// A cut into panels of some columns, each [rank, width] and contiguous, the last padded with zeros.
-fn pack(factors: &Factors<'_>, width: usize) -> Vec<f32> {
-    let Factors { a, rank, columns, .. } = *factors;
+fn pack(a: &[f32], rank: usize, columns: usize, width: usize) -> Vec<f32> {
     let mut panels = vec![0.0; columns.div_ceil(width) * rank * width];
     for (index, panel) in panels.chunks_exact_mut(rank * width).enumerate() {
         let start = index * width;
@@ -76,8 +78,7 @@ fn pack(factors: &Factors<'_>, width: usize) -> Vec<f32> {
 
 /// One block of rows against every panel.
 struct Block<'a> {
-    factors: &'a Factors<'a>,
-    panels: &'a [f32],
+    product: &'a Product,
     /// B from the block's first row on.
     b: &'a [f32],
     out: &'a mut [f32],
@@ -88,12 +89,12 @@ impl WithSimd for Block<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Factors {
+        let Product {
             rank, columns, scale, ..
-        } = *self.factors;
+        } = *self.product;
         let width = VECTORS * S::F32_LANES;
         let scale = simd.splat_f32s(scale);
-        for (index, panel) in self.panels.chunks_exact(rank * width).enumerate() {
+        for (index, panel) in self.product.panels.chunks_exact(rank * width).enumerate() {
             let panel = S::as_simd_f32s(panel).0;
             let start = index * width;
             let used = width.min(columns - start);
@@ -147,16 +148,18 @@ mod tests {
     #[test]
     fn a_product_by_hand() {
         // B = [[1, 2], [3, 4], [5, 6]], A = [[1, 0, 2], [0, 1, 3]], scale 2.
-        let factors = Factors {
-            a: &[1.0, 0.0, 2.0, 0.0, 1.0, 3.0],
-            b: &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-            rank: 2,
-            columns: 3,
-            scale: 2.0,
-        };
+        let product = Product::new(
+            &[1.0, 0.0, 2.0, 0.0, 1.0, 3.0],
+            vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            2,
+            3,
+            2.0,
+        );
         let mut out = [0.0; 9];
-        dense(&factors, &mut out);
+        product.rows(0, &mut out);
         assert_eq!(out, [2.0, 4.0, 16.0, 6.0, 8.0, 36.0, 10.0, 12.0, 56.0]);
+        product.rows(1, &mut out[..3]);
+        assert_eq!(out[..3], [6.0, 8.0, 36.0]);
     }
 
     proptest! {
@@ -176,7 +179,7 @@ mod tests {
             let b: Vec<f32> = (0..rows * rank).map(|_| draw()).collect();
             let scale = draw();
             let mut out = vec![f32::NAN; rows * columns];
-            dense(&Factors { a: &a, b: &b, rank, columns, scale }, &mut out);
+            Product::new(&a, b.clone(), rank, columns, scale).rows(0, &mut out);
             for row in 0..rows {
                 for column in 0..columns {
                     let chain = (0..rank).fold(0.0_f32, |sum, k| b[row * rank + k].mul_add(a[k * columns + column], sum));

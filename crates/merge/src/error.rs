@@ -17,6 +17,9 @@ pub enum MergeError {
     /// An input could not be read or the output could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The GGUF file could not be made.
+    #[error(transparent)]
+    Export(#[from] synapse_export::ExportError),
     /// A file other than a tensor file could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
@@ -34,6 +37,28 @@ pub enum MergeError {
         input: String,
         /// The base's tensor name.
         tensor: String,
+    },
+    /// A method has no answer for a tensor.
+    #[error("{tensor}: {problem}")]
+    NoMean {
+        /// The tensor name.
+        tensor: String,
+        /// What keeps it from having one.
+        problem: String,
+    },
+    /// A folder does not hold what its merge.yaml makes.
+    #[error(
+        "{tensor}: entry {entry} is {found}, but merging again gives {expected}; the folder was changed, or was made otherwise"
+    )]
+    Differs {
+        /// The tensor name.
+        tensor: String,
+        /// Index of the first entry that differs.
+        entry: usize,
+        /// What the folder holds.
+        found: f32,
+        /// What the merge makes.
+        expected: f32,
     },
     /// A merged value is NaN or infinite in the output's dtype.
     #[error(

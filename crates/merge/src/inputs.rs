@@ -1,13 +1,14 @@
-//! A request's folders, opened and checked against the base before any work begins, and every input's change to a
-//! tensor read on demand.
+//! A request's folders, opened and checked against the base before any work begins, and where the rows of their
+//! tensors come from.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use synapse_checkpoint::{AdapterFolder, AdapterModule, ModelFolder};
+use synapse_checkpoint::ModelFolder;
 
-use crate::delta::{Factors, dense};
-use crate::tensor::{Stored, subtract};
+use crate::peft::PeftAdapter;
+use crate::plan::{PlannedInput, TensorPlan, missing_layers};
+use crate::tiles::{Rows, View};
 use crate::{MergeError, MergeRequest, Method, Result};
 
 /// The embedding that a tied head shares.
@@ -20,8 +21,6 @@ pub(crate) struct Inputs {
     pub(crate) base: ModelFolder,
     /// In merging order.
     opened: Vec<Opened>,
-    /// Inputs replace the base instead of changing it: a linear merge of checkpoints only.
-    pub(crate) whole: bool,
 }
 
 #[derive(Debug)]
@@ -32,10 +31,7 @@ struct Opened {
 
 #[derive(Debug)]
 enum Folder {
-    Adapter {
-        folder: Box<AdapterFolder>,
-        modules: BTreeMap<String, AdapterModule>,
-    },
+    Adapter(Box<PeftAdapter>),
     Model(Box<ModelFolder>),
 }
 
@@ -45,7 +41,8 @@ impl Inputs {
     /// # Errors
     /// Every problem of the request and its folders at once.
     pub(crate) fn open(request: &MergeRequest) -> Result<Self> {
-        let mut problems = request.problems();
+        let mut problems = crate::problems::problems(request);
+        problems.extend(crate::vocabulary::problems(request));
         problems.extend(output_problems(request));
         let base = match ModelFolder::open(&request.base) {
             Ok(base) => Some(base),
@@ -55,23 +52,18 @@ impl Inputs {
             }
         };
         let mut opened = Vec::new();
-        for input in &request.adapters {
-            let folder = AdapterFolder::open(&input.path).and_then(|folder| {
-                base.as_ref()
-                    .map_or(Ok(()), |base| folder.check_against(base.config()))
-                    .map(|()| folder)
+        let mut add = |name: &str, folder| {
+            opened.push(Opened {
+                name: name.to_owned(),
+                folder,
             });
-            match folder {
+        };
+        for input in &request.adapters {
+            match PeftAdapter::open(&input.path) {
                 Ok(folder) => {
-                    let by_tensor = |module: &AdapterModule| (format!("{}.weight", module.module), module.clone());
-                    let modules = folder.modules().iter().map(by_tensor).collect();
-                    opened.push(Opened {
-                        name: input.name.clone(),
-                        folder: Folder::Adapter {
-                            folder: Box::new(folder),
-                            modules,
-                        },
-                    });
+                    let misfits = base.as_ref().map(|base| folder.problems(base)).unwrap_or_default();
+                    problems.extend(misfits.into_iter().map(|problem| format!("{}: {problem}", input.name)));
+                    add(&input.name, Folder::Adapter(Box::new(folder)));
                 }
                 Err(error) => problems.push(format!("{}: {error}", input.name)),
             }
@@ -80,34 +72,59 @@ impl Inputs {
             match ModelFolder::open(&input.path) {
                 Ok(folder) => {
                     if let Some(base) = &base {
-                        problems.extend(mismatches(base, &folder).map(|problem| format!("{}: {problem}", input.name)));
+                        let whole = request.slices.is_empty();
+                        problems.extend(
+                            mismatches(base, &folder, whole)
+                                .into_iter()
+                                .map(|problem| format!("{}: {problem}", input.name)),
+                        );
                     }
-                    opened.push(Opened {
-                        name: input.name.clone(),
-                        folder: Folder::Model(Box::new(folder)),
-                    });
+                    add(&input.name, Folder::Model(Box::new(folder)));
                 }
                 Err(error) => problems.push(format!("{}: {error}", input.name)),
             }
         }
         match base {
-            Some(base) if problems.is_empty() => {
-                let whole = request.method == Method::Linear && request.adapters.is_empty();
-                Ok(Self { base, opened, whole })
+            Some(base) => {
+                let inputs = Self { base, opened };
+                problems.extend(inputs.slice_problems(request));
+                if problems.is_empty() {
+                    Ok(inputs)
+                } else {
+                    Err(MergeError::Request(problems))
+                }
             }
-            _ => Err(MergeError::Request(problems)),
+            None => Err(MergeError::Request(problems)),
         }
     }
 
-    /// The inputs that touch a tensor, by their index in merging order.
-    pub(crate) fn touching(&self, tensor: &str) -> Vec<usize> {
-        let touches = |opened: &Opened| match &opened.folder {
-            Folder::Adapter { modules, .. } => modules.contains_key(tensor),
-            Folder::Model(_) => true,
-        };
-        (0..self.opened.len())
-            .filter(|&index| touches(&self.opened[index]))
-            .collect()
+    fn slice_problems(&self, request: &MergeRequest) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (index, slice) in request.slices.iter().enumerate() {
+            for source in &slice.sources {
+                let opened = source
+                    .input
+                    .as_ref()
+                    .map(|name| self.opened.iter().find(|opened| opened.name == *name));
+                let model = match opened {
+                    Some(Some(Opened {
+                        folder: Folder::Model(model),
+                        ..
+                    })) => model,
+                    Some(None) => continue,
+                    _ => &self.base,
+                };
+                problems.extend(missing_layers(index, &source.layers, model.config(), model.path()));
+            }
+        }
+        problems
+    }
+
+    /// Whether all inputs are full checkpoints.
+    pub(crate) fn all_models(&self) -> bool {
+        self.opened
+            .iter()
+            .all(|opened| matches!(opened.folder, Folder::Model(_)))
     }
 
     /// An input's name.
@@ -115,57 +132,109 @@ impl Inputs {
         &self.opened[index].name
     }
 
-    /// Reads one input's change to a tensor it touches into `delta`, or the whole weights where inputs replace the
-    /// base. `base` is the tensor as the base stores it.
-    pub(crate) fn read(&self, index: usize, tensor: &str, base: Stored<'_>, delta: &mut Vec<f32>) -> Result<()> {
-        match &self.opened[index].folder {
-            Folder::Adapter { folder, modules } => {
-                let Some(module) = modules.get(tensor) else {
-                    delta.fill(0.0);
-                    return Ok(());
-                };
-                let (a, b) = (folder.read_a(&module.module)?, folder.read_b(&module.module)?);
-                delta.resize(module.out_features * module.in_features, 0.0);
-                let AdapterModule {
-                    rank,
-                    scale,
-                    in_features: columns,
-                    ..
-                } = *module;
-                dense(
-                    &Factors {
-                        a: &a,
-                        b: &b,
-                        rank,
-                        columns,
-                        scale,
-                    },
-                    delta,
-                );
-            }
-            Folder::Model(folder) => {
-                let stored = stored_name(folder, tensor);
-                let rows = folder
-                    .info(stored)
-                    .and_then(|info| info.shape.first().copied())
-                    .unwrap_or(1);
-                folder.read_f32_rows(stored, 0..rows, delta)?;
-                if !self.whole {
-                    subtract(base, delta);
-                }
-            }
+    /// Whether an input has a say in a tensor.
+    pub(crate) fn touches(&self, input: &PlannedInput) -> bool {
+        match &self.opened[input.input].folder {
+            Folder::Adapter(adapter) => adapter.touches(&input.tensor),
+            Folder::Model(_) => true,
         }
-        Ok(())
+    }
+
+    /// An adapter that is an input.
+    pub(crate) fn adapter(&self, index: usize) -> Option<&PeftAdapter> {
+        match &self.opened[index].folder {
+            Folder::Adapter(adapter) => Some(adapter),
+            Folder::Model(_) => None,
+        }
+    }
+
+    /// The rows of the base's tensor, or of the first input's where a slice takes nothing of the base.
+    pub(crate) fn base_rows<'a>(&'a self, plan: &'a TensorPlan) -> Stored<'a> {
+        match (&plan.base, plan.inputs.first()) {
+            (Some(tensor), _) => Stored::new(&self.base, tensor),
+            (None, Some(first)) => match &self.opened[first.input].folder {
+                Folder::Model(model) => Stored::new(model, &first.tensor),
+                Folder::Adapter(_) => Stored::new(&self.base, &first.tensor),
+            },
+            (None, None) => Stored::new(&self.base, &plan.name),
+        }
+    }
+
+    /// The rows of one input's tensor; `None` where it has none.
+    pub(crate) fn rows<'a>(&'a self, plan: &TensorPlan, input: &'a PlannedInput) -> Result<Option<Box<dyn Rows + 'a>>> {
+        match &self.opened[input.input].folder {
+            Folder::Adapter(adapter) => adapter.rows(&input.tensor, &plan.shape),
+            Folder::Model(model) => Ok(Some(Box::new(Stored::new(model, &input.tensor)))),
+        }
     }
 
     /// sha256 of the contents of the base (first) and of every input, with their folders.
     pub(crate) fn hashes(&self) -> Result<Vec<(PathBuf, String)>> {
         let base = (self.base.path().to_owned(), self.base.content_hash()?);
         let inputs = self.opened.iter().map(|opened| match &opened.folder {
-            Folder::Adapter { folder, .. } => Ok((folder.path().to_owned(), folder.content_hash()?)),
-            Folder::Model(folder) => Ok((folder.path().to_owned(), folder.content_hash()?)),
+            Folder::Adapter(adapter) => Ok((adapter.path().to_owned(), adapter.content_hash()?)),
+            Folder::Model(model) => Ok((model.path().to_owned(), model.content_hash()?)),
         });
         std::iter::once(Ok(base)).chain(inputs).collect()
+    }
+
+    /// Length and time of change of every file that is read: what a resumed merge must find unchanged.
+    pub(crate) fn stamps(&self) -> Vec<String> {
+        let folders = self.opened.iter().flat_map(|opened| match &opened.folder {
+            Folder::Adapter(adapter) => adapter.paths(),
+            Folder::Model(model) => model.paths(),
+        });
+        self.base
+            .paths()
+            .into_iter()
+            .chain(folders)
+            .map(|path| {
+                let stamp = path.metadata().and_then(|data| Ok((data.len(), data.modified()?)));
+                format!("{} {stamp:?}", path.display())
+            })
+            .collect()
+    }
+}
+
+/// A tensor of a model folder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'a> {
+    folder: &'a ModelFolder,
+    name: &'a str,
+    /// One row is the whole tensor.
+    vector: bool,
+}
+
+impl<'a> Stored<'a> {
+    fn new(folder: &'a ModelFolder, tensor: &'a str) -> Self {
+        let name = stored_name(folder, tensor);
+        Self {
+            folder,
+            name,
+            vector: folder.info(name).is_some_and(|info| info.shape.len() < 2),
+        }
+    }
+
+    /// How it is stored.
+    pub(crate) fn dtype(&self) -> synapse_checkpoint::DType {
+        let info = self.folder.info(self.name);
+        info.map_or(synapse_checkpoint::DType::F32, |info| info.dtype)
+    }
+
+    /// Tells the system that the tensor will be read soon.
+    pub(crate) fn announce(&self) {
+        self.folder.announce(self.name);
+    }
+}
+
+impl Rows for Stored<'_> {
+    fn view(&self) -> View {
+        View::Whole
+    }
+
+    fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
+        let rows = if self.vector { 0..out.len() } else { rows };
+        Ok(self.folder.read_f32_into(self.name, rows, out)?)
     }
 }
 
@@ -178,31 +247,45 @@ fn stored_name<'a>(model: &ModelFolder, tensor: &'a str) -> &'a str {
     }
 }
 
-/// What keeps a checkpoint from being merged with the base.
-fn mismatches<'a>(base: &'a ModelFolder, model: &'a ModelFolder) -> impl Iterator<Item = String> + 'a {
-    let wrong = base.names().filter_map(|name| {
+/// What keeps a checkpoint from being merged with the base. Stacked layers are checked where they are taken.
+fn mismatches(base: &ModelFolder, model: &ModelFolder, whole: bool) -> Vec<String> {
+    let path = model.path().display();
+    let known = |name: &str| whole || !name.starts_with("model.layers.");
+    let wrong = base.names().filter(|name| known(name)).filter_map(|name| {
         let expected = &base.info(name)?.shape;
         match model.info(stored_name(model, name)) {
-            None => Some(format!("{} has no tensor {name}", model.path().display())),
-            Some(info) if info.shape != *expected => {
-                let path = model.path().display();
-                Some(format!(
-                    "{path}: {name}: expected {expected:?} as in the base, found {:?}",
-                    info.shape
-                ))
-            }
+            None => Some(format!("{path} has no tensor {name}")),
+            Some(info) if info.shape != *expected => Some(format!(
+                "{path}: {name}: expected {expected:?} as in the base, found {:?}",
+                info.shape
+            )),
             Some(_) => None,
         }
     });
-    let extra = model.names().filter(|name| base.info(name).is_none()).map(|name| {
-        let tied = if name == HEAD {
-            "; the base ties its head to the embedding, so the two differ in kind"
-        } else {
-            ""
-        };
-        format!("{}: {name} does not exist in the base{tied}", model.path().display())
+    let extra = model
+        .names()
+        .filter(|name| known(name) && base.info(name).is_none())
+        .map(|name| {
+            let tied = if name == HEAD {
+                "; the base ties its head to the embedding, so the two differ in kind"
+            } else {
+                ""
+            };
+            format!("{path}: {name} does not exist in the base{tied}")
+        });
+    let widths = |folder: &ModelFolder| {
+        let config = folder.config();
+        (
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+        )
+    };
+    let stacked = (!whole && widths(base) != widths(model)).then(|| {
+        format!("{path}: its layers are of other widths than the base's, so they cannot be stacked with them")
     });
-    wrong.chain(extra)
+    wrong.chain(extra).chain(stacked).collect()
 }
 
 /// What keeps the output folder from being replaced.
@@ -219,6 +302,11 @@ fn output_problems(request: &MergeRequest) -> Option<String> {
             path.display()
         ));
     }
+    if request.gguf.is_some() {
+        return out
+            .is_dir()
+            .then(|| format!("{shown} is a folder, and a GGUF file is to be written; name a file with --out"));
+    }
     let empty = out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
     let merged = out.join(crate::merge_file::FILE).is_file();
     (!empty && !merged).then(|| {
@@ -227,4 +315,14 @@ fn output_problems(request: &MergeRequest) -> Option<String> {
             crate::merge_file::FILE
         )
     })
+}
+
+/// Whether a request's inputs replace the base instead of changing it.
+pub(crate) fn replaces(request: &MergeRequest, inputs: &Inputs) -> bool {
+    match request.method {
+        Method::Linear => inputs.all_models(),
+        Method::NuSlerp | Method::MultiSlerp => !request.based,
+        Method::Slerp | Method::Karcher | Method::NearSwap | Method::ArceeFusion | Method::Passthrough => true,
+        _ => false,
+    }
 }

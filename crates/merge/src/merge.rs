@@ -1,16 +1,25 @@
 //! The merge itself: tensors pass one at a time from the inputs into a staged folder, which is published whole.
+//!
+//! The output's layout is known before the first tensor, so tiles are written where they belong, by the threads that
+//! made them. A keeper thread syncs finished tensors and notes them in the journal; a run that was killed goes on from
+//! there, and ends with the same bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use synapse_checkpoint::{DType, ShardedWriter, Staged, write_atomic};
+use synapse_checkpoint::{DType, ModelFolder, ShardedWriter, Staged, sha256_bytes, write_atomic};
+use synapse_export::{GgufExport, GgufTarget, GgufType};
 
-use crate::combine::{Change, Divisor, Onto, PieceReport, Rule};
+use crate::engine::{Engine, Outcome};
+use crate::heat_map::HEAT_MAP_FILE;
 use crate::inputs::Inputs;
-use crate::report::{FORMAT, InputReport, REPORT_FILE, Tally, share};
-use crate::select::{Kept, largest};
-use crate::tensor::{Stored, convert, merge_tensor};
-use crate::{MergeError, MergeReport, MergeRequest, Method, Result, TensorReport, companions, merge_file};
+use crate::journal::{Finished, Journal};
+use crate::plan::{TensorPlan, plan};
+use crate::report::{FORMAT, InputReport, REPORT_FILE, Tally};
+use crate::sink::{CompareSink, FolderSink, Format, GgufSink};
+use crate::{MergeError, MergeReport, MergeRequest, Method, Result, card, companions, heat_map, merge_file};
 
 /// How far a merge has come; reported after every tensor.
 #[derive(Clone, Copy, Debug)]
@@ -25,23 +34,138 @@ pub struct MergeProgress<'a> {
     pub bytes: u64,
     /// Bytes of all output tensors.
     pub total_bytes: u64,
+    /// Tensors found finished by an earlier run that was stopped.
+    pub resumed: usize,
 }
 
 /// Merges as requested and publishes a model folder at `request.out`: weights, configuration, tokenizer, merge.yaml
-/// (which makes the same bytes again) and merge_report.json. Memory holds one tensor's changes at a time.
+/// (which makes the same bytes again) and merge_report.json. Memory holds one tensor's changes at a time, or less.
 ///
 /// # Errors
 /// [`MergeError::Request`] lists everything wrong with the request and its folders before anything is written;
 /// every other error leaves the output as it was.
 pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Result<MergeReport> {
     let inputs = Inputs::open(request)?;
-    let staged = Staged::beside(&request.out)?;
+    let plans = plan(request, inputs.base.config());
+    if let Some(gguf_type) = request.gguf {
+        return merge_gguf(request, gguf_type, &inputs, &plans, progress);
+    }
+    let staged = Staged::resume(&request.out)?;
     let (report, hashes) = std::thread::scope(|scope| {
         let hashes = scope.spawn(|| inputs.hashes());
-        let report = write_tensors(request, &inputs, staged.path(), progress)?;
+        let report = write_tensors(request, &inputs, &plans, staged.path(), progress)?;
         let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok::<_, MergeError>((report, hashes))
     })?;
+    let hashes = pinned(request, hashes)?;
+    companions::copy(&inputs.base, request, staged.path())?;
+    let stored = inputs.base.names().find_map(|name| Some(inputs.base.info(name)?.dtype));
+    let text = merge_file::write(request, &hashes, stored.unwrap_or(DType::F32));
+    write_atomic(&staged.path().join(merge_file::FILE), text.as_bytes())?;
+    write_atomic(&staged.path().join(REPORT_FILE), &report.to_json())?;
+    let picture = heat_map::draw(&report);
+    if let Some(picture) = &picture {
+        write_atomic(&staged.path().join(HEAT_MAP_FILE), picture.as_bytes())?;
+    }
+    let card = card::card(request, &report, picture.is_some());
+    write_atomic(&staged.path().join("README.md"), card.as_bytes())?;
+    staged.publish()?;
+    Ok(report)
+}
+
+/// Streams a merge into one GGUF file. A run that is killed leaves nothing, and begins again.
+fn merge_gguf(
+    request: &MergeRequest,
+    gguf_type: GgufType,
+    inputs: &Inputs,
+    plans: &[TensorPlan],
+    progress: &dyn Fn(MergeProgress<'_>),
+) -> Result<MergeReport> {
+    let formats = formats(request, inputs, plans);
+    let name = request
+        .out
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    if let Some(parent) = request.out.parent() {
+        std::fs::create_dir_all(parent).map_err(MergeError::file("create", parent))?;
+    }
+    let export = GgufExport {
+        model: &inputs.base,
+        gguf_type,
+        name: &name,
+        licence: None,
+    };
+    let target = GgufTarget::create(&export, &request.out)?;
+    let (report, hashes) = std::thread::scope(|scope| {
+        let hashes = scope.spawn(|| inputs.hashes());
+        let mut engine = Engine::new(request, inputs, plans)?;
+        let mut sums = Sums::new(request, plans, &formats);
+        for index in 0..plans.len() {
+            let outcome = engine.merge(index, &GgufSink(&target))?;
+            sums.add(index, outcome, 0, progress);
+        }
+        let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, MergeError>((sums.report(), hashes))
+    })?;
+    let hashes = pinned(request, hashes)?;
+    target.publish()?;
+    let beside = |ending: &str| request.out.with_extension(ending);
+    write_atomic(
+        &beside(merge_file::FILE),
+        merge_file::write(request, &hashes, DType::F32).as_bytes(),
+    )?;
+    write_atomic(&beside(REPORT_FILE), &report.to_json())?;
+    Ok(report)
+}
+
+/// Merges again without writing anything, and compares every value with the folder at `request.out`.
+///
+/// # Errors
+/// As [`merge`], and [`MergeError::Differs`] at the first tensor that is not what the merge makes.
+pub fn verify(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Result<MergeReport> {
+    let inputs = Inputs::open(request)?;
+    let plans = plan(request, inputs.base.config());
+    let folder = ModelFolder::open(&request.out)?;
+    let formats = formats(request, &inputs, &plans);
+    for plan in &plans {
+        let found = folder.info(&plan.name).map(|info| (info.dtype, info.shape.clone()));
+        let expected = (formats[&plan.name].dtype, plan.shape.clone());
+        if found.as_ref() != Some(&expected) {
+            return Err(MergeError::request(format!(
+                "{}: {} should be {} {:?}, found {found:?}",
+                request.out.display(),
+                plan.name,
+                expected.0,
+                expected.1
+            )));
+        }
+    }
+    let (report, hashes) = std::thread::scope(|scope| {
+        let hashes = scope.spawn(|| inputs.hashes());
+        let sink = CompareSink {
+            folder: &folder,
+            formats: &formats,
+        };
+        let mut engine = Engine::new(request, &inputs, &plans)?;
+        let mut tally = Sums::new(request, &plans, &formats);
+        for index in 0..plans.len() {
+            let outcome = engine.merge(index, &sink)?;
+            tally.add(index, outcome, 0, progress);
+        }
+        let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok::<_, MergeError>((tally.report(), hashes))
+    })?;
+    pinned(request, hashes)?;
+    Ok(report)
+}
+
+/// Checks inputs' hashes against those a merge.yaml pins.
+pub(crate) fn pinned(
+    request: &MergeRequest,
+    hashes: Vec<(std::path::PathBuf, String)>,
+) -> Result<BTreeMap<std::path::PathBuf, String>> {
     let hashes: BTreeMap<_, _> = hashes.into_iter().collect();
     for (path, expected) in &request.pinned {
         match hashes.get(path) {
@@ -52,234 +176,253 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
             _ => {}
         }
     }
-    companions::copy(&inputs.base, request.dtype, staged.path())?;
-    let stored = inputs.base.names().find_map(|name| Some(inputs.base.info(name)?.dtype));
-    let text = merge_file::write(request, &hashes, stored.unwrap_or(DType::F32));
-    write_atomic(&staged.path().join(merge_file::FILE), text.as_bytes())?;
-    write_atomic(&staged.path().join(REPORT_FILE), &report.to_json())?;
-    staged.publish()?;
-    Ok(report)
+    Ok(hashes)
 }
 
-/// Writes every tensor of the base, merged or copied, and returns the report.
+/// How every output tensor is stored.
+fn formats(request: &MergeRequest, inputs: &Inputs, plans: &[TensorPlan]) -> BTreeMap<String, Format> {
+    let format = |plan: &TensorPlan| Format {
+        dtype: request.dtype.unwrap_or_else(|| inputs.base_rows(plan).dtype()),
+        rounding: request.rounding,
+        seed: request.seed,
+    };
+    plans.iter().map(|plan| (plan.name.clone(), format(plan))).collect()
+}
+
+/// Writes every tensor, merged or copied, and returns the report.
 fn write_tensors(
     request: &MergeRequest,
     inputs: &Inputs,
+    plans: &[TensorPlan],
     folder: &Path,
     progress: &dyn Fn(MergeProgress<'_>),
 ) -> Result<MergeReport> {
-    let base = &inputs.base;
-    let layout: Vec<(String, DType, Vec<usize>)> = base
-        .names()
-        .filter_map(|name| {
-            base.info(name)
-                .map(|info| (name.to_owned(), request.dtype.unwrap_or(info.dtype), info.shape.clone()))
-        })
+    let formats = formats(request, inputs, plans);
+    let layout: Vec<(String, DType, Vec<usize>)> = plans
+        .iter()
+        .map(|plan| (plan.name.clone(), formats[&plan.name].dtype, plan.shape.clone()))
         .collect();
-    let size_of = |dtype: DType, shape: &[usize]| (shape.iter().product::<usize>() * dtype.size()) as u64;
-    let total_bytes = layout.iter().map(|(_, dtype, shape)| size_of(*dtype, shape)).sum();
-    let mut writer = ShardedWriter::create(folder, &layout, request.max_shard_bytes)?;
-    let mut merger = Merger::new(request, inputs);
-    let (mut stored, mut out) = (Vec::new(), Vec::new());
-    let mut bytes = 0;
-    for (index, (name, dtype, shape)) in layout.iter().enumerate() {
-        base.read_bytes(name, &mut stored)?;
-        let source = base.info(name).map_or(*dtype, |info| info.dtype);
-        let theta = Stored {
-            bytes: &stored,
-            dtype: source,
+    let merge = fingerprint(request, inputs);
+    let found = Journal::read(folder, &merge);
+    if found.is_none() {
+        clear(folder)?;
+    }
+    let mut writer = match &found {
+        Some(_) => ShardedWriter::resume(folder, &layout, request.max_shard_bytes)?,
+        None => ShardedWriter::create(folder, &layout, request.max_shard_bytes)?,
+    };
+    // What the journal says is there is believed when its checksum agrees.
+    let mut resumed = found.unwrap_or_default();
+    resumed.retain(|tensor, finished| checksum(&writer, tensor).is_ok_and(|found| found == Some(finished.checksum)));
+    let mut journal = Journal::open(folder, &merge, &resumed)?;
+    let report = {
+        let writer = &writer;
+        let resumed = &resumed;
+        let sink = FolderSink {
+            writer,
+            formats: &formats,
         };
-        let touching = inputs.touching(name);
-        if touching.is_empty() && source == *dtype {
-            writer.write(name, &stored)?;
-        } else {
-            out.resize(stored.len() / source.size() * dtype.size(), 0);
-            if touching.is_empty() {
-                if !convert(theta, *dtype, &mut out).is_finite() {
-                    return Err(MergeError::Overflow {
-                        tensor: name.clone(),
-                        dtype: *dtype,
-                    });
-                }
-            } else {
-                merger.merge(
-                    &Target {
-                        name,
-                        shape,
-                        dtype: *dtype,
-                    },
-                    theta,
-                    &touching,
-                    &mut out,
-                )?;
-            }
-            writer.write(name, &out)?;
-        }
-        bytes += size_of(*dtype, shape);
-        progress(MergeProgress {
-            tensor: name,
-            done: index + 1,
-            total: layout.len(),
-            bytes,
-            total_bytes,
-        });
+        std::thread::scope(|scope| {
+            let (finished, inbox) = mpsc::channel::<Finished>();
+            let journal = &mut journal;
+            let keeper = scope.spawn(move || keep(writer, journal, &inbox));
+            let made = make(request, inputs, plans, (&formats, resumed), &sink, &finished, progress);
+            drop(finished);
+            let kept = keeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let report = made?;
+            kept?;
+            Ok::<_, MergeError>(report)
+        })?
+    };
+    for plan in plans {
+        writer.complete(&plan.name);
     }
     writer.finish()?;
-    Ok(merger.report(layout.len()))
+    journal.remove()?;
+    Ok(report)
 }
 
-/// The tensor being made.
-struct Target<'a> {
-    name: &'a str,
-    shape: &'a [usize],
-    dtype: DType,
+/// Empties a staging folder of what another merge left.
+fn clear(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).map_err(MergeError::file("list", folder))?;
+    for entry in entries {
+        let path = entry.map_err(MergeError::file("list", folder))?.path();
+        let removed = if path.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        removed.map_err(MergeError::file("remove", &path))?;
+    }
+    Ok(())
 }
 
-/// What stays the same from tensor to tensor, the buffers they share, and the report so far.
-struct Merger<'a> {
+/// Makes every tensor that is not there yet.
+fn make(
+    request: &MergeRequest,
+    inputs: &Inputs,
+    plans: &[TensorPlan],
+    (formats, resumed): (&BTreeMap<String, Format>, &BTreeMap<String, Finished>),
+    sink: &FolderSink<'_>,
+    finished: &mpsc::Sender<Finished>,
+    progress: &dyn Fn(MergeProgress<'_>),
+) -> Result<MergeReport> {
+    let mut engine = Engine::new(request, inputs, plans)?;
+    let mut sums = Sums::new(request, plans, formats);
+    for (index, plan) in plans.iter().enumerate() {
+        if let Some(earlier) = resumed.get(&plan.name) {
+            let outcome = Outcome {
+                checksum: earlier.checksum,
+                merged: earlier.merged.clone(),
+            };
+            sums.add(index, outcome, resumed.len(), progress);
+            continue;
+        }
+        if let Some(next) = plans.get(index + 1) {
+            inputs.base_rows(next).announce();
+        }
+        let outcome = engine.merge(index, sink)?;
+        // A keeper that is gone has an error of its own to report.
+        let _ = finished.send(Finished {
+            tensor: plan.name.clone(),
+            checksum: outcome.checksum,
+            merged: outcome.merged.clone(),
+        });
+        sums.add(index, outcome, resumed.len(), progress);
+    }
+    Ok(sums.report())
+}
+
+/// Time between two syncs: each makes every writer wait for the disk.
+const SYNC_EVERY: Duration = Duration::from_secs(10);
+/// As `SYNC_EVERY`, for tests that want to see a journal grow.
+const SYNC_EVERY_VARIABLE: &str = "SYNAPSE_MERGE_SYNC_MS";
+
+/// Syncs what is finished and notes it.
+fn keep(writer: &ShardedWriter, journal: &mut Journal, inbox: &mpsc::Receiver<Finished>) -> Result<()> {
+    let every = match std::env::var(SYNC_EVERY_VARIABLE) {
+        Err(_) => SYNC_EVERY,
+        Ok(text) => match text.parse() {
+            Ok(milliseconds) => Duration::from_millis(milliseconds),
+            Err(_) => {
+                return Err(MergeError::request(format!(
+                    "{SYNC_EVERY_VARIABLE} is `{text}`; it takes a number of milliseconds"
+                )));
+            }
+        },
+    };
+    let mut batch = Vec::new();
+    let mut last = Instant::now();
+    loop {
+        match inbox.recv_timeout(every.saturating_sub(last.elapsed())) {
+            Ok(finished) => {
+                batch.push(finished);
+                if last.elapsed() < every {
+                    continue;
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            // The last tensors need no note: the folder is about to be complete.
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        if !batch.is_empty() {
+            writer.sync()?;
+            journal.add(&batch)?;
+            batch.clear();
+        }
+        last = Instant::now();
+    }
+}
+
+/// Checksum of a tensor as it lies in the files.
+fn checksum(writer: &ShardedWriter, tensor: &str) -> Result<Option<u32>> {
+    let Some(bytes) = writer.bytes_of(tensor) else {
+        return Ok(None);
+    };
+    let mut checksum = crc32fast::Hasher::new();
+    let mut buffer = vec![0; (1 << 20).min(bytes as usize)];
+    let mut at = 0;
+    while at < bytes {
+        let part = buffer.len().min((bytes - at) as usize);
+        writer.read_part(tensor, at, &mut buffer[..part])?;
+        checksum.update(&buffer[..part]);
+        at += part as u64;
+    }
+    Ok(Some(checksum.finalize()))
+}
+
+/// What a resumed run must share with the one it goes on with: the request, and inputs that have not changed.
+fn fingerprint(request: &MergeRequest, inputs: &Inputs) -> String {
+    sha256_bytes(format!("{request:?}\n{:?}", inputs.stamps()).as_bytes())
+}
+
+/// The sums so far, in the tensors' order whatever order they came in, and progress.
+struct Sums<'a> {
     request: &'a MergeRequest,
-    inputs: &'a Inputs,
-    rule: Rule,
-    /// One buffer an input, reused.
-    deltas: Vec<Vec<f32>>,
-    totals: Tally,
-    tensors: Vec<TensorReport>,
+    plans: &'a [TensorPlan],
+    formats: &'a BTreeMap<String, Format>,
+    merged: BTreeMap<usize, (Tally, crate::TensorReport)>,
+    done: usize,
+    bytes: u64,
+    total_bytes: u64,
 }
 
-impl<'a> Merger<'a> {
-    fn new(request: &'a MergeRequest, inputs: &'a Inputs) -> Self {
-        Self {
+impl<'a> Sums<'a> {
+    fn new(request: &'a MergeRequest, plans: &'a [TensorPlan], formats: &'a BTreeMap<String, Format>) -> Self {
+        let mut sums = Self {
             request,
-            inputs,
-            rule: rule(request, inputs.whole),
-            deltas: vec![Vec::new(); request.inputs().count()],
-            totals: Tally::default(),
-            tensors: Vec::new(),
-        }
+            plans,
+            formats,
+            merged: BTreeMap::new(),
+            done: 0,
+            bytes: 0,
+            total_bytes: 0,
+        };
+        sums.total_bytes = (0..plans.len()).map(|index| sums.size(index)).sum();
+        sums
     }
 
-    /// Merges one tensor into `out`: every touching input's change, its selection, then one pass over all of them.
-    fn merge(&mut self, target: &Target<'_>, theta: Stored<'_>, touching: &[usize], out: &mut [u8]) -> Result<()> {
-        for &index in touching {
-            self.inputs.read(index, target.name, theta, &mut self.deltas[index])?;
-        }
-        let weights: Vec<f64> = self.request.inputs().map(|input| input.weight).collect();
-        let changes = touching
-            .iter()
-            .map(|&index| {
-                let delta = self.deltas[index].as_slice();
-                let name = self.inputs.name(index);
-                let kept = if self.request.method == Method::Ties {
-                    let not_finite = || MergeError::NotFinite {
-                        input: name.to_owned(),
-                        tensor: target.name.to_owned(),
-                    };
-                    largest(delta, self.request.trim_of(name).kept(delta.len())).ok_or_else(not_finite)?
-                } else {
-                    Kept::ALL
-                };
-                Ok(Change {
-                    delta,
-                    weight: weights[index] as f32,
-                    kept,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let sums = merge_tensor(theta, &changes, &self.rule, target.dtype, out);
-        if !sums.tally.rounding.is_finite() {
-            return Err(MergeError::Overflow {
-                tensor: target.name.to_owned(),
-                dtype: target.dtype,
-            });
-        }
-        self.totals.add(&sums.tally);
-        let inputs = touching
-            .iter()
-            .map(|&index| self.inputs.name(index).to_owned())
-            .collect();
-        self.tensors.push(describe(target, inputs, &sums));
-        Ok(())
+    fn size(&self, index: usize) -> u64 {
+        let plan = &self.plans[index];
+        (plan.shape.iter().product::<usize>() * self.formats[&plan.name].dtype.size()) as u64
     }
 
-    fn report(self, tensors: usize) -> MergeReport {
-        let ties = self.request.method == Method::Ties;
+    fn add(&mut self, index: usize, outcome: Outcome, resumed: usize, progress: &dyn Fn(MergeProgress<'_>)) {
+        if let Some(merged) = outcome.merged {
+            self.merged.insert(index, merged);
+        }
+        self.done += 1;
+        self.bytes += self.size(index);
+        progress(MergeProgress {
+            tensor: &self.plans[index].name,
+            done: self.done,
+            total: self.plans.len(),
+            bytes: self.bytes,
+            total_bytes: self.total_bytes,
+            resumed,
+        });
+    }
+
+    fn report(self) -> MergeReport {
+        let request = self.request;
+        let mut totals = Tally::default();
+        self.merged.values().for_each(|(tally, _)| totals.add(tally));
+        let trims = request.method.sparsity().is_some();
         MergeReport {
             format: FORMAT,
-            method: self.request.method.to_string(),
-            sign: ties.then(|| self.request.sign.to_string()),
-            inputs: self
-                .request
+            method: request.method.to_string(),
+            sign: (request.method.elects() || request.method == Method::Ties).then(|| request.sign.to_string()),
+            inputs: request
                 .inputs()
                 .map(|input| InputReport {
                     name: input.name.clone(),
                     weight: input.weight,
-                    trim: ties.then(|| self.request.trim_of(&input.name).to_string()),
+                    trim: trims.then(|| request.trim_of(&input.name).to_string()),
                 })
                 .collect(),
-            totals: self.totals.totals(),
-            copied: tensors - self.tensors.len(),
-            tensors: self.tensors,
+            totals: totals.totals(),
+            copied: self.plans.len() - self.merged.len(),
+            tensors: self.merged.into_values().map(|(_, report)| report).collect(),
         }
-    }
-}
-
-/// A method in the terms of sparsify → elect → combine. `whole` says that inputs replace the base.
-fn rule(request: &MergeRequest, whole: bool) -> Rule {
-    let sum = request.inputs().map(|input| input.weight).sum::<f64>() as f32;
-    let election = (request.method == Method::Ties).then_some((request.sign, request.zero_sign));
-    let divisor = match request.method {
-        _ if !request.normalize => Divisor::One,
-        Method::Ties => Divisor::Agreeing,
-        Method::Linear | Method::TaskArithmetic => Divisor::Fixed(sum),
-    };
-    // With adapters, linear is Σ wᵢ(θ + δᵢ): the base appears as often as there is weight.
-    let onto = match request.method {
-        Method::Linear if whole => Onto::Nothing,
-        Method::Linear if !request.normalize => Onto::Scaled(sum),
-        _ => Onto::Base,
-    };
-    Rule {
-        election,
-        divisor,
-        lambda: request.lambda as f32,
-        onto,
-    }
-}
-
-/// One tensor's shares from its sums.
-fn describe(target: &Target<'_>, inputs: Vec<String>, sums: &PieceReport) -> TensorReport {
-    let tally = &sums.tally;
-    let norms: Vec<f64> = sums.inputs.iter().map(|input| input.energy.sqrt()).collect();
-    let pairs = (0..norms.len()).flat_map(|i| (i + 1..norms.len()).map(move |j| (i, j)));
-    TensorReport {
-        name: target.name.to_owned(),
-        shape: target.shape.to_vec(),
-        kept_share: sums
-            .inputs
-            .iter()
-            .map(|input| share(input.kept as f64, tally.entries as f64))
-            .collect(),
-        trimmed_energy: sums
-            .inputs
-            .iter()
-            .map(|input| share(input.energy - input.kept_energy, input.energy).max(0.0))
-            .collect(),
-        cosine: pairs
-            .zip(&sums.products)
-            .map(|((i, j), product)| {
-                let norms = norms[i] * norms[j];
-                if norms > 0.0 {
-                    (product / norms).clamp(-1.0, 1.0)
-                } else {
-                    0.0
-                }
-            })
-            .collect(),
-        norm: norms,
-        voters: tally.voters(),
-        disagreement: tally.disagreement(),
-        energy_lost: tally.energy_lost(),
-        relative_update: tally.relative_update(),
-        inputs,
     }
 }

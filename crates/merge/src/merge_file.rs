@@ -6,11 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::DType;
+use synapse_export::GgufType;
 
+use crate::choices::{BaseView, Counting, Election, Rounding, Scope, Selection};
 use crate::request::torch_name;
+use crate::settings::Settings;
+use crate::sparsify::Rescale;
 use crate::{Input, MergeRequest, Method, Sign, Trim, ZeroSign};
 
 /// Name of the file in the output folder.
@@ -24,21 +29,29 @@ pub struct MergeFile {
     pub method: Method,
     /// `base_model`, or the synapse block's base.
     pub base: Option<String>,
-    /// `models`, without an entry that only repeats the base.
+    /// The models, without one that only repeats the base; of slices, each once.
     pub inputs: Vec<FileInput>,
+    /// `slices`, if there are any.
+    pub slices: Vec<FileSlice>,
+    /// `parameters`, beside those below.
+    pub parameters: Settings,
     /// `parameters.normalize`.
     pub normalize: Option<bool>,
     /// `parameters.lambda`.
     pub lambda: Option<f64>,
     /// The output's dtype: `out_dtype`, else `dtype`; the synapse block's when there is one.
     pub dtype: Option<DType>,
+    /// `tokenizer_source` or `tokenizer.source`.
+    pub tokenizer: Option<String>,
+    /// `chat_template`.
+    pub chat_template: Option<String>,
     /// Present when Synapse wrote the file.
     pub synapse: Option<SynapseBlock>,
     /// What a reader should be told: unknown keys, words that change nothing here.
     pub warnings: Vec<String>,
 }
 
-/// One entry of `models`.
+/// One model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileInput {
     /// Synapse's name for it, when the file has a synapse block.
@@ -49,8 +62,19 @@ pub struct FileInput {
     pub weight: f64,
     /// `density`, turned into a trim.
     pub trim: Option<Trim>,
+    /// Its other parameters, gradients and filters.
+    pub parameters: Settings,
     /// What the folder's contents must hash to.
     pub sha256: Option<String>,
+}
+
+/// One slice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileSlice {
+    /// Its sources: an index into [`MergeFile::inputs`] or `None` for the base, the layers, and the parameters.
+    pub sources: Vec<(Option<usize>, Range<usize>, Settings)>,
+    /// Parameters of the slice.
+    pub parameters: Settings,
 }
 
 /// What the `synapse:` block pins.
@@ -60,6 +84,30 @@ pub struct SynapseBlock {
     pub sign: Sign,
     /// What a draw does.
     pub zero_sign: ZeroSign,
+    /// What else elections disagree on.
+    pub election: Election,
+    /// What the trim ranks against.
+    pub scope: Scope,
+    /// What ties at the threshold do.
+    pub selection: Selection,
+    /// How k is counted.
+    pub counting: Counting,
+    /// What makes good for dropped entries.
+    pub rescale: Option<Rescale>,
+    /// Factors are merged, not products.
+    pub factors: bool,
+    /// The base takes part.
+    pub based: bool,
+    /// What changes are added to.
+    pub base_view: BaseView,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// How values are rounded.
+    pub rounding: Rounding,
+    /// An adapter of this rank instead of a folder.
+    pub extract_rank: Option<usize>,
+    /// One GGUF file of this type instead of a folder.
+    pub gguf: Option<GgufType>,
     /// Largest size of an output file in bytes.
     pub shard_bytes: u64,
     /// What the base's contents must hash to.
@@ -71,50 +119,168 @@ pub(crate) fn write(request: &MergeRequest, hashes: &BTreeMap<PathBuf, String>, 
     let mut text =
         String::from("# Made by synapse-merge. Running `synapse-merge` on this file makes the same bytes again.\n");
     // Writing to a String cannot fail, so the results say nothing.
-    let _ = lines(&mut text, request, hashes, stored);
+    let _ = mergekit_part(&mut text, request, stored);
+    let _ = synapse_part(&mut text, request, hashes);
     text
 }
 
-fn lines(
-    text: &mut String,
-    request: &MergeRequest,
-    hashes: &BTreeMap<PathBuf, String>,
-    stored: DType,
-) -> std::fmt::Result {
-    let ties = request.method == Method::Ties;
+/// Parameters as a flow mapping.
+fn flow<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> String {
+    let entries: Vec<String> = entries.map(|(name, value)| format!("{name}: {value}")).collect();
+    format!("{{{}}}", entries.join(", "))
+}
+
+fn all(settings: &Settings) -> impl Iterator<Item = (&str, String)> {
+    settings.iter().map(|(name, setting)| (name, setting.yaml()))
+}
+
+/// One input's parameters, those with a field of their own first.
+fn input_parameters(request: &MergeRequest, input: &Input) -> String {
+    let own = request.input_parameters.get(&input.name);
+    let has = |name: &str| own.is_some_and(|own| own.get(name).is_some());
+    let mut entries = Vec::new();
+    if request.method.weighs() && !has("weight") {
+        entries.push(("weight", format!("{:?}", input.weight)));
+    }
+    if request.method.sparsity().is_some() && !has("density") {
+        entries.push(("density", request.trim_of(&input.name).density()));
+    }
+    flow(entries.into_iter().chain(own.into_iter().flat_map(all)))
+}
+
+fn mergekit_part(text: &mut String, request: &MergeRequest, stored: DType) -> std::fmt::Result {
     let base = request.called(&request.base);
     writeln!(text, "merge_method: {}", request.method)?;
     // mergekit counts a linear merge's base_model as one more input.
-    if request.method != Method::Linear {
+    if request.based && request.method != Method::Linear {
         writeln!(text, "base_model: {}", quoted(&base))?;
     }
-    writeln!(text, "models:")?;
-    let adapters = request
-        .adapters
-        .iter()
-        .map(|input| (input, format!("{base}+{}", request.called(&input.path))));
-    let models = request.models.iter().map(|input| (input, request.called(&input.path)));
-    for (input, model) in adapters.chain(models) {
-        writeln!(text, "  - model: {}", quoted(&model))?;
-        let density = if ties {
-            format!(", density: {}", request.trim_of(&input.name).density())
-        } else {
-            String::new()
-        };
-        writeln!(text, "    parameters: {{weight: {:?}{density}}}", input.weight)?;
+    let is_adapter = |input: &Input| request.adapters.iter().any(|adapter| adapter.name == input.name);
+    let model = |input: &Input| match is_adapter(input) {
+        true => format!("{base}+{}", request.called(&input.path)),
+        false => request.called(&input.path),
+    };
+    if request.slices.is_empty() {
+        writeln!(text, "models:")?;
+        for input in request.inputs() {
+            writeln!(text, "  - model: {}", quoted(&model(input)))?;
+            let parameters = input_parameters(request, input);
+            if parameters != "{}" {
+                writeln!(text, "    parameters: {parameters}")?;
+            }
+        }
+    } else {
+        writeln!(text, "slices:")?;
+        for slice in &request.slices {
+            writeln!(text, "  - sources:")?;
+            for source in &slice.sources {
+                let input = source
+                    .input
+                    .as_ref()
+                    .and_then(|name| request.inputs().find(|input| input.name == *name));
+                let called = input.map_or_else(|| base.clone(), &model);
+                writeln!(
+                    text,
+                    "      - {{model: {}, layer_range: [{}, {}], parameters: {}}}",
+                    quoted(&called),
+                    source.layers.start,
+                    source.layers.end,
+                    flow(all(&source.parameters))
+                )?;
+            }
+            if !slice.parameters.is_empty() {
+                writeln!(text, "    parameters: {}", flow(all(&slice.parameters)))?;
+            }
+        }
     }
-    writeln!(text, "parameters:\n  normalize: {}", request.normalize)?;
-    if request.method != Method::Linear {
-        writeln!(text, "  lambda: {:?}", request.lambda)?;
+    let method = request.method;
+    let mut parameters = Vec::new();
+    if method.adds_changes() {
+        parameters.push(("normalize", request.normalize.to_string()));
+    }
+    if method.adds_changes() && method != Method::Linear {
+        parameters.push(("lambda", format!("{:?}", request.lambda)));
+    }
+    let has = |name: &str| request.parameters.get(name).is_some();
+    parameters.retain(|(name, _)| !has(name));
+    let parameters: Vec<(&str, String)> = parameters.into_iter().chain(all(&request.parameters)).collect();
+    if !parameters.is_empty() {
+        writeln!(text, "parameters:")?;
+        for (name, value) in parameters {
+            writeln!(text, "  {name}: {value}")?;
+        }
+    }
+    if let Some(tokenizer) = &request.tokenizer {
+        writeln!(text, "tokenizer_source: {}", quoted(tokenizer))?;
+    }
+    if let Some(template) = &request.chat_template {
+        writeln!(text, "chat_template: {}", quoted(template))?;
     }
     writeln!(
         text,
         "dtype: float32\nout_dtype: {}",
         torch_name(request.dtype.unwrap_or(stored))
-    )?;
+    )
+}
+
+fn synapse_part(text: &mut String, request: &MergeRequest, hashes: &BTreeMap<PathBuf, String>) -> std::fmt::Result {
+    let own = MergeRequest::new(request.method, PathBuf::new(), PathBuf::new());
+    let trims = request.method.sparsity().is_some();
     writeln!(text, "synapse:\n  format: 1")?;
-    if ties {
+    if request.method.elects() {
         writeln!(text, "  sign: {}\n  zero_sign: {}", request.sign, request.zero_sign)?;
+        let Election {
+            weighted,
+            divide_by,
+            single,
+        } = request.election;
+        if request.election != own.election {
+            writeln!(
+                text,
+                "  weighted_vote: {weighted}\n  divide_by: {divide_by}\n  vote_in_f32: {single}"
+            )?;
+        }
+    }
+    if trims {
+        let rescale = request.rescale.map(|rescale| rescale.to_string());
+        let choices = [
+            ("scope", (request.scope != own.scope).then(|| request.scope.to_string())),
+            (
+                "selection",
+                (request.selection != own.selection).then(|| request.selection.to_string()),
+            ),
+            (
+                "counting",
+                (request.counting != own.counting).then(|| request.counting.to_string()),
+            ),
+            ("rescale", rescale),
+        ];
+        for (name, choice) in choices {
+            if let Some(choice) = choice {
+                writeln!(text, "  {name}: {choice}")?;
+            }
+        }
+    }
+    if request.factors {
+        writeln!(text, "  factors: true")?;
+    }
+    if request.based != own.based {
+        writeln!(text, "  based: {}", request.based)?;
+    }
+    if request.base_view != own.base_view {
+        writeln!(text, "  base_view: {}", request.base_view)?;
+    }
+    if request.method.draws() || request.rounding != own.rounding {
+        writeln!(text, "  seed: {}", request.seed)?;
+    }
+    if request.rounding != own.rounding {
+        writeln!(text, "  rounding: {}", request.rounding)?;
+    }
+    if let Some(rank) = request.extract_rank {
+        writeln!(text, "  extract_lora: {rank}")?;
+    }
+    if let Some(gguf_type) = request.gguf {
+        writeln!(text, "  gguf: {}", gguf_type.name())?;
     }
     writeln!(text, "  dtype: {}", request.dtype.map_or("keep", torch_name))?;
     writeln!(text, "  shard_bytes: {}", request.max_shard_bytes)?;
@@ -122,7 +288,7 @@ fn lines(
     writeln!(text, "  inputs:")?;
     for Input { name, path, .. } in request.inputs() {
         let before = format!("name: {}, ", quoted(name));
-        let after = match ties {
+        let after = match trims {
             true => format!(", trim: \"{}\"", request.trim_of(name)),
             false => String::new(),
         };

@@ -36,19 +36,6 @@ impl Reader {
         text.map(str::to_owned)
     }
 
-    /// A number, if the key is there.
-    pub(crate) fn number(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<f64> {
-        let value = map.get(key)?;
-        let number = value.as_f64();
-        if number.is_none() {
-            self.problem(
-                &join(place, key),
-                &format!("must be one number, found {}", shape(value)),
-            );
-        }
-        number
-    }
-
     /// True or false, if the key is there.
     pub(crate) fn boolean(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<bool> {
         let value = map.get(key)?;
@@ -94,17 +81,19 @@ impl Reader {
         }
     }
 
-    /// Refuses what mergekit knows and we do not; warns about what nobody knows.
-    pub(crate) fn unknown(&mut self, map: &Map<String, Value>, place: &str, known: &[&str], refused: &[&str]) {
+    /// A list.
+    pub(crate) fn list<'v>(&mut self, value: &'v Value, place: &str) -> Option<&'v Vec<Value>> {
+        let list = value.as_array();
+        if list.is_none() {
+            self.problem(place, &format!("must be a list, found {}", shape(value)));
+        }
+        list
+    }
+
+    /// Warns about keys that nobody knows.
+    pub(crate) fn unknown(&mut self, map: &Map<String, Value>, place: &str, known: &[&str]) {
         for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
             let key_path = join(place, key);
-            if refused.contains(&key.as_str()) {
-                self.problem(
-                    &key_path,
-                    "is not supported; only `models` of the base's shape and tokenizer are",
-                );
-                continue;
-            }
             let nearest = known
                 .iter()
                 .map(|known| (strsim::damerau_levenshtein(known, key), known))
@@ -137,7 +126,7 @@ fn join(place: &str, key: &str) -> String {
 fn shape(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
-        Value::Array(_) => "a list (per-layer values are not supported)".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a mapping".to_owned(),
         scalar => format!("`{scalar}`"),
     }

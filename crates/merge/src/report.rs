@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::combine::PieceReport;
+use crate::plan::TensorPlan;
+
 /// File name of the report in the output folder.
 pub const REPORT_FILE: &str = "merge_report.json";
 /// The report's layout, raised when a reader of an older one would misread it.
@@ -131,7 +134,7 @@ pub struct EnergyLost {
 }
 
 /// Raw sums from which the shares are made; they add across pieces and tensors.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) entries: u64,
     pub(crate) voters: [u64; 3],
@@ -194,6 +197,44 @@ impl Tally {
             disagreement: self.disagreement(),
             energy_lost: self.energy_lost(),
         }
+    }
+}
+
+/// One tensor's shares from its sums.
+pub(crate) fn describe(target: &TensorPlan, inputs: Vec<String>, sums: &PieceReport) -> TensorReport {
+    let tally = &sums.tally;
+    let norms: Vec<f64> = sums.inputs.iter().map(|input| input.energy.sqrt()).collect();
+    let pairs = (0..norms.len()).flat_map(|i| (i + 1..norms.len()).map(move |j| (i, j)));
+    TensorReport {
+        name: target.name.clone(),
+        shape: target.shape.clone(),
+        kept_share: sums
+            .inputs
+            .iter()
+            .map(|input| share(input.kept as f64, tally.entries as f64))
+            .collect(),
+        trimmed_energy: sums
+            .inputs
+            .iter()
+            .map(|input| share(input.energy - input.kept_energy, input.energy).max(0.0))
+            .collect(),
+        cosine: pairs
+            .zip(&sums.products)
+            .map(|((i, j), product)| {
+                let norms = norms[i] * norms[j];
+                if norms > 0.0 {
+                    (product / norms).clamp(-1.0, 1.0)
+                } else {
+                    0.0
+                }
+            })
+            .collect(),
+        norm: norms,
+        voters: tally.voters(),
+        disagreement: tally.disagreement(),
+        energy_lost: tally.energy_lost(),
+        relative_update: tally.relative_update(),
+        inputs,
     }
 }
 

@@ -3,80 +3,39 @@
 //! Recipes, command lines and mergekit files all end here; the maths and the streaming know nothing of them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use synapse_checkpoint::DType;
+use synapse_export::GgufType;
 
-use crate::Trim;
+use crate::choices::{BaseView, Compat, Counting, DivideBy, Election, Rounding, Scope, Selection, Sign, ZeroSign};
+use crate::method::NeedsBase;
+use crate::settings::Settings;
+use crate::sparsify::Rescale;
+use crate::{Method, Trim};
 
 /// Default size of an output shard: 5 GB, as the Hub's tools count it.
 pub const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
 
-/// A way of making one model out of several. δᵢ is an input's change to the base, wᵢ its weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Σ wᵢθᵢ / Σ wᵢ: the weighted mean of the models.
-    Linear,
-    /// θ + λ·Σ wᵢδᵢ.
-    TaskArithmetic,
-    /// Trim each δᵢ to its largest entries, elect a sign per entry, take the weighted mean of those that agree
-    /// (Yadav et al. 2023, arXiv 2306.01708).
-    Ties,
+/// Some layers of the output and where they come from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slice {
+    /// As many layers of each source.
+    pub sources: Vec<SliceSource>,
+    /// Parameters of this slice, above those of the whole merge.
+    pub parameters: Settings,
 }
 
-impl Method {
-    /// Whether the combined change is divided by the sum of weights unless the request says otherwise.
-    pub fn normalizes(self) -> bool {
-        !matches!(self, Self::TaskArithmetic)
-    }
+/// Layers of one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SliceSource {
+    /// An input's name, or `None` for the base.
+    pub input: Option<String>,
+    /// Its layers.
+    pub layers: std::ops::Range<usize>,
+    /// Parameters of this source, above those of the slice.
+    pub parameters: Settings,
 }
-
-/// How TIES elects the sign of an entry from d = wᵢ·(trimmed δᵢ).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sign {
-    /// Each non-zero d has one vote, whatever its size.
-    #[default]
-    Frequency,
-    /// The sign of Σ d (the paper, mergekit and PEFT).
-    Total,
-}
-
-/// What a drawn vote (as many plus as minus, or a sum of zero) does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ZeroSign {
-    /// Nothing is merged at that entry.
-    #[default]
-    Drop,
-    /// The positive side wins (mergekit).
-    Positive,
-}
-
-macro_rules! words {
-    ($name:ty, $what:literal, { $($word:literal => $value:path),+ $(,)? }) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(match self { $($value => $word),+ })
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(word: &str) -> Result<Self, String> {
-                match word {
-                    $($word => Ok($value),)+
-                    _ => Err(format!(concat!("unknown ", $what, " `{}` (one of: {})"), word, [$($word),+].join(", "))),
-                }
-            }
-        }
-    };
-}
-
-words!(Method, "merge method", { "ties" => Method::Ties, "linear" => Method::Linear, "task_arithmetic" => Method::TaskArithmetic });
-words!(Sign, "sign election", { "frequency" => Sign::Frequency, "total" => Sign::Total });
-words!(ZeroSign, "way to settle a drawn vote", { "drop" => ZeroSign::Drop, "positive" => ZeroSign::Positive });
 
 /// One model to merge: a PEFT adapter folder on the base, or a full checkpoint of the base's shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,12 +66,29 @@ pub struct MergeRequest {
     pub sign: Sign,
     /// TIES: what a draw does.
     pub zero_sign: ZeroSign,
+    /// TIES: what else its implementations disagree on.
+    pub election: Election,
+    /// TIES: what the trim ranks against.
+    pub scope: Scope,
+    /// TIES: what ties at the threshold do.
+    pub selection: Selection,
+    /// How k follows from the share that is kept.
+    pub counting: Counting,
+    /// What makes good for dropped entries; `None` is the method's own default.
+    pub rescale: Option<Rescale>,
+    /// PEFT's way: merge the factors of adapters instead of their products.
+    pub factors: bool,
     /// Divide the combined change by the weights that went into it.
     pub normalize: bool,
     /// λ, the factor of the combined change; not used by `linear`.
     pub lambda: f64,
     /// The base's folder: the tensors that adapters change, and the source of config and tokenizer.
     pub base: PathBuf,
+    /// The base takes part in the merge. False only where a method can do without: then its folder lends no more than
+    /// shapes, config and tokenizer.
+    pub based: bool,
+    /// What the inputs' changes are added to.
+    pub base_view: BaseView,
     /// Adapters on the base; they come before the models wherever order matters.
     pub adapters: Vec<AdapterInput>,
     /// Full checkpoints of the base's shape.
@@ -121,34 +97,135 @@ pub struct MergeRequest {
     pub out: PathBuf,
     /// dtype of every floating-point output tensor; `None` keeps each tensor's own.
     pub dtype: Option<DType>,
+    /// Write one GGUF file of this type at `out`, instead of a folder; no folder is made on the way.
+    pub gguf: Option<GgufType>,
+    /// Write an adapter of this rank at `out` instead of a folder: the merged change, cut down.
+    pub extract_rank: Option<usize>,
     /// Largest size of one output file in bytes; a larger tensor gets a file to itself.
     pub max_shard_bytes: u64,
     /// What merge.yaml calls a folder, where that is not its path: the hub id of a cached model.
     pub aliases: BTreeMap<PathBuf, String>,
     /// sha256 that inputs must have, by folder, when a merge.yaml is run again.
     pub pinned: BTreeMap<PathBuf, String>,
+    /// mergekit's parameters of the whole merge, beside those with a field of their own.
+    pub parameters: Settings,
+    /// mergekit's parameters of single inputs, by name.
+    pub input_parameters: BTreeMap<String, Settings>,
+    /// Layers to stack; empty takes all layers of the base.
+    pub slices: Vec<Slice>,
+    /// Whose tokenizer the output has, as the file says it; `None` is the base's, unasked.
+    pub tokenizer: Option<String>,
+    /// A chat template to write instead of the base's: `auto`, a name, or Jinja.
+    pub chat_template: Option<String>,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// How values are rounded to the output's dtype.
+    pub rounding: Rounding,
+    /// Most bytes of one tensor's inputs that are kept between sweeps; beyond, they are made anew in each.
+    pub tile_budget: usize,
 }
+
+/// Default of [`MergeRequest::tile_budget`]: the four changes of a 3B model's widest matrix.
+const TILE_BUDGET: usize = 512 << 20;
 
 impl MergeRequest {
     /// A request with Synapse's defaults and no inputs yet: trim 0.8, majority vote, a draw merges nothing, λ 1.
     pub fn new(method: Method, base: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Self {
             method,
-            trim: Trim::DEFAULT,
+            trim: if method == Method::Ties {
+                Trim::DEFAULT
+            } else {
+                Trim::NONE
+            },
             input_trims: BTreeMap::new(),
             sign: Sign::default(),
             zero_sign: ZeroSign::default(),
+            election: Election::default(),
+            scope: Scope::default(),
+            selection: Selection::default(),
+            counting: Counting::default(),
+            rescale: None,
+            factors: false,
             normalize: method.normalizes(),
             lambda: 1.0,
             base: base.into(),
+            based: method.contract().base == NeedsBase::Always,
+            base_view: BaseView::default(),
             adapters: Vec::new(),
             models: Vec::new(),
             out: out.into(),
             dtype: None,
+            gguf: None,
+            extract_rank: None,
             max_shard_bytes: DEFAULT_SHARD_BYTES,
             aliases: BTreeMap::new(),
             pinned: BTreeMap::new(),
+            parameters: Settings::default(),
+            input_parameters: BTreeMap::new(),
+            slices: Vec::new(),
+            tokenizer: None,
+            chat_template: None,
+            seed: 0,
+            rounding: Rounding::default(),
+            tile_budget: TILE_BUDGET,
         }
+    }
+
+    /// Takes over a peer's whole set of choices for TIES and its relatives.
+    pub fn follow(&mut self, peer: Compat) {
+        let own = Self::new(self.method, PathBuf::new(), PathBuf::new());
+        (self.sign, self.zero_sign) = (Sign::Total, ZeroSign::Positive);
+        (self.scope, self.selection, self.counting) = (own.scope, own.selection, Counting::Binary);
+        self.election = Election {
+            single: true,
+            ..Election::default()
+        };
+        self.rescale = None;
+        self.factors = false;
+        self.normalize = own.normalize;
+        match peer {
+            Compat::Mergekit => self.trim = Trim::NONE,
+            Compat::Peft => {
+                self.trim = Trim::NONE;
+                self.factors = true;
+                self.rescale = own.method.rescales().then_some(Rescale::Inverse);
+            }
+            Compat::Paper => {
+                (self.scope, self.selection) = (Scope::Global, Selection::Threshold);
+                (self.zero_sign, self.counting) = (ZeroSign::Majority, Counting::OneMore);
+                self.rescale = own.method.rescales().then_some(Rescale::Inverse);
+                self.by_count(false);
+            }
+            Compat::Titan => {
+                (self.sign, self.zero_sign) = (Sign::Frequency, ZeroSign::Drop);
+                (self.selection, self.counting) = (Selection::Threshold, Counting::Quantile);
+                // Its code keeps what its card says it trims.
+                self.trim = Trim::from_density("0.8").unwrap_or(Trim::NONE);
+                self.by_count(false);
+            }
+        }
+        if peer == Compat::Paper && self.method == Method::Ties {
+            self.trim = Trim::DEFAULT;
+        }
+    }
+
+    fn by_count(&mut self, weighted: bool) {
+        self.election = Election {
+            weighted,
+            divide_by: DivideBy::Count,
+            single: true,
+        };
+    }
+
+    /// What makes good for dropped entries.
+    pub fn rescaling(&self) -> Rescale {
+        let default = if self.method.rescales() {
+            Rescale::Norm
+        } else {
+            Rescale::None
+        };
+        self.rescale.unwrap_or(default)
     }
 
     /// All inputs in merging order: adapters, then models.
@@ -165,60 +242,6 @@ impl MergeRequest {
     pub(crate) fn called(&self, folder: &Path) -> String {
         let path = || folder.to_string_lossy().into_owned();
         self.aliases.get(folder).cloned().unwrap_or_else(path)
-    }
-
-    /// Everything wrong with the request that shows without opening a file.
-    pub(crate) fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.inputs().next().is_none() {
-            problems.push("nothing to merge: name at least one adapter or model".to_owned());
-        }
-        let mut names: Vec<&str> = self.inputs().map(|input| input.name.as_str()).collect();
-        names.sort_unstable();
-        for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
-            problems.push(format!(
-                "two inputs are called `{}`; name them apart (NAME=FOLDER)",
-                pair[0]
-            ));
-        }
-        for input in self.inputs() {
-            if !input.weight.is_finite() {
-                problems.push(format!(
-                    "weight of {} must be a finite number, found {}",
-                    input.name, input.weight
-                ));
-            } else if input.weight < 0.0 && self.normalize && self.method == Method::Ties {
-                problems.push(format!(
-                    "weight of {} is {}: dividing by the agreeing weights needs them positive; set normalize to false",
-                    input.name, input.weight
-                ));
-            }
-        }
-        let sum: f64 = self.inputs().map(|input| input.weight).sum();
-        if self.normalize && self.method != Method::Ties && sum.abs() < 1e-8 {
-            problems.push(format!(
-                "the weights sum to {sum}, and {} divides by that sum",
-                self.method
-            ));
-        }
-        if !self.lambda.is_finite() {
-            problems.push(format!("lambda must be a finite number, found {}", self.lambda));
-        } else if self.method == Method::Linear && self.lambda != 1.0 {
-            problems.push(format!(
-                "lambda is {}, but linear has none; task_arithmetic does",
-                self.lambda
-            ));
-        }
-        for name in self.input_trims.keys().filter(|name| !names.contains(&name.as_str())) {
-            problems.push(format!("a trim is given for `{name}`, which is no input"));
-        }
-        if let Some(dtype) = self.dtype.filter(|dtype| !dtype.is_weight()) {
-            problems.push(format!("output dtype {dtype} is not one of f32, f16, bf16"));
-        }
-        if self.max_shard_bytes == 0 {
-            problems.push("the shard size must be above zero".to_owned());
-        }
-        problems
     }
 }
 

@@ -1,19 +1,21 @@
-//! Exact top-k by magnitude in O(n): which entries of a tensor survive trimming.
+//! Exact order statistics by magnitude in O(n): which entries of a tensor survive trimming.
 //!
 //! |x| read as an integer orders like |x|, so two histograms find the k-th largest magnitude: one over the upper 16
 //! of its 31 bits, one over the lower 15 of the entries in the bin that holds it. Nothing is sorted or copied; the
 //! answer is a threshold that every later pass can apply on its own. Ties at the threshold go to the lowest index.
+//! All inputs of a tensor, and all ranks wanted of each, share the same two sweeps.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use crate::tiles::{Field, Tile};
+use crate::{MergeError, Result};
 
-/// Entries per unit of parallel work.
-const PIECE: usize = 1 << 18;
 /// Low bits left to the second histogram.
 const LOW_BITS: u32 = 15;
 /// Bins of the first histogram, over the upper 16 of 31 bits.
 const HIGH_BINS: usize = 1 << 16;
+/// Bins of the second.
+const LOW_BINS: usize = 1 << LOW_BITS;
 /// Bit pattern of infinity: from here on magnitudes are infinite or NaN.
 const INFINITY: u32 = 0x7f80_0000;
 
@@ -33,6 +35,12 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// No entry is kept.
+    pub(crate) const NONE: Self = Self {
+        threshold: u32::MAX,
+        ties_end: usize::MAX,
+    };
+
     /// Every entry is kept.
     pub(crate) const ALL: Self = Self {
         threshold: 0,
@@ -46,8 +54,33 @@ impl Kept {
         if range.end <= self.ties_end {
             self.threshold
         } else {
-            self.threshold + 1
+            self.threshold.saturating_add(1)
         }
+    }
+
+    /// Entries of at least this magnitude, ties below an index only.
+    pub(crate) fn ties_below(threshold: u32, ties_end: usize) -> Self {
+        Self { threshold, ties_end }
+    }
+
+    /// The k-th largest magnitude itself.
+    pub(crate) fn threshold(&self) -> f32 {
+        f32::from_bits(self.threshold)
+    }
+
+    /// The same threshold with every tie kept.
+    pub(crate) fn with_ties(self) -> Self {
+        Self {
+            ties_end: usize::MAX,
+            ..self
+        }
+    }
+
+    /// Whether one entry is kept.
+    #[inline(always)]
+    pub(crate) fn keeps(&self, index: usize, value: f32) -> bool {
+        let magnitude = magnitude(value);
+        magnitude > self.threshold || magnitude == self.threshold && index < self.ties_end
     }
 
     /// Where within `range` the rule changes, if it does.
@@ -56,91 +89,264 @@ impl Kept {
     }
 }
 
-/// Finds the `count` entries of largest magnitude; `None` when an entry is NaN or infinite.
-/// `count` is capped at the number of entries; with 0 of 0 everything is kept.
-pub(crate) fn largest(values: &[f32], count: usize) -> Option<Kept> {
-    if count == 0 || count >= values.len() {
-        return values
-            .par_chunks(PIECE)
-            .all(|piece| piece.iter().all(|x| x.is_finite()))
-            .then_some(Kept::ALL);
+/// The values whose magnitudes are ranked: an input's, or something made of several.
+pub(crate) trait Series: Sync {
+    /// How many series there are.
+    fn count(&self) -> usize;
+
+    /// Whether the values are made with the base's.
+    fn with_base(&self) -> bool {
+        false
     }
-    let high = histogram(values, HIGH_BINS, |bits| Some(bits >> LOW_BITS));
-    if high[(INFINITY >> LOW_BITS) as usize..].iter().any(|&count| count > 0) {
-        return None;
-    }
-    let (bin, wanted) = descend(&high, count);
-    let low = histogram(values, 1 << LOW_BITS, |bits| {
-        (bits >> LOW_BITS == bin).then_some(bits & ((1 << LOW_BITS) - 1))
-    });
-    let (rest, wanted) = descend(&low, wanted);
-    let threshold = bin << LOW_BITS | rest;
-    let tied = low[rest as usize];
-    let ties_end = if wanted == tied {
-        usize::MAX
-    } else {
-        end_of_ties(values, threshold, wanted)
-    };
-    Some(Kept { threshold, ties_end })
+
+    /// One series' values in a tile; `scratch` may be used to make them.
+    fn values<'s>(&self, tile: &'s Tile<'_>, index: usize, scratch: &'s mut Vec<f32>) -> &'s [f32];
 }
 
-/// Counts per bin, summed over pieces; integers, so the order of adding is free.
-fn histogram(values: &[f32], bins: usize, bin: impl Fn(u32) -> Option<u32> + Sync) -> Vec<usize> {
-    values
-        .par_chunks(PIECE)
-        .fold(
-            || vec![0_usize; bins],
-            |mut counts, piece| {
-                for &value in piece {
-                    if let Some(bin) = bin(magnitude(value)) {
-                        counts[bin as usize] += 1;
+/// Every input by itself.
+#[derive(Debug)]
+pub(crate) struct Inputs(pub(crate) usize);
+
+impl Series for Inputs {
+    fn count(&self) -> usize {
+        self.0
+    }
+
+    fn values<'s>(&self, tile: &'s Tile<'_>, index: usize, _: &'s mut Vec<f32>) -> &'s [f32] {
+        tile.inputs[index]
+    }
+}
+
+/// Counts of one thread: a tensor's entries fit into u32, and half the size stays in the cache.
+struct Bins(Vec<Vec<u32>>);
+
+impl Bins {
+    fn new(series: usize, bins: usize) -> Self {
+        Self(vec![vec![0; bins]; series])
+    }
+
+    fn join(mut self, other: &Self) -> Self {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                *mine += theirs;
+            }
+        }
+        self
+    }
+
+    fn counts(&self) -> Counts {
+        let widen = |bins: &Vec<u32>| bins.iter().map(|&count| u64::from(count)).collect();
+        Counts(self.0.iter().map(widen).collect())
+    }
+}
+
+/// Upper histograms of series; they add across tiles and tensors.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts(Vec<Vec<u64>>);
+
+impl Counts {
+    /// Counts of `series` series before anything was counted.
+    fn empty(series: usize, bins: usize) -> Self {
+        Self(vec![vec![0; bins]; series])
+    }
+
+    /// Upper histograms of `series` series.
+    pub(crate) fn high(series: usize) -> Self {
+        Self::empty(series, HIGH_BINS)
+    }
+
+    /// Lower histograms of `series` series.
+    pub(crate) fn low(series: usize) -> Self {
+        Self::empty(series, LOW_BINS)
+    }
+
+    /// Adds one series of other counts to a series of these.
+    pub(crate) fn add_series(&mut self, series: usize, other: &Self, from: usize) {
+        for (mine, theirs) in self.0[series].iter_mut().zip(&other.0[from]) {
+            *mine += theirs;
+        }
+    }
+
+    /// The bin of a series' `wanted`-th largest entry, and how many of that bin are wanted (at least one).
+    fn descend(&self, series: usize, mut wanted: u64) -> (u32, u64) {
+        for (bin, &count) in self.0[series].iter().enumerate().rev() {
+            if wanted <= count {
+                return (bin as u32, wanted);
+            }
+            wanted -= count;
+        }
+        (0, wanted)
+    }
+
+    /// The first series that holds something that is not finite.
+    fn not_finite(&self) -> Option<usize> {
+        let infinite = |counts: &Vec<u64>| counts[(INFINITY >> LOW_BITS) as usize..].iter().any(|&count| count > 0);
+        self.0.iter().position(infinite)
+    }
+}
+
+/// One wanted rank on its way to a threshold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Query {
+    pub(crate) series: usize,
+    bin: u32,
+    wanted: u64,
+}
+
+impl Query {
+    /// The bin of the `wanted`-th largest entry of a series.
+    pub(crate) fn new(counts: &Counts, series: usize, wanted: u64) -> Self {
+        let (bin, wanted) = counts.descend(series, wanted);
+        Self { series, bin, wanted }
+    }
+
+    /// The same rank among the values of another series.
+    pub(crate) fn of(self, series: usize) -> Self {
+        Self { series, ..self }
+    }
+
+    /// The threshold, how many entries at it are wanted, and how many there are.
+    pub(crate) fn answer(&self, low: &Counts, index: usize) -> (u32, u64, u64) {
+        let (rest, wanted) = low.descend(index, self.wanted);
+        (self.bin << LOW_BITS | rest, wanted, low.0[index][rest as usize])
+    }
+}
+
+/// The upper histograms of a field; fails, naming the series, where something is not finite.
+pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<Counts, Unranked> {
+    let counts = field.sweep(
+        series.with_base(),
+        || (Bins::new(series.count(), HIGH_BINS), Vec::new()),
+        |(counts, scratch), tile| {
+            for (index, counts) in counts.0.iter_mut().enumerate() {
+                for &value in series.values(&tile, index, scratch) {
+                    counts[(magnitude(value) >> LOW_BITS) as usize] += 1;
+                }
+            }
+            Ok(())
+        },
+        |(left, scratch), (right, _)| (left.join(&right), scratch),
+    )?;
+    let counts = counts.0.counts();
+    match counts.not_finite() {
+        Some(index) => Err(Unranked::NotFinite(index)),
+        None => Ok(counts),
+    }
+}
+
+/// The lower histograms of a field, one a query.
+pub(crate) fn count_low(field: &mut Field<'_>, series: &impl Series, queries: &[Query]) -> Result<Counts> {
+    let counts = field.sweep(
+        series.with_base(),
+        || (Bins::new(queries.len(), LOW_BINS), Vec::new()),
+        |(counts, scratch), tile| {
+            for (counts, query) in counts.0.iter_mut().zip(queries) {
+                for &value in series.values(&tile, query.series, scratch) {
+                    let magnitude = magnitude(value);
+                    if magnitude >> LOW_BITS == query.bin {
+                        counts[magnitude as usize % LOW_BINS] += 1;
                     }
                 }
-                counts
-            },
-        )
-        .reduce(
-            || vec![0_usize; bins],
-            |mut left, right| {
-                for (left, right) in left.iter_mut().zip(right) {
-                    *left += right;
-                }
-                left
-            },
-        )
+            }
+            Ok(())
+        },
+        |(left, scratch), (right, _)| (left.join(&right), scratch),
+    )?;
+    Ok(counts.0.counts())
 }
 
-/// The bin of the `wanted`-th largest entry, and how many of that bin's entries are wanted (at least one).
-fn descend(counts: &[usize], mut wanted: usize) -> (u32, usize) {
-    for (bin, &count) in counts.iter().enumerate().rev() {
-        if wanted <= count {
-            return (bin as u32, wanted);
-        }
-        wanted -= count;
+/// Why ranks could not be found.
+#[derive(Debug)]
+pub(crate) enum Unranked {
+    /// This series holds NaN or infinity.
+    NotFinite(usize),
+    /// Something could not be read.
+    Merge(MergeError),
+}
+
+impl From<MergeError> for Unranked {
+    fn from(error: MergeError) -> Self {
+        Self::Merge(error)
     }
-    (0, wanted)
+}
+
+/// The largest entries of every series, by magnitude; `wanted` are (series, number of entries). 0 keeps nothing, and
+/// a number beyond the entries there are keeps everything.
+pub(crate) fn largest(
+    field: &mut Field<'_>,
+    series: &impl Series,
+    wanted: &[(usize, usize)],
+) -> Result<Vec<Kept>, Unranked> {
+    let high = count_high(field, series)?;
+    let entries = field.entries();
+    let open = |count: usize| 0 < count && count < entries;
+    let queries: Vec<Query> = wanted
+        .iter()
+        .filter(|(_, count)| open(*count))
+        .map(|&(index, count)| Query::new(&high, index, count as u64))
+        .collect();
+    let low = if queries.is_empty() {
+        Counts(Vec::new())
+    } else {
+        count_low(field, series, &queries)?
+    };
+    let mut answers = queries.iter().enumerate();
+    wanted
+        .iter()
+        .map(|&(_, count)| {
+            if !open(count) {
+                return Ok(if count == 0 && entries > 0 {
+                    Kept::NONE
+                } else {
+                    Kept::ALL
+                });
+            }
+            let Some((index, query)) = answers.next() else {
+                return Ok(Kept::ALL);
+            };
+            let (threshold, wanted, tied) = query.answer(&low, index);
+            let ties_end = if wanted == tied {
+                usize::MAX
+            } else {
+                end_of_ties(field, series, query.series, threshold, wanted as usize)?
+            };
+            Ok(Kept { threshold, ties_end })
+        })
+        .collect()
 }
 
 /// The index just behind the `wanted`-th entry of exactly this magnitude.
-fn end_of_ties(values: &[f32], threshold: u32, mut wanted: usize) -> usize {
-    let counts: Vec<usize> = values
-        .par_chunks(PIECE)
-        .map(|piece| piece.iter().filter(|&&value| magnitude(value) == threshold).count())
-        .collect();
-    let mut start = 0;
-    for count in counts {
+pub(crate) fn end_of_ties(
+    field: &mut Field<'_>,
+    series: &impl Series,
+    index: usize,
+    threshold: u32,
+    mut wanted: usize,
+) -> Result<usize> {
+    let tied = |value: &f32| magnitude(*value) == threshold;
+    let counts = field.collect(series.with_base(), |tile| {
+        let values = series
+            .values(&tile, index, &mut Vec::new())
+            .iter()
+            .filter(|value| tied(value))
+            .count();
+        Ok(values)
+    })?;
+    for (tile, count) in counts.into_iter().enumerate() {
         if wanted <= count {
-            break;
+            return field.one(tile, series.with_base(), |tile| {
+                let mut scratch = Vec::new();
+                let mut values = series.values(&tile, index, &mut scratch).iter().enumerate();
+                let last = values
+                    .by_ref()
+                    .filter(|(_, value)| tied(value))
+                    .nth(wanted.saturating_sub(1));
+                Ok(last.map_or(usize::MAX, |(offset, _)| tile.start() + offset + 1))
+            });
         }
         wanted -= count;
-        start += PIECE;
     }
-    values[start..]
-        .iter()
-        .enumerate()
-        .filter(|&(_, &value)| magnitude(value) == threshold)
-        .nth(wanted.saturating_sub(1))
-        .map_or(usize::MAX, |(offset, _)| start + offset + 1)
+    Ok(usize::MAX)
 }
 
 #[cfg(test)]
@@ -149,11 +355,49 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tiles::{Rows, View};
+
+    /// Values in memory, as a field's only input.
+    struct Values<'a>(&'a [f32], usize);
+
+    impl Rows for Values<'_> {
+        fn view(&self) -> View {
+            View::Change
+        }
+
+        fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
+            out.copy_from_slice(&self.0[rows.start * self.1..rows.end * self.1]);
+            Ok(())
+        }
+    }
+
+    /// The largest entries of one series; `None` when something is not finite.
+    fn largest(values: &[f32], count: usize) -> Option<Kept> {
+        let columns = if values.len().is_multiple_of(1 << 15) {
+            1 << 15
+        } else {
+            values.len().max(1)
+        };
+        let source = Values(values, columns);
+        let shape = [values.len() / columns, columns];
+        let inputs: Vec<Box<dyn Rows>> = vec![Box::new(Values(values, columns))];
+        let mut kept = Vec::new();
+        let mut field = Field::new(&shape, View::Change, &source, inputs, &mut kept, usize::MAX);
+        match super::largest(&mut field, &Inputs(1), &[(0, count)]) {
+            Ok(kept) => Some(kept[0]),
+            Err(Unranked::NotFinite(0)) => None,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
 
     /// The indices kept, by applying the rule entry by entry.
     fn indices(kept: &Kept, values: &[f32]) -> Vec<usize> {
         (0..values.len())
-            .filter(|&at| magnitude(values[at]) >= kept.least(&(at..at + 1)))
+            .filter(|&at| {
+                let kept_by_rule = kept.keeps(at, values[at]);
+                assert_eq!(kept_by_rule, magnitude(values[at]) >= kept.least(&(at..at + 1)));
+                kept_by_rule
+            })
             .collect()
     }
 
@@ -194,6 +438,7 @@ mod tests {
 
     #[test]
     fn ties_far_behind_the_first_piece() {
+        const PIECE: usize = 1 << 17;
         let mut values = vec![0.0_f32; 3 * PIECE];
         for at in [PIECE + 3, PIECE + 9, 2 * PIECE + 1] {
             values[at] = -1.0;

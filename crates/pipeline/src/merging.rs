@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use synapse_evaluate::{ComparisonTable, GateAction, GateDecision, GateRule, Outcome};
-use synapse_merge::{AdapterInput, MergeReport, MergeRequest, Method, Sign, Trim, parse_dtype};
+use synapse_merge::{AdapterInput, MergeReport, MergeRequest, Method, Setting, Sign, Trim, parse_dtype};
 use synapse_nn::LoadOptions;
 use synapse_recipe::{Document, PipelinePlan, SpecialistPlan, Stage};
 
@@ -204,7 +204,20 @@ impl Trained<'_> {
         let merge = &self.plan.merge;
         let method: Method = merge.method.parse().map_err(wrong)?;
         let mut request = MergeRequest::new(method, &self.base, self.plan.run_dir.join("merged"));
-        request.trim = Trim::from_f64(merge.trim).map_err(wrong)?;
+        let known = method.parameters();
+        if known.contains(&"density") {
+            request.trim = Trim::from_f64(merge.trim).map_err(wrong)?;
+        }
+        for (name, &value) in &merge.parameters {
+            if !known.contains(&name.as_str()) {
+                let known = known.join(", ");
+                return Err(wrong(format!(
+                    "merge.parameters.{name} means nothing to {method} (it knows: {known})"
+                )));
+            }
+            request.parameters.set(name, Setting::number(value));
+        }
+        request.seed = merge.seed;
         request.sign = merge.sign.parse::<Sign>().map_err(wrong)?;
         request.lambda = merge.lambda;
         request.dtype = Some(parse_dtype(&self.plan.export.dtype).map_err(wrong)?);

@@ -93,7 +93,7 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
         .partition(|column| column.unit == Unit::NatsPerToken);
     let mut notes = publication.table.notes();
     notes.push(format!(
-        "The merge changed {} tensors and copied {}; merge_report.json has each one's conflicts.",
+        "The merge changed {} tensors and copied {}; merge_report.json has each one's conflicts, merge_report.svg draws them.",
         publication.report.tensors.len(),
         publication.report.copied
     ));

@@ -276,10 +276,16 @@ impl PipelinePlan {
     }
 }
 
+/// A seed that is the default; plans of before there were seeds stay the same text.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(seed: &u64) -> bool {
+    *seed == 0
+}
+
 /// How adapters are merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MergePlan {
-    /// `ties`, `linear` or `task_arithmetic`.
+    /// `ties`, `linear`, `task_arithmetic`, `dare_ties` …
     pub method: String,
     /// Share of each delta's entries set to zero, smallest first, in [0, 1).
     pub trim: f64,
@@ -289,6 +295,12 @@ pub struct MergePlan {
     pub lambda: f64,
     /// Weight of every recipe by name; all recipes are present.
     pub weights: BTreeMap<String, f64>,
+    /// The method's own parameters by mergekit's names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, f64>,
+    /// Seed of what the method draws.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seed: u64,
 }
 
 /// The condition a merge must meet before it is exported.

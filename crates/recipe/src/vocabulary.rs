@@ -305,6 +305,27 @@ pub enum MergeMethod {
     Linear,
     /// Weighted sum of the deltas.
     TaskArithmetic,
+    /// Drops entries of each delta at random, scales up what is left, adds.
+    DareLinear,
+    /// Drops entries of each delta at random, scales up what is left, elects signs.
+    DareTies,
+    /// Drops the largest and the smallest entries of each delta, adds.
+    Breadcrumbs,
+    /// Drops the largest and the smallest entries of each delta, elects signs.
+    BreadcrumbsTies,
+    /// Drops entries at random, the smaller of a row the likelier, elects signs.
+    Della,
+    /// Drops entries at random, the smaller of a row the likelier, adds.
+    DellaLinear,
+    /// Weighted mean on the sphere of the models.
+    #[serde(rename = "multislerp")]
+    MultiSlerp,
+    /// Riemannian mean on the sphere of the models.
+    Karcher,
+    /// Between the base and the models' mean, by the angle between the deltas.
+    ModelStock,
+    /// Selects entries by variance, weights models by energy, erases by sign.
+    Sce,
 }
 
 impl MergeMethod {
@@ -315,6 +336,16 @@ impl MergeMethod {
             Self::Ties => "ties",
             Self::Linear => "linear",
             Self::TaskArithmetic => "task_arithmetic",
+            Self::DareLinear => "dare_linear",
+            Self::DareTies => "dare_ties",
+            Self::Breadcrumbs => "breadcrumbs",
+            Self::BreadcrumbsTies => "breadcrumbs_ties",
+            Self::Della => "della",
+            Self::DellaLinear => "della_linear",
+            Self::MultiSlerp => "multislerp",
+            Self::Karcher => "karcher",
+            Self::ModelStock => "model_stock",
+            Self::Sce => "sce",
         }
     }
 }

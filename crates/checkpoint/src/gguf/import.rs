@@ -26,6 +26,14 @@ const SHARD_BYTES: u64 = 5_000_000_000;
 /// The file is malformed, or its model, tokenizer or a tensor's type is not supported; the message names the key or
 /// tensor, and `out` is left as it was.
 pub fn import_gguf(gguf: &Path, out: &Path) -> Result<()> {
+    import_gguf_as(gguf, out, DType::BF16)
+}
+
+/// The same with weights in another type: F32 holds exactly what the file's blocks stand for.
+///
+/// # Errors
+/// As [`import_gguf`].
+pub fn import_gguf_as(gguf: &Path, out: &Path, dtype: DType) -> Result<()> {
     let file = GgufFile::open(gguf)?;
     let config = model_config(&file)?;
     let sources = match_tensors(&file, &config)?;
@@ -51,7 +59,7 @@ pub fn import_gguf(gguf: &Path, out: &Path) -> Result<()> {
     if let Some(template) = tokenizer.chat_template() {
         write("chat_template.jinja", template)?;
     }
-    write_weights(staged.path(), &file, &config, &sources)?;
+    write_weights(staged.path(), &file, &config, &sources, dtype)?;
     staged.publish()
 }
 
@@ -91,17 +99,23 @@ fn match_tensors<'a>(file: &'a GgufFile, config: &ModelConfig) -> Result<Vec<Sou
     }
 }
 
-fn write_weights(folder: &Path, file: &GgufFile, config: &ModelConfig, sources: &[Source<'_>]) -> Result<()> {
+fn write_weights(
+    folder: &Path,
+    file: &GgufFile,
+    config: &ModelConfig,
+    sources: &[Source<'_>],
+    dtype: DType,
+) -> Result<()> {
     let layout: Vec<_> = sources
         .iter()
-        .map(|source| (source.name.clone(), DType::BF16, source.shape.clone()))
+        .map(|source| (source.name.clone(), dtype, source.shape.clone()))
         .collect();
     let mut writer = ShardedWriter::create(folder, &layout, SHARD_BYTES)?;
     let mut bytes = Vec::new();
     for source in sources {
         bytes.clear();
         file.read_chunks(source.tensor, |values| {
-            DType::BF16.extend_bytes(values, &mut bytes);
+            dtype.extend_bytes(values, &mut bytes);
         })?;
         match rotated_heads(config, &source.name) {
             Some(heads) => writer.write(&source.name, &separate_rotary_rows(&bytes, heads, config.head_dim))?,

@@ -15,7 +15,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use dequantize::dequantize;
-pub use import::import_gguf;
+pub use import::{import_gguf, import_gguf_as};
 pub use metadata::{Metadata, Value, ValueType};
 pub use names::{gguf_tensor_name, interleave_rotary_rows, separate_rotary_rows};
 pub use pre_tokenizer::PreTokenizer;

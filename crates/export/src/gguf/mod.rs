@@ -3,17 +3,19 @@
 
 mod metadata;
 mod quantize;
+mod target;
 mod tokenizer;
 mod writer;
 
 use std::path::Path;
 use std::str::FromStr;
 
-use synapse_checkpoint::gguf::{TensorType, gguf_tensor_name, interleave_rotary_rows};
+use synapse_checkpoint::gguf::{TensorType, Value, gguf_tensor_name, interleave_rotary_rows};
 use synapse_checkpoint::{Architecture, ModelConfig, ModelFolder};
 
 use crate::error::{ExportError, Result};
 pub use quantize::quantize;
+pub use target::GgufTarget;
 use tokenizer::Tokenizer;
 use writer::{Tensor, Writer};
 
@@ -97,6 +99,38 @@ pub struct GgufExport<'a> {
 /// The tokenizer or RoPE scaling has no GGUF form, a weight is not finite or too large for the type, or a file cannot
 /// be read or written; an old `out` is then still there.
 pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
+    let Contents {
+        metadata,
+        tensors,
+        sources,
+        divisors,
+    } = contents(export)?;
+    let mut writer = Writer::create(out, &metadata, &tensors)?;
+    for (tensor, source) in tensors.iter().zip(&sources) {
+        match source {
+            Some(source) => write_tensor(export.model, source, tensor, &mut writer)?,
+            None => writer.write(&encode(
+                ROPE_FREQUENCIES,
+                TensorType::F32,
+                divisors.as_deref().unwrap_or_default(),
+            )?)?,
+        }
+        writer.end_tensor()?;
+    }
+    writer.publish()
+}
+
+/// What a file will hold: keys, the tensor directory, where each tensor comes from, and the one that comes from the
+/// configuration.
+struct Contents {
+    metadata: Vec<(String, Value)>,
+    tensors: Vec<Tensor>,
+    /// The model's tensor; `None` for the divisors.
+    sources: Vec<Option<String>>,
+    divisors: Option<Vec<f32>>,
+}
+
+fn contents(export: &GgufExport<'_>) -> Result<Contents> {
     let config = export.model.config();
     let tokenizer = Tokenizer::read(export.model.path(), config)?;
     let mut metadata = metadata::model(export);
@@ -122,20 +156,12 @@ pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
         });
         sources.push(Some(source));
     }
-
-    let mut writer = Writer::create(out, &metadata, &tensors)?;
-    for (tensor, source) in tensors.iter().zip(&sources) {
-        match source {
-            Some(source) => write_tensor(export.model, source, tensor, &mut writer)?,
-            None => writer.write(&encode(
-                ROPE_FREQUENCIES,
-                TensorType::F32,
-                divisors.as_deref().unwrap_or_default(),
-            )?)?,
-        }
-        writer.end_tensor()?;
-    }
-    writer.publish()
+    Ok(Contents {
+        metadata,
+        tensors,
+        sources,
+        divisors,
+    })
 }
 
 /// Norms and biases stay F32. The output head decides the next token, so Q4_0 keeps it (or the embedding it is tied to)

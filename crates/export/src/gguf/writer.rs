@@ -8,6 +8,9 @@ use synapse_checkpoint::gguf::{DEFAULT_ALIGNMENT, MAGIC, TensorType, Value};
 use super::tensor_error;
 use crate::error::Result;
 
+/// Tensor data begins on multiples of this.
+pub(super) const ALIGNMENT: u64 = DEFAULT_ALIGNMENT;
+
 /// One tensor of the directory.
 pub(super) struct Tensor {
     pub(super) name: String,
@@ -17,7 +20,7 @@ pub(super) struct Tensor {
 }
 
 impl Tensor {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         let elements: u64 = self.shape.iter().map(|&size| size as u64).product();
         elements / self.tensor_type.block_elements() as u64 * self.tensor_type.block_bytes() as u64
     }
@@ -34,27 +37,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn create(out: &Path, metadata: &[(String, Value)], tensors: &[Tensor]) -> Result<Self> {
-        let mut head = MAGIC.to_vec();
-        head.extend(3_u32.to_le_bytes());
-        head.extend((tensors.len() as u64).to_le_bytes());
-        head.extend((metadata.len() as u64).to_le_bytes());
-        for (key, value) in metadata {
-            Value::String(key.clone()).write(&mut head);
-            head.extend((value.value_type() as u32).to_le_bytes());
-            value.write(&mut head);
-        }
-        let mut offset = 0_u64;
-        for tensor in tensors {
-            Value::String(tensor.name.clone()).write(&mut head);
-            head.extend((tensor.shape.len() as u32).to_le_bytes());
-            for &size in tensor.shape.iter().rev() {
-                head.extend((size as u64).to_le_bytes());
-            }
-            head.extend(tensor.tensor_type.number().to_le_bytes());
-            head.extend(offset.to_le_bytes());
-            offset += tensor.bytes().next_multiple_of(DEFAULT_ALIGNMENT);
-        }
-        head.resize(head.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
+        let (head, _) = head(metadata, tensors);
         let mut file = StagedFile::beside(out)?;
         file.write(&head)?;
         let waiting = tensors
@@ -97,4 +80,33 @@ impl Writer {
         }
         Ok(self.file.publish()?)
     }
+}
+
+/// Everything before the tensor data, and where each tensor's data begins in the file.
+pub(super) fn head(metadata: &[(String, Value)], tensors: &[Tensor]) -> (Vec<u8>, Vec<u64>) {
+    let mut head = MAGIC.to_vec();
+    head.extend(3_u32.to_le_bytes());
+    head.extend((tensors.len() as u64).to_le_bytes());
+    head.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata {
+        Value::String(key.clone()).write(&mut head);
+        head.extend((value.value_type() as u32).to_le_bytes());
+        value.write(&mut head);
+    }
+    let mut offset = 0_u64;
+    let mut offsets = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        Value::String(tensor.name.clone()).write(&mut head);
+        head.extend((tensor.shape.len() as u32).to_le_bytes());
+        for &size in tensor.shape.iter().rev() {
+            head.extend((size as u64).to_le_bytes());
+        }
+        head.extend(tensor.tensor_type.number().to_le_bytes());
+        head.extend(offset.to_le_bytes());
+        offsets.push(offset);
+        offset += tensor.bytes().next_multiple_of(DEFAULT_ALIGNMENT);
+    }
+    head.resize(head.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
+    let start = head.len() as u64;
+    (head, offsets.into_iter().map(|offset| start + offset).collect())
 }

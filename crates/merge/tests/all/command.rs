@@ -203,8 +203,8 @@ fn refuses_bad_requests_with_exit_2() {
             "density 0 must be above 0",
         ),
         (
-            &["--adapter", "math", "--method", "slerp", "--out", "o"],
-            "one of: ties, linear, task_arithmetic",
+            &["--adapter", "math", "--method", "slrp", "--out", "o"],
+            "did you mean `slerp`?",
         ),
         (&["--adapter", "math"], "name the output folder with --out"),
         (&["--adapter", "nothing", "--out", "o"], "holds no adapter_config.json"),

@@ -1,5 +1,6 @@
 //! mergekit's YAML: read with mergekit's meaning, refused or warned about by name where it differs.
 
+use crate::models::{self, SMALL, read};
 use crate::support::Workplace;
 
 #[test]
@@ -88,26 +89,21 @@ fn what_would_change_the_result_is_refused() {
     let bad = [
         (
             "merge_method: ties",
-            "merge_method: slerp",
-            "unknown merge method `slerp`",
+            "merge_method: tise",
+            "unknown merge method `tise`",
         ),
         (
             "merge_method: ties",
-            "merge_method: ties\ntokenizer_source: union",
-            "`tokenizer_source` is not supported",
+            "merge_method: ties\ntokenizer: {source: base, tokens: {x: {source: base}}}",
+            "`tokenizer.tokens` is not supported",
         ),
-        ("models:", "slices:", "`slices` is not supported"),
+        ("models:", "slices:", "`slices[0].sources` is missing"),
         (
             "weight: 1",
-            "weight: [0, 1]",
-            "`models[0].parameters.weight` must be one number, found a list",
+            "weight: much",
+            "`models[0].parameters.weight` must be a number, found `much`",
         ),
         ("weight: 1", "density: 1.5", "density 1.5 must be above 0"),
-        (
-            "weight: 1",
-            "rescale: true",
-            "`models[0].parameters.rescale` is not supported",
-        ),
         ("base+math", "math+math", "adapters must share the base"),
         ("base+math", "base+nothing", "holds no adapter_config.json"),
         ("models:", "models: [", "not readable as YAML"),
@@ -122,4 +118,134 @@ fn what_would_change_the_result_is_refused() {
         .run(&["missing.yml", "--out", "merged"])
         .exits(2)
         .says("missing.yml");
+}
+
+/// A base and two models around it, three layers each.
+fn three_layers() -> Workplace {
+    let workplace = Workplace::empty();
+    models::write(&workplace.path("base"), SMALL, 1, None);
+    models::write(&workplace.path("a"), SMALL, 2, Some((&workplace.path("base"), 0.02)));
+    models::write(&workplace.path("b"), SMALL, 3, Some((&workplace.path("base"), 0.02)));
+    workplace
+}
+
+#[test]
+fn layers_are_stacked() {
+    let workplace = three_layers();
+    workplace.write(
+        "stack.yml",
+        "merge_method: passthrough
+slices:
+  - sources: [{model: a, layer_range: [0, 2]}]
+  - sources:
+      - model: b
+        layer_range: [1, 3]
+        parameters: {scale: [{filter: o_proj, value: 0.0}, {value: 1.0}]}
+dtype: float32
+",
+    );
+    workplace.run(&["stack.yml", "--out", "out"]).exits(0);
+    let (a, b, out) = (
+        read(&workplace.path("a")),
+        read(&workplace.path("b")),
+        read(&workplace.path("out")),
+    );
+    let up = |layer: usize| format!("model.layers.{layer}.mlp.up_proj.weight");
+    for (layer, (model, from)) in [(&a, 0), (&a, 1), (&b, 1), (&b, 2)].into_iter().enumerate() {
+        assert_eq!(out[&up(layer)], model[&up(from)], "layer {layer}");
+    }
+    assert!(
+        out["model.layers.3.self_attn.o_proj.weight"]
+            .iter()
+            .all(|value| *value == 0.0)
+    );
+    assert_eq!(out["model.embed_tokens.weight"], a["model.embed_tokens.weight"]);
+    assert_eq!(out["model.norm.weight"], b["model.norm.weight"]);
+    assert!(workplace.read("out/config.json").contains("\"num_hidden_layers\": 4"));
+    let first = workplace.hashes("out");
+    workplace.run(&["out/merge.yaml", "--out", "again"]).exits(0);
+    assert_eq!(workplace.hashes("again"), first, "{}", workplace.read("out/merge.yaml"));
+    workplace.edit("stack.yml", "[1, 3]", "[1, 4]");
+    workplace
+        .run(&["stack.yml", "--out", "x"])
+        .exits(2)
+        .says("takes layers 1 to 4 of b, which has 3");
+}
+
+#[test]
+fn gradients_run_over_the_layers() {
+    let workplace = three_layers();
+    let yaml = "modules:
+  default:
+    slices:
+      - sources:
+          - {model: base, layer_range: [0, 3]}
+          - {model: a, layer_range: [0, 3]}
+merge_method: nearswap
+base_model: base
+parameters:
+  t: [{filter: self_attn, value: [0, 1000]}, {value: 0}]
+dtype: float32
+";
+    workplace.write("near.yml", yaml);
+    workplace.run(&["near.yml", "--out", "out"]).exits(0);
+    let (base, a, out) = (
+        read(&workplace.path("base")),
+        read(&workplace.path("a")),
+        read(&workplace.path("out")),
+    );
+    for name in base.keys() {
+        // t is 0 in the first layer and wherever the filter does not reach, and large enough in the others.
+        let swapped = name.contains("self_attn") && !name.contains("layers.0.");
+        assert_eq!(
+            out[name],
+            if swapped { a[name].clone() } else { base[name].clone() },
+            "{name}"
+        );
+    }
+    // Weights and densities may be gradients too, and a merge.yaml keeps them.
+    workplace.write(
+        "ties.yml",
+        "merge_method: dare_ties
+base_model: base
+models:
+  - {model: a, parameters: {weight: [0.1, 0.9], density: [{filter: mlp, value: 0.3}, {value: 0.7}]}}
+  - {model: b, parameters: {weight: 0.5}}
+parameters: {density: 0.5, rescale: false}
+dtype: float32
+",
+    );
+    workplace.run(&["ties.yml", "--out", "out"]).exits(0);
+    let first = workplace.hashes("out");
+    workplace.run(&["out/merge.yaml", "--out", "again"]).exits(0);
+    assert_eq!(workplace.hashes("again"), first, "{}", workplace.read("out/merge.yaml"));
+}
+
+#[test]
+fn another_vocabulary_is_refused_by_name() {
+    let workplace = three_layers();
+    let tokenizer = |tokens: &str| format!("{{\"model\": {{\"vocab\": {{{tokens}}}}}, \"added_tokens\": []}}");
+    for name in ["base", "a", "b"] {
+        workplace.write(&format!("{name}/tokenizer.json"), &tokenizer("\"x\": 0, \"y\": 1"));
+    }
+    let yaml = "merge_method: ties
+base_model: base
+models: [{model: a, parameters: {weight: 1, density: 0.5}}, {model: b, parameters: {weight: 1, density: 0.5}}]
+tokenizer: {source: union}
+chat_template: chatml
+";
+    workplace.write("union.yml", yaml);
+    workplace.run(&["union.yml", "--out", "out"]).exits(0);
+    assert!(workplace.read("out/chat_template.jinja").contains("<|im_start|>"));
+    workplace.write("b/tokenizer.json", &tokenizer("\"x\": 0, \"z\": 1"));
+    workplace
+        .run(&["union.yml", "--out", "out"])
+        .exits(2)
+        .says("b has another vocabulary")
+        .says("`z`");
+    workplace.edit("union.yml", "chatml", "llama3");
+    workplace
+        .run(&["union.yml", "--out", "out"])
+        .exits(2)
+        .says("chat_template `llama3`");
 }

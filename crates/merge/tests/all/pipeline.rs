@@ -115,3 +115,26 @@ fn a_bad_pipeline_is_a_bad_request() {
         .exits(2)
         .says("pipelines/synapse-3b.yaml is not here");
 }
+
+#[test]
+fn a_pipeline_names_any_method_and_its_parameters() {
+    let workplace = trained();
+    workplace.edit(
+        "pipelines/synapse-3b.yaml",
+        "method: ties, trim: 0.5",
+        "method: della, trim: 0.5, parameters: { epsilon: 0.3 }, seed: 7",
+    );
+    workplace.run(&[]).exits(0).says("della: 4 inputs").says("epsilon: 0.3");
+    let recipe = workplace.read("outputs/synapse-3b/merge.yaml");
+    assert!(
+        recipe.contains("epsilon: 0.3") && recipe.contains("seed: 7"),
+        "{recipe}"
+    );
+    workplace.run(&["verify", "outputs/synapse-3b"]).exits(0);
+    workplace.edit("pipelines/synapse-3b.yaml", "epsilon", "gamma");
+    workplace
+        .run(&[])
+        .exits(2)
+        .says("merge.parameters.gamma")
+        .says("means nothing to della");
+}

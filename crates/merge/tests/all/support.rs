@@ -94,6 +94,11 @@ impl Workplace {
         lines
     }
 
+    /// Whether a method takes `--density`.
+    pub(crate) fn knows_density(method: &str) -> bool {
+        !matches!(method, "sce" | "model_stock" | "karcher" | "multislerp")
+    }
+
     /// Everything directly here, sorted: what a failed command must not have added to.
     pub(crate) fn entries(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.root.path())

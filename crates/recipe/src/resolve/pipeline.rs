@@ -267,6 +267,8 @@ impl Resolver<'_> {
             sign: written.sign.id().to_owned(),
             lambda: written.lambda,
             weights,
+            parameters: written.parameters.clone(),
+            seed: written.seed,
         }
     }
 }

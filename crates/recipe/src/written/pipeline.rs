@@ -37,7 +37,7 @@ pub(crate) struct Pipeline {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Merge {
-    /// `ties`, `linear` or `task_arithmetic`.
+    /// `ties`, `linear`, `task_arithmetic`, `dare_ties` …
     pub(crate) method: MergeMethod,
     /// Share of each delta's entries set to zero, smallest first: 0.8 keeps the largest 20 %.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
@@ -49,6 +49,10 @@ pub(crate) struct Merge {
     pub(crate) lambda: f64,
     /// Weight of each recipe by name; 1 where absent.
     pub(crate) weights: BTreeMap<String, f64>,
+    /// The method's own parameters by mergekit's names, such as `gamma`, `epsilon` or `select_topk`.
+    pub(crate) parameters: BTreeMap<String, f64>,
+    /// Seed of what a method draws.
+    pub(crate) seed: u64,
 }
 
 impl Default for Merge {
@@ -59,6 +63,8 @@ impl Default for Merge {
             sign: SignVote::default(),
             lambda: 1.0,
             weights: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            seed: 0,
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use synapse_checkpoint::DType;
-use synapse_merge::{Method, Sign, Trim, ZeroSign, parse_dtype};
+use synapse_export::GgufType;
+use synapse_merge::{
+    BaseView, Compat, DivideBy, Method, Rescale, Rounding, Scope, Selection, Setting, Sign, Trim, ZeroSign, parse_dtype,
+};
 
 use crate::request::folder_name;
 
@@ -14,31 +17,83 @@ use crate::request::folder_name;
 /// output. The merged folder's path goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the work failed,
 /// 2 the request was wrong.
 #[derive(Debug, Parser)]
-#[command(name = "synapse-merge", version, max_term_width = 110)]
+#[command(
+    name = "synapse-merge",
+    version,
+    max_term_width = 110,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// A mergekit YAML, or the merge.yaml of an earlier merge (which is then made again)
     #[arg(value_name = "MERGEKIT.yml", conflicts_with_all = ["method", "base", "adapters", "models", "pipeline"])]
     pub(crate) file: Option<PathBuf>,
 
-    /// ties, linear or task_arithmetic [default: the pipeline's, else ties]
+    /// ties, linear, task_arithmetic, dare_ties, slerp … [default: the pipeline's, else ties]
     #[arg(long)]
     pub(crate) method: Option<Method>,
 
-    /// Ties: share of each tensor's smallest entries to zero [default: the pipeline's, else 0.8]
+    /// Share of each tensor's smallest entries to zero [default: the pipeline's, else 0.8 for ties]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub(crate) trim: Option<Trim>,
 
-    /// Ties: share of each tensor's entries to keep; --density 0.2 is --trim 0.8
+    /// Share of each tensor's entries to keep; --density 0.2 is --trim 0.8
     #[arg(long, value_name = "SHARE", conflicts_with = "trim", value_parser = Trim::from_density, allow_negative_numbers = true)]
     pub(crate) density: Option<Trim>,
 
-    /// Ties: whose sign wins an entry: frequency (majority of signs) or total (sign of the sum) [default: frequency]
+    /// Elections: whose sign wins an entry: frequency (majority of signs) or total (sign of the sum) [default: frequency]
     #[arg(long)]
     pub(crate) sign: Option<Sign>,
 
-    /// Ties: what a drawn vote does: drop (merges nothing) or positive (as mergekit) [default: drop]
+    /// Elections: what a drawn vote does: drop (merges nothing), positive (as mergekit) or majority [default: drop]
     #[arg(long, value_name = "WHAT")]
     pub(crate) zero_sign: Option<ZeroSign>,
+
+    /// Elections by total: whether values are summed with their weights [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) weighted_vote: Option<bool>,
+
+    /// Elections: what normalising divides by: weights (of those that agree) or count [default: weights]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) divide_by: Option<DivideBy>,
+
+    /// Ties: what a trim ranks against: each tensor, or global (all tensors of an input) [default: tensor]
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) trim_scope: Option<Scope>,
+
+    /// Ties: exact (k entries, ties to the lowest index) or threshold (all that tie) [default: exact]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) selection: Option<Selection>,
+
+    /// What makes good for dropped entries: none, norm (‖δ‖₁ is kept) or inverse (1/p) [default: norm where drawn]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) rescale: Option<Rescale>,
+
+    /// Follow a peer in everything its TIES does: mergekit, peft, paper or titan
+    #[arg(long, value_name = "PEER")]
+    pub(crate) compat: Option<Compat>,
+
+    /// A parameter by mergekit's name: t=0.5, gamma=0.01, t=[0,1] for a gradient over the layers; repeat for each
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub(crate) parameters: Vec<(String, Setting)>,
+
+    /// Seed of everything that is drawn [default: 0]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+
+    /// How values become the output's dtype: nearest or stochastic (seeded, unbiased) [default: nearest]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) rounding: Option<Rounding>,
+
+    /// What changes are added to: stored, or nf4 (the base as QLoRA training saw it) [default: stored]
+    #[arg(long, value_name = "VIEW")]
+    pub(crate) base_view: Option<BaseView>,
+
+    /// Memory for one tensor's changes; a tensor that takes more is made anew in every pass [default: 512MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
 
     /// Factor of the merged change [default: 1]
     #[arg(long, allow_negative_numbers = true)]
@@ -68,6 +123,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
+    /// gguf: one file at --out, straight from the merge, instead of a Hugging Face folder
+    #[arg(long, value_name = "FORMAT", requires = "quant")]
+    pub(crate) format: Option<Format>,
+
+    /// GGUF: f16, bf16, q8_0 or q4_0
+    #[arg(long, value_name = "TYPE", requires = "format")]
+    pub(crate) quant: Option<GgufType>,
+
+    /// Write the merged change as a LoRA adapter of this rank, by its largest singular values, instead of a model
+    #[arg(long, value_name = "RANK", conflicts_with_all = ["format", "dtype"])]
+    pub(crate) extract_lora: Option<usize>,
+
     /// dtype of the output: f32, f16 or bf16 [default: the pipeline's, else the base's own]
     #[arg(long, value_parser = parse_dtype)]
     pub(crate) dtype: Option<DType>,
@@ -83,6 +150,37 @@ pub(crate) struct Arguments {
     /// Print the merge report as JSON on stdout instead of the folder's path
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What else there is to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Merge again by a folder's merge.yaml, in memory, and compare every value with the folder
+    Verify {
+        /// The merged folder
+        dir: PathBuf,
+
+        /// Never ask the hub: a hub id must be in the cache
+        #[arg(long)]
+        offline: bool,
+    },
+}
+
+/// What a merge is written as, when not as a folder.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// One GGUF file.
+    Gguf,
+}
+
+/// `NAME=VALUE`, the value as YAML would have it.
+fn parameter(text: &str) -> Result<(String, Setting), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not of the form NAME=VALUE"))?;
+    let value = serde_yaml::from_str(value).map_err(|error| format!("{name}: {error}"))?;
+    let setting = Setting::parse(&value).map_err(|problem| format!("{name} {problem}"))?;
+    Ok((name.to_owned(), setting))
 }
 
 /// `[NAME=]DIR[@WEIGHT]`.

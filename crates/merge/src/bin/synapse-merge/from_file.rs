@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_merge::{Input, MERGE_FILE, MergeError, MergeFile, MergeRequest, Method, Sign, Trim, ZeroSign};
+use synapse_merge::{
+    Compat, Input, MERGE_FILE, MergeError, MergeFile, MergeRequest, Slice, SliceSource, SynapseBlock, Trim,
+};
 
-use crate::arguments::Arguments;
 use crate::places::Places;
 use crate::request::{Prepared, folder_name, wrong};
 
@@ -12,14 +13,14 @@ use crate::request::{Prepared, folder_name, wrong};
 ///
 /// # Errors
 /// Every problem of the file and of what it names.
-pub(crate) fn prepare(path: &Path, arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, MergeError> {
+pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, places: &Places<'_>) -> Result<Prepared, MergeError> {
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
     let file = MergeFile::parse(&text, path)?;
     let own_folder = path
         .parent()
         .filter(|_| file.synapse.is_some() && path.file_name().is_some_and(|name| name == MERGE_FILE));
-    let out = match (&arguments.out, own_folder) {
-        (Some(out), _) => out.clone(),
+    let out = match (out, own_folder) {
+        (Some(out), _) => out,
         // A merge.yaml named without a folder lies in the working directory, which cannot be swapped under our feet.
         (None, Some(folder)) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => return Err(wrong("where to? name the output folder with --out")),
@@ -48,29 +49,50 @@ pub(crate) fn prepare(path: &Path, arguments: &Arguments, places: &Places<'_>) -
     if !problems.is_empty() {
         return Err(MergeError::Request(problems));
     }
+    match &file.synapse {
+        Some(block) => pin(&mut request, block),
+        // A file without the block means what mergekit means by it.
+        None => {
+            request.follow(Compat::Mergekit);
+            request.based = file.base.is_some() && file.method != synapse_merge::Method::Linear;
+        }
+    }
     request.normalize = file.normalize.unwrap_or(request.normalize);
     request.lambda = file.lambda.unwrap_or(request.lambda);
     request.dtype = file.dtype;
-    if file.method != Method::Ties {
+    request.parameters = file.parameters.clone();
+    request.chat_template = file.chat_template.clone();
+    request.tokenizer = file.tokenizer.clone();
+    if !file.method.parameters().contains(&"density") {
         request.input_trims.clear();
-    }
-    match &file.synapse {
-        Some(block) => {
-            request.sign = block.sign;
-            request.zero_sign = block.zero_sign;
-            request.max_shard_bytes = block.shard_bytes;
-            if let Some(hash) = &block.base_sha256 {
-                request.pinned.insert(request.base.clone(), hash.clone());
-            }
-        }
-        // A file without the block means what mergekit means by it.
-        None => (request.sign, request.zero_sign) = (Sign::Total, ZeroSign::Positive),
     }
     share_trim(&mut request);
     Ok(Prepared {
         request,
         notes: file.warnings,
     })
+}
+
+/// What a synapse block pins.
+fn pin(request: &mut MergeRequest, block: &SynapseBlock) {
+    request.sign = block.sign;
+    request.zero_sign = block.zero_sign;
+    request.election = block.election;
+    request.scope = block.scope;
+    request.selection = block.selection;
+    request.counting = block.counting;
+    request.rescale = block.rescale;
+    request.factors = block.factors;
+    request.based = block.based;
+    request.base_view = block.base_view;
+    request.seed = block.seed;
+    request.rounding = block.rounding;
+    request.gguf = block.gguf;
+    request.extract_rank = block.extract_rank;
+    request.max_shard_bytes = block.shard_bytes;
+    if let Some(hash) = &block.base_sha256 {
+        request.pinned.insert(request.base.clone(), hash.clone());
+    }
 }
 
 /// Finds the file's inputs and puts them into the request, with their trims and pinned hashes. Returns the base that
@@ -82,6 +104,7 @@ fn find_inputs(
     problems: &mut Vec<String>,
 ) -> Vec<(String, String)> {
     let mut bases = Vec::new();
+    let mut names = Vec::new();
     for (index, entry) in file.inputs.iter().enumerate() {
         let (model, adapter) = split_reference(&entry.model);
         let name = entry.name.clone().unwrap_or_else(|| {
@@ -93,6 +116,10 @@ fn find_inputs(
                 last.to_owned()
             }
         });
+        names.push(name.clone());
+        if !entry.parameters.is_empty() {
+            request.input_parameters.insert(name.clone(), entry.parameters.clone());
+        }
         let found = match adapter {
             Some(adapter) => {
                 bases.push((name.clone(), model.to_owned()));
@@ -122,15 +149,29 @@ fn find_inputs(
             Err(problem) => problems.push(format!("{name}: {problem}")),
         }
     }
+    for slice in &file.slices {
+        request.slices.push(Slice {
+            sources: slice
+                .sources
+                .iter()
+                .map(|(input, layers, parameters)| SliceSource {
+                    input: input.map(|index| names[index].clone()),
+                    layers: layers.clone(),
+                    parameters: parameters.clone(),
+                })
+                .collect(),
+            parameters: slice.parameters.clone(),
+        });
+    }
     bases
 }
 
 /// The base as the file writes it: its own, else the first adapter's, else (where a linear merge of checkpoints only
-/// needs somebody's config and tokenizer) the first model.
+/// needs somebody's config and tokenizer, and wherever else no base takes part) the first model.
 fn base_reference(file: &MergeFile, bases: &[(String, String)], request: &MergeRequest) -> Option<String> {
     let of_adapter = || bases.first().map(|(_, base)| base.clone());
     let of_model = || {
-        let first = request.models.first().filter(|_| file.method == Method::Linear)?;
+        let first = request.models.first().filter(|_| !file.method.needs_base())?;
         Some(first.path.to_string_lossy().into_owned())
     };
     file.base.clone().or_else(of_adapter).or_else(of_model)

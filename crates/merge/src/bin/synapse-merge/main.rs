@@ -8,12 +8,13 @@ mod request;
 mod talk;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use synapse_merge::{MergeError, MergeReport};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command};
 use crate::places::Places;
 
 fn main() -> ExitCode {
@@ -28,12 +29,51 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), MergeError> {
+    match &arguments.command {
+        None => merge(arguments),
+        Some(Command::Verify { dir, offline }) => verify(dir, *offline),
+    }
+}
+
+/// Merges again by the folder's own merge.yaml and compares.
+fn verify(dir: &Path, offline: bool) -> Result<(), MergeError> {
     let downloads = talk::Downloads::new();
-    let prepared = request::prepare(arguments, &Places::new(arguments.offline, &downloads))?;
+    let places = Places::new(offline, &downloads);
+    let prepared = request::of_folder(dir, &places)?;
+    downloads.finish();
+    let bar = talk::bar();
+    let report = synapse_merge::verify(&prepared.request, &|progress| {
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.bytes);
+    });
+    bar.finish_and_clear();
+    talk::verified(&report?);
+    let _ = writeln!(std::io::stdout().lock(), "{}", dir.display());
+    Ok(())
+}
+
+fn merge(arguments: &Arguments) -> Result<(), MergeError> {
+    let downloads = talk::Downloads::new();
+    let places = Places::new(arguments.offline, &downloads);
+    let prepared = request::prepare(arguments, &places)?;
     downloads.finish();
     talk::announce(&prepared);
     let bar = talk::bar();
+    if let Some(rank) = prepared.request.extract_rank {
+        let extraction = synapse_merge::extract_lora(&prepared.request, rank, &|progress| {
+            bar.set_length(progress.total_bytes);
+            bar.set_position(progress.bytes);
+        });
+        bar.finish_and_clear();
+        talk::extracted(&extraction?, rank);
+        let _ = writeln!(std::io::stdout().lock(), "{}", prepared.request.out.display());
+        return Ok(());
+    }
+    let told = std::cell::Cell::new(false);
     let report = synapse_merge::merge(&prepared.request, &|progress| {
+        if progress.resumed > 0 && !told.replace(true) {
+            bar.suspend(|| talk::resumed(progress.resumed));
+        }
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.bytes);
     });

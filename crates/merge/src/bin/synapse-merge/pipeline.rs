@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_merge::{Input, MergeError, MergeRequest, Trim, parse_dtype};
+use synapse_merge::{Input, MergeError, MergeRequest, Setting, Settings, Trim, parse_dtype};
 use synapse_recipe::{Document, PipelinePlan};
 
 use crate::arguments::Arguments;
@@ -107,12 +107,25 @@ fn configure(
         None => plan.merge.method.parse().map_err(at("merge.method"))?,
     };
     let out = arguments.out.clone().unwrap_or_else(|| tidy(&plan.output));
+    let request = MergeRequest::new(method, base, out);
+    let trim = Trim::from_f64(plan.merge.trim).map_err(at("merge.trim"))?;
+    let known = method.parameters();
+    let mut parameters = Settings::default();
+    for (name, &value) in &plan.merge.parameters {
+        if !known.contains(&name.as_str()) {
+            let problem = format!("means nothing to {method} (it knows: {})", known.join(", "));
+            return Err(at(&format!("merge.parameters.{name}"))(problem));
+        }
+        parameters.set(name, Setting::number(value));
+    }
     Ok(MergeRequest {
-        trim: Trim::from_f64(plan.merge.trim).map_err(at("merge.trim"))?,
+        trim: if known.contains(&"density") { trim } else { request.trim },
+        parameters,
+        seed: plan.merge.seed,
         sign: plan.merge.sign.parse().map_err(at("merge.sign"))?,
         lambda: plan.merge.lambda,
         dtype: Some(parse_dtype(&plan.export.dtype).map_err(at("export.dtype"))?),
         max_shard_bytes: plan.export.shard_size,
-        ..MergeRequest::new(method, base, out)
+        ..request
     })
 }

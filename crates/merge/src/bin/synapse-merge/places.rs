@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use synapse_checkpoint::{DType, gguf::import_gguf_as};
 use synapse_hub::{Hub, Progress};
 
 /// Finds models, asking the hub only for hub ids.
@@ -12,6 +13,17 @@ pub(crate) struct Places<'a> {
     progress: &'a dyn Progress,
     /// Snapshot folders and the ids they were asked for by.
     fetched: RefCell<BTreeMap<PathBuf, String>>,
+    /// GGUF files as folders, for as long as the command runs.
+    unpacked: RefCell<Vec<PathBuf>>,
+}
+
+impl Drop for Places<'_> {
+    fn drop(&mut self) {
+        for folder in self.unpacked.borrow().iter() {
+            // What cannot be removed is in the system's place for what does not last.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
 }
 
 impl<'a> Places<'a> {
@@ -20,6 +32,7 @@ impl<'a> Places<'a> {
             offline,
             progress,
             fetched: RefCell::default(),
+            unpacked: RefCell::default(),
         }
     }
 
@@ -34,12 +47,11 @@ impl<'a> Places<'a> {
             return Ok(path.to_owned());
         }
         if path.is_file() {
-            let hint = if text.ends_with(".gguf") {
-                "; turn it into a folder with `synapse-train import`"
+            return if text.ends_with(".gguf") {
+                self.unpack(path)
             } else {
-                ""
+                Err(format!("{text} is a file, not a model folder"))
             };
-            return Err(format!("{text} is a file, not a model folder{hint}"));
         }
         let (id, revision) = match text.split_once('@') {
             Some((id, own)) => (id, Some(own)),
@@ -57,7 +69,19 @@ impl<'a> Places<'a> {
         Ok(folder)
     }
 
-    /// What the folders found on the hub are called there.
+    /// A GGUF file as a folder of exact f32 weights, beside other things that do not last.
+    fn unpack(&self, gguf: &Path) -> Result<PathBuf, String> {
+        let number = self.unpacked.borrow().len();
+        let folder = std::env::temp_dir().join(format!("synapse-merge-{}-{number}", std::process::id()));
+        import_gguf_as(gguf, &folder, DType::F32).map_err(|error| error.to_string())?;
+        self.unpacked.borrow_mut().push(folder.clone());
+        self.fetched
+            .borrow_mut()
+            .insert(folder.clone(), gguf.display().to_string());
+        Ok(folder)
+    }
+
+    /// What the folders found on the hub, or unpacked, are called.
     pub(crate) fn aliases(&self) -> BTreeMap<PathBuf, String> {
         self.fetched.borrow().clone()
     }

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_checkpoint::AdapterFolder;
-use synapse_merge::{Input, MergeError, MergeRequest, Method};
+use synapse_merge::{Input, MERGE_FILE, MergeError, MergeRequest, Method, PeftAdapter};
 
 use crate::arguments::{Arguments, WeightedInput};
 use crate::from_file;
@@ -22,7 +21,7 @@ pub(crate) struct Prepared {
 /// [`MergeError::Request`] with every problem found on the way.
 pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, MergeError> {
     let mut prepared = if let Some(file) = &arguments.file {
-        from_file::prepare(file, arguments, places)?
+        from_file::prepare(file, arguments.out.clone(), places)?
     } else if arguments.adapters.is_empty() && arguments.models.is_empty() {
         pipeline::prepare(arguments, places)?
     } else {
@@ -33,27 +32,92 @@ pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prep
     Ok(prepared)
 }
 
+/// The request that a merged folder's merge.yaml stands for.
+///
+/// # Errors
+/// The folder holds none, or something in it cannot be found.
+pub(crate) fn of_folder(dir: &Path, places: &Places<'_>) -> Result<Prepared, MergeError> {
+    let mut prepared = from_file::prepare(&dir.join(MERGE_FILE), Some(dir.to_owned()), places)?;
+    prepared.request.aliases = places.aliases();
+    Ok(prepared)
+}
+
 /// One problem.
 pub(crate) fn wrong(problem: impl Into<String>) -> MergeError {
     MergeError::Request(vec![problem.into()])
 }
 
-/// Flags that set one field each.
+/// Flags that set one field each, over what a file, a pipeline or a peer's habits say.
 fn override_with(arguments: &Arguments, request: &mut MergeRequest) -> Result<(), MergeError> {
-    let only_ties = [
-        ("--trim", arguments.trim.is_some()),
-        ("--density", arguments.density.is_some()),
-        ("--sign", arguments.sign.is_some()),
-        ("--zero-sign", arguments.zero_sign.is_some()),
+    let method = request.method;
+    let (trims, elects) = (method.parameters().contains(&"density"), method.elects());
+    let flags = [
+        ("--trim", arguments.trim.is_some(), trims, "a method that sparsifies"),
+        (
+            "--density",
+            arguments.density.is_some(),
+            trims,
+            "a method that sparsifies",
+        ),
+        (
+            "--rescale",
+            arguments.rescale.is_some(),
+            trims,
+            "a method that sparsifies",
+        ),
+        ("--sign", arguments.sign.is_some(), elects, "a method that elects signs"),
+        (
+            "--zero-sign",
+            arguments.zero_sign.is_some(),
+            elects,
+            "a method that elects signs",
+        ),
+        (
+            "--weighted-vote",
+            arguments.weighted_vote.is_some(),
+            elects,
+            "a method that elects signs",
+        ),
+        (
+            "--divide-by",
+            arguments.divide_by.is_some(),
+            elects,
+            "a method that elects signs",
+        ),
+        (
+            "--trim-scope",
+            arguments.trim_scope.is_some(),
+            method == Method::Ties,
+            "ties",
+        ),
+        (
+            "--selection",
+            arguments.selection.is_some(),
+            method == Method::Ties,
+            "ties",
+        ),
     ];
-    if request.method != Method::Ties {
-        let idle = only_ties.iter().filter(|(_, given)| *given);
-        let problems: Vec<_> = idle
-            .map(|(flag, _)| format!("{flag} means nothing to {}; it belongs to ties", request.method))
-            .collect();
-        if !problems.is_empty() {
-            return Err(MergeError::Request(problems));
-        }
+    let mut problems: Vec<String> = flags
+        .iter()
+        .filter(|(_, given, fits, _)| *given && !fits)
+        .map(|(flag, _, _, owner)| format!("{flag} means nothing to {method}; it belongs to {owner}"))
+        .collect();
+    let known = method.parameters();
+    for (name, _) in arguments
+        .parameters
+        .iter()
+        .filter(|(name, _)| !known.contains(&name.as_str()))
+    {
+        problems.push(format!(
+            "--set {name} means nothing to {method} (it knows: {})",
+            known.join(", ")
+        ));
+    }
+    if !problems.is_empty() {
+        return Err(MergeError::Request(problems));
+    }
+    if let Some(peer) = arguments.compat {
+        request.follow(peer);
     }
     if let Some(trim) = arguments.trim.or(arguments.density) {
         request.trim = trim;
@@ -61,10 +125,29 @@ fn override_with(arguments: &Arguments, request: &mut MergeRequest) -> Result<()
     }
     request.sign = arguments.sign.unwrap_or(request.sign);
     request.zero_sign = arguments.zero_sign.unwrap_or(request.zero_sign);
+    request.election.weighted = arguments.weighted_vote.unwrap_or(request.election.weighted);
+    request.election.divide_by = arguments.divide_by.unwrap_or(request.election.divide_by);
+    request.scope = arguments.trim_scope.unwrap_or(request.scope);
+    request.selection = arguments.selection.unwrap_or(request.selection);
+    request.rescale = arguments.rescale.or(request.rescale);
     request.lambda = arguments.lambda.unwrap_or(request.lambda);
     request.normalize = arguments.normalize.unwrap_or(request.normalize);
+    request.seed = arguments.seed.unwrap_or(request.seed);
+    request.rounding = arguments.rounding.unwrap_or(request.rounding);
+    request.base_view = arguments.base_view.unwrap_or(request.base_view);
+    if arguments.quant.is_some() {
+        request.gguf = arguments.quant;
+        request.dtype = None;
+    }
+    request.extract_rank = arguments.extract_lora.or(request.extract_rank);
     request.dtype = arguments.dtype.or(request.dtype);
     request.max_shard_bytes = arguments.out_shard_size.unwrap_or(request.max_shard_bytes);
+    if let Some(bytes) = arguments.memory {
+        request.tile_budget = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+    for (name, setting) in &arguments.parameters {
+        request.parameters.set(name, setting.clone());
+    }
     Ok(())
 }
 
@@ -89,7 +172,7 @@ fn from_flags(arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, Me
         (Some(base), ..) => places
             .model(base, None)
             .map_err(|problem| vec![format!("base: {problem}")]),
-        (None, [], [first, ..]) if method == Method::Linear => Ok(first.path.clone()),
+        (None, [], [first, ..]) if !method.needs_base() => Ok(first.path.clone()),
         (None, [], _) => Err(vec![format!(
             "{method} measures changes to a base; name it with --base"
         )]),
@@ -109,11 +192,14 @@ fn from_flags(arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, Me
         notes.extend(other_bases(&adapters, &base));
     }
     let out = arguments.out.clone().unwrap_or_default();
+    let request = MergeRequest::new(method, base, out);
     Ok(Prepared {
         request: MergeRequest {
+            // Linear counts its inputs only; elsewhere a base that is named takes part.
+            based: request.based || arguments.base.is_some() && method != Method::Linear,
             adapters,
             models,
-            ..MergeRequest::new(method, base, out)
+            ..request
         },
         notes,
     })
@@ -135,7 +221,7 @@ pub(crate) fn base_of(adapters: &[Input], places: &Places<'_>) -> Result<PathBuf
     let mut problems = Vec::new();
     let mut named = Vec::new();
     for input in adapters {
-        match AdapterFolder::open(&input.path) {
+        match PeftAdapter::open(&input.path) {
             Err(error) => problems.push(format!("{}: {error}", input.name)),
             Ok(folder) => match folder.config().base_model_name_or_path.clone() {
                 Some(base) if !base.is_empty() => {
@@ -182,7 +268,7 @@ pub(crate) fn base_of(adapters: &[Input], places: &Places<'_>) -> Result<PathBuf
 /// Adapters that name another base than the one they are merged onto.
 pub(crate) fn other_bases(adapters: &[Input], base: &Path) -> Vec<String> {
     let differs = |input: &Input| {
-        let folder = AdapterFolder::open(&input.path).ok()?;
+        let folder = PeftAdapter::open(&input.path).ok()?;
         let named = folder.config().base_model_name_or_path.clone()?;
         let other = Path::new(&named).canonicalize().ok()?;
         (base.canonicalize().ok()? != other).then(|| {

@@ -5,9 +5,31 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use synapse_hub::Progress;
-use synapse_merge::{MergeError, MergeReport, MergeRequest, Method, ZeroSign};
+use synapse_merge::{DivideBy, Extraction, MergeError, MergeReport, MergeRequest, Rescale, ZeroSign};
 
 use crate::request::Prepared;
+
+/// A merge that goes on where an earlier one was stopped.
+pub(crate) fn resumed(tensors: usize) {
+    say(&format!(
+        "going on with a merge that was stopped: {tensors} tensors are there already"
+    ));
+}
+
+/// An adapter that stands for a merge.
+pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
+    say(&format!(
+        "{} modules at rank {rank}; the adapter has {:.2} % of the merged change's energy",
+        extraction.modules,
+        extraction.energy * 100.0
+    ));
+}
+
+/// A folder that holds what its merge.yaml makes.
+pub(crate) fn verified(report: &MergeReport) {
+    let tensors = report.tensors.len() + report.copied;
+    say(&format!("all values of {tensors} tensors are what merge.yaml makes"));
+}
 
 /// Writes lines to stderr. Nobody listening is no reason to stop.
 fn say(text: &str) {
@@ -36,38 +58,52 @@ pub(crate) fn announce(prepared: &Prepared) {
 
 /// The method with everything that changes its result.
 fn method(request: &MergeRequest) -> String {
-    let normalize = if request.normalize {
-        "divided by the weights"
-    } else {
-        "not divided by the weights"
-    };
-    let inputs = request.inputs().count();
-    match request.method {
-        Method::Linear => format!("linear: {inputs} inputs, {normalize}"),
-        Method::TaskArithmetic => format!(
-            "task_arithmetic: {inputs} inputs, lambda {}, {normalize}",
-            request.lambda
-        ),
-        Method::Ties => {
-            let draw = match request.zero_sign {
-                ZeroSign::Drop => "a draw merges nothing",
-                ZeroSign::Positive => "a draw goes to the positive side",
-            };
-            let trim = if request.input_trims.is_empty() {
-                request.trim.sentence()
-            } else {
-                let each = request
-                    .inputs()
-                    .map(|input| format!("{}: {}", input.name, request.trim_of(&input.name).sentence()));
-                each.collect::<Vec<_>>().join("; ")
-            };
-            let lambda = request.lambda;
-            format!(
-                "ties: {inputs} inputs; {trim}\n      sign {}, {draw}; lambda {lambda}, {normalize}",
-                request.sign
-            )
-        }
+    let method = request.method;
+    let mut text = format!("{method}: {} inputs", request.inputs().count());
+    if method.parameters().contains(&"density") {
+        let trim = if request.input_trims.is_empty() {
+            request.trim.sentence()
+        } else {
+            let each = request
+                .inputs()
+                .map(|input| format!("{}: {}", input.name, request.trim_of(&input.name).sentence()));
+            each.collect::<Vec<_>>().join("; ")
+        };
+        text += &format!("; {trim}");
     }
+    if method.elects() {
+        let draw = match request.zero_sign {
+            ZeroSign::Drop => "a draw merges nothing",
+            ZeroSign::Positive => "a draw goes to the positive side",
+            ZeroSign::Majority => "a draw goes to the side that wins most of the model",
+        };
+        text += &format!("\n      sign {}, {draw}", request.sign);
+    }
+    if method.parameters().contains(&"lambda") {
+        text += &format!("; lambda {}", request.lambda);
+    }
+    if method.parameters().contains(&"normalize") {
+        text += match (request.normalize, request.election.divide_by) {
+            (false, _) => ", not divided by the weights",
+            (true, DivideBy::Count) => ", divided by the number that agrees",
+            (true, DivideBy::Weights) => ", divided by the weights",
+        };
+    }
+    if method
+        .parameters()
+        .iter()
+        .any(|name| ["gamma", "epsilon"].contains(name))
+        || request.rescaling() != Rescale::None
+    {
+        text += &format!("; rescale {}, seed {}", request.rescaling(), request.seed);
+    }
+    if request.factors {
+        text += "\n      by PEFT's way: the factors are merged, not the updates, so the result has cross terms";
+    }
+    for (name, value) in request.parameters.iter() {
+        text += &format!("\n      {name}: {}", value.yaml());
+    }
+    text
 }
 
 /// What the merge kept and lost, in a few lines.
@@ -79,7 +115,7 @@ pub(crate) fn summary(report: &MergeReport) {
         report.tensors.len(),
         report.copied
     ));
-    if report.method == "ties" {
+    if report.sign.is_some() {
         say(&format!(
             "entries with no voter {}, one {}, several {}; in disagreement {}",
             percent(totals.voters.none),

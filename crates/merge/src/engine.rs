@@ -1,0 +1,296 @@
+//! One tensor, from its inputs' rows to its stored values: statistics first, then one sweep that merges, describes and
+//! stores. Which tensors there are, and what happens to the output folder, is `merge`'s subject.
+
+use crate::choices::{BaseView, Scope, ZeroSign};
+use crate::combine::{Change, Piece, PieceReport, Rule};
+use crate::fusion::Fusion;
+use crate::geometry::Blend;
+use crate::global::Global;
+use crate::inputs::{Inputs, Stored, replaces};
+use crate::nf4::Nf4Rows;
+use crate::plan::{PlannedInput, TensorPlan};
+use crate::report::{Tally, TensorReport, describe};
+use crate::rules::Rules;
+use crate::select::Unranked;
+use crate::sink::{Receipt, Sink};
+use crate::sparsify::{Surviving, Survivors, sparsify};
+use crate::tiles::{Field, Rows, Tile, View};
+use crate::{MergeError, MergeRequest, Method, Result};
+
+/// What a tensor came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) checksum: u32,
+    /// Its sums and its report; `None` for a copy.
+    pub(crate) merged: Option<(Tally, TensorReport)>,
+}
+
+/// How the merged values of a tile are made.
+enum Recipe {
+    /// Sparsify, elect, combine.
+    Combine(Rule, Vec<Survivors>),
+    Blend(Blend),
+    Fuse(Fusion),
+    Scale(f32),
+}
+
+/// What stays the same from tensor to tensor, and the buffers they share.
+pub(crate) struct Engine<'a> {
+    pub(crate) request: &'a MergeRequest,
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) plans: &'a [TensorPlan],
+    replaces: bool,
+    pub(crate) global: Global,
+    kept: Vec<Vec<f32>>,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine for a request; where thresholds or signs are the whole model's, it looks at all of it first.
+    pub(crate) fn new(request: &'a MergeRequest, inputs: &'a Inputs, plans: &'a [TensorPlan]) -> Result<Self> {
+        let mut engine = Self {
+            request,
+            inputs,
+            plans,
+            replaces: replaces(request, inputs),
+            global: Global::default(),
+            kept: Vec::new(),
+        };
+        if request.method.elects() {
+            if request.scope == Scope::Global {
+                engine.global.thresholds = engine.find_thresholds()?;
+            }
+            if request.zero_sign == ZeroSign::Majority {
+                engine.global.majority = engine.find_majority()?;
+            }
+        }
+        Ok(engine)
+    }
+
+    /// The inputs that have a say in a tensor.
+    pub(crate) fn touching(&self, plan: &'a TensorPlan) -> Vec<&'a PlannedInput> {
+        plan.inputs.iter().filter(|input| self.inputs.touches(input)).collect()
+    }
+
+    /// Runs `work` on a tensor's field: its base and what touches it.
+    pub(crate) fn with_field<T>(
+        &mut self,
+        plan: &TensorPlan,
+        touching: &[&PlannedInput],
+        work: impl FnOnce(&mut Field<'_>, &Self) -> Result<T>,
+    ) -> Result<T> {
+        let mut kept = std::mem::take(&mut self.kept);
+        let stored = self.inputs.base_rows(plan);
+        let nf4 = self.nf4(plan, touching, &stored)?;
+        let base: &dyn Rows = match &nf4 {
+            Some(nf4) => nf4,
+            None => &stored,
+        };
+        let rows = if self.request.factors && touching.len() > 1 {
+            crate::factors::merge(self.request, self.inputs, plan, touching)?
+        } else {
+            let rows = touching.iter().map(|input| self.inputs.rows(plan, input));
+            rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
+        };
+        let view = if self.replaces { View::Whole } else { View::Change };
+        let mut field = Field::new(&plan.shape, view, base, rows, &mut kept, self.request.tile_budget);
+        let done = work(&mut field, self);
+        drop(field);
+        self.kept = kept;
+        done
+    }
+
+    /// The base's adapted matrices through NF4, where the request wants to see them so.
+    fn nf4(&self, plan: &TensorPlan, touching: &[&PlannedInput], stored: &Stored<'_>) -> Result<Option<Nf4Rows>> {
+        let seen = self.request.base_view == BaseView::Nf4 && !touching.is_empty() && plan.shape.len() == 2;
+        if seen && plan.name.starts_with("model.layers.") {
+            return Nf4Rows::of(stored, &plan.shape).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Merges one tensor into a sink.
+    pub(crate) fn merge(&mut self, index: usize, sink: &dyn Sink) -> Result<Outcome> {
+        let plan = &self.plans[index];
+        let touching = self.touching(plan);
+        if touching.is_empty() {
+            return self.copy(plan, sink);
+        }
+        self.with_field(plan, &touching, |field, engine| {
+            let recipe = engine.recipe(index, plan, &touching, field)?;
+            let pieces = field.collect(true, |tile| engine.store(plan, &touching, &recipe, &tile, sink))?;
+            let mut report = PieceReport::new(if engine.joined(&touching) { 1 } else { touching.len() });
+            let mut checksum = crc32fast::Hasher::new();
+            for (piece, receipt) in &pieces {
+                report.add(piece);
+                report.tally.rounding += receipt.error;
+                checksum.combine(&receipt.checksum);
+            }
+            if !report.tally.rounding.is_finite() {
+                return Err(engine.overflow(plan));
+            }
+            let names = if engine.joined(&touching) {
+                vec!["merged factors".to_owned()]
+            } else {
+                touching
+                    .iter()
+                    .map(|input| engine.inputs.name(input.input).to_owned())
+                    .collect()
+            };
+            let described = describe(plan, names, &report);
+            Ok(Outcome {
+                checksum: checksum.finalize(),
+                merged: Some((report.tally, described)),
+            })
+        })
+    }
+
+    /// Whether the inputs were made one before the merge.
+    fn joined(&self, touching: &[&PlannedInput]) -> bool {
+        self.request.factors && touching.len() > 1
+    }
+
+    fn overflow(&self, plan: &TensorPlan) -> MergeError {
+        MergeError::Overflow {
+            tensor: plan.name.clone(),
+            dtype: self
+                .request
+                .dtype
+                .unwrap_or_else(|| self.inputs.base_rows(plan).dtype()),
+        }
+    }
+
+    /// A tensor that no input changes.
+    fn copy(&mut self, plan: &TensorPlan, sink: &dyn Sink) -> Result<Outcome> {
+        self.with_field(plan, &[], |field, engine| {
+            let receipts = field.collect(true, |tile| sink.store(&plan.name, tile.start(), tile.base))?;
+            let mut checksum = crc32fast::Hasher::new();
+            for receipt in &receipts {
+                if !receipt.error.is_finite() {
+                    return Err(engine.overflow(plan));
+                }
+                checksum.combine(&receipt.checksum);
+            }
+            Ok(Outcome {
+                checksum: checksum.finalize(),
+                merged: None,
+            })
+        })
+    }
+
+    /// Takes the statistics that the method needs of a tensor.
+    fn recipe(
+        &self,
+        index: usize,
+        plan: &TensorPlan,
+        touching: &[&PlannedInput],
+        field: &mut Field<'_>,
+    ) -> Result<Recipe> {
+        let rules = Rules {
+            request: self.request,
+            plan,
+        };
+        let named = |unranked: Unranked| self.unranked(plan, touching, unranked);
+        let joined = self.joined(touching);
+        Ok(match self.request.method {
+            Method::Passthrough => Recipe::Scale(rules.scale(touching[0]).unwrap_or(1.0) as f32),
+            Method::NearSwap => Recipe::Fuse(Fusion::Near(rules.t() as f32)),
+            Method::ArceeFusion => Recipe::Fuse(Fusion::arcee(field).map_err(named)?),
+            Method::Sce => Recipe::Fuse(Fusion::sce(field, rules.select_topk()).map_err(named)?),
+            Method::NuSlerp if touching.len() == 1 => {
+                Recipe::Combine(rules.rule(0.0, self.replaces, true), vec![Survivors::ALL])
+            }
+            Method::Slerp | Method::NuSlerp | Method::MultiSlerp | Method::Karcher | Method::ModelStock => {
+                let blend = rules.options(touching).blend(field)?;
+                Recipe::Blend(blend.map_err(|problem| MergeError::NoMean {
+                    tensor: plan.name.clone(),
+                    problem,
+                })?)
+            }
+            _ if joined => Recipe::Combine(rules.rule(0.0, false, true), vec![Survivors::ALL]),
+            method => {
+                let thinnings: Vec<_> = touching
+                    .iter()
+                    .map(|input| rules.thinning(input, self.global.threshold(index, input.input)))
+                    .collect();
+                let survivors = sparsify(field, method.sparsity(), &thinnings).map_err(named)?;
+                Recipe::Combine(rules.rule(self.global.majority, self.replaces, false), survivors)
+            }
+        })
+    }
+
+    /// Names the input that cannot be ranked.
+    pub(crate) fn unranked(&self, plan: &TensorPlan, touching: &[&PlannedInput], unranked: Unranked) -> MergeError {
+        match unranked {
+            Unranked::Merge(error) => error,
+            Unranked::NotFinite(at) => MergeError::NotFinite {
+                input: touching
+                    .get(at)
+                    .map_or_else(String::new, |input| self.inputs.name(input.input).to_owned()),
+                tensor: plan.name.clone(),
+            },
+        }
+    }
+
+    /// Merges, describes and stores one tile.
+    fn store(
+        &self,
+        plan: &TensorPlan,
+        touching: &[&PlannedInput],
+        recipe: &Recipe,
+        tile: &Tile<'_>,
+        sink: &dyn Sink,
+    ) -> Result<(PieceReport, Receipt)> {
+        let rules = Rules {
+            request: self.request,
+            plan,
+        };
+        let mut merged = vec![0.0; tile.entries()];
+        let known = !matches!(recipe, Recipe::Combine(..));
+        match recipe {
+            Recipe::Combine(..) => {}
+            Recipe::Blend(blend) => blend.apply(tile, &mut merged),
+            Recipe::Fuse(fusion) => fusion.apply(tile, &mut merged),
+            Recipe::Scale(scale) => {
+                for (slot, &value) in merged.iter_mut().zip(tile.inputs[0]) {
+                    *slot = value * scale;
+                }
+            }
+        }
+        // Methods on whole weights are described by their changes to the base, as the others are.
+        let changes: Option<Vec<Vec<f32>>> = (known && self.replaces).then(|| {
+            let change = |values: &&[f32]| values.iter().zip(tile.base).map(|(value, base)| value - base).collect();
+            tile.inputs.iter().map(change).collect()
+        });
+        let mut factors: Vec<Vec<f32>> = vec![Vec::new(); tile.inputs.len()];
+        let pieces: Vec<Change<'_>> = factors
+            .iter_mut()
+            .enumerate()
+            .map(|(input, factors)| Change {
+                delta: changes.as_ref().map_or(tile.inputs[input], |changes| &changes[input]),
+                weight: match recipe {
+                    Recipe::Combine(..) if !self.joined(touching) => rules.weight(touching[input]) as f32,
+                    _ => 1.0,
+                },
+                surviving: match recipe {
+                    Recipe::Combine(_, survivors) => survivors[input].in_tile(tile, input, factors),
+                    _ => Surviving::Above(crate::select::Kept::ALL, 1.0),
+                },
+            })
+            .collect();
+        let rule = match recipe {
+            Recipe::Combine(rule, _) => *rule,
+            _ => rules.rule(0.0, self.replaces, true),
+        };
+        let report = Piece {
+            changes: &pieces,
+            rule: &rule,
+            start: tile.start(),
+            base: tile.base,
+            merged: &mut merged,
+            given: known,
+        }
+        .combine();
+        let receipt = sink.store(&plan.name, tile.start(), &merged)?;
+        Ok((report, receipt))
+    }
+}

@@ -1,0 +1,103 @@
+//! The journal of a merge that is under way: which tensors are on the disk, so that a run that was killed is gone on
+//! with instead of begun again.
+//!
+//! A line is written only after the data it speaks of was synced. The first line holds a hash of the request and of
+//! the stamps of every input file; a journal of another merge is of no use and is thrown away.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use synapse_checkpoint::write_atomic;
+
+use crate::report::{Tally, TensorReport};
+use crate::{MergeError, Result};
+
+/// Name of the file in the staging folder.
+const FILE: &str = "journal.jsonl";
+/// Raised when the meaning of a line, or of what was written before it, changes.
+const FORMAT: u32 = 1;
+
+/// What is known of a finished tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    pub(crate) tensor: String,
+    /// CRC-32 of its bytes.
+    pub(crate) checksum: u32,
+    /// Its sums and its report; `None` for a copy.
+    pub(crate) merged: Option<(Tally, TensorReport)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    version: String,
+    merge: String,
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// What the journal in a folder says about a merge; nothing where there is none, or it is another merge's.
+    pub(crate) fn read(folder: &Path, merge: &str) -> Option<BTreeMap<String, Finished>> {
+        let text = fs::read_to_string(folder.join(FILE)).ok()?;
+        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let head: Head = serde_json::from_str(lines.next()?).ok()?;
+        if head.format != FORMAT || head.version != env!("CARGO_PKG_VERSION") || head.merge != merge {
+            return None;
+        }
+        // A line cut short is the last, and says nothing.
+        let finished = lines.map_while(|line| serde_json::from_str::<Finished>(line).ok());
+        Some(finished.map(|finished| (finished.tensor.clone(), finished)).collect())
+    }
+
+    /// Begins a journal, or goes on with the one that [`Journal::read`] read.
+    pub(crate) fn open(folder: &Path, merge: &str, resumed: &BTreeMap<String, Finished>) -> Result<Self> {
+        let path = folder.join(FILE);
+        let head = Head {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            merge: merge.to_owned(),
+        };
+        let mut text = serde_json::to_string(&head).unwrap_or_default() + "\n";
+        for finished in resumed.values() {
+            text += &line(finished);
+        }
+        write_atomic(&path, text.as_bytes())?;
+        let file = File::options()
+            .append(true)
+            .open(&path)
+            .map_err(MergeError::file("open", &path))?;
+        Ok(Self { path, file })
+    }
+
+    /// Adds tensors whose data has been synced.
+    pub(crate) fn add(&mut self, finished: &[Finished]) -> Result<()> {
+        let text: String = finished.iter().map(line).collect();
+        self.append(&text)
+    }
+
+    fn append(&mut self, text: &str) -> Result<()> {
+        self.file
+            .write_all(text.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .map_err(MergeError::file("write", &self.path))
+    }
+
+    /// Removes the journal: what it speaks of is complete.
+    pub(crate) fn remove(self) -> Result<()> {
+        drop(self.file);
+        fs::remove_file(&self.path).map_err(MergeError::file("remove", &self.path))
+    }
+}
+
+fn line(finished: &Finished) -> String {
+    serde_json::to_string(finished).unwrap_or_default() + "\n"
+}

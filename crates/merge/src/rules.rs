@@ -1,0 +1,179 @@
+//! From a request's words to the numbers that one tensor is merged with: weights, densities, votes and divisors.
+
+use crate::choices::{Counting, DivideBy, Selection, ZeroSign};
+use crate::combine::{Divisor, Onto, Rule, Vote};
+use crate::geometry::Options;
+use crate::plan::{PlannedInput, TensorPlan};
+use crate::random::Stream;
+use crate::select::Kept;
+use crate::sparsify::{Density, Rescale, Thinning};
+use crate::{MergeRequest, Method, Trim};
+
+/// γ, ε and the rest of mergekit's defaults.
+const GAMMA: f64 = 0.01;
+const EPSILON: f64 = 0.15;
+const EPS: f64 = 1e-8;
+const MAX_ITER: f64 = 10.0;
+const TOL: f64 = 1e-5;
+
+/// One tensor and the request it is merged by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    pub(crate) request: &'a MergeRequest,
+    pub(crate) plan: &'a TensorPlan,
+}
+
+impl Rules<'_> {
+    fn number(&self, name: &str, default: f64) -> f64 {
+        self.plan
+            .settings(self.request, |levels| levels.number(name))
+            .unwrap_or(default)
+    }
+
+    fn flag(&self, name: &str, default: bool) -> bool {
+        self.plan
+            .settings(self.request, |levels| levels.flag(name))
+            .unwrap_or(default)
+    }
+
+    fn input_number(&self, input: &PlannedInput, name: &str) -> Option<f64> {
+        self.plan
+            .input_settings(self.request, input, |levels| levels.number(name))
+    }
+
+    /// wᵢ.
+    pub(crate) fn weight(&self, input: &PlannedInput) -> f64 {
+        let plain = || self.request.inputs().nth(input.input).map_or(1.0, |input| input.weight);
+        self.input_number(input, "weight").unwrap_or_else(plain)
+    }
+
+    /// `t`, for the methods that need it.
+    pub(crate) fn t(&self) -> f64 {
+        self.number("t", 0.0)
+    }
+
+    /// `scale`, for passthrough.
+    pub(crate) fn scale(&self, input: &PlannedInput) -> Option<f64> {
+        self.input_number(input, "scale")
+    }
+
+    /// `select_topk`, for sce.
+    pub(crate) fn select_topk(&self) -> f64 {
+        self.number("select_topk", 1.0)
+    }
+
+    /// The share of an input's entries that is kept.
+    pub(crate) fn density(&self, input: &PlannedInput) -> Density {
+        let name = self
+            .request
+            .inputs()
+            .nth(input.input)
+            .map_or("", |input| input.name.as_str());
+        let trim = match self.input_number(input, "density") {
+            None => self.request.trim_of(name),
+            Some(share) if share >= 1.0 => Trim::NONE,
+            Some(share) => match Trim::from_density(&share.to_string()) {
+                Ok(trim) => trim,
+                // Nothing at all is kept of a density of zero, which no trim says.
+                Err(_) => return Density::Float { share, least: 0 },
+            },
+        };
+        let share = trim.density().parse().unwrap_or(1.0);
+        match self.request.counting {
+            _ if trim == Trim::NONE => Density::Exact(trim),
+            Counting::Decimal => Density::Exact(trim),
+            Counting::Binary => Density::Float {
+                share,
+                least: usize::from(!self.request.factors),
+            },
+            Counting::OneMore => Density::OneMore(share),
+            Counting::Quantile => Density::Quantile(share),
+        }
+    }
+
+    /// What makes good for dropped entries: the file's word, else the request's.
+    pub(crate) fn rescale(&self) -> Rescale {
+        match self.plan.settings(self.request, |levels| levels.flag("rescale")) {
+            None => self.request.rescaling(),
+            Some(false) => Rescale::None,
+            Some(true) => match self.request.rescaling() {
+                Rescale::None => Rescale::Norm,
+                other => other,
+            },
+        }
+    }
+
+    /// How one input is thinned out.
+    pub(crate) fn thinning(&self, input: &PlannedInput, threshold: Option<Kept>) -> Thinning {
+        let name = self
+            .request
+            .inputs()
+            .nth(input.input)
+            .map_or("", |input| input.name.as_str());
+        Thinning {
+            density: self.density(input),
+            gamma: self.input_number(input, "gamma").unwrap_or(GAMMA),
+            epsilon: self.input_number(input, "epsilon").unwrap_or(EPSILON),
+            rescale: self.rescale(),
+            stream: Stream::new(self.request.seed, "sparsify", name, &self.plan.name),
+            with_ties: self.request.selection == Selection::Threshold,
+            threshold,
+        }
+    }
+
+    /// How changes become one. `majority` is the sign that wins most entries of the model, `replaces` says that inputs
+    /// replace the base, `alone` that the changes are one already.
+    pub(crate) fn rule(&self, majority: f32, replaces: bool, alone: bool) -> Rule {
+        let request = self.request;
+        let method = request.method;
+        let normalize = self.flag("normalize", request.normalize) && !alone;
+        let weights = self.plan.inputs.iter().map(|input| self.weight(input) as f32);
+        let sum: f32 = weights.sum();
+        let election = (method.elects() && !alone).then_some(Vote {
+            sign: request.sign,
+            drawn: match request.zero_sign {
+                ZeroSign::Drop => 0.0,
+                ZeroSign::Positive => 1.0,
+                ZeroSign::Majority => majority,
+            },
+            weighted: request.election.weighted,
+            single: request.election.single,
+        });
+        let divisor = match request.election.divide_by {
+            _ if !normalize => Divisor::One,
+            DivideBy::Weights if election.is_some() => Divisor::Agreeing,
+            DivideBy::Count if election.is_some() => Divisor::Count,
+            _ if method != Method::Linear && sum.abs() < 1e-8 => Divisor::One,
+            _ => Divisor::Fixed(sum),
+        };
+        // With adapters, linear is Σ wᵢ(θ + δᵢ): the base appears as often as there is weight.
+        let onto = match method {
+            Method::Linear if replaces => Onto::Nothing,
+            Method::Linear if !normalize && !alone => Onto::Scaled(sum),
+            _ => Onto::Base,
+        };
+        Rule {
+            election,
+            divisor,
+            lambda: self.number("lambda", request.lambda) as f32,
+            onto,
+        }
+    }
+
+    /// The options of a method on spheres. `touching` are the inputs that have a say.
+    pub(crate) fn options(&self, touching: &[&PlannedInput]) -> Options {
+        Options {
+            method: self.request.method,
+            weights: touching.iter().map(|input| self.weight(input)).collect(),
+            based: self.request.based,
+            t: self.t(),
+            flatten: self.flag("nuslerp_flatten", true),
+            row_wise: self.flag("nuslerp_row_wise", false),
+            normalize_weights: self.flag("normalize_weights", true),
+            eps: self.number("eps", EPS),
+            max_iter: self.number("max_iter", MAX_ITER) as usize,
+            tol: self.number("tol", TOL),
+            filter_wise: self.flag("filter_wise", false),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Where merged values go, tile by tile, from any thread: into the files of a model folder, or against one that is
+//! there already.
+
+use std::collections::BTreeMap;
+
+use crc32fast::Hasher;
+use half::{bf16, f16};
+use synapse_checkpoint::{DType, ModelFolder, ShardedWriter};
+use synapse_export::GgufTarget;
+
+use crate::random::Stream;
+use crate::{MergeError, Result, Rounding};
+
+/// Entries converted between two looks at the rounding error.
+const RUN: usize = 4096;
+
+/// What storing some values came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Receipt {
+    /// Σ (stored − value)²; not finite when a value is not or does not fit.
+    pub(crate) error: f64,
+    /// Checksum of the stored bytes.
+    pub(crate) checksum: Hasher,
+}
+
+/// Takes values of output tensors.
+pub(crate) trait Sink: Sync {
+    /// Stores values of a tensor, whole rows, from entry `start` on.
+    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt>;
+}
+
+/// How values become bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Format {
+    pub(crate) dtype: DType,
+    pub(crate) rounding: Rounding,
+    pub(crate) seed: u64,
+}
+
+impl Format {
+    /// The bytes of values from entry `start` of a tensor on, and Σ (stored − value)².
+    pub(crate) fn bytes(&self, tensor: &str, start: usize, values: &[f32]) -> (Vec<u8>, f64) {
+        let mut out = vec![0; values.len() * self.dtype.size()];
+        let stream = (self.rounding == Rounding::Stochastic && self.dtype != DType::F32)
+            .then(|| Stream::new(self.seed, "rounding", "", tensor));
+        let error = match stream {
+            None => round(values, self.dtype, &mut out),
+            Some(stream) => {
+                let drawn: Vec<f32> = values
+                    .iter()
+                    .enumerate()
+                    .map(|(at, &value)| drawn_neighbour(value, self.dtype, stream.draw((start + at) as u64)))
+                    .collect();
+                let rounding = drawn
+                    .iter()
+                    .zip(values)
+                    .map(|(drawn, value)| f64::from(drawn - value) * f64::from(drawn - value))
+                    .sum::<f64>();
+                rounding + round(&drawn, self.dtype, &mut out)
+            }
+        };
+        (out, error)
+    }
+}
+
+/// The files of a model folder being made.
+#[derive(Debug)]
+pub(crate) struct FolderSink<'a> {
+    pub(crate) writer: &'a ShardedWriter,
+    pub(crate) formats: &'a BTreeMap<String, Format>,
+}
+
+fn format_of<'a>(formats: &'a BTreeMap<String, Format>, tensor: &str) -> Result<&'a Format> {
+    formats
+        .get(tensor)
+        .ok_or_else(|| MergeError::request(format!("{tensor} is not in the layout")))
+}
+
+impl Sink for FolderSink<'_> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt> {
+        let format = format_of(self.formats, tensor)?;
+        let (bytes, error) = format.bytes(tensor, start, values);
+        self.writer
+            .write_part(tensor, (start * format.dtype.size()) as u64, &bytes)?;
+        let mut checksum = Hasher::new();
+        checksum.update(&bytes);
+        Ok(Receipt { error, checksum })
+    }
+}
+
+/// A GGUF file being made.
+#[derive(Debug)]
+pub(crate) struct GgufSink<'a>(pub(crate) &'a GgufTarget);
+
+impl Sink for GgufSink<'_> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt> {
+        Ok(Receipt {
+            error: self.0.store(tensor, start, values)?,
+            checksum: Hasher::new(),
+        })
+    }
+}
+
+/// A model folder whose values must be the merged ones.
+#[derive(Debug)]
+pub(crate) struct CompareSink<'a> {
+    pub(crate) folder: &'a ModelFolder,
+    pub(crate) formats: &'a BTreeMap<String, Format>,
+}
+
+impl Sink for CompareSink<'_> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt> {
+        let format = format_of(self.formats, tensor)?;
+        let (bytes, error) = format.bytes(tensor, start, values);
+        let shape = self
+            .folder
+            .info(tensor)
+            .map(|info| info.shape.clone())
+            .unwrap_or_default();
+        let width = if shape.len() < 2 {
+            1
+        } else {
+            shape[1..].iter().product()
+        };
+        let mut found = Vec::new();
+        let rows = start / width..(start + values.len()) / width;
+        self.folder.read_f32_rows(tensor, rows, &mut found)?;
+        let mut stored = Vec::with_capacity(bytes.len());
+        format.dtype.extend_bytes(&found, &mut stored);
+        let size = format.dtype.size();
+        let differing = stored
+            .chunks(size)
+            .zip(bytes.chunks(size))
+            .position(|(found, made)| found != made);
+        if let Some(at) = differing {
+            let mut made = Vec::new();
+            format.dtype.extend_f32(&bytes[at * size..(at + 1) * size], &mut made);
+            return Err(MergeError::Differs {
+                tensor: tensor.to_owned(),
+                entry: start + at,
+                found: found[at],
+                expected: made.first().copied().unwrap_or(f32::NAN),
+            });
+        }
+        Ok(Receipt {
+            error,
+            checksum: Hasher::new(),
+        })
+    }
+}
+
+/// One of the two neighbours in a dtype, each with the probability that keeps the mean.
+fn drawn_neighbour(value: f32, dtype: DType, drawn: u32) -> f32 {
+    let (bits, kept) = match dtype {
+        DType::BF16 => (value.to_bits(), 16),
+        // f16 has 13 bits of significand less, where its exponent reaches.
+        DType::F16 if value.abs() >= 6.104e-5 => (value.to_bits(), 13),
+        DType::F16 => {
+            // Below, its steps are even: 2⁻²⁴.
+            let steps = f64::from(value) * 16_777_216.0;
+            let down = steps.floor();
+            let up = f64::from(drawn) < (steps - down) * 4_294_967_296.0;
+            return ((down + f64::from(u8::from(up))) / 16_777_216.0) as f32;
+        }
+        _ => return value,
+    };
+    if !value.is_finite() {
+        return value;
+    }
+    let mask = (1_u32 << kept) - 1;
+    let share = bits & mask;
+    let down = bits & !mask;
+    f32::from_bits(if drawn >> (32 - kept) < share {
+        down + mask + 1
+    } else {
+        down
+    })
+}
+
+/// Stores values in `dtype`, to nearest even, and returns Σ (stored − value)², which is not finite when a value is
+/// not or does not fit.
+fn round(values: &[f32], dtype: DType, out: &mut [u8]) -> f64 {
+    let mut error = 0.0;
+    for (values, out) in values.chunks(RUN).zip(out.chunks_mut(RUN * dtype.size())) {
+        error += match dtype {
+            DType::BF16 => each(values, out, |value| {
+                let stored = bf16::from_f32(value);
+                (stored.to_le_bytes(), stored.to_f32())
+            }),
+            DType::F16 => each(values, out, |value| {
+                let stored = f16::from_f32(value);
+                (stored.to_le_bytes(), stored.to_f32())
+            }),
+            _ => each(values, out, |value| (value.to_le_bytes(), value)),
+        };
+    }
+    error
+}
+
+/// Stores a run of values and returns Σ (stored − value)².
+fn each<const SIZE: usize>(values: &[f32], out: &mut [u8], store: impl Fn(f32) -> ([u8; SIZE], f32)) -> f64 {
+    let mut lanes = [0.0_f64; 8];
+    for (at, (&value, out)) in values.iter().zip(out.as_chunks_mut::<SIZE>().0).enumerate() {
+        let (bytes, stored) = store(value);
+        *out = bytes;
+        let error = f64::from(stored - value);
+        lanes[at % 8] += error * error;
+    }
+    lanes.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every drawn value is a neighbour, and their mean is the value to the bound of a Bernoulli mean's deviation.
+    #[test]
+    fn stochastic_rounding_is_unbiased() {
+        for (dtype, value) in [
+            (DType::BF16, 1.001_f32),
+            (DType::BF16, -3.3e-3),
+            (DType::F16, 0.100_03),
+            (DType::F16, 3.3e-6),
+        ] {
+            let stream = Stream::new(3, "rounding", "", "x");
+            let count = 1_u64 << 16;
+            let drawn: Vec<f32> = (0..count)
+                .map(|at| drawn_neighbour(value, dtype, stream.draw(at)))
+                .collect();
+            let least = drawn.iter().copied().fold(f32::INFINITY, f32::min);
+            let most = drawn.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert!(least <= value && value <= most && drawn.iter().all(|&x| x == least || x == most));
+            let mut bytes = Vec::new();
+            dtype.extend_bytes(&[least, most], &mut bytes);
+            let mut back = Vec::new();
+            dtype.extend_f32(&bytes, &mut back);
+            assert_eq!(back, [least, most], "both are values of {dtype}");
+            let mean = drawn.iter().map(|&x| f64::from(x)).sum::<f64>() / count as f64;
+            // The deviation of a mean of n draws is at most step / (2√n); six of them never occur with a fixed seed.
+            let bound = 6.0 * f64::from(most - least) / (2.0 * (count as f64).sqrt());
+            assert!((mean - f64::from(value)).abs() <= bound, "{dtype} {value}: {mean}");
+        }
+    }
+}

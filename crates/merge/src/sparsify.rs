@@ -1,0 +1,334 @@
+//! Sparsify: which entries of an input's change survive, and what the survivors are multiplied by.
+
+use crate::method::Sparsity;
+use crate::random::Stream;
+use crate::select::{Inputs, Kept, Unranked, largest, magnitude};
+use crate::tiles::{Field, Tile};
+use crate::{Result, Trim};
+
+/// Sums below this are no scale to go by (mergekit's).
+const LEAST_NORM: f64 = 1e-7;
+
+/// The share of entries that is kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Density {
+    /// An exact decimal; at least one entry of a tensor is kept.
+    Exact(Trim),
+    /// A binary fraction, multiplied as such and cut off, as mergekit and PEFT do it.
+    Float {
+        share: f64,
+        /// Fewest entries kept of a tensor that has any.
+        least: usize,
+    },
+    /// The same and one entry more, as in the paper's code.
+    OneMore(f64),
+    /// From the (1 − share)-quantile on, as in TITAN's code.
+    Quantile(f64),
+}
+
+impl Density {
+    /// How many of `entries` entries are kept.
+    pub(crate) fn kept(self, entries: usize) -> usize {
+        match self {
+            Self::Exact(trim) => trim.kept(entries),
+            Self::Float { share, .. } if share <= 0.0 => 0,
+            Self::Float { share, .. } if share >= 1.0 => entries,
+            // A count of entries is far below 2⁵³, so the product is exact enough to be cut off.
+            Self::Float { share, least } => ((share * entries as f64) as usize).max(least).min(entries),
+            Self::OneMore(share) => ((share * entries as f64) as usize + 1).min(entries),
+            Self::Quantile(share) => {
+                let below = (1.0 - share) * entries.saturating_sub(1) as f64;
+                // Decimal shares are meant: 0.2 of 10 entries is 2, whatever 0.2 is in binary.
+                let below = (below * 1e9).round() / 1e9;
+                entries - (below.ceil() as usize).min(entries)
+            }
+        }
+    }
+
+    /// The share itself.
+    pub(crate) fn share(self) -> f64 {
+        match self {
+            Self::Exact(trim) => trim.density().parse().unwrap_or(1.0),
+            Self::Float { share, .. } | Self::OneMore(share) | Self::Quantile(share) => share,
+        }
+    }
+}
+
+/// What makes good for what is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rescale {
+    /// Nothing.
+    None,
+    /// All survivors of a tensor times ‖δ‖₁ / ‖survivors‖₁ (mergekit).
+    #[default]
+    Norm,
+    /// Each survivor divided by the probability it was kept with (DARE's and DELLA's papers, PEFT).
+    Inverse,
+}
+
+/// How one input is thinned out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thinning {
+    pub(crate) density: Density,
+    /// Share of the largest entries that a band drops.
+    pub(crate) gamma: f64,
+    /// Half the width of the probabilities of a ranked draw.
+    pub(crate) epsilon: f64,
+    pub(crate) rescale: Rescale,
+    pub(crate) stream: Stream,
+    /// Keep every entry that ties with the last one kept.
+    pub(crate) with_ties: bool,
+    /// A threshold found over all tensors, instead of one of this tensor's own.
+    pub(crate) threshold: Option<Kept>,
+}
+
+/// Which of an input's entries survive.
+#[derive(Clone, Copy, Debug)]
+enum Selection {
+    /// Those of at least some magnitude.
+    Above(Kept),
+    /// The first but not the second.
+    Between(Kept, Kept),
+    /// Each with the same probability, as a share of 2³².
+    Random { below: u64, stream: Stream },
+    /// Each with a probability by its rank within the row, from the smallest to the largest.
+    Ranked { least: f64, width: f64, stream: Stream },
+}
+
+/// One input's selection and factor, ready to be applied to tiles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Survivors {
+    selection: Selection,
+    factor: f32,
+    /// Each survivor is divided by its own probability.
+    inverse: bool,
+}
+
+/// The survivors of one tile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Surviving<'s> {
+    /// By magnitude, all times the same factor.
+    Above(Kept, f32),
+    /// A factor for every entry of the tile; 0 drops it.
+    Times(&'s [f32]),
+}
+
+/// Finds every input's survivors.
+pub(crate) fn sparsify(
+    field: &mut Field<'_>,
+    sparsity: Option<Sparsity>,
+    thinnings: &[Thinning],
+) -> Result<Vec<Survivors>, Unranked> {
+    let entries = field.entries();
+    let mut survivors = match sparsity {
+        None => vec![Survivors::ALL; thinnings.len()],
+        Some(Sparsity::Largest) => by_magnitude(field, thinnings)?,
+        Some(Sparsity::Band) => {
+            let mut wanted = Vec::new();
+            for (input, thinning) in thinnings.iter().enumerate() {
+                // A density of one keeps the largest as well.
+                let (kept, top) = match thinning.density.share() {
+                    1.0.. => (entries, 0),
+                    share => {
+                        let kept = (share.max(0.0) * entries as f64) as usize;
+                        let top = (thinning.gamma.max(0.0) * entries as f64) as usize;
+                        (kept, top.min(entries - kept))
+                    }
+                };
+                wanted.extend([(input, top + kept), (input, top)]);
+            }
+            let kept = largest(field, &Inputs(thinnings.len()), &wanted)?;
+            let between = |pair: &[Kept]| Survivors::of(Selection::Between(pair[0], pair[1]));
+            kept.chunks_exact(2).map(between).collect()
+        }
+        Some(Sparsity::Random) => thinnings
+            .iter()
+            .map(|thinning| match thinning.density.share() {
+                1.0.. => Survivors::ALL,
+                share => Survivors {
+                    inverse: thinning.rescale == Rescale::Inverse,
+                    ..Survivors::of(Selection::Random {
+                        below: probability(share),
+                        stream: thinning.stream,
+                    })
+                },
+            })
+            .collect(),
+        Some(Sparsity::Ranked) => thinnings
+            .iter()
+            .map(|thinning| match thinning.density.share() {
+                1.0.. => Survivors::ALL,
+                ..=0.0 => Survivors::of(Selection::Above(Kept::NONE)),
+                share => Survivors {
+                    inverse: thinning.rescale == Rescale::Inverse,
+                    ..Survivors::of(Selection::Ranked {
+                        least: share - thinning.epsilon,
+                        width: 2.0 * thinning.epsilon,
+                        stream: thinning.stream,
+                    })
+                },
+            })
+            .collect(),
+    };
+    if thinnings.iter().any(|thinning| thinning.rescale == Rescale::Norm) {
+        rescale(field, thinnings, &mut survivors)?;
+    }
+    Ok(survivors)
+}
+
+fn by_magnitude(field: &mut Field<'_>, thinnings: &[Thinning]) -> Result<Vec<Survivors>, Unranked> {
+    let entries = field.entries();
+    let wanted: Vec<(usize, usize)> = thinnings
+        .iter()
+        .enumerate()
+        .filter(|(_, thinning)| thinning.threshold.is_none())
+        .map(|(input, thinning)| (input, thinning.density.kept(entries)))
+        .collect();
+    let mut found = largest(field, &Inputs(thinnings.len()), &wanted)?.into_iter();
+    Ok(thinnings
+        .iter()
+        .map(|thinning| {
+            let kept = thinning.threshold.or_else(|| found.next()).unwrap_or(Kept::ALL);
+            let kept = if thinning.with_ties { kept.with_ties() } else { kept };
+            Survivors::of(Selection::Above(kept))
+        })
+        .collect())
+}
+
+/// Sets every factor to ‖δ‖₁ / ‖survivors‖₁ of the tensor.
+fn rescale(field: &mut Field<'_>, thinnings: &[Thinning], survivors: &mut [Survivors]) -> Result<()> {
+    let tiles = field.collect(false, |tile| {
+        let mut scratch = Vec::new();
+        Ok(survivors
+            .iter()
+            .enumerate()
+            .map(|(input, survivors)| survivors.norms(&tile, input, &mut scratch))
+            .collect::<Vec<_>>())
+    })?;
+    let mut sums = vec![(0.0, 0.0); survivors.len()];
+    for tile in tiles {
+        for (sum, (before, after)) in sums.iter_mut().zip(tile) {
+            *sum = (sum.0 + before, sum.1 + after);
+        }
+    }
+    for ((survivors, thinning), (before, after)) in survivors.iter_mut().zip(thinnings).zip(sums) {
+        if thinning.rescale == Rescale::Norm && before >= LEAST_NORM && after >= LEAST_NORM {
+            survivors.factor = (before / after) as f32;
+        }
+    }
+    Ok(())
+}
+
+/// A probability as a share of 2³².
+fn probability(share: f64) -> u64 {
+    (share.clamp(0.0, 1.0) * 4_294_967_296.0).round() as u64
+}
+
+impl Survivors {
+    /// Everything, as it is.
+    pub(crate) const ALL: Self = Self {
+        selection: Selection::Above(Kept::ALL),
+        factor: 1.0,
+        inverse: false,
+    };
+
+    fn of(selection: Selection) -> Self {
+        Self { selection, ..Self::ALL }
+    }
+
+    /// The survivors of one input in a tile. `factors` is room for them.
+    pub(crate) fn in_tile<'s>(&self, tile: &Tile<'_>, input: usize, factors: &'s mut Vec<f32>) -> Surviving<'s> {
+        let values = tile.inputs[input];
+        let start = tile.start();
+        if let Selection::Above(kept) = self.selection {
+            return Surviving::Above(kept, self.factor);
+        }
+        factors.resize(values.len(), 0.0);
+        match self.selection {
+            Selection::Above(_) => {}
+            Selection::Between(outer, inner) => {
+                for (at, (factor, &value)) in factors.iter_mut().zip(values).enumerate() {
+                    let index = start + at;
+                    let kept = outer.keeps(index, value) && !inner.keeps(index, value);
+                    *factor = if kept { self.factor } else { 0.0 };
+                }
+            }
+            Selection::Random { below, stream } => {
+                let factor = if self.inverse {
+                    (4_294_967_296.0 / below.max(1) as f64) as f32
+                } else {
+                    self.factor
+                };
+                draw(&stream, start, factors, |_, drawn| {
+                    if u64::from(drawn) < below { factor } else { 0.0 }
+                });
+            }
+            Selection::Ranked { least, width, stream } => {
+                let probabilities = ranked(values, tile.columns, least, width);
+                draw(&stream, start, factors, |at, drawn| {
+                    let share = probabilities[at];
+                    match u64::from(drawn) < probability(share) {
+                        true if self.inverse => (1.0 / share) as f32,
+                        true => self.factor,
+                        false => 0.0,
+                    }
+                });
+            }
+        }
+        Surviving::Times(factors)
+    }
+
+    /// Σ|δ| and Σ|survivors| of one input in a tile, without the factor.
+    fn norms(&self, tile: &Tile<'_>, input: usize, scratch: &mut Vec<f32>) -> (f64, f64) {
+        let values = tile.inputs[input];
+        let before = values.iter().map(|value| f64::from(value.abs())).sum();
+        let start = tile.start();
+        let after = match self.in_tile(tile, input, scratch) {
+            Surviving::Above(kept, _) => values
+                .iter()
+                .enumerate()
+                .filter(|&(at, &value)| kept.keeps(start + at, value))
+                .map(|(_, value)| f64::from(value.abs()))
+                .sum(),
+            Surviving::Times(factors) => values
+                .iter()
+                .zip(factors)
+                .filter(|&(_, &factor)| factor != 0.0)
+                .map(|(value, _)| f64::from(value.abs()))
+                .sum(),
+        };
+        (before, after)
+    }
+}
+
+/// Draws one number for every entry, by its index within the tensor.
+fn draw(stream: &Stream, start: usize, factors: &mut [f32], factor: impl Fn(usize, u32) -> f32) {
+    let mut block = (u64::MAX, [0; 4]);
+    for (at, slot) in factors.iter_mut().enumerate() {
+        let index = (start + at) as u64;
+        if block.0 != index / 4 {
+            block = (index / 4, stream.block(index / 4));
+        }
+        *slot = factor(at, block.1[(index % 4) as usize]);
+    }
+}
+
+/// Every entry's probability: `least` for a row's smallest magnitude to `least + width` for its largest, evenly over
+/// the ranks; equal magnitudes rank by index.
+fn ranked(values: &[f32], columns: usize, least: f64, width: f64) -> Vec<f64> {
+    let mut probabilities = vec![least; values.len()];
+    let mut order: Vec<u32> = Vec::new();
+    for (row, probabilities) in values
+        .chunks(columns.max(1))
+        .zip(probabilities.chunks_mut(columns.max(1)))
+    {
+        order.clear();
+        order.extend(0..row.len() as u32);
+        order.sort_by_key(|&at| magnitude(row[at as usize]));
+        let steps = (row.len().max(2) - 1) as f64;
+        for (rank, &at) in order.iter().enumerate() {
+            probabilities[at as usize] = least + width * (rank as f64 / steps);
+        }
+    }
+    probabilities
+}

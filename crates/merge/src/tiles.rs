@@ -1,0 +1,395 @@
+//! One tensor's base and inputs as tiles of whole rows, swept over as often as a method needs.
+//!
+//! A method is a few sweeps: statistics first (histograms, norms), then the merged values. Where all inputs of a
+//! tensor fit into the memory allowed, they are computed once, in the first sweep; where they do not, every sweep
+//! makes its tiles anew, so memory stays at threads × tile whatever the tensor. Tiles depend on the tensor's shape
+//! alone, never on threads or memory, and sweeps join their results in tile order: sums are the same everywhere.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::Result;
+
+/// Entries of a tile, as near as whole rows come: a tile of a few inputs stays in a core's own caches.
+const TILE: usize = 1 << 16;
+
+/// What an input's rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// δ, the change to the base.
+    Change,
+    /// θᵢ, the weights themselves.
+    Whole,
+}
+
+/// Somewhere rows of one tensor come from, in f32. Sharing it between threads is fine.
+pub(crate) trait Rows: Sync {
+    /// Which of the two it yields.
+    fn view(&self) -> View;
+
+    /// Whether `read` looks at the base's values.
+    fn needs_base(&self) -> bool {
+        false
+    }
+
+    /// Writes rows, row-major, into `out`. `base` holds the same rows of the base, or nothing where nobody needs it.
+    fn read(&self, rows: Range<usize>, base: &[f32], out: &mut [f32]) -> Result<()>;
+}
+
+/// Some whole rows of the base and of every input.
+#[derive(Debug)]
+pub(crate) struct Tile<'t> {
+    pub(crate) rows: Range<usize>,
+    pub(crate) columns: usize,
+    /// θ; empty in sweeps that do not ask for it.
+    pub(crate) base: &'t [f32],
+    /// Every input, as the field's view says.
+    pub(crate) inputs: Vec<&'t [f32]>,
+}
+
+impl Tile<'_> {
+    /// Index of the first entry within the tensor.
+    pub(crate) fn start(&self) -> usize {
+        self.rows.start * self.columns
+    }
+
+    /// Number of entries.
+    pub(crate) fn entries(&self) -> usize {
+        self.rows.len() * self.columns
+    }
+}
+
+/// One tensor, to be swept over.
+pub(crate) struct Field<'a> {
+    rows: usize,
+    columns: usize,
+    tile_rows: usize,
+    view: View,
+    base: &'a dyn Rows,
+    inputs: Vec<Box<dyn Rows + 'a>>,
+    /// Every input's rows, where they are kept.
+    kept: Option<&'a mut Vec<Vec<f32>>>,
+    filled: bool,
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    base: Vec<f32>,
+    inputs: Vec<Vec<f32>>,
+}
+
+impl<'a> Field<'a> {
+    /// A tensor of this shape. `kept` are reused buffers for the inputs; they are used when the inputs take no more
+    /// than `budget` bytes.
+    pub(crate) fn new(
+        shape: &[usize],
+        view: View,
+        base: &'a dyn Rows,
+        inputs: Vec<Box<dyn Rows + 'a>>,
+        kept: &'a mut Vec<Vec<f32>>,
+        budget: usize,
+    ) -> Self {
+        let (rows, columns) = rows_and_columns(shape);
+        let bytes = 4 * rows * columns * inputs.len();
+        let kept = (bytes <= budget).then(|| {
+            kept.resize_with(kept.len().max(inputs.len()), Vec::new);
+            for buffer in kept.iter_mut().take(inputs.len()) {
+                buffer.resize(rows * columns, 0.0);
+            }
+            kept
+        });
+        Self {
+            rows,
+            columns,
+            tile_rows: tile_rows(columns),
+            view,
+            base,
+            inputs,
+            kept,
+            filled: false,
+        }
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    fn tiles(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows)
+    }
+
+    fn tile(&self, index: usize) -> Range<usize> {
+        let start = index * self.tile_rows;
+        start..self.rows.min(start + self.tile_rows)
+    }
+
+    /// Visits every tile and collects what the visits return, in tile order.
+    pub(crate) fn collect<R: Send>(
+        &mut self,
+        with_base: bool,
+        visit: impl Fn(Tile<'_>) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        self.sweep_in(
+            1,
+            with_base,
+            Vec::new,
+            |results, tile| {
+                results.push(visit(tile)?);
+                Ok(())
+            },
+            |mut left, mut right| {
+                left.append(&mut right);
+                left
+            },
+        )
+    }
+
+    /// Visits every tile, each thread with an accumulator of its own, which may be large; accumulators are joined in
+    /// tile order.
+    pub(crate) fn sweep<A: Send>(
+        &mut self,
+        with_base: bool,
+        empty: impl Fn() -> A + Sync + Send,
+        visit: impl Fn(&mut A, Tile<'_>) -> Result<()> + Sync,
+        join: impl Fn(A, A) -> A + Sync + Send,
+    ) -> Result<A> {
+        let run = self.tiles().div_ceil(rayon::current_num_threads());
+        self.sweep_in(run, with_base, empty, visit, join)
+    }
+
+    /// The same with at least `run` tiles an accumulator.
+    fn sweep_in<A: Send>(
+        &mut self,
+        run: usize,
+        with_base: bool,
+        empty: impl Fn() -> A + Sync + Send,
+        visit: impl Fn(&mut A, Tile<'_>) -> Result<()> + Sync,
+        join: impl Fn(A, A) -> A + Sync + Send,
+    ) -> Result<A> {
+        if self.kept.is_some() && !self.filled {
+            let swept = self.fill(run, with_base, &empty, &visit, &join)?;
+            self.filled = true;
+            return Ok(swept);
+        }
+        let field = &*self;
+        (0..field.tiles())
+            .into_par_iter()
+            .with_min_len(run)
+            .try_fold(
+                || (empty(), Scratch::default()),
+                |(mut results, mut scratch), index| {
+                    field.visit(index, with_base, &mut scratch, |tile| visit(&mut results, tile))?;
+                    Ok((results, scratch))
+                },
+            )
+            .map(|swept| swept.map(|(results, _)| results))
+            .try_reduce(&empty, |left, right| Ok(join(left, right)))
+    }
+
+    /// Visits one tile.
+    pub(crate) fn one<R>(&self, index: usize, with_base: bool, visit: impl FnOnce(Tile<'_>) -> Result<R>) -> Result<R> {
+        self.visit(index, with_base, &mut Scratch::default(), visit)
+    }
+
+    fn visit<R>(
+        &self,
+        index: usize,
+        with_base: bool,
+        scratch: &mut Scratch,
+        visit: impl FnOnce(Tile<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let rows = self.tile(index);
+        let entries = rows.start * self.columns..rows.end * self.columns;
+        let kept = self.kept.as_ref().filter(|_| self.filled);
+        self.read_base(
+            with_base || kept.is_none() && self.needs_base(),
+            &rows,
+            &mut scratch.base,
+        )?;
+        let inputs: Vec<&[f32]> = match kept {
+            Some(kept) => kept[..self.inputs.len()]
+                .iter()
+                .map(|values| &values[entries.clone()])
+                .collect(),
+            None => {
+                scratch.inputs.resize_with(self.inputs.len(), Vec::new);
+                for (input, values) in self.inputs.iter().zip(&mut scratch.inputs) {
+                    values.resize(entries.len(), 0.0);
+                    self.read_input(input.as_ref(), &rows, &scratch.base, values)?;
+                }
+                scratch.inputs.iter().map(Vec::as_slice).collect()
+            }
+        };
+        visit(Tile {
+            rows,
+            columns: self.columns,
+            base: &scratch.base,
+            inputs,
+        })
+    }
+
+    /// The first sweep where inputs are kept: fills the buffers while it visits.
+    fn fill<A: Send>(
+        &mut self,
+        run: usize,
+        with_base: bool,
+        empty: &(impl Fn() -> A + Sync + Send),
+        visit: &(impl Fn(&mut A, Tile<'_>) -> Result<()> + Sync),
+        join: &(impl Fn(A, A) -> A + Sync + Send),
+    ) -> Result<A> {
+        let Some(kept) = self.kept.take() else {
+            return Ok(empty());
+        };
+        let field = &*self;
+        let step = (field.tile_rows * field.columns).max(1);
+        let mut tiles: Vec<Vec<&mut [f32]>> = (0..field.tiles()).map(|_| Vec::new()).collect();
+        for buffer in kept.iter_mut().take(field.inputs.len()) {
+            for (tile, values) in tiles
+                .iter_mut()
+                .zip(buffer[..field.rows * field.columns].chunks_mut(step))
+            {
+                tile.push(values);
+            }
+        }
+        let swept = tiles
+            .into_par_iter()
+            .with_min_len(run)
+            .enumerate()
+            .try_fold(
+                || (empty(), Vec::new()),
+                |(mut results, mut base), (index, mut inputs)| {
+                    let rows = field.tile(index);
+                    field.read_base(with_base || field.needs_base(), &rows, &mut base)?;
+                    for (input, values) in field.inputs.iter().zip(&mut inputs) {
+                        field.read_input(input.as_ref(), &rows, &base, values)?;
+                    }
+                    let tile = Tile {
+                        rows,
+                        columns: field.columns,
+                        base: &base,
+                        inputs: inputs.iter().map(|values| &**values).collect(),
+                    };
+                    visit(&mut results, tile)?;
+                    Ok((results, base))
+                },
+            )
+            .map(|swept| swept.map(|(results, _)| results))
+            .try_reduce(empty, |left, right| Ok(join(left, right)));
+        self.kept = Some(kept);
+        swept
+    }
+
+    fn needs_base(&self) -> bool {
+        self.inputs
+            .iter()
+            .any(|input| input.needs_base() || input.view() != self.view)
+    }
+
+    fn read_base(&self, wanted: bool, rows: &Range<usize>, base: &mut Vec<f32>) -> Result<()> {
+        base.resize(if wanted { rows.len() * self.columns } else { 0 }, 0.0);
+        if wanted {
+            self.base.read(rows.clone(), &[], base)?;
+        }
+        Ok(())
+    }
+
+    /// One input's rows, turned into what the method wants to see.
+    fn read_input(&self, input: &dyn Rows, rows: &Range<usize>, base: &[f32], out: &mut [f32]) -> Result<()> {
+        input.read(rows.clone(), base, out)?;
+        match (input.view(), self.view) {
+            (View::Whole, View::Change) => out.iter_mut().zip(base).for_each(|(value, base)| *value -= base),
+            (View::Change, View::Whole) => out.iter_mut().zip(base).for_each(|(value, base)| *value += base),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A tensor as a matrix: the first dimension are its rows; a vector is one row.
+pub(crate) fn rows_and_columns(shape: &[usize]) -> (usize, usize) {
+    match shape {
+        [] => (1, 1),
+        [entries] => (1, *entries),
+        [rows, rest @ ..] => (*rows, rest.iter().product()),
+    }
+}
+
+/// Whole rows of a tile.
+pub(crate) fn tile_rows(columns: usize) -> usize {
+    (TILE / columns.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+    use super::*;
+
+    /// Rows whose entries are their index times a factor.
+    struct Counting {
+        columns: usize,
+        factor: f32,
+        view: View,
+    }
+
+    impl Rows for Counting {
+        fn view(&self) -> View {
+            self.view
+        }
+
+        fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
+            for (at, value) in out.iter_mut().enumerate() {
+                *value = self.factor * (rows.start * self.columns + at) as f32;
+            }
+            Ok(())
+        }
+    }
+
+    /// Kept or made anew, every sweep sees the same tiles in the same order.
+    #[test]
+    fn memory_changes_nothing() {
+        let shape = [1000, 700];
+        let counting = |factor, view| Counting {
+            columns: 700,
+            factor,
+            view,
+        };
+        let base = counting(1.0, View::Whole);
+        let mut seen = Vec::new();
+        for budget in [0, usize::MAX] {
+            let inputs: Vec<Box<dyn Rows>> = vec![
+                Box::new(counting(2.0, View::Change)),
+                Box::new(counting(3.0, View::Whole)),
+            ];
+            let mut kept = Vec::new();
+            let mut field = Field::new(&shape, View::Change, &base, inputs, &mut kept, budget);
+            for with_base in [false, true, false] {
+                let tiles = field
+                    .collect(with_base, |tile| {
+                        assert_eq!(tile.base.is_empty(), !with_base && tile.base.is_empty());
+                        let (start, last) = (tile.start(), tile.entries() - 1);
+                        Ok((start, tile.inputs[0][last], tile.inputs[1][last]))
+                    })
+                    .unwrap();
+                seen.push(tiles);
+            }
+        }
+        assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
+        let (start, adapter, model) = seen[0][1];
+        assert_eq!(start, 93 * 700);
+        // The model counts by its change: 3x − x.
+        assert_eq!(
+            (adapter, model),
+            (2.0 * (2.0 * 65_100.0 - 1.0), 2.0 * (2.0 * 65_100.0 - 1.0))
+        );
+    }
+}

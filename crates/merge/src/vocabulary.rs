@@ -1,0 +1,80 @@
+//! Whether all models mean the same by a row of their embeddings. Rows are merged by their number, so a request for
+//! another tokenizer than the base's is granted only where it is the same vocabulary.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::MergeRequest;
+
+/// Templates that mergekit knows by name and this program does not carry.
+const NAMED_TEMPLATES: [&str; 4] = ["alpaca", "llama3", "mistral", "exaone"];
+
+/// What keeps a request's words on tokenizer and template from being followed.
+pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let Some(template) = &request.chat_template
+        && (NAMED_TEMPLATES.contains(&template.as_str()) || !template.contains('{') && !known_template(template))
+    {
+        problems.push(format!(
+            "chat_template `{template}` is not carried by this program; write `auto`, `chatml`, or the template itself"
+        ));
+    }
+    let Some(tokenizer) = &request.tokenizer else {
+        return problems;
+    };
+    let Some(base) = tokens(&request.base) else {
+        return problems;
+    };
+    for input in &request.models {
+        let Some(own) = tokens(&input.path).filter(|own| *own != base) else {
+            continue;
+        };
+        let differs = own.iter().find(|(token, id)| base.get(*token) != Some(id));
+        let missing = base.iter().find(|(token, _)| !own.contains_key(*token));
+        let example = differs.or(missing).map_or("", |(token, _)| token.as_str());
+        problems.push(format!(
+            "tokenizer_source {tokenizer}: {} has another vocabulary than the base ({} tokens against {}, `{example}` for \
+             one), and embeddings are merged row by row; bring both to one vocabulary first",
+            input.name,
+            own.len(),
+            base.len()
+        ));
+    }
+    problems
+}
+
+fn known_template(name: &str) -> bool {
+    ["auto", "chatml"].contains(&name)
+}
+
+/// Every token of a folder's tokenizer.json and its id; `None` where there is no such file to compare.
+fn tokens(folder: &Path) -> Option<BTreeMap<String, u64>> {
+    let text = std::fs::read(folder.join("tokenizer.json")).ok()?;
+    let root: Value = serde_json::from_slice(&text).ok()?;
+    let mut tokens = BTreeMap::new();
+    match root.pointer("/model/vocab")? {
+        Value::Object(vocabulary) => {
+            tokens.extend(
+                vocabulary
+                    .iter()
+                    .filter_map(|(token, id)| Some((token.clone(), id.as_u64()?))),
+            );
+        }
+        Value::Array(vocabulary) => {
+            let token = |(id, entry): (usize, &Value)| Some((entry.get(0)?.as_str()?.to_owned(), id as u64));
+            tokens.extend(vocabulary.iter().enumerate().filter_map(token));
+        }
+        _ => return None,
+    }
+    for added in root.get("added_tokens").and_then(Value::as_array).into_iter().flatten() {
+        if let (Some(token), Some(id)) = (
+            added.get("content").and_then(Value::as_str),
+            added.get("id").and_then(Value::as_u64),
+        ) {
+            tokens.insert(token.to_owned(), id);
+        }
+    }
+    Some(tokens)
+}
