@@ -87,7 +87,12 @@ fn fill_cache(root: &Root) {
     }
     let alpaca = |what: &str, input: bool| {
         let row = |i: usize| {
-            let mut row = serde_json::json!({"instruction": format!("{what} task {i}: write a function that adds {i} to its argument"), "output": format!("def f(x):\n    return x + {i}  # {what}")});
+            let asked = if what == "general" {
+                "describe the old town on hill"
+            } else {
+                "write a function that adds to its argument"
+            };
+            let mut row = serde_json::json!({"instruction": format!("{what} task {i}: {asked} {i}"), "output": format!("def f(x):\n    return x + {i}  # {what}")});
             if input {
                 row["input"] = "".into();
             }
