@@ -248,7 +248,7 @@ fn datasets(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<CardDatas
     };
     let dataset = |source: &synapse_data::SourceManifest| CardDataset {
         source: CardInput {
-            id: if source.origin == "local" || source.origin == "routing" {
+            id: if source.origin == "local" || source.origin.starts_with("routing generator") {
                 source.dataset.clone()
             } else {
                 source.origin.clone()
