@@ -58,7 +58,7 @@ pub(crate) struct Factors {
 }
 
 impl PeftAdapter {
-    /// Opens `path` and sorts its tensors; shapes are checked against a base by [`PeftAdapter::problems`].
+    /// Opens `path` and sorts its tensors; shapes are checked against a base by `PeftAdapter::problems`.
     ///
     /// # Errors
     /// A file is missing or malformed, or a field or tensor is of a kind that is not known; the message names it.

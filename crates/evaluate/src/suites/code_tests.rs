@@ -30,7 +30,7 @@ impl CodeTask {
     /// The tasks that come with this crate, written for it.
     ///
     /// # Errors
-    /// [`EvaluateError::Row`] if a bundled line does not parse, which a test rules out.
+    /// [`crate::EvaluateError::Row`] if a bundled line does not parse, which a test rules out.
     pub fn bundled() -> Result<Vec<Self>> {
         parse_jsonl(
             include_str!("../../data/code-tests.jsonl"),

@@ -34,8 +34,9 @@ thread_local! {
     static WIDE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Computes `sum` (left operands in rows, right ones transposed).
-pub(super) fn run(sum: &Sum<'_>, out: &mut [f32], out_stride: usize, parallel: bool) {
+/// Computes `sum` (left operands in rows, right ones transposed). With `native`, what is stored in bf16 is multiplied
+/// by the bf16 unit where the precision allows it, and rows are rounded to it; without, nothing is rounded.
+pub(super) fn run(sum: &Sum<'_>, out: &mut [f32], out_stride: usize, parallel: bool, native: bool) {
     let target = Target {
         out: SharedMut::new(out),
         stride: out_stride,
@@ -43,7 +44,7 @@ pub(super) fn run(sum: &Sum<'_>, out: &mut [f32], out_stride: usize, parallel: b
     };
     let mut accumulate = sum.accumulate;
     for term in sum.terms.iter().filter(|term| term.k > 0) {
-        let halves = sum.precision == Precision::Bf16 && Isa::current().multiplies_bf16();
+        let halves = native && sum.precision == Precision::Bf16 && Isa::current().multiplies_bf16();
         let factors = match term.right.matrix {
             Matrix::Bf16(weights) if halves => Factors::Halves(weights, half_rows(term, sum.m)),
             weights => Factors::Floats(weights, float_rows(term, sum.m)),

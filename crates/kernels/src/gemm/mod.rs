@@ -244,7 +244,7 @@ impl Sum<'_> {
     pub fn compute_dots(&self, out: &mut [f32], out_stride: usize) {
         assert!(self.can_be_dotted(), "dot products need rows on both sides");
         if self.begin(out, out_stride) {
-            dots::run(self, out, out_stride, true);
+            dots::run(self, out, out_stride, true, true);
         }
     }
 
@@ -270,7 +270,7 @@ impl Sum<'_> {
             return;
         }
         if self.m <= FEW_ROWS && self.can_be_dotted() {
-            dots::run(self, out, out_stride, parallel);
+            dots::run(self, out, out_stride, parallel, false);
         } else {
             self.panels(out, out_stride, parallel);
         }

@@ -213,6 +213,22 @@ proptest! {
     }
 }
 
+/// Trained weights rest on it: a document's last rows of attention are so few.
+#[test]
+fn few_rows_of_training_are_not_rounded() {
+    let (m, n, k) = (3, 40, 257);
+    let (left, right) = (values(1, m * k), Stored::new(2, n, k));
+    let product = Product {
+        shape: Shape { m, n, k },
+        left: Left::rows(&left, k),
+        right: Right::transposed(right.matrix(1), k),
+        scale: 0.5,
+        accumulate: Accumulate::Overwrite,
+        precision: Precision::Bf16,
+    };
+    check(&product, 1e-6 * k as f64);
+}
+
 #[test]
 fn one_thread_gives_the_same_bits() {
     let shape = Shape { m: 37, n: 200, k: 700 };
