@@ -131,6 +131,12 @@ mod tests {
 
     use super::*;
 
+    /// A level that is asked for and absent must not leave the tests to pass on another.
+    #[test]
+    fn the_level_asked_for_is_the_one_in_use() {
+        assert_eq!(Isa::from_environment(), Ok(Isa::current()));
+    }
+
     /// Runs this crate's tests again under every other level that the machine has.
     #[test]
     fn every_level_passes_these_tests() {
