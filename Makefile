@@ -23,7 +23,7 @@ test: ## run all tests
 
 explore: export PROPTEST_CASES ?= 2000
 explore: ## property tests on fresh random cases, failing cases are kept as regressions
-	$(CARGO) test --release --locked --workspace --lib --bins --tests
+	$(CARGO) test --release --locked --workspace --lib --bins --tests --no-fail-fast
 
 check: ## formatting, lints, documentation and the kernels as other machines compile them
 	$(CARGO) fmt --all --check

@@ -303,3 +303,15 @@ proptest! {
         prop_assert_eq!(real(&streamed), real(&chat.decode(&ids, true).unwrap()));
     }
 }
+
+/// Bytes that are no text fill the hold just as a character begins; it must not be cut in two.
+#[test]
+fn a_character_after_many_unreadable_bytes_is_whole() {
+    let chat = chat_of("qwen2.5");
+    let ids = [94, 94, 94, 94, 94, 480, 157, 94, 94];
+    let mut detokenizer = chat.detokenizer();
+    let mut streamed: String = ids.iter().filter_map(|&id| detokenizer.push(id)).collect();
+    streamed.extend(detokenizer.finish());
+    assert!(chat.decode(&ids, true).unwrap().contains('ᡡ'));
+    assert!(streamed.contains('ᡡ'), "{streamed:?}");
+}

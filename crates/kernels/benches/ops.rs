@@ -92,7 +92,6 @@ fn attention_rates() {
             k: (&k[document * 512 * 192..]).into(),
             v: (&v[document * 512 * 192..]).into(),
             count: 512,
-            past: 0,
         })
         .collect();
     let (mut out, mut log_sums) = (vec![0.0; q.len()], vec![0.0; TOKENS * 9]);

@@ -1,4 +1,4 @@
-//! Causal attention, one document at a time, with grouped key/value heads.
+//! Causal attention of training, one document at a time, with grouped key/value heads; `cached` serves.
 //!
 //! Queries are taken in tiles; no buffer larger than tile × keys exists, and the backward pass
 //! recomputes the probabilities from the saved log-sum-exp (Dao et al. 2022).
@@ -52,19 +52,17 @@ impl Heads {
     }
 }
 
-/// One sequence's part of the work: `count` new queries that see `past` older keys too.
+/// One whole document.
 #[derive(Debug, Clone, Copy)]
 pub struct Span<'a> {
     /// Rotated queries, `[count, queries * dim]`.
     pub q: Matrix<'a>,
-    /// Rotated keys, `[past + count, keys * dim]`.
+    /// Rotated keys, `[count, keys * dim]`.
     pub k: Matrix<'a>,
-    /// Values, `[past + count, keys * dim]`.
+    /// Values, `[count, keys * dim]`.
     pub v: Matrix<'a>,
-    /// New positions.
+    /// Positions.
     pub count: usize,
-    /// Older positions.
-    pub past: usize,
 }
 
 #[derive(Default)]
@@ -126,7 +124,7 @@ fn starts(spans: &[Span<'_>]) -> Vec<usize> {
 
 /// `scale · Q Kᵀ` of one tile into `scores [rows, keys]`; returns how many keys the tile sees.
 fn scores(heads: Heads, span: &Span<'_>, (head, first, rows): (usize, usize, usize), scores: &mut Vec<f32>) -> usize {
-    let keys = span.past + first + rows;
+    let keys = first + rows;
     grow(scores, rows * keys);
     let group = head / heads.group();
     Product {
@@ -158,7 +156,7 @@ fn forward_tile(
     let (head, first, rows) = tile;
     let keys = scores(heads, span, tile, &mut scratch.scores);
     for row in 0..rows {
-        let seen = span.past + first + row + 1;
+        let seen = first + row + 1;
         let (visible, hidden) = scratch.scores[row * keys..(row + 1) * keys].split_at_mut(seen);
         log_sums[first + row] = softmax(visible);
         hidden.fill(0.0);
@@ -202,16 +200,9 @@ pub struct Gradients<'a> {
     pub dv: &'a mut [f32],
 }
 
-/// The backward pass of [`forward`] for whole documents (`past` is 0).
-///
-/// # Panics
-/// If a span has a past.
+/// The backward pass of [`forward`].
 #[expect(clippy::needless_pass_by_value, reason = "the gradients are three borrowed buffers")]
 pub fn backward(heads: Heads, spans: &[Span<'_>], saved: Saved<'_>, gradients: Gradients<'_>) {
-    assert!(
-        spans.iter().all(|span| span.past == 0),
-        "the backward pass needs whole documents"
-    );
     let starts = starts(spans);
     let (dq, dk, dv) = (
         SharedMut::new(gradients.dq),

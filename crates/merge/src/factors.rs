@@ -14,7 +14,7 @@ use crate::plan::{PlannedInput, TensorPlan};
 use crate::random::Stream;
 use crate::rules::Rules;
 use crate::select::Unranked;
-use crate::sparsify::{Thinning, sparsify};
+use crate::sparsify::{Survivors, Thinning, sparsify};
 use crate::tiles::{Field, Rows, View};
 use crate::{MergeError, MergeRequest, Result};
 
@@ -141,6 +141,16 @@ fn factor(of: &Factor<'_>, values: Vec<Vec<f32>>, weights: &[f32], columns: usiz
         lambda: 1.0,
         onto: Onto::Base,
     };
+    combined(&mut field, &rule, &survivors, weights)
+}
+
+/// A field's inputs, thinned out, weighted and combined over its base.
+pub(crate) fn combined(
+    field: &mut Field<'_>,
+    rule: &Rule,
+    survivors: &[Survivors],
+    weights: &[f32],
+) -> Result<Vec<f32>> {
     let pieces = field.collect(true, |tile| {
         let mut merged = vec![0.0; tile.entries()];
         let mut factors: Vec<Vec<f32>> = vec![Vec::new(); tile.inputs.len()];
@@ -155,7 +165,7 @@ fn factor(of: &Factor<'_>, values: Vec<Vec<f32>>, weights: &[f32], columns: usiz
             .collect();
         Piece {
             changes: &changes,
-            rule: &rule,
+            rule,
             start: tile.start(),
             base: tile.base,
             merged: &mut merged,

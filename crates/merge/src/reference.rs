@@ -7,8 +7,9 @@
 
 use proptest::prelude::*;
 
-use crate::combine::{Change, Divisor, Onto, Piece, Rule, Vote};
+use crate::combine::{Divisor, Onto, Rule, Vote};
 use crate::delta::Product;
+use crate::factors::combined;
 use crate::method::Sparsity;
 use crate::peft::{Added, Known};
 use crate::random::Stream;
@@ -243,30 +244,8 @@ fn fast(case: &Case, rule: &Rule, select: bool) -> Vec<f32> {
         let mut field = Field::new(&shape, View::Change, &base, rows, &mut kept, budget);
         let sparsity = select.then_some(Sparsity::Largest);
         let survivors = sparsify(&mut field, sparsity, &thinnings).expect("finite");
-        let pieces = field.collect(true, |tile| {
-            let mut merged = vec![0.0; tile.entries()];
-            let mut factors: Vec<Vec<f32>> = vec![Vec::new(); tile.inputs.len()];
-            let changes: Vec<Change<'_>> = factors
-                .iter_mut()
-                .enumerate()
-                .map(|(input, factors)| Change {
-                    delta: tile.inputs[input],
-                    weight: case.adapters[input].weight,
-                    surviving: survivors[input].in_tile(&tile, input, factors),
-                })
-                .collect();
-            Piece {
-                changes: &changes,
-                rule,
-                start: tile.start(),
-                base: tile.base,
-                merged: &mut merged,
-                given: false,
-            }
-            .combine();
-            Ok(merged)
-        });
-        pieces.expect("nothing is read").concat()
+        let weights: Vec<f32> = case.adapters.iter().map(|adapter| adapter.weight).collect();
+        combined(&mut field, rule, &survivors, &weights).expect("nothing is read")
     };
     let kept = run(usize::MAX);
     assert_eq!(kept, run(0));

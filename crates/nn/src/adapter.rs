@@ -4,6 +4,7 @@ use std::path::Path;
 
 use half::bf16;
 use synapse_checkpoint::{AdapterFolder, ModelConfig};
+use synapse_kernels::Precision;
 
 use crate::{NnError, tensor::Tensor};
 
@@ -52,9 +53,20 @@ impl Adapter {
         Ok(Self { layers })
     }
 
-    /// The same in bf16: half the bytes that a generated token reads, and what products in bf16 round to anyway.
-    #[must_use]
-    pub fn rounded(mut self) -> Self {
+    /// As [`Adapter::load`], for generating at a precision: in bf16 where products round the factors to it anyway,
+    /// which is half the bytes that a generated token reads.
+    ///
+    /// # Errors
+    /// As [`Adapter::load`].
+    pub fn load_to_generate(folder: &Path, config: &ModelConfig, precision: Precision) -> Result<Self, NnError> {
+        let adapter = Self::load(folder, config)?;
+        Ok(match precision {
+            Precision::Bf16 => adapter.rounded(),
+            Precision::F32 => adapter,
+        })
+    }
+
+    fn rounded(mut self) -> Self {
         for module in self.layers.iter_mut().flatten().flatten() {
             for factor in [&mut module.a, &mut module.b] {
                 if let Tensor::F32(values) = factor {

@@ -1,10 +1,10 @@
-//! The weights that generated tokens are multiplied with when a model is served in few bits: tiles of 4 and 8 bits.
+//! What generated tokens are multiplied with when a model is held in NF4: linears in tiles of 4 bits, head in 8.
 //!
 //! A prompt's tokens share a weight's read and are bound by arithmetic, so they keep the stored weights and bf16
-//! products; a generated token is bound by bytes. The head is in 8 bits here, whatever its storage.
+//! products; a generated token is bound by bytes.
 
 use synapse_checkpoint::ModelFolder;
-use synapse_kernels::{Nf4Matrix, Precision, tiled::Tiled};
+use synapse_kernels::{Precision, tiled::Tiled};
 
 use crate::{Decoder, LoadOptions, NnError, WeightDtype, decoder::Layer, linear::Linear, tensor::Tensor};
 
@@ -16,16 +16,27 @@ pub(crate) struct Generation {
     pub(crate) head: Tiled,
 }
 
-/// Bits of the linears' weights for generated tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GenerationBits {
-    /// NF4's sixteen levels in blocks of 64, half a byte a weight.
-    Four,
-    /// 127 steps in blocks of 64, a byte a weight.
-    Eight,
-}
-
 impl Generation {
+    /// The tiles of a decoder with NF4 linears.
+    fn of(decoder: &Decoder) -> Result<Self, NnError> {
+        let tile = |linear: &Linear| match &linear.weight {
+            Tensor::Nf4(weight) => fits(linear.input).map(|()| Tiled::from_nf4(weight)),
+            _ => unreachable!("the linears were loaded in NF4"),
+        };
+        let layer = |layer: &Layer| -> Result<[Tiled; 7], NnError> {
+            let tiles = layer.linears.iter().map(tile).collect::<Result<Vec<_>, NnError>>()?;
+            Ok(tiles
+                .try_into()
+                .unwrap_or_else(|_| unreachable!("a layer has seven linears")))
+        };
+        let (vocab, hidden) = (decoder.config.vocab_size, decoder.config.hidden_size);
+        fits(hidden)?;
+        Ok(Self {
+            layers: decoder.layers.iter().map(layer).collect::<Result<_, _>>()?,
+            head: Tiled::quantize8(decoder.head().matrix(&[]), vocab, hidden),
+        })
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.layers.iter().flatten().map(Tiled::bytes).sum::<usize>() + self.head.bytes()
@@ -37,45 +48,13 @@ impl Decoder {
     /// round, generated tokens are multiplied with them in tiles.
     ///
     /// # Errors
-    /// As [`Decoder::load`] and [`Decoder::quantize_generation`].
+    /// As [`Decoder::load`], and a linear whose inputs are no multiple of 64.
     pub fn load_to_generate(folder: &ModelFolder, options: &LoadOptions) -> Result<Self, NnError> {
         let mut decoder = Self::load(folder, options)?;
         if matches!(options.dtype, WeightDtype::Nf4 { .. }) && options.precision == Precision::Bf16 {
-            decoder.quantize_generation(GenerationBits::Four)?;
+            decoder.generation = Some(Generation::of(&decoder)?);
         }
         Ok(decoder)
-    }
-
-    /// Adds what generated tokens are multiplied with: weights in 4 or 8 bits and activations in 8.
-    ///
-    /// # Errors
-    /// A linear whose inputs are no multiple of 64.
-    pub fn quantize_generation(&mut self, bits: GenerationBits) -> Result<(), NnError> {
-        let tile = |linear: &Linear| {
-            fits(linear.input)?;
-            Ok(match (bits, &linear.weight) {
-                (GenerationBits::Four, Tensor::Nf4(weight)) => Tiled::from_nf4(weight),
-                (GenerationBits::Four, weight) => {
-                    let mut dense = vec![0.0; linear.output * linear.input];
-                    weight.matrix(&[]).widen(0, &mut dense);
-                    Tiled::from_nf4(&Nf4Matrix::quantize(&dense, linear.output, linear.input, false))
-                }
-                (GenerationBits::Eight, weight) => Tiled::quantize8(weight.matrix(&[]), linear.output, linear.input),
-            })
-        };
-        let layer = |layer: &Layer| -> Result<[Tiled; 7], NnError> {
-            let tiles = layer.linears.iter().map(tile).collect::<Result<Vec<_>, NnError>>()?;
-            Ok(tiles
-                .try_into()
-                .unwrap_or_else(|_| unreachable!("a layer has seven linears")))
-        };
-        let (vocab, hidden) = (self.config.vocab_size, self.config.hidden_size);
-        fits(hidden)?;
-        self.generation = Some(Generation {
-            layers: self.layers.iter().map(layer).collect::<Result<_, _>>()?,
-            head: Tiled::quantize8(self.head().matrix(&[]), vocab, hidden),
-        });
-        Ok(())
     }
 }
 
@@ -84,7 +63,7 @@ fn fits(inputs: usize) -> Result<(), NnError> {
         return Ok(());
     }
     Err(NnError::Unsupported {
-        what: format!("a linear of {inputs} inputs in 4 or 8 bits, which come in blocks of 64"),
+        what: format!("a linear of {inputs} inputs in tiles, which are blocks of 64"),
         hint: "serve this model without --quant".into(),
     })
 }

@@ -22,7 +22,6 @@ pub use cache::{KvCache, LayerCache};
 pub use causal_lm::{CausalLm, LogitsFor, Sequence};
 pub use decoder::{Decoder, LoadOptions, WeightDtype};
 pub use error::NnError;
-pub use generation::GenerationBits;
 pub use parameters::{LoraOptions, Parameter};
 pub use synapse_kernels::{Precision, attention::Role};
 pub use training::{Memory, MicroBatch, Pass, TrainableModel, Trained, Workload};

@@ -63,7 +63,6 @@ fn attention_of_two_documents() {
         k: Matrix::F32(k),
         v: Matrix::F32(v),
         count: q.len() / 32,
-        past: 0,
     });
     let tokens: usize = spans.iter().map(|span| span.count).sum();
     let (mut out, mut log_sums) = (vec![f32::NAN; tokens * 32], vec![f32::NAN; tokens * 4]);

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder};
 use synapse_kernels::random::Stream;
-use synapse_nn::{
-    Adapter, CausalLm, Decoder, GenerationBits, KvCache, LoadOptions, LogitsFor, Precision, Role, Sequence, WeightDtype,
-};
+use synapse_nn::{Adapter, CausalLm, Decoder, KvCache, LoadOptions, LogitsFor, Precision, Role, Sequence, WeightDtype};
 
 /// Tokens generated after each prompt.
 const GENERATED: usize = 6;
@@ -18,7 +16,7 @@ fn base() -> ModelFolder {
 }
 
 /// An adapter of random factors, large enough to change every logit.
-fn adapter(seed: u64, rank: usize) -> Adapter {
+fn adapter(seed: u64, rank: usize, precision: Precision) -> Adapter {
     let base = base();
     let values = |seed: &[u64], count: usize| -> Vec<f32> {
         let stream = Stream::new(seed);
@@ -44,20 +42,15 @@ fn adapter(seed: u64, rank: usize) -> Adapter {
             b,
         })
         .collect();
-    let targets = [
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    ]
-    .map(str::to_owned);
+    let modules = base.config().linear_modules();
+    let targets: Vec<String> = modules
+        .iter()
+        .map(|(module, _, _)| module.rsplit('.').next().unwrap_or(module).to_owned())
+        .collect();
     let config = AdapterConfig::lora("tiny-qwen2", rank, rank as f64, &targets);
     let folder = tempfile::tempdir().unwrap();
     synapse_checkpoint::write_adapter(folder.path(), &config, &tensors).unwrap();
-    Adapter::load(folder.path(), base.config()).unwrap()
+    Adapter::load_to_generate(folder.path(), base.config(), precision).unwrap()
 }
 
 /// Every way weights are held and multiplied.
@@ -67,19 +60,15 @@ fn decoders() -> Vec<(&'static str, Decoder)> {
         precision,
     };
     let load = |options: &LoadOptions| Decoder::load(&base(), options).unwrap();
-    let quantised = |bits, options: &LoadOptions| {
-        let mut decoder = load(options);
-        decoder.quantize_generation(bits).unwrap();
-        decoder
-    };
     vec![
         ("f32", load(&LoadOptions::EXACT)),
         ("bf16", load(&LoadOptions::BF16)),
         ("nf4", load(&nf4(Precision::Bf16))),
         ("nf4 in f32", load(&nf4(Precision::F32))),
-        ("4 bits", quantised(GenerationBits::Four, &nf4(Precision::Bf16))),
-        ("4 bits of bf16", quantised(GenerationBits::Four, &LoadOptions::BF16)),
-        ("8 bits", quantised(GenerationBits::Eight, &LoadOptions::BF16)),
+        (
+            "tiles",
+            Decoder::load_to_generate(&base(), &nf4(Precision::Bf16)).unwrap(),
+        ),
     ]
 }
 
@@ -154,7 +143,8 @@ fn run(decoder: &Decoder, requests: &mut [Request<'_>], chunks: impl Fn(usize) -
 
 #[test]
 fn a_batch_of_mixed_adapters_gives_each_request_the_bits_it_gets_alone() {
-    let adapters = [adapter(1, 4), adapter(2, 8), adapter(2, 8).rounded()];
+    let adapters = [(1, 4, Precision::F32), (2, 8, Precision::F32), (2, 8, Precision::Bf16)];
+    let adapters = adapters.map(|(seed, rank, precision)| adapter(seed, rank, precision));
     let shapes = [
         (1, None),
         (9, Some(0)),
@@ -197,10 +187,12 @@ fn few_bits_stay_near_the_weights_they_round() {
         run(decoder, std::slice::from_mut(&mut request), |_| usize::MAX);
         request.logits
     };
-    let mut decoder = Decoder::load(&base(), &LoadOptions::BF16).unwrap();
-    let exact = logits(&decoder);
-    decoder.quantize_generation(GenerationBits::Eight).unwrap();
-    let rounded = logits(&decoder);
+    let options = LoadOptions {
+        dtype: WeightDtype::Nf4 { double_quant: true },
+        precision: Precision::Bf16,
+    };
+    let exact = logits(&Decoder::load(&base(), &options).unwrap());
+    let rounded = logits(&Decoder::load_to_generate(&base(), &options).unwrap());
     assert_eq!(exact[0], rounded[0], "the prompt keeps its numbers");
     let largest = exact[1].iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let difference = exact[1]

@@ -1,6 +1,6 @@
 //! The fetch stage: base and datasets are on this disk and hashed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub struct Fetched {
     pub requests: Vec<Vec<FetchedSource>>,
     /// Suite → the files its questions are in.
     pub questions: BTreeMap<String, FetchedSource>,
+    /// The files of questions that other recipes' requests are held against.
+    #[serde(default)]
+    pub kept_out: Vec<FetchedSource>,
 }
 
 /// A base on this disk.
@@ -59,7 +62,13 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
         stage: Stage::Fetch,
         fingerprint: fingerprint(
             Stage::Fetch,
-            &(&plan.base, &plan.data.sources, plan.data.seed, local, asked(plan)),
+            &(
+                &plan.base,
+                &plan.data.sources,
+                plan.data.seed,
+                local,
+                plan.evaluate.questions().collect::<Vec<_>>(),
+            ),
         )?,
     };
     stage.execute(
@@ -68,6 +77,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
                 && fetched
                     .all()
                     .chain(fetched.questions.values())
+                    .chain(&fetched.kept_out)
                     .all(|source| source.listed().iter().all(|(_, local, _)| local.is_file()))
         },
         || {
@@ -91,6 +101,7 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
                 sources,
                 requests,
                 questions: fetch_questions(run, plan)?,
+                kept_out: fetch_kept_out(run, plan)?,
             })
         },
         |fetched| {
@@ -124,7 +135,8 @@ fn local_hashes(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<String>, Pip
         Base::Gguf(file) => hashes.push(sha256_file(file)?),
         Base::Fresh(folder) => hashes.push(fresh_hash(folder)?),
     }
-    for file in plan.evaluate.files.values() {
+    let kept_out = requests(plan).flat_map(|requests| requests.questions.iter().filter_map(|(_, file)| file.as_ref()));
+    for file in plan.evaluate.files.values().chain(kept_out) {
         hashes.push(sha256_file(file)?);
     }
     let asked = requests(plan).flat_map(|requests| &requests.data.sources);
@@ -187,21 +199,6 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
     }
 }
 
-/// The benchmark that rows of other recipes are held against.
-const GSM8K: &str = "gsm8k";
-
-/// The suites that read files, and what other recipes' requests must not be taken from.
-fn asked(plan: &SpecialistPlan) -> Vec<&str> {
-    let suites = plan.evaluate.suites.iter().map(String::as_str);
-    let mut asked: Vec<&str> = suites
-        .filter(|suite| plan.evaluate.files.contains_key(*suite) || hub_id(suite).is_some())
-        .collect();
-    if requests(plan).any(|requests| requests.asks_gsm8k) && !asked.contains(&GSM8K) {
-        asked.push(GSM8K);
-    }
-    asked
-}
-
 /// The dataset of a benchmark on the hub.
 fn hub_id(suite: &str) -> Option<&'static str> {
     BENCHMARKS.iter().find(|(name, _)| *name == suite).map(|(_, id)| *id)
@@ -209,12 +206,26 @@ fn hub_id(suite: &str) -> Option<&'static str> {
 
 fn fetch_questions(run: &Run<'_>, plan: &SpecialistPlan) -> Result<BTreeMap<String, FetchedSource>, PipelineError> {
     let folder = plan.file.parent().unwrap_or(Path::new(""));
-    let fetched = asked(plan).into_iter().map(|suite| {
-        let file = plan.evaluate.files.get(suite).map(PathBuf::as_path);
+    let fetched = plan.evaluate.questions().map(|(suite, file)| {
         let found = fetch_suite(suite, file, folder, run.options.offline, run.reporter)?;
         Ok((suite.to_owned(), found))
     });
     fetched.collect()
+}
+
+/// What other recipes' requests must not be taken from; a question that two recipes ask is fetched once.
+fn fetch_kept_out(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<FetchedSource>, PipelineError> {
+    let asked: BTreeSet<_> = requests(plan)
+        .flat_map(|requests| {
+            let folder = requests.file.parent().unwrap_or(Path::new(""));
+            let questions = requests.questions.iter();
+            questions.map(move |(suite, file)| (suite.as_str(), file.as_deref(), folder))
+        })
+        .collect();
+    asked
+        .into_iter()
+        .map(|(suite, file, folder)| fetch_suite(suite, file, folder, run.options.offline, run.reporter))
+        .collect()
 }
 
 /// The questions of one suite: a file of one's own, or the test files that the registry beside `folder` lists for its

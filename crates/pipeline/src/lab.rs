@@ -8,7 +8,7 @@ use synapse_chat::Chat;
 use synapse_checkpoint::ModelFolder;
 use synapse_engine::{Engine, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions};
 use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
-use synapse_nn::{Adapter, CausalLm, Decoder, LoadOptions, MicroBatch, Precision};
+use synapse_nn::{Adapter, CausalLm, Decoder, LoadOptions, MicroBatch};
 
 use crate::PipelineError;
 
@@ -53,13 +53,7 @@ impl Lab {
         let adapters = adapters
             .iter()
             .map(|(name, path)| {
-                let adapter = Adapter::load(path, files.config())?;
-                // products round the factors anyway
-                let adapter = if load.precision == Precision::Bf16 {
-                    adapter.rounded()
-                } else {
-                    adapter
-                };
+                let adapter = Adapter::load_to_generate(path, files.config(), load.precision)?;
                 Ok(((*name).to_owned(), Arc::new(adapter)))
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;

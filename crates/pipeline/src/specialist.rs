@@ -1,5 +1,6 @@
 //! A recipe: fetch → prepare → train → evaluate.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -129,7 +130,7 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
         .iter()
         .map(|path| synapse_checkpoint::sha256_file(path));
     let kept_out = kept_out.collect::<Result<Vec<_>, _>>()?;
-    let asked = decontaminates.then(|| questions(fetched));
+    let asked = decontaminates.then(|| (questions(fetched), identities(&fetched.kept_out)));
     let shape = (
         plan.train.max_seq_len,
         plan.train.packing,
@@ -219,7 +220,13 @@ pub(crate) fn questions(fetched: &Fetched) -> Questions<'_> {
 /// What the suites ask that is not among the held-out rows.
 fn benchmarks(fetched: &Fetched) -> Result<Vec<Benchmark>, PipelineError> {
     let mut benchmarks = Vec::new();
-    for file in fetched.questions.values().flat_map(|suite| suite.files().files) {
+    // a question that this recipe asks and another's requests are held against is read once
+    let mut read = BTreeSet::new();
+    let sources = fetched.questions.values().chain(&fetched.kept_out);
+    for file in sources.flat_map(|source| source.files().files) {
+        if !read.insert(file.local.clone()) {
+            continue;
+        }
         benchmarks.push(Benchmark {
             name: file.name.clone(),
             texts: synapse_data::read_texts(&file)?,

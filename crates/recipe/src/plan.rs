@@ -4,7 +4,7 @@
 //! where a value came from; [`crate::load`] makes it from a file, once that file is wholly valid.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,9 @@ mod data;
 
 pub use data::{DataPlan, LimitsPlan, Location, Portion, RequestsPlan, Samples, SourcePlan};
 
-use crate::vocabulary::{ComputeDtype, GateAction, LossOn, Overlong, Prompting, Recompute, Scheduler, Stage};
+use crate::vocabulary::{
+    BENCHMARKS, ComputeDtype, GateAction, LossOn, Overlong, Prompting, Recompute, Scheduler, Stage,
+};
 
 /// What one file describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -236,6 +238,17 @@ pub struct EvaluatePlan {
     pub samples: usize,
     /// Temperature of those answers.
     pub temperature: f64,
+}
+
+impl EvaluatePlan {
+    /// The suites that read their questions from files, with the file of those that have one of their own.
+    pub fn questions(&self) -> impl Iterator<Item = (&str, Option<&Path>)> {
+        self.suites.iter().filter_map(|suite| {
+            let file = self.files.get(suite).map(PathBuf::as_path);
+            let read = file.is_some() || BENCHMARKS.iter().any(|(name, _)| name == suite);
+            read.then_some((suite.as_str(), file))
+        })
+    }
 }
 
 /// Labels of a coordinator, in the order its answers are scored.

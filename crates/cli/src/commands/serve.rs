@@ -6,7 +6,7 @@ use std::sync::Arc;
 use synapse_chat::Chat;
 use synapse_checkpoint::ModelFolder;
 use synapse_engine::{Engine, EngineOptions};
-use synapse_nn::{Adapter, CausalLm, Decoder, Precision};
+use synapse_nn::{Adapter, CausalLm, Decoder};
 use synapse_server::{ApiKeys, SamplingDefaults, ServerOptions, ServerState};
 
 use crate::{
@@ -92,13 +92,7 @@ fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArgum
                 let adapters = adapters
                     .into_iter()
                     .map(|(name, path)| {
-                        let adapter = Adapter::load(&path, files.config())?;
-                        // products round the factors anyway
-                        let adapter = if load.precision == Precision::Bf16 {
-                            adapter.rounded()
-                        } else {
-                            adapter
-                        };
+                        let adapter = Adapter::load_to_generate(&path, files.config(), load.precision)?;
                         Ok((name, Arc::new(adapter)))
                     })
                     .collect::<Result<Vec<_>, Failure>>()?;

@@ -108,8 +108,27 @@ pub(crate) fn footer_length(end: &[u8; 8]) -> Option<u64> {
 
 fn open(file: &RowFile<'_>) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let opened = File::open(file.path).map_err(|error| DataError::io(file.path, error))?;
-    ParquetRecordBatchReaderBuilder::try_new(opened)
-        .map_err(|error| DataError::malformed(&file.name, format!("not a parquet file: {error}")))
+    let builder = ParquetRecordBatchReaderBuilder::try_new(opened)
+        .map_err(|error| DataError::malformed(&file.name, format!("not a parquet file: {error}")))?;
+    check_places(builder.metadata()).map_err(|message| DataError::malformed(&file.name, message))?;
+    Ok(builder)
+}
+
+/// Refuses a footer whose columns lie nowhere: the library asserts that places and lengths are not negative.
+fn check_places(metadata: &ParquetMetaData) -> std::result::Result<(), String> {
+    for (index, group) in metadata.row_groups().iter().enumerate() {
+        for chunk in group.columns() {
+            let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+            let length = chunk.compressed_size();
+            if start < 0 || length < 0 || start.checked_add(length).is_none() {
+                return Err(format!(
+                    "not a readable parquet file: column `{}` of row group {index} has {length} bytes from {start} on",
+                    chunk.column_path()
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// One cell as JSON.

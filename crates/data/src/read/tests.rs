@@ -130,6 +130,23 @@ fn whole_parquet() -> Vec<u8> {
     bytes
 }
 
+/// Where the library trusts a file most, every place is tried.
+#[test]
+fn no_single_damage_to_a_parquet_footer_makes_a_reader_panic() {
+    let whole = whole_parquet();
+    let end: [u8; 8] = *whole.last_chunk().unwrap();
+    let footer = usize::try_from(parquet::footer_length(&end).unwrap()).unwrap();
+    let mut refused = 0;
+    for place in whole.len() - footer..whole.len() {
+        for damage in [0x01, 0x1f, 0x80, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[place] ^= damage;
+            refused += usize::from(rows_of("x.parquet", &bytes).is_err());
+        }
+    }
+    assert!(refused > footer, "{refused} of {} refused", 4 * footer);
+}
+
 proptest! {
     #[test]
     fn no_damage_to_parquet_makes_a_reader_panic(places in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {

@@ -282,7 +282,7 @@ fn generated_rows_are_made_of_the_requests_that_their_recipe_trains_on() {
             recipe: format!("{label}-recipe"),
             file: path.clone(),
             data: data_plan(vec![source(&path, Samples::All)], 20),
-            asks_gsm8k: false,
+            questions: Vec::new(),
         }
     };
     let mut source = source(Path::new("routing"), Samples::Count(300));

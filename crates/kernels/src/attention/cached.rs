@@ -314,7 +314,6 @@ mod tests {
             k: Matrix::F32(&k),
             v: Matrix::F32(&v),
             count: tokens,
-            past: 0,
         };
         let mut expected = vec![f32::NAN; q.len()];
         forward(

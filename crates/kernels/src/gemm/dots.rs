@@ -4,7 +4,7 @@
 //! order of `k` whatever the number of rows, so a row gets the same bits alone and beside others; that is what
 //! generated tokens ask for, and why [`Sum::compute_dots`] exists beside [`Sum::compute`].
 
-use std::{cell::RefCell, ops::Range};
+use std::{borrow::Cow, cell::RefCell, ops::Range};
 
 use half::bf16;
 
@@ -63,13 +63,16 @@ pub(super) fn run(sum: &Sum<'_>, out: &mut [f32], out_stride: usize, parallel: b
     }
 }
 
-/// The left operand in f32, `[m, k]` without gaps.
-fn float_rows(term: &Term<'_>, m: usize) -> Vec<f32> {
+/// The left operand in f32, `[m, k]` without gaps: itself, where it lies so.
+fn float_rows<'a>(term: &Term<'a>, m: usize) -> Cow<'a, [f32]> {
+    if let (Matrix::F32(rows), true) = (term.left.matrix, term.left.stride == term.k) {
+        return Cow::Borrowed(&rows[..m * term.k]);
+    }
     let mut rows = vec![0.0; m * term.k];
     for (index, row) in rows.chunks_exact_mut(term.k.max(1)).enumerate() {
         term.left.matrix.widen(index * term.left.stride, row);
     }
-    rows
+    Cow::Owned(rows)
 }
 
 /// The left operand in bf16, `[m, k]` without gaps.
@@ -89,7 +92,7 @@ struct Target<'a> {
 
 /// Stored weights and rows of activations, in the format that multiplies them.
 enum Factors<'a> {
-    Floats(Matrix<'a>, Vec<f32>),
+    Floats(Matrix<'a>, Cow<'a, [f32]>),
     #[cfg_attr(not(simd_x86), expect(dead_code, reason = "no such level multiplies bf16"))]
     Halves(&'a [bf16], Vec<bf16>),
 }

@@ -257,11 +257,6 @@ impl Activations {
         }
     }
 
-    /// Rows held.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
     fn block(&self, row: usize, block: usize) -> Inputs<'_> {
         let at = row * (self.columns / BLOCK) + block;
         Inputs {
@@ -352,10 +347,10 @@ fn product_of_tile(weight: &Tiled, tile: usize, activations: &Activations, out: 
             first,
         };
         match count {
-            1 => job.sums::<1>(&mut sums),
-            2 => job.sums::<2>(&mut sums),
-            3 | 4 => job.sums_padded::<4>(count, &mut sums),
-            _ => job.sums_padded::<8>(count, &mut sums),
+            1 => job.sums::<1>(count, &mut sums),
+            2 => job.sums::<2>(count, &mut sums),
+            3 | 4 => job.sums::<4>(count, &mut sums),
+            _ => job.sums::<8>(count, &mut sums),
         }
         let width = ROWS.min(weight.rows - tile * ROWS);
         for (offset, sums) in sums.iter().enumerate().take(count) {
@@ -376,17 +371,9 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// The sums of `M` rows, of which the last ones may repeat the last there is.
-    fn sums_padded<const M: usize>(&self, count: usize, sums: &mut [[f32; ROWS]; MOST]) {
-        self.run::<M>(|row| self.first + row.min(count - 1), sums);
-    }
-
-    fn sums<const M: usize>(&self, sums: &mut [[f32; ROWS]; MOST]) {
-        self.run::<M>(|row| self.first + row, sums);
-    }
-
-    fn run<const M: usize>(&self, row: impl Fn(usize) -> usize, sums: &mut [[f32; ROWS]; MOST]) {
-        let rows: [usize; M] = std::array::from_fn(row);
+    /// The sums of `M` rows, of which those beyond `count` repeat the last there is.
+    fn sums<const M: usize>(&self, count: usize, sums: &mut [[f32; ROWS]; MOST]) {
+        let rows: [usize; M] = std::array::from_fn(|row| self.first + row.min(count - 1));
         let sums = sums
             .first_chunk_mut::<M>()
             .unwrap_or_else(|| unreachable!("M is at most MOST"));

@@ -124,7 +124,6 @@ impl<'a> Work<'a> {
                     k: k.matrix().tail(start * key),
                     v: v.matrix().tail(start * key),
                     count,
-                    past: 0,
                 };
                 start += count;
                 span

@@ -91,8 +91,8 @@ pub struct RequestsPlan {
     pub file: PathBuf,
     /// Its rows, without sources of plain text, which ask for nothing.
     pub data: DataPlan,
-    /// Whether its rows are held against GSM8K's test split.
-    pub asks_gsm8k: bool,
+    /// The suites whose questions its rows are held against, with the file of those that have one of their own.
+    pub questions: Vec<(String, Option<PathBuf>)>,
 }
 
 /// Where a source's rows are.

@@ -76,12 +76,16 @@ impl RequestsPlan {
     pub(crate) fn of(label: &str, recipe: &SpecialistPlan) -> Option<Self> {
         let mut data = recipe.data.clone();
         data.sources.retain(|source| source.format != Some(Format::Text));
+        let questions = recipe.evaluate.questions().filter(|_| data.decontaminate);
+        let questions = questions
+            .map(|(suite, file)| (suite.to_owned(), file.map(Path::to_owned)))
+            .collect();
         (!data.sources.is_empty()).then(|| Self {
             label: label.to_owned(),
             recipe: recipe.name.clone(),
             file: recipe.file.clone(),
-            asks_gsm8k: data.decontaminate && recipe.evaluate.suites.iter().any(|suite| suite == "gsm8k"),
             data,
+            questions,
         })
     }
 }
