@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
+use crate::byte_level::ByteLevel;
 use crate::control::ControlTokens;
 use crate::folder::{Settings, read_text};
 use crate::pieces::{Inner, ids};
@@ -25,7 +26,7 @@ pub struct Encoded {
 /// Tokenizer, template and stop tokens of one model folder; cheap to clone.
 #[derive(Clone)]
 pub struct Chat {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// Tokens that end a document, by model family; the first one that the tokenizer has is taken.
@@ -80,6 +81,7 @@ impl Chat {
         };
         let mut inner = Inner {
             folder: folder.to_owned(),
+            byte_level: ByteLevel::of(&source, &tokenizer),
             tokenizer,
             plain: OnceLock::new(),
             control,
@@ -255,6 +257,13 @@ impl Chat {
     #[must_use]
     pub fn detokenizer(&self) -> Detokenizer {
         Detokenizer::new(self.clone())
+    }
+
+    /// Whether [`Self::decode_known`] passes over this token.
+    pub(crate) fn is_skipped(&self, id: u32) -> bool {
+        let tokenizer = &self.inner.tokenizer;
+        let token = tokenizer.id_to_token(id);
+        token.is_none_or(|token| tokenizer.get_added_vocabulary().is_special_token(&token))
     }
 
     /// Text without control tokens; for the detokeniser, which has nobody to tell of an error.

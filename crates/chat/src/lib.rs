@@ -9,8 +9,10 @@
 //!
 //! What it does not do: tool calls, images, or tokenizers other than a `tokenizer.json`.
 
+mod byte_level;
 mod chat;
 mod control;
+mod cuts;
 mod detokenizer;
 mod error;
 mod folder;

@@ -304,14 +304,20 @@ proptest! {
     }
 }
 
-/// Bytes that are no text fill the hold just as a character begins; it must not be cut in two.
+/// Bytes that are no text fill the hold just as a character begins; it must not be cut in two, also where its first
+/// token begins with such a byte.
 #[test]
 fn a_character_after_many_unreadable_bytes_is_whole() {
     let chat = chat_of("qwen2.5");
-    let ids = [94, 94, 94, 94, 94, 480, 157, 94, 94];
-    let mut detokenizer = chat.detokenizer();
-    let mut streamed: String = ids.iter().filter_map(|&id| detokenizer.push(id)).collect();
-    streamed.extend(detokenizer.finish());
-    assert!(chat.decode(&ids, true).unwrap().contains('ᡡ'));
-    assert!(streamed.contains('ᡡ'), "{streamed:?}");
+    let streams: [(&[u32], char); 2] = [
+        (&[94, 94, 94, 94, 94, 480, 157, 94, 94], 'ᡡ'),
+        (&[94, 94, 480, 222, 94, 480, 480, 316, 94], '👡'),
+    ];
+    for (ids, character) in streams {
+        let mut detokenizer = chat.detokenizer();
+        let mut streamed: String = ids.iter().filter_map(|&id| detokenizer.push(id)).collect();
+        streamed.extend(detokenizer.finish());
+        assert!(chat.decode(ids, true).unwrap().contains(character));
+        assert!(streamed.contains(character), "{streamed:?}");
+    }
 }
