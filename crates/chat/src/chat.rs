@@ -11,8 +11,9 @@ use crate::control::ControlTokens;
 use crate::folder::{Settings, read_text};
 use crate::pieces::{Inner, ids};
 use crate::spans::locate;
-use crate::template::Template;
-use crate::{ChatError, Detokenizer, Message, Result};
+use crate::template::{Conversation, Template};
+use crate::vocabulary::Spelling;
+use crate::{ChatError, Detokenizer, Message, Result, tools};
 
 /// Token ids and, for each, whether training learns it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,13 +76,16 @@ impl Chat {
             .get_vocab_size(true)
             .max(largest_added.map_or(0, |id| id as usize + 1));
         let template_hash = settings.template.as_deref().map(sha256).unwrap_or_default();
+        let has_call_tags = settings.template.as_deref().is_some_and(tools::has_call_tags);
         let template = match settings.template {
             Some(source) => Some(Template::compile(&source, settings.named_tokens)?),
             None => None,
         };
+        let spelling = Spelling::of(&tokenizer);
         let mut inner = Inner {
             folder: folder.to_owned(),
             byte_level: ByteLevel::of(&source, &tokenizer),
+            spelling,
             tokenizer,
             plain: OnceLock::new(),
             control,
@@ -90,6 +94,7 @@ impl Chat {
             document_end,
             stop_ids: Vec::new(),
             vocab_size,
+            has_call_tags,
             template_hash,
             tokenizer_hash: sha256(&source),
         };
@@ -105,7 +110,7 @@ impl Chat {
     /// # Errors
     /// No template, or one that refuses these messages.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        self.inner.template()?.render_messages(messages, add_generation_prompt)
+        self.inner.template()?.render(messages.into(), add_generation_prompt)
     }
 
     /// Raw text in which control tokens are plain text; nothing is added before or after.
@@ -135,8 +140,21 @@ impl Chat {
     /// # Errors
     /// The template refuses, or rewrites a content that contains a control token.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.encode_prompt_with_tools(messages, &[])
+    }
+
+    /// As [`Self::encode_prompt`], for a model that may call functions: `tools` are shown to it as its template has it.
+    /// Each is an object `{"type": "function", "function": {"name", "description", "parameters"}}`.
+    ///
+    /// # Errors
+    /// As [`Self::encode_prompt`]; a template that does not show tools, calls or results to the model; a control token
+    /// in a tool or a call, which cannot be kept apart.
+    pub fn encode_prompt_with_tools(&self, messages: &[Message], tools: &[serde_json::Value]) -> Result<Vec<u32>> {
+        let conversation = Conversation { messages, tools };
+        let template = self.inner.template()?;
         let hostile = self.inner.hostile(messages)?;
-        let rendered = locate(self.inner.template()?, messages, true, &hostile)?;
+        tools::check(template, &self.inner.control, conversation)?;
+        let rendered = locate(template, conversation, true, &hostile)?;
         Ok(ids(self.inner.pieces(messages, &rendered, &hostile)?))
     }
 
@@ -152,7 +170,7 @@ impl Chat {
             .zip(&hostile)
             .map(|(m, hostile)| *hostile || m.is_trained())
             .collect();
-        let rendered = locate(self.inner.template()?, messages, false, &wanted)?;
+        let rendered = locate(self.inner.template()?, messages.into(), false, &wanted)?;
         let pieces = self.inner.pieces(messages, &rendered, &hostile)?;
         let mut encoded = Encoded {
             trained: vec![false; pieces.len()],
@@ -204,6 +222,14 @@ impl Chat {
         self.inner.tokenizer.decode(&[id], false).unwrap_or_default()
     }
 
+    /// The bytes that one token stands for, control tokens by name; they need not be whole characters. `None` for an id
+    /// that the tokenizer does not know, and for all ids of a tokenizer whose tokens mean different bytes in different
+    /// places.
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        self.inner.spelling.bytes(&self.inner.tokenizer, id)
+    }
+
     /// Ids that end an answer, ascending: those of generation_config.json, config.json and the tokenizer, and the
     /// token with which the template ends a turn.
     #[must_use]
@@ -233,6 +259,13 @@ impl Chat {
     #[must_use]
     pub fn has_template(&self) -> bool {
         self.inner.template.is_some()
+    }
+
+    /// Whether the template has the model write its calls as Qwen and Hermes do: a JSON object with `name` and
+    /// `arguments` between `<tool_call>` and `</tool_call>`.
+    #[must_use]
+    pub fn has_call_tags(&self) -> bool {
+        self.inner.has_call_tags
     }
 
     /// Number of ids the tokenizer knows, added tokens included; a model's embedding may have more rows.

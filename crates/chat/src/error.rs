@@ -47,6 +47,9 @@ pub enum ChatError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The tools cannot be shown to the model.
+    #[error("tools: {0}")]
+    Tools(&'static str),
     /// No token can end a plain document.
     #[error(
         "no end-of-document token: the tokenizer has none of {tried}, and tokenizer_config.json names no eos_token"

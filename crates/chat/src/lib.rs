@@ -7,7 +7,8 @@
 //! - where one does, it stays text: nothing a user writes becomes `<|im_start|>` and the like;
 //! - the trained span of an answer is its content and its end-of-turn token, whatever the template.
 //!
-//! What it does not do: tool calls, images, or tokenizers other than a `tokenizer.json`.
+//! What it does not do: images, or tokenizers other than a `tokenizer.json`; answers that call tools are parsed where
+//! they are served.
 
 mod byte_level;
 mod chat;
@@ -21,8 +22,10 @@ mod pieces;
 mod python;
 mod spans;
 mod template;
+mod tools;
+mod vocabulary;
 
 pub use chat::{Chat, Encoded};
 pub use detokenizer::Detokenizer;
 pub use error::{ChatError, Result};
-pub use message::Message;
+pub use message::{Message, ToolCall};

@@ -1,6 +1,7 @@
 //! One turn of a conversation, as data files, recipes and the HTTP server write it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -12,6 +13,24 @@ pub struct Message {
     /// Whether training learns this turn; only assistant turns are ever learnt.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub train: bool,
+    /// The functions that an assistant's turn calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Whose result a tool's turn is: the id of a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+/// A function that the model calls.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// What a result refers to.
+    #[serde(default)]
+    pub id: String,
+    /// The function's name.
+    pub name: String,
+    /// Its arguments, an object.
+    pub arguments: Value,
 }
 
 impl Message {
@@ -21,6 +40,8 @@ impl Message {
             role: role.into(),
             content: content.into(),
             train: true,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
         }
     }
 

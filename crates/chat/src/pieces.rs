@@ -14,6 +14,7 @@ use crate::byte_level::ByteLevel;
 use crate::control::ControlTokens;
 use crate::spans::{Rendered, locate};
 use crate::template::Template;
+use crate::vocabulary::Spelling;
 use crate::{ChatError, Message, Result};
 
 /// What an opened model folder comes to.
@@ -29,8 +30,10 @@ pub(crate) struct Inner {
     /// What the tokenizer puts before any text (`<s>` for some Llamas, nothing for Qwen2).
     pub(crate) document_start: Vec<u32>,
     pub(crate) document_end: Option<u32>,
+    pub(crate) spelling: Spelling,
     pub(crate) stop_ids: Vec<u32>,
     pub(crate) vocab_size: usize,
+    pub(crate) has_call_tags: bool,
     pub(crate) template_hash: String,
     pub(crate) tokenizer_hash: String,
 }
@@ -54,6 +57,19 @@ impl Inner {
                     &message.role,
                     "a role must not contain a control token",
                 ));
+            }
+            let other = message
+                .tool_call_id
+                .iter()
+                .chain(message.tool_calls.iter().map(|call| &call.name));
+            if other.into_iter().any(|text| self.control.occur_in(text))
+                || message
+                    .tool_calls
+                    .iter()
+                    .any(|call| self.control.occur_in(&call.arguments.to_string()))
+            {
+                let reason = "a tool call must not contain a control token";
+                return Err(ChatError::message(index, &message.role, reason));
             }
             Ok(self.control.occur_in(&message.content))
         };
@@ -154,8 +170,8 @@ impl Inner {
             [] => {
                 // The template rewrites contents: what it adds for this turn, by comparing prefixes.
                 let template = self.template()?;
-                let before = template.render_messages(&messages[..index], true)?;
-                let through = template.render_messages(&messages[..=index], false)?;
+                let before = template.render(messages[..index].into(), true)?;
+                let through = template.render(messages[..=index].into(), false)?;
                 if !(through.starts_with(&before) && rendered.text.starts_with(&through)) {
                     return Err(problem(
                         "the template rewrites this answer and earlier text, so its tokens cannot be told apart; train \
@@ -177,7 +193,7 @@ impl Inner {
     /// The token with which the template ends an assistant's turn, if it can be asked.
     pub(crate) fn end_of_turn(&self) -> Option<u32> {
         let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
-        let rendered = locate(self.template.as_ref()?, &probe, false, &[false, true]).ok()?;
+        let rendered = locate(self.template.as_ref()?, probe[..].into(), false, &[false, true]).ok()?;
         let span = self.trained_span(&probe, 1, &rendered).ok()?;
         self.control.find(&rendered.text[span]).pop().map(|control| control.id)
     }

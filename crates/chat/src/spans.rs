@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::template::Template;
+use crate::template::{Conversation, Template};
 use crate::{Message, Result};
 
 /// A rendered conversation.
@@ -33,11 +33,12 @@ const MOST_MESSAGES: usize = 0x7FFE;
 /// Renders, and finds the contents of the messages that `wanted` says.
 pub(crate) fn locate(
     template: &Template,
-    messages: &[Message],
+    conversation: Conversation<'_>,
     add_generation_prompt: bool,
     wanted: &[bool],
 ) -> Result<Rendered> {
-    let text = template.render_messages(messages, add_generation_prompt)?;
+    let messages = conversation.messages;
+    let text = template.render(conversation, add_generation_prompt)?;
     let nothing = || vec![Vec::new(); messages.len()];
     let area = MARK_AREAS.into_iter().find(|&area| {
         let used = |text: &str| text.chars().any(|c| mark_number(c, area).is_some());
@@ -59,11 +60,8 @@ pub(crate) fn locate(
                 }
             })
             .collect();
-        let pairs = messages
-            .iter()
-            .zip(&marked)
-            .map(|(message, content)| (message.role.as_str(), content.as_str()));
-        let Ok(rendered) = template.render(pairs, add_generation_prompt) else {
+        let contents = marked.iter().map(String::as_str);
+        let Ok(rendered) = template.render_with(conversation, contents, add_generation_prompt) else {
             continue;
         };
         if let Some((unmarked, contents)) = unmark(&rendered, area, messages.len())
@@ -163,7 +161,7 @@ mod tests {
 
     fn located(source: &str, messages: &[Message]) -> Vec<Vec<String>> {
         let template = Template::compile(source, BTreeMap::new()).unwrap();
-        let rendered = locate(&template, messages, false, &vec![true; messages.len()]).unwrap();
+        let rendered = locate(&template, messages.into(), false, &vec![true; messages.len()]).unwrap();
         rendered
             .contents
             .iter()

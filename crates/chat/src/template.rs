@@ -6,11 +6,26 @@
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use crate::{ChatError, Message, Result, python};
 
 const NAME: &str = "chat_template";
+
+/// What a template turns into text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conversation<'a> {
+    pub(crate) messages: &'a [Message],
+    /// The functions the model may call, each as OpenAI describes it.
+    pub(crate) tools: &'a [serde_json::Value],
+}
+
+impl<'a> From<&'a [Message]> for Conversation<'a> {
+    fn from(messages: &'a [Message]) -> Self {
+        Self { messages, tools: &[] }
+    }
+}
 
 /// A compiled chat template.
 #[derive(Debug)]
@@ -44,18 +59,28 @@ impl Template {
         })
     }
 
-    /// Renders messages given as (role, content).
-    pub(crate) fn render<'m>(
+    /// Renders a conversation as it is.
+    pub(crate) fn render(&self, conversation: Conversation<'_>, add_generation_prompt: bool) -> Result<String> {
+        let contents = conversation.messages.iter().map(|message| message.content.as_str());
+        self.render_with(conversation, contents, add_generation_prompt)
+    }
+
+    /// Renders a conversation with other contents in the messages' places.
+    pub(crate) fn render_with<'m>(
         &self,
-        messages: impl Iterator<Item = (&'m str, &'m str)>,
+        conversation: Conversation<'_>,
+        contents: impl Iterator<Item = &'m str>,
         add_generation_prompt: bool,
     ) -> Result<String> {
-        let messages: Vec<Value> = messages
-            .map(|(role, content)| minijinja::context! { role, content })
-            .collect();
+        let messages = conversation.messages.iter().zip(contents);
+        let messages: Vec<Value> = messages.map(|(message, content)| turn(message, content)).collect();
+        let tools = match conversation.tools {
+            [] => Value::from(()),
+            tools => Value::from(Serde(tools)),
+        };
         let mut context: BTreeMap<&str, Value> = BTreeMap::from([
             ("messages", Value::from(messages)),
-            ("tools", Value::from(())),
+            ("tools", tools),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ]);
@@ -67,13 +92,27 @@ impl Template {
             .and_then(|template| template.render(context))
             .map_err(|error| describe(&error))
     }
+}
 
-    pub(crate) fn render_messages(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let pairs = messages
-            .iter()
-            .map(|message| (message.role.as_str(), message.content.as_str()));
-        self.render(pairs, add_generation_prompt)
+/// A message as templates expect it; what it does not have is not there, because templates ask whether it is.
+fn turn(message: &Message, content: &str) -> Value {
+    let mut fields = BTreeMap::from([
+        ("role", Value::from(message.role.as_str())),
+        ("content", Value::from(content)),
+    ]);
+    if !message.tool_calls.is_empty() {
+        let call = |call: &crate::ToolCall| {
+            let function =
+                minijinja::context! { name => call.name.as_str(), arguments => Value::from(Serde(&call.arguments)) };
+            minijinja::context! { type => "function", id => call.id.as_str(), function => function }
+        };
+        let calls: Vec<Value> = message.tool_calls.iter().map(call).collect();
+        fields.insert("tool_calls", Value::from(calls));
     }
+    if let Some(id) = &message.tool_call_id {
+        fields.insert("tool_call_id", Value::from(id.as_str()));
+    }
+    Value::from_pairs(fields)
 }
 
 fn describe(error: &Error) -> ChatError {
@@ -117,7 +156,7 @@ mod tests {
 
     fn render(source: &str, messages: &[Message]) -> Result<String> {
         let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
-        Template::compile(source, tokens)?.render_messages(messages, false)
+        Template::compile(source, tokens)?.render(messages.into(), false)
     }
 
     #[test]

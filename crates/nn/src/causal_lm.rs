@@ -4,7 +4,7 @@ use synapse_kernels::attention::Role;
 
 use crate::{Adapter, KvCache, NnError};
 
-/// Which positions of a sequence's new tokens need logits.
+/// What a step gives of a sequence's new tokens: the logits of which positions, or what embeddings are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogitsFor {
     /// None (a prefill chunk that is not the last).
@@ -13,6 +13,8 @@ pub enum LogitsFor {
     Last,
     /// Every new token.
     All,
+    /// No logits, but the sum over the new tokens of their hidden states after the last norm, `[hidden_size]`.
+    HiddenSum,
 }
 
 /// New tokens of one sequence together with its cache and the adapter it runs under.
@@ -26,7 +28,7 @@ pub struct Sequence<'a> {
     pub role: Role,
     /// The LoRA adapter this sequence runs under, or the bare base.
     pub adapter: Option<&'a Adapter>,
-    /// Positions that need logits.
+    /// What the step gives.
     pub logits: LogitsFor,
 }
 
@@ -34,12 +36,14 @@ pub struct Sequence<'a> {
 pub trait CausalLm: Send + Sync {
     /// Width of a row of logits.
     fn vocab_size(&self) -> usize;
+    /// Width of a hidden state.
+    fn hidden_size(&self) -> usize;
     /// Positions the model was made for.
     fn max_positions(&self) -> usize;
     /// An empty cache of the right shape.
     fn new_cache(&self) -> KvCache;
     /// Appends each sequence's tokens to its cache and returns per sequence the logits
-    /// `[n, vocab_size]`, flattened, of the positions asked for.
+    /// `[n, vocab_size]`, flattened, of the positions asked for, or the sum of its hidden states.
     ///
     /// # Errors
     /// A token outside the vocabulary or more positions than the model has; nothing is appended then.

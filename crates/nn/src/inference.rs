@@ -44,6 +44,10 @@ impl CausalLm for Decoder {
         self.config.vocab_size
     }
 
+    fn hidden_size(&self) -> usize {
+        self.config.hidden_size
+    }
+
     fn max_positions(&self) -> usize {
         self.config.max_position_embeddings
     }
@@ -76,8 +80,8 @@ impl CausalLm for Decoder {
             for (sequence, rows) in sequences.iter_mut().zip(&step.spans) {
                 sequence.cache.len += rows.len();
             }
-            for (place, logit) in places.into_iter().zip(step.logits(&sequences, &x)) {
-                logits[place] = logit;
+            for (place, outputs) in places.into_iter().zip(step.outputs(&sequences, &x)) {
+                logits[place] = outputs;
             }
         }
         Ok(logits)
@@ -361,6 +365,32 @@ impl<'a> Step<'a> {
         logits
     }
 
+    /// What each sequence asked for.
+    fn outputs(&mut self, batch: &[&mut Sequence<'_>], x: &[f32]) -> Vec<Vec<f32>> {
+        let mut outputs = self.logits(batch, x);
+        for (index, sequence) in batch.iter().enumerate() {
+            if sequence.logits == LogitsFor::HiddenSum {
+                outputs[index] = self.hidden_sum(self.spans[index].clone(), x);
+            }
+        }
+        outputs
+    }
+
+    /// The sum over rows of the normed hidden states, first to last in f64, so that it depends on these rows alone.
+    fn hidden_sum(&mut self, rows: Range<usize>, x: &[f32]) -> Vec<f32> {
+        let decoder = self.decoder;
+        let hidden = decoder.config.hidden_size;
+        let normed = self.norm(&x[rows.start * hidden..rows.end * hidden], decoder.norm.vector(&[]));
+        let mut sum = vec![0.0f64; hidden];
+        for row in normed.chunks_exact(hidden) {
+            for (total, &value) in sum.iter_mut().zip(row) {
+                *total += f64::from(value);
+            }
+        }
+        self.pool.give(normed);
+        sum.into_iter().map(|total| total as f32).collect()
+    }
+
     /// Logits of the positions asked for, per sequence.
     fn logits(&mut self, batch: &[&mut Sequence<'_>], x: &[f32]) -> Vec<Vec<f32>> {
         let decoder = self.decoder;
@@ -369,7 +399,7 @@ impl<'a> Step<'a> {
             .iter()
             .zip(&self.spans)
             .map(|(sequence, rows)| match sequence.logits {
-                LogitsFor::None => rows.end..rows.end,
+                LogitsFor::None | LogitsFor::HiddenSum => rows.end..rows.end,
                 LogitsFor::Last => rows.end - 1..rows.end,
                 LogitsFor::All => rows.clone(),
             })

@@ -206,3 +206,58 @@ fn few_bits_stay_near_the_weights_they_round() {
         "{difference} of {largest}"
     );
 }
+
+/// The sum of a prompt's hidden states, read in chunks, while another request is answered beside it.
+fn hidden_sum(decoder: &Decoder, prompt: &[u32], beside: Option<&Adapter>) -> Vec<f32> {
+    let mut cache = decoder.new_cache();
+    let mut other = Request::new(decoder, 11, beside);
+    let mut sum = vec![0.0f32; decoder.hidden_size()];
+    for chunk in prompt.chunks(8) {
+        let own = Sequence {
+            tokens: chunk,
+            cache: &mut cache,
+            role: Role::Prompt,
+            adapter: None,
+            logits: LogitsFor::HiddenSum,
+        };
+        let mut batch = vec![own];
+        if beside.is_some() {
+            batch.insert(0, other.sequence(3));
+        }
+        let mut outputs = decoder.forward(&mut batch).unwrap();
+        let part = outputs.pop().unwrap();
+        drop(batch);
+        outputs.into_iter().for_each(|logits| other.accept(logits));
+        sum.iter_mut().zip(part).for_each(|(total, value)| *total += value);
+    }
+    sum
+}
+
+#[test]
+fn hidden_states_are_those_under_the_head_and_depend_on_no_neighbour() {
+    let neighbour = adapter(3, 4, Precision::F32);
+    let prompt: Vec<u32> = (0..29).map(|i| (i * 31 + 5) % 128).collect();
+    for (name, decoder) in decoders() {
+        let alone = hidden_sum(&decoder, &prompt, None);
+        assert_eq!(alone, hidden_sum(&decoder, &prompt, Some(&neighbour)), "{name}");
+    }
+
+    // the head of this model is its embedding, so one token's logits are products with its hidden state
+    let decoder = Decoder::load(&base(), &LoadOptions::EXACT).unwrap();
+    let hidden = hidden_sum(&decoder, &[7], None);
+    let mut cache = decoder.new_cache();
+    let logits = decoder
+        .forward(&mut [Sequence {
+            tokens: &[7],
+            cache: &mut cache,
+            role: Role::Prompt,
+            adapter: None,
+            logits: LogitsFor::Last,
+        }])
+        .unwrap();
+    let head = base().read_f32("model.embed_tokens.weight").unwrap();
+    for (row, logit) in head.chunks_exact(decoder.hidden_size()).zip(&logits[0]) {
+        let product: f32 = row.iter().zip(&hidden).map(|(a, b)| a * b).sum();
+        assert!((product - logit).abs() < 1e-4, "{product} is not {logit}");
+    }
+}
