@@ -234,11 +234,13 @@ mod tests {
     use tokenizers::pre_tokenizers::byte_level::ByteLevel as Library;
 
     use super::*;
+    use crate::vocabulary::byte_of;
 
     #[test]
     fn bytes_are_spelt_with_the_librarys_letters() {
         let letters: BTreeSet<char> = (0..=u8::MAX).map(letter_of).collect();
         assert_eq!(letters, Library::alphabet().into_iter().collect());
+        assert!((0..=u8::MAX).all(|byte| byte_of(letter_of(byte)) == Some(byte)));
         assert_eq!(
             [0, b' ', b'a', 0x7F, 0xA0, 0xAD].map(letter_of),
             ['Ā', 'Ġ', 'a', 'ġ', 'ł', 'Ń']

@@ -158,26 +158,31 @@ impl Chat {
         Ok(ids(self.inner.pieces(messages, &rendered, &hostile)?))
     }
 
-    /// A whole conversation. Trained are the assistant's contents (where `train` is set), each with the token that
-    /// ends the turn, and not what the template writes after that.
+    /// A whole conversation, in which the assistant may call `tools` (as [`Self::encode_prompt_with_tools`] takes them).
+    /// Trained are the assistant's contents and calls (where `train` is set), each with the token that ends the turn,
+    /// and not what the template writes after that.
     ///
     /// # Errors
-    /// The template refuses, hides where a content stands, or ends an answer without a control token.
-    pub fn encode_training(&self, messages: &[Message]) -> Result<Encoded> {
+    /// The template refuses, hides where a content stands, or ends an answer without a control token; it does not show
+    /// tools, calls or results to the model; a control token stands in a tool or a call.
+    pub fn encode_training(&self, messages: &[Message], tools: &[serde_json::Value]) -> Result<Encoded> {
+        let conversation = Conversation { messages, tools };
+        let template = self.inner.template()?;
         let hostile = self.inner.hostile(messages)?;
+        tools::check(template, &self.inner.control, conversation)?;
         let wanted: Vec<bool> = messages
             .iter()
             .zip(&hostile)
             .map(|(m, hostile)| *hostile || m.is_trained())
             .collect();
-        let rendered = locate(self.inner.template()?, messages.into(), false, &wanted)?;
+        let rendered = locate(template, conversation, false, &wanted)?;
         let pieces = self.inner.pieces(messages, &rendered, &hostile)?;
         let mut encoded = Encoded {
             trained: vec![false; pieces.len()],
             ids: Vec::with_capacity(pieces.len()),
         };
         for (index, _) in messages.iter().enumerate().filter(|(_, message)| message.is_trained()) {
-            let span = self.inner.trained_span(messages, index, &rendered)?;
+            let span = self.inner.trained_span(conversation, index, &rendered)?;
             let first = pieces.partition_point(|(_, range)| range.end <= span.start);
             let tokens = pieces[first..].iter().take_while(|(_, range)| range.start < span.end);
             let count = tokens.count();

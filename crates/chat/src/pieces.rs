@@ -13,7 +13,7 @@ use tokenizers::Tokenizer;
 use crate::byte_level::ByteLevel;
 use crate::control::ControlTokens;
 use crate::spans::{Rendered, locate};
-use crate::template::Template;
+use crate::template::{Conversation, Template};
 use crate::vocabulary::Spelling;
 use crate::{ChatError, Message, Result};
 
@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) template_hash: String,
     pub(crate) tokenizer_hash: String,
 }
+
+const ENDLESS: &str = "the template ends this answer with no control token, so the model would never learn to stop";
 
 /// A token and the bytes of the text it stands for.
 pub(crate) type Piece = (u32, Range<usize>);
@@ -153,48 +155,68 @@ impl Inner {
         }
     }
 
-    /// From the first byte of an answer's content to the last of the token that ends its turn.
-    pub(crate) fn trained_span(&self, messages: &[Message], index: usize, rendered: &Rendered) -> Result<Range<usize>> {
-        let problem = |reason: &str| ChatError::message(index, &messages[index].role, reason);
-        let endless = "the template ends this answer with no control token, so the model would never learn to stop";
+    /// From the first byte of an answer, its content or its calls, to the last of the token that ends its turn.
+    pub(crate) fn trained_span(
+        &self,
+        conversation: Conversation<'_>,
+        index: usize,
+        rendered: &Rendered,
+    ) -> Result<Range<usize>> {
+        let message = &conversation.messages[index];
+        let problem = |reason: &str| ChatError::message(index, &message.role, reason);
         match rendered.contents[index].as_slice() {
+            // Calls stand after the content, so where it ends is not where the turn does.
+            _ if !message.tool_calls.is_empty() => self.turn_by_prefix(conversation, index, rendered),
             [content] => {
                 let rest = &rendered.text[content.end..];
                 let space = rest.len() - rest.trim_start().len();
                 let token = self
                     .control
                     .length_at_start(&rest[space..])
-                    .ok_or_else(|| problem(endless))?;
+                    .ok_or_else(|| problem(ENDLESS))?;
                 Ok(content.start..content.end + space + token)
             }
-            [] => {
-                // The template rewrites contents: what it adds for this turn, by comparing prefixes.
-                let template = self.template()?;
-                let before = template.render(messages[..index].into(), true)?;
-                let through = template.render(messages[..=index].into(), false)?;
-                if !(through.starts_with(&before) && rendered.text.starts_with(&through)) {
-                    return Err(problem(
-                        "the template rewrites this answer and earlier text, so its tokens cannot be told apart; train \
-                         on single-turn rows or use a template that leaves contents alone",
-                    ));
-                }
-                let turn = &through[before.len()..];
-                let end = self.control.find(turn).pop().ok_or_else(|| problem(endless))?.range.end;
-                if turn[end..].trim().is_empty() {
-                    Ok(before.len()..before.len() + end)
-                } else {
-                    Err(problem(endless))
-                }
-            }
+            [] => self.turn_by_prefix(conversation, index, rendered),
             _ => Err(problem("the template writes this answer more than once")),
+        }
+    }
+
+    /// What a template adds for a turn after the words that ask for it, by comparing what it writes before and with it.
+    fn turn_by_prefix(
+        &self,
+        conversation: Conversation<'_>,
+        index: usize,
+        rendered: &Rendered,
+    ) -> Result<Range<usize>> {
+        let problem = |reason: &str| ChatError::message(index, &conversation.messages[index].role, reason);
+        let up_to = |end: usize| Conversation {
+            messages: &conversation.messages[..end],
+            ..conversation
+        };
+        let template = self.template()?;
+        let before = template.render(up_to(index), true)?;
+        let through = template.render(up_to(index + 1), false)?;
+        if !(through.starts_with(&before) && rendered.text.starts_with(&through)) {
+            return Err(problem(
+                "the template rewrites this answer and earlier text, so its tokens cannot be told apart; train on \
+                 single-turn rows or use a template that leaves contents alone",
+            ));
+        }
+        let turn = &through[before.len()..];
+        let end = self.control.find(turn).pop().ok_or_else(|| problem(ENDLESS))?.range.end;
+        if turn[end..].trim().is_empty() {
+            Ok(before.len()..before.len() + end)
+        } else {
+            Err(problem(ENDLESS))
         }
     }
 
     /// The token with which the template ends an assistant's turn, if it can be asked.
     pub(crate) fn end_of_turn(&self) -> Option<u32> {
         let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
-        let rendered = locate(self.template.as_ref()?, probe[..].into(), false, &[false, true]).ok()?;
-        let span = self.trained_span(&probe, 1, &rendered).ok()?;
+        let conversation = Conversation::from(&probe[..]);
+        let rendered = locate(self.template.as_ref()?, conversation, false, &[false, true]).ok()?;
+        let span = self.trained_span(conversation, 1, &rendered).ok()?;
         self.control.find(&rendered.text[span]).pop().map(|control| control.id)
     }
 }
