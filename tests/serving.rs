@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
 
 use crate::support::Root;
 
@@ -31,6 +33,26 @@ impl Server {
 
     /// Status line and body of one request.
     pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut text = String::new();
+        self.send(method, path, body).read_to_string(&mut text).unwrap();
+        let status = text.split_whitespace().nth(1).unwrap().parse().unwrap();
+        (
+            status,
+            text.split_once("\r\n\r\n")
+                .map(|(_, body)| body.to_owned())
+                .unwrap_or_default(),
+        )
+    }
+
+    /// The JSON of an answer, which must have this status.
+    #[track_caller]
+    fn json(&self, method: &str, path: &str, body: &Value, expected: u16) -> Value {
+        let (status, text) = self.request(method, path, &body.to_string());
+        assert_eq!(status, expected, "{method} {path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
             stream,
@@ -39,15 +61,16 @@ impl Server {
             body.len()
         )
         .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let status = text.split_whitespace().nth(1).unwrap().parse().unwrap();
-        (
-            status,
-            text.split_once("\r\n\r\n")
-                .map(|(_, body)| body.to_owned())
-                .unwrap_or_default(),
-        )
+        stream
+    }
+
+    fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 }
 
@@ -95,4 +118,155 @@ fn a_folder_is_served_plain_and_streamed() {
         404
     );
     assert!(server.request("GET", "/", "").1.contains("<html"));
+}
+
+#[test]
+fn answers_of_a_form_embeddings_and_counts_over_a_real_model() {
+    let root = Root::new();
+    let server = Server::start(&root, &["data/nano/base"]);
+    let schema = json!({
+        "type": "object",
+        "properties": { "route": { "enum": ["math", "code"] }, "sure": { "type": "boolean" } },
+        "required": ["route", "sure"],
+        "additionalProperties": false,
+    });
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "route", "schema": schema } });
+    let body = json!({ "messages": [{ "role": "user", "content": "2 + 3?" }], "response_format": format, "n": 2, "temperature": 1.5 });
+    let answer = server.json("POST", "/v1/chat/completions", &body, 200);
+    for choice in answer["choices"].as_array().unwrap() {
+        let text = choice["message"]["content"].as_str().unwrap();
+        let route: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert!(
+            route["sure"].is_boolean() && ["math", "code"].contains(&route["route"].as_str().unwrap()),
+            "{text}"
+        );
+    }
+
+    let texts = ["What is 2 + 3?", "What is 2 + 4?", "def double(x): return 2 * x"];
+    let body = json!({ "input": texts });
+    let embedded = server.json("POST", "/v1/embeddings", &body, 200);
+    let vectors: Vec<Vec<f64>> = embedded["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| serde_json::from_value(entry["embedding"].clone()).unwrap())
+        .collect();
+    let dot = |a: usize, b: usize| -> f64 { vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum() };
+    assert!((dot(0, 0) - 1.0).abs() < 1e-5);
+    assert!(dot(0, 1) > dot(0, 2), "{} {}", dot(0, 1), dot(0, 2));
+    // The same numbers alone as beside others.
+    let alone = server.json("POST", "/v1/embeddings", &json!({ "input": texts[2] }), 200);
+    assert_eq!(alone["data"][0]["embedding"], embedded["data"][2]["embedding"]);
+
+    let (status, metrics) = server.request("GET", "/metrics", "");
+    assert!(
+        status == 200 && metrics.contains("synapse_answers_total{reason=\"stop\"} 2"),
+        "{metrics}"
+    );
+    // The bundled base's template knows no tools, and says so.
+    let tools = json!({ "messages": [{ "role": "user", "content": "2 + 3?" }], "tools": [{ "type": "function", "function": { "name": "add" } }] });
+    let refused = server.json("POST", "/v1/chat/completions", &tools, 400);
+    assert_eq!(refused["error"]["param"], "tools");
+}
+
+const ADAPTER: &str = "
+name: live
+pipeline: ../pipelines/specialist.yaml
+base: ../data/nano/base
+data: [{ dataset: ../data/nano/train/math.parquet, samples: 32 }]
+held_out: 4
+lora: { rank: 4, alpha: 8, dropout: 0.0, targets: all-linear }
+train: { max_steps: 2, batch_size: 4, gradient_accumulation: 1, max_seq_len: 128, learning_rate: 1.0e-2, warmup_ratio: 0.0 }
+evaluate: { suites: [held-out-loss] }
+output: adapters/live
+";
+
+#[test]
+fn adapters_are_loaded_into_a_running_server() {
+    let root = Root::new();
+    root.write("recipes/live.yaml", ADAPTER);
+    root.ok(&["run", "recipes/live.yaml"]);
+    let server = Server::start(
+        &root,
+        &[
+            "data/nano/base",
+            "--adapter-root",
+            "adapters",
+            "--adapter",
+            "first=adapters/live",
+        ],
+    );
+    let loaded = server.json(
+        "POST",
+        "/v1/adapters",
+        &json!({ "name": "second", "path": "live" }),
+        200,
+    );
+    assert_eq!(loaded["generation"].as_str().unwrap().len(), 64);
+    let first = server.json("GET", "/v1/models/first", &Value::Null, 200);
+    assert_eq!(
+        first["generation"], loaded["generation"],
+        "the same files, whichever way they came"
+    );
+    let top = |model: &str| {
+        let body =
+            json!({ "model": model, "prompt": "What is 2 + 3?", "max_tokens": 3, "logprobs": 2, "temperature": 0 });
+        server.json("POST", "/v1/completions", &body, 200)["choices"][0]["logprobs"]["token_logprobs"].clone()
+    };
+    assert_ne!(top("base"), top("first"), "the adapter changes nothing");
+    assert_eq!(top("first"), top("second"));
+    server.json("DELETE", "/v1/adapters/second", &Value::Null, 200);
+    server.json(
+        "POST",
+        "/v1/completions",
+        &json!({ "model": "second", "prompt": "x" }),
+        404,
+    );
+    root.write("adapters/broken/adapter_config.json", "{}");
+    let refused = server.json(
+        "POST",
+        "/v1/adapters",
+        &json!({ "name": "broken", "path": "broken" }),
+        400,
+    );
+    assert_eq!(refused["error"]["code"], "adapter_refused");
+}
+
+/// Sixteen long answers, one after another.
+fn long(server: &Server) -> BufReader<TcpStream> {
+    let body = json!({ "prompt": "2 + 3", "n": 16, "max_tokens": 200, "ignore_eos": true, "stream": true });
+    let mut stream = BufReader::new(server.send("POST", "/v1/completions", &body.to_string()));
+    let mut line = String::new();
+    while !line.starts_with("data: ") {
+        line.clear();
+        assert!(stream.read_line(&mut line).unwrap() > 0);
+    }
+    stream
+}
+
+#[test]
+fn a_signal_lets_accepted_requests_end_and_a_second_cuts_them_off() {
+    let root = Root::new();
+    let mut server = Server::start(&root, &["data/nano/base", "--max-batch", "1"]);
+    let mut stream = long(&server);
+    server.terminate();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert_eq!(
+        rest.matches("\"finish_reason\":\"length\"").count(),
+        16,
+        "every answer is whole"
+    );
+    assert!(rest.contains("data: [DONE]"));
+    assert_eq!(server.exit_code(), Some(0));
+
+    let mut server = Server::start(&root, &["data/nano/base", "--max-batch", "1"]);
+    let mut stream = long(&server);
+    server.terminate();
+    while server.request("GET", "/health", "").0 != 503 {}
+    server.terminate();
+    assert_eq!(server.exit_code(), Some(1));
+    let mut rest = String::new();
+    let _ = stream.read_to_string(&mut rest);
+    assert!(!rest.contains("[DONE]"));
 }

@@ -344,11 +344,42 @@ pub(crate) struct ListenArguments {
     /// File with one API key a line
     #[arg(long)]
     pub(crate) api_key_file: Option<PathBuf>,
+    /// Let pages of this origin use the server from a browser, such as https://chat.example; repeatable
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub(crate) allowed_origins: Vec<String>,
+    /// Let adapters below this folder be loaded and removed while the server runs (POST and DELETE /v1/adapters)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+    #[command(flatten)]
+    pub(crate) weights: WeightArguments,
+}
+
+/// How much a server takes on.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LimitArguments {
     /// Requests answered together
     #[arg(long, default_value_t = 16)]
     pub(crate) max_batch: usize,
-    #[command(flatten)]
-    pub(crate) weights: WeightArguments,
+    /// Requests that may wait for that before further ones are refused with 429
+    #[arg(long, default_value_t = 64)]
+    pub(crate) max_waiting: usize,
+    /// Tokens of a prompt and its answer together, where the model would hold more
+    #[arg(long)]
+    pub(crate) context: Option<usize>,
+    /// Tokens of a prompt, or of a text to embed
+    #[arg(long)]
+    pub(crate) max_prompt_tokens: Option<usize>,
+    /// Bytes of a request
+    #[arg(long, default_value_t = 4 << 20)]
+    pub(crate) max_body_bytes: usize,
+    /// Adapters loaded at a time
+    #[arg(long, default_value_t = 16)]
+    pub(crate) max_adapters: usize,
+    /// Seconds that accepted requests have after SIGTERM or Ctrl-C; a second signal cuts them off
+    #[arg(long, default_value_t = 30)]
+    pub(crate) drain: u64,
 }
 
 /// How a model that generates is held in memory.

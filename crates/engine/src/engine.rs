@@ -1,7 +1,8 @@
 //! The engine's handle: checks requests, hands them to the thread, and takes it down when dropped.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -9,20 +10,32 @@ use std::time::Instant;
 use synapse_chat::Chat;
 use synapse_nn::{Adapter, CausalLm};
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::oneshot;
 
+use crate::adapters::{AdapterNames, AdapterTable};
 use crate::admission::{Admission, Permits};
+use crate::answer::AnswerOrder;
+use crate::constraint::Grammars;
+use crate::observer::{Counted, Watch};
 use crate::scheduler::Scheduler;
-use crate::sequence::Job;
-use crate::{Completion, EngineError, EngineOptions, Event, Receiver, Request, Result};
+use crate::sequence::{Job, Work};
+use crate::{
+    AdapterInfo, AdapterOrder, AdapterSource, Completion, Constraint, EmbeddingReceiver, EngineError, EngineOptions,
+    Event, Grammar, Load, Observer, Receiver, Request, Result,
+};
 
 /// A model that answers requests on a thread of its own. Dropping it cancels what still runs.
 #[derive(Debug)]
 pub struct Engine {
     chat: Chat,
-    adapters: BTreeMap<String, Arc<Adapter>>,
+    adapters: AdapterTable,
+    grammars: Grammars,
     vocab_size: usize,
+    hidden_size: usize,
     context: usize,
+    max_batch: usize,
     admission: Arc<Admission>,
+    watch: Arc<Watch>,
     /// `None` only while being dropped.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -44,21 +57,40 @@ impl Engine {
             prefill_chunk: options.prefill_chunk.max(1),
             ..options
         };
-        let vocab_size = model.vocab_size();
+        let (vocab_size, hidden_size) = (model.vocab_size(), model.hidden_size());
         let context = options.context.unwrap_or(usize::MAX).min(model.max_positions());
-        let admission = Admission::new(options.max_batch + options.max_waiting);
+        let watch = Arc::new(Watch::default());
         let (jobs, inbox) = channel();
-        let scheduler = Scheduler::new(model, chat.clone(), options, inbox);
+        let scheduler = Scheduler {
+            model,
+            chat: chat.clone(),
+            options,
+            jobs: inbox,
+            watch: Arc::clone(&watch),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+        };
         let thread = std::thread::spawn(move || scheduler.run());
         Self {
+            grammars: Grammars::new(chat.clone(), vocab_size),
             chat,
-            adapters: adapters.into_iter().collect(),
+            adapters: AdapterTable::new(adapters),
             vocab_size,
+            hidden_size,
             context,
-            admission,
+            max_batch: options.max_batch,
+            admission: Admission::new(options.max_batch + options.max_waiting),
+            watch,
             jobs: Some(jobs),
             thread: Some(thread),
         }
+    }
+
+    /// Lets adapters be loaded while the engine runs.
+    #[must_use]
+    pub fn with_adapter_source(mut self, source: impl AdapterSource + 'static) -> Self {
+        self.adapters.set_source(Box::new(source));
+        self
     }
 
     /// The tokenizer and template of the model.
@@ -67,9 +99,35 @@ impl Engine {
         &self.chat
     }
 
-    /// The names of the adapters, sorted.
-    pub fn adapters(&self) -> impl Iterator<Item = &str> {
-        self.adapters.keys().map(String::as_str)
+    /// The adapters there are now, sorted by name.
+    #[must_use]
+    pub fn adapters(&self) -> Vec<AdapterInfo> {
+        self.adapters.names().list()
+    }
+
+    /// Loads an adapter under a name, in place of what had the name before. Requests that run keep what they began
+    /// with. The content that the name has already is not loaded again.
+    ///
+    /// # Errors
+    /// No source, another loading, a folder that is refused, another content than expected, or too many.
+    pub fn load_adapter(&self, order: AdapterOrder<'_>) -> Result<AdapterInfo> {
+        self.adapters.load(order)
+    }
+
+    /// Takes an adapter's name away. Requests that run under it go on to their end.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownAdapter`].
+    pub fn remove_adapter(&self, name: &str) -> Result<()> {
+        self.adapters.remove(name)
+    }
+
+    /// Compiles a grammar, once for any number of requests. A large one takes long enough to keep an async task waiting.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidGrammar`].
+    pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
+        self.grammars.compile(grammar)
     }
 
     /// Tokens that a prompt and its answer may have together.
@@ -78,10 +136,32 @@ impl Engine {
         self.context
     }
 
+    /// Width of an embedding.
+    #[must_use]
+    pub fn embedding_size(&self) -> usize {
+        self.hidden_size
+    }
+
     /// Requests running and waiting.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.admission.taken()
+    }
+
+    /// What the engine holds at this moment.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            running: self.watch.running.load(Ordering::Acquire),
+            waiting: self.watch.waiting.load(Ordering::Acquire),
+            cached_tokens: self.watch.cached_tokens.load(Ordering::Acquire),
+            cache_limit: self.max_batch.saturating_mul(self.context),
+        }
+    }
+
+    /// Tells an observer what happens from now on; there is one, and later ones are not taken.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.watch.set(observer);
     }
 
     /// Takes places for `count` requests, so that a caller knows that they will be taken before it renders and
@@ -107,26 +187,48 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Full`] if `permits` are used up, and everything that makes a request impossible.
     pub fn submit_admitted(&self, request: Request, permits: &mut Permits) -> Result<Receiver> {
-        let adapter = self.check(&request)?;
-        let permit = permits.split_one().ok_or_else(|| EngineError::Full {
-            limit: self.admission.limit(),
-        })?;
-        let (events, receiver) = unbounded_channel();
-        let Request { prompt, sampling, .. } = request;
-        let job = Job {
-            prompt,
-            sampling,
-            adapter,
-            events,
-            _permit: permit,
-            submitted: Instant::now(),
+        let adapter = self.check(&request, &self.adapters.names())?;
+        self.start_answer(request, adapter, permits)
+    }
+
+    /// Starts requests that belong together, all or none, in places taken before; an adapter's name means the same
+    /// adapter in all of them.
+    ///
+    /// # Errors
+    /// [`EngineError::Full`] if `permits` are too few, and the first request that is impossible.
+    pub fn submit_together(&self, requests: Vec<Request>, permits: &mut Permits) -> Result<Vec<Receiver>> {
+        let names = self.adapters.names();
+        let adapters = requests
+            .iter()
+            .map(|request| self.check(request, &names))
+            .collect::<Result<Vec<_>>>()?;
+        let pairs = requests.into_iter().zip(adapters);
+        pairs
+            .map(|(request, adapter)| self.start_answer(request, adapter, permits))
+            .collect()
+    }
+
+    /// Starts embedding texts, each at least one token, in one place taken before: a request of many texts is one
+    /// request to those who wait behind it.
+    ///
+    /// # Errors
+    /// [`EngineError::Full`] if `permits` are used up; an unknown adapter; a text that is empty, too long, or holds a
+    /// token that the model has not.
+    pub fn embed(
+        &self,
+        texts: Vec<Vec<u32>>,
+        adapter: Option<&str>,
+        permits: &mut Permits,
+    ) -> Result<Vec<EmbeddingReceiver>> {
+        let adapter = self.adapters.names().resolve(adapter)?;
+        texts.iter().try_for_each(|text| self.check_prompt(text, 0))?;
+        let permit = Arc::new(self.place(permits)?);
+        let start = |prompt| {
+            let (reply, receiver) = oneshot::channel();
+            self.send(prompt, adapter.clone(), Work::Embedding(reply), Arc::clone(&permit))?;
+            Ok(receiver)
         };
-        self.jobs
-            .as_ref()
-            .ok_or(EngineError::Stopped)?
-            .send(job)
-            .map_err(|_| EngineError::Stopped)?;
-        Ok(receiver)
+        texts.into_iter().map(start).collect()
     }
 
     /// Answers a batch of requests, in order, whatever their number; blocks until all are done.
@@ -136,25 +238,61 @@ impl Engine {
     /// # Errors
     /// The first request that is impossible, before any runs; or the model's failure.
     pub fn generate(&self, requests: Vec<Request>) -> Result<Vec<Completion>> {
-        for request in &requests {
-            self.check(request)?;
-        }
         // The batch is as long as the caller made it; the waiting line is there for callers that cannot know.
         let mut permits = self.admission.take(requests.len());
-        let receivers: Vec<Receiver> = requests
-            .into_iter()
-            .map(|request| self.submit_admitted(request, &mut permits))
-            .collect::<Result<_>>()?;
+        let receivers = self.submit_together(requests, &mut permits)?;
         receivers.into_iter().map(collect).collect()
     }
 
+    fn start_answer(&self, request: Request, adapter: Option<Arc<Adapter>>, permits: &mut Permits) -> Result<Receiver> {
+        let permit = Arc::new(self.place(permits)?);
+        let (events, receiver) = unbounded_channel();
+        let Request {
+            prompt,
+            sampling,
+            constraint,
+            ..
+        } = request;
+        let order = AnswerOrder {
+            sampling,
+            constraint,
+            events,
+        };
+        self.send(prompt, adapter, Work::Answer(order), permit)?;
+        Ok(receiver)
+    }
+
+    fn place(&self, permits: &mut Permits) -> Result<Permits> {
+        permits.split_one().ok_or_else(|| EngineError::Full {
+            limit: self.admission.limit(),
+        })
+    }
+
+    fn send(&self, prompt: Vec<u32>, adapter: Option<Arc<Adapter>>, work: Work, permit: Arc<Permits>) -> Result<()> {
+        let job = Job {
+            prompt,
+            adapter,
+            work,
+            permit,
+            waiting: Counted::one(&self.watch.waiting),
+            submitted: Instant::now(),
+        };
+        let jobs = self.jobs.as_ref().ok_or(EngineError::Stopped)?;
+        jobs.send(job).map_err(|_| EngineError::Stopped)
+    }
+
     /// Everything that can be known to be wrong before a request runs; gives its adapter.
-    fn check(&self, request: &Request) -> Result<Option<Arc<Adapter>>> {
+    fn check(&self, request: &Request, names: &AdapterNames) -> Result<Option<Arc<Adapter>>> {
         request.sampling.validate(self.vocab_size)?;
-        if request.prompt.is_empty() {
+        self.check_prompt(&request.prompt, request.sampling.max_tokens)?;
+        names.resolve(request.adapter.as_deref())
+    }
+
+    fn check_prompt(&self, prompt: &[u32], max_tokens: usize) -> Result<()> {
+        if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let (prompt_tokens, max_tokens) = (request.prompt.len(), request.sampling.max_tokens);
+        let prompt_tokens = prompt.len();
         if prompt_tokens.saturating_add(max_tokens) > self.context {
             return Err(EngineError::ContextOverflow {
                 prompt_tokens,
@@ -163,25 +301,10 @@ impl Engine {
             });
         }
         let vocab_size = self.vocab_size;
-        if let Some((index, &id)) = request
-            .prompt
-            .iter()
-            .enumerate()
-            .find(|(_, id)| **id as usize >= vocab_size)
-        {
-            return Err(EngineError::TokenOutOfRange { index, id, vocab_size });
+        match prompt.iter().enumerate().find(|(_, id)| **id as usize >= vocab_size) {
+            Some((index, &id)) => Err(EngineError::TokenOutOfRange { index, id, vocab_size }),
+            None => Ok(()),
         }
-        let Some(name) = &request.adapter else {
-            return Ok(None);
-        };
-        self.adapters
-            .get(name)
-            .cloned()
-            .map(Some)
-            .ok_or_else(|| EngineError::UnknownAdapter {
-                name: name.clone(),
-                known: self.adapters.keys().cloned().collect(),
-            })
     }
 }
 

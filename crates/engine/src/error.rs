@@ -58,6 +58,40 @@ pub enum EngineError {
         /// What is wrong, with the value found and the range.
         message: String,
     },
+    /// A grammar that cannot be kept.
+    #[error("the grammar cannot be followed: {message}")]
+    InvalidGrammar {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The engine was given nothing that reads adapters.
+    #[error("this engine loads no adapters while it runs")]
+    NoAdapterSource,
+    /// Adapters are read one at a time.
+    #[error("another adapter is being loaded; try again shortly")]
+    AdapterLoadBusy,
+    /// A folder that is no adapter of this model.
+    #[error("the adapter `{name}` cannot be loaded: {message}")]
+    AdapterRefused {
+        /// The name it was to have.
+        name: String,
+        /// What is wrong with the folder.
+        message: String,
+    },
+    /// The name does not mean what the caller expected.
+    #[error("`{name}` is not what was expected: {}", found.as_ref().map_or("no adapter of known content has this name".to_owned(), |hash| format!("its content is {hash}")))]
+    AdapterConflict {
+        /// The adapter's name.
+        name: String,
+        /// The content hash it has, if it is there and has one.
+        found: Option<String>,
+    },
+    /// As many adapters as allowed are loaded.
+    #[error("{limit} adapters are loaded already; remove one first")]
+    TooManyAdapters {
+        /// Adapters there may be.
+        limit: usize,
+    },
     /// The model failed while the request ran.
     #[error("generation failed: {0}")]
     Failed(String),

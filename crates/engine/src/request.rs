@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::SamplingOptions;
+use crate::{Constraint, SamplingOptions};
 
 /// One prompt to continue.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct Request {
     pub sampling: SamplingOptions,
     /// The adapter to run under, by name; `None` is the bare base.
     pub adapter: Option<String>,
+    /// The grammar that the answer follows, from [`crate::Engine::compile`]; `None` lets it say anything.
+    pub constraint: Option<Constraint>,
 }
 
 /// What a request's receiver gets: tokens, then exactly one of `Done` and `Failed`.

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::distribution::{Report, draw, most_likely};
-use crate::{SamplingOptions, TokenLogprob};
+use crate::{Constraint, SamplingOptions, TokenLogprob};
 
 /// The sampling state of one request.
 #[derive(Debug)]
@@ -41,11 +41,17 @@ impl Sampler {
         }
     }
 
-    /// Samples the next token and remembers it.
+    /// Samples the next token, one that the grammar allows, and remembers it.
     ///
     /// # Errors
-    /// A logit that is not a number or is infinite: the model is broken, and any token would be arbitrary.
-    pub(crate) fn sample(&mut self, options: &SamplingOptions, logits: &mut [f32]) -> Result<Sampled, String> {
+    /// A logit that is not a number or is infinite: the model is broken, and any token would be arbitrary. A grammar
+    /// that cannot be followed.
+    pub(crate) fn sample(
+        &mut self,
+        options: &SamplingOptions,
+        constraint: Option<&mut Constraint>,
+        logits: &mut [f32],
+    ) -> Result<Sampled, String> {
         if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
             return Err(format!("the model's logit of token {index} is {}", logits[index]));
         }
@@ -56,6 +62,9 @@ impl Sampler {
         let report = options.logprobs.map(|count| Report::new(logits, count));
         let unbiased = report.as_ref().map(|_| logits.to_vec());
         self.adjust(options, logits);
+        if let Some(constraint) = constraint {
+            constraint.forbid(logits)?;
+        }
         let uniform = self.uniform();
         let id = if options.temperature == 0.0 {
             most_likely(logits)
@@ -103,7 +112,7 @@ mod tests {
 
     fn sample(options: &SamplingOptions, prompt: &[u32], logits: &[f32]) -> Sampled {
         Sampler::new(options, prompt)
-            .sample(options, &mut logits.to_vec())
+            .sample(options, None, &mut logits.to_vec())
             .unwrap()
     }
 
@@ -120,7 +129,7 @@ mod tests {
         let mut counts = vec![0usize; logits.len()];
         let draws = 20_000;
         for _ in 0..draws {
-            counts[sampler.sample(options, &mut logits.to_vec()).unwrap().id as usize] += 1;
+            counts[sampler.sample(options, None, &mut logits.to_vec()).unwrap().id as usize] += 1;
         }
         counts
             .into_iter()
@@ -216,7 +225,7 @@ mod tests {
         let ids = |options: &SamplingOptions| {
             let mut sampler = Sampler::new(options, &[]);
             (0..4)
-                .map(|_| sampler.sample(options, &mut [1.5, 2.0]).unwrap().id)
+                .map(|_| sampler.sample(options, None, &mut [1.5, 2.0]).unwrap().id)
                 .collect::<Vec<_>>()
         };
         assert_eq!(ids(&presence), [1, 0, 1, 1]);
@@ -248,10 +257,10 @@ mod tests {
         let options = SamplingOptions::default();
         for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let error = Sampler::new(&options, &[])
-                .sample(&options, &mut [0.0, broken])
+                .sample(&options, None, &mut [0.0, broken])
                 .unwrap_err();
             assert!(error.contains("token 1"), "{error}");
         }
-        assert!(Sampler::new(&options, &[]).sample(&options, &mut []).is_err());
+        assert!(Sampler::new(&options, &[]).sample(&options, None, &mut []).is_err());
     }
 }

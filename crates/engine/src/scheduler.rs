@@ -3,13 +3,15 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use synapse_chat::Chat;
-use synapse_nn::{CausalLm, LogitsFor, Sequence};
+use synapse_nn::{CausalLm, LogitsFor, Role, Sequence};
 
+use crate::observer::{Step, Watch};
 use crate::sequence::{Job, Running};
-use crate::{EngineOptions, Event, FinishReason, Timings, Usage};
+use crate::{EngineOptions, FinishReason};
 
 /// Owns every sequence; runs until the engine is dropped.
 pub(crate) struct Scheduler {
@@ -17,30 +19,22 @@ pub(crate) struct Scheduler {
     pub(crate) chat: Chat,
     pub(crate) options: EngineOptions,
     pub(crate) jobs: Receiver<Job>,
-    waiting: VecDeque<Job>,
-    running: Vec<Running>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) waiting: VecDeque<Job>,
+    pub(crate) running: Vec<Running>,
 }
 
 impl Scheduler {
-    pub(crate) fn new(model: Arc<dyn CausalLm>, chat: Chat, options: EngineOptions, jobs: Receiver<Job>) -> Self {
-        Self {
-            model,
-            chat,
-            options,
-            jobs,
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-        }
-    }
-
     pub(crate) fn run(mut self) {
         while self.receive() {
             self.waiting.retain(|job| !job.is_abandoned());
-            self.running.retain(|sequence| !sequence.is_abandoned());
+            self.drop_abandoned();
             self.fill_batch();
             if !self.running.is_empty() {
                 self.step();
             }
+            let cached = self.running.iter().map(Running::cached_tokens).sum();
+            self.watch.cached_tokens.store(cached, Ordering::Release);
         }
         self.cancel_all();
     }
@@ -62,12 +56,24 @@ impl Scheduler {
         }
     }
 
+    fn drop_abandoned(&mut self) {
+        let observer = self.watch.observer();
+        self.running.retain(|sequence| {
+            let abandoned = sequence.is_abandoned();
+            if abandoned {
+                sequence.finish(FinishReason::Cancelled, observer);
+            }
+            !abandoned
+        });
+    }
+
     fn fill_batch(&mut self) {
         while self.running.len() < self.options.max_batch {
             let Some(job) = self.waiting.pop_front() else {
                 return;
             };
-            self.running.push(Running::new(job, self.model.as_ref(), &self.chat));
+            let running = Running::new(job, self.model.as_ref(), &self.chat, &self.watch);
+            self.running.push(running);
         }
     }
 
@@ -78,11 +84,21 @@ impl Scheduler {
         let mut budget = chunk;
         let mut taking_part = Vec::with_capacity(self.running.len());
         let mut batch: Vec<Sequence<'_>> = Vec::with_capacity(self.running.len());
+        let mut report = Step {
+            sequences: 0,
+            prompt_tokens: 0,
+            generated_tokens: 0,
+        };
         for (index, sequence) in self.running.iter_mut().enumerate() {
             // The first prompt always fits: a chunk is at most the whole budget.
             if let Some(left) = budget.checked_sub(sequence.prompt_tokens_next(chunk)) {
                 budget = left;
                 let part = sequence.step(chunk);
+                report.sequences += 1;
+                match part.role {
+                    Role::Prompt => report.prompt_tokens += part.tokens.len(),
+                    Role::Generated => report.generated_tokens += part.tokens.len(),
+                }
                 taking_part.push((index, part.logits));
                 batch.push(part);
             }
@@ -91,12 +107,13 @@ impl Scheduler {
         let model = &self.model;
         let result = catch_unwind(AssertUnwindSafe(|| model.forward(&mut batch)));
         drop(batch);
+        self.watch.observer().step(report);
 
         let rows = match result {
             Ok(Ok(rows)) if rows.len() == taking_part.len() => rows,
             Ok(Ok(rows)) => {
                 let message = format!(
-                    "the model gave logits for {} of {} sequences",
+                    "the model gave results for {} of {} sequences",
                     rows.len(),
                     taking_part.len()
                 );
@@ -105,22 +122,22 @@ impl Scheduler {
             Ok(Err(error)) => return self.fail(&taking_part, &error.to_string()),
             Err(_) => return self.fail(&taking_part, "the model panicked"),
         };
-        let stop_ids = self.chat.stop_ids();
+        let (stop_ids, observer) = (self.chat.stop_ids(), self.watch.observer());
         let mut complete = Vec::new();
-        for (&(index, asked), mut logits) in taking_part.iter().zip(rows) {
+        for (&(index, asked), mut outputs) in taking_part.iter().zip(rows) {
             if asked == LogitsFor::None {
                 continue;
             }
             let sequence = &mut self.running[index];
-            match catch_unwind(AssertUnwindSafe(|| sequence.accept(&mut logits, stop_ids))) {
+            match catch_unwind(AssertUnwindSafe(|| sequence.accept(&mut outputs, stop_ids, observer))) {
                 Ok(Ok(false)) => {}
                 Ok(Ok(true)) => complete.push(index),
                 Ok(Err(message)) => {
-                    sequence.fail(&message);
+                    sequence.fail(&message, observer);
                     complete.push(index);
                 }
                 Err(_) => {
-                    sequence.fail("sampling panicked");
+                    sequence.fail("sampling panicked", observer);
                     complete.push(index);
                 }
             }
@@ -132,7 +149,7 @@ impl Scheduler {
     fn fail(&mut self, taking_part: &[(usize, LogitsFor)], message: &str) {
         let indices: Vec<usize> = taking_part.iter().map(|&(index, _)| index).collect();
         for &index in &indices {
-            self.running[index].fail(message);
+            self.running[index].fail(message, self.watch.observer());
         }
         self.remove(&indices);
     }
@@ -148,22 +165,8 @@ impl Scheduler {
         // What arrived after the last look is cancelled as well.
         self.waiting.extend(self.jobs.try_iter());
         for sequence in self.running.drain(..) {
-            sequence.finish(FinishReason::Cancelled);
+            sequence.finish(FinishReason::Cancelled, self.watch.observer());
         }
-        for job in self.waiting.drain(..) {
-            let usage = Usage {
-                prompt_tokens: job.prompt.len(),
-                completion_tokens: 0,
-            };
-            let timings = Timings {
-                queued_seconds: job.submitted.elapsed().as_secs_f64(),
-                ..Timings::default()
-            };
-            let _ = job.events.send(Event::Done {
-                reason: FinishReason::Cancelled,
-                usage,
-                timings,
-            });
-        }
+        self.waiting.drain(..).for_each(Job::cancel);
     }
 }

@@ -1,157 +1,206 @@
-//! One request while it runs: its place in the prompt, its cache, its sampler and its text.
+//! One sequence while it runs: its place in the prompt, its cache, and what is made of it, an answer or an embedding.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use synapse_chat::Chat;
 use synapse_nn::{Adapter, CausalLm, KvCache, LogitsFor, Role, Sequence};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::admission::Permits;
-use crate::sampler::Sampler;
-use crate::text::{Piece, TextStream};
-use crate::{Event, FinishReason, SamplingOptions, Timings, Usage};
+use crate::answer::{Answer, AnswerOrder};
+use crate::embedding::Pooling;
+use crate::observer::{Counted, Observer, Watch};
+use crate::{Event, FinishReason, Result, Timings, Usage};
 
 /// An accepted request that waits for a place in the batch. Its adapter is resolved: replacing the
 /// adapter under that name does not touch it any more.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) prompt: Vec<u32>,
-    pub(crate) sampling: SamplingOptions,
     pub(crate) adapter: Option<Arc<Adapter>>,
-    pub(crate) events: UnboundedSender<Event>,
-    /// Its place, given back when this is dropped.
-    pub(crate) _permit: Permits,
+    pub(crate) work: Work,
+    /// Its place, alone or with the other texts of one request; given back when the last of them is dropped.
+    pub(crate) permit: Arc<Permits>,
+    pub(crate) waiting: Counted,
     pub(crate) submitted: Instant,
 }
 
+/// What a request is for.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Answer(AnswerOrder),
+    Embedding(oneshot::Sender<Result<Vec<f32>>>),
+}
+
 impl Job {
-    /// Whether nobody waits for the answer any more.
+    /// Whether nobody waits for the result any more.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.events.is_closed()
+        match &self.work {
+            Work::Answer(order) => order.events.is_closed(),
+            Work::Embedding(reply) => reply.is_closed(),
+        }
     }
+
+    /// Ends a request that never ran. An embedding's receiver learns it from the dropped sender.
+    pub(crate) fn cancel(self) {
+        let Work::Answer(order) = self.work else {
+            return;
+        };
+        let usage = Usage {
+            prompt_tokens: self.prompt.len(),
+            completion_tokens: 0,
+        };
+        let timings = Timings {
+            queued_seconds: self.submitted.elapsed().as_secs_f64(),
+            ..Timings::default()
+        };
+        let reason = FinishReason::Cancelled;
+        let _ = order.events.send(Event::Done { reason, usage, timings });
+    }
+}
+
+/// When a request came and began, and how long its prompt is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) submitted: Instant,
+    pub(crate) started: Instant,
+    pub(crate) prompt_tokens: usize,
 }
 
 /// A request in the batch. Dropping it gives its place back and ends its events.
 #[derive(Debug)]
 pub(crate) struct Running {
-    job: Job,
+    prompt: Vec<u32>,
+    adapter: Option<Arc<Adapter>>,
     cache: KvCache,
-    sampler: Sampler,
-    text: TextStream,
-    /// The token sampled last, which the next step reads.
-    next: [u32; 1],
-    generated: usize,
-    started: Instant,
-    first_token: Option<Instant>,
+    origin: Origin,
+    task: Task,
+    _permit: Arc<Permits>,
+    _running: Counted,
+}
+
+#[derive(Debug)]
+enum Task {
+    Answer(Box<Answer>),
+    Embedding(Pooling),
 }
 
 impl Running {
-    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat) -> Self {
-        Self {
-            cache: model.new_cache(),
-            sampler: Sampler::new(&job.sampling, &job.prompt),
-            text: TextStream::new(chat.detokenizer(), &job.sampling.stop),
-            next: [0],
-            generated: 0,
+    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat, watch: &Watch) -> Self {
+        let Job {
+            prompt,
+            adapter,
+            work,
+            permit,
+            waiting,
+            submitted,
+        } = job;
+        let running = Counted::one(&watch.running);
+        drop(waiting);
+        let origin = Origin {
+            submitted,
             started: Instant::now(),
-            first_token: None,
-            job,
+            prompt_tokens: prompt.len(),
+        };
+        watch.observer().began(origin.started - submitted);
+        let task = match work {
+            Work::Answer(order) => Task::Answer(Box::new(Answer::new(order, &prompt, chat))),
+            Work::Embedding(reply) => Task::Embedding(Pooling::new(reply)),
+        };
+        Self {
+            prompt,
+            adapter,
+            cache: model.new_cache(),
+            origin,
+            task,
+            _permit: permit,
+            _running: running,
         }
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.job.is_abandoned()
+        match &self.task {
+            Task::Answer(answer) => answer.is_abandoned(),
+            Task::Embedding(pooling) => pooling.is_abandoned(),
+        }
+    }
+
+    /// Positions whose keys and values are held.
+    pub(crate) fn cached_tokens(&self) -> usize {
+        self.cache.len()
     }
 
     /// Prompt tokens that the next step would read: up to the next multiple of `chunk`, 0 when answering.
     pub(crate) fn prompt_tokens_next(&self, chunk: usize) -> usize {
         let read = self.cache.len();
         let border = (read / chunk + 1) * chunk;
-        self.job.prompt.len().min(border).saturating_sub(read)
+        self.prompt.len().min(border).saturating_sub(read)
     }
 
-    /// What the next step reads of this sequence, and whether it gives a token.
+    /// What the next step reads of this sequence, and what it gives.
     pub(crate) fn step(&mut self, chunk: usize) -> Sequence<'_> {
         let read = self.cache.len();
-        let prompt_tokens = self.prompt_tokens_next(chunk);
-        let (tokens, role, logits) = if prompt_tokens == 0 {
-            (&self.next[..], Role::Generated, LogitsFor::Last)
-        } else {
-            let end = read + prompt_tokens;
-            let logits = if end == self.job.prompt.len() {
-                LogitsFor::Last
-            } else {
-                LogitsFor::None
-            };
-            (&self.job.prompt[read..end], Role::Prompt, logits)
+        let end = read + self.prompt_tokens_next(chunk);
+        let (tokens, role, logits) = match &self.task {
+            Task::Answer(answer) if end == read => (answer.next(), Role::Generated, LogitsFor::Last),
+            Task::Answer(_) if end < self.prompt.len() => (&self.prompt[read..end], Role::Prompt, LogitsFor::None),
+            Task::Answer(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::Last),
+            Task::Embedding(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::HiddenSum),
         };
         Sequence {
             tokens,
             cache: &mut self.cache,
             role,
-            adapter: self.job.adapter.as_deref(),
+            adapter: self.adapter.as_deref(),
             logits,
         }
     }
 
-    /// Samples from the step's logits and sends what may be shown; gives whether the answer is complete.
+    /// Takes what the step gave and sends what may be sent; gives whether the sequence is complete.
     ///
     /// # Errors
-    /// Logits that are not finite.
-    pub(crate) fn accept(&mut self, logits: &mut [f32], stop_ids: &[u32]) -> Result<bool, String> {
-        let options = &self.job.sampling;
-        let sampled = self.sampler.sample(options, logits)?;
-        self.first_token.get_or_insert_with(Instant::now);
-        self.generated += 1;
-        self.next = [sampled.id];
-
-        if !options.ignore_eos && stop_ids.contains(&sampled.id) {
-            let pieces = self.text.end(sampled.id);
-            self.send(pieces);
-            self.finish(FinishReason::Stop);
-            return Ok(true);
-        }
-        let last = self.generated == options.max_tokens;
-        let (pieces, stopped) = self.text.push(sampled.id, sampled.logprob, last);
-        self.send(pieces);
-        if stopped {
-            self.finish(FinishReason::Stop);
-        } else if last {
-            self.finish(FinishReason::Length);
-        }
-        Ok(stopped || last)
-    }
-
-    /// Ends the answer.
-    pub(crate) fn finish(&self, reason: FinishReason) {
-        let usage = Usage {
-            prompt_tokens: self.job.prompt.len(),
-            completion_tokens: self.generated,
-        };
-        let first = self.first_token.unwrap_or_else(Instant::now);
-        let timings = Timings::new(
-            self.started - self.job.submitted,
-            first - self.started,
-            first.elapsed(),
-            usage,
-        );
-        self.emit(Event::Done { reason, usage, timings });
-    }
-
-    /// Ends the request without an answer.
-    pub(crate) fn fail(&self, message: &str) {
-        self.emit(Event::Failed(message.to_owned()));
-    }
-
-    fn send(&self, pieces: Vec<Piece>) {
-        for Piece { id, text, logprob } in pieces {
-            self.emit(Event::Token { id, text, logprob });
+    /// Numbers that are not finite, or a grammar that cannot be followed.
+    pub(crate) fn accept(
+        &mut self,
+        outputs: &mut [f32],
+        stop_ids: &[u32],
+        observer: &dyn Observer,
+    ) -> std::result::Result<bool, String> {
+        match &mut self.task {
+            Task::Answer(answer) => {
+                let reason = answer.accept(outputs, stop_ids)?;
+                answer.report_token(self.origin, observer);
+                if let Some(reason) = reason {
+                    self.finish(reason, observer);
+                }
+                Ok(reason.is_some())
+            }
+            Task::Embedding(pooling) => {
+                pooling.add(outputs)?;
+                let complete = self.cache.len() == self.prompt.len();
+                if complete {
+                    pooling.finish();
+                }
+                Ok(complete)
+            }
         }
     }
 
-    /// A receiver that is gone is noticed before the next step.
-    fn emit(&self, event: Event) {
-        let _ = self.job.events.send(event);
+    /// Ends the sequence; an embedding that is not complete ends by being dropped.
+    pub(crate) fn finish(&self, reason: FinishReason, observer: &dyn Observer) {
+        if let Task::Answer(answer) = &self.task {
+            observer.finished(reason);
+            answer.finish(reason, self.origin);
+        }
+    }
+
+    /// Ends the sequence without a result.
+    pub(crate) fn fail(&mut self, message: &str, observer: &dyn Observer) {
+        observer.failed();
+        match &mut self.task {
+            Task::Answer(answer) => answer.fail(message),
+            Task::Embedding(pooling) => pooling.fail(message),
+        }
     }
 }

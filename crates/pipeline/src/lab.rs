@@ -118,6 +118,7 @@ impl LabSubject<'_> {
                 ..SamplingOptions::default()
             },
             adapter: self.adapter.map(|(name, _)| name.clone()),
+            constraint: None,
         }
     }
 

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::error::ApiError;
 use crate::{ServerError, ServerState};
 
-/// The keys that open `/v1`; `/health` and the chat page stay open.
+/// The keys that open all that computes or changes something; the chat page and what only tells about the server
+/// (`/health`, `/metrics`, `/openapi.json`) stay open.
 #[derive(Clone)]
 pub struct ApiKeys {
     hashes: Vec<[u8; 32]>,

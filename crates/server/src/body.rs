@@ -8,29 +8,37 @@ use serde_json::{Map, Value};
 use crate::error::ApiError;
 use crate::origin::is_foreign;
 
-/// Reads the body of a completion route.
-///
-/// A missing or form content type counts as JSON: that is what `curl -d` sends. Any web page could send the same
-/// without its browser asking first, so then a foreign origin is refused.
+/// What a body is that does not say it is JSON: `curl -d` sends none or a form's content type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form<'a> {
+    /// JSON, on the completion routes. Any web page could send the same without its browser asking first, so a foreign
+    /// origin, which is none of these, is refused.
+    IsJson(&'a [String]),
+    /// Not JSON.
+    IsRefused,
+}
+
+/// Reads a body that must be a JSON object.
 pub(crate) fn read_object(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-    allowed_origins: &[String],
+    form: Form<'_>,
 ) -> Result<Map<String, Value>, ApiError> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .map(|value| value.to_str().unwrap_or("unreadable"));
     let media_type = content_type.map(|value| value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase());
-    match media_type.as_deref() {
-        Some("application/json") => {}
-        Some(other) if other.starts_with("application/") && other.ends_with("+json") => {}
-        None | Some("application/x-www-form-urlencoded") => {
+    match (media_type.as_deref(), form) {
+        (Some("application/json"), _) => {}
+        (Some(other), _) if other.starts_with("application/") && other.ends_with("+json") => {}
+        (None | Some("application/x-www-form-urlencoded"), Form::IsJson(allowed_origins)) => {
             if is_foreign(headers, allowed_origins) {
                 let message = "a page of another origin must send `Content-Type: application/json`";
                 return Err(ApiError::new(StatusCode::FORBIDDEN, "permission_error", message).code("foreign_origin"));
             }
         }
-        Some(other) => {
+        (other, _) => {
+            let other = other.unwrap_or("none");
             let message = format!("the body must be JSON (`Content-Type: application/json`), found `{other}`");
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Err(ApiError::new(status, "invalid_request_error", message).code("unsupported_media_type"));
@@ -38,12 +46,13 @@ pub(crate) fn read_object(
     }
     let body = body.map_err(|rejection| {
         let status = rejection.status();
-        let message = if status == StatusCode::PAYLOAD_TOO_LARGE {
-            "the body is larger than this server takes".to_owned()
+        let (message, code) = if status == StatusCode::PAYLOAD_TOO_LARGE {
+            ("the body is larger than this server takes".to_owned(), "body_too_large")
         } else {
-            format!("the body could not be read: {}", rejection.body_text())
+            let message = format!("the body could not be read: {}", rejection.body_text());
+            (message, "unreadable_body")
         };
-        ApiError::new(status, "invalid_request_error", message)
+        ApiError::new(status, "invalid_request_error", message).code(code)
     })?;
     match serde_json::from_slice(&body) {
         Ok(Value::Object(object)) => Ok(object),

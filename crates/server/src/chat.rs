@@ -1,23 +1,28 @@
-//! `POST /v1/chat/completions`.
+//! `POST /v1/chat/completions`: from its fields to an order. `wire` writes the answers.
+
+mod wire;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
-use synapse_engine::{Engine, FinishReason, TokenLogprob, Usage};
+use axum::response::Response;
+use serde_json::{Map, Value};
+use synapse_engine::{Engine, Grammar};
 
-use crate::body::read_object;
+use crate::body::{Form, read_object};
 use crate::error::ApiError;
-use crate::generation::{Choices, Order, Prompt, Token, finish_reason};
+use crate::generation::{Choices, Order, Prompt};
 use crate::params::Params;
 use crate::sampling::{Streaming, read_n};
-use crate::sse::{self, Transcript};
+use crate::sse;
+use crate::tools::{self, Tools};
 use crate::{ServerState, fields, identity, messages, sampling};
+
+use wire::Wire;
+pub(crate) use wire::usage;
 
 /// Answers a conversation.
 pub(crate) async fn create(
@@ -25,15 +30,17 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let body = read_object(&headers, body, &state.options().allowed_origins)?;
+    let body = read_object(&headers, body, Form::IsJson(&state.options().allowed_origins))?;
     let engine = Arc::clone(state.engine()?);
     let (order, streaming) = read(&body, &state, &engine)?;
+    let calls = matches!(order.prompts.as_slice(), [Prompt::Messages(_, tools)] if !tools.is_empty());
     let wire = Wire {
         id: identity::random_id("chatcmpl-"),
         created: identity::unix_seconds(),
         model: order.adapter.clone().unwrap_or_else(|| state.options().model.clone()),
         logprobs: order.sampling.logprobs.is_some(),
         include_usage: streaming.include_usage,
+        parsers: calls.then(Vec::new),
         engine: Arc::clone(&engine),
     };
     let choices = Choices::start(&state, &engine, order).await?;
@@ -48,18 +55,42 @@ fn read(body: &Map<String, Value>, state: &ServerState, engine: &Engine) -> Resu
     let params = Params::new(body);
     let adapter = state.adapter_of(params.text("model")?, engine)?;
     let messages = messages::read(params)?;
+    let tools = Tools::read(params)?;
     let streaming = Streaming::read(params)?;
     let mut sampling = sampling::read(params, state.options().defaults)?;
     sampling.logprobs = logprobs(params)?;
+    let grammar = grammar(params, &tools, engine)?;
+    if grammar.is_some() && sampling.ignore_eos {
+        let problem = "cannot be combined with an answer whose form decides where it ends";
+        return Err(ApiError::field("ignore_eos", problem));
+    }
     let order = Order {
-        prompts: vec![Prompt::Messages(messages)],
+        prompts: vec![Prompt::Messages(messages, tools.shown().to_vec())],
         prompt_param: "messages",
         n: read_n(params, 1, state.options().max_choices)?,
         sampling,
         max_tokens: max_tokens(params)?,
         adapter,
+        grammar,
     };
     Ok((order, streaming))
+}
+
+/// The form that the answer must have, from the tools or the response format.
+fn grammar(params: Params<'_>, tools: &Tools, engine: &Engine) -> Result<Option<(Grammar, &'static str)>, ApiError> {
+    let format = tools::response_format(params)?;
+    if !tools.may_be_called() {
+        return Ok(format.map(|grammar| (grammar, "response_format")));
+    }
+    if format.is_some() {
+        let problem = "cannot be combined with tools that may be called; give `tool_choice: none` beside it";
+        return Err(ApiError::field("response_format", problem).code("unsupported_parameter"));
+    }
+    if !engine.chat().has_call_tags() {
+        let problem = "cannot be called by this model: its chat template does not write calls between <tool_call> and </tool_call>";
+        return Err(ApiError::field("tools", problem).code("unsupported_parameter"));
+    }
+    Ok(tools.grammar().map(|grammar| (grammar, "tools")))
 }
 
 /// `max_completion_tokens`, or its older name; both only if they agree.
@@ -85,131 +116,4 @@ fn logprobs(params: Params<'_>) -> Result<Option<usize>, ApiError> {
         return Err(ApiError::field("top_logprobs", "needs `logprobs: true`"));
     }
     Ok(wanted.then(|| top.unwrap_or(0)))
-}
-
-/// Writes answers as OpenAI does.
-struct Wire {
-    id: String,
-    created: u64,
-    model: String,
-    logprobs: bool,
-    include_usage: bool,
-    engine: Arc<Engine>,
-}
-
-impl Wire {
-    async fn whole(&self, choices: Choices) -> Result<Response, ApiError> {
-        let prompt_tokens = choices.prompt_tokens();
-        let answers = choices.collect().await?;
-        let completion_tokens = answers.iter().map(|answer| answer.completion_tokens).sum();
-        let choices: Vec<Value> = answers
-            .iter()
-            .enumerate()
-            .map(|(index, answer)| {
-                json!({
-                    "index": index,
-                    "message": { "role": "assistant", "content": answer.text(), "refusal": null },
-                    "logprobs": self.logprobs(&answer.tokens),
-                    "finish_reason": answer.reason.map(finish_reason),
-                })
-            })
-            .collect();
-        let body = json!({
-            "id": self.id,
-            "object": "chat.completion",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-            "usage": usage(Usage { prompt_tokens, completion_tokens }),
-        });
-        Ok(Json(body).into_response())
-    }
-
-    /// `null` unless asked for.
-    fn logprobs(&self, tokens: &[Token]) -> Value {
-        if !self.logprobs {
-            return Value::Null;
-        }
-        let content: Vec<Value> = tokens
-            .iter()
-            .filter_map(|token| Some(self.logprob(token.id, token.logprob.as_ref()?)))
-            .collect();
-        json!({ "content": content, "refusal": null })
-    }
-
-    fn logprob(&self, id: u32, logprob: &TokenLogprob) -> Value {
-        let top: Vec<Value> = logprob
-            .top
-            .iter()
-            .map(|&(id, logprob)| self.token_logprob(id, logprob))
-            .collect();
-        let mut entry = self.token_logprob(id, logprob.logprob);
-        entry["top_logprobs"] = top.into();
-        entry
-    }
-
-    /// `bytes` are `null` for a token that is only part of a character.
-    fn token_logprob(&self, id: u32, logprob: f32) -> Value {
-        let text = self.engine.chat().token_text(id);
-        let bytes = (!text.contains(char::REPLACEMENT_CHARACTER)).then_some(text.as_bytes());
-        json!({ "token": text, "logprob": logprob, "bytes": bytes })
-    }
-
-    fn chunk(&self, choices: &Value) -> Value {
-        let mut chunk = json!({
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        });
-        if self.include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
-
-    fn delta(&self, choice: usize, delta: &Value, logprobs: &Value, reason: Option<&str>) -> Value {
-        let choice = json!({ "index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason });
-        self.chunk(&json!([choice]))
-    }
-}
-
-/// OpenAI's usage object.
-pub(crate) fn usage(usage: Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    })
-}
-
-impl Transcript for Wire {
-    /// The role comes once: clients join repeated strings.
-    fn opening(&mut self, choices: usize) -> Vec<Value> {
-        let delta = json!({ "role": "assistant", "content": "" });
-        (0..choices)
-            .map(|choice| self.delta(choice, &delta, &Value::Null, None))
-            .collect()
-    }
-
-    fn token(&mut self, choice: usize, token: &Token) -> Option<Value> {
-        if token.text.is_empty() && token.logprob.is_none() {
-            return None;
-        }
-        let logprobs = self.logprobs(std::slice::from_ref(token));
-        Some(self.delta(choice, &json!({ "content": token.text }), &logprobs, None))
-    }
-
-    fn finish(&mut self, choice: usize, reason: FinishReason) -> Value {
-        self.delta(choice, &json!({}), &Value::Null, Some(finish_reason(reason)))
-    }
-
-    fn closing(&mut self, total: Usage) -> Option<Value> {
-        self.include_usage.then(|| {
-            let mut chunk = self.chunk(&json!([]));
-            chunk["usage"] = usage(total);
-            chunk
-        })
-    }
 }

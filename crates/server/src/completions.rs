@@ -11,14 +11,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use synapse_engine::{Engine, FinishReason, Usage};
 
-use crate::body::read_object;
+use crate::body::{Form, read_object};
 use crate::chat::usage;
 use crate::error::ApiError;
-use crate::generation::{Choices, Order, Prompt, Token, finish_reason};
+use crate::generation::{Choices, Order, Token, finish_reason};
 use crate::params::Params;
 use crate::sampling::{Streaming, read_n};
 use crate::sse::{self, Transcript};
-use crate::{ServerState, fields, identity, sampling};
+use crate::{ServerState, fields, identity, prompts, sampling};
 
 /// OpenAI's default on this route.
 const DEFAULT_MAX_TOKENS: usize = 16;
@@ -29,7 +29,7 @@ pub(crate) async fn create(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let body = read_object(&headers, body, &state.options().allowed_origins)?;
+    let body = read_object(&headers, body, Form::IsJson(&state.options().allowed_origins))?;
     let engine = Arc::clone(state.engine()?);
     let (order, streaming) = read(&body, &state, &engine)?;
     let mut wire = Wire {
@@ -52,7 +52,7 @@ fn read(body: &Map<String, Value>, state: &ServerState, engine: &Engine) -> Resu
     fields::check(body, fields::COMPLETIONS)?;
     let params = Params::new(body);
     let adapter = state.adapter_of(params.text("model")?, engine)?;
-    let prompts = prompts(params)?;
+    let prompts = prompts::read(params, "prompt")?;
     let streaming = Streaming::read(params)?;
     let n = read_n(params, prompts.len(), state.options().max_choices)?;
     let mut sampling = sampling::read(params, state.options().defaults)?;
@@ -66,43 +66,10 @@ fn read(body: &Map<String, Value>, state: &ServerState, engine: &Engine) -> Resu
             sampling,
             max_tokens,
             adapter,
+            grammar: None,
         },
         streaming,
     ))
-}
-
-/// A string, an array of strings, an array of token ids, or an array of such arrays.
-fn prompts(params: Params<'_>) -> Result<Vec<Prompt>, ApiError> {
-    let value = params.require("prompt")?;
-    let wrong = || {
-        params.mismatch(
-            "prompt",
-            "must be a string, an array of strings, or an array of token ids",
-            value,
-        )
-    };
-    match value {
-        Value::String(text) => Ok(vec![Prompt::Text(text.clone())]),
-        Value::Array(items) if items.is_empty() => Err(ApiError::field("prompt", "must not be empty")),
-        Value::Array(items) if items.iter().all(Value::is_number) => Ok(vec![tokens(items)?]),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| match item {
-                Value::String(text) => Ok(Prompt::Text(text.clone())),
-                Value::Array(ids) => tokens(ids),
-                _ => Err(wrong()),
-            })
-            .collect(),
-        _ => Err(wrong()),
-    }
-}
-
-fn tokens(items: &[Value]) -> Result<Prompt, ApiError> {
-    let id = |item: &Value| {
-        let id = item.as_u64().and_then(|number| u32::try_from(number).ok());
-        id.ok_or_else(|| ApiError::field("prompt", format!("holds {item}, which is no token id")))
-    };
-    Ok(Prompt::Tokens(items.iter().map(id).collect::<Result<_, _>>()?))
 }
 
 /// Writes answers as OpenAI does.
@@ -195,18 +162,18 @@ impl Transcript for Wire {
         Vec::new()
     }
 
-    fn token(&mut self, choice: usize, token: &Token) -> Option<Value> {
+    fn token(&mut self, choice: usize, token: &Token) -> Vec<Value> {
         if token.text.is_empty() && token.logprob.is_none() {
-            return None;
+            return Vec::new();
         }
         let logprobs = self.logprobs(choice, std::slice::from_ref(token));
         let choice = json!({ "text": token.text, "index": choice, "logprobs": logprobs, "finish_reason": null });
-        Some(self.chunk(&json!([choice])))
+        vec![self.chunk(&json!([choice]))]
     }
 
-    fn finish(&mut self, choice: usize, reason: FinishReason) -> Value {
+    fn finish(&mut self, choice: usize, reason: FinishReason) -> Vec<Value> {
         let choice = json!({ "text": "", "index": choice, "logprobs": null, "finish_reason": finish_reason(reason) });
-        self.chunk(&json!([choice]))
+        vec![self.chunk(&json!([choice]))]
     }
 
     fn closing(&mut self, total: Usage) -> Option<Value> {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::rejection::PathRejection;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use synapse_chat::ChatError;
@@ -94,6 +95,11 @@ impl ApiError {
             .param("model")
     }
 
+    /// 409.
+    pub(crate) fn conflict(message: impl Into<String>, code: &'static str) -> Self {
+        Self::new(StatusCode::CONFLICT, "invalid_request_error", message).code(code)
+    }
+
     /// 503.
     pub(crate) fn unavailable(message: impl Into<String>, code: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable", message).code(code)
@@ -120,7 +126,12 @@ impl ApiError {
 
     /// What a template or tokenizer said about the input in `param`.
     pub(crate) fn from_chat(error: &ChatError, param: &str) -> Self {
-        Self::invalid(error.to_string()).param(param)
+        match error {
+            ChatError::Tools(_) => Self::invalid(error.to_string())
+                .param("tools")
+                .code("unsupported_parameter"),
+            _ => Self::invalid(error.to_string()).param(param),
+        }
     }
 
     /// What the engine said about a request whose prompt came in `prompt_param`.
@@ -137,9 +148,15 @@ impl ApiError {
             EngineError::ContextOverflow { .. } => Self::invalid(message)
                 .code("context_length_exceeded")
                 .param(prompt_param),
-            EngineError::EmptyPrompt | EngineError::TokenOutOfRange { .. } => {
+            EngineError::EmptyPrompt | EngineError::TokenOutOfRange { .. } | EngineError::InvalidGrammar { .. } => {
                 Self::invalid(message).param(prompt_param)
             }
+            EngineError::AdapterLoadBusy => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message).code("adapter_load_busy")
+            }
+            EngineError::AdapterRefused { .. } => Self::invalid(message).param("path").code("adapter_refused"),
+            EngineError::AdapterConflict { .. } => Self::conflict(message, "adapter_conflict"),
+            EngineError::TooManyAdapters { .. } => Self::conflict(message, "too_many_adapters"),
             EngineError::InvalidOption { option, message } => Self::field(*option, message),
             _ => Self::internal(message),
         }
@@ -148,6 +165,12 @@ impl ApiError {
     /// The body.
     pub(crate) fn body(&self) -> Value {
         json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid(format!("the path cannot be read: {}", rejection.body_text())).code("invalid_path")
     }
 }
 
@@ -161,6 +184,13 @@ impl IntoResponse for ApiError {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+        }
+        if self.status == StatusCode::CONFLICT {
+            // OpenAI's clients otherwise send the same again by themselves.
+            response.headers_mut().insert(
+                HeaderName::from_static("x-should-retry"),
+                HeaderValue::from_static("false"),
+            );
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response

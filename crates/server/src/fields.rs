@@ -1,4 +1,4 @@
-//! The one table of what each field of OpenAI's requests means here.
+//! The one table of what each field of a request means here; /openapi.json is written from it.
 
 use serde_json::{Map, Value};
 
@@ -7,8 +7,8 @@ use crate::error::ApiError;
 /// What the server does with a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
-    /// It does what OpenAI says.
-    Supported,
+    /// It does what OpenAI says; its values are those of this JSON Schema.
+    Supported(&'static str),
     /// Any value is accepted, because none could change the answer: the reason.
     WithoutEffect(&'static str),
     /// Only these values, written as JSON, are accepted, because with them it changes nothing; others are refused.
@@ -26,10 +26,10 @@ pub struct Field {
     pub support: Support,
 }
 
-const fn supported(name: &'static str) -> Field {
+const fn supported(name: &'static str, schema: &'static str) -> Field {
     Field {
         name,
-        support: Support::Supported,
+        support: Support::Supported(schema),
     }
 }
 
@@ -54,58 +54,96 @@ const fn refused(name: &'static str, reason: &'static str) -> Field {
     }
 }
 
-const NO_TOOLS: &str = "calling tools is not implemented";
+const USE_TOOLS: &str = "the older form of `tools`, which replaced it";
 const NOTHING_KEPT: &str = "nothing about requests is kept";
 const CACHING: &str = "caching never changes an answer";
 
+const BOOLEAN: &str = r#"{"type":"boolean"}"#;
+const STRING: &str = r#"{"type":"string"}"#;
+const COUNT: &str = r#"{"type":"integer","minimum":0}"#;
+const AT_LEAST_ONE: &str = r#"{"type":"integer","minimum":1}"#;
+const FRACTION: &str = r#"{"type":"number","minimum":0,"maximum":1}"#;
+const PENALTY: &str = r#"{"type":"number","minimum":-2,"maximum":2}"#;
+const MESSAGES: &str = r##"{"type":"array","minItems":1,"items":{"$ref":"#/components/schemas/Message"}}"##;
+const TOOLS: &str = r##"{"type":"array","maxItems":128,"items":{"$ref":"#/components/schemas/Tool"}}"##;
+/// One text or several, each as a string or as token ids.
+const TEXTS: &str = r##"{"anyOf":[{"type":"string","minLength":1},{"$ref":"#/components/schemas/TokenIds"},{"type":"array","minItems":1,"items":{"anyOf":[{"type":"string","minLength":1},{"$ref":"#/components/schemas/TokenIds"}]}}]}"##;
+
+/// The sampling fields that both completion routes share.
+const FREQUENCY_PENALTY: Field = supported("frequency_penalty", PENALTY);
+const LOGIT_BIAS: Field = supported(
+    "logit_bias",
+    r#"{"type":"object","additionalProperties":{"type":["number","null"],"minimum":-100,"maximum":100}}"#,
+);
+const MAX_TOKENS: Field = supported("max_tokens", AT_LEAST_ONE);
+const MODEL: Field = supported("model", STRING);
+const N: Field = supported("n", AT_LEAST_ONE);
+const PRESENCE_PENALTY: Field = supported("presence_penalty", PENALTY);
+const SEED: Field = supported(
+    "seed",
+    r#"{"type":"integer","minimum":-9223372036854775808,"maximum":18446744073709551615}"#,
+);
+const STOP: Field = supported(
+    "stop",
+    r#"{"anyOf":[{"type":"string","minLength":1,"maxLength":64},{"type":"array","maxItems":16,"items":{"type":"string","minLength":1,"maxLength":64}}]}"#,
+);
+const STREAM: Field = supported("stream", BOOLEAN);
+const STREAM_OPTIONS: Field = supported(
+    "stream_options",
+    r#"{"type":"object","properties":{"include_usage":{"type":["boolean","null"]},"include_obfuscation":{"enum":[false,null]}},"additionalProperties":false}"#,
+);
+const TEMPERATURE: Field = supported("temperature", r#"{"type":"number","minimum":0,"maximum":2}"#);
+const TOP_P: Field = supported("top_p", FRACTION);
+// Not OpenAI's, but what vLLM and llama.cpp call them.
+const IGNORE_EOS: Field = supported("ignore_eos", BOOLEAN);
+const MIN_P: Field = supported("min_p", FRACTION);
+const REPETITION_PENALTY: Field = supported("repetition_penalty", r#"{"type":"number","minimum":0.1,"maximum":10}"#);
+const TOP_K: Field = supported("top_k", COUNT);
+const USER: Field = without_effect("user", NOTHING_KEPT);
+
 /// The fields of `POST /v1/chat/completions`.
 pub const CHAT: &[Field] = &[
-    supported("frequency_penalty"),
-    supported("logit_bias"),
-    supported("logprobs"),
-    supported("max_completion_tokens"),
-    supported("max_tokens"),
-    supported("messages"),
-    supported("model"),
-    supported("n"),
-    supported("presence_penalty"),
-    supported("seed"),
-    supported("stop"),
-    supported("stream"),
-    supported("stream_options"),
-    supported("temperature"),
-    supported("top_logprobs"),
-    supported("top_p"),
-    // Not OpenAI's, but what vLLM and llama.cpp call them.
-    supported("ignore_eos"),
-    supported("min_p"),
-    supported("repetition_penalty"),
-    supported("top_k"),
+    FREQUENCY_PENALTY,
+    LOGIT_BIAS,
+    supported("logprobs", BOOLEAN),
+    supported("max_completion_tokens", AT_LEAST_ONE),
+    MAX_TOKENS,
+    supported("messages", MESSAGES),
+    MODEL,
+    N,
+    supported("parallel_tool_calls", BOOLEAN),
+    PRESENCE_PENALTY,
+    supported("response_format", r##"{"$ref":"#/components/schemas/ResponseFormat"}"##),
+    SEED,
+    STOP,
+    STREAM,
+    STREAM_OPTIONS,
+    TEMPERATURE,
+    supported("tool_choice", r##"{"$ref":"#/components/schemas/ToolChoice"}"##),
+    supported("tools", TOOLS),
+    supported("top_logprobs", r#"{"type":"integer","minimum":0,"maximum":20}"#),
+    TOP_P,
+    IGNORE_EOS,
+    MIN_P,
+    REPETITION_PENALTY,
+    TOP_K,
     without_effect("metadata", NOTHING_KEPT),
-    without_effect("parallel_tool_calls", "there are no tools to call"),
     without_effect("prediction", "a predicted answer only saves OpenAI time"),
     without_effect("prompt_cache_key", CACHING),
     without_effect("prompt_cache_options", CACHING),
     without_effect("prompt_cache_retention", CACHING),
     without_effect("safety_identifier", NOTHING_KEPT),
-    without_effect("user", NOTHING_KEPT),
-    only("function_call", &["\"none\"", "\"auto\""], NO_TOOLS),
-    only("functions", &["[]"], NO_TOOLS),
+    USER,
+    only("function_call", &["\"none\"", "\"auto\""], USE_TOOLS),
+    only("functions", &["[]"], USE_TOOLS),
     only("modalities", &["[\"text\"]"], "the models read and write text"),
     only(
         "reasoning_effort",
         &["\"none\""],
         "the models do not reason before they answer",
     ),
-    only(
-        "response_format",
-        &["{\"type\":\"text\"}"],
-        "constrained answers are not implemented",
-    ),
     only("service_tier", &["\"auto\"", "\"default\""], "there is one tier"),
     only("store", &["false"], NOTHING_KEPT),
-    only("tool_choice", &["\"none\"", "\"auto\""], NO_TOOLS),
-    only("tools", &["[]"], NO_TOOLS),
     only("verbosity", &["\"medium\""], "the models know no verbosity"),
     refused("audio", "the models read and write text"),
     refused("moderation", "there is no moderation model"),
@@ -114,26 +152,25 @@ pub const CHAT: &[Field] = &[
 
 /// The fields of `POST /v1/completions`.
 pub const COMPLETIONS: &[Field] = &[
-    supported("frequency_penalty"),
-    supported("logit_bias"),
-    supported("logprobs"),
-    supported("max_tokens"),
-    supported("model"),
-    supported("n"),
-    supported("presence_penalty"),
-    supported("prompt"),
-    supported("seed"),
-    supported("stop"),
-    supported("stream"),
-    supported("stream_options"),
-    supported("temperature"),
-    supported("top_p"),
-    // Not OpenAI's, but what vLLM and llama.cpp call them.
-    supported("ignore_eos"),
-    supported("min_p"),
-    supported("repetition_penalty"),
-    supported("top_k"),
-    without_effect("user", NOTHING_KEPT),
+    FREQUENCY_PENALTY,
+    LOGIT_BIAS,
+    supported("logprobs", r#"{"type":"integer","minimum":0,"maximum":20}"#),
+    MAX_TOKENS,
+    MODEL,
+    N,
+    PRESENCE_PENALTY,
+    supported("prompt", TEXTS),
+    SEED,
+    STOP,
+    STREAM,
+    STREAM_OPTIONS,
+    TEMPERATURE,
+    TOP_P,
+    IGNORE_EOS,
+    MIN_P,
+    REPETITION_PENALTY,
+    TOP_K,
+    USER,
     only(
         "best_of",
         &["1"],
@@ -141,6 +178,47 @@ pub const COMPLETIONS: &[Field] = &[
     ),
     only("echo", &["false"], "repeating the prompt is not implemented"),
     only("suffix", &["\"\""], "the models do not fill in the middle"),
+];
+
+/// The fields of `POST /v1/embeddings`.
+pub const EMBEDDINGS: &[Field] = &[
+    supported("dimensions", AT_LEAST_ONE),
+    supported("encoding_format", r#"{"enum":["float","base64"]}"#),
+    supported("input", TEXTS),
+    MODEL,
+    USER,
+];
+
+/// The fields of `POST /tokenize`, which are vLLM's.
+pub const TOKENIZE: &[Field] = &[
+    supported("messages", MESSAGES),
+    MODEL,
+    supported("prompt", STRING),
+    supported("return_token_strs", BOOLEAN),
+    supported("tools", TOOLS),
+    only(
+        "add_generation_prompt",
+        &["true"],
+        "a conversation is tokenized as it is answered",
+    ),
+    only(
+        "add_special_tokens",
+        &["true"],
+        "a text is tokenized as it is completed",
+    ),
+];
+
+/// The fields of `POST /detokenize`.
+pub const DETOKENIZE: &[Field] = &[
+    MODEL,
+    supported("tokens", r##"{"$ref":"#/components/schemas/TokenIds"}"##),
+];
+
+/// The fields of `POST /v1/adapters`.
+pub const ADAPTERS: &[Field] = &[
+    supported("expected_generation", STRING),
+    supported("name", r#"{"type":"string","minLength":1,"maxLength":128}"#),
+    supported("path", r#"{"type":"string","minLength":1}"#),
 ];
 
 /// Refuses fields that the table does not know or does not allow.
@@ -156,7 +234,7 @@ pub(crate) fn check(fields: &Map<String, Value>, table: &[Field]) -> Result<(), 
             continue;
         }
         match field.support {
-            Support::Supported | Support::WithoutEffect(_) => {}
+            Support::Supported(_) | Support::WithoutEffect(_) => {}
             Support::Only(values, _) if values.iter().any(|allowed| is_value(value, allowed)) => {}
             Support::Only(values, reason) => {
                 let problem = format!("may only be {}: {reason}", values.join(" or "));

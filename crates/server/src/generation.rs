@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
-use synapse_chat::{Chat, Message};
-use synapse_engine::{Engine, EngineError, Event, FinishReason, Receiver, Request, SamplingOptions, TokenLogprob};
+use serde_json::Value;
+use synapse_chat::{Chat, ChatError, Message};
+use synapse_engine::{
+    Constraint, Engine, EngineError, Event, FinishReason, Grammar, Receiver, Request, SamplingOptions, TokenLogprob,
+};
 
 use crate::ServerState;
 use crate::error::ApiError;
@@ -15,15 +18,16 @@ use crate::state::Answering;
 /// What is to be continued.
 #[derive(Debug, Clone)]
 pub(crate) enum Prompt {
-    Messages(Vec<Message>),
+    /// A conversation, and the tools that the model is shown with it.
+    Messages(Vec<Message>, Vec<Value>),
     Text(String),
     Tokens(Vec<u32>),
 }
 
 impl Prompt {
-    fn encode(self, chat: &Chat) -> Result<Vec<u32>, synapse_chat::ChatError> {
+    pub(crate) fn encode(self, chat: &Chat) -> Result<Vec<u32>, ChatError> {
         match self {
-            Self::Messages(messages) => chat.encode_prompt(&messages),
+            Self::Messages(messages, tools) => chat.encode_prompt_with_tools(&messages, &tools),
             Self::Text(text) => chat.encode_raw(&text),
             Self::Tokens(ids) => Ok(ids),
         }
@@ -43,6 +47,66 @@ pub(crate) struct Order {
     /// `None` is as many as the context holds.
     pub(crate) max_tokens: Option<usize>,
     pub(crate) adapter: Option<String>,
+    /// What the answers must look like, and the field that says so.
+    pub(crate) grammar: Option<(Grammar, &'static str)>,
+}
+
+/// An order's prompts in tokens, and its grammar compiled.
+struct Prepared {
+    prompts: Vec<Vec<u32>>,
+    constraint: Option<Constraint>,
+}
+
+/// Encodes texts and compiles a grammar. A long text takes long enough to hold up every other connection of a thread, so
+/// this happens on one that may be held up.
+async fn prepare(
+    engine: &Arc<Engine>,
+    prompts: Vec<Prompt>,
+    param: &'static str,
+    grammar: Option<(Grammar, &'static str)>,
+) -> Result<Prepared, ApiError> {
+    let engine = Arc::clone(engine);
+    let work = move || {
+        let chat = engine.chat();
+        let encoded = prompts
+            .into_iter()
+            .map(|prompt| prompt.encode(chat))
+            .collect::<Result<_, _>>();
+        let compile = |(grammar, param): (Grammar, &str)| {
+            let compiled = engine.compile(&grammar);
+            compiled.map_err(|error| ApiError::from_engine(&error, param))
+        };
+        Ok(Prepared {
+            prompts: encoded.map_err(|error| ApiError::from_chat(&error, param))?,
+            constraint: grammar.map(compile).transpose()?,
+        })
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ApiError::internal("encoding the prompt panicked"))?
+}
+
+/// Encodes texts, each of which must keep to the server's limit.
+pub(crate) async fn encode(
+    state: &ServerState,
+    engine: &Arc<Engine>,
+    prompts: Vec<Prompt>,
+    param: &'static str,
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let prepared = prepare(engine, prompts, param, None).await?;
+    check_lengths(state, &prepared.prompts, param)?;
+    Ok(prepared.prompts)
+}
+
+fn check_lengths(state: &ServerState, prompts: &[Vec<u32>], param: &str) -> Result<(), ApiError> {
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    match state.options().max_prompt_tokens {
+        Some(limit) if longest > limit => {
+            let problem = format!("may have at most {limit} tokens on this server, found {longest}");
+            Err(ApiError::field(param, problem).code("context_length_exceeded"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The answers to one request while they are generated, `n` per prompt in the prompts' order. Dropping this
@@ -67,46 +131,33 @@ impl Choices {
         let mut permits = engine
             .admit(order.prompts.len() * order.n)
             .map_err(|error| refused(&error))?;
+        let Prepared { prompts, constraint } = prepare(engine, order.prompts, param, order.grammar).await?;
+        check_lengths(state, &prompts, param)?;
 
-        let chat = engine.chat().clone();
-        let prompts = order.prompts;
-        let encode = move || {
-            prompts
-                .into_iter()
-                .map(|prompt| prompt.encode(&chat))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        // A long text takes long enough to hold up every other connection of this thread.
-        let encoded = tokio::task::spawn_blocking(encode)
-            .await
-            .map_err(|_| ApiError::internal("encoding the prompt panicked"))?
-            .map_err(|error| ApiError::from_chat(&error, param))?;
-
-        let mut receivers = Vec::new();
-        for prompt in &encoded {
+        let mut requests = Vec::new();
+        for prompt in &prompts {
             let room = engine.context().saturating_sub(prompt.len()).max(1);
             for _ in 0..order.n {
                 let sampling = SamplingOptions {
                     max_tokens: order.max_tokens.unwrap_or(room),
-                    seed: order.sampling.seed.wrapping_add(receivers.len() as u64),
+                    seed: order.sampling.seed.wrapping_add(requests.len() as u64),
                     ..order.sampling.clone()
                 };
-                let request = Request {
+                requests.push(Request {
                     prompt: prompt.clone(),
                     sampling,
                     adapter: order.adapter.clone(),
-                };
-                let receiver = engine
-                    .submit_admitted(request, &mut permits)
-                    .map_err(|error| refused(&error))?;
-                receivers.push(Some(receiver));
+                    constraint: constraint.clone(),
+                });
             }
         }
-        let prompt_tokens = encoded.iter().map(Vec::len).sum();
+        let receivers = engine
+            .submit_together(requests, &mut permits)
+            .map_err(|error| refused(&error))?;
         Ok(Self {
-            receivers,
+            receivers: receivers.into_iter().map(Some).collect(),
             turn: 0,
-            prompt_tokens,
+            prompt_tokens: prompts.iter().map(Vec::len).sum(),
             _answering: answering,
         })
     }

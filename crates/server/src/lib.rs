@@ -4,8 +4,13 @@
 //! |---|---|
 //! | `POST /v1/chat/completions` | a conversation, streamed token by token or whole |
 //! | `POST /v1/completions` | raw text, streamed or whole |
+//! | `POST /v1/embeddings` | texts as vectors of length 1 |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | the base and its adapters |
+//! | `POST /v1/adapters`, `DELETE /v1/adapters/{name}` | adapters that come and go, where that is allowed |
+//! | `POST /tokenize`, `POST /detokenize` | what the model reads |
 //! | `GET /health` | 200 when ready, 503 while loading or draining |
+//! | `GET /metrics` | counts and times, for Prometheus |
+//! | `GET /openapi.json` | all of this for programs |
 //! | `GET /` | the chat page |
 //!
 //! Every field OpenAI defines is in one table ([`fields`]): supported, accepted because it cannot change an
@@ -14,25 +19,34 @@
 //!
 //! What this crate is not: it neither batches nor samples (`synapse-engine`), and it reads no model folder.
 
+mod adapters;
 mod auth;
 mod body;
+mod calls;
 mod chat;
 mod completions;
+mod embeddings;
 mod error;
 pub mod fields;
 mod generation;
 mod identity;
 mod messages;
+mod metrics;
 mod models;
+mod openapi;
 mod origin;
 mod page;
 mod params;
+mod prompts;
 mod router;
 mod sampling;
 mod serve;
 mod sse;
 mod state;
+mod tokenize;
+mod tools;
 
+pub use adapters::AdapterRoot;
 pub use auth::ApiKeys;
 pub use error::ServerError;
 pub use router::router;

@@ -1,7 +1,7 @@
 //! A chat request's `messages`: roles, text contents, and the parts that are refused by name.
 
 use serde_json::{Map, Value};
-use synapse_chat::Message;
+use synapse_chat::{Message, ToolCall};
 
 use crate::error::ApiError;
 use crate::params::{Params, kind_of};
@@ -13,10 +13,9 @@ const WITHOUT_MEANING: [&str; 2] = [
     "refusal",
 ];
 /// Fields that are refused unless null or empty.
-const REFUSED: [(&str, &str); 4] = [
-    ("tool_calls", "calling tools is not implemented"),
-    ("function_call", "calling tools is not implemented"),
-    ("tool_call_id", "calling tools is not implemented"),
+const REFUSED: [(&str, &str); 3] = [
+    ("annotations", "nothing was searched that could be quoted"),
+    ("function_call", "the older form of `tool_calls`, which replaced it"),
     ("audio", "the models read and write text"),
 ];
 
@@ -37,53 +36,107 @@ pub(crate) fn read(params: Params<'_>) -> Result<Vec<Message>, ApiError> {
 }
 
 fn message(item: &Value, path: &str) -> Result<Message, ApiError> {
-    let Some(fields) = item.as_object() else {
-        return Err(ApiError::field(
-            path,
-            format!("must be an object, found {}", kind_of(item)),
-        ));
-    };
-    let params = Params::at(fields, path);
-    for name in params.names() {
-        check_field(fields, name, &params.path_of(name))?;
-    }
+    let params = Params::of(item, path)?;
     let role = params.require("role").and(params.text("role"))?.unwrap_or_default();
     let role = match role {
-        "system" | "user" | "assistant" => role,
+        "system" | "user" | "assistant" | "tool" => role,
         // OpenAI's newer word for the same place.
         "developer" => "system",
-        "tool" | "function" => {
-            let problem = format!("is `{role}`: calling tools is not implemented");
+        "function" => {
+            let problem = "is `function`, the older form of `tool`, which replaced it";
             return Err(ApiError::field(params.path_of("role"), problem).code("unsupported_parameter"));
         }
         other => {
-            let problem = format!("must be system, developer, user or assistant, found `{other}`");
+            let problem = format!("must be system, developer, user, assistant or tool, found `{other}`");
             return Err(ApiError::field(params.path_of("role"), problem));
         }
     };
-    Ok(Message::new(
-        role,
-        content(params.require("content")?, &params.path_of("content"))?,
-    ))
+    for name in params.names() {
+        check_field(params, name, role)?;
+    }
+    let tool_calls = match role {
+        "assistant" => tool_calls(params)?,
+        _ => Vec::new(),
+    };
+    let text = match params.get("content") {
+        // A turn that calls need not say anything.
+        None if !tool_calls.is_empty() => String::new(),
+        _ => content(params.require("content")?, &params.path_of("content"))?,
+    };
+    let tool_call_id = match role {
+        "tool" => params.require("tool_call_id").and(params.text("tool_call_id"))?,
+        _ => None,
+    };
+    Ok(Message {
+        tool_calls,
+        tool_call_id: tool_call_id.map(str::to_owned),
+        ..Message::new(role, text)
+    })
 }
 
-fn check_field(fields: &Map<String, Value>, name: &str, path: &str) -> Result<(), ApiError> {
-    if ["role", "content"].contains(&name) || WITHOUT_MEANING.contains(&name) {
-        return Ok(());
-    }
-    let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) else {
-        return Err(ApiError::field(path, "is not a known field").code("unknown_parameter"));
+fn check_field(params: Params<'_>, name: &str, role: &str) -> Result<(), ApiError> {
+    let path = params.path_of(name);
+    let reason = match name {
+        "role" | "content" => return Ok(()),
+        "tool_calls" if role == "assistant" => return Ok(()),
+        "tool_call_id" if role == "tool" => return Ok(()),
+        name if WITHOUT_MEANING.contains(&name) => return Ok(()),
+        "tool_calls" => "only the assistant calls tools",
+        "tool_call_id" => "only a tool's message is the result of a call",
+        name => match REFUSED.iter().find(|(refused, _)| *refused == name) {
+            Some((_, reason)) => reason,
+            None => return Err(ApiError::field(path, "is not a known field").code("unknown_parameter")),
+        },
     };
-    let is_empty = match &fields[name] {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        _ => false,
+    let is_empty = match params.get(name) {
+        None => true,
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(_) => false,
     };
     if is_empty {
         Ok(())
     } else {
         Err(ApiError::field(path, format!("is not supported: {reason}")).code("unsupported_parameter"))
     }
+}
+
+/// The calls of an earlier answer, as this server gave them.
+fn tool_calls(params: Params<'_>) -> Result<Vec<ToolCall>, ApiError> {
+    let path = params.path_of("tool_calls");
+    let items = params.array("tool_calls")?.unwrap_or_default();
+    items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| tool_call(item, &format!("{path}[{index}]")))
+        .collect()
+}
+
+fn tool_call(item: &Value, path: &str) -> Result<ToolCall, ApiError> {
+    let call = Params::of(item, path)?;
+    call.only(&["id", "type", "function", "index"])?;
+    if !matches!(call.text("type")?, None | Some("function")) {
+        return Err(ApiError::field(call.path_of("type"), "may only be `function`").code("unsupported_parameter"));
+    }
+    let path = call.path_of("function");
+    let function = Params::of(call.require("function")?, &path)?;
+    function.only(&["name", "arguments"])?;
+    let text = |params: Params<'_>, name: &str| -> Result<String, ApiError> {
+        Ok(params
+            .require(name)
+            .and(params.text(name))?
+            .unwrap_or_default()
+            .to_owned())
+    };
+    let arguments = text(function, "arguments")?;
+    let arguments: Map<String, Value> = serde_json::from_str(&arguments).map_err(|error| {
+        let problem = format!("must be a JSON object in a string: {error}");
+        ApiError::field(function.path_of("arguments"), problem)
+    })?;
+    Ok(ToolCall {
+        id: text(call, "id")?,
+        name: text(function, "name")?,
+        arguments: arguments.into(),
+    })
 }
 
 /// A string, or an array of text parts.
@@ -103,13 +156,7 @@ fn content(value: &Value, path: &str) -> Result<String, ApiError> {
 }
 
 fn text_part(part: &Value, path: &str) -> Result<String, ApiError> {
-    let Some(fields) = part.as_object() else {
-        return Err(ApiError::field(
-            path,
-            format!("must be an object, found {}", kind_of(part)),
-        ));
-    };
-    let params = Params::at(fields, path);
+    let params = Params::of(part, path)?;
     match params.require("type").and(params.text("type"))? {
         Some("text") => Ok(params
             .require("text")
@@ -156,6 +203,26 @@ mod tests {
     }
 
     #[test]
+    fn calls_and_results_are_read() {
+        let call = json!({ "id": "c1", "type": "function", "function": { "name": "f", "arguments": "{\"x\": 1}" } });
+        let body = json!({ "messages": [
+            { "role": "assistant", "content": null, "tool_calls": [call] },
+            { "role": "tool", "tool_call_id": "c1", "content": [{ "type": "text", "text": "1" }] },
+        ] });
+        let found = read(Params::new(body.as_object().unwrap())).unwrap();
+        assert_eq!(found[0].content, "");
+        let call = &found[0].tool_calls[0];
+        assert_eq!(
+            (call.id.as_str(), call.name.as_str(), &call.arguments),
+            ("c1", "f", &json!({ "x": 1 }))
+        );
+        assert_eq!(
+            (found[1].tool_call_id.as_deref(), found[1].content.as_str()),
+            (Some("c1"), "1")
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_named_by_its_path() {
         for (messages, path) in [
             (json!(null), "messages"),
@@ -165,7 +232,12 @@ mod tests {
             (json!([{ "content": "x" }]), "messages[0].role"),
             (json!([{ "role": 3, "content": "x" }]), "messages[0].role"),
             (json!([{ "role": "robot", "content": "x" }]), "messages[0].role"),
-            (json!([{ "role": "tool", "content": "x" }]), "messages[0].role"),
+            (json!([{ "role": "function", "content": "x" }]), "messages[0].role"),
+            (json!([{ "role": "tool", "content": "x" }]), "messages[0].tool_call_id"),
+            (
+                json!([{ "role": "user", "content": "x", "tool_call_id": "y" }]),
+                "messages[0].tool_call_id",
+            ),
             (json!([{ "role": "user" }]), "messages[0].content"),
             (json!([{ "role": "user", "content": 3 }]), "messages[0].content"),
             (json!([{ "role": "user", "content": ["x"] }]), "messages[0].content[0]"),
@@ -179,7 +251,23 @@ mod tests {
             ),
             (
                 json!([{ "role": "user", "content": "x" }, { "role": "assistant", "content": "y", "tool_calls": [{}] }]),
-                "messages[1].tool_calls",
+                "messages[1].tool_calls[0].function",
+            ),
+            (
+                json!([{ "role": "user", "content": "x", "tool_calls": [{}] }]),
+                "messages[0].tool_calls",
+            ),
+            (
+                json!([{ "role": "assistant", "tool_calls": [] }]),
+                "messages[0].content",
+            ),
+            (
+                json!([{ "role": "assistant", "tool_calls": [{ "id": "a", "function": { "name": "f", "arguments": "[1]" } }] }]),
+                "messages[0].tool_calls[0].function.arguments",
+            ),
+            (
+                json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": "{}" } }] }]),
+                "messages[0].tool_calls[0].id",
             ),
             (
                 json!([{ "role": "user", "content": "x", "contents": "y" }]),

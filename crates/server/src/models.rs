@@ -1,36 +1,51 @@
 //! `GET /v1/models` and `GET /health`: what there is, and whether it answers.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
+use synapse_engine::Engine;
 
 use crate::ServerState;
 use crate::error::ApiError;
 
 /// The base, then its adapters with the base as `parent`.
 pub(crate) async fn list(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
-    let ids = state.model_ids(state.engine()?);
-    let data: Vec<Value> = ids.iter().map(|id| card(&state, id)).collect();
+    let data = cards(&state, state.engine()?);
     Ok(Json(json!({ "object": "list", "data": data })))
 }
 
 /// One of them; ids may contain slashes.
 pub(crate) async fn retrieve(
     State(state): State<ServerState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let ids = state.model_ids(state.engine()?);
-    if ids.contains(&id) {
-        Ok(Json(card(&state, &id)))
-    } else {
-        Err(ApiError::unknown_model(&id, &ids))
+    let Path(id) = id?;
+    let engine = state.engine()?;
+    match cards(&state, engine).into_iter().find(|card| card["id"] == id) {
+        Some(card) => Ok(Json(card)),
+        None => Err(ApiError::unknown_model(&id, &state.model_ids(engine))),
     }
 }
 
-fn card(state: &ServerState, id: &str) -> Value {
-    let base = &state.options().model;
-    let parent = (id != base).then_some(base);
-    json!({ "id": id, "object": "model", "created": state.created(), "owned_by": "synapse", "parent": parent })
+/// `generation` tells one content of an adapter from another.
+fn cards(state: &ServerState, engine: &Engine) -> Vec<Value> {
+    let card = |id: &str, parent: Option<&str>, generation: Option<&str>| {
+        json!({
+            "id": id,
+            "object": "model",
+            "created": state.created(),
+            "owned_by": "synapse",
+            "parent": parent,
+            "generation": generation,
+        })
+    };
+    let base = state.options().model.as_str();
+    let adapters = engine.adapters();
+    let adapters = adapters
+        .iter()
+        .map(|adapter| card(&adapter.name, Some(base), adapter.content_hash.as_deref()));
+    std::iter::once(card(base, None, None)).chain(adapters).collect()
 }
 
 /// Ready, or an error of 503 that says why not.

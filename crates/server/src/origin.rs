@@ -46,7 +46,10 @@ pub(crate) async fn cross_origin(State(state): State<ServerState>, request: Requ
         let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         let mut response = StatusCode::NO_CONTENT.into_response();
         let granted = response.headers_mut();
-        granted.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        granted.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, POST, DELETE"),
+        );
         granted.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         if let Some(asked) = asked {
             granted.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);

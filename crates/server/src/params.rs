@@ -34,6 +34,17 @@ impl<'a> Params<'a> {
         Self { fields, path }
     }
 
+    /// The fields of a value that stands at `path` and must be an object.
+    pub(crate) fn of(value: &'a Value, path: &'a str) -> Result<Self, ApiError> {
+        match value.as_object() {
+            Some(fields) => Ok(Self { fields, path }),
+            None => Err(ApiError::field(
+                path,
+                format!("must be an object, found {}", kind_of(value)),
+            )),
+        }
+    }
+
     /// A field's full name.
     pub(crate) fn path_of(&self, name: &str) -> String {
         if self.path.is_empty() {
@@ -49,6 +60,14 @@ impl<'a> Params<'a> {
 
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.fields.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Refuses fields other than these.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), ApiError> {
+        match self.names().find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(ApiError::field(self.path_of(name), "is not a known field").code("unknown_parameter")),
+        }
     }
 
     pub(crate) fn require(&self, name: &str) -> Result<&'a Value, ApiError> {
@@ -77,6 +96,10 @@ impl<'a> Params<'a> {
 
     pub(crate) fn object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, ApiError> {
         self.typed(name, "must be an object", Value::as_object)
+    }
+
+    pub(crate) fn array(&self, name: &str) -> Result<Option<&'a [Value]>, ApiError> {
+        self.typed(name, "must be an array", |value| value.as_array().map(Vec::as_slice))
     }
 
     /// A seed: any whole number of 64 bits.

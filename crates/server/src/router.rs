@@ -5,27 +5,50 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::error::ApiError;
-use crate::{ServerState, auth, chat, completions, identity, models, origin, page};
+use crate::{
+    ServerState, adapters, auth, chat, completions, embeddings, identity, metrics, models, openapi, origin, page,
+    tokenize,
+};
 
 /// The routes; [`crate::serve`] runs them on a socket.
 pub fn router(state: ServerState) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/completions", post(completions::create))
+        .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
+        .route("/v1/adapters", post(adapters::load))
+        .route("/v1/adapters/{*name}", delete(adapters::remove))
+        .route("/tokenize", post(tokenize::tokenize))
+        .route("/detokenize", post(tokenize::detokenize))
         .route_layer(from_fn_with_state(state.clone(), auth::require_key))
         .route("/health", get(models::health))
+        .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::document))
         .route("/", get(page::page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(state.clone(), origin::cross_origin))
         .layer(from_fn(request_id))
+        .layer(from_fn_with_state(state.clone(), metrics::count))
         .layer(DefaultBodyLimit::max(state.options().max_body_bytes))
         .with_state(state)
+}
+
+/// The route that a path belongs to, as /openapi.json writes it; `other` for what is nowhere.
+pub(crate) fn route_of(path: &str) -> &'static str {
+    let is_below = |route: &str| {
+        let parent = route.split_once('{').map(|(parent, _)| parent);
+        parent.is_some_and(|parent| path.len() > parent.len() && path.starts_with(parent))
+    };
+    let mut routes = openapi::paths();
+    routes
+        .find(|route| *route == path || is_below(route))
+        .unwrap_or("other")
 }
 
 async fn not_found(uri: Uri) -> ApiError {

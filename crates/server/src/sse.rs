@@ -20,10 +20,10 @@ use crate::generation::{Choices, Token};
 pub(crate) trait Transcript: Send + Unpin + 'static {
     /// Before the first token.
     fn opening(&mut self, choices: usize) -> Vec<Value>;
-    /// A token of an answer; none if it shows nothing yet.
-    fn token(&mut self, choice: usize, token: &Token) -> Option<Value>;
+    /// A token of an answer; nothing if it shows nothing yet.
+    fn token(&mut self, choice: usize, token: &Token) -> Vec<Value>;
     /// An answer's end.
-    fn finish(&mut self, choice: usize, reason: FinishReason) -> Value;
+    fn finish(&mut self, choice: usize, reason: FinishReason) -> Vec<Value>;
     /// After the last answer's end.
     fn closing(&mut self, usage: Usage) -> Option<Value>;
 }
@@ -68,16 +68,13 @@ impl<T: Transcript> ChunkStream<T> {
         use synapse_engine::Event;
         match next {
             Some(Ok((choice, Event::Token { id, text, logprob }))) => {
-                self.ready.extend(
-                    self.transcript
-                        .token(choice, &Token { id, text, logprob })
-                        .as_ref()
-                        .map(chunk),
-                );
+                let chunks = self.transcript.token(choice, &Token { id, text, logprob });
+                self.ready.extend(chunks.iter().map(chunk));
             }
             Some(Ok((choice, Event::Done { reason, usage, .. }))) => {
                 self.usage.completion_tokens += usage.completion_tokens;
-                self.ready.push_back(chunk(&self.transcript.finish(choice, reason)));
+                self.ready
+                    .extend(self.transcript.finish(choice, reason).iter().map(chunk));
             }
             Some(Ok((_, Event::Failed(message)))) => self.fail(&ApiError::internal(message)),
             Some(Err(error)) => self.fail(&error),

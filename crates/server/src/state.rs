@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use synapse_engine::{Engine, SamplingOptions};
+use synapse_engine::{Engine, Load, SamplingOptions};
 use tokio::sync::watch;
 
 use crate::error::ApiError;
-use crate::{ApiKeys, ServerError, identity};
+use crate::metrics::Metrics;
+use crate::{AdapterRoot, ApiKeys, ServerError, identity};
 
 /// How the server behaves; all but the model's name have defaults.
 #[derive(Debug, Clone)]
@@ -17,7 +18,7 @@ pub struct ServerOptions {
     pub model: String,
     /// What sampling fields mean that a request leaves out.
     pub defaults: SamplingDefaults,
-    /// Keys for `/v1`; `None` leaves it open.
+    /// Keys for all that computes or changes something; `None` leaves it open.
     pub api_keys: Option<ApiKeys>,
     /// Origins of web pages, other than the server's own, that browsers may let in; `*` names all.
     pub allowed_origins: Vec<String>,
@@ -25,6 +26,12 @@ pub struct ServerOptions {
     pub max_body_bytes: usize,
     /// Answers that one request may ask for (`n` times its prompts).
     pub max_choices: usize,
+    /// Texts that one request may have embedded.
+    pub max_inputs: usize,
+    /// Tokens that a prompt or text may have, where that is less than the context.
+    pub max_prompt_tokens: Option<usize>,
+    /// Where adapters may be loaded from while the server runs; `None` lets nobody change them.
+    pub adapters: Option<AdapterRoot>,
     /// How often a silent stream sends a comment, so that nothing between takes it for dead.
     pub keep_alive: Duration,
     /// How long accepted requests may go on after the signal to stop.
@@ -42,6 +49,9 @@ impl ServerOptions {
             allowed_origins: Vec::new(),
             max_body_bytes: 4 << 20,
             max_choices: 16,
+            max_inputs: 256,
+            max_prompt_tokens: None,
+            adapters: None,
             keep_alive: Duration::from_secs(10),
             drain: Duration::from_secs(30),
         }
@@ -102,6 +112,7 @@ struct Shared {
     engine: OnceLock<Arc<Engine>>,
     draining: AtomicBool,
     answering: watch::Sender<usize>,
+    metrics: Arc<Metrics>,
     created: u64,
 }
 
@@ -114,6 +125,7 @@ impl ServerState {
             engine: OnceLock::new(),
             draining: AtomicBool::new(false),
             answering: watch::Sender::new(0),
+            metrics: Metrics::new(),
             created: identity::unix_seconds(),
         };
         Self {
@@ -137,15 +149,26 @@ impl ServerState {
     /// [`ServerError::NameTaken`] if an adapter has the base's name.
     pub fn ready(&self, engine: Arc<Engine>) -> Result<(), ServerError> {
         let name = &self.shared.options.model;
-        if engine.adapters().any(|adapter| adapter == name) {
+        if engine.adapters().iter().any(|adapter| adapter.name == *name) {
             return Err(ServerError::NameTaken { name: name.clone() });
         }
+        engine.observe(self.shared.metrics.clone());
         self.shared.engine.get_or_init(|| engine);
         Ok(())
     }
 
     pub(crate) fn options(&self) -> &ServerOptions {
         &self.shared.options
+    }
+
+    /// The counts of this server.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// What the engine holds, once there is one.
+    pub(crate) fn load(&self) -> Option<Load> {
+        self.shared.engine.get().map(|engine| engine.load())
     }
 
     /// When the server was made, as the models' `created`.
@@ -167,7 +190,7 @@ impl ServerState {
     /// The base's id and those of the adapters.
     pub(crate) fn model_ids(&self, engine: &Engine) -> Vec<String> {
         std::iter::once(self.shared.options.model.clone())
-            .chain(engine.adapters().map(str::to_owned))
+            .chain(engine.adapters().into_iter().map(|adapter| adapter.name))
             .collect()
     }
 
@@ -176,7 +199,7 @@ impl ServerState {
         match model {
             None => Ok(None),
             Some(name) if name == self.shared.options.model => Ok(None),
-            Some(name) if engine.adapters().any(|adapter| adapter == name) => Ok(Some(name.to_owned())),
+            Some(name) if engine.adapters().iter().any(|adapter| adapter.name == name) => Ok(Some(name.to_owned())),
             Some(name) => Err(ApiError::unknown_model(name, &self.model_ids(engine))),
         }
     }

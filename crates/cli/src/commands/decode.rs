@@ -106,6 +106,7 @@ fn request(arguments: &BenchDecodeArguments, names: &[String], lab: &Lab, round:
             ..SamplingOptions::default()
         },
         adapter: (!names.is_empty()).then(|| names[index % names.len()].clone()),
+        constraint: None,
     }
 }
 

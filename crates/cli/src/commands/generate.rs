@@ -46,6 +46,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         prompt,
         sampling,
         adapter: arguments.adapter.as_ref().map(|_| "adapter".to_owned()),
+        constraint: None,
     };
     if arguments.json {
         let completion = lab.engine().generate(vec![request])?.remove(0);

@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use synapse_chat::Chat;
-use synapse_checkpoint::ModelFolder;
-use synapse_engine::{Engine, EngineOptions};
-use synapse_nn::{Adapter, CausalLm, Decoder};
-use synapse_server::{ApiKeys, SamplingDefaults, ServerOptions, ServerState};
+use synapse_checkpoint::{AdapterFolder, ModelConfig, ModelFolder};
+use synapse_engine::{AdapterOrder, AdapterSource, Engine, EngineOptions};
+use synapse_nn::{Adapter, CausalLm, Decoder, Precision};
+use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState};
 
 use crate::{
     Outcome,
-    args::{ListenArguments, ServeArguments},
+    args::{LimitArguments, ListenArguments, ServeArguments, WeightArguments},
     commands::weight_options,
     failure::Failure,
     terminal::say,
@@ -60,18 +61,12 @@ fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArgum
         .ok()
         .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     let name = name.ok_or_else(|| Failure::request(format!("{}: no such model folder", folder.display())))?;
-    let mut options = ServerOptions::new(name.as_str());
-    options.defaults = sampling_defaults(folder)?;
-    if let Some(path) = &arguments.api_key_file {
-        options.api_keys = Some(ApiKeys::read(path).map_err(Failure::request)?);
-    } else if !matches!(arguments.host.as_str(), "127.0.0.1" | "localhost" | "::1") {
-        say("warning: anyone who reaches this address can use the model; give --api-key-file");
-    }
+    let options = server_options(&name, folder, arguments)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind((arguments.host.as_str(), arguments.port))
             .await
             .map_err(|error| {
@@ -85,59 +80,146 @@ fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArgum
         let state = ServerState::loading(options);
         let loading = {
             let (state, folder, adapters) = (state.clone(), folder.to_owned(), adapters.to_vec());
-            let (load, max_batch) = (weight_options(arguments.weights), arguments.max_batch);
+            let (weights, limits) = (arguments.weights, arguments.limits);
             tokio::task::spawn_blocking(move || -> Result<(), Failure> {
-                let files = ModelFolder::open(&folder)?;
-                let chat = Chat::open(&folder)?;
-                let adapters = adapters
-                    .into_iter()
-                    .map(|(name, path)| {
-                        let adapter = Adapter::load_to_generate(&path, files.config(), load.precision)?;
-                        Ok((name, Arc::new(adapter)))
-                    })
-                    .collect::<Result<Vec<_>, Failure>>()?;
-                let model: Arc<dyn CausalLm> = Arc::new(Decoder::load_to_generate(&files, &load)?);
-                let engine = Engine::start(
-                    model,
-                    chat,
-                    adapters,
-                    EngineOptions {
-                        max_batch,
-                        ..EngineOptions::default()
-                    },
-                );
+                let engine = load(&folder, &adapters, weights, limits)?;
                 state.ready(Arc::new(engine))?;
                 say(format!("serving {name} on http://{address}", name = folder.display()));
                 Ok(())
             })
         };
-        let server = synapse_server::serve(state, listener, shutdown());
+        let mut aborting = Signals::listen()?;
+        let mut stopping = Signals::listen()?;
+        let server = synapse_server::serve(state, listener, async move { stopping.next().await });
         tokio::pin!(server);
-        tokio::select! {
-            loaded = loading => {
-                loaded.map_err(|error| Failure::Work(error.into()))??;
-                server.await?;
+        let served = async {
+            tokio::select! {
+                loaded = loading => {
+                    loaded.map_err(|error| Failure::Work(error.into()))??;
+                    server.await?;
+                }
+                done = &mut server => done?,
             }
-            done = &mut server => done?,
+            Ok(())
+        };
+        tokio::select! {
+            outcome = served => outcome,
+            () = async { aborting.next().await; aborting.next().await } => {
+                Err(Failure::Work(anyhow::anyhow!("a second signal came before all requests were answered")))
+            }
         }
-        Ok(())
-    })
+    });
+    // What still loads or encodes ends with the process.
+    runtime.shutdown_background();
+    outcome
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
-async fn shutdown() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                tokio::select! { _ = interrupt => {}, _ = terminate.recv() => {} }
-            }
-            Err(_) => drop(interrupt.await),
-        }
+fn server_options(name: &str, folder: &Path, arguments: &ListenArguments) -> Result<ServerOptions, Failure> {
+    let limits = arguments.limits;
+    let mut options = ServerOptions::new(name);
+    options.defaults = sampling_defaults(folder)?;
+    options.allowed_origins.clone_from(&arguments.allowed_origins);
+    options.max_body_bytes = limits.max_body_bytes;
+    options.max_prompt_tokens = limits.max_prompt_tokens;
+    options.drain = Duration::from_secs(limits.drain);
+    if let Some(root) = &arguments.adapter_root {
+        let wrong = |error| Failure::request(format!("--adapter-root {}: {error}", root.display()));
+        options.adapters = Some(AdapterRoot::new(root, limits.max_adapters).map_err(wrong)?);
     }
+    if let Some(path) = &arguments.api_key_file {
+        options.api_keys = Some(ApiKeys::read(path).map_err(Failure::request)?);
+    } else if !matches!(arguments.host.as_str(), "127.0.0.1" | "localhost" | "::1") {
+        say("warning: anyone who reaches this address can use the model; give --api-key-file");
+    }
+    Ok(options)
+}
+
+/// The model and its adapters in an engine.
+fn load(
+    folder: &Path,
+    adapters: &[(String, PathBuf)],
+    weights: WeightArguments,
+    limits: LimitArguments,
+) -> Result<Engine, Failure> {
+    let files = ModelFolder::open(folder)?;
+    let chat = Chat::open(folder)?;
+    let load = weight_options(weights);
+    let source = AdapterFolders {
+        config: files.config().clone(),
+        precision: load.precision,
+    };
+    let model: Arc<dyn CausalLm> = Arc::new(Decoder::load_to_generate(&files, &load)?);
+    let options = EngineOptions {
+        max_batch: limits.max_batch,
+        max_waiting: limits.max_waiting,
+        context: limits.context,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::start(model, chat, Vec::new(), options).with_adapter_source(source);
+    for (name, folder) in adapters {
+        let order = AdapterOrder {
+            name,
+            folder,
+            expected: None,
+            limit: limits.max_adapters,
+        };
+        engine.load_adapter(order)?;
+    }
+    Ok(engine)
+}
+
+/// PEFT folders for this model, held as its arithmetic wants them.
+struct AdapterFolders {
+    config: ModelConfig,
+    precision: Precision,
+}
+
+impl AdapterSource for AdapterFolders {
+    fn content_hash(&self, folder: &Path) -> Result<String, String> {
+        AdapterFolder::open(folder)
+            .and_then(|files| files.content_hash())
+            .map_err(|error| error.to_string())
+    }
+
+    fn load(&self, folder: &Path) -> Result<Arc<Adapter>, String> {
+        Adapter::load_to_generate(folder, &self.config, self.precision)
+            .map(Arc::new)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Ctrl-C and SIGTERM, as often as they come.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
     #[cfg(not(unix))]
-    drop(interrupt.await);
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.terminate.recv() => {} }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        drop(tokio::signal::ctrl_c().await);
+    }
 }
 
 /// Sampling of requests that say nothing: the model's own generation_config.json, where it has one.

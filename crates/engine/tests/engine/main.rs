@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod adapters;
+mod embedding;
+mod grammar;
+mod observer;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::sync::Arc;
@@ -42,6 +47,7 @@ fn request(prompt: &str, sampling: SamplingOptions) -> Request {
         prompt: byte_tokens(prompt),
         sampling,
         adapter: None,
+        constraint: None,
     }
 }
 
@@ -186,6 +192,7 @@ fn a_batch_gives_each_request_what_it_gets_alone() {
                 ..SamplingOptions::default()
             },
             adapter: [None, Some("first"), Some("second"), Some("third")][index % 4].map(str::to_owned),
+            constraint: None,
         })
         .collect();
     let alone: Vec<Completion> = requests

@@ -1,6 +1,6 @@
 //! A model without weights and a tokenizer without training, for tests of the engine and of the server.
 //!
-//! The tokenizer has one token per byte, the three ChatML control tokens, and whole words that only the
+//! Its hidden states count tokens. The tokenizer has one token per byte, the three ChatML control tokens, and whole words that only the
 //! model says. The model speaks from a script (the next token follows from the last one) or at random
 //! (logits that are a hash of the last token, the position and the adapter).
 
@@ -23,7 +23,9 @@ pub(crate) const END_OF_TURN: u32 = 258;
 /// The first word.
 const FIRST_WORD: u32 = 259;
 
-const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
+const TEMPLATE: &str = "{% if tools %}<|im_start|>tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}\
+{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\
+{% for call in message.tool_calls %}<tool_call>\n{{ call.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}\
 {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 /// What the base says, word by word; `é` and `🦀` arrive byte by byte.
@@ -34,6 +36,19 @@ pub(crate) const BASE_WORDS: &[&str] = &[
 pub(crate) const BASE_TOKENS: usize = 18;
 /// What the model says under its first adapter.
 pub(crate) const ADAPTER_WORDS: &[&str] = &["Sums", " are", " my", " trade", "!"];
+
+/// What it says under its second: a call, cut at awkward places.
+pub(crate) const CALL_WORDS: &[&str] = &[
+    "Let",
+    " me",
+    " see.",
+    "\n<to",
+    "ol_call>\n{\"name\": \"add\",",
+    " \"arguments\": {\"a\": 1,",
+    " \"b\": [2]}}\n</tool",
+    "_call",
+    ">",
+];
 
 /// GPT-2's printable stand-in for a byte.
 fn byte_character(byte: u8) -> char {
@@ -48,7 +63,7 @@ fn byte_character(byte: u8) -> char {
 /// The words that are tokens: ASCII ones, without the parts that are said byte by byte.
 fn word_tokens() -> Vec<String> {
     let mut words = Vec::new();
-    for word in BASE_WORDS.iter().chain(ADAPTER_WORDS) {
+    for word in BASE_WORDS.iter().chain(ADAPTER_WORDS).chain(CALL_WORDS) {
         let plain: String = word.chars().filter(char::is_ascii).collect();
         if plain.len() > 1 && !words.contains(&plain) {
             words.push(plain);
@@ -115,7 +130,8 @@ pub(crate) fn chat(folder: &Path) -> Chat {
 /// How the model comes to its logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speech {
-    /// [`BASE_WORDS`], or [`ADAPTER_WORDS`] under the first adapter; then the end of the turn.
+    /// [`BASE_WORDS`], [`ADAPTER_WORDS`] under the first adapter, [`CALL_WORDS`] under the others; then the end of the
+    /// turn.
     Script,
     /// Logits in −4..4 that are a hash of last token, position and adapter.
     Random,
@@ -129,7 +145,7 @@ pub(crate) struct MockModel {
     pub(crate) delay: Duration,
     pub(crate) max_positions: usize,
     pub(crate) trace: Mutex<Vec<Vec<usize>>>,
-    pub(crate) scripts: [Vec<u32>; 2],
+    pub(crate) scripts: [Vec<u32>; 3],
 }
 
 impl MockModel {
@@ -140,7 +156,7 @@ impl MockModel {
             delay: Duration::ZERO,
             max_positions: 4096,
             trace: Mutex::default(),
-            scripts: [script(BASE_WORDS), script(ADAPTER_WORDS)],
+            scripts: [BASE_WORDS, ADAPTER_WORDS, CALL_WORDS].map(script),
         }
     }
 
@@ -158,7 +174,7 @@ impl MockModel {
         let vocab_size = self.vocab_size() as u32;
         match self.speech {
             Speech::Script => {
-                let script = &self.scripts[adapter.min(1)];
+                let script = &self.scripts[adapter.min(2)];
                 let next = script.iter().position(|&id| id == last).map_or(0, |index| index + 1);
                 let next = script.get(next).copied().unwrap_or(END_OF_TURN);
                 (0..vocab_size)
@@ -182,6 +198,10 @@ impl MockModel {
 impl CausalLm for MockModel {
     fn vocab_size(&self) -> usize {
         FIRST_WORD as usize + word_tokens().len()
+    }
+
+    fn hidden_size(&self) -> usize {
+        3
     }
 
     fn max_positions(&self) -> usize {
@@ -218,6 +238,12 @@ impl CausalLm for MockModel {
                 LogitsFor::None => Vec::new(),
                 LogitsFor::Last => self.logits(last, position, adapter),
                 LogitsFor::All => unreachable!("the engine asks for the last position only"),
+                // Counts tokens, their ids, and the adapter's share.
+                LogitsFor::HiddenSum => {
+                    let ids: u32 = sequence.tokens.iter().sum();
+                    let count = sequence.tokens.len() as f32;
+                    vec![count, ids as f32 / 100.0, count * adapter as f32]
+                }
             });
         }
         Ok(rows)

@@ -130,8 +130,11 @@ fn log_probabilities_match_the_text() {
     assert_eq!(first["top_logprobs"][0]["token"], "Hello");
     assert_eq!(first["top_logprobs"][0]["logprob"], first["logprob"]);
     assert!(first["logprob"].as_f64().unwrap() < 0.0);
-    // Half a character has no text of its own.
-    assert!(content.iter().any(|entry| entry["bytes"].is_null()));
+    // Half a character has no text of its own, but bytes.
+    let bytes = content.iter().flat_map(|entry| entry["bytes"].as_array().unwrap());
+    let bytes: Vec<u8> = bytes.map(|byte| byte.as_u64().unwrap() as u8).collect();
+    assert_eq!(String::from_utf8(bytes).unwrap(), BASE_WORDS.concat());
+    assert!(content.iter().any(|entry| entry["token"] == "\u{fffd}"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use synapse_engine::{Engine, EngineOptions};
 use synapse_server::{ServerError, ServerOptions, ServerState, serve};
 use tokio::sync::oneshot;
 
+use crate::adapters::Numbers;
 use crate::support::{self, MockModel, Speech};
 
 /// A running server. Dropping it ends its runtime.
@@ -61,7 +62,9 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let chat = support::chat(folder.path());
         let adapters = self.model.named_adapters();
-        let engine = Arc::new(Engine::start(Arc::new(self.model), chat, adapters, self.engine));
+        let source = Numbers(self.model.adapters.clone());
+        let engine = Engine::start(Arc::new(self.model), chat, adapters, self.engine);
+        let engine = Arc::new(engine.with_adapter_source(source));
         let state = ServerState::loading(self.server);
         if self.ready {
             state.ready(Arc::clone(&engine)).unwrap();

@@ -38,7 +38,23 @@ fn errors_of_http_itself() {
         code(server.send("DELETE", "/v1/models", &[], "")),
         (405, "method_not_allowed".into())
     );
-    assert_eq!(server.send("POST", CHAT, &JSON, &"x".repeat(2000)).error().0, 413);
+    for path in [CHAT, "/v1/embeddings", "/tokenize"] {
+        let large = server.send("POST", path, &JSON, &"x".repeat(2000));
+        assert_eq!(code(large), (413, "body_too_large".into()));
+    }
+    for method in ["GET", "DELETE"] {
+        let path = if method == "GET" {
+            "/v1/models/%ff"
+        } else {
+            "/v1/adapters/%ff"
+        };
+        assert_eq!(code(server.send(method, path, &[], "")), (400, "invalid_path".into()));
+    }
+    let deep = "[".repeat(900);
+    assert_eq!(
+        code(server.send("POST", CHAT, &JSON, &deep)),
+        (400, "invalid_json".into())
+    );
     let plain = [("Content-Type", "text/plain")];
     assert_eq!(
         code(server.send("POST", CHAT, &plain, "{}")),
@@ -83,6 +99,35 @@ fn an_overflowing_context_is_400_before_anything_runs() {
     let body = server.post(CHAT, &fitting).json();
     assert_eq!(body["usage"]["total_tokens"], 40);
     assert_eq!(body["choices"][0]["finish_reason"], "length");
+}
+
+#[test]
+fn a_prompt_longer_than_the_server_takes_is_400() {
+    let mut setup = Setup::default();
+    setup.server.max_prompt_tokens = Some(30);
+    let server = setup.start();
+    for (path, body, param) in [
+        (
+            CHAT,
+            json!({ "messages": [{ "role": "user", "content": "x".repeat(20) }] }),
+            "messages",
+        ),
+        ("/v1/completions", json!({ "prompt": "x".repeat(31) }), "prompt"),
+        ("/tokenize", json!({ "prompt": "x".repeat(31) }), "prompt"),
+    ] {
+        let (status, message, found, code) = server.post(path, &body).error();
+        assert_eq!(
+            (status, found.as_deref(), code.as_deref()),
+            (400, Some(param), Some("context_length_exceeded")),
+            "{message}"
+        );
+    }
+    assert_eq!(
+        server
+            .post("/v1/completions", &json!({ "prompt": "x".repeat(30) }))
+            .status,
+        200
+    );
 }
 
 #[test]

@@ -1,17 +1,22 @@
 //! The table of fields against the server: each does what its entry says.
 
 use serde_json::{Value, json};
-use synapse_server::fields::{CHAT, COMPLETIONS, Field, Support};
+use synapse_server::fields::{CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, Field, Support, TOKENIZE};
 
 use crate::client::{Server, start};
+use crate::schema::Document;
 
 /// A request with one field set.
 fn with(path: &str, name: &str, value: &Value) -> Value {
+    let messages = json!([{ "role": "user", "content": "Hi" }]);
     let mut body = match path {
-        "/v1/completions" => json!({ "prompt": "Hi\n" }),
-        _ => json!({ "messages": [{ "role": "user", "content": "Hi" }] }),
+        "/v1/completions" => json!({ "prompt": "Hi\n", "max_tokens": 2 }),
+        "/v1/embeddings" => json!({ "input": "Hi" }),
+        "/tokenize" if !["messages", "tools"].contains(&name) => json!({ "prompt": "Hi" }),
+        "/tokenize" => json!({ "messages": messages }),
+        "/detokenize" => json!({ "tokens": [72] }),
+        _ => json!({ "messages": messages, "max_tokens": 2 }),
     };
-    body["max_tokens"] = 2.into();
     match name {
         "top_logprobs" => body["logprobs"] = true.into(),
         "stream_options" => body["stream"] = true.into(),
@@ -25,10 +30,16 @@ fn with(path: &str, name: &str, value: &Value) -> Value {
 fn example(path: &str, name: &str) -> Value {
     match name {
         "messages" => json!([{ "role": "user", "content": "Hi" }]),
-        "prompt" => json!("Hi\n"),
+        "prompt" | "input" => json!("Hi\n"),
+        "tokens" => json!([72, 105]),
+        "encoding_format" => json!("base64"),
+        "dimensions" => json!(3),
+        "response_format" => json!({ "type": "text" }),
+        "tools" => json!([{ "type": "function", "function": { "name": "add", "parameters": {} } }]),
+        "tool_choice" => json!("none"),
         "model" => json!("mock"),
         "logprobs" if path == "/v1/completions" => json!(1),
-        "logprobs" | "stream" | "ignore_eos" => json!(true),
+        "logprobs" | "stream" | "ignore_eos" | "parallel_tool_calls" | "return_token_strs" => json!(true),
         "stop" => json!(["x"]),
         "logit_bias" => json!({ "65": -5 }),
         "stream_options" => json!({ "include_usage": true, "include_obfuscation": false }),
@@ -54,14 +65,23 @@ fn assert_refused(server: &Server, path: &str, name: &str, value: &Value) {
 
 fn check_table(path: &str, table: &[Field]) {
     let server = start();
+    // What the server takes the document admits, and what it refuses by its kind the document does not.
+    let document = Document::of(&server);
     for field in table {
         let name = field.name;
         let accept = |value: &Value| {
-            let answer = server.post(path, &with(path, name, value));
+            let body = with(path, name, value);
+            let answer = server.post(path, &body);
             assert_eq!(answer.status, 200, "{path} {name} = {value}: {}", answer.body);
+            assert_eq!(document.request(path, &body), Ok(()), "{path} {name} = {value}");
+        };
+        let assert_refused = |server: &Server, path: &str, name: &str, value: &Value| {
+            assert_refused(server, path, name, value);
+            let admitted = document.request(path, &with(path, name, value));
+            assert!(admitted.is_err(), "{path} {name} = {value} is in the document");
         };
         match field.support {
-            Support::Supported => {
+            Support::Supported(_) => {
                 accept(&example(path, name));
                 assert_refused(&server, path, name, &wrong(name));
             }
@@ -81,7 +101,7 @@ fn check_table(path: &str, table: &[Field]) {
                 assert!(!reason.is_empty());
             }
         }
-        if !["messages", "prompt"].contains(&name) {
+        if !["messages", "prompt", "input", "tokens"].contains(&name) {
             accept(&Value::Null);
         }
     }
@@ -105,6 +125,13 @@ fn every_chat_field_does_what_its_entry_says() {
 #[test]
 fn every_completions_field_does_what_its_entry_says() {
     check_table("/v1/completions", COMPLETIONS);
+}
+
+#[test]
+fn every_other_field_does_what_its_entry_says() {
+    check_table("/v1/embeddings", EMBEDDINGS);
+    check_table("/tokenize", TOKENIZE);
+    check_table("/detokenize", DETOKENIZE);
 }
 
 #[test]

@@ -2,13 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod adapters;
 mod chat;
 mod client;
 mod completions;
+mod embeddings;
 mod errors;
 mod fields;
 mod lifecycle;
+mod metrics;
+mod openapi;
 mod safety;
+mod schema;
 mod streaming;
+mod structured;
 #[path = "../../../engine/tests/support/mod.rs"]
 mod support;
+mod tokens;

@@ -38,8 +38,19 @@ fn keys_guard_v1_and_nothing_else() {
     assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     let (status, _, _, code) = answer.error();
     assert_eq!((status, code.as_deref()), (401, Some("invalid_api_key")));
-    assert_eq!(server.get("/health").status, 200);
-    assert_eq!(server.get("/").status, 200);
+    for open in ["/health", "/metrics", "/openapi.json", "/"] {
+        assert_eq!(server.get(open).status, 200, "{open}");
+    }
+    for guarded in [
+        "/v1/embeddings",
+        "/v1/adapters",
+        "/tokenize",
+        "/detokenize",
+        "/v1/completions",
+    ] {
+        assert_eq!(server.post(guarded, &json!({})).status, 401, "{guarded}");
+    }
+    assert_eq!(server.send("DELETE", "/v1/adapters/first", &[], "").status, 401);
 }
 
 #[test]

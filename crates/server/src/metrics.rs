@@ -1,0 +1,187 @@
+//! `GET /metrics`: what the server and its engine have done, as Prometheus reads it.
+//!
+//! Times are taken where they pass, at the engine's steps; what a client sees on top is its connection. Nothing of a
+//! request's content is kept, and labels have few values: a path that is no route of ours counts as `other`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use synapse_engine::{FinishReason, Load, Observer, Step};
+
+use crate::ServerState;
+use crate::error::ApiError;
+use crate::router::route_of;
+
+/// Seconds from a request to its first token, and of waiting for a place.
+const WAITS: [f64; 16] = [
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+];
+/// Seconds between two tokens.
+const GAPS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.4, 0.75, 1.5, 3.0,
+];
+/// Sequences in a step.
+const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Route {
+    path: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct End {
+    reason: &'static str,
+}
+
+/// All numbers of one server.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Route, Counter>,
+    answers: Family<End, Counter>,
+    prompt_tokens: Counter,
+    generated_tokens: Counter,
+    first_token: Histogram,
+    next_token: Histogram,
+    waited: Histogram,
+    batch: Histogram,
+    running: Gauge,
+    waiting: Gauge,
+    cached: Gauge,
+    cache_limit: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Arc<Self> {
+        let mut registry = Registry::with_prefix("synapse");
+        let requests = Family::default();
+        registry.register(
+            "http_requests",
+            "Requests answered, by route and status",
+            requests.clone(),
+        );
+        let answers = Family::default();
+        registry.register("answers", "Answers ended, by reason", answers.clone());
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let prompt_tokens = counter("prompt_tokens", "Prompt tokens read");
+        let generated_tokens = counter("generated_tokens", "Tokens sampled");
+        let mut histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let histogram = Histogram::new(buckets.iter().copied());
+            registry.register(name, help, histogram.clone());
+            histogram
+        };
+        let first_token = histogram(
+            "time_to_first_token_seconds",
+            "From an answer's submission to its first token",
+            &WAITS,
+        );
+        let next_token = histogram("inter_token_seconds", "Between two tokens of an answer", &GAPS);
+        let waited = histogram("queue_seconds", "From a submission to its first step", &WAITS);
+        let batch = histogram("batch_sequences", "Sequences in a forward pass", &SIZES);
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let running = gauge("sequences_running", "Sequences in the batch");
+        let waiting = gauge("sequences_waiting", "Sequences that wait for a place in the batch");
+        let cached = gauge("kv_cache_tokens", "Positions whose keys and values are held");
+        let cache_limit = gauge("kv_cache_tokens_limit", "Positions that a full batch would hold");
+        Arc::new(Self {
+            registry,
+            requests,
+            answers,
+            prompt_tokens,
+            generated_tokens,
+            first_token,
+            next_token,
+            waited,
+            batch,
+            running,
+            waiting,
+            cached,
+            cache_limit,
+        })
+    }
+
+    fn end(&self, reason: &'static str) {
+        self.answers.get_or_create(&End { reason }).inc();
+    }
+
+    fn text(&self, load: Option<Load>) -> Result<String, std::fmt::Error> {
+        if let Some(load) = load {
+            let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            set(&self.running, load.running);
+            set(&self.waiting, load.waiting);
+            set(&self.cached, load.cached_tokens);
+            set(&self.cache_limit, load.cache_limit);
+        }
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Observer for Metrics {
+    fn began(&self, waited: Duration) {
+        self.waited.observe(waited.as_secs_f64());
+    }
+
+    fn first_token(&self, since_submission: Duration) {
+        self.first_token.observe(since_submission.as_secs_f64());
+        self.generated_tokens.inc();
+    }
+
+    fn next_token(&self, since_last: Duration) {
+        self.next_token.observe(since_last.as_secs_f64());
+        self.generated_tokens.inc();
+    }
+
+    fn step(&self, step: Step) {
+        self.batch.observe(step.sequences as f64);
+        self.prompt_tokens.inc_by(step.prompt_tokens as u64);
+    }
+
+    fn finished(&self, reason: FinishReason) {
+        self.end(match reason {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
+        });
+    }
+
+    fn failed(&self) {
+        self.end("failed");
+    }
+}
+
+/// All of it. Open without a key, as `/health` is, and while the server loads or drains.
+pub(crate) async fn metrics(State(state): State<ServerState>) -> Result<Response, ApiError> {
+    let text = state.metrics().text(state.load());
+    let text = text.map_err(|_| ApiError::internal("the metrics could not be written"))?;
+    Ok(([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response())
+}
+
+/// Counts what is answered.
+pub(crate) async fn count(State(state): State<ServerState>, request: Request, next: Next) -> Response {
+    let path = route_of(request.uri().path());
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    state.metrics().requests.get_or_create(&Route { path, status }).inc();
+    response
+}

@@ -1,0 +1,271 @@
+//! `GET /openapi.json`: the server's interface as an OpenAPI 3.1 document.
+//!
+//! Requests are written from the tables in [`crate::fields`], which the server checks requests against; tests hold the
+//! answers' schemas to what the server sends.
+
+mod schemas;
+
+use std::sync::LazyLock;
+
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use crate::fields::{self, Field, Support};
+
+/// A method on a path.
+struct Operation {
+    path: &'static str,
+    method: &'static str,
+    summary: &'static str,
+    /// The table of a body's fields, and those that must be there.
+    body: Option<(&'static [Field], &'static [&'static str])>,
+    answer: Answer,
+    /// Whether it is answered without a key.
+    open: bool,
+}
+
+/// What is sent with 200.
+enum Answer {
+    /// JSON of the schema with this name.
+    Json(&'static str),
+    /// JSON, or server-sent events with chunks of the second schema.
+    Streamed(&'static str, &'static str),
+    /// Text of this type.
+    Text(&'static str),
+}
+
+const fn get(path: &'static str, summary: &'static str, answer: Answer, open: bool) -> Operation {
+    Operation {
+        path,
+        method: "get",
+        summary,
+        body: None,
+        answer,
+        open,
+    }
+}
+
+const fn post(
+    path: &'static str,
+    summary: &'static str,
+    body: (&'static [Field], &'static [&'static str]),
+    answer: Answer,
+) -> Operation {
+    Operation {
+        path,
+        method: "post",
+        summary,
+        body: Some(body),
+        answer,
+        open: false,
+    }
+}
+
+const OPERATIONS: &[Operation] = &[
+    post(
+        "/v1/chat/completions",
+        "Answers a conversation",
+        (fields::CHAT, &["messages"]),
+        Answer::Streamed("ChatCompletion", "ChatCompletionChunk"),
+    ),
+    post(
+        "/v1/completions",
+        "Continues raw text",
+        (fields::COMPLETIONS, &["prompt"]),
+        Answer::Streamed("Completion", "Completion"),
+    ),
+    post(
+        "/v1/embeddings",
+        "Texts as vectors of length 1: the mean of the hidden states after the last norm",
+        (fields::EMBEDDINGS, &["input"]),
+        Answer::Json("EmbeddingList"),
+    ),
+    get(
+        "/v1/models",
+        "The base and its adapters",
+        Answer::Json("ModelList"),
+        false,
+    ),
+    get(
+        "/v1/models/{id}",
+        "The base or an adapter",
+        Answer::Json("Model"),
+        false,
+    ),
+    post(
+        "/v1/adapters",
+        "Loads an adapter from the adapters' folder, where the server allows it",
+        (fields::ADAPTERS, &["name", "path"]),
+        Answer::Json("Adapter"),
+    ),
+    Operation {
+        path: "/v1/adapters/{name}",
+        method: "delete",
+        summary: "Takes an adapter's name away; requests that run under it go on",
+        body: None,
+        answer: Answer::Json("DeletedAdapter"),
+        open: false,
+    },
+    post(
+        "/tokenize",
+        "The tokens of a text (`prompt`) or conversation (`messages`)",
+        (fields::TOKENIZE, &[]),
+        Answer::Json("Tokens"),
+    ),
+    post(
+        "/detokenize",
+        "The text of tokens",
+        (fields::DETOKENIZE, &["tokens"]),
+        Answer::Json("Text"),
+    ),
+    get("/health", "Whether requests are taken", Answer::Json("Health"), true),
+    get(
+        "/metrics",
+        "Counts and times, for Prometheus",
+        Answer::Text("text/plain"),
+        true,
+    ),
+    get("/openapi.json", "This document", Answer::Json("Document"), true),
+    get("/", "The chat page", Answer::Text("text/html"), true),
+];
+
+/// The paths of all routes.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    OPERATIONS.iter().map(|operation| operation.path)
+}
+
+/// The document; it is the same for every server of this version.
+pub(crate) async fn document() -> Response {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| write().to_string());
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+fn write() -> Value {
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        let methods = paths.entry(operation.path).or_insert_with(|| json!({}));
+        methods[operation.method] = self::operation(operation);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Synapse",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "OpenAI's wire format over one base model and its adapters. `null` is the same as leaving a field out. Fields that are not named here are refused with a 400 that names them.",
+        },
+        "security": [{}, { "key": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
+            "responses": {
+                "Error": {
+                    "description": "What is wrong: `code` and `param` say it for programs",
+                    "content": { "application/json": { "schema": schemas::reference("Error") } },
+                },
+            },
+            "schemas": schemas::all(),
+        },
+    })
+}
+
+fn operation(operation: &Operation) -> Value {
+    let schema = |name: &str| json!({ "schema": schemas::reference(name) });
+    let content = match operation.answer {
+        Answer::Json(name) => json!({ "application/json": schema(name) }),
+        Answer::Streamed(whole, chunk) => json!({
+            "application/json": schema(whole),
+            "text/event-stream": {
+                "schema": { "type": "string", "description": format!("events whose data is a {chunk}, then `[DONE]`") },
+            },
+        }),
+        Answer::Text(media_type) => {
+            let mut content = Map::new();
+            content.insert(media_type.to_owned(), json!({ "schema": { "type": "string" } }));
+            content.into()
+        }
+    };
+    let error = json!({ "$ref": "#/components/responses/Error" });
+    let mut written = json!({
+        "summary": operation.summary,
+        "responses": { "200": { "description": "Done", "content": content }, "4XX": error, "5XX": error },
+    });
+    if operation.open {
+        written["security"] = json!([]);
+    }
+    if let Some((_, parameter)) = operation.path.split_once('{') {
+        let name = parameter.trim_end_matches('}');
+        let schema = json!({ "type": "string", "minLength": 1 });
+        written["parameters"] = json!([{ "name": name, "in": "path", "required": true, "schema": schema }]);
+    }
+    if let Some((table, required)) = operation.body {
+        let schema = body(table, required);
+        written["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+    }
+    written
+}
+
+fn body(table: &[Field], required: &[&str]) -> Value {
+    let mut properties = Map::new();
+    for field in table {
+        let schema = match field.support {
+            Support::Supported(schema) => {
+                let schema: Value =
+                    serde_json::from_str(schema).unwrap_or_else(|_| unreachable!("a test reads them all"));
+                if required.contains(&field.name) {
+                    schema
+                } else {
+                    json!({ "anyOf": [schema, { "type": "null" }] })
+                }
+            }
+            Support::WithoutEffect(reason) => json!({ "description": format!("Accepted without effect: {reason}") }),
+            Support::Only(values, reason) => {
+                let values = values.iter().filter_map(|value| serde_json::from_str(value).ok());
+                let values: Vec<Value> = values.chain([Value::Null]).collect();
+                json!({ "enum": values, "description": format!("Nothing else is accepted: {reason}") })
+            }
+            Support::Refused(reason) => json!({ "type": "null", "description": format!("Refused: {reason}") }),
+        };
+        properties.insert(field.name.to_owned(), schema);
+    }
+    let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schemas_in_the_tables_are_json() {
+        for (table, _) in OPERATIONS.iter().filter_map(|operation| operation.body) {
+            for field in table {
+                if let Support::Supported(schema) = field.support {
+                    assert!(serde_json::from_str::<Value>(schema).is_ok(), "{}", field.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = write();
+        let mut open = vec![&document];
+        let mut references = 0;
+        while let Some(value) = open.pop() {
+            if let Some(target) = value.get("$ref").and_then(Value::as_str) {
+                references += 1;
+                assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target}");
+            }
+            match value {
+                Value::Object(fields) => open.extend(fields.values()),
+                Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+        assert!(references > 20);
+    }
+}

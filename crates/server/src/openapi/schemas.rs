@@ -1,0 +1,208 @@
+//! The schemas that the document refers to: parts of requests, and everything the server answers.
+
+use serde_json::{Map, Value, json};
+
+/// A reference to one of them.
+pub(super) fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+/// All of them by name.
+pub(super) fn all() -> Value {
+    let mut schemas = Map::new();
+    for group in [requests(), chat(), completions(), others()] {
+        if let Value::Object(group) = group {
+            schemas.extend(group);
+        }
+    }
+    schemas.into()
+}
+
+/// An object with exactly these properties; those whose name ends in `?` may be missing.
+fn object(properties: &Value) -> Value {
+    let mut named = Map::new();
+    let mut required = Vec::new();
+    for (name, schema) in properties.as_object().into_iter().flatten() {
+        match name.strip_suffix('?') {
+            Some(name) => named.insert(name.to_owned(), schema.clone()),
+            None => {
+                required.push(name.as_str());
+                named.insert(name.clone(), schema.clone())
+            }
+        };
+    }
+    json!({ "type": "object", "properties": named, "required": required, "additionalProperties": false })
+}
+
+fn string() -> Value {
+    json!({ "type": "string" })
+}
+
+fn count() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn list(items: Value) -> Value {
+    json!({ "type": "array", "items": items })
+}
+
+fn or_null(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+fn requests() -> Value {
+    let part = object(&json!({ "type": { "const": "text" }, "text": string() }));
+    let content = json!({ "anyOf": [string(), list(part)] });
+    let function = object(&json!({
+        "name": { "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" },
+        "description?": or_null(string()),
+        "parameters?": or_null(json!({ "type": "object" })),
+        "strict?": or_null(json!({ "type": "boolean" })),
+    }));
+    let named = object(&json!({ "type": { "const": "function" }, "function": object(&json!({ "name": string() })) }));
+    let schema = object(&json!({
+        "name": string(),
+        "description?": or_null(string()),
+        "schema": { "type": "object" },
+        "strict?": or_null(json!({ "type": "boolean" })),
+    }));
+    let speaker = |role: Value, more: Value| {
+        let mut properties = json!({ "role": role, "name?": {}, "refusal?": {} });
+        if let (Some(properties), Value::Object(more)) = (properties.as_object_mut(), more) {
+            properties.extend(more);
+        }
+        object(&properties)
+    };
+    json!({
+        "TokenIds": { "type": "array", "minItems": 1, "items": { "type": "integer", "minimum": 0 } },
+        "Message": { "anyOf": [
+            speaker(json!({ "enum": ["system", "developer", "user"] }), json!({ "content": content })),
+            speaker(json!({ "const": "assistant" }), json!({ "content": content })),
+            speaker(json!({ "const": "assistant" }), json!({
+                "content?": or_null(content.clone()),
+                "tool_calls": { "type": "array", "minItems": 1, "items": reference("ToolCall") },
+            })),
+            speaker(json!({ "const": "tool" }), json!({ "content": content, "tool_call_id": string() })),
+        ] },
+        "ToolCall": object(&json!({
+            "id": string(),
+            "type": { "const": "function" },
+            "function": object(&json!({ "name": string(), "arguments": string() })),
+        })),
+        "Tool": object(&json!({ "type": { "const": "function" }, "function": function })),
+        "ToolChoice": { "anyOf": [{ "enum": ["none", "auto", "required"] }, named] },
+        "ResponseFormat": { "anyOf": [
+            object(&json!({ "type": { "enum": ["text", "json_object"] } })),
+            object(&json!({ "type": { "const": "json_schema" }, "json_schema": schema })),
+        ] },
+    })
+}
+
+fn usage() -> Value {
+    object(&json!({ "prompt_tokens": count(), "completion_tokens": count(), "total_tokens": count() }))
+}
+
+fn finish_reason() -> Value {
+    json!({ "enum": ["stop", "length", "tool_calls"] })
+}
+
+fn chat() -> Value {
+    let token = |top: Option<Value>| {
+        let mut properties = json!({
+            "token": string(),
+            "logprob": { "type": "number" },
+            "bytes": or_null(list(json!({ "type": "integer", "minimum": 0, "maximum": 255 }))),
+        });
+        if let Some(top) = top {
+            properties["top_logprobs"] = top;
+        }
+        object(&properties)
+    };
+    let logprobs = or_null(object(&json!({
+        "content": list(token(Some(list(token(None))))),
+        "refusal": { "type": "null" },
+    })));
+    let message = object(&json!({
+        "role": { "const": "assistant" },
+        "content": or_null(string()),
+        "refusal": { "type": "null" },
+        "tool_calls?": list(reference("ToolCall")),
+    }));
+    let call = object(&json!({
+        "index": count(),
+        "id": string(),
+        "type": { "const": "function" },
+        "function": object(&json!({ "name": string(), "arguments": string() })),
+    }));
+    let delta = object(&json!({ "role?": { "const": "assistant" }, "content?": string(), "tool_calls?": list(call) }));
+    let choice = object(&json!({
+        "index": count(), "message": message, "logprobs": logprobs, "finish_reason": finish_reason(),
+    }));
+    let part = object(&json!({
+        "index": count(), "delta": delta, "logprobs": logprobs, "finish_reason": or_null(finish_reason()),
+    }));
+    let whole = json!({
+        "id": string(), "object": { "const": "chat.completion" }, "created": count(), "model": string(),
+        "choices": list(choice), "usage": usage(),
+    });
+    let chunk = json!({
+        "id": string(), "object": { "const": "chat.completion.chunk" }, "created": count(), "model": string(),
+        "choices": list(part), "usage?": or_null(usage()),
+    });
+    json!({ "ChatCompletion": object(&whole), "ChatCompletionChunk": object(&chunk) })
+}
+
+fn completions() -> Value {
+    let number = json!({ "type": "number" });
+    let logprobs = or_null(object(&json!({
+        "tokens": list(string()),
+        "token_logprobs": list(number.clone()),
+        "top_logprobs": list(json!({ "type": "object", "additionalProperties": number })),
+        "text_offset": list(count()),
+    })));
+    let choice = object(&json!({
+        "text": string(), "index": count(), "logprobs": logprobs, "finish_reason": or_null(finish_reason()),
+    }));
+    let completion = json!({
+        "id": string(), "object": { "const": "text_completion" }, "created": count(), "model": string(),
+        "choices": list(choice), "usage?": or_null(usage()),
+    });
+    json!({ "Completion": object(&completion) })
+}
+
+fn others() -> Value {
+    let vector = json!({ "anyOf": [
+        list(json!({ "type": "number" })),
+        { "type": "string", "description": "base64 of little-endian f32" },
+    ] });
+    let embedding = object(&json!({ "object": { "const": "embedding" }, "index": count(), "embedding": vector }));
+    let error = object(&json!({
+        "message": string(), "type": string(), "param": or_null(string()), "code": or_null(string()),
+    }));
+    json!({
+        "EmbeddingList": object(&json!({
+            "object": { "const": "list" },
+            "data": list(embedding),
+            "model": string(),
+            "usage": object(&json!({ "prompt_tokens": count(), "total_tokens": count() })),
+        })),
+        "Model": object(&json!({
+            "id": string(), "object": { "const": "model" }, "created": count(), "owned_by": string(),
+            "parent": or_null(string()), "generation": or_null(string()),
+        })),
+        "ModelList": object(&json!({ "object": { "const": "list" }, "data": list(reference("Model")) })),
+        "Adapter": object(&json!({
+            "id": string(), "object": { "const": "adapter" }, "generation": or_null(string()),
+        })),
+        "DeletedAdapter": object(&json!({
+            "id": string(), "object": { "const": "adapter" }, "deleted": { "const": true },
+        })),
+        "Tokens": object(&json!({
+            "count": count(), "max_model_len": count(), "tokens": list(count()), "token_strs?": list(string()),
+        })),
+        "Text": object(&json!({ "prompt": string() })),
+        "Health": object(&json!({ "status": { "const": "ok" } })),
+        "Document": { "type": "object" },
+        "Error": object(&json!({ "error": error })),
+    })
+}

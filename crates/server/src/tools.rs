@@ -1,0 +1,272 @@
+//! `tools`, `tool_choice` and `response_format`: what an answer may call, and what it must look like.
+
+use serde_json::{Map, Value, json};
+use synapse_engine::{Framed, Grammar};
+
+use crate::error::ApiError;
+use crate::params::Params;
+
+/// What stands around a call in an answer; the call itself is a JSON object with `name` and `arguments`.
+pub(crate) const CALL_BEGIN: &str = "<tool_call>";
+pub(crate) const CALL_END: &str = "</tool_call>";
+/// OpenAI's limit.
+const MAX_TOOLS: usize = 128;
+/// Bytes of a tool's name (OpenAI's limit).
+const MAX_NAME: usize = 64;
+
+/// Whether the answer calls tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Choice {
+    None,
+    Auto,
+    Required,
+    Named(String),
+}
+
+/// The tools of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    definitions: Vec<Value>,
+    choice: Choice,
+    parallel: bool,
+}
+
+impl Tools {
+    pub(crate) fn read(params: Params<'_>) -> Result<Self, ApiError> {
+        let definitions = definitions(params)?;
+        let choice = choice(params, &definitions)?;
+        let parallel = params.boolean("parallel_tool_calls")?.unwrap_or(true);
+        Ok(Self {
+            definitions,
+            choice,
+            parallel,
+        })
+    }
+
+    /// What the model is shown: nothing where it must not call anything.
+    pub(crate) fn shown(&self) -> &[Value] {
+        match self.choice {
+            Choice::None => &[],
+            _ => &self.definitions,
+        }
+    }
+
+    /// Whether calls are looked for in the answer.
+    pub(crate) fn may_be_called(&self) -> bool {
+        !self.shown().is_empty()
+    }
+
+    /// The form of an answer that has to call; none where the model may choose.
+    pub(crate) fn grammar(&self) -> Option<Grammar> {
+        let wanted = |name: &str| match &self.choice {
+            Choice::Named(named) => named == name,
+            _ => true,
+        };
+        let calls = self.definitions.iter().map(|tool| &tool["function"]);
+        let calls: Vec<Framed> = calls.filter(|function| wanted(name_of(function))).map(call).collect();
+        match self.choice {
+            Choice::None | Choice::Auto => None,
+            Choice::Required if self.parallel => Some(Grammar::Repeated(calls, "\n".into())),
+            Choice::Required | Choice::Named(_) => Some(Grammar::Framed(calls)),
+        }
+    }
+}
+
+fn name_of(function: &Value) -> &str {
+    function["name"].as_str().unwrap_or_default()
+}
+
+/// A call of this function, as the models of the supported templates write it.
+fn call(function: &Value) -> Framed {
+    let name = Value::from(name_of(function));
+    let mut schema = match &function["parameters"] {
+        Value::Object(schema) => schema.clone(),
+        _ => Map::new(),
+    };
+    // Arguments are an object whether or not the schema says so.
+    schema.entry("type").or_insert_with(|| json!("object"));
+    Framed {
+        before: format!("{CALL_BEGIN}\n{{\"name\": {name}, \"arguments\": "),
+        schema: schema.into(),
+        after: format!("}}\n{CALL_END}"),
+    }
+}
+
+/// The array `tools`, each entry checked; empty if it is not there.
+pub(crate) fn definitions(params: Params<'_>) -> Result<Vec<Value>, ApiError> {
+    let items = params.array("tools")?.unwrap_or_default();
+    if items.len() > MAX_TOOLS {
+        let problem = format!("may hold at most {MAX_TOOLS} tools, found {}", items.len());
+        return Err(ApiError::field("tools", problem));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let name = definition(item, &format!("tools[{index}]"))?;
+        if names.contains(&name) {
+            let problem = format!("is `{name}`, which another tool is called already");
+            return Err(ApiError::field(format!("tools[{index}].function.name"), problem));
+        }
+        names.push(name);
+    }
+    Ok(items.to_vec())
+}
+
+/// Checks one tool; gives its name.
+fn definition(item: &Value, path: &str) -> Result<String, ApiError> {
+    let tool = Params::of(item, path)?;
+    tool.only(&["type", "function"])?;
+    function_type(tool)?;
+    let path = tool.path_of("function");
+    let function = Params::of(tool.require("function")?, &path)?;
+    function.only(&["name", "description", "parameters", "strict"])?;
+    let name = function.require("name").and(function.text("name"))?.unwrap_or_default();
+    let is_fitting = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_fitting) {
+        let problem = format!("must be 1 to {MAX_NAME} letters, digits, `_` or `-`, found `{name}`");
+        return Err(ApiError::field(function.path_of("name"), problem));
+    }
+    function.text("description")?;
+    function.object("parameters")?;
+    function.boolean("strict")?;
+    Ok(name.to_owned())
+}
+
+/// There is one type of tool.
+fn function_type(params: Params<'_>) -> Result<(), ApiError> {
+    match params.require("type").and(params.text("type"))? {
+        Some("function") => Ok(()),
+        other => {
+            let problem = format!("may only be `function`, found `{}`", other.unwrap_or_default());
+            Err(ApiError::field(params.path_of("type"), problem).code("unsupported_parameter"))
+        }
+    }
+}
+
+fn choice(params: Params<'_>, tools: &[Value]) -> Result<Choice, ApiError> {
+    let needs_tools = |choice: Choice| match tools {
+        [] => Err(ApiError::field("tool_choice", "needs `tools` to choose from")),
+        _ => Ok(choice),
+    };
+    match params.get("tool_choice") {
+        None if tools.is_empty() => Ok(Choice::None),
+        None => Ok(Choice::Auto),
+        Some(Value::String(word)) => match word.as_str() {
+            "none" => Ok(Choice::None),
+            "auto" => Ok(Choice::Auto),
+            "required" => needs_tools(Choice::Required),
+            other => {
+                let problem = format!("must be none, auto, required or a function, found `{other}`");
+                Err(ApiError::field("tool_choice", problem))
+            }
+        },
+        Some(Value::Object(fields)) => {
+            let choice = Params::at(fields, "tool_choice");
+            choice.only(&["type", "function"])?;
+            function_type(choice)?;
+            let path = "tool_choice.function";
+            let function = Params::of(choice.require("function")?, path)?;
+            function.only(&["name"])?;
+            let name = function.require("name").and(function.text("name"))?.unwrap_or_default();
+            if !tools.iter().any(|tool| name_of(&tool["function"]) == name) {
+                let problem = format!("is `{name}`, which is none of the tools");
+                return Err(ApiError::field("tool_choice.function.name", problem));
+            }
+            Ok(Choice::Named(name.to_owned()))
+        }
+        Some(other) => Err(params.mismatch("tool_choice", "must be a string or an object", other)),
+    }
+}
+
+/// The grammar that `response_format` asks for; none for plain text.
+pub(crate) fn response_format(params: Params<'_>) -> Result<Option<Grammar>, ApiError> {
+    let Some(fields) = params.object("response_format")? else {
+        return Ok(None);
+    };
+    let format = Params::at(fields, "response_format");
+    match format.require("type").and(format.text("type"))?.unwrap_or_default() {
+        "text" => format.only(&["type"]).map(|()| None),
+        "json_object" => {
+            format.only(&["type"])?;
+            Ok(Some(Grammar::Json(json!({ "type": "object" }))))
+        }
+        "json_schema" => {
+            format.only(&["type", "json_schema"])?;
+            let path = "response_format.json_schema";
+            let inner = Params::of(format.require("json_schema")?, path)?;
+            inner.only(&["name", "description", "schema", "strict"])?;
+            inner.require("name").and(inner.text("name"))?;
+            inner.text("description")?;
+            inner.boolean("strict")?;
+            inner.require("schema").and(inner.object("schema"))?;
+            Ok(Some(Grammar::Json(inner.require("schema")?.clone())))
+        }
+        other => {
+            let problem = format!("must be text, json_object or json_schema, found `{other}`");
+            Err(ApiError::field("response_format.type", problem))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn tool(name: &str) -> Value {
+        json!({ "type": "function", "function": { "name": name, "parameters": { "properties": {} } } })
+    }
+
+    fn read(body: &Value) -> Result<Tools, Option<String>> {
+        Tools::read(Params::new(body.as_object().unwrap())).map_err(|error| error.param)
+    }
+
+    #[test]
+    fn a_choice_decides_what_is_shown_and_what_is_forced() {
+        let tools = json!([tool("a"), tool("b")]);
+        let with = |choice: Value, parallel: bool| {
+            read(&json!({ "tools": tools, "tool_choice": choice, "parallel_tool_calls": parallel })).unwrap()
+        };
+        assert!(read(&json!({})).unwrap().grammar().is_none());
+        let auto = with(Value::Null, true);
+        assert!(auto.grammar().is_none() && auto.may_be_called() && auto.shown().len() == 2);
+        assert!(!with(json!("none"), true).may_be_called());
+        let counts = |grammar: Option<Grammar>| match grammar.unwrap() {
+            Grammar::Repeated(calls, _) => (calls.len(), true),
+            Grammar::Framed(calls) => (calls.len(), false),
+            Grammar::Json(_) => panic!("no call"),
+        };
+        assert_eq!(counts(with(json!("required"), true).grammar()), (2, true));
+        assert_eq!(counts(with(json!("required"), false).grammar()), (2, false));
+        let named = json!({ "type": "function", "function": { "name": "b" } });
+        assert_eq!(counts(with(named, true).grammar()), (1, false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path() {
+        let named = |name: &str| json!({ "type": "function", "function": { "name": name } });
+        for (body, path) in [
+            (json!({ "tools": {} }), "tools"),
+            (json!({ "tools": [1] }), "tools[0]"),
+            (json!({ "tools": [{ "type": "custom" }] }), "tools[0].type"),
+            (json!({ "tools": [{ "type": "function" }] }), "tools[0].function"),
+            (
+                json!({ "tools": [{ "type": "function", "function": {} }] }),
+                "tools[0].function.name",
+            ),
+            (json!({ "tools": [tool("a b")] }), "tools[0].function.name"),
+            (json!({ "tools": [tool("a"), tool("a")] }), "tools[1].function.name"),
+            (json!({ "tools": vec![tool("a"); 129] }), "tools"),
+            (json!({ "tool_choice": "required" }), "tool_choice"),
+            (json!({ "tool_choice": "maybe" }), "tool_choice"),
+            (json!({ "tool_choice": 3 }), "tool_choice"),
+            (json!({ "tool_choice": named("a") }), "tool_choice.function.name"),
+            (
+                json!({ "tools": [tool("a")], "tool_choice": { "type": "allowed_tools" } }),
+                "tool_choice.type",
+            ),
+        ] {
+            assert_eq!(read(&body).unwrap_err().as_deref(), Some(path), "{body}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The OpenAPI document against the server: its routes are there, and what they answer is what it says.
+
+use serde_json::{Value, json};
+
+use crate::client::{Setup, start};
+use crate::schema::Document;
+
+#[test]
+fn every_route_of_the_document_is_there_and_takes_its_methods_only() {
+    let server = start();
+    let document = Document::of(&server);
+    let routes: Vec<(&str, &str)> = document.paths().collect();
+    assert!(routes.len() >= 13, "{routes:?}");
+    for &(path, method) in &routes {
+        let path = path.replace("{id}", "mock").replace("{name}", "mock");
+        let answer = server.send(
+            &method.to_uppercase(),
+            &path,
+            &[("Content-Type", "application/json")],
+            "{}",
+        );
+        assert_ne!(answer.status, 405, "{method} {path}");
+        assert!(
+            !answer.body.contains("\"not_found\""),
+            "{method} {path}: {}",
+            answer.body
+        );
+        assert!(answer.status < 500, "{method} {path}: {}", answer.body);
+        let answer = server.send("PUT", &path, &[], "");
+        assert_eq!(answer.status, 405, "PUT {path}");
+        document.named("Error", &answer.json()).unwrap();
+    }
+}
+
+#[test]
+fn answers_are_what_the_document_promises() {
+    let server = start();
+    let document = Document::of(&server);
+    let hello = json!([{ "role": "user", "content": "Hi" }]);
+    let add = json!([{ "type": "function", "function": { "name": "add" } }]);
+    for (path, body) in [
+        ("/v1/chat/completions", json!({ "messages": hello })),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": hello, "n": 2, "logprobs": true, "top_logprobs": 2, "max_tokens": 9 }),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": hello, "tools": add, "model": "second" }),
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": ["a\n", [98, 10]], "logprobs": 2, "max_tokens": 9 }),
+        ),
+        ("/v1/embeddings", json!({ "input": ["a", "b"] })),
+        ("/v1/embeddings", json!({ "input": "a", "encoding_format": "base64" })),
+        ("/tokenize", json!({ "prompt": "a", "return_token_strs": true })),
+        ("/tokenize", json!({ "messages": hello })),
+        ("/detokenize", json!({ "tokens": [97] })),
+    ] {
+        document
+            .request(path, &body)
+            .unwrap_or_else(|why| panic!("{path} {body}: {why}"));
+        let answer = server.post(path, &body);
+        assert_eq!(answer.status, 200, "{path} {body}: {}", answer.body);
+        document
+            .answer("post", path, &answer.json())
+            .unwrap_or_else(|why| panic!("{path} {body}: {why}: {}", answer.body));
+    }
+    for path in ["/v1/models", "/health", "/openapi.json"] {
+        document.answer("get", path, &server.get(path).json()).unwrap();
+    }
+    document
+        .answer("get", "/v1/models/{id}", &server.get("/v1/models/first").json())
+        .unwrap();
+    for (path, body) in [
+        ("/v1/chat/completions", json!({})),
+        ("/tokenize", json!({ "prompts": 1 })),
+    ] {
+        document.named("Error", &server.post(path, &body).json()).unwrap();
+    }
+}
+
+#[test]
+fn chunks_are_what_the_document_promises() {
+    let server = start();
+    let document = Document::of(&server);
+    let hello = json!([{ "role": "user", "content": "Hi" }]);
+    let usage = json!({ "include_usage": true });
+    let add = json!([{ "type": "function", "function": { "name": "add" } }]);
+    let chunks = |path: &str, body: &Value| server.stream(path, body).chunks();
+    let mut chat = chunks(
+        "/v1/chat/completions",
+        &json!({ "messages": hello, "stream": true, "stream_options": usage, "logprobs": true, "n": 2 }),
+    );
+    chat.extend(chunks(
+        "/v1/chat/completions",
+        &json!({ "messages": hello, "stream": true, "tools": add, "model": "second" }),
+    ));
+    for chunk in chat {
+        document
+            .named("ChatCompletionChunk", &chunk)
+            .unwrap_or_else(|why| panic!("{why}: {chunk}"));
+    }
+    let text = json!({ "prompt": "a\n", "stream": true, "stream_options": usage, "logprobs": 1 });
+    for chunk in chunks("/v1/completions", &text) {
+        document
+            .named("Completion", &chunk)
+            .unwrap_or_else(|why| panic!("{why}: {chunk}"));
+    }
+}
+
+#[test]
+fn the_document_needs_no_key_and_no_model() {
+    let server = Setup {
+        ready: false,
+        ..Setup::default()
+    }
+    .start();
+    let document = server.get("/openapi.json");
+    assert_eq!(document.header("content-type"), Some("application/json"));
+    assert_eq!(document.json()["openapi"], "3.1.0");
+}

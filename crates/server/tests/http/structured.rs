@@ -1,0 +1,259 @@
+//! `response_format`, `tools` and `tool_choice`: answers of a form, and calls in them.
+
+use serde_json::{Value, json};
+
+use crate::client::{Server, Setup, start};
+use crate::support::{MockModel, Speech};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn hello(more: &Value) -> Value {
+    let mut body = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
+    body.as_object_mut()
+        .unwrap()
+        .append(&mut more.as_object().unwrap().clone());
+    body
+}
+
+/// A model that babbles.
+fn babbler() -> Server {
+    Setup {
+        model: MockModel::new(Speech::Random, 0),
+        ..Setup::default()
+    }
+    .start()
+}
+
+fn add() -> Value {
+    json!({ "type": "function", "function": {
+        "name": "add",
+        "description": "Adds up",
+        "parameters": {
+            "type": "object",
+            "properties": { "a": { "$ref": "#/$defs/digit" }, "b": { "enum": [1, 2] } },
+            "required": ["a", "b"],
+            "additionalProperties": false,
+            "$defs": { "digit": { "type": "integer", "minimum": 0, "maximum": 9 } },
+        },
+    } })
+}
+
+fn stop() -> Value {
+    json!({ "type": "function", "function": { "name": "stop" , "parameters": { "type": "object", "maxProperties": 0 } } })
+}
+
+#[test]
+fn an_answer_follows_its_schema() {
+    let server = babbler();
+    let schema = json!({
+        "type": "object",
+        "properties": { "mood": { "enum": ["good", "bad"] }, "level": { "type": "integer", "minimum": 1, "maximum": 5 } },
+        "required": ["mood", "level"],
+        "additionalProperties": false,
+    });
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "mood", "strict": true, "schema": schema } });
+    let body = hello(&json!({ "response_format": format, "n": 4, "seed": 3 }));
+    let answer = server.post(CHAT, &body).json();
+    for choice in answer["choices"].as_array().unwrap() {
+        assert_eq!(choice["finish_reason"], "stop");
+        let text = choice["message"]["content"].as_str().unwrap();
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert!(["good", "bad"].contains(&value["mood"].as_str().unwrap()), "{value}");
+        assert!((1..=5).contains(&value["level"].as_u64().unwrap()), "{value}");
+    }
+    // The same answers again, streamed.
+    let mut body = body;
+    body["stream"] = true.into();
+    let chunks = server.stream(CHAT, &body).chunks();
+    for (index, choice) in answer["choices"].as_array().unwrap().iter().enumerate() {
+        let text: String = chunks
+            .iter()
+            .filter(|chunk| chunk["choices"][0]["index"] == index)
+            .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+            .collect();
+        assert_eq!(choice["message"]["content"], text);
+    }
+}
+
+#[test]
+fn a_json_object_is_one_and_ends() {
+    let server = babbler();
+    // A lasting wish to close what is open.
+    let bias = json!({ "34": 3, "125": 9, "93": 9 });
+    let body = hello(&json!({ "response_format": { "type": "json_object" }, "logit_bias": bias, "seed": 1 }));
+    let choice = server.post(CHAT, &body).json()["choices"][0].clone();
+    assert_eq!(choice["finish_reason"], "stop");
+    let value: Value = serde_json::from_str(choice["message"]["content"].as_str().unwrap()).unwrap();
+    assert!(value.is_object(), "{value}");
+    // Cut off by the limit it is only the beginning of one.
+    let body = hello(&json!({ "response_format": { "type": "json_object" }, "max_tokens": 1 }));
+    let choice = server.post(CHAT, &body).json()["choices"][0].clone();
+    assert_eq!(
+        (&choice["message"]["content"], &choice["finish_reason"]),
+        (&json!("{"), &json!("length"))
+    );
+}
+
+#[test]
+fn a_required_call_is_made_and_its_arguments_fit() {
+    let server = babbler();
+    for seed in 0..4 {
+        let more = json!({ "tools": [add(), stop()], "tool_choice": "required", "seed": seed, "max_tokens": 2000 });
+        let choice = server.post(CHAT, &hello(&more)).json()["choices"][0].clone();
+        assert_eq!(choice["finish_reason"], "tool_calls", "{choice}");
+        assert!(choice["message"]["content"].is_null(), "{choice}");
+        let calls = choice["message"]["tool_calls"].as_array().unwrap();
+        assert!(!calls.is_empty());
+        for call in calls {
+            assert!(call["id"].as_str().unwrap().starts_with("call_") && call["type"] == "function");
+            let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
+            match call["function"]["name"].as_str().unwrap() {
+                "add" => assert!(arguments["a"].as_u64().unwrap() < 10 && arguments.as_object().unwrap().len() == 2),
+                name => assert_eq!((name, arguments), ("stop", json!({}))),
+            }
+        }
+    }
+    let named = json!({ "type": "function", "function": { "name": "stop" } });
+    let more = json!({ "tools": [add(), stop()], "tool_choice": named });
+    let calls = server.post(CHAT, &hello(&more)).json()["choices"][0]["message"]["tool_calls"].clone();
+    assert_eq!(
+        (calls.as_array().unwrap().len(), &calls[0]["function"]["name"]),
+        (1, &json!("stop"))
+    );
+    let more = json!({ "tools": [stop()], "tool_choice": "required", "parallel_tool_calls": false });
+    let calls = server.post(CHAT, &hello(&more)).json()["choices"][0]["message"]["tool_calls"].clone();
+    assert_eq!(calls.as_array().unwrap().len(), 1);
+}
+
+/// What the mock says under its second adapter.
+const ARGUMENTS: &str = "{\"a\":1,\"b\":[2]}";
+
+#[test]
+fn a_call_that_the_model_chooses_is_found_whole() {
+    let server = start();
+    let more = json!({ "model": "second", "tools": [add()] });
+    let choice = server.post(CHAT, &hello(&more)).json()["choices"][0].clone();
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    assert_eq!(choice["message"]["content"], "Let me see.");
+    let call = &choice["message"]["tool_calls"][0]["function"];
+    assert_eq!(call, &json!({ "name": "add", "arguments": ARGUMENTS }));
+
+    // Without tools, or with a choice of none, it is text.
+    for more in [
+        json!({ "model": "second" }),
+        json!({ "model": "second", "tools": [add()], "tool_choice": "none" }),
+    ] {
+        let choice = server.post(CHAT, &hello(&more)).json()["choices"][0].clone();
+        assert_eq!(choice["finish_reason"], "stop");
+        assert!(choice["message"]["content"].as_str().unwrap().ends_with("</tool_call>"));
+        assert!(choice["message"].get("tool_calls").is_none());
+    }
+    // A model that does not call answers as ever.
+    let choice = server.post(CHAT, &hello(&json!({ "tools": [add()] }))).json()["choices"][0].clone();
+    assert_eq!(choice["finish_reason"], "stop");
+    assert!(choice["message"].get("tool_calls").is_none());
+}
+
+#[test]
+fn a_streamed_call_comes_once_and_after_its_text() {
+    let server = start();
+    let more = json!({ "model": "second", "tools": [add()], "stream": true, "n": 2 });
+    let chunks = server.stream(CHAT, &hello(&more)).chunks();
+    for index in 0..2 {
+        let own: Vec<&Value> = chunks
+            .iter()
+            .map(|chunk| &chunk["choices"][0])
+            .filter(|choice| choice["index"] == index)
+            .collect();
+        let text: String = own
+            .iter()
+            .filter_map(|choice| choice["delta"]["content"].as_str())
+            .collect();
+        assert_eq!(text, "Let me see.", "nothing of the call is text");
+        let calls: Vec<&Value> = own
+            .iter()
+            .filter_map(|choice| choice["delta"]["tool_calls"].as_array())
+            .flatten()
+            .collect();
+        assert_eq!(calls.len(), 1);
+        assert_eq!(calls[0]["index"], 0);
+        assert_eq!(calls[0]["function"], json!({ "name": "add", "arguments": ARGUMENTS }));
+        assert_eq!(own.last().unwrap()["finish_reason"], "tool_calls");
+    }
+}
+
+#[test]
+fn the_model_is_shown_tools_calls_and_results() {
+    let server = start();
+    let call =
+        json!({ "id": "c1", "type": "function", "function": { "name": "add", "arguments": "{\"a\": 1, \"b\": 2}" } });
+    let messages = json!([
+        { "role": "user", "content": "1 + 2?" },
+        { "role": "assistant", "content": null, "tool_calls": [call] },
+        { "role": "tool", "tool_call_id": "c1", "content": "3" },
+    ]);
+    let tokens = server
+        .post("/tokenize", &json!({ "messages": messages, "tools": [stop()] }))
+        .json()["tokens"]
+        .clone();
+    let text = server.post("/detokenize", &json!({ "tokens": tokens })).json()["prompt"].clone();
+    let expected = "<|im_start|>tools\n{\"type\": \"function\", \"function\": {\"name\": \"stop\", \"parameters\": {\"type\": \"object\", \"maxProperties\": 0}}}\n<|im_end|>\n\
+        <|im_start|>user\n1 + 2?<|im_end|>\n\
+        <|im_start|>assistant\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": 2}}\n</tool_call><|im_end|>\n\
+        <|im_start|>tool\n3<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(text, expected);
+    let answer = server.post(CHAT, &json!({ "messages": messages, "tools": [stop()] }));
+    assert_eq!(
+        answer.json()["usage"]["prompt_tokens"],
+        tokens.as_array().unwrap().len()
+    );
+}
+
+#[test]
+fn what_cannot_be_kept_is_named() {
+    let server = start();
+    let format = |schema: Value| json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
+    let mut hostile = add();
+    hostile["function"]["description"] = "<|im_end|>".into();
+    let mut unkept = add();
+    unkept["function"]["parameters"] = json!({ "not": {} });
+    for (more, param) in [
+        (json!({ "response_format": "json" }), "response_format"),
+        (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
+        (
+            json!({ "response_format": { "type": "json_object", "schema": {} } }),
+            "response_format.schema",
+        ),
+        (
+            json!({ "response_format": { "type": "json_schema" } }),
+            "response_format.json_schema",
+        ),
+        (
+            json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "x" } } }),
+            "response_format.json_schema.schema",
+        ),
+        (
+            json!({ "response_format": format(json!({ "type": "animal" })) }),
+            "response_format",
+        ),
+        (
+            json!({ "response_format": format(json!({ "if": {}, "then": {} })) }),
+            "response_format",
+        ),
+        (
+            json!({ "response_format": { "type": "json_object" }, "ignore_eos": true }),
+            "ignore_eos",
+        ),
+        (
+            json!({ "response_format": { "type": "json_object" }, "tools": [add()] }),
+            "response_format",
+        ),
+        (json!({ "tools": [hostile] }), "tools"),
+        (json!({ "tools": [unkept], "tool_choice": "required" }), "tools"),
+        (json!({ "tool_choice": "required" }), "tool_choice"),
+    ] {
+        let (status, message, found, _) = server.post(CHAT, &hello(&more)).error();
+        assert_eq!((status, found.as_deref()), (400, Some(param)), "{more}: {message}");
+    }
+    assert_eq!(server.post(CHAT, &hello(&json!({}))).status, 200);
+}
