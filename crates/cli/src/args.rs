@@ -324,11 +324,19 @@ pub(crate) struct GenerateArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// The model folder
-    pub(crate) model: PathBuf,
+    /// The model folder; with --swarm the adapters' base where it is left out
+    #[arg(required_unless_present = "swarm")]
+    pub(crate) model: Option<PathBuf>,
     /// Serve an adapter under a name of its own; repeatable
     #[arg(long = "adapter", value_name = "NAME=DIR")]
     pub(crate) adapters: Vec<String>,
+    /// Serve the specialists of a pipeline, or of a folder of adapters, and the model `synapse-swarm`, under which their
+    /// coordinator sends each conversation to the one that fits
+    #[arg(long, value_name = "PIPELINE.yaml|DIR")]
+    pub(crate) swarm: Option<PathBuf>,
+    /// Probability that a label needs to decide; below it the turn before decides, or the base answers
+    #[arg(long, default_value_t = 0.5, requires = "swarm")]
+    pub(crate) swarm_threshold: f64,
     #[command(flatten)]
     pub(crate) listen: ListenArguments,
 }

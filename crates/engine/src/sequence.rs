@@ -1,4 +1,5 @@
-//! One sequence while it runs: its place in the prompt, its cache, and what is made of it, an answer or an embedding.
+//! One sequence while it runs: its place in the prompt, its cache, and what is made of it: an answer, an embedding, or
+//! scores of continuations.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +12,7 @@ use crate::admission::Permits;
 use crate::answer::{Answer, AnswerOrder};
 use crate::embedding::Pooling;
 use crate::observer::{Counted, Observer, Watch};
+use crate::scoring::{ScoreOrder, Scoring};
 use crate::{Event, FinishReason, Result, Timings, Usage};
 
 /// An accepted request that waits for a place in the batch. Its adapter is resolved: replacing the
@@ -31,6 +33,7 @@ pub(crate) struct Job {
 pub(crate) enum Work {
     Answer(AnswerOrder),
     Embedding(oneshot::Sender<Result<Vec<f32>>>),
+    Scores(ScoreOrder),
 }
 
 impl Job {
@@ -39,10 +42,11 @@ impl Job {
         match &self.work {
             Work::Answer(order) => order.events.is_closed(),
             Work::Embedding(reply) => reply.is_closed(),
+            Work::Scores(order) => order.reply.is_closed(),
         }
     }
 
-    /// Ends a request that never ran. An embedding's receiver learns it from the dropped sender.
+    /// Ends a request that never ran. Other receivers than an answer's learn it from the dropped sender.
     pub(crate) fn cancel(self) {
         let Work::Answer(order) = self.work else {
             return;
@@ -84,6 +88,7 @@ pub(crate) struct Running {
 enum Task {
     Answer(Box<Answer>),
     Embedding(Pooling),
+    Scores(Scoring),
 }
 
 impl Running {
@@ -107,6 +112,7 @@ impl Running {
         let task = match work {
             Work::Answer(order) => Task::Answer(Box::new(Answer::new(order, &prompt, chat))),
             Work::Embedding(reply) => Task::Embedding(Pooling::new(reply)),
+            Work::Scores(order) => Task::Scores(Scoring::new(order)),
         };
         Self {
             prompt,
@@ -123,12 +129,17 @@ impl Running {
         match &self.task {
             Task::Answer(answer) => answer.is_abandoned(),
             Task::Embedding(pooling) => pooling.is_abandoned(),
+            Task::Scores(scoring) => scoring.is_abandoned(),
         }
     }
 
     /// Positions whose keys and values are held.
     pub(crate) fn cached_tokens(&self) -> usize {
-        self.cache.len()
+        let beside = match &self.task {
+            Task::Scores(scoring) => scoring.cached_tokens(),
+            Task::Answer(_) | Task::Embedding(_) => 0,
+        };
+        self.cache.len() + beside
     }
 
     /// Prompt tokens that the next step would read: up to the next multiple of `chunk`, 0 when answering.
@@ -138,23 +149,28 @@ impl Running {
         self.prompt.len().min(border).saturating_sub(read)
     }
 
-    /// What the next step reads of this sequence, and what it gives.
-    pub(crate) fn step(&mut self, chunk: usize) -> Sequence<'_> {
+    /// What the next step reads of this sequence, and what each part gives: one part, or one for each continuation that
+    /// is scored.
+    pub(crate) fn step(&mut self, chunk: usize) -> Vec<Sequence<'_>> {
         let read = self.cache.len();
         let end = read + self.prompt_tokens_next(chunk);
-        let (tokens, role, logits) = match &self.task {
+        let adapter = self.adapter.as_deref();
+        let (tokens, role, logits) = match &mut self.task {
+            Task::Scores(scoring) if end == read => return scoring.parts(adapter),
             Task::Answer(answer) if end == read => (answer.next(), Role::Generated, LogitsFor::Last),
-            Task::Answer(_) if end < self.prompt.len() => (&self.prompt[read..end], Role::Prompt, LogitsFor::None),
-            Task::Answer(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::Last),
             Task::Embedding(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::HiddenSum),
+            Task::Answer(_) | Task::Scores(_) if end < self.prompt.len() => {
+                (&self.prompt[read..end], Role::Prompt, LogitsFor::None)
+            }
+            Task::Answer(_) | Task::Scores(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::Last),
         };
-        Sequence {
+        vec![Sequence {
             tokens,
             cache: &mut self.cache,
             role,
-            adapter: self.adapter.as_deref(),
+            adapter,
             logits,
-        }
+        }]
     }
 
     /// Takes what the step gave and sends what may be sent; gives whether the sequence is complete.
@@ -184,10 +200,11 @@ impl Running {
                 }
                 Ok(complete)
             }
+            Task::Scores(scoring) => scoring.accept(outputs, &self.cache),
         }
     }
 
-    /// Ends the sequence; an embedding that is not complete ends by being dropped.
+    /// Ends the sequence; what is no answer and not complete ends by being dropped.
     pub(crate) fn finish(&self, reason: FinishReason, observer: &dyn Observer) {
         if let Task::Answer(answer) = &self.task {
             observer.finished(reason);
@@ -201,6 +218,7 @@ impl Running {
         match &mut self.task {
             Task::Answer(answer) => answer.fail(message),
             Task::Embedding(pooling) => pooling.fail(message),
+            Task::Scores(scoring) => scoring.fail(message),
         }
     }
 }

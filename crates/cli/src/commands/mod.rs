@@ -14,6 +14,7 @@ mod recipes;
 mod run;
 mod serve;
 mod status;
+mod swarm;
 
 use std::io::Write;
 

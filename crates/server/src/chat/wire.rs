@@ -12,12 +12,15 @@ use crate::error::ApiError;
 use crate::generation::{Answer, Choices, Token, finish_reason};
 use crate::identity;
 use crate::sse::Transcript;
+use crate::swarm::Decision;
 
 /// Writes answers as OpenAI does.
 pub(super) struct Wire {
     pub(super) id: String,
     pub(super) created: u64,
     pub(super) model: String,
+    /// Where the swarm sent it, if it was asked.
+    pub(super) routing: Option<Decision>,
     pub(super) logprobs: bool,
     pub(super) include_usage: bool,
     /// One for each answer that streams, where tools may be called.
@@ -35,7 +38,7 @@ impl Wire {
             .enumerate()
             .map(|(index, answer)| self.choice(index, answer));
         let choices: Vec<Value> = choices.collect();
-        let body = json!({
+        let mut body = json!({
             "id": self.id,
             "object": "chat.completion",
             "created": self.created,
@@ -43,6 +46,9 @@ impl Wire {
             "choices": choices,
             "usage": usage(Usage { prompt_tokens, completion_tokens }),
         });
+        if let Some(decision) = &self.routing {
+            body["synapse"] = decision.body();
+        }
         Ok(Json(body).into_response())
     }
 
@@ -179,9 +185,14 @@ impl Transcript for Wire {
             parsers.resize_with(choices, CallParser::default);
         }
         let delta = json!({ "role": "assistant", "content": "" });
-        (0..choices)
-            .map(|choice| self.delta(choice, &delta, &Value::Null, None))
-            .collect()
+        let opening = |choice| {
+            let mut chunk = self.delta(choice, &delta, &Value::Null, None);
+            if let Some(decision) = &self.routing {
+                chunk["synapse"] = decision.body();
+            }
+            chunk
+        };
+        (0..choices).map(opening).collect()
     }
 
     fn token(&mut self, choice: usize, token: &Token) -> Vec<Value> {
