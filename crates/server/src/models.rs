@@ -9,7 +9,7 @@ use synapse_engine::Engine;
 use crate::ServerState;
 use crate::error::ApiError;
 
-/// The base, then its adapters and the swarm with the base as `parent`.
+/// The base, then its adapters with the base as `parent`, then the swarm.
 pub(crate) async fn list(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
     let data = cards(&state, state.engine()?);
     Ok(Json(json!({ "object": "list", "data": data })))
@@ -49,7 +49,7 @@ fn cards(state: &ServerState, engine: &Engine) -> Vec<Value> {
         .options()
         .swarm
         .iter()
-        .map(|swarm| card(&swarm.name, Some(base), None));
+        .map(|swarm| card(&swarm.name, None, None));
     std::iter::once(card(base, None, None))
         .chain(adapters)
         .chain(swarm)

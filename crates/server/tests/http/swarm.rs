@@ -101,7 +101,7 @@ fn a_name_pins_a_member_and_unknown_ones_are_told_what_there_is() {
     assert_eq!(say("synapse-swarm:second"), CALL_WORDS.concat());
     assert_eq!(say("synapse-swarm:base"), BASE_WORDS.concat());
     let card = server.get("/v1/models/synapse-swarm").json();
-    assert_eq!(card["parent"], "mock");
+    assert_eq!((&card["id"], &card["parent"]), (&json!("synapse-swarm"), &Value::Null));
     for unknown in ["synapse-swarm:third", "synapse-swarmer", "synapse-swarm:"] {
         let body = json!({ "model": unknown, "messages": [{ "role": "user", "content": "Hi" }] });
         let (status, message, ..) = server.post(CHAT, &body).error();
