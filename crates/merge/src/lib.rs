@@ -16,6 +16,7 @@ mod card;
 mod choices;
 mod combine;
 mod companions;
+mod crew;
 mod delta;
 mod engine;
 mod error;

@@ -1,4 +1,4 @@
-//! The merge itself: tensors pass one at a time from the inputs into a staged folder, which is published whole.
+//! The merge itself: tensors pass from the inputs into a staged folder, which is published whole.
 //!
 //! The output's layout is known before the first tensor, so tiles are written where they belong, by the threads that
 //! made them. A keeper thread syncs finished tensors and notes them in the journal; a run that was killed goes on from
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use synapse_checkpoint::{DType, ModelFolder, ShardedWriter, Staged, sha256_bytes, write_atomic};
 use synapse_export::{GgufExport, GgufTarget, GgufType};
 
+use crate::crew::merge_all;
 use crate::engine::{Engine, Outcome};
 use crate::heat_map::HEAT_MAP_FILE;
 use crate::inputs::Inputs;
@@ -39,7 +40,8 @@ pub struct MergeProgress<'a> {
 }
 
 /// Merges as requested and publishes a model folder at `request.out`: weights, configuration, tokenizer, merge.yaml
-/// (which makes the same bytes again) and merge_report.json. Memory holds one tensor's changes at a time, or less.
+/// (which makes the same bytes again) and merge_report.json. Memory holds as many tensors' changes at a time as
+/// `request.tile_budget` allows.
 ///
 /// # Errors
 /// [`MergeError::Request`] lists everything wrong with the request and its folders before anything is written;
@@ -100,12 +102,12 @@ fn merge_gguf(
     let target = GgufTarget::create(&export, &request.out)?;
     let (report, hashes) = std::thread::scope(|scope| {
         let hashes = scope.spawn(|| inputs.hashes());
-        let mut engine = Engine::new(request, inputs, plans)?;
+        let engine = Engine::new(request, inputs, plans)?;
         let mut sums = Sums::new(request, plans, &formats);
-        for index in 0..plans.len() {
-            let outcome = engine.merge(index, &GgufSink(&target))?;
+        let all: Vec<usize> = (0..plans.len()).collect();
+        merge_all(&engine, &all, &GgufSink(&target), |index, outcome| {
             sums.add(index, outcome, 0, progress);
-        }
+        })?;
         let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok::<_, MergeError>((sums.report(), hashes))
     })?;
@@ -148,14 +150,14 @@ pub fn verify(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> R
             folder: &folder,
             formats: &formats,
         };
-        let mut engine = Engine::new(request, &inputs, &plans)?;
-        let mut tally = Sums::new(request, &plans, &formats);
-        for index in 0..plans.len() {
-            let outcome = engine.merge(index, &sink)?;
-            tally.add(index, outcome, 0, progress);
-        }
+        let engine = Engine::new(request, &inputs, &plans)?;
+        let mut sums = Sums::new(request, &plans, &formats);
+        let all: Vec<usize> = (0..plans.len()).collect();
+        merge_all(&engine, &all, &sink, |index, outcome| {
+            sums.add(index, outcome, 0, progress)
+        })?;
         let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok::<_, MergeError>((tally.report(), hashes))
+        Ok::<_, MergeError>((sums.report(), hashes))
     })?;
     pinned(request, hashes)?;
     Ok(report)
@@ -267,29 +269,30 @@ fn make(
     finished: &mpsc::Sender<Finished>,
     progress: &dyn Fn(MergeProgress<'_>),
 ) -> Result<MergeReport> {
-    let mut engine = Engine::new(request, inputs, plans)?;
+    let engine = Engine::new(request, inputs, plans)?;
     let mut sums = Sums::new(request, plans, formats);
+    let mut missing = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
-        if let Some(earlier) = resumed.get(&plan.name) {
-            let outcome = Outcome {
-                checksum: earlier.checksum,
-                merged: earlier.merged.clone(),
-            };
-            sums.add(index, outcome, resumed.len(), progress);
-            continue;
+        match resumed.get(&plan.name) {
+            Some(earlier) => {
+                let outcome = Outcome {
+                    checksum: earlier.checksum,
+                    merged: earlier.merged.clone(),
+                };
+                sums.add(index, outcome, resumed.len(), progress);
+            }
+            None => missing.push(index),
         }
-        if let Some(next) = plans.get(index + 1) {
-            inputs.base_rows(next).announce();
-        }
-        let outcome = engine.merge(index, sink)?;
+    }
+    merge_all(&engine, &missing, sink, |index, outcome| {
         // A keeper that is gone has an error of its own to report.
         let _ = finished.send(Finished {
-            tensor: plan.name.clone(),
+            tensor: plans[index].name.clone(),
             checksum: outcome.checksum,
             merged: outcome.merged.clone(),
         });
         sums.add(index, outcome, resumed.len(), progress);
-    }
+    })?;
     Ok(sums.report())
 }
 
