@@ -15,6 +15,7 @@ use crate::select::Unranked;
 use crate::sink::{Receipt, Sink};
 use crate::sparsify::{Surviving, Survivors, sparsify};
 use crate::tiles::{Field, Room, Rows, Tile, View};
+use crate::variations::Selections;
 use crate::{MergeError, MergeRequest, Method, Result};
 
 /// What a tensor came to.
@@ -56,6 +57,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) plans: &'a [TensorPlan],
     replaces: bool,
     pub(crate) global: Global,
+    /// What survived in an earlier merge of the same inputs by the same trim.
+    pub(crate) selections: Option<&'a Selections>,
 }
 
 impl<'a> Engine<'a> {
@@ -67,6 +70,7 @@ impl<'a> Engine<'a> {
             plans,
             replaces: replaces(request, inputs),
             global: Global::default(),
+            selections: None,
         };
         if request.method.elects() {
             if request.scope == Scope::Global {
@@ -242,11 +246,19 @@ impl<'a> Engine<'a> {
             }
             _ if joined => Recipe::Combine(rules.rule(0.0, false, true), vec![Survivors::ALL]),
             method => {
-                let thinnings: Vec<_> = touching
-                    .iter()
-                    .map(|input| rules.thinning(input, self.global.threshold(index, input.input)))
-                    .collect();
-                let survivors = sparsify(field, method.sparsity(), &thinnings).map_err(named)?;
+                let known = self.selections.and_then(|known| known.get(index));
+                let find = || {
+                    let thinnings: Vec<_> = touching
+                        .iter()
+                        .map(|input| rules.thinning(input, self.global.threshold(index, input.input)))
+                        .collect();
+                    let found = sparsify(field, method.sparsity(), &thinnings).map_err(named)?;
+                    if let Some(selections) = self.selections {
+                        selections.put(index, &found);
+                    }
+                    Ok::<_, MergeError>(found)
+                };
+                let survivors = known.map_or_else(find, Ok)?;
                 Recipe::Combine(rules.rule(self.global.majority, self.replaces, false), survivors)
             }
         })

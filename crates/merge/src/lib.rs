@@ -49,6 +49,7 @@ mod sink;
 mod sparsify;
 mod tiles;
 mod trim;
+mod variations;
 mod vocabulary;
 
 pub use choices::{BaseView, Compat, Counting, DivideBy, Election, Rounding, Scope, Selection, Sign, ZeroSign};
@@ -66,3 +67,4 @@ pub use request::{
 pub use settings::{Setting, Settings};
 pub use sparsify::Rescale;
 pub use trim::Trim;
+pub use variations::{Variation, Variations};

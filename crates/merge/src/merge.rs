@@ -182,7 +182,7 @@ pub(crate) fn pinned(
 }
 
 /// How every output tensor is stored.
-fn formats(request: &MergeRequest, inputs: &Inputs, plans: &[TensorPlan]) -> BTreeMap<String, Format> {
+pub(crate) fn formats(request: &MergeRequest, inputs: &Inputs, plans: &[TensorPlan]) -> BTreeMap<String, Format> {
     let format = |plan: &TensorPlan| Format {
         dtype: request.dtype.unwrap_or_else(|| inputs.base_rows(plan).dtype()),
         rounding: request.rounding,

@@ -73,7 +73,8 @@ pub(crate) struct FolderSink<'a> {
     pub(crate) formats: &'a BTreeMap<String, Format>,
 }
 
-fn format_of<'a>(formats: &'a BTreeMap<String, Format>, tensor: &str) -> Result<&'a Format> {
+/// How a tensor of the layout is stored.
+pub(crate) fn format_of<'a>(formats: &'a BTreeMap<String, Format>, tensor: &str) -> Result<&'a Format> {
     formats
         .get(tensor)
         .ok_or_else(|| MergeError::request(format!("{tensor} is not in the layout")))

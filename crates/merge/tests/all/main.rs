@@ -10,3 +10,4 @@ mod models;
 mod pipeline;
 mod resume;
 mod support;
+mod variations;
