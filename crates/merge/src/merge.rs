@@ -17,10 +17,12 @@ use crate::engine::{Engine, Outcome};
 use crate::heat_map::HEAT_MAP_FILE;
 use crate::inputs::Inputs;
 use crate::journal::{Finished, Journal};
+use crate::memory::MemorySink;
 use crate::plan::{TensorPlan, plan};
 use crate::report::{FORMAT, InputReport, REPORT_FILE, Tally};
 use crate::sink::{CompareSink, FolderSink, Format, GgufSink};
-use crate::{MergeError, MergeReport, MergeRequest, Method, Result, card, companions, heat_map, merge_file};
+use crate::sparse::Changes;
+use crate::{MergeError, MergeReport, MergeRequest, Method, Result, Rounding, card, companions, heat_map, merge_file};
 
 /// How far a merge has come; reported after every tensor.
 #[derive(Clone, Copy, Debug)]
@@ -52,14 +54,27 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
     if let Some(gguf_type) = request.gguf {
         return merge_gguf(request, gguf_type, &inputs, &plans, progress);
     }
-    let staged = Staged::resume(&request.out)?;
-    let (report, hashes) = std::thread::scope(|scope| {
+    let staged = if request.sparse {
+        Staged::beside(&request.out)?
+    } else {
+        Staged::resume(&request.out)?
+    };
+    let (report, changes, hashes) = std::thread::scope(|scope| {
         let hashes = scope.spawn(|| inputs.hashes());
-        let report = write_tensors(request, &inputs, &plans, staged.path(), progress)?;
+        let (report, changes) = if request.sparse {
+            let (report, changes) = write_changes(request, &inputs, &plans, staged.path(), progress)?;
+            (report, Some(changes))
+        } else {
+            let report = write_tensors(request, &inputs, &plans, staged.path(), progress)?;
+            (report, None)
+        };
         let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok::<_, MergeError>((report, hashes))
+        Ok::<_, MergeError>((report, changes, hashes))
     })?;
     let hashes = pinned(request, hashes)?;
+    if let Some(changes) = changes {
+        changes.describe(request, &hashes, staged.path())?;
+    }
     companions::copy(&inputs.base, request, staged.path())?;
     let stored = inputs.base.names().find_map(|name| Some(inputs.base.info(name)?.dtype));
     let text = merge_file::write(request, &hashes, stored.unwrap_or(DType::F32));
@@ -242,6 +257,40 @@ fn write_tensors(
     writer.finish()?;
     journal.remove()?;
     Ok(report)
+}
+
+/// Writes what every tensor changes in the base. A run that is killed begins again.
+fn write_changes<'a>(
+    request: &MergeRequest,
+    inputs: &'a Inputs,
+    plans: &'a [TensorPlan],
+    folder: &Path,
+    progress: &dyn Fn(MergeProgress<'_>),
+) -> Result<(MergeReport, Changes<'a>)> {
+    let formats = formats(request, inputs, plans);
+    let engine = Engine::new(request, inputs, plans)?;
+    let mut sums = Sums::new(request, plans, &formats);
+    let mut changes = Changes::new(inputs, plans, folder)?;
+    // Stochastic rounding may change what no input does.
+    let changes_all = request.rounding == Rounding::Stochastic;
+    let indices: Vec<usize> = (0..plans.len())
+        .filter(|&index| changes_all || !engine.touching(&plans[index]).is_empty())
+        .collect();
+    let sink = MemorySink::new(&formats, plans.iter().map(|plan| plan.name.as_str()));
+    let mut failed = None;
+    merge_all(&engine, &indices, &sink, |index, outcome| {
+        if let Some((dtype, bytes)) = sink.take(&plans[index].name)
+            && failed.is_none()
+        {
+            failed = changes.add(index, dtype, &bytes).err();
+        }
+        sums.add(index, outcome, 0, progress);
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    changes.assemble()?;
+    Ok((sums.report(), changes))
 }
 
 /// Empties a staging folder of what another merge left.

@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use crc32fast::Hasher;
 use synapse_checkpoint::DType;
 
 use crate::crew::merge_all;
 use crate::engine::Engine;
 use crate::inputs::Inputs;
+use crate::memory::MemorySink;
 use crate::merge::formats;
 use crate::plan::{TensorPlan, plan};
-use crate::sink::{Format, Receipt, Sink, format_of};
+use crate::sink::Format;
 use crate::sparsify::Survivors;
 use crate::{MergeError, MergeRequest, Result, Trim};
 
@@ -55,32 +55,6 @@ impl Selections {
     pub(crate) fn put(&self, tensor: usize, survivors: &[Survivors]) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(tensor, survivors.to_vec());
-    }
-}
-
-/// Tensors under way, as the bytes that a folder would hold.
-struct InMemory<'a> {
-    formats: &'a BTreeMap<String, Format>,
-    tensors: BTreeMap<&'a str, Mutex<Vec<u8>>>,
-}
-
-impl Sink for InMemory<'_> {
-    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<Receipt> {
-        let format = format_of(self.formats, tensor)?;
-        let error = format.bytes(tensor, start, values, bytes);
-        if let Some(held) = self.tensors.get(tensor) {
-            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = start * format.dtype.size();
-            let end = start + bytes.len();
-            if held.len() < end {
-                held.resize(end, 0);
-            }
-            held[start..end].copy_from_slice(bytes);
-        }
-        Ok(Receipt {
-            error,
-            checksum: Hasher::new(),
-        })
     }
 }
 
@@ -126,15 +100,11 @@ impl Variations {
             .filter(|&index| !engine.touching(&self.plans[index]).is_empty())
             .collect();
         let names = indices.iter().map(|&index| self.plans[index].name.as_str());
-        let sink = InMemory {
-            formats: &self.formats,
-            tensors: names.map(|name| (name, Mutex::default())).collect(),
-        };
+        let sink = MemorySink::new(&self.formats, names);
         merge_all(&engine, &indices, &sink, |index, _| {
-            let name = self.plans[index].name.as_str();
-            if let (Some(held), Some(format)) = (sink.tensors.get(name), self.formats.get(name)) {
-                let bytes = std::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
-                take(name, format.dtype, &bytes);
+            let name = &self.plans[index].name;
+            if let Some((dtype, bytes)) = sink.take(name) {
+                take(name, dtype, &bytes);
             }
         })
     }

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod command;
+mod delta;
 mod expected;
 mod mergekit;
 mod methods;
