@@ -1,4 +1,4 @@
-//! The merge itself: tensors pass one at a time from the inputs into a staged folder, which is published whole.
+//! The merge itself: tensors pass from the inputs into a staged folder, which is published whole.
 //!
 //! The output's layout is known before the first tensor, so tiles are written where they belong, by the threads that
 //! made them. A keeper thread syncs finished tensors and notes them in the journal; a run that was killed goes on from
@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 use synapse_checkpoint::{DType, ModelFolder, ShardedWriter, Staged, sha256_bytes, write_atomic};
 use synapse_export::{GgufExport, GgufTarget, GgufType};
 
+use crate::crew::merge_all;
 use crate::engine::{Engine, Outcome};
 use crate::heat_map::HEAT_MAP_FILE;
 use crate::inputs::Inputs;
 use crate::journal::{Finished, Journal};
+use crate::memory::MemorySink;
 use crate::plan::{TensorPlan, plan};
 use crate::report::{FORMAT, InputReport, REPORT_FILE, Tally};
 use crate::sink::{CompareSink, FolderSink, Format, GgufSink};
-use crate::{MergeError, MergeReport, MergeRequest, Method, Result, card, companions, heat_map, merge_file};
+use crate::sparse::Changes;
+use crate::{MergeError, MergeReport, MergeRequest, Method, Result, Rounding, card, companions, heat_map, merge_file};
 
 /// How far a merge has come; reported after every tensor.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +42,8 @@ pub struct MergeProgress<'a> {
 }
 
 /// Merges as requested and publishes a model folder at `request.out`: weights, configuration, tokenizer, merge.yaml
-/// (which makes the same bytes again) and merge_report.json. Memory holds one tensor's changes at a time, or less.
+/// (which makes the same bytes again) and merge_report.json. Memory holds as many tensors' changes at a time as
+/// `request.tile_budget` allows.
 ///
 /// # Errors
 /// [`MergeError::Request`] lists everything wrong with the request and its folders before anything is written;
@@ -50,14 +54,27 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
     if let Some(gguf_type) = request.gguf {
         return merge_gguf(request, gguf_type, &inputs, &plans, progress);
     }
-    let staged = Staged::resume(&request.out)?;
-    let (report, hashes) = std::thread::scope(|scope| {
+    let staged = if request.sparse {
+        Staged::beside(&request.out)?
+    } else {
+        Staged::resume(&request.out)?
+    };
+    let (report, changes, hashes) = std::thread::scope(|scope| {
         let hashes = scope.spawn(|| inputs.hashes());
-        let report = write_tensors(request, &inputs, &plans, staged.path(), progress)?;
+        let (report, changes) = if request.sparse {
+            let (report, changes) = write_changes(request, &inputs, &plans, staged.path(), progress)?;
+            (report, Some(changes))
+        } else {
+            let report = write_tensors(request, &inputs, &plans, staged.path(), progress)?;
+            (report, None)
+        };
         let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok::<_, MergeError>((report, hashes))
+        Ok::<_, MergeError>((report, changes, hashes))
     })?;
     let hashes = pinned(request, hashes)?;
+    if let Some(changes) = changes {
+        changes.describe(request, &hashes, staged.path())?;
+    }
     companions::copy(&inputs.base, request, staged.path())?;
     let stored = inputs.base.names().find_map(|name| Some(inputs.base.info(name)?.dtype));
     let text = merge_file::write(request, &hashes, stored.unwrap_or(DType::F32));
@@ -100,12 +117,12 @@ fn merge_gguf(
     let target = GgufTarget::create(&export, &request.out)?;
     let (report, hashes) = std::thread::scope(|scope| {
         let hashes = scope.spawn(|| inputs.hashes());
-        let mut engine = Engine::new(request, inputs, plans)?;
+        let engine = Engine::new(request, inputs, plans)?;
         let mut sums = Sums::new(request, plans, &formats);
-        for index in 0..plans.len() {
-            let outcome = engine.merge(index, &GgufSink(&target))?;
+        let all: Vec<usize> = (0..plans.len()).collect();
+        merge_all(&engine, &all, &GgufSink(&target), |index, outcome| {
             sums.add(index, outcome, 0, progress);
-        }
+        })?;
         let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok::<_, MergeError>((sums.report(), hashes))
     })?;
@@ -148,14 +165,14 @@ pub fn verify(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> R
             folder: &folder,
             formats: &formats,
         };
-        let mut engine = Engine::new(request, &inputs, &plans)?;
-        let mut tally = Sums::new(request, &plans, &formats);
-        for index in 0..plans.len() {
-            let outcome = engine.merge(index, &sink)?;
-            tally.add(index, outcome, 0, progress);
-        }
+        let engine = Engine::new(request, &inputs, &plans)?;
+        let mut sums = Sums::new(request, &plans, &formats);
+        let all: Vec<usize> = (0..plans.len()).collect();
+        merge_all(&engine, &all, &sink, |index, outcome| {
+            sums.add(index, outcome, 0, progress)
+        })?;
         let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok::<_, MergeError>((tally.report(), hashes))
+        Ok::<_, MergeError>((sums.report(), hashes))
     })?;
     pinned(request, hashes)?;
     Ok(report)
@@ -180,7 +197,7 @@ pub(crate) fn pinned(
 }
 
 /// How every output tensor is stored.
-fn formats(request: &MergeRequest, inputs: &Inputs, plans: &[TensorPlan]) -> BTreeMap<String, Format> {
+pub(crate) fn formats(request: &MergeRequest, inputs: &Inputs, plans: &[TensorPlan]) -> BTreeMap<String, Format> {
     let format = |plan: &TensorPlan| Format {
         dtype: request.dtype.unwrap_or_else(|| inputs.base_rows(plan).dtype()),
         rounding: request.rounding,
@@ -242,6 +259,40 @@ fn write_tensors(
     Ok(report)
 }
 
+/// Writes what every tensor changes in the base. A run that is killed begins again.
+fn write_changes<'a>(
+    request: &MergeRequest,
+    inputs: &'a Inputs,
+    plans: &'a [TensorPlan],
+    folder: &Path,
+    progress: &dyn Fn(MergeProgress<'_>),
+) -> Result<(MergeReport, Changes<'a>)> {
+    let formats = formats(request, inputs, plans);
+    let engine = Engine::new(request, inputs, plans)?;
+    let mut sums = Sums::new(request, plans, &formats);
+    let mut changes = Changes::new(inputs, plans, folder)?;
+    // Stochastic rounding may change what no input does.
+    let changes_all = request.rounding == Rounding::Stochastic;
+    let indices: Vec<usize> = (0..plans.len())
+        .filter(|&index| changes_all || !engine.touching(&plans[index]).is_empty())
+        .collect();
+    let sink = MemorySink::new(&formats, plans.iter().map(|plan| plan.name.as_str()));
+    let mut failed = None;
+    merge_all(&engine, &indices, &sink, |index, outcome| {
+        if let Some((dtype, bytes)) = sink.take(&plans[index].name)
+            && failed.is_none()
+        {
+            failed = changes.add(index, dtype, &bytes).err();
+        }
+        sums.add(index, outcome, 0, progress);
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    changes.assemble()?;
+    Ok((sums.report(), changes))
+}
+
 /// Empties a staging folder of what another merge left.
 fn clear(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).map_err(MergeError::file("list", folder))?;
@@ -267,29 +318,30 @@ fn make(
     finished: &mpsc::Sender<Finished>,
     progress: &dyn Fn(MergeProgress<'_>),
 ) -> Result<MergeReport> {
-    let mut engine = Engine::new(request, inputs, plans)?;
+    let engine = Engine::new(request, inputs, plans)?;
     let mut sums = Sums::new(request, plans, formats);
+    let mut missing = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
-        if let Some(earlier) = resumed.get(&plan.name) {
-            let outcome = Outcome {
-                checksum: earlier.checksum,
-                merged: earlier.merged.clone(),
-            };
-            sums.add(index, outcome, resumed.len(), progress);
-            continue;
+        match resumed.get(&plan.name) {
+            Some(earlier) => {
+                let outcome = Outcome {
+                    checksum: earlier.checksum,
+                    merged: earlier.merged.clone(),
+                };
+                sums.add(index, outcome, resumed.len(), progress);
+            }
+            None => missing.push(index),
         }
-        if let Some(next) = plans.get(index + 1) {
-            inputs.base_rows(next).announce();
-        }
-        let outcome = engine.merge(index, sink)?;
+    }
+    merge_all(&engine, &missing, sink, |index, outcome| {
         // A keeper that is gone has an error of its own to report.
         let _ = finished.send(Finished {
-            tensor: plan.name.clone(),
+            tensor: plans[index].name.clone(),
             checksum: outcome.checksum,
             merged: outcome.merged.clone(),
         });
         sums.add(index, outcome, resumed.len(), progress);
-    }
+    })?;
     Ok(sums.report())
 }
 

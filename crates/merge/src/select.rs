@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::tiles::{Field, Tile};
 use crate::{MergeError, Result};
 
@@ -117,37 +119,15 @@ impl Series for Inputs {
     }
 }
 
-/// Counts of one thread: a tensor's entries fit into u32, and half the size stays in the cache.
-struct Bins(Vec<Vec<u32>>);
-
-impl Bins {
-    fn new(series: usize, bins: usize) -> Self {
-        Self(vec![vec![0; bins]; series])
-    }
-
-    fn join(mut self, other: &Self) -> Self {
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
-                *mine += theirs;
-            }
-        }
-        self
-    }
-
-    fn counts(&self) -> Counts {
-        let widen = |bins: &Vec<u32>| bins.iter().map(|&count| u64::from(count)).collect();
-        Counts(self.0.iter().map(widen).collect())
-    }
-}
-
-/// Upper histograms of series; they add across tiles and tensors.
+/// Histograms of series, one each: of u32 within a tensor, whose entries fit and whose bins then stay in the cache, of
+/// u64 across tensors.
 #[derive(Clone, Debug)]
-pub(crate) struct Counts(Vec<Vec<u64>>);
+pub(crate) struct Counts<N>(Vec<Vec<N>>);
 
-impl Counts {
+impl<N: Copy + Default + Into<u64>> Counts<N> {
     /// Counts of `series` series before anything was counted.
     fn empty(series: usize, bins: usize) -> Self {
-        Self(vec![vec![0; bins]; series])
+        Self(vec![vec![N::default(); bins]; series])
     }
 
     /// Upper histograms of `series` series.
@@ -160,16 +140,10 @@ impl Counts {
         Self::empty(series, LOW_BINS)
     }
 
-    /// Adds one series of other counts to a series of these.
-    pub(crate) fn add_series(&mut self, series: usize, other: &Self, from: usize) {
-        for (mine, theirs) in self.0[series].iter_mut().zip(&other.0[from]) {
-            *mine += theirs;
-        }
-    }
-
     /// The bin of a series' `wanted`-th largest entry, and how many of that bin are wanted (at least one).
     fn descend(&self, series: usize, mut wanted: u64) -> (u32, u64) {
         for (bin, &count) in self.0[series].iter().enumerate().rev() {
+            let count = count.into();
             if wanted <= count {
                 return (bin as u32, wanted);
             }
@@ -180,8 +154,66 @@ impl Counts {
 
     /// The first series that holds something that is not finite.
     fn not_finite(&self) -> Option<usize> {
-        let infinite = |counts: &Vec<u64>| counts[(INFINITY >> LOW_BITS) as usize..].iter().any(|&count| count > 0);
+        let infinite = |counts: &Vec<N>| {
+            counts[(INFINITY >> LOW_BITS) as usize..]
+                .iter()
+                .any(|&count| count.into() > 0)
+        };
         self.0.iter().position(infinite)
+    }
+}
+
+impl Counts<u32> {
+    fn join(mut self, other: &Self) -> Self {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                *mine += theirs;
+            }
+        }
+        self
+    }
+}
+
+impl Counts<u64> {
+    /// Adds one series of a tensor's counts to a series of these.
+    pub(crate) fn add_series(&mut self, series: usize, tensor: &Counts<u32>, from: usize) {
+        for (mine, &theirs) in self.0[series].iter_mut().zip(&tensor.0[from]) {
+            *mine += u64::from(theirs);
+        }
+    }
+}
+
+/// Counts the values of one upper bin by their lower bits. Few values are in it, so whole vectors are passed over.
+struct CountWithin<'a> {
+    values: &'a [f32],
+    bin: u32,
+    counts: &'a mut [u32],
+}
+
+impl WithSimd for CountWithin<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { values, bin, counts } = self;
+        let mut count = |values: &[f32]| {
+            for &value in values {
+                let magnitude = magnitude(value);
+                if magnitude >> LOW_BITS == bin {
+                    counts[magnitude as usize % LOW_BINS] += 1;
+                }
+            }
+        };
+        let upper = simd.splat_u32s(0x7fff_ffff >> LOW_BITS << LOW_BITS);
+        let wanted = simd.splat_u32s(bin << LOW_BITS);
+        let (vectors, rest) = S::as_simd_f32s(values);
+        for (vector, values) in vectors.iter().zip(values.chunks_exact(S::F32_LANES)) {
+            let found = simd.equal_u32s(simd.and_u32s(simd.transmute_u32s_f32s(*vector), upper), wanted);
+            if simd.first_true_m32s(found) < S::F32_LANES {
+                count(values);
+            }
+        }
+        count(rest);
     }
 }
 
@@ -195,7 +227,7 @@ pub(crate) struct Query {
 
 impl Query {
     /// The bin of the `wanted`-th largest entry of a series.
-    pub(crate) fn new(counts: &Counts, series: usize, wanted: u64) -> Self {
+    pub(crate) fn new<N: Copy + Default + Into<u64>>(counts: &Counts<N>, series: usize, wanted: u64) -> Self {
         let (bin, wanted) = counts.descend(series, wanted);
         Self { series, bin, wanted }
     }
@@ -206,17 +238,17 @@ impl Query {
     }
 
     /// The threshold, how many entries at it are wanted, and how many there are.
-    pub(crate) fn answer(&self, low: &Counts, index: usize) -> (u32, u64, u64) {
+    pub(crate) fn answer<N: Copy + Default + Into<u64>>(&self, low: &Counts<N>, index: usize) -> (u32, u64, u64) {
         let (rest, wanted) = low.descend(index, self.wanted);
-        (self.bin << LOW_BITS | rest, wanted, low.0[index][rest as usize])
+        (self.bin << LOW_BITS | rest, wanted, low.0[index][rest as usize].into())
     }
 }
 
 /// The upper histograms of a field; fails, naming the series, where something is not finite.
-pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<Counts, Unranked> {
-    let counts = field.sweep(
+pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<Counts<u32>, Unranked> {
+    let (counts, _) = field.sweep(
         series.with_base(),
-        || (Bins::new(series.count(), HIGH_BINS), Vec::new()),
+        || (Counts::high(series.count()), Vec::new()),
         |(counts, scratch), tile| {
             for (index, counts) in counts.0.iter_mut().enumerate() {
                 for &value in series.values(&tile, index, scratch) {
@@ -227,7 +259,6 @@ pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<
         },
         |(left, scratch), (right, _)| (left.join(&right), scratch),
     )?;
-    let counts = counts.0.counts();
     match counts.not_finite() {
         Some(index) => Err(Unranked::NotFinite(index)),
         None => Ok(counts),
@@ -235,24 +266,23 @@ pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<
 }
 
 /// The lower histograms of a field, one a query.
-pub(crate) fn count_low(field: &mut Field<'_>, series: &impl Series, queries: &[Query]) -> Result<Counts> {
-    let counts = field.sweep(
+pub(crate) fn count_low(field: &mut Field<'_>, series: &impl Series, queries: &[Query]) -> Result<Counts<u32>> {
+    let (counts, _) = field.sweep(
         series.with_base(),
-        || (Bins::new(queries.len(), LOW_BINS), Vec::new()),
+        || (Counts::low(queries.len()), Vec::new()),
         |(counts, scratch), tile| {
             for (counts, query) in counts.0.iter_mut().zip(queries) {
-                for &value in series.values(&tile, query.series, scratch) {
-                    let magnitude = magnitude(value);
-                    if magnitude >> LOW_BITS == query.bin {
-                        counts[magnitude as usize % LOW_BINS] += 1;
-                    }
-                }
+                Arch::new().dispatch(CountWithin {
+                    values: series.values(&tile, query.series, scratch),
+                    bin: query.bin,
+                    counts,
+                });
             }
             Ok(())
         },
         |(left, scratch), (right, _)| (left.join(&right), scratch),
     )?;
-    Ok(counts.0.counts())
+    Ok(counts)
 }
 
 /// Why ranks could not be found.
@@ -355,7 +385,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tiles::{Rows, View};
+    use crate::tiles::{Room, Rows, View};
 
     /// Values in memory, as a field's only input.
     struct Values<'a>(&'a [f32], usize);
@@ -381,8 +411,8 @@ mod tests {
         let source = Values(values, columns);
         let shape = [values.len() / columns, columns];
         let inputs: Vec<Box<dyn Rows>> = vec![Box::new(Values(values, columns))];
-        let mut kept = Vec::new();
-        let mut field = Field::new(&shape, View::Change, &source, inputs, &mut kept, usize::MAX);
+        let mut room = Room::shared(usize::MAX);
+        let mut field = Field::new(&shape, View::Change, &source, inputs, &mut room);
         match super::largest(&mut field, &Inputs(1), &[(0, count)]) {
             Ok(kept) => Some(kept[0]),
             Err(Unranked::NotFinite(0)) => None,

@@ -12,6 +12,7 @@ mod inspect;
 mod plan;
 mod recipes;
 mod run;
+mod search;
 mod serve;
 mod status;
 mod swarm;
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     synapse_kernels::threads_from_environment().map_err(Failure::request)?;
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Search(arguments) => search::search(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Check { files } => recipes::check(&files),
         Command::Schema => recipes::schema(),
