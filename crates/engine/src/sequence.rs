@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use synapse_chat::Chat;
-use synapse_nn::{Adapter, CausalLm, KvCache, LogitsFor, Role, Sequence};
+use synapse_nn::{CausalLm, KvCache, LogitsFor, Role, Sequence};
 use tokio::sync::oneshot;
 
+use crate::adapters::Bound;
 use crate::admission::Permits;
 use crate::answer::{Answer, AnswerOrder};
 use crate::embedding::Pooling;
 use crate::observer::{Counted, Observer, Watch};
+use crate::prefix::PrefixCache;
 use crate::{Event, FinishReason, Result, Timings, Usage};
 
 /// An accepted request that waits for a place in the batch. Its adapter is resolved: replacing the
@@ -18,7 +20,7 @@ use crate::{Event, FinishReason, Result, Timings, Usage};
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) prompt: Vec<u32>,
-    pub(crate) adapter: Option<Arc<Adapter>>,
+    pub(crate) adapter: Option<Bound>,
     pub(crate) work: Work,
     /// Its place, alone or with the other texts of one request; given back when the last of them is dropped.
     pub(crate) permit: Arc<Permits>,
@@ -49,7 +51,7 @@ impl Job {
         };
         let usage = Usage {
             prompt_tokens: self.prompt.len(),
-            completion_tokens: 0,
+            ..Usage::default()
         };
         let timings = Timings {
             queued_seconds: self.submitted.elapsed().as_secs_f64(),
@@ -60,19 +62,20 @@ impl Job {
     }
 }
 
-/// When a request came and began, and how long its prompt is.
+/// When a request came and began, how long its prompt is, and how much of it was known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin {
     pub(crate) submitted: Instant,
     pub(crate) started: Instant,
     pub(crate) prompt_tokens: usize,
+    pub(crate) cached_tokens: usize,
 }
 
 /// A request in the batch. Dropping it gives its place back and ends its events.
 #[derive(Debug)]
 pub(crate) struct Running {
     prompt: Vec<u32>,
-    adapter: Option<Arc<Adapter>>,
+    adapter: Option<Bound>,
     cache: KvCache,
     origin: Origin,
     task: Task,
@@ -87,7 +90,7 @@ enum Task {
 }
 
 impl Running {
-    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat, watch: &Watch) -> Self {
+    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat, prefixes: &mut PrefixCache, watch: &Watch) -> Self {
         let Job {
             prompt,
             adapter,
@@ -98,12 +101,18 @@ impl Running {
         } = job;
         let running = Counted::one(&watch.running);
         drop(waiting);
+        let mut cache = model.new_cache();
+        // An embedding needs the hidden states of every token, which nobody keeps.
+        if let Work::Answer(_) = work {
+            prefixes.restore(content(adapter.as_ref()), &prompt, &mut cache);
+        }
         let origin = Origin {
             submitted,
             started: Instant::now(),
             prompt_tokens: prompt.len(),
+            cached_tokens: cache.len(),
         };
-        watch.observer().began(origin.started - submitted);
+        watch.observer().began(origin.started - submitted, origin.cached_tokens);
         let task = match work {
             Work::Answer(order) => Task::Answer(Box::new(Answer::new(order, &prompt, chat))),
             Work::Embedding(reply) => Task::Embedding(Pooling::new(reply)),
@@ -111,7 +120,7 @@ impl Running {
         Self {
             prompt,
             adapter,
-            cache: model.new_cache(),
+            cache,
             origin,
             task,
             _permit: permit,
@@ -152,8 +161,15 @@ impl Running {
             tokens,
             cache: &mut self.cache,
             role,
-            adapter: self.adapter.as_deref(),
+            adapter: self.adapter.as_ref().map(|bound| bound.adapter.as_ref()),
             logits,
+        }
+    }
+
+    /// Keeps the prompt's keys and values for prompts that begin alike, once all of it is read and nothing else is.
+    pub(crate) fn keep_prompt(&self, prefixes: &mut PrefixCache) {
+        if self.cache.len() == self.prompt.len() {
+            prefixes.keep(content(self.adapter.as_ref()), &self.prompt, &self.cache);
         }
     }
 
@@ -203,4 +219,8 @@ impl Running {
             Task::Embedding(pooling) => pooling.fail(message),
         }
     }
+}
+
+fn content(adapter: Option<&Bound>) -> Option<&Arc<str>> {
+    adapter.map(|bound| &bound.content)
 }

@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     requests: Family<Route, Counter>,
     answers: Family<End, Counter>,
     prompt_tokens: Counter,
+    cached_prompt_tokens: Counter,
     generated_tokens: Counter,
     first_token: Histogram,
     next_token: Histogram,
@@ -79,6 +80,7 @@ impl Metrics {
             counter
         };
         let prompt_tokens = counter("prompt_tokens", "Prompt tokens read");
+        let cached_prompt_tokens = counter("cached_prompt_tokens", "Prompt tokens known from an earlier prompt");
         let generated_tokens = counter("generated_tokens", "Tokens sampled");
         let mut histogram = |name: &str, help: &str, buckets: &[f64]| {
             let histogram = Histogram::new(buckets.iter().copied());
@@ -107,6 +109,7 @@ impl Metrics {
             requests,
             answers,
             prompt_tokens,
+            cached_prompt_tokens,
             generated_tokens,
             first_token,
             next_token,
@@ -138,8 +141,9 @@ impl Metrics {
 }
 
 impl Observer for Metrics {
-    fn began(&self, waited: Duration) {
+    fn began(&self, waited: Duration, cached_tokens: usize) {
         self.waited.observe(waited.as_secs_f64());
+        self.cached_prompt_tokens.inc_by(cached_tokens as u64);
     }
 
     fn first_token(&self, since_submission: Duration) {
