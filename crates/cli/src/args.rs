@@ -417,6 +417,9 @@ pub(crate) struct LimitArguments {
     /// Tokens of a prompt and its answer together, where the model would hold more
     #[arg(long)]
     pub(crate) context: Option<usize>,
+    /// MiB of keys and values of earlier prompts kept for prompts that begin alike, such as a conversation's next turn
+    #[arg(long, default_value_t = 512)]
+    pub(crate) prefix_cache: usize,
     /// Tokens of a prompt, or of a text to embed
     #[arg(long)]
     pub(crate) max_prompt_tokens: Option<usize>,

@@ -48,9 +48,17 @@ pub struct AdapterOrder<'a> {
     pub limit: usize,
 }
 
+/// An adapter that a request runs under.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    pub(crate) adapter: Arc<Adapter>,
+    /// The same for the same content only: its hash, or a number for an adapter that has none.
+    pub(crate) content: Arc<str>,
+}
+
 #[derive(Clone)]
 struct Generation {
-    adapter: Arc<Adapter>,
+    bound: Bound,
     content_hash: Option<String>,
 }
 
@@ -60,12 +68,12 @@ pub(crate) struct AdapterNames(Arc<BTreeMap<String, Generation>>);
 
 impl AdapterNames {
     /// The adapter of that name; none for the bare base.
-    pub(crate) fn resolve(&self, name: Option<&str>) -> Result<Option<Arc<Adapter>>> {
+    pub(crate) fn resolve(&self, name: Option<&str>) -> Result<Option<Bound>> {
         let Some(name) = name else {
             return Ok(None);
         };
         match self.0.get(name) {
-            Some(generation) => Ok(Some(Arc::clone(&generation.adapter))),
+            Some(generation) => Ok(Some(generation.bound.clone())),
             None => Err(EngineError::UnknownAdapter {
                 name: name.to_owned(),
                 known: self.0.keys().cloned().collect(),
@@ -100,11 +108,13 @@ impl std::fmt::Debug for AdapterTable {
 
 impl AdapterTable {
     pub(crate) fn new(adapters: Vec<(String, Arc<Adapter>)>) -> Self {
-        let generation = |adapter| Generation {
-            adapter,
-            content_hash: None,
+        let generation = |(number, (name, adapter)): (usize, (String, Arc<Adapter>))| {
+            let content = format!("in memory {number}").into();
+            let bound = Bound { adapter, content };
+            let content_hash = None;
+            (name, Generation { bound, content_hash })
         };
-        let names = adapters.into_iter().map(|(name, adapter)| (name, generation(adapter)));
+        let names = adapters.into_iter().enumerate().map(generation);
         Self {
             names: RwLock::new(AdapterNames(Arc::new(names.collect()))),
             ..Self::default()
@@ -148,8 +158,9 @@ impl AdapterTable {
         let adapter = source.load(order.folder).map_err(refused)?;
         // The name may have been removed or given away while the folder was read.
         self.expect(order)?;
+        let content = info.content_hash.clone().unwrap_or_default().into();
         let generation = Generation {
-            adapter,
+            bound: Bound { adapter, content },
             content_hash: info.content_hash.clone(),
         };
         self.change(|names| names.insert(order.name.to_owned(), generation));

@@ -99,6 +99,7 @@ impl Answer {
     pub(crate) fn finish(&self, reason: FinishReason, origin: Origin) {
         let usage = Usage {
             prompt_tokens: origin.prompt_tokens,
+            cached_tokens: origin.cached_tokens,
             completion_tokens: self.generated,
         };
         let first = self.first_token.unwrap_or_else(Instant::now);

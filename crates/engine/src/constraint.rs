@@ -14,6 +14,9 @@ use crate::{EngineError, Result};
 /// that is kept from everything else it wants to say may write spaces for ever.
 const WHITESPACE: &str = r"[\x20\x0A\x0D\x09]{1,40}";
 
+/// What one answer may need of memory, in states of its lexer.
+const MAX_LEXER_STATES: usize = 20_000;
+
 /// What an answer must look like.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grammar {
@@ -134,7 +137,10 @@ impl Grammars {
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&environment).map_err(|error| first_line(&format!("{error:#}")))?;
         factory.quiet();
-        factory.limits_mut().verbose_errors = false;
+        let limits = factory.limits_mut();
+        limits.verbose_errors = false;
+        // A state weighs a kilobyte or two; schemas people write have hundreds.
+        limits.max_lexer_states = MAX_LEXER_STATES;
         Ok(factory)
     }
 

@@ -37,6 +37,7 @@ mod engine;
 mod error;
 mod observer;
 mod options;
+mod prefix;
 mod request;
 mod sampler;
 mod scheduler;

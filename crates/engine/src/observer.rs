@@ -8,8 +8,9 @@ use crate::FinishReason;
 
 /// Is told what happens, when it happens, on the engine's thread: whatever it does delays the next step.
 pub trait Observer: Send + Sync {
-    /// A sequence begins after it has waited this long for its place in the batch.
-    fn began(&self, _waited: Duration) {}
+    /// A sequence begins after it has waited this long for its place in the batch; so many of its prompt's tokens are
+    /// known from an earlier one.
+    fn began(&self, _waited: Duration, _cached_tokens: usize) {}
     /// An answer's first token, this long after its request was submitted.
     fn first_token(&self, _since_submission: Duration) {}
     /// A further token, this long after the one before it.

@@ -141,6 +141,8 @@ pub struct EngineOptions {
     pub prefill_chunk: usize,
     /// Positions a sequence may have, when fewer than the model was made for.
     pub context: Option<usize>,
+    /// Bytes of keys and values of earlier prompts that are kept for prompts that begin alike; 0 keeps none.
+    pub prefix_cache_bytes: usize,
 }
 
 impl Default for EngineOptions {
@@ -150,6 +152,7 @@ impl Default for EngineOptions {
             max_waiting: 64,
             prefill_chunk: 512,
             context: None,
+            prefix_cache_bytes: 0,
         }
     }
 }

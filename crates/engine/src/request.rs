@@ -80,6 +80,8 @@ pub struct TokenLogprob {
 pub struct Usage {
     /// Tokens in the prompt.
     pub prompt_tokens: usize,
+    /// Those of them that were not read again, because an earlier prompt began alike.
+    pub cached_tokens: usize,
     /// Tokens generated, with the stop token and the tokens of a stop string.
     pub completion_tokens: usize,
 }

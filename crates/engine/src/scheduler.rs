@@ -10,6 +10,7 @@ use synapse_chat::Chat;
 use synapse_nn::{CausalLm, LogitsFor, Role, Sequence};
 
 use crate::observer::{Step, Watch};
+use crate::prefix::PrefixCache;
 use crate::sequence::{Job, Running};
 use crate::{EngineOptions, FinishReason};
 
@@ -20,6 +21,7 @@ pub(crate) struct Scheduler {
     pub(crate) options: EngineOptions,
     pub(crate) jobs: Receiver<Job>,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) prefixes: PrefixCache,
     pub(crate) waiting: VecDeque<Job>,
     pub(crate) running: Vec<Running>,
 }
@@ -72,7 +74,8 @@ impl Scheduler {
             let Some(job) = self.waiting.pop_front() else {
                 return;
             };
-            let running = Running::new(job, self.model.as_ref(), &self.chat, &self.watch);
+            let (model, prefixes) = (self.model.as_ref(), &mut self.prefixes);
+            let running = Running::new(job, model, &self.chat, prefixes, &self.watch);
             self.running.push(running);
         }
     }
@@ -131,6 +134,7 @@ impl Scheduler {
                 continue;
             }
             let sequence = &mut self.running[index];
+            sequence.keep_prompt(&mut self.prefixes);
             match catch_unwind(AssertUnwindSafe(|| sequence.accept(&mut outputs, stop_ids, observer))) {
                 Ok(Ok(false)) => {}
                 Ok(Ok(true)) => complete.push(index),

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use synapse_chat::Chat;
-use synapse_nn::{Adapter, CausalLm, KvCache, LogitsFor, Role, Sequence};
+use synapse_nn::{CausalLm, KvCache, LogitsFor, Role, Sequence};
 use tokio::sync::oneshot;
 
+use crate::adapters::Bound;
 use crate::admission::Permits;
 use crate::answer::{Answer, AnswerOrder};
 use crate::embedding::Pooling;
 use crate::observer::{Counted, Observer, Watch};
+use crate::prefix::PrefixCache;
 use crate::scoring::{ScoreOrder, Scoring};
 use crate::{Event, FinishReason, Result, Timings, Usage};
 
@@ -20,7 +22,7 @@ use crate::{Event, FinishReason, Result, Timings, Usage};
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) prompt: Vec<u32>,
-    pub(crate) adapter: Option<Arc<Adapter>>,
+    pub(crate) adapter: Option<Bound>,
     pub(crate) work: Work,
     /// Its place, alone or with the other texts of one request; given back when the last of them is dropped.
     pub(crate) permit: Arc<Permits>,
@@ -53,7 +55,7 @@ impl Job {
         };
         let usage = Usage {
             prompt_tokens: self.prompt.len(),
-            completion_tokens: 0,
+            ..Usage::default()
         };
         let timings = Timings {
             queued_seconds: self.submitted.elapsed().as_secs_f64(),
@@ -64,19 +66,20 @@ impl Job {
     }
 }
 
-/// When a request came and began, and how long its prompt is.
+/// When a request came and began, how long its prompt is, and how much of it was known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin {
     pub(crate) submitted: Instant,
     pub(crate) started: Instant,
     pub(crate) prompt_tokens: usize,
+    pub(crate) cached_tokens: usize,
 }
 
 /// A request in the batch. Dropping it gives its place back and ends its events.
 #[derive(Debug)]
 pub(crate) struct Running {
     prompt: Vec<u32>,
-    adapter: Option<Arc<Adapter>>,
+    adapter: Option<Bound>,
     cache: KvCache,
     origin: Origin,
     task: Task,
@@ -92,7 +95,7 @@ enum Task {
 }
 
 impl Running {
-    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat, watch: &Watch) -> Self {
+    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat, prefixes: &mut PrefixCache, watch: &Watch) -> Self {
         let Job {
             prompt,
             adapter,
@@ -103,12 +106,18 @@ impl Running {
         } = job;
         let running = Counted::one(&watch.running);
         drop(waiting);
+        let mut cache = model.new_cache();
+        // An embedding needs the hidden states of every token, which nobody keeps.
+        if let Work::Answer(_) | Work::Scores(_) = work {
+            prefixes.restore(content(adapter.as_ref()), &prompt, &mut cache);
+        }
         let origin = Origin {
             submitted,
             started: Instant::now(),
             prompt_tokens: prompt.len(),
+            cached_tokens: cache.len(),
         };
-        watch.observer().began(origin.started - submitted);
+        watch.observer().began(origin.started - submitted, origin.cached_tokens);
         let task = match work {
             Work::Answer(order) => Task::Answer(Box::new(Answer::new(order, &prompt, chat))),
             Work::Embedding(reply) => Task::Embedding(Pooling::new(reply)),
@@ -117,7 +126,7 @@ impl Running {
         Self {
             prompt,
             adapter,
-            cache: model.new_cache(),
+            cache,
             origin,
             task,
             _permit: permit,
@@ -154,7 +163,7 @@ impl Running {
     pub(crate) fn step(&mut self, chunk: usize) -> Vec<Sequence<'_>> {
         let read = self.cache.len();
         let end = read + self.prompt_tokens_next(chunk);
-        let adapter = self.adapter.as_deref();
+        let adapter = self.adapter.as_ref().map(|bound| bound.adapter.as_ref());
         let (tokens, role, logits) = match &mut self.task {
             Task::Scores(scoring) if end == read => return scoring.parts(adapter),
             Task::Answer(answer) if end == read => (answer.next(), Role::Generated, LogitsFor::Last),
@@ -171,6 +180,13 @@ impl Running {
             adapter,
             logits,
         }]
+    }
+
+    /// Keeps the prompt's keys and values for prompts that begin alike, once all of it is read and nothing else is.
+    pub(crate) fn keep_prompt(&self, prefixes: &mut PrefixCache) {
+        if self.cache.len() == self.prompt.len() {
+            prefixes.keep(content(self.adapter.as_ref()), &self.prompt, &self.cache);
+        }
     }
 
     /// Takes what the step gave and sends what may be sent; gives whether the sequence is complete.
@@ -221,4 +237,8 @@ impl Running {
             Task::Scores(scoring) => scoring.fail(message),
         }
     }
+}
+
+fn content(adapter: Option<&Bound>) -> Option<&Arc<str>> {
+    adapter.map(|bound| &bound.content)
 }

@@ -1,5 +1,7 @@
 //! The key/value cache of one sequence: rotated keys and values of every layer, in f32.
 
+use std::ops::Range;
+
 /// Cached keys and values of one layer, each `[len, kv_width]` row-major.
 #[derive(Debug, Clone, Default)]
 pub struct LayerCache {
@@ -50,5 +52,50 @@ impl KvCache {
     /// Marks `n` further positions as stored; for models that keep no keys of their own.
     pub fn advance(&mut self, n: usize) {
         self.len += n;
+    }
+
+    /// A copy of some positions' keys and values.
+    ///
+    /// # Panics
+    /// A range that is not stored.
+    pub fn copy(&self, positions: Range<usize>) -> KvBlock {
+        let part = |values: &[f32]| values[positions.start * self.width..positions.end * self.width].to_vec();
+        let layer = |layer: &LayerCache| LayerCache {
+            keys: part(&layer.keys),
+            values: part(&layer.values),
+        };
+        KvBlock {
+            layers: self.layers.iter().map(layer).collect(),
+            len: positions.len(),
+        }
+    }
+
+    /// Appends positions that were copied out of another cache of this model, where they stood at the same place after
+    /// the same tokens under the same adapter: keys are rotated by their place.
+    pub fn append(&mut self, block: &KvBlock) {
+        for (layer, part) in self.layers.iter_mut().zip(&block.layers) {
+            layer.keys.extend_from_slice(&part.keys);
+            layer.values.extend_from_slice(&part.values);
+        }
+        self.len += block.len;
+    }
+}
+
+/// Keys and values of neighbouring positions, taken out of a cache.
+#[derive(Debug, Clone)]
+pub struct KvBlock {
+    layers: Vec<LayerCache>,
+    len: usize,
+}
+
+impl KvBlock {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let floats: usize = self
+            .layers
+            .iter()
+            .map(|layer| layer.keys.len() + layer.values.len())
+            .sum();
+        floats * size_of::<f32>()
     }
 }

@@ -19,7 +19,7 @@ mod tensor;
 mod training;
 
 pub use adapter::Adapter;
-pub use cache::{KvCache, LayerCache};
+pub use cache::{KvBlock, KvCache, LayerCache};
 pub use causal_lm::{CausalLm, LogitsFor, Sequence};
 pub use decoder::{Decoder, LoadOptions, WeightDtype};
 pub use error::NnError;

@@ -261,3 +261,25 @@ fn hidden_states_are_those_under_the_head_and_depend_on_no_neighbour() {
         assert!((product - logit).abs() < 1e-4, "{product} is not {logit}");
     }
 }
+
+#[test]
+fn a_prompt_that_begins_with_blocks_of_another_keeps_its_bits() {
+    let adapter = adapter(4, 4, Precision::Bf16);
+    for (name, decoder) in decoders() {
+        for adapter in [None, Some(&adapter)] {
+            let mut whole = Request::new(&decoder, 40, adapter);
+            run(&decoder, std::slice::from_mut(&mut whole), |_| usize::MAX);
+            // The other prompt shares 24 tokens, was read in other chunks, beside a neighbour, and was answered.
+            let mut other = Request::new(&decoder, 40, adapter);
+            other.prompt[24..].fill(3);
+            let mut read = [other, Request::new(&decoder, 13, None)];
+            run(&decoder, &mut read, |place| 5 + place);
+            let mut begun = Request::new(&decoder, 40, adapter);
+            for block in [0..8, 8..16, 16..24] {
+                begun.cache.append(&read[0].cache.copy(block));
+            }
+            run(&decoder, std::slice::from_mut(&mut begun), |_| 7);
+            assert!(begun.logits == whole.logits, "{name}: a prefix changes the answer");
+        }
+    }
+}

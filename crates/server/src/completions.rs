@@ -86,10 +86,8 @@ struct Wire {
 
 impl Wire {
     async fn whole(&mut self, choices: Choices) -> Result<Response, ApiError> {
-        let prompt_tokens = choices.prompt_tokens();
-        let answers = choices.collect().await?;
+        let (answers, total) = choices.collect().await?;
         self.offsets = vec![0; answers.len()];
-        let completion_tokens = answers.iter().map(|answer| answer.completion_tokens).sum();
         let mut choices = Vec::new();
         for (index, answer) in answers.iter().enumerate() {
             let logprobs = self.logprobs(index, &answer.tokens);
@@ -101,10 +99,7 @@ impl Wire {
             }));
         }
         let mut body = self.chunk(&choices.into());
-        body["usage"] = usage(Usage {
-            prompt_tokens,
-            completion_tokens,
-        });
+        body["usage"] = usage(total);
         Ok(Json(body).into_response())
     }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use synapse_chat::{Chat, ChatError, Message};
 use synapse_engine::{
     Constraint, Engine, EngineError, Event, FinishReason, Grammar, Receiver, Request, SamplingOptions, TokenLogprob,
+    Usage,
 };
 
 use crate::ServerState;
@@ -116,7 +117,10 @@ pub(crate) struct Choices {
     receivers: Vec<Option<Receiver>>,
     /// Whose event is looked for first, so that no answer keeps the others waiting.
     turn: usize,
-    prompt_tokens: usize,
+    /// Answers per prompt.
+    n: usize,
+    /// Of all prompts, each counted once, and of the answers that are complete.
+    usage: Usage,
     _answering: Answering,
 }
 
@@ -128,9 +132,16 @@ impl Choices {
         state.engine()?;
         let param = order.prompt_param;
         let refused = |error: &EngineError| ApiError::from_engine(error, param);
-        let mut permits = engine
-            .admit(order.prompts.len() * order.n)
-            .map_err(|error| refused(&error))?;
+        let answers = order.prompts.len() * order.n;
+        if answers > engine.capacity() {
+            // No waiting would ever make room for it.
+            let problem = format!(
+                "times the prompts is {answers}, but this server holds {}",
+                engine.capacity()
+            );
+            return Err(ApiError::field("n", problem));
+        }
+        let mut permits = engine.admit(answers).map_err(|error| refused(&error))?;
         let Prepared { prompts, constraint } = prepare(engine, order.prompts, param, order.grammar).await?;
         check_lengths(state, &prompts, param)?;
 
@@ -157,14 +168,18 @@ impl Choices {
         Ok(Self {
             receivers: receivers.into_iter().map(Some).collect(),
             turn: 0,
-            prompt_tokens: prompts.iter().map(Vec::len).sum(),
+            n: order.n,
+            usage: Usage {
+                prompt_tokens: prompts.iter().map(Vec::len).sum(),
+                ..Usage::default()
+            },
             _answering: answering,
         })
     }
 
-    /// Tokens of all prompts, each counted once.
-    pub(crate) fn prompt_tokens(&self) -> usize {
-        self.prompt_tokens
+    /// Tokens of all prompts, each counted once, and of the answers that are complete.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// Answers, finished or not.
@@ -194,8 +209,12 @@ impl Choices {
                     "the server shut down before the answer was complete",
                     "stopped",
                 )),
-                Some(event @ Event::Done { .. }) => {
+                Some(event @ Event::Done { usage, .. }) => {
                     self.receivers[index] = None;
+                    self.usage.completion_tokens += usage.completion_tokens;
+                    if index % self.n == 0 {
+                        self.usage.cached_tokens += usage.cached_tokens;
+                    }
                     Ok((index, event))
                 }
                 Some(Event::Failed(message)) => Err(ApiError::new(
@@ -213,13 +232,13 @@ impl Choices {
     }
 
     /// Waits for all answers.
-    pub(crate) async fn collect(mut self) -> Result<Vec<Answer>, ApiError> {
+    pub(crate) async fn collect(mut self) -> Result<(Vec<Answer>, Usage), ApiError> {
         let mut answers: Vec<Answer> = (0..self.len()).map(|_| Answer::default()).collect();
         while let Some(next) = poll_fn(|context| self.poll_next(context)).await {
             let (index, event) = next?;
             answers[index].take(event);
         }
-        Ok(answers)
+        Ok((answers, self.usage))
     }
 }
 
@@ -227,7 +246,6 @@ impl Choices {
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) tokens: Vec<Token>,
-    pub(crate) completion_tokens: usize,
     /// Set once the answer is complete.
     pub(crate) reason: Option<FinishReason>,
 }
@@ -244,10 +262,7 @@ impl Answer {
     fn take(&mut self, event: Event) {
         match event {
             Event::Token { id, text, logprob } => self.tokens.push(Token { id, text, logprob }),
-            Event::Done { reason, usage, .. } => {
-                self.completion_tokens = usage.completion_tokens;
-                self.reason = Some(reason);
-            }
+            Event::Done { reason, .. } => self.reason = Some(reason),
             // `poll_next` makes an error of it.
             Event::Failed(_) => {}
         }

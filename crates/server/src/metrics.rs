@@ -60,6 +60,7 @@ pub(crate) struct Metrics {
     routed: Family<Routing, Counter>,
     router: Histogram,
     prompt_tokens: Counter,
+    cached_prompt_tokens: Counter,
     generated_tokens: Counter,
     first_token: Histogram,
     next_token: Histogram,
@@ -94,6 +95,7 @@ impl Metrics {
             counter
         };
         let prompt_tokens = counter("prompt_tokens", "Prompt tokens read");
+        let cached_prompt_tokens = counter("cached_prompt_tokens", "Prompt tokens known from an earlier prompt");
         let generated_tokens = counter("generated_tokens", "Tokens sampled");
         let mut histogram = |name: &str, help: &str, buckets: &[f64]| {
             let histogram = Histogram::new(buckets.iter().copied());
@@ -125,6 +127,7 @@ impl Metrics {
             routed,
             router,
             prompt_tokens,
+            cached_prompt_tokens,
             generated_tokens,
             first_token,
             next_token,
@@ -163,8 +166,9 @@ impl Metrics {
 }
 
 impl Observer for Metrics {
-    fn began(&self, waited: Duration) {
+    fn began(&self, waited: Duration, cached_tokens: usize) {
         self.waited.observe(waited.as_secs_f64());
+        self.cached_prompt_tokens.inc_by(cached_tokens as u64);
     }
 
     fn first_token(&self, since_submission: Duration) {

@@ -45,11 +45,7 @@ fn cards(state: &ServerState, engine: &Engine) -> Vec<Value> {
     let adapters = adapters
         .iter()
         .map(|adapter| card(&adapter.name, Some(base), adapter.content_hash.as_deref()));
-    let swarm = state
-        .options()
-        .swarm
-        .iter()
-        .map(|swarm| card(&swarm.name, None, None));
+    let swarm = state.options().swarm.iter().map(|swarm| card(&swarm.name, None, None));
     std::iter::once(card(base, None, None))
         .chain(adapters)
         .chain(swarm)

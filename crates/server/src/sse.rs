@@ -31,14 +31,9 @@ pub(crate) trait Transcript: Send + Unpin + 'static {
 /// Streams the answers. When the client goes away the stream is dropped, and with it the answers.
 pub(crate) fn respond(choices: Choices, mut transcript: impl Transcript, keep_alive: Duration) -> Response {
     let ready = transcript.opening(choices.len()).iter().map(chunk).collect();
-    let usage = Usage {
-        prompt_tokens: choices.prompt_tokens(),
-        completion_tokens: 0,
-    };
     let stream = ChunkStream {
         choices: Some(choices),
         transcript,
-        usage,
         ready,
     };
     let keep_alive = KeepAlive::new().interval(keep_alive).text("keep-alive");
@@ -59,7 +54,6 @@ struct ChunkStream<T> {
     /// `None` once the last event is in `ready`.
     choices: Option<Choices>,
     transcript: T,
-    usage: Usage,
     ready: VecDeque<SseEvent>,
 }
 
@@ -71,18 +65,17 @@ impl<T: Transcript> ChunkStream<T> {
                 let chunks = self.transcript.token(choice, &Token { id, text, logprob });
                 self.ready.extend(chunks.iter().map(chunk));
             }
-            Some(Ok((choice, Event::Done { reason, usage, .. }))) => {
-                self.usage.completion_tokens += usage.completion_tokens;
+            Some(Ok((choice, Event::Done { reason, .. }))) => {
                 self.ready
                     .extend(self.transcript.finish(choice, reason).iter().map(chunk));
             }
             Some(Ok((_, Event::Failed(message)))) => self.fail(&ApiError::internal(message)),
             Some(Err(error)) => self.fail(&error),
             None => {
-                self.ready
-                    .extend(self.transcript.closing(self.usage).as_ref().map(chunk));
+                let total = self.choices.take().map(|choices| choices.usage()).unwrap_or_default();
+                let closing = self.transcript.closing(total);
+                self.ready.extend(closing.as_ref().map(chunk));
                 self.ready.push_back(SseEvent::default().data("[DONE]"));
-                self.choices = None;
             }
         }
     }

@@ -119,7 +119,10 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
         };
         let mut aborting = Signals::listen()?;
         let mut stopping = Signals::listen()?;
-        let server = synapse_server::serve(state, listener, async move { stopping.next().await });
+        let server = synapse_server::serve(state, listener, async move {
+            stopping.next().await;
+            say("finishing the requests that were accepted; a second signal cuts them off");
+        });
         tokio::pin!(server);
         let served = async {
             tokio::select! {
@@ -189,6 +192,7 @@ fn load(
         max_batch: limits.max_batch,
         max_waiting: limits.max_waiting,
         context: limits.context,
+        prefix_cache_bytes: limits.prefix_cache << 20,
         ..EngineOptions::default()
     };
     let engine = Engine::start(model, chat, Vec::new(), options).with_adapter_source(source);

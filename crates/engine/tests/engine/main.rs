@@ -6,6 +6,7 @@ mod adapters;
 mod embedding;
 mod grammar;
 mod observer;
+mod prefix;
 mod scoring;
 #[path = "../support/mod.rs"]
 mod support;

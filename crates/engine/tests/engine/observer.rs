@@ -21,7 +21,7 @@ impl Notes {
 }
 
 impl Observer for Notes {
-    fn began(&self, _waited: Duration) {
+    fn began(&self, _waited: Duration, _cached_tokens: usize) {
         self.note("began");
     }
     fn first_token(&self, _since_submission: Duration) {

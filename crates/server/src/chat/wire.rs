@@ -30,9 +30,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) async fn whole(&self, choices: Choices) -> Result<Response, ApiError> {
-        let prompt_tokens = choices.prompt_tokens();
-        let answers = choices.collect().await?;
-        let completion_tokens = answers.iter().map(|answer| answer.completion_tokens).sum();
+        let (answers, total) = choices.collect().await?;
         let choices = answers
             .iter()
             .enumerate()
@@ -44,7 +42,7 @@ impl Wire {
             "created": self.created,
             "model": self.model,
             "choices": choices,
-            "usage": usage(Usage { prompt_tokens, completion_tokens }),
+            "usage": usage(total),
         });
         if let Some(decision) = &self.routing {
             body["synapse"] = decision.body();
@@ -175,6 +173,7 @@ pub(crate) fn usage(usage: Usage) -> Value {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": { "cached_tokens": usage.cached_tokens },
     })
 }
 

@@ -99,7 +99,12 @@ fn requests() -> Value {
 }
 
 fn usage() -> Value {
-    object(&json!({ "prompt_tokens": count(), "completion_tokens": count(), "total_tokens": count() }))
+    object(&json!({
+        "prompt_tokens": count(),
+        "completion_tokens": count(),
+        "total_tokens": count(),
+        "prompt_tokens_details": object(&json!({ "cached_tokens": count() })),
+    }))
 }
 
 fn finish_reason() -> Value {

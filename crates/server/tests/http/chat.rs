@@ -40,6 +40,7 @@ fn a_whole_answer_has_openais_shape() {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
+            "prompt_tokens_details": { "cached_tokens": 0 },
         },
     });
     assert_eq!(body, expected);

@@ -16,7 +16,12 @@ fn text_and_tokens_are_continued() {
     assert_eq!(body["choices"], json!([choice]));
     assert_eq!(
         body["usage"],
-        json!({ "prompt_tokens": 3, "completion_tokens": BASE_TOKENS, "total_tokens": 3 + BASE_TOKENS })
+        json!({
+            "prompt_tokens": 3,
+            "completion_tokens": BASE_TOKENS,
+            "total_tokens": 3 + BASE_TOKENS,
+            "prompt_tokens_details": { "cached_tokens": 0 },
+        })
     );
 
     let tokens = json!({ "model": "mock", "prompt": byte_tokens("Hi\n"), "max_tokens": 40 });
@@ -46,7 +51,12 @@ fn several_prompts_give_n_choices_each_in_order() {
     assert_eq!(indices, [0, 1, 2, 3, 4, 5]);
     assert_eq!(
         body["usage"],
-        json!({ "prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13 })
+        json!({
+            "prompt_tokens": 7,
+            "completion_tokens": 6,
+            "total_tokens": 13,
+            "prompt_tokens_details": { "cached_tokens": 0 },
+        })
     );
 }
 
@@ -114,4 +124,31 @@ fn impossible_prompts_are_named() {
         let (status, message, param, _) = server.post("/v1/completions", &json!({ "prompt": prompt })).error();
         assert_eq!((status, param.as_deref()), (400, Some("prompt")), "{prompt}: {message}");
     }
+}
+
+#[test]
+fn a_prompt_that_was_read_before_is_not_read_again() {
+    let mut setup = crate::client::Setup::default();
+    setup.engine.prefix_cache_bytes = 1 << 20;
+    let server = setup.start();
+    let cached = |body: &Value| server.post("/v1/completions", body).json()["usage"]["prompt_tokens_details"].clone();
+    let body = json!({ "prompt": ["x".repeat(200), "y".repeat(130)], "n": 2, "max_tokens": 2 });
+    assert_eq!(cached(&body), json!({ "cached_tokens": 0 }));
+    assert_eq!(
+        cached(&body),
+        json!({ "cached_tokens": 192 + 128 }),
+        "each prompt counts once"
+    );
+    let adapted = json!({ "model": "first", "prompt": "x".repeat(200), "max_tokens": 2 });
+    assert_eq!(cached(&adapted), json!({ "cached_tokens": 0 }));
+    let stream = json!({ "prompt": "x".repeat(200), "stream": true, "stream_options": { "include_usage": true } });
+    let chunks = server.stream("/v1/completions", &stream).chunks();
+    let usage = &chunks.last().unwrap()["usage"];
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 192);
+    assert!(
+        server
+            .get("/metrics")
+            .body
+            .contains("synapse_cached_prompt_tokens_total")
+    );
 }

@@ -137,6 +137,12 @@ fn a_full_server_is_429_while_others_run() {
     setup.engine.max_waiting = 1;
     let server = setup.start();
     let endless = json!({ "messages": [{ "role": "user", "content": "Hi" }], "ignore_eos": true, "stream": true });
+    let many = json!({ "messages": [{ "role": "user", "content": "Hi" }], "n": 3 });
+    assert_eq!(
+        server.post(CHAT, &many).error().2.as_deref(),
+        Some("n"),
+        "three never fit where two do"
+    );
     let _running = server.stream(CHAT, &endless);
     let _waiting = server.stream(CHAT, &endless);
     wait_until("both are in", || server.engine.in_flight() == 2);
