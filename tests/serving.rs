@@ -209,8 +209,7 @@ fn adapters_are_loaded_into_a_running_server() {
         "the same files, whichever way they came"
     );
     let top = |model: &str| {
-        let body =
-            json!({ "model": model, "prompt": "What is 2 + 3?", "max_tokens": 3, "logprobs": 2, "temperature": 0 });
+        let body = json!({ "model": model, "prompt": "What is 2 + 3?", "max_tokens": 3, "logprobs": 2, "temperature": 0, "ignore_eos": true });
         server.json("POST", "/v1/completions", &body, 200)["choices"][0]["logprobs"]["token_logprobs"].clone()
     };
     assert_ne!(top("base"), top("first"), "the adapter changes nothing");

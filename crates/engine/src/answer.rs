@@ -22,7 +22,7 @@ pub(crate) struct AnswerOrder {
 /// An answer that is being generated.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    order: AnswerOrder,
+    order: Box<AnswerOrder>,
     sampler: Sampler,
     text: TextStream,
     /// The token sampled last, which the next step reads.
@@ -33,7 +33,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(order: AnswerOrder, prompt: &[u32], chat: &Chat) -> Self {
+    pub(crate) fn new(order: Box<AnswerOrder>, prompt: &[u32], chat: &Chat) -> Self {
         Self {
             sampler: Sampler::new(&order.sampling, prompt),
             text: TextStream::new(chat.detokenizer(), &order.sampling.stop),
@@ -61,7 +61,7 @@ impl Answer {
     pub(crate) fn accept(&mut self, logits: &mut [f32], stop_ids: &[u32]) -> Result<Option<FinishReason>, String> {
         let AnswerOrder {
             sampling, constraint, ..
-        } = &mut self.order;
+        } = self.order.as_mut();
         let sampled = self.sampler.sample(sampling, constraint.as_mut(), logits)?;
         let complete = match constraint {
             Some(constraint) => constraint.accept(sampled.id)?,

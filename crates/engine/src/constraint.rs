@@ -124,11 +124,8 @@ impl Grammars {
         if bytes.iter().all(|bytes| bytes.is_empty() || is_special(bytes)) {
             return Err("this model's tokenizer does not say which bytes its tokens stand for".into());
         }
-        let stops: Vec<u32> = self.chat.stop_ids().iter().copied().collect();
-        let stops: Vec<u32> = stops
-            .into_iter()
-            .filter(|&id| (id as usize) < self.vocab_size)
-            .collect();
+        let mut stops = self.chat.stop_ids().to_vec();
+        stops.retain(|&id| (id as usize) < self.vocab_size);
         let Some(&stop) = stops.first() else {
             return Err("this model has no token that ends an answer".into());
         };

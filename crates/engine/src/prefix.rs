@@ -12,7 +12,7 @@ use std::sync::Arc;
 use synapse_nn::{KvBlock, KvCache};
 
 /// Tokens in a block. A prompt's rest below a multiple of it is read again.
-pub(crate) const BLOCK: usize = 64;
+const BLOCK: usize = 64;
 
 /// What a block follows: the beginning under an adapter's content (none for the bare base), or another block.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,6 +30,12 @@ struct Block {
     /// When it was last read or written, counted in prompts. No block is newer than the one it follows, so that the
     /// oldest and deepest is never followed by another.
     used: u64,
+}
+
+/// Whether the first block of two prompts is the same, so that one may use what the other read.
+pub(crate) fn begin_alike(a: &[u32], b: &[u32]) -> bool {
+    // One token more than the block, for the answer to begin from.
+    a.len() > BLOCK && b.len() >= BLOCK && a[..BLOCK] == b[..BLOCK]
 }
 
 /// Blocks up to a number of bytes; the least recently used make room.
@@ -54,6 +60,11 @@ impl PrefixCache {
         }
     }
 
+    /// Whether anything is kept at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.limit > 0
+    }
+
     /// Fills an empty cache with what is known of a prompt. At least one token is left to be read, since the answer
     /// begins from what is computed of the last one.
     pub(crate) fn restore(&mut self, content: Option<&Arc<str>>, prompt: &[u32], cache: &mut KvCache) {
@@ -72,7 +83,7 @@ impl PrefixCache {
 
     /// Keeps the blocks of a prompt that has been read whole and not been answered yet.
     pub(crate) fn keep(&mut self, content: Option<&Arc<str>>, prompt: &[u32], cache: &KvCache) {
-        if self.limit == 0 {
+        if !self.is_on() {
             return;
         }
         self.clock += 1;

@@ -74,10 +74,15 @@ impl Scheduler {
             let Some(job) = self.waiting.pop_front() else {
                 return;
             };
-            let (model, prefixes) = (self.model.as_ref(), &mut self.prefixes);
-            let running = Running::new(job, model, &self.chat, prefixes, &self.watch);
+            let running = Running::new(job, self.model.as_ref(), &self.chat, &self.watch);
             self.running.push(running);
         }
+    }
+
+    /// Whether an earlier sequence is just reading what this one begins with.
+    fn is_held(&self, index: usize) -> bool {
+        let mut earlier = self.running[..index].iter();
+        self.prefixes.is_on() && earlier.any(|earlier| self.running[index].waits_for(earlier))
     }
 
     /// One forward pass: every sequence that is answering, and prompts in order of arrival as far as one
@@ -85,6 +90,8 @@ impl Scheduler {
     fn step(&mut self) {
         let chunk = self.options.prefill_chunk;
         let mut budget = chunk;
+        let held: Vec<bool> = (0..self.running.len()).map(|index| self.is_held(index)).collect();
+        let observer = self.watch.observer();
         let mut taking_part = Vec::with_capacity(self.running.len());
         let mut batch: Vec<Sequence<'_>> = Vec::with_capacity(self.running.len());
         let mut report = Step {
@@ -93,6 +100,10 @@ impl Scheduler {
             generated_tokens: 0,
         };
         for (index, sequence) in self.running.iter_mut().enumerate() {
+            if held[index] {
+                continue;
+            }
+            sequence.begin(&mut self.prefixes, observer);
             // The first prompt always fits: a chunk is at most the whole budget.
             if let Some(left) = budget.checked_sub(sequence.prompt_tokens_next(chunk)) {
                 budget = left;
@@ -111,7 +122,7 @@ impl Scheduler {
         let model = &self.model;
         let result = catch_unwind(AssertUnwindSafe(|| model.forward(&mut batch)));
         drop(batch);
-        self.watch.observer().step(report);
+        observer.step(report);
 
         let rows = match result {
             Ok(Ok(rows)) if rows.len() == taking_part.len() => rows,
@@ -126,7 +137,7 @@ impl Scheduler {
             Ok(Err(error)) => return self.fail(&taking_part, &error.to_string()),
             Err(_) => return self.fail(&taking_part, "the model panicked"),
         };
-        let (stop_ids, observer) = (self.chat.stop_ids(), self.watch.observer());
+        let stop_ids = self.chat.stop_ids();
         let mut complete = Vec::new();
         for (&(index, asked), mut outputs) in taking_part.iter().zip(rows) {
             // Of a sequence that failed the other parts say nothing.

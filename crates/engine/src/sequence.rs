@@ -13,7 +13,7 @@ use crate::admission::Permits;
 use crate::answer::{Answer, AnswerOrder};
 use crate::embedding::Pooling;
 use crate::observer::{Counted, Observer, Watch};
-use crate::prefix::PrefixCache;
+use crate::prefix::{self, PrefixCache};
 use crate::scoring::{ScoreOrder, Scoring};
 use crate::{Event, FinishReason, Result, Timings, Usage};
 
@@ -33,7 +33,7 @@ pub(crate) struct Job {
 /// What a request is for.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Answer(AnswerOrder),
+    Answer(Box<AnswerOrder>),
     Embedding(oneshot::Sender<Result<Vec<f32>>>),
     Scores(ScoreOrder),
 }
@@ -83,6 +83,8 @@ pub(crate) struct Running {
     cache: KvCache,
     origin: Origin,
     task: Task,
+    /// Whether it has taken what is known of its prompt.
+    begun: bool,
     _permit: Arc<Permits>,
     _running: Counted,
 }
@@ -95,7 +97,7 @@ enum Task {
 }
 
 impl Running {
-    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat, prefixes: &mut PrefixCache, watch: &Watch) -> Self {
+    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat, watch: &Watch) -> Self {
         let Job {
             prompt,
             adapter,
@@ -106,18 +108,12 @@ impl Running {
         } = job;
         let running = Counted::one(&watch.running);
         drop(waiting);
-        let mut cache = model.new_cache();
-        // An embedding needs the hidden states of every token, which nobody keeps.
-        if let Work::Answer(_) | Work::Scores(_) = work {
-            prefixes.restore(content(adapter.as_ref()), &prompt, &mut cache);
-        }
         let origin = Origin {
             submitted,
             started: Instant::now(),
             prompt_tokens: prompt.len(),
-            cached_tokens: cache.len(),
+            cached_tokens: 0,
         };
-        watch.observer().began(origin.started - submitted, origin.cached_tokens);
         let task = match work {
             Work::Answer(order) => Task::Answer(Box::new(Answer::new(order, &prompt, chat))),
             Work::Embedding(reply) => Task::Embedding(Pooling::new(reply)),
@@ -126,12 +122,39 @@ impl Running {
         Self {
             prompt,
             adapter,
-            cache,
+            cache: model.new_cache(),
             origin,
             task,
+            begun: false,
             _permit: permit,
             _running: running,
         }
+    }
+
+    /// Whether it has not begun, and should not before `other` has read its prompt: they begin alike, and what the other
+    /// reads need not be read twice.
+    pub(crate) fn waits_for(&self, other: &Self) -> bool {
+        let content = |running: &Self| running.adapter.as_ref().map(|bound| Arc::clone(&bound.content));
+        !self.begun
+            && matches!(self.task, Task::Answer(_) | Task::Scores(_))
+            && other.cache.len() < other.prompt.len()
+            && prefix::begin_alike(&self.prompt, &other.prompt)
+            && content(self) == content(other)
+    }
+
+    /// Takes what is known of the prompt, before the first step.
+    pub(crate) fn begin(&mut self, prefixes: &mut PrefixCache, observer: &dyn Observer) {
+        if self.begun {
+            return;
+        }
+        self.begun = true;
+        // An embedding needs the hidden states of every token, which nobody keeps.
+        if let Task::Answer(_) | Task::Scores(_) = self.task {
+            prefixes.restore(content(self.adapter.as_ref()), &self.prompt, &mut self.cache);
+        }
+        self.origin.started = Instant::now();
+        self.origin.cached_tokens = self.cache.len();
+        observer.began(self.origin.started - self.origin.submitted, self.origin.cached_tokens);
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {

@@ -144,10 +144,10 @@ mod tests {
         let one = "<tool_call>\n{\"name\": \"a\", \"arguments\": {\"b\": [1, \"</x>\"]}}\n</tool_call>";
         let parsed = call("a", "{\"b\":[1,\"</x>\"]}");
         assert_eq!(parse(&["just text "]), [text("just text ")]);
-        assert_eq!(parse(&[one]), [parsed.clone()]);
+        assert_eq!(parse(&[one]), std::slice::from_ref(&parsed));
         assert_eq!(
             parse(&["Well.\n\n", one, "\n", one, "\n"]),
-            [text("Well."), parsed.clone(), parsed.clone()]
+            [text("Well."), parsed.clone(), parsed]
         );
         assert_eq!(parse(&["<tool_call>{\"name\":\"a\"}"]), [call("a", "{}")]);
         assert_eq!(

@@ -182,7 +182,7 @@ fn operation(operation: &Operation) -> Value {
         Answer::Streamed(whole, chunk) => json!({
             "application/json": schema(whole),
             "text/event-stream": {
-                "schema": { "type": "string", "description": format!("events whose data is a {chunk}, then `[DONE]`") },
+                "schema": { "description": format!("Events whose data is a {chunk}, then `[DONE]`") },
             },
         }),
         Answer::Text(media_type) => {

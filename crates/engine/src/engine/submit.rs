@@ -135,7 +135,7 @@ impl Engine {
             constraint,
             events,
         };
-        self.send(prompt, adapter, Work::Answer(order), permit)?;
+        self.send(prompt, adapter, Work::Answer(Box::new(order)), permit)?;
         Ok(receiver)
     }
 

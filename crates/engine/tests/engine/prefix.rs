@@ -78,3 +78,22 @@ fn without_room_every_prompt_is_read() {
     assert_eq!(read(&rig, long(&text, None)).0, 200);
     assert_eq!(read(&rig, long(&text, None)).0, 200);
 }
+
+#[test]
+fn prompts_that_come_together_are_read_once() {
+    let rig = caching();
+    let text = "a question for several answers ".repeat(8);
+    let alone = one(&caching().engine, long(&text, None));
+    let mut requests = vec![long(&text, None); 4];
+    requests.insert(2, long(&text, Some("first")));
+    let completions = rig.engine.generate(requests).unwrap();
+    let read: Vec<usize> = completions
+        .iter()
+        .map(|completion| completion.usage.prompt_tokens - completion.usage.cached_tokens)
+        .collect();
+    let rest = 248 - 192;
+    assert_eq!(read, [248, rest, 248, rest, rest]);
+    for index in [0, 1, 3, 4] {
+        assert_eq!(completions[index].token_ids, alone.token_ids);
+    }
+}

@@ -43,11 +43,13 @@ fn count() -> Value {
 }
 
 fn list(items: Value) -> Value {
-    json!({ "type": "array", "items": items })
+    let fields = [("type".to_owned(), "array".into()), ("items".to_owned(), items)];
+    Value::Object(fields.into_iter().collect())
 }
 
 fn or_null(schema: Value) -> Value {
-    json!({ "anyOf": [schema, { "type": "null" }] })
+    let options = vec![schema, json!({ "type": "null" })];
+    json!({ "anyOf": options })
 }
 
 fn requests() -> Value {
