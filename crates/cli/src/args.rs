@@ -447,8 +447,12 @@ pub(crate) struct WeightArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Answers to random prompts: tokens/s of prompts and of generated tokens
+    /// Answers to random prompts: generated tokens/s, and the prompts' beside them
     Decode(BenchDecodeArguments),
+    /// Random prompts: tokens/s
+    Prefill(BenchDecodeArguments),
+    /// Answers to random prompts, all together and one after the other: generated tokens/s of both, prompts included
+    Serve(BenchDecodeArguments),
     /// QLoRA steps on random tokens: tokens/s, GFLOP/s, peak memory
     Train(BenchTrainArguments),
 }

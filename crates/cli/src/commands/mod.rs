@@ -1,9 +1,9 @@
 //! One file a command; what several share stands here.
 
+mod answers;
 mod bench;
 mod compare;
 mod data;
-mod decode;
 mod eval;
 mod export;
 mod generate;
