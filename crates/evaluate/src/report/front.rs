@@ -2,6 +2,7 @@
 //! right, the more in the domain that fared worst the higher. An SVG that stands by itself, beside a search's results.
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::{EvaluateError, Result};
 
@@ -57,6 +58,12 @@ pub fn front(points: &[FrontPoint]) -> Result<String> {
     if drawn.is_empty() {
         return Err(failed("there is no point with finite coordinates".into()));
     }
+    let (across, up) = (range(|at| at.0), range(|at| at.1));
+    let middle = (across.start + across.end) / 2.0;
+    let percent = |value: f64, range: &std::ops::Range<f64>| {
+        let digits = usize::from(range.end - range.start < 10.0);
+        format!("{value:.digits$} %")
+    };
     let mut line: Vec<(f64, f64)> = drawn
         .iter()
         .filter(|(point, _)| point.standing == Standing::Front)
@@ -71,7 +78,7 @@ pub fn front(points: &[FrontPoint]) -> Result<String> {
             .margin(14)
             .x_label_area_size(48)
             .y_label_area_size(66)
-            .build_cartesian_2d(range(|at| at.0), range(|at| at.1))?;
+            .build_cartesian_2d(across.clone(), up.clone())?;
         let label = ("sans-serif", 16).into_font().color(&INK);
         chart
             .configure_mesh()
@@ -82,8 +89,8 @@ pub fn front(points: &[FrontPoint]) -> Result<String> {
             .axis_desc_style(label.clone())
             .x_labels(8)
             .y_labels(8)
-            .x_label_formatter(&|value| format!("{value:.0} %"))
-            .y_label_formatter(&|value| format!("{value:.0} %"))
+            .x_label_formatter(&|value| percent(*value, &across))
+            .y_label_formatter(&|value| percent(*value, &up))
             .x_desc("share of the specialists' gains kept, mean over domains")
             .y_desc("the worst domain's share")
             .draw()?;
@@ -97,7 +104,14 @@ pub fn front(points: &[FrontPoint]) -> Result<String> {
             let size = if point.label.is_some() { 6 } else { 4 };
             chart.draw_series([Circle::new(*at, size, colour.filled())])?;
             if let Some(text) = &point.label {
-                let beside = EmptyElement::at(*at) + Text::new(text.clone(), (9, -18), label.clone());
+                // Towards the middle, where there is room.
+                let (side, offset) = if at.0 > middle {
+                    (HPos::Right, (-10, -9))
+                } else {
+                    (HPos::Left, (10, -9))
+                };
+                let style = label.clone().pos(Pos::new(side, VPos::Bottom));
+                let beside = EmptyElement::at(*at) + Text::new(text.clone(), offset, style);
                 chart.draw_series([beside])?;
             }
         }

@@ -15,6 +15,7 @@ use synapse_recipe::Stage;
 use super::{
     Point, SearchOptions, Trial,
     journal::{Journal, Sums},
+    stopped,
 };
 use crate::{Lab, PipelineError, domain::suite_data, merging::Trained, record::fingerprint, specialist::data_folder};
 
@@ -103,8 +104,17 @@ impl<'a> Bench<'a> {
 
     /// Asks base and specialists, while the base is there to be asked.
     pub(super) fn refer(&mut self, pieces: &[Range<usize>]) -> Result<(), PipelineError> {
-        self.losses(Model::Base, pieces)?;
-        self.losses(Model::Specialists, pieces).map(|_| ())
+        let run = self.trained.run;
+        let what = format!("{}: base and specialists on held-out rows", self.trained.plan.name);
+        for step in 1..=pieces.len() {
+            if run.stops() {
+                return Err(stopped(self.trained.plan));
+            }
+            self.losses(Model::Base, &pieces[..step])?;
+            self.losses(Model::Specialists, &pieces[..step])?;
+            run.reporter.progress(&what, step as u64, Some(pieces.len() as u64));
+        }
+        Ok(())
     }
 
     /// How a merge fares on the first rows of every domain, which are seen in these pieces.
