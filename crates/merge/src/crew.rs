@@ -61,7 +61,7 @@ pub(crate) fn merge_all(
             match outcome {
                 Ok(outcome) => done(index, outcome),
                 Err(error) if failure.as_ref().is_none_or(|(first, _)| index < *first) => {
-                    failure = Some((index, error))
+                    failure = Some((index, error));
                 }
                 Err(_) => {}
             }

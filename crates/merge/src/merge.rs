@@ -165,7 +165,7 @@ pub fn verify(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> R
         let mut sums = Sums::new(request, &plans, &formats);
         let all: Vec<usize> = (0..plans.len()).collect();
         merge_all(&engine, &all, &sink, |index, outcome| {
-            sums.add(index, outcome, 0, progress)
+            sums.add(index, outcome, 0, progress);
         })?;
         let hashes = hashes.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok::<_, MergeError>((sums.report(), hashes))

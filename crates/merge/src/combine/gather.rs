@@ -47,7 +47,7 @@ pub(super) fn gather<S: Simd>(
         sums.kept += u64::from(kept);
         if change.weight != 1.0 {
             products(simd, std::iter::once((&*weighted, &*weighted)), |sum| {
-                sums.kept_energy += sum
+                sums.kept_energy += sum;
             });
         }
         if let Some(vote) = totals.filter(|vote| !vote.weighted) {

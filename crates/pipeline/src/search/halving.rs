@@ -146,10 +146,14 @@ mod tests {
 
     #[test]
     fn pieces_add_up_to_all_rows() {
-        assert_eq!(pieces(8, 200), [0..8, 8..32, 32..200]);
-        assert_eq!(pieces(8, 100), [0..8, 8..32, 32..100]);
-        assert_eq!(pieces(8, 8), [0..8]);
-        assert_eq!(pieces(8, 3), [0..3]);
-        assert_eq!(pieces(4, 9), [0..4, 4..9]);
+        let ends = |first, most| -> Vec<(usize, usize)> {
+            let pieces = pieces(first, most).into_iter();
+            pieces.map(|piece| (piece.start, piece.end)).collect()
+        };
+        assert_eq!(ends(8, 200), [(0, 8), (8, 32), (32, 200)]);
+        assert_eq!(ends(8, 100), [(0, 8), (8, 32), (32, 100)]);
+        assert_eq!(ends(8, 8), [(0, 8)]);
+        assert_eq!(ends(8, 3), [(0, 3)]);
+        assert_eq!(ends(4, 9), [(0, 4), (4, 9)]);
     }
 }

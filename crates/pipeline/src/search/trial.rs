@@ -48,9 +48,11 @@ pub struct Trial {
 impl Trial {
     /// Whether it stands before another: what costs no domain too much first, then the larger mean share.
     pub(super) fn beats(&self, other: &Self) -> bool {
-        let key = |trial: &Self| (trial.regressed.is_empty(), trial.mean_gain_kept);
-        let ((mine, my_mean), (theirs, their_mean)) = (key(self), key(other));
-        mine > theirs || mine == theirs && my_mean > their_mean
+        match (self.regressed.is_empty(), other.regressed.is_empty()) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => self.mean_gain_kept > other.mean_gain_kept,
+        }
     }
 
     /// Whether it is at least as good in both respects and better in one.
