@@ -123,7 +123,8 @@ pub struct MergeRequest {
     pub seed: u64,
     /// How values are rounded to the output's dtype.
     pub rounding: Rounding,
-    /// Most bytes of one tensor's inputs that are kept between sweeps; beyond, they are made anew in each.
+    /// Most bytes of inputs that are kept between sweeps, of all tensors under way together; a tensor that takes more is
+    /// made anew in each sweep.
     pub tile_budget: usize,
 }
 

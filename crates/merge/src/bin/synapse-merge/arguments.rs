@@ -91,7 +91,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "VIEW")]
     pub(crate) base_view: Option<BaseView>,
 
-    /// Memory for one tensor's changes; a tensor that takes more is made anew in every pass [default: 512MiB]
+    /// Memory for changes; a tensor whose changes take more is made anew in every pass [default: 512MiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
 
