@@ -37,6 +37,7 @@ mod openapi;
 mod origin;
 mod page;
 mod params;
+mod prepare;
 mod prompts;
 mod router;
 mod sampling;
