@@ -5,7 +5,7 @@ CARGO ?= cargo
 BIN := target/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build quickstart test explore check check-cuda smollm2 serve bench install base parity
+.PHONY: help build quickstart test explore check check-cuda smollm2 serve swarm bench install base parity
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ smollm2: build ## the same job on SmolLM2-135M-Instruct and hub datasets (needs 
 
 serve: build ## serve what was published last on 127.0.0.1:6900
 	$(BIN)/synapse-train up
+
+swarm: build ## serve the quickstart's four specialists, routed by their coordinator, on 127.0.0.1:6900
+	$(BIN)/synapse-train serve --swarm pipelines/quickstart.yaml
 
 bench: ## rates of the kernels on this machine
 	$(CARGO) bench --locked -p synapse-kernels --bench gemm --bench ops --bench tiled

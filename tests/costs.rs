@@ -54,10 +54,25 @@ fn bench_decode_states_its_figures() {
     let shape = ["--prompt", "40", "--tokens", "8", "--rounds", "1", "--json"];
     for extra in [&["--batch", "1"][..], &["--batch", "3", "--quant", "nf4"]] {
         let found = json(&root.ok(&[&["bench", "decode", "data/nano/base"], extra, &shape].concat()));
-        for key in ["prefill_tokens_per_second", "decode_tokens_per_second"] {
+        for key in [
+            "prefill_tokens_per_second",
+            "decode_tokens_per_second",
+            "tokens_per_second",
+            "gflops",
+            "seconds",
+        ] {
             assert!(found[key].as_f64().unwrap() > 0.0, "{key}: {found}");
         }
     }
+    let found = json(&root.ok(&[&["bench", "prefill", "data/nano/base"][..], &shape].concat()));
+    assert!(
+        found["tokens_per_second"].as_f64().unwrap() > 0.0 && found["generated_tokens"] == 1,
+        "{found}"
+    );
+    let found = json(&root.ok(&[&["bench", "serve", "data/nano/base", "--batch", "3"][..], &shape].concat()));
+    let rate = |key: &str| found[key].as_f64().unwrap();
+    let ratio = rate("tokens_per_second") / rate("in_turn_tokens_per_second");
+    assert!((rate("speedup") - ratio).abs() < 1e-9 * ratio, "{found}");
     for (arguments, words) in [
         (&["--batch", "0"][..], "--batch"),
         (&["--tokens", "1"], "--tokens"),

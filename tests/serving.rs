@@ -231,6 +231,72 @@ fn adapters_are_loaded_into_a_running_server() {
     assert_eq!(refused["error"]["code"], "adapter_refused");
 }
 
+#[test]
+fn a_swarm_is_found_in_a_folder_or_a_pipeline_and_routes() {
+    let root = Root::new();
+    let quick = |name: &str| {
+        ADAPTER
+            .replace("name: live", &format!("name: {name}"))
+            .replace("adapters/live", &format!("adapters/my-{name}"))
+    };
+    root.write("recipes/math.yaml", &quick("math"));
+    let coordinator = quick("coordinator").replace("train/math.parquet", "train/coordinator.jsonl, format: messages")
+        + "router: { labels: [math, code, none] }\n";
+    root.write("recipes/coordinator.yaml", &coordinator);
+    let pipeline = "name: both\nrecipes: [../recipes/math.yaml, ../recipes/coordinator.yaml]\noutput: outputs/both\n";
+    root.write("pipelines/both.yaml", pipeline);
+    root.ok(&["run", "recipes/math.yaml"]);
+
+    let refused = |arguments: &[&str], what: &str| {
+        let output = root.train(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(what), "{text}");
+    };
+    refused(
+        &["serve", "--swarm", "pipelines/both.yaml"],
+        "coordinator: no adapter in adapters/my-coordinator; train it with `synapse-train run",
+    );
+    refused(
+        &["serve", "--swarm", "adapters"],
+        "adapters: none of the adapters is a coordinator",
+    );
+    refused(&["serve", "--swarm", "recipes"], "recipes: holds no adapter folders");
+    refused(&["serve", "--swarm", "recipes/math.yaml"], "this is a recipe");
+    refused(
+        &["serve", "--swarm", "adapters", "--swarm-threshold", "2"],
+        "between 0 and 1",
+    );
+    refused(&["serve"], "MODEL");
+
+    root.ok(&["run", "recipes/coordinator.yaml"]);
+    for (from, math) in [("pipelines/both.yaml", "math"), ("adapters", "my-math")] {
+        // Whatever a coordinator of two steps says decides.
+        let server = Server::start(&root, &["--swarm", from, "--swarm-threshold", "0"]);
+        let models = server.json("GET", "/v1/models", &Value::Null, 200);
+        let ids: Vec<&str> = models["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|card| card["id"].as_str())
+            .collect();
+        assert!(
+            ids.contains(&math) && ids.contains(&"base") && ids.contains(&"synapse-swarm"),
+            "{ids:?}"
+        );
+        let body = json!({ "model": "synapse-swarm", "messages": [{ "role": "user", "content": "What is 2 + 3?" }], "max_tokens": 2 });
+        let answer = server.json("POST", "/v1/chat/completions", &body, 200);
+        let routing = &answer["synapse"];
+        let scores = routing["scores"].as_object().unwrap();
+        assert_eq!(scores.keys().collect::<Vec<_>>(), ["math", "code", "none"]);
+        let sum: f64 = scores.values().filter_map(Value::as_f64).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{routing}");
+        let expected = if routing["label"] == "math" { math } else { "base" };
+        assert_eq!(routing["adapter"], expected);
+        assert_eq!(answer["model"], format!("synapse-swarm:{expected}"));
+    }
+}
+
 /// Sixteen long answers, one after another.
 fn long(server: &Server) -> BufReader<TcpStream> {
     let body = json!({ "prompt": "2 + 3", "n": 16, "max_tokens": 200, "ignore_eos": true, "stream": true });

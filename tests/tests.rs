@@ -16,6 +16,8 @@ mod devices;
 mod evaluation;
 /// kill -9 and an interrupted run end as if nothing had happened.
 mod resume;
+/// `search`: points in memory against published merges, a journal gone on with, wrong requests.
+mod search;
 /// `serve` over a real port: plain, streamed, refused.
 mod serving;
 /// A temporary root with the programs at hand.

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let json = if line.generation {
             serde_json::json!({ "text": text, "ids": chat.encode_prompt(&line.messages)? })
         } else {
-            let encoded = chat.encode_training(&line.messages)?;
+            let encoded = chat.encode_training(&line.messages, &[])?;
             serde_json::json!({ "text": text, "ids": encoded.ids, "trained": encoded.trained })
         };
         writeln!(out, "{json}")?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
+use crate::byte_level::ByteLevel;
 use crate::control::ControlTokens;
 use crate::folder::{Settings, read_text};
 use crate::pieces::{Inner, ids};
@@ -26,7 +27,7 @@ pub struct Encoded {
 /// Tokenizer, template and stop tokens of one model folder; cheap to clone.
 #[derive(Clone)]
 pub struct Chat {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// Tokens that end a document, by model family; the first one that the tokenizer has is taken.
@@ -83,6 +84,7 @@ impl Chat {
         let spelling = Spelling::of(&tokenizer);
         let mut inner = Inner {
             folder: folder.to_owned(),
+            byte_level: ByteLevel::of(&source, &tokenizer),
             spelling,
             tokenizer,
             plain: OnceLock::new(),
@@ -156,26 +158,31 @@ impl Chat {
         Ok(ids(self.inner.pieces(messages, &rendered, &hostile)?))
     }
 
-    /// A whole conversation. Trained are the assistant's contents (where `train` is set), each with the token that
-    /// ends the turn, and not what the template writes after that.
+    /// A whole conversation, in which the assistant may call `tools` (as [`Self::encode_prompt_with_tools`] takes them).
+    /// Trained are the assistant's contents and calls (where `train` is set), each with the token that ends the turn,
+    /// and not what the template writes after that.
     ///
     /// # Errors
-    /// The template refuses, hides where a content stands, or ends an answer without a control token.
-    pub fn encode_training(&self, messages: &[Message]) -> Result<Encoded> {
+    /// The template refuses, hides where a content stands, or ends an answer without a control token; it does not show
+    /// tools, calls or results to the model; a control token stands in a tool or a call.
+    pub fn encode_training(&self, messages: &[Message], tools: &[serde_json::Value]) -> Result<Encoded> {
+        let conversation = Conversation { messages, tools };
+        let template = self.inner.template()?;
         let hostile = self.inner.hostile(messages)?;
+        tools::check(template, &self.inner.control, conversation)?;
         let wanted: Vec<bool> = messages
             .iter()
             .zip(&hostile)
             .map(|(m, hostile)| *hostile || m.is_trained())
             .collect();
-        let rendered = locate(self.inner.template()?, messages.into(), false, &wanted)?;
+        let rendered = locate(template, conversation, false, &wanted)?;
         let pieces = self.inner.pieces(messages, &rendered, &hostile)?;
         let mut encoded = Encoded {
             trained: vec![false; pieces.len()],
             ids: Vec::with_capacity(pieces.len()),
         };
         for (index, _) in messages.iter().enumerate().filter(|(_, message)| message.is_trained()) {
-            let span = self.inner.trained_span(messages, index, &rendered)?;
+            let span = self.inner.trained_span(conversation, index, &rendered)?;
             let first = pieces.partition_point(|(_, range)| range.end <= span.start);
             let tokens = pieces[first..].iter().take_while(|(_, range)| range.start < span.end);
             let count = tokens.count();
@@ -288,6 +295,13 @@ impl Chat {
     #[must_use]
     pub fn detokenizer(&self) -> Detokenizer {
         Detokenizer::new(self.clone())
+    }
+
+    /// Whether [`Self::decode_known`] passes over this token.
+    pub(crate) fn is_skipped(&self, id: u32) -> bool {
+        let tokenizer = &self.inner.tokenizer;
+        let token = tokenizer.id_to_token(id);
+        token.is_none_or(|token| tokenizer.get_added_vocabulary().is_special_token(&token))
     }
 
     /// Text without control tokens; for the detokeniser, which has nobody to tell of an error.

@@ -3,11 +3,15 @@
 //! A byte-level token may end inside a character, and some decoders look at neighbouring tokens (the space before a
 //! word), so a token's text is the difference between decoding a short window with and without it.
 
+use std::ops::Range;
+
 use crate::Chat;
 
-/// Tokens held back at most while a character seems incomplete; a character has at most four bytes, so more means
-/// that the model really writes U+FFFD or bytes that are no text.
+/// Tokens held back while a character seems incomplete; a character has at most four bytes, so more means that the
+/// model really writes U+FFFD or bytes that are no text.
 const LONGEST_HOLD: usize = 8;
+/// Tokens held back at most, where no place is found to cut them.
+const LIMIT: usize = 4 * LONGEST_HOLD;
 /// Tokens that an incomplete character spans at most: three bytes, one a token.
 const LONGEST_TAIL: usize = 3;
 
@@ -31,15 +35,26 @@ impl Detokenizer {
 
     /// Takes the next token; gives the text that is now certain, if there is any.
     pub fn push(&mut self, id: u32) -> Option<String> {
-        self.window.push(id);
-        let incomplete = self.text(0).ends_with(char::REPLACEMENT_CHARACTER);
-        if !incomplete {
-            return self.release(self.window.len());
-        }
-        if self.window.len() - self.given < LONGEST_HOLD {
+        if self.chat.is_skipped(id) {
             return None;
         }
-        self.release(self.window.len() - self.tail())
+        self.window.push(id);
+        let end = self.window.len();
+        if !self.text(0..end).ends_with(char::REPLACEMENT_CHARACTER) {
+            return self.release(end);
+        }
+        if end - self.given < LONGEST_HOLD {
+            return None;
+        }
+        // What may yet become a character is among the last tokens; before them, no character is cut in two.
+        let cut = (self.given + 1..=end - LONGEST_TAIL)
+            .rev()
+            .find(|&cut| self.cuts_cleanly(cut));
+        match cut {
+            Some(cut) => self.release(cut),
+            None if end - self.given < LIMIT => None,
+            None => self.release(end),
+        }
     }
 
     /// Ends the stream; gives what was held back (an incomplete character as U+FFFD).
@@ -50,31 +65,27 @@ impl Detokenizer {
         rest
     }
 
-    /// Tokens at the end that may yet become a character, after others that are no text: those that read as one
-    /// replacement character and nothing unreadable before it.
-    fn tail(&self) -> usize {
-        let may_become_text = |tokens: &usize| {
-            let text = self.text(self.window.len() - tokens);
-            text.ends_with(char::REPLACEMENT_CHARACTER) && text.matches(char::REPLACEMENT_CHARACTER).count() == 1
-        };
-        (1..=LONGEST_TAIL).rev().find(may_become_text).unwrap_or(0)
+    /// Whether the window reads the same in two parts, the second beginning at `cut`.
+    fn cuts_cleanly(&self, cut: usize) -> bool {
+        let end = self.window.len();
+        self.text(0..cut) + &self.text(cut..end) == self.text(0..end)
     }
 
     /// Gives the text of the window's first `end` tokens that was not given yet.
     fn release(&mut self, end: usize) -> Option<String> {
-        let before = self.chat.decode_known(&self.window[..self.given]);
-        let all = self.chat.decode_known(&self.window[..end]);
+        let before = self.text(0..self.given);
+        let all = self.text(0..end);
         let new = match all.strip_prefix(before.as_str()) {
             Some(new) => new.to_owned(),
             // A decoder that rewrites what it said cannot be taken back: give the new tokens by themselves.
-            None => self.chat.decode_known(&self.window[self.given..end]),
+            None => self.text(self.given..end),
         };
         self.window.drain(..self.given);
         self.given = end - self.given;
         (!new.is_empty()).then_some(new)
     }
 
-    fn text(&self, from: usize) -> String {
-        self.chat.decode_known(&self.window[from..])
+    fn text(&self, tokens: Range<usize>) -> String {
+        self.chat.decode_known(&self.window[tokens])
     }
 }

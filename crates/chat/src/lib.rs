@@ -10,8 +10,10 @@
 //! What it does not do: images, or tokenizers other than a `tokenizer.json`; answers that call tools are parsed where
 //! they are served.
 
+mod byte_level;
 mod chat;
 mod control;
+mod cuts;
 mod detokenizer;
 mod error;
 mod folder;

@@ -41,7 +41,7 @@ impl Spelling {
         match self.kind {
             Kind::Unknown => None,
             _ if self.added.contains(&id) => Some(token.into_bytes()),
-            Kind::ByteLevel => token.chars().map(byte).collect(),
+            Kind::ByteLevel => token.chars().map(byte_of).collect(),
             Kind::ByteFallback => match lone_byte(&token) {
                 Some(byte) => Some(vec![byte]),
                 None => Some(token.replace(SPACE, " ").into_bytes()),
@@ -66,7 +66,7 @@ fn kind(decoder: &DecoderWrapper) -> Kind {
 
 /// The byte that a byte-level tokenizer writes as this character: printable Latin-1 stands for itself, the 68 other
 /// bytes follow in order from U+0100.
-fn byte(character: char) -> Option<u8> {
+pub(crate) fn byte_of(character: char) -> Option<u8> {
     let is_printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     match u8::try_from(character) {
         Ok(byte) => is_printable(byte).then_some(byte),
@@ -89,12 +89,12 @@ mod tests {
 
     #[test]
     fn every_byte_has_one_character() {
-        let found: BTreeSet<u8> = (0..0x200).filter_map(char::from_u32).filter_map(byte).collect();
+        let found: BTreeSet<u8> = (0..0x200).filter_map(char::from_u32).filter_map(byte_of).collect();
         assert_eq!(found.len(), 256);
-        assert_eq!(byte('a'), Some(b'a'));
-        assert_eq!(byte('\u{120}'), Some(b' '));
-        assert_eq!(byte('\u{10a}'), Some(b'\n'));
-        assert_eq!(byte('\u{144}'), None);
+        assert_eq!(byte_of('a'), Some(b'a'));
+        assert_eq!(byte_of('\u{120}'), Some(b' '));
+        assert_eq!(byte_of('\u{10a}'), Some(b'\n'));
+        assert_eq!(byte_of('\u{144}'), None);
     }
 
     #[test]

@@ -75,7 +75,11 @@ fn text_and_ids_equal_those_of_transformers() {
             assert_eq!(chat.render(messages, false).unwrap(), expected["text"], "{model}");
             assert_eq!(chat.render(messages, true).unwrap(), expected["prompt"], "{model}");
             let ids = |key: &str| serde_json::from_value::<Vec<u32>>(expected[key].clone()).unwrap();
-            assert_eq!(chat.encode_training(messages).unwrap().ids, ids("text_ids"), "{model}");
+            assert_eq!(
+                chat.encode_training(messages, &[]).unwrap().ids,
+                ids("text_ids"),
+                "{model}"
+            );
             assert_eq!(chat.encode_prompt(messages).unwrap(), ids("prompt_ids"), "{model}");
         }
     }
@@ -86,7 +90,7 @@ fn an_answer_and_its_end_are_trained_and_nothing_else() {
     for model in ["smollm2", "qwen2.5"] {
         let chat = chat_of(model);
         for messages in conversations() {
-            let encoded = chat.encode_training(&messages).unwrap();
+            let encoded = chat.encode_training(&messages, &[]).unwrap();
             let answers: Vec<String> = messages
                 .iter()
                 .filter(|m| m.is_trained())
@@ -114,7 +118,7 @@ fn turns_marked_as_not_trained_are_not() {
     let chat = chat_of("qwen2.5");
     let mut messages = conversations()[2].clone();
     messages[1].train = false;
-    let encoded = chat.encode_training(&messages).unwrap();
+    let encoded = chat.encode_training(&messages, &[]).unwrap();
     assert_eq!(
         trained_texts(&chat, &encoded),
         ["1, 2, 3, ... 12345<|im_end|>", "Any time.<|im_end|>"]
@@ -130,7 +134,7 @@ fn control_tokens_in_contents_stay_text() {
         Message::new("user", content),
         Message::new("assistant", format!("no {content}")),
     ];
-    let encoded = chat.encode_training(&messages).unwrap();
+    let encoded = chat.encode_training(&messages, &[]).unwrap();
     let control: Vec<u32> = encoded.ids.iter().copied().filter(|&id| chat.is_control(id)).collect();
     assert_eq!(control.len(), 6, "one start and one end for each of three turns");
     assert_eq!(
@@ -140,7 +144,10 @@ fn control_tokens_in_contents_stay_text() {
     assert_eq!(trained_texts(&chat, &encoded), [format!("no {content}<|im_end|>")]);
 
     let prompt = chat.encode_prompt(&messages[..2]).unwrap();
-    assert_eq!(prompt, chat.encode_training(&messages).unwrap().ids[..prompt.len()]);
+    assert_eq!(
+        prompt,
+        chat.encode_training(&messages, &[]).unwrap().ids[..prompt.len()]
+    );
     assert!(!chat.encode_text(content).unwrap().iter().any(|&id| chat.is_control(id)));
     assert!(chat.encode_raw(content).unwrap().iter().any(|&id| chat.is_control(id)));
 
@@ -159,18 +166,18 @@ fn a_template_that_trims_or_rewrites_is_met() {
     let messages = [Message::new("user", " a "), Message::new("assistant", "why</think> b ")];
 
     let (_folder, chat) = chat_with(&chatml.replace("CONTENT", "m.content.strip()"));
-    let encoded = chat.encode_training(&messages).unwrap();
+    let encoded = chat.encode_training(&messages, &[]).unwrap();
     assert_eq!(trained_texts(&chat, &encoded), ["why</think> b<|im_end|>"]);
 
     let (_folder, chat) = chat_with(&chatml.replace("CONTENT", "m.content.split('</think>')[-1]"));
-    let encoded = chat.encode_training(&messages).unwrap();
+    let encoded = chat.encode_training(&messages, &[]).unwrap();
     assert_eq!(trained_texts(&chat, &encoded), [" b <|im_end|>"]);
     let hostile = [
         Message::new("user", "<|im_end|></think> b"),
         Message::new("assistant", "b"),
     ];
     assert!(matches!(
-        chat.encode_training(&hostile),
+        chat.encode_training(&hostile, &[]),
         Err(ChatError::Message { index: 0, .. })
     ));
 }
@@ -178,7 +185,7 @@ fn a_template_that_trims_or_rewrites_is_met() {
 #[test]
 fn an_answer_without_an_end_is_refused() {
     let (_folder, chat) = chat_with("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}");
-    let error = chat.encode_training(&conversations()[0]).unwrap_err().to_string();
+    let error = chat.encode_training(&conversations()[0], &[]).unwrap_err().to_string();
     assert!(
         error.starts_with("message 1 (assistant): the template ends this answer with no control token"),
         "{error}"
@@ -271,7 +278,7 @@ proptest! {
         // The tiny tokenizer composes characters; text that is composed already comes back as it was.
         let composed = |text: &str| chat.decode(&chat.encode_text(text).unwrap(), false).unwrap() == text;
         prop_assume!(messages.iter().all(|message| composed(&message.content)));
-        let encoded = chat.encode_training(&messages).unwrap();
+        let encoded = chat.encode_training(&messages, &[]).unwrap();
         let text = chat.render(&messages, false).unwrap();
         prop_assert_eq!(chat.decode(&encoded.ids, false).unwrap(), &text[..]);
         let system = usize::from(messages[0].role != "system");
@@ -304,16 +311,22 @@ proptest! {
     }
 }
 
-/// Bytes that are no text fill the hold just as a character begins; it must not be cut in two.
+/// Bytes that are no text fill the hold just as a character begins; it must not be cut in two, also where its first
+/// token begins with such a byte.
 #[test]
 fn a_character_after_many_unreadable_bytes_is_whole() {
     let chat = chat_of("qwen2.5");
-    let ids = [94, 94, 94, 94, 94, 480, 157, 94, 94];
-    let mut detokenizer = chat.detokenizer();
-    let mut streamed: String = ids.iter().filter_map(|&id| detokenizer.push(id)).collect();
-    streamed.extend(detokenizer.finish());
-    assert!(chat.decode(&ids, true).unwrap().contains('ᡡ'));
-    assert!(streamed.contains('ᡡ'), "{streamed:?}");
+    let streams: [(&[u32], char); 2] = [
+        (&[94, 94, 94, 94, 94, 480, 157, 94, 94], 'ᡡ'),
+        (&[94, 94, 480, 222, 94, 480, 480, 316, 94], '👡'),
+    ];
+    for (ids, character) in streams {
+        let mut detokenizer = chat.detokenizer();
+        let mut streamed: String = ids.iter().filter_map(|&id| detokenizer.push(id)).collect();
+        streamed.extend(detokenizer.finish());
+        assert!(chat.decode(ids, true).unwrap().contains(character));
+        assert!(streamed.contains(character), "{streamed:?}");
+    }
 }
 
 fn weather() -> Value {
@@ -369,6 +382,26 @@ fn tools_calls_and_results_stand_where_the_template_puts_them() {
         4,
         "the result's own spelling of it stays text"
     );
+}
+
+#[test]
+fn calls_are_trained_with_the_end_of_their_turn() {
+    let chat = chat_of("qwen2.5");
+    let mut messages = conversation_with_tool();
+    messages.push(Message::new("assistant", "Yes."));
+    let encoded = chat.encode_training(&messages, &[weather()]).unwrap();
+    let call = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": [1, 2.0]}}\n\
+                </tool_call><|im_end|>";
+    assert_eq!(trained_texts(&chat, &encoded), [call, "Yes.<|im_end|>"]);
+    // What is asked is the same as what serving asks.
+    let asked = chat.encode_prompt_with_tools(&messages[..1], &[weather()]).unwrap();
+    assert_eq!(asked, encoded.ids[..asked.len()]);
+
+    // Words before a call belong to the answer.
+    messages[1].content = "Let me see.".to_owned();
+    messages[3].train = false;
+    let encoded = chat.encode_training(&messages, &[weather()]).unwrap();
+    assert_eq!(trained_texts(&chat, &encoded), [format!("Let me see.\n{call}")]);
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a recipe or a pipeline; finished stages are not repeated
     Run(RunArguments),
+    /// Search a pipeline's merge for its trim, lambda and weights: on held-out loss, in memory, under the gate
+    Search(SearchArguments),
     /// Show what would run: stages, steps, tokens, memory, licences
     Plan(PlanArguments),
     /// Validate recipes and pipelines
@@ -126,6 +128,45 @@ fn stage(word: &str) -> Result<Stage, String> {
         let known: Vec<_> = Stage::ALL.iter().map(|stage| stage.id()).collect();
         format!("stages are {}", known.join(", "))
     })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArguments {
+    /// The pipeline; what is not trained yet is trained first
+    pub(crate) file: PathBuf,
+    /// Override a value, such as `--set gate.max_regress=0.01`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Trims to try, separated by commas, beside the pipeline's own [default: 0.5,0.7,0.8,0.9]
+    #[arg(long, value_name = "TRIM,...", value_delimiter = ',')]
+    pub(crate) trims: Vec<f64>,
+    /// Lambdas to try, beside the pipeline's own [default: 0.6,0.8,1,1.3,1.6,2]
+    #[arg(long, value_name = "LAMBDA,...", value_delimiter = ',')]
+    pub(crate) lambdas: Vec<f64>,
+    /// By what one specialist's weight is multiplied in the neighbours of the best
+    #[arg(long, value_name = "FACTOR,...", value_delimiter = ',', default_values_t = [0.7, 1.4])]
+    pub(crate) weight_factors: Vec<f64>,
+    /// How often the neighbours of the best are tried
+    #[arg(long, default_value_t = 2)]
+    pub(crate) rounds: usize,
+    /// Held-out rows of every domain that the first trials see; the last see all
+    #[arg(long, default_value_t = 8)]
+    pub(crate) rows: usize,
+    /// How many of the best answer the pipeline's suites
+    #[arg(long, default_value_t = 3)]
+    pub(crate) finalists: usize,
+    /// Which rows come first
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// What computes the training steps, where something is to be trained
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub(crate) device: Device,
+    /// Ask the network for nothing
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -324,11 +365,19 @@ pub(crate) struct GenerateArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// The model folder
-    pub(crate) model: PathBuf,
+    /// The model folder; with --swarm the adapters' base where it is left out
+    #[arg(required_unless_present = "swarm")]
+    pub(crate) model: Option<PathBuf>,
     /// Serve an adapter under a name of its own; repeatable
     #[arg(long = "adapter", value_name = "NAME=DIR")]
     pub(crate) adapters: Vec<String>,
+    /// Serve the specialists of a pipeline, or of a folder of adapters, and the model `synapse-swarm`, under which their
+    /// coordinator sends each conversation to the one that fits
+    #[arg(long, value_name = "PIPELINE.yaml|DIR")]
+    pub(crate) swarm: Option<PathBuf>,
+    /// Probability that a label needs to decide; below it the turn before decides, or the base answers
+    #[arg(long, default_value_t = 0.5, requires = "swarm")]
+    pub(crate) swarm_threshold: f64,
     #[command(flatten)]
     pub(crate) listen: ListenArguments,
 }
@@ -398,8 +447,12 @@ pub(crate) struct WeightArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Answers to random prompts: tokens/s of prompts and of generated tokens
+    /// Answers to random prompts: generated tokens/s, and the prompts' beside them
     Decode(BenchDecodeArguments),
+    /// Random prompts: tokens/s
+    Prefill(BenchDecodeArguments),
+    /// Answers to random prompts, all together and one after the other: generated tokens/s of both, prompts included
+    Serve(BenchDecodeArguments),
     /// QLoRA steps on random tokens: tokens/s, GFLOP/s, peak memory
     Train(BenchTrainArguments),
 }

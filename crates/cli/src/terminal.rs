@@ -55,6 +55,14 @@ impl Terminal {
         eprintln!("{text}");
     }
 
+    /// Without a terminal, a line every quarter of a minute shows that the work goes on.
+    fn now_and_then(&self, bar: &mut Bar, line: &str) {
+        if !self.interactive && bar.last_line.elapsed().as_secs() >= 15 {
+            bar.last_line = Instant::now();
+            eprintln!("  {line}");
+        }
+    }
+
     /// The bar for `what`, made anew when the work changes.
     fn with_bar(&self, what: &str, total: Option<u64>, template: &str, update: impl FnOnce(&mut Bar)) {
         let Ok(mut slot) = self.bar.lock() else { return };
@@ -119,6 +127,8 @@ impl Reporter for Terminal {
             }
             bar.bar.set_position(done);
             bar.bar.set_message(what.to_owned());
+            let of = total.map_or_else(String::new, |total| format!(" of {total}"));
+            self.now_and_then(bar, &format!("{what}, {done}{of}"));
         });
     }
 
@@ -143,17 +153,19 @@ impl Reporter for Terminal {
         bar.bar.set_position(report.step);
         bar.bar
             .set_message(format!("loss {:.3}{held_out} {rate:.0} tok/s", report.loss));
-        // without a terminal, a line now and then shows that the work goes on
-        if !self.interactive && bar.last_line.elapsed().as_secs() >= 15 {
-            bar.last_line = Instant::now();
-            eprintln!(
-                "  {:12} step {}/{} loss {:.3}{held_out} {rate:.0} tok/s",
-                bar.bar.prefix(),
-                report.step,
-                bar.bar.length().unwrap_or(0),
-                report.loss
-            );
-        }
+        let (name, total) = (bar.bar.prefix(), bar.bar.length().unwrap_or(0));
+        let (step, loss) = (report.step, report.loss);
+        let line = format!("{name:12} step {step}/{total} loss {loss:.3}{held_out} {rate:.0} tok/s");
+        self.now_and_then(bar, &line);
+    }
+
+    fn measuring(&self, done: u64, total: u64) {
+        let Ok(mut slot) = self.bar.lock() else { return };
+        let Some(bar) = slot.as_mut() else { return };
+        let what = format!("measuring held-out loss, row {done}/{total}");
+        let line = format!("{:12} {what}", bar.bar.prefix());
+        self.now_and_then(bar, &line);
+        bar.bar.set_message(what);
     }
 
     fn held_out(&self, loss: &HeldOutLoss) {

@@ -7,11 +7,13 @@ use synapse_chat::Message;
 use synapse_recipe::Format;
 
 use crate::read::Record;
-use crate::row::Row;
+use crate::row::{Dialogue, Row};
 
 mod message;
+mod tools;
 
-use message::{conversation, says_something, text_of};
+use message::{conversation, text_of};
+use tools::tools;
 
 /// A field of a format: its name, other names it goes by, and whether rows must have it.
 struct Field {
@@ -251,10 +253,7 @@ impl Normaliser {
 
     /// Checks a conversation and puts its own system prompt first.
     fn chat(&self, record: &Record, mut messages: Vec<Message>) -> RowResult<Row> {
-        // Such a conversation is rendered with its tools, which templates here are not given.
-        if self.value(record, "tools").is_some_and(says_something) {
-            return Err(Refused::Dropped("tools"));
-        }
+        let tools = self.value(record, "tools").map_or(Ok(Vec::new()), tools)?;
         let last_answer = messages
             .iter()
             .rposition(Message::is_trained)
@@ -262,7 +261,7 @@ impl Normaliser {
         messages.truncate(last_answer + 1);
         if messages
             .iter()
-            .any(|message| message.is_trained() && message.content.trim().is_empty())
+            .any(|message| message.is_trained() && message.content.trim().is_empty() && message.tool_calls.is_empty())
         {
             return Err(Refused::Dropped("empty_answer"));
         }
@@ -281,10 +280,11 @@ impl Normaliser {
         } else if !system.trim().is_empty() {
             messages.insert(0, Message::new("system", system));
         }
-        Ok(Row::Chat(
+        Ok(Row::Chat(Dialogue {
             messages,
-            self.value(record, "tests").filter(|tests| !tests.is_null()).cloned(),
-        ))
+            tools,
+            tests: self.value(record, "tests").filter(|tests| !tests.is_null()).cloned(),
+        }))
     }
 
     fn value<'r>(&self, record: &'r Record, field: &str) -> Option<&'r Value> {

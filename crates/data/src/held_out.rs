@@ -18,6 +18,9 @@ pub struct HeldOutRow {
     /// The conversation, system turn included; empty for plain text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Message>,
+    /// Descriptions of functions that the conversation may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<serde_json::Value>,
     /// The document of a plain-text source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -15,7 +15,7 @@ use crate::origin::{DocumentOrigin, Origin, Taken, write_origins};
 use crate::pack::{Document, join, pack};
 use crate::random::Random;
 use crate::request::{PrepareEvent, PrepareRequest};
-use crate::row::Row;
+use crate::row::{Dialogue, Row};
 use crate::tokenise::{Outcome, fit, tokenise};
 use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result, prompts, routing};
 
@@ -309,10 +309,11 @@ impl Source<'_> {
 fn held_out_row(source: String, taken: Taken) -> HeldOutRow {
     let kind = taken.kind.map(|kind| kind.id().to_owned());
     match taken.row {
-        Row::Chat(messages, tests) => HeldOutRow {
+        Row::Chat(Dialogue { messages, tools, tests }) => HeldOutRow {
             source,
             kind,
             messages,
+            tools,
             text: None,
             tests,
         },
@@ -320,6 +321,7 @@ fn held_out_row(source: String, taken: Taken) -> HeldOutRow {
             source,
             kind,
             messages: Vec::new(),
+            tools: Vec::new(),
             text: Some(text),
             tests: None,
         },

@@ -7,7 +7,7 @@ use synapse_recipe::Format;
 
 use crate::format::{Normaliser, Refused};
 use crate::read::RowFile;
-use crate::row::Row;
+use crate::row::{Dialogue, Row};
 use crate::{DataError, Result, SourceFile};
 
 /// Every question of the files with its answer, in order.
@@ -31,7 +31,7 @@ pub fn read_questions(files: &[SourceFile]) -> Result<Vec<(String, String)>> {
         rows.read(
             &normaliser.columns(),
             &mut |place, record| match normaliser.row(&record) {
-                Ok(Row::Chat(messages, _)) => {
+                Ok(Row::Chat(Dialogue { messages, .. })) => {
                     let content = |role: &str| {
                         messages
                             .iter()

@@ -166,7 +166,7 @@ pub(crate) fn held_out_rows(count: usize, seed: u64, requests: &Requests) -> Res
 fn row(example: Example) -> (Row, Kind) {
     let answer = ANSWER_FORMAT.replace("LABEL", example.label);
     let messages = vec![Message::new("user", example.prompt), Message::new("assistant", answer)];
-    (Row::Chat(messages, None), example.kind)
+    (Row::from(messages), example.kind)
 }
 
 fn examples(

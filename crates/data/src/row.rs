@@ -7,11 +7,29 @@ use synapse_chat::Message;
 /// One row after normalisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Row {
-    /// Rendered with the chat template; answers are trained. The second part are tests of the answer, where the row
-    /// brings some; only held-out rows keep them.
-    Chat(Vec<Message>, Option<Value>),
+    /// Rendered with the chat template; answers are trained.
+    Chat(Dialogue),
     /// Plain text, trained whole.
     Document(String),
+}
+
+/// A conversation and what belongs to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Dialogue {
+    pub(crate) messages: Vec<Message>,
+    /// Descriptions of functions that the assistant may call, as the row has them.
+    pub(crate) tools: Vec<Value>,
+    /// Tests of the answer; only held-out rows keep them.
+    pub(crate) tests: Option<Value>,
+}
+
+impl From<Vec<Message>> for Row {
+    fn from(messages: Vec<Message>) -> Self {
+        Self::Chat(Dialogue {
+            messages,
+            ..Dialogue::default()
+        })
+    }
 }
 
 /// A row's text without case and runs of whitespace, hashed.
@@ -23,7 +41,11 @@ impl Row {
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         match self {
             Self::Document(text) => fingerprint([("", text.as_str())]),
-            Self::Chat(messages, _) => fingerprint(messages.iter().map(|m| (m.role.as_str(), m.content.as_str()))),
+            Self::Chat(dialogue) => {
+                let calls: Vec<(&str, String)> = dialogue.calls().collect();
+                let said = dialogue.messages.iter().map(|m| (m.role.as_str(), m.content.as_str()));
+                fingerprint(said.chain(calls.iter().map(|(name, arguments)| (*name, arguments.as_str()))))
+            }
         }
     }
 
@@ -31,8 +53,9 @@ impl Row {
     pub(crate) fn prompt_fingerprint(&self) -> Fingerprint {
         match self {
             Self::Document(_) => self.fingerprint(),
-            Self::Chat(messages, _) => fingerprint(
-                messages
+            Self::Chat(dialogue) => fingerprint(
+                dialogue
+                    .messages
                     .iter()
                     .filter(|m| m.role == "user")
                     .map(|m| ("", m.content.as_str())),
@@ -44,8 +67,8 @@ impl Row {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Document(text) => text.clone(),
-            Self::Chat(messages, _) => {
-                let said = messages.iter().filter(|message| message.role != "system");
+            Self::Chat(dialogue) => {
+                let said = dialogue.messages.iter().filter(|message| message.role != "system");
                 said.map(|message| message.content.as_str())
                     .collect::<Vec<_>>()
                     .join("\n")
@@ -57,7 +80,7 @@ impl Row {
     pub(crate) fn any_text(&self, test: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Document(text) => test(text),
-            Self::Chat(messages, _) => messages.iter().any(|message| test(&message.content)),
+            Self::Chat(dialogue) => dialogue.messages.iter().any(|message| test(&message.content)),
         }
     }
 
@@ -65,7 +88,7 @@ impl Row {
     pub(crate) fn prompts(&self) -> impl Iterator<Item = &str> {
         let messages: &[Message] = match self {
             Self::Document(_) => &[],
-            Self::Chat(messages, _) => messages,
+            Self::Chat(dialogue) => &dialogue.messages,
         };
         let asked = messages.iter().filter(|message| message.role == "user");
         asked.map(|message| message.content.as_str())
@@ -75,22 +98,30 @@ impl Row {
     pub(crate) fn chars(&self) -> usize {
         match self {
             Self::Document(text) => text.chars().count(),
-            Self::Chat(messages, _) => messages
-                .iter()
-                .filter(|m| m.role != "system")
-                .map(|m| m.content.chars().count())
-                .sum(),
+            Self::Chat(dialogue) => {
+                let said = dialogue.messages.iter().filter(|m| m.role != "system");
+                let called = dialogue.calls().map(|(_, arguments)| arguments.chars().count());
+                said.map(|m| m.content.chars().count()).chain(called).sum()
+            }
         }
     }
 
     /// Puts a system turn first, unless the row has its own.
     pub(crate) fn with_system_prompt(mut self, prompt: Option<&str>) -> Self {
-        if let (Self::Chat(messages, _), Some(prompt)) = (&mut self, prompt)
+        if let (Self::Chat(Dialogue { messages, .. }), Some(prompt)) = (&mut self, prompt)
             && messages.first().is_some_and(|first| first.role != "system")
         {
             messages.insert(0, Message::new("system", prompt));
         }
         self
+    }
+}
+
+impl Dialogue {
+    /// The functions that are called, and with what.
+    fn calls(&self) -> impl Iterator<Item = (&str, String)> {
+        let calls = self.messages.iter().flat_map(|message| &message.tool_calls);
+        calls.map(|call| (call.name.as_str(), call.arguments.to_string()))
     }
 }
 
@@ -133,7 +164,7 @@ mod tests {
 
     #[test]
     fn case_and_spacing_do_not_count_and_roles_do() {
-        let chat = |role: &str, content: &str| Row::Chat(vec![Message::new(role, content)], None);
+        let chat = |role: &str, content: &str| Row::from(vec![Message::new(role, content)]);
         assert_eq!(chat("user", "A  b\n").fingerprint(), chat("user", "a B").fingerprint());
         assert_ne!(chat("user", "a b").fingerprint(), chat("user", "ab").fingerprint());
         assert_ne!(chat("user", "a").fingerprint(), chat("assistant", "a").fingerprint());
@@ -141,12 +172,12 @@ mod tests {
 
     #[test]
     fn a_rows_own_system_turn_wins() {
-        let own = Row::Chat(vec![Message::new("system", "own"), Message::new("user", "q")], None);
+        let own = Row::from(vec![Message::new("system", "own"), Message::new("user", "q")]);
         assert_eq!(own.clone().with_system_prompt(Some("other")), own);
-        let none = Row::Chat(vec![Message::new("user", "q")], None);
-        let Row::Chat(messages, _) = none.with_system_prompt(Some("other")) else {
+        let none = Row::from(vec![Message::new("user", "q")]);
+        let Row::Chat(dialogue) = none.with_system_prompt(Some("other")) else {
             return;
         };
-        assert_eq!(messages[0], Message::new("system", "other"));
+        assert_eq!(dialogue.messages[0], Message::new("system", "other"));
     }
 }

@@ -6,7 +6,7 @@ use synapse_recipe::{LossOn, Overlong};
 
 use crate::Result;
 use crate::pack::Document;
-use crate::row::Row;
+use crate::row::{Dialogue, Row};
 
 /// Rows handed to the workers at once; progress is told in between.
 const CHUNK: usize = 2048;
@@ -38,8 +38,8 @@ pub(crate) fn tokenise(chat: &Chat, rows: &[&Row], loss_on: LossOn, progress: &d
 fn one(chat: &Chat, row: &Row, loss_on: LossOn) -> Result<Outcome> {
     let encoded = match (row, loss_on) {
         (Row::Document(text), _) => chat.encode_document(text),
-        (Row::Chat(messages, _), LossOn::Assistant) => chat.encode_training(messages),
-        (Row::Chat(messages, _), LossOn::All) => {
+        (Row::Chat(Dialogue { messages, tools, .. }), LossOn::Assistant) => chat.encode_training(messages, tools),
+        (Row::Chat(Dialogue { messages, tools, .. }), LossOn::All) => {
             // Which turns are answers does not matter, so a template that hides them may be used.
             let untrained: Vec<Message> = messages
                 .iter()
@@ -48,7 +48,7 @@ fn one(chat: &Chat, row: &Row, loss_on: LossOn) -> Result<Outcome> {
                     ..message.clone()
                 })
                 .collect();
-            chat.encode_training(&untrained).map(|encoded| Encoded {
+            chat.encode_training(&untrained, tools).map(|encoded| Encoded {
                 trained: vec![true; encoded.ids.len()],
                 ..encoded
             })
@@ -63,7 +63,9 @@ fn one(chat: &Chat, row: &Row, loss_on: LossOn) -> Result<Outcome> {
                 Outcome::Document(document)
             })
         }
-        Err(error @ (ChatError::Template(_) | ChatError::Message { .. })) => Ok(Outcome::Refused(error.to_string())),
+        Err(error @ (ChatError::Template(_) | ChatError::Message { .. } | ChatError::Tools(_))) => {
+            Ok(Outcome::Refused(error.to_string()))
+        }
         Err(error) => Err(error.into()),
     }
 }

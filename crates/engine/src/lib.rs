@@ -41,6 +41,7 @@ mod prefix;
 mod request;
 mod sampler;
 mod scheduler;
+mod scoring;
 mod sequence;
 mod text;
 
@@ -53,3 +54,4 @@ pub use error::{EngineError, Result};
 pub use observer::{Load, Observer, Step};
 pub use options::{EngineOptions, SamplingOptions};
 pub use request::{Completion, Event, FinishReason, Receiver, Request, Timings, TokenLogprob, Usage};
+pub use scoring::ScoreReceiver;

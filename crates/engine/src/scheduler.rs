@@ -107,14 +107,15 @@ impl Scheduler {
             // The first prompt always fits: a chunk is at most the whole budget.
             if let Some(left) = budget.checked_sub(sequence.prompt_tokens_next(chunk)) {
                 budget = left;
-                let part = sequence.step(chunk);
-                report.sequences += 1;
-                match part.role {
-                    Role::Prompt => report.prompt_tokens += part.tokens.len(),
-                    Role::Generated => report.generated_tokens += part.tokens.len(),
+                for part in sequence.step(chunk) {
+                    report.sequences += 1;
+                    match part.role {
+                        Role::Prompt => report.prompt_tokens += part.tokens.len(),
+                        Role::Generated => report.generated_tokens += part.tokens.len(),
+                    }
+                    taking_part.push((index, part.logits));
+                    batch.push(part);
                 }
-                taking_part.push((index, part.logits));
-                batch.push(part);
             }
         }
         // A model that panics must not take the other requests of this process with it.
@@ -139,7 +140,8 @@ impl Scheduler {
         let stop_ids = self.chat.stop_ids();
         let mut complete = Vec::new();
         for (&(index, asked), mut outputs) in taking_part.iter().zip(rows) {
-            if asked == LogitsFor::None {
+            // Of a sequence that failed the other parts say nothing.
+            if asked == LogitsFor::None || complete.last() == Some(&index) {
                 continue;
             }
             let sequence = &mut self.running[index];
@@ -162,7 +164,8 @@ impl Scheduler {
 
     /// Ends the sequences of a step that failed; their caches are in an unknown state.
     fn fail(&mut self, taking_part: &[(usize, LogitsFor)], message: &str) {
-        let indices: Vec<usize> = taking_part.iter().map(|&(index, _)| index).collect();
+        let mut indices: Vec<usize> = taking_part.iter().map(|&(index, _)| index).collect();
+        indices.dedup();
         for &index in &indices {
             self.running[index].fail(message, self.watch.observer());
         }

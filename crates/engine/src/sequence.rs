@@ -1,4 +1,5 @@
-//! One sequence while it runs: its place in the prompt, its cache, and what is made of it, an answer or an embedding.
+//! One sequence while it runs: its place in the prompt, its cache, and what is made of it: an answer, an embedding, or
+//! scores of continuations.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use crate::answer::{Answer, AnswerOrder};
 use crate::embedding::Pooling;
 use crate::observer::{Counted, Observer, Watch};
 use crate::prefix::{self, PrefixCache};
+use crate::scoring::{ScoreOrder, Scoring};
 use crate::{Event, FinishReason, Result, Timings, Usage};
 
 /// An accepted request that waits for a place in the batch. Its adapter is resolved: replacing the
@@ -33,6 +35,7 @@ pub(crate) struct Job {
 pub(crate) enum Work {
     Answer(Box<AnswerOrder>),
     Embedding(oneshot::Sender<Result<Vec<f32>>>),
+    Scores(ScoreOrder),
 }
 
 impl Job {
@@ -41,10 +44,11 @@ impl Job {
         match &self.work {
             Work::Answer(order) => order.events.is_closed(),
             Work::Embedding(reply) => reply.is_closed(),
+            Work::Scores(order) => order.reply.is_closed(),
         }
     }
 
-    /// Ends a request that never ran. An embedding's receiver learns it from the dropped sender.
+    /// Ends a request that never ran. Other receivers than an answer's learn it from the dropped sender.
     pub(crate) fn cancel(self) {
         let Work::Answer(order) = self.work else {
             return;
@@ -89,6 +93,7 @@ pub(crate) struct Running {
 enum Task {
     Answer(Box<Answer>),
     Embedding(Pooling),
+    Scores(Scoring),
 }
 
 impl Running {
@@ -112,6 +117,7 @@ impl Running {
         let task = match work {
             Work::Answer(order) => Task::Answer(Box::new(Answer::new(order, &prompt, chat))),
             Work::Embedding(reply) => Task::Embedding(Pooling::new(reply)),
+            Work::Scores(order) => Task::Scores(Scoring::new(order)),
         };
         Self {
             prompt,
@@ -129,7 +135,7 @@ impl Running {
     /// reads need not be read twice.
     pub(crate) fn waits_for(&self, other: &Self) -> bool {
         !self.begun
-            && matches!(self.task, Task::Answer(_))
+            && matches!(self.task, Task::Answer(_) | Task::Scores(_))
             && other.cache.len() < other.prompt.len()
             && prefix::begin_alike(&self.prompt, &other.prompt)
             && content(self.adapter.as_ref()) == content(other.adapter.as_ref())
@@ -142,7 +148,7 @@ impl Running {
         }
         self.begun = true;
         // An embedding needs the hidden states of every token, which nobody keeps.
-        if let Task::Answer(_) = self.task {
+        if let Task::Answer(_) | Task::Scores(_) = self.task {
             prefixes.restore(content(self.adapter.as_ref()), &self.prompt, &mut self.cache);
         }
         self.origin.started = Instant::now();
@@ -154,12 +160,17 @@ impl Running {
         match &self.task {
             Task::Answer(answer) => answer.is_abandoned(),
             Task::Embedding(pooling) => pooling.is_abandoned(),
+            Task::Scores(scoring) => scoring.is_abandoned(),
         }
     }
 
     /// Positions whose keys and values are held.
     pub(crate) fn cached_tokens(&self) -> usize {
-        self.cache.len()
+        let beside = match &self.task {
+            Task::Scores(scoring) => scoring.cached_tokens(),
+            Task::Answer(_) | Task::Embedding(_) => 0,
+        };
+        self.cache.len() + beside
     }
 
     /// Prompt tokens that the next step would read: up to the next multiple of `chunk`, 0 when answering.
@@ -169,23 +180,28 @@ impl Running {
         self.prompt.len().min(border).saturating_sub(read)
     }
 
-    /// What the next step reads of this sequence, and what it gives.
-    pub(crate) fn step(&mut self, chunk: usize) -> Sequence<'_> {
+    /// What the next step reads of this sequence, and what each part gives: one part, or one for each continuation that
+    /// is scored.
+    pub(crate) fn step(&mut self, chunk: usize) -> Vec<Sequence<'_>> {
         let read = self.cache.len();
         let end = read + self.prompt_tokens_next(chunk);
-        let (tokens, role, logits) = match &self.task {
+        let adapter = self.adapter.as_ref().map(|bound| bound.adapter.as_ref());
+        let (tokens, role, logits) = match &mut self.task {
+            Task::Scores(scoring) if end == read => return scoring.parts(adapter),
             Task::Answer(answer) if end == read => (answer.next(), Role::Generated, LogitsFor::Last),
-            Task::Answer(_) if end < self.prompt.len() => (&self.prompt[read..end], Role::Prompt, LogitsFor::None),
-            Task::Answer(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::Last),
             Task::Embedding(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::HiddenSum),
+            Task::Answer(_) | Task::Scores(_) if end < self.prompt.len() => {
+                (&self.prompt[read..end], Role::Prompt, LogitsFor::None)
+            }
+            Task::Answer(_) | Task::Scores(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::Last),
         };
-        Sequence {
+        vec![Sequence {
             tokens,
             cache: &mut self.cache,
             role,
-            adapter: self.adapter.as_ref().map(|bound| bound.adapter.as_ref()),
+            adapter,
             logits,
-        }
+        }]
     }
 
     /// Keeps the prompt's keys and values for prompts that begin alike, once all of it is read and nothing else is.
@@ -222,10 +238,11 @@ impl Running {
                 }
                 Ok(complete)
             }
+            Task::Scores(scoring) => scoring.accept(outputs, &self.cache),
         }
     }
 
-    /// Ends the sequence; an embedding that is not complete ends by being dropped.
+    /// Ends the sequence; what is no answer and not complete ends by being dropped.
     pub(crate) fn finish(&self, reason: FinishReason, observer: &dyn Observer) {
         if let Task::Answer(answer) = &self.task {
             observer.finished(reason);
@@ -239,6 +256,7 @@ impl Running {
         match &mut self.task {
             Task::Answer(answer) => answer.fail(message),
             Task::Embedding(pooling) => pooling.fail(message),
+            Task::Scores(scoring) => scoring.fail(message),
         }
     }
 }

@@ -30,17 +30,22 @@ pub struct Row {
     /// The conversation; empty for plain text.
     #[serde(default)]
     pub messages: Vec<Message>,
+    /// Descriptions of functions that the conversation may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Value>,
     /// Calls that the answered function has to get right.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<CallTest>,
 }
 
 impl Row {
-    /// The conversation up to the last answer, and that answer. `None` if it does not end in an answer.
+    /// The conversation up to the last answer, and that answer. `None` if it does not end in an answer, or may call
+    /// tools: suites ask without them, which would be another question.
     #[must_use]
     pub fn question_and_answer(&self) -> Option<(&[Message], &str)> {
         let (last, before) = self.messages.split_last()?;
-        (last.role == "assistant" && !before.is_empty()).then_some((before, last.content.as_str()))
+        (last.role == "assistant" && !before.is_empty() && self.tools.is_empty())
+            .then_some((before, last.content.as_str()))
     }
 }
 

@@ -16,10 +16,9 @@ use support::Scripted;
 
 fn row(question: &str, answer: &str) -> Row {
     Row {
-        kind: None,
         source: "test".into(),
         messages: vec![Message::new("user", question), Message::new("assistant", answer)],
-        tests: Vec::new(),
+        ..Row::default()
     }
 }
 

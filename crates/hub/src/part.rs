@@ -72,6 +72,9 @@ impl Hub {
         })?;
         let text = serde_json::to_vec(&(&metadata.etag, size)).map_err(|error| io(&note, "writing")(error.into()))?;
         write_whole(&note, &text)?;
+        // To other tools a repository without the snapshot that its ref names is a damaged one.
+        let snapshot = repository.snapshot(commit);
+        fs::create_dir_all(&snapshot).map_err(io(&snapshot, "making"))?;
         let local = repository.part(&metadata.etag);
         let held = lock(&repository.lock_file(&format!("{}.part", metadata.etag)))?;
         let mut have: Vec<Range<u64>> = fs::read(ranges_file(&local))

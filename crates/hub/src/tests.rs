@@ -178,6 +178,8 @@ fn parts_are_fetched_once_survive_cuts_and_are_found_offline() {
         bytes[..1000].iter().all(|byte| *byte == 0),
         "nothing else was asked for"
     );
+    let snapshot = local.ancestors().nth(2).unwrap().join("snapshots").join(COMMIT);
+    assert!(snapshot.is_dir(), "other tools expect one");
     let sent = server.bodies_sent();
     let offline = Settings {
         offline: true,

@@ -119,9 +119,16 @@ impl WithSimd for Block<'_> {
 /// Writes sums times the scale to at most a panel's width of entries.
 #[inline(always)]
 fn store<S: Simd>(simd: S, sums: [S::f32s; VECTORS], scale: S::f32s, out: &mut [f32]) {
+    // Written out: in a closure, vectors would be passed to and fro by calls.
+    let products = [simd.mul_f32s(sums[0], scale), simd.mul_f32s(sums[1], scale)];
+    // A partial store is a call, and only a last panel needs it.
+    if let (whole @ [_, _], []) = S::as_mut_simd_f32s(out) {
+        whole.copy_from_slice(&products);
+        return;
+    }
     let (left, right) = out.split_at_mut(out.len().min(S::F32_LANES));
-    simd.partial_store_f32s(left, simd.mul_f32s(sums[0], scale));
-    simd.partial_store_f32s(right, simd.mul_f32s(sums[1], scale));
+    simd.partial_store_f32s(left, products[0]);
+    simd.partial_store_f32s(right, products[1]);
 }
 
 /// `R` rows of B times one panel: each sum is Σₖ b[row, k]·a[k, column], k ascending, fused.

@@ -14,7 +14,8 @@ use crate::rules::Rules;
 use crate::select::Unranked;
 use crate::sink::{Receipt, Sink};
 use crate::sparsify::{Surviving, Survivors, sparsify};
-use crate::tiles::{Field, Rows, Tile, View};
+use crate::tiles::{Field, Room, Rows, Tile, View};
+use crate::variations::Selections;
 use crate::{MergeError, MergeRequest, Method, Result};
 
 /// What a tensor came to.
@@ -34,14 +35,30 @@ enum Recipe {
     Scale(f32),
 }
 
-/// What stays the same from tensor to tensor, and the buffers they share.
+/// What is stored of a tensor so far, and buffers that serve tile after tile.
+#[derive(Default)]
+struct Storing {
+    pieces: Vec<(PieceReport, Receipt)>,
+    merged: Vec<f32>,
+    bytes: Vec<u8>,
+}
+
+impl Storing {
+    fn join(mut self, mut later: Self) -> Self {
+        self.pieces.append(&mut later.pieces);
+        self
+    }
+}
+
+/// What stays the same from tensor to tensor. Any number of threads may use it, each in a room of its own.
 pub(crate) struct Engine<'a> {
     pub(crate) request: &'a MergeRequest,
     pub(crate) inputs: &'a Inputs,
     pub(crate) plans: &'a [TensorPlan],
     replaces: bool,
     pub(crate) global: Global,
-    kept: Vec<Vec<f32>>,
+    /// What survived in an earlier merge of the same inputs by the same trim.
+    pub(crate) selections: Option<&'a Selections>,
 }
 
 impl<'a> Engine<'a> {
@@ -53,7 +70,7 @@ impl<'a> Engine<'a> {
             plans,
             replaces: replaces(request, inputs),
             global: Global::default(),
-            kept: Vec::new(),
+            selections: None,
         };
         if request.method.elects() {
             if request.scope == Scope::Global {
@@ -71,32 +88,39 @@ impl<'a> Engine<'a> {
         plan.inputs.iter().filter(|input| self.inputs.touches(input)).collect()
     }
 
+    /// Bytes that the changes of a tensor's inputs take.
+    pub(crate) fn changes(&self, index: usize) -> usize {
+        let plan = &self.plans[index];
+        4 * plan.shape.iter().product::<usize>() * self.touching(plan).len()
+    }
+
+    /// Tells the system that a tensor will be read soon.
+    pub(crate) fn announce(&self, index: usize) {
+        self.inputs.base_rows(&self.plans[index]).announce();
+    }
+
     /// Runs `work` on a tensor's field: its base and what touches it.
     pub(crate) fn with_field<T>(
-        &mut self,
+        &self,
+        room: &mut Room,
         plan: &TensorPlan,
         touching: &[&PlannedInput],
-        work: impl FnOnce(&mut Field<'_>, &Self) -> Result<T>,
+        work: impl FnOnce(&mut Field<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut kept = std::mem::take(&mut self.kept);
         let stored = self.inputs.base_rows(plan);
         let nf4 = self.nf4(plan, touching, &stored)?;
         let base: &dyn Rows = match &nf4 {
             Some(nf4) => nf4,
             None => &stored,
         };
-        let rows = if self.request.factors && touching.len() > 1 {
+        let rows = if self.joined(touching) {
             crate::factors::merge(self.request, self.inputs, plan, touching)?
         } else {
             let rows = touching.iter().map(|input| self.inputs.rows(plan, input));
             rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
         };
         let view = if self.replaces { View::Whole } else { View::Change };
-        let mut field = Field::new(&plan.shape, view, base, rows, &mut kept, self.request.tile_budget);
-        let done = work(&mut field, self);
-        drop(field);
-        self.kept = kept;
-        done
+        work(&mut Field::new(&plan.shape, view, base, rows, room))
     }
 
     /// The base's adapted matrices through NF4, where the request wants to see them so.
@@ -109,38 +133,41 @@ impl<'a> Engine<'a> {
     }
 
     /// Merges one tensor into a sink.
-    pub(crate) fn merge(&mut self, index: usize, sink: &dyn Sink) -> Result<Outcome> {
+    pub(crate) fn merge(&self, index: usize, sink: &dyn Sink, room: &mut Room) -> Result<Outcome> {
         let plan = &self.plans[index];
         let touching = self.touching(plan);
         if touching.is_empty() {
-            return self.copy(plan, sink);
+            return self.copy(plan, sink, room);
         }
-        self.with_field(plan, &touching, |field, engine| {
-            let recipe = engine.recipe(index, plan, &touching, field)?;
-            let pieces = field.collect(true, |tile| engine.store(plan, &touching, &recipe, &tile, sink))?;
-            let mut report = PieceReport::new(if engine.joined(&touching) { 1 } else { touching.len() });
-            let mut checksum = crc32fast::Hasher::new();
-            for (piece, receipt) in &pieces {
-                report.add(piece);
-                report.tally.rounding += receipt.error;
-                checksum.combine(&receipt.checksum);
-            }
-            if !report.tally.rounding.is_finite() {
-                return Err(engine.overflow(plan));
-            }
-            let names = if engine.joined(&touching) {
-                vec!["merged factors".to_owned()]
-            } else {
-                touching
-                    .iter()
-                    .map(|input| engine.inputs.name(input.input).to_owned())
-                    .collect()
-            };
-            let described = describe(plan, names, &report);
-            Ok(Outcome {
-                checksum: checksum.finalize(),
-                merged: Some((report.tally, described)),
-            })
+        let stored = self.with_field(room, plan, &touching, |field| {
+            let recipe = self.recipe(index, plan, &touching, field)?;
+            field.sweep(
+                true,
+                Storing::default,
+                |storing, tile| self.store(plan, &touching, &recipe, &tile, storing, sink),
+                Storing::join,
+            )
+        })?;
+        let mut report = PieceReport::new(if self.joined(&touching) { 1 } else { touching.len() });
+        let mut checksum = crc32fast::Hasher::new();
+        for (piece, receipt) in &stored.pieces {
+            report.add(piece);
+            report.tally.rounding += receipt.error;
+            checksum.combine(&receipt.checksum);
+        }
+        if !report.tally.rounding.is_finite() {
+            return Err(self.overflow(plan));
+        }
+        let names = if self.joined(&touching) {
+            vec!["merged factors".to_owned()]
+        } else {
+            let names = touching.iter().map(|input| self.inputs.name(input.input).to_owned());
+            names.collect()
+        };
+        let described = describe(plan, names, &report);
+        Ok(Outcome {
+            checksum: checksum.finalize(),
+            merged: Some((report.tally, described)),
         })
     }
 
@@ -160,20 +187,31 @@ impl<'a> Engine<'a> {
     }
 
     /// A tensor that no input changes.
-    fn copy(&mut self, plan: &TensorPlan, sink: &dyn Sink) -> Result<Outcome> {
-        self.with_field(plan, &[], |field, engine| {
-            let receipts = field.collect(true, |tile| sink.store(&plan.name, tile.start(), tile.base))?;
-            let mut checksum = crc32fast::Hasher::new();
-            for receipt in &receipts {
-                if !receipt.error.is_finite() {
-                    return Err(engine.overflow(plan));
-                }
-                checksum.combine(&receipt.checksum);
+    fn copy(&self, plan: &TensorPlan, sink: &dyn Sink, room: &mut Room) -> Result<Outcome> {
+        let (receipts, _) = self.with_field(room, plan, &[], |field| {
+            field.sweep(
+                true,
+                || (Vec::new(), Vec::new()),
+                |(receipts, bytes), tile| {
+                    receipts.push(sink.store(&plan.name, tile.start(), tile.base, bytes)?);
+                    Ok(())
+                },
+                |(mut receipts, bytes), (mut later, _)| {
+                    receipts.append(&mut later);
+                    (receipts, bytes)
+                },
+            )
+        })?;
+        let mut checksum = crc32fast::Hasher::new();
+        for receipt in &receipts {
+            if !receipt.error.is_finite() {
+                return Err(self.overflow(plan));
             }
-            Ok(Outcome {
-                checksum: checksum.finalize(),
-                merged: None,
-            })
+            checksum.combine(&receipt.checksum);
+        }
+        Ok(Outcome {
+            checksum: checksum.finalize(),
+            merged: None,
         })
     }
 
@@ -208,11 +246,19 @@ impl<'a> Engine<'a> {
             }
             _ if joined => Recipe::Combine(rules.rule(0.0, false, true), vec![Survivors::ALL]),
             method => {
-                let thinnings: Vec<_> = touching
-                    .iter()
-                    .map(|input| rules.thinning(input, self.global.threshold(index, input.input)))
-                    .collect();
-                let survivors = sparsify(field, method.sparsity(), &thinnings).map_err(named)?;
+                let known = self.selections.and_then(|known| known.get(index));
+                let find = || {
+                    let thinnings: Vec<_> = touching
+                        .iter()
+                        .map(|input| rules.thinning(input, self.global.threshold(index, input.input)))
+                        .collect();
+                    let found = sparsify(field, method.sparsity(), &thinnings).map_err(named)?;
+                    if let Some(selections) = self.selections {
+                        selections.put(index, &found);
+                    }
+                    Ok::<_, MergeError>(found)
+                };
+                let survivors = known.map_or_else(find, Ok)?;
                 Recipe::Combine(rules.rule(self.global.majority, self.replaces, false), survivors)
             }
         })
@@ -238,18 +284,20 @@ impl<'a> Engine<'a> {
         touching: &[&PlannedInput],
         recipe: &Recipe,
         tile: &Tile<'_>,
+        storing: &mut Storing,
         sink: &dyn Sink,
-    ) -> Result<(PieceReport, Receipt)> {
+    ) -> Result<()> {
         let rules = Rules {
             request: self.request,
             plan,
         };
-        let mut merged = vec![0.0; tile.entries()];
+        let Storing { pieces, merged, bytes } = storing;
+        merged.resize(tile.entries(), 0.0);
         let known = !matches!(recipe, Recipe::Combine(..));
         match recipe {
             Recipe::Combine(..) => {}
-            Recipe::Blend(blend) => blend.apply(tile, &mut merged),
-            Recipe::Fuse(fusion) => fusion.apply(tile, &mut merged),
+            Recipe::Blend(blend) => blend.apply(tile, merged),
+            Recipe::Fuse(fusion) => fusion.apply(tile, merged),
             Recipe::Scale(scale) => {
                 for (slot, &value) in merged.iter_mut().zip(tile.inputs[0]) {
                     *slot = value * scale;
@@ -262,7 +310,7 @@ impl<'a> Engine<'a> {
             tile.inputs.iter().map(change).collect()
         });
         let mut factors: Vec<Vec<f32>> = vec![Vec::new(); tile.inputs.len()];
-        let pieces: Vec<Change<'_>> = factors
+        let inputs: Vec<Change<'_>> = factors
             .iter_mut()
             .enumerate()
             .map(|(input, factors)| Change {
@@ -282,15 +330,16 @@ impl<'a> Engine<'a> {
             _ => rules.rule(0.0, self.replaces, true),
         };
         let report = Piece {
-            changes: &pieces,
+            changes: &inputs,
             rule: &rule,
             start: tile.start(),
             base: tile.base,
-            merged: &mut merged,
+            merged,
             given: known,
         }
         .combine();
-        let receipt = sink.store(&plan.name, tile.start(), &merged)?;
-        Ok((report, receipt))
+        let receipt = sink.store(&plan.name, tile.start(), merged, bytes)?;
+        pieces.push((report, receipt));
+        Ok(())
     }
 }

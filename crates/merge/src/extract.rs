@@ -16,7 +16,7 @@ use crate::merge::{MergeProgress, pinned};
 use crate::plan::{TensorPlan, plan};
 use crate::random::Stream;
 use crate::sink::{Receipt, Sink};
-use crate::tiles::Rows;
+use crate::tiles::{Room, Rows};
 use crate::{MergeError, MergeRequest, Result, merge_file};
 
 /// Columns beyond the rank, which make the iteration find the last singular values as well.
@@ -53,7 +53,7 @@ struct Factored {
 struct Held(Mutex<Vec<f32>>);
 
 impl Sink for Held {
-    fn store(&self, _: &str, start: usize, values: &[f32]) -> Result<Receipt> {
+    fn store(&self, _: &str, start: usize, values: &[f32], _: &mut Vec<u8>) -> Result<Receipt> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let end = start + values.len();
         if held.len() < end {
@@ -76,13 +76,14 @@ pub fn extract_lora(request: &MergeRequest, rank: usize, progress: &dyn Fn(Merge
     let plans = plan(request, inputs.base.config());
     let staged = Staged::beside(&request.out)?;
     let linear = inputs.base.config().linear_modules();
-    let mut engine = Engine::new(request, &inputs, &plans)?;
+    let engine = Engine::new(request, &inputs, &plans)?;
+    let mut room = Room::shared(request.tile_budget);
     let mut factored = Vec::new();
     let mut refused = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
         if !engine.touching(plan).is_empty() {
             let held = Held::default();
-            engine.merge(index, &held)?;
+            engine.merge(index, &held, &mut room)?;
             let mut delta = held.0.into_inner().unwrap_or_else(PoisonError::into_inner);
             let mut base = vec![0.0; delta.len()];
             let (rows, columns) = crate::tiles::rows_and_columns(&plan.shape);

@@ -15,7 +15,7 @@ use crate::random::Stream;
 use crate::rules::Rules;
 use crate::select::Unranked;
 use crate::sparsify::{Survivors, Thinning, sparsify};
-use crate::tiles::{Field, Rows, View};
+use crate::tiles::{Field, Room, Rows, View};
 use crate::{MergeError, MergeRequest, Result};
 
 /// The adapters of one tensor as one change.
@@ -117,8 +117,8 @@ fn factor(of: &Factor<'_>, values: Vec<Vec<f32>>, weights: &[f32], columns: usiz
             ..of.rules.thinning(input, None)
         })
         .collect();
-    let mut kept = Vec::new();
-    let mut field = Field::new(&shape, View::Change, &nothing, rows, &mut kept, usize::MAX);
+    let mut room = Room::shared(usize::MAX);
+    let mut field = Field::new(&shape, View::Change, &nothing, rows, &mut room);
     let survivors = sparsify(&mut field, request.method.sparsity(), &thinnings).map_err(|unranked| match unranked {
         Unranked::Merge(error) => error,
         Unranked::NotFinite(at) => MergeError::NotFinite {

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::rules::Rules;
 use crate::select::{Counts, Inputs as Each, Kept, Query, Series, count_high, count_low, magnitude};
 use crate::sparsify::{Surviving, sparsify};
-use crate::tiles::Tile;
+use crate::tiles::{Room, Tile};
 use crate::{Result, Sign};
 
 /// The whole model's share in the election.
@@ -42,18 +42,19 @@ impl Series for Only {
 
 impl Engine<'_> {
     /// Ranks the entries of all of an input's tensors together; ties go to the earlier tensor, then the lower index.
-    pub(crate) fn find_thresholds(&mut self) -> Result<BTreeMap<(usize, usize), Kept>> {
+    pub(crate) fn find_thresholds(&self) -> Result<BTreeMap<(usize, usize), Kept>> {
+        let mut room = Room::shared(self.request.tile_budget);
         let count = self.request.inputs().count();
-        let mut high = Counts::high(count);
+        let mut high = Counts::<u64>::high(count);
         let mut entries = vec![0; count];
         for plan in self.plans {
             let touching = self.touching(plan);
             if touching.is_empty() {
                 continue;
             }
-            let counts = self.with_field(plan, &touching, |field, engine| {
+            let counts = self.with_field(&mut room, plan, &touching, |field| {
                 let counts = count_high(field, &Each(touching.len()));
-                counts.map_err(|unranked| engine.unranked(plan, &touching, unranked))
+                counts.map_err(|unranked| self.unranked(plan, &touching, unranked))
             })?;
             for (at, input) in touching.iter().enumerate() {
                 high.add_series(input.input, &counts, at);
@@ -73,7 +74,7 @@ impl Engine<'_> {
                 queries.insert(input, Query::new(&high, input, kept.max(1) as u64));
             }
         }
-        let mut low: BTreeMap<usize, Counts> = queries.keys().map(|&input| (input, Counts::low(1))).collect();
+        let mut low: BTreeMap<usize, Counts<u64>> = queries.keys().map(|&input| (input, Counts::low(1))).collect();
         for plan in self.plans {
             let touching = self.touching(plan);
             let asked: Vec<Query> = touching
@@ -84,7 +85,7 @@ impl Engine<'_> {
             if asked.is_empty() {
                 continue;
             }
-            let counts = self.with_field(plan, &touching, |field, _| {
+            let counts = self.with_field(&mut room, plan, &touching, |field| {
                 count_low(field, &Each(touching.len()), &asked)
             })?;
             for (at, query) in asked.iter().enumerate() {
@@ -108,12 +109,13 @@ impl Engine<'_> {
 
     /// Gives every tensor its part of the ties at a threshold.
     fn share_out(
-        &mut self,
+        &self,
         input: usize,
         threshold: u32,
         (mut wanted, tied): (u64, u64),
         thresholds: &mut BTreeMap<(usize, usize), Kept>,
     ) -> Result<()> {
+        let mut room = Room::shared(self.request.tile_budget);
         let all = wanted == tied || self.request.selection == Selection::Threshold;
         for (tensor, plan) in self.plans.iter().enumerate() {
             let touching = self.touching(plan);
@@ -126,7 +128,7 @@ impl Engine<'_> {
                 Kept::ties_below(threshold, 0)
             } else {
                 let here = |value: &f32| magnitude(*value) == threshold;
-                self.with_field(plan, &touching, |field, _| {
+                self.with_field(&mut room, plan, &touching, |field| {
                     let counts = field.collect(false, |tile| {
                         Ok(tile.inputs[at].iter().filter(|value| here(value)).count() as u64)
                     })?;
@@ -146,7 +148,8 @@ impl Engine<'_> {
     }
 
     /// The sign that wins most entries of the model, +1 where both win as many.
-    pub(crate) fn find_majority(&mut self) -> Result<f32> {
+    pub(crate) fn find_majority(&self) -> Result<f32> {
+        let mut room = Room::shared(self.request.tile_budget);
         let mut balance = 0_i64;
         for (index, plan) in self.plans.iter().enumerate() {
             let touching = self.touching(plan);
@@ -163,9 +166,9 @@ impl Engine<'_> {
                 .collect();
             let weights: Vec<f32> = touching.iter().map(|input| rules.weight(input) as f32).collect();
             let (request, sparsity) = (self.request, self.request.method.sparsity());
-            let tiles = self.with_field(plan, &touching, |field, engine| {
+            let tiles = self.with_field(&mut room, plan, &touching, |field| {
                 let survivors = sparsify(field, sparsity, &thinnings);
-                let survivors = survivors.map_err(|unranked| engine.unranked(plan, &touching, unranked))?;
+                let survivors = survivors.map_err(|unranked| self.unranked(plan, &touching, unranked))?;
                 field.collect(false, |tile| {
                     let mut totals = vec![0.0_f64; tile.entries()];
                     for (input, survivors) in survivors.iter().enumerate() {

@@ -206,7 +206,8 @@ pub(crate) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    fn new(folder: &'a ModelFolder, tensor: &'a str) -> Self {
+    /// A tensor by its name in the output.
+    pub(crate) fn new(folder: &'a ModelFolder, tensor: &'a str) -> Self {
         let name = stored_name(folder, tensor);
         Self {
             folder,
@@ -290,22 +291,33 @@ fn mismatches(base: &ModelFolder, model: &ModelFolder, whole: bool) -> Vec<Strin
 
 /// What keeps the output folder from being replaced.
 fn output_problems(request: &MergeRequest) -> Option<String> {
-    let out = request.out.canonicalize().ok()?;
-    let shown = request.out.display();
+    let inputs = std::iter::once(&request.base).chain(request.inputs().map(|input| &input.path));
+    if request.gguf.is_some() && request.out.is_dir() {
+        return Some(format!(
+            "{} is a folder, and a GGUF file is to be written; name a file with --out",
+            request.out.display()
+        ));
+    }
+    unreplaceable(&request.out, inputs, request.gguf.is_some())
+}
+
+/// Why something is not to be replaced by what is made of these inputs; `file` says that it is to be a file.
+pub(crate) fn unreplaceable<'p>(
+    out: &Path,
+    mut inputs: impl Iterator<Item = &'p PathBuf>,
+    file: bool,
+) -> Option<String> {
+    let shown = out.display();
+    let out = out.canonicalize().ok()?;
     let inside = |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&out));
-    if let Some(path) = std::iter::once(&request.base)
-        .chain(request.inputs().map(|input| &input.path))
-        .find(|path| inside(path))
-    {
+    if let Some(path) = inputs.find(|path| inside(path)) {
         return Some(format!(
             "the output {shown} would replace the input {}; choose another folder",
             path.display()
         ));
     }
-    if request.gguf.is_some() {
-        return out
-            .is_dir()
-            .then(|| format!("{shown} is a folder, and a GGUF file is to be written; name a file with --out"));
+    if file {
+        return None;
     }
     let empty = out.read_dir().is_ok_and(|mut entries| entries.next().is_none());
     let merged = out.join(crate::merge_file::FILE).is_file();

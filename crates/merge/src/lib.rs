@@ -12,10 +12,12 @@
 //! The library knows requests and folders; the binary `synapse-merge` adds the command line, recipes and the Hub.
 //! Not in here: training, evaluation.
 
+mod apply;
 mod card;
 mod choices;
 mod combine;
 mod companions;
+mod crew;
 mod delta;
 mod engine;
 mod error;
@@ -27,6 +29,7 @@ mod global;
 mod heat_map;
 mod inputs;
 mod journal;
+mod memory;
 mod merge;
 mod merge_file;
 mod mergekit;
@@ -45,11 +48,14 @@ mod rules;
 mod select;
 mod settings;
 mod sink;
+mod sparse;
 mod sparsify;
 mod tiles;
 mod trim;
+mod variations;
 mod vocabulary;
 
+pub use apply::{Application, apply};
 pub use choices::{BaseView, Compat, Counting, DivideBy, Election, Rounding, Scope, Selection, Sign, ZeroSign};
 pub use error::{MergeError, Result};
 pub use extract::{Extraction, extract_lora};
@@ -63,5 +69,7 @@ pub use request::{
     AdapterInput, DEFAULT_SHARD_BYTES, Input, MergeRequest, ModelInput, Slice, SliceSource, parse_dtype,
 };
 pub use settings::{Setting, Settings};
+pub use sparse::{DELTA_FILE, DeltaFile, DeltaTensor};
 pub use sparsify::Rescale;
 pub use trim::Trim;
+pub use variations::{Variation, Variations};

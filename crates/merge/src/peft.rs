@@ -4,20 +4,25 @@
 //! Scales and patterns are the checkpoint crate's `AdapterConfig`; running an adapter is the nn crate's business, and
 //! takes only the plain kind.
 
+mod change;
+mod fit;
+mod names;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use synapse_checkpoint::{AdapterConfig, CheckpointError, ModelFolder, TensorFiles, sha256_of_files};
+use synapse_checkpoint::{AdapterConfig, CheckpointError, TensorFiles, sha256_of_files};
 
 use crate::delta::Product;
 use crate::tiles::{Rows, View};
 use crate::{MergeError, Result};
 
+pub(crate) use change::{Added, Known};
+use change::{Decomposed, Trained, transposed};
+use names::{Kind, sort};
+
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
-/// PEFT's own wrapper around the base model, in every tensor's name.
-const PREFIX: &str = "base_model.model.";
 
 /// An opened adapter folder.
 #[derive(Debug)]
@@ -144,94 +149,6 @@ impl PeftAdapter {
         self.parts.contains_key(tensor)
     }
 
-    /// Everything in it that does not fit a base, by name.
-    pub(crate) fn problems(&self, base: &ModelFolder) -> Vec<String> {
-        let weights = self.path.join(WEIGHTS);
-        let shown = weights.display();
-        let mut problems = Vec::new();
-        for (tensor, part) in &self.parts {
-            let module = &part.module;
-            let Some(info) = base.info(tensor).filter(|_| base.names().any(|name| name == tensor)) else {
-                let tied = tensor == "lm_head.weight" && base.config().tie_word_embeddings;
-                let why = if tied {
-                    "whose head is tied to its embedding".to_owned()
-                } else {
-                    format!(
-                        "a {} of {} layers",
-                        base.config().architecture.class_name(),
-                        base.config().num_hidden_layers
-                    )
-                };
-                problems.push(format!(
-                    "{shown}: adapts `{module}`, but {tensor} is no tensor of the base, {why}; was it trained on another base?"
-                ));
-                continue;
-            };
-            problems.extend(
-                self.misfits(tensor, part, &info.shape)
-                    .into_iter()
-                    .map(|problem| format!("{shown}: {problem}")),
-            );
-        }
-        // One wrong base has many symptoms; the first few say it all.
-        if problems.len() > 4 {
-            let more = problems.len() - 3;
-            problems.truncate(3);
-            problems.push(format!("{shown}: and {more} more tensors do not fit the base"));
-        }
-        problems
-    }
-
-    fn misfits(&self, tensor: &str, part: &Part, shape: &[usize]) -> Vec<String> {
-        let module = &part.module;
-        let mut problems = Vec::new();
-        let mut expect = |name: &Option<String>, letter: &str, expected: Vec<usize>| match name {
-            None => problems.push(format!("`{module}` has no {letter}")),
-            Some(name) => match self.files.info(name) {
-                Some(info) if !info.dtype.is_weight() => {
-                    problems.push(format!("{name} is of type {}, which is no weight's", info.dtype));
-                }
-                Some(info) if info.shape != expected => problems.push(format!(
-                    "{name}: expected {expected:?} to fit {tensor} {shape:?} of the base, found {:?}; \
-                     was it trained on another base?",
-                    info.shape
-                )),
-                _ => {}
-            },
-        };
-        let rank = self.config.rank_of(module);
-        if part.a.is_some() || part.b.is_some() {
-            if let &[rows, columns] = shape {
-                expect(&part.a, "lora_A", vec![rank, columns]);
-                expect(&part.b, "lora_B", vec![rows, rank]);
-                if part.magnitude.is_some() {
-                    expect(&part.magnitude, "lora_magnitude_vector", vec![rows]);
-                }
-            } else {
-                expect(&None, "place in the base: it is no matrix there", Vec::new());
-            }
-        } else if part.magnitude.is_some() {
-            expect(&None, "lora_A beside its lora_magnitude_vector", Vec::new());
-        }
-        if let Some((a, b)) = &part.embedding
-            && let &[rows, columns] = shape
-        {
-            expect(a, "lora_embedding_A", vec![rank, rows]);
-            expect(b, "lora_embedding_B", vec![columns, rank]);
-        }
-        for name in [&part.bias, &part.whole] {
-            if name.is_some() {
-                expect(name, "tensor", shape.to_vec());
-            }
-        }
-        if part.whole.is_some() && (part.a.is_some() || part.embedding.is_some()) {
-            problems.push(format!(
-                "`{module}` is trained whole and adapted at once; only one of them can be merged"
-            ));
-        }
-        problems
-    }
-
     /// The two factors of a module; `None` where it is changed in another way.
     pub(crate) fn factors(&self, tensor: &str) -> Result<Option<Factors>> {
         let Some(part) = self.parts.get(tensor).filter(|part| part.magnitude.is_none()) else {
@@ -296,214 +213,5 @@ impl PeftAdapter {
             name,
             vector: shape.len() < 2,
         })))
-    }
-}
-
-/// What a stored tensor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    A,
-    B,
-    Magnitude,
-    EmbeddingA,
-    EmbeddingB,
-    Bias,
-    Whole,
-}
-
-/// The base's tensor that a stored name is about, its module, and what it is. Names are PEFT's as saved, or with the
-/// adapter's name in them as a running PEFT model calls them.
-fn sort(name: &str) -> Option<(String, String, Kind)> {
-    let name = name.strip_prefix(PREFIX)?;
-    let weight = |module: &str, kind| Some((format!("{module}.weight"), module.to_owned(), kind));
-    let bare = |end: &str| {
-        let rest = name.strip_suffix(".weight").unwrap_or(name);
-        let rest = rest.strip_suffix(".default").unwrap_or(rest);
-        rest.strip_suffix(end)
-            .filter(|module| !module.is_empty())
-            .map(str::to_owned)
-    };
-    let full = |end: &str| bare(end).filter(|_| name.ends_with(".weight"));
-    if let Some(module) = full(".lora_A") {
-        return weight(&module, Kind::A);
-    }
-    if let Some(module) = full(".lora_B") {
-        return weight(&module, Kind::B);
-    }
-    if let Some(module) = bare(".lora_magnitude_vector") {
-        return weight(&module, Kind::Magnitude);
-    }
-    if let Some(module) = bare(".lora_embedding_A") {
-        return weight(&module, Kind::EmbeddingA);
-    }
-    if let Some(module) = bare(".lora_embedding_B") {
-        return weight(&module, Kind::EmbeddingB);
-    }
-    if let Some(module) = name.strip_suffix(".bias") {
-        let module = module.strip_suffix(".default").unwrap_or(module);
-        if let Some(module) = module.strip_suffix(".lora_B") {
-            return Some((format!("{module}.bias"), module.to_owned(), Kind::Bias));
-        }
-    }
-    if name.contains("lora_") || name.contains("prompt") {
-        return None;
-    }
-    let (module, kind) = name
-        .rsplit_once('.')
-        .filter(|(_, kind)| ["weight", "bias"].contains(kind))?;
-    let module = module
-        .replace(".modules_to_save.default", "")
-        .replace(".modules_to_save", "");
-    let module = module.replace(".original_module", "").replace(".base_layer", "");
-    Some((format!("{module}.{kind}"), module, Kind::Whole))
-}
-
-/// [columns, rows] of [rows, columns].
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.len());
-    for column in 0..columns {
-        out.extend((0..rows).map(|row| values[row * columns + column]));
-    }
-    out
-}
-
-/// δ = scale · B·A.
-pub(crate) struct Added(pub(crate) Product);
-
-impl Rows for Added {
-    fn view(&self) -> View {
-        View::Change
-    }
-
-    fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
-        self.0.rows(rows.start, out);
-        Ok(())
-    }
-}
-
-/// DoRA: θᵢ = m · (W + scale·B·A) / ‖W + scale·B·A‖, row by row (Liu et al. 2024, arXiv 2402.09353).
-struct Decomposed {
-    product: Product,
-    columns: usize,
-    magnitude: Vec<f32>,
-}
-
-impl Rows for Decomposed {
-    fn view(&self) -> View {
-        View::Whole
-    }
-
-    fn needs_base(&self) -> bool {
-        true
-    }
-
-    fn read(&self, rows: Range<usize>, base: &[f32], out: &mut [f32]) -> Result<()> {
-        self.product.rows(rows.start, out);
-        let width = self.columns.max(1);
-        for (row, (out, base)) in rows.zip(out.chunks_mut(width).zip(base.chunks(width))) {
-            out.iter_mut().zip(base).for_each(|(value, base)| *value += base);
-            let norm = out
-                .iter()
-                .map(|&value| f64::from(value) * f64::from(value))
-                .sum::<f64>()
-                .sqrt();
-            let factor = (f64::from(self.magnitude[row]) / norm) as f32;
-            out.iter_mut().for_each(|value| *value *= factor);
-        }
-        Ok(())
-    }
-}
-
-/// Values in memory.
-pub(crate) struct Known {
-    pub(crate) values: Vec<f32>,
-    pub(crate) columns: usize,
-    pub(crate) view: View,
-}
-
-impl Rows for Known {
-    fn view(&self) -> View {
-        self.view
-    }
-
-    fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
-        out.copy_from_slice(&self.values[rows.start * self.columns..rows.end * self.columns]);
-        Ok(())
-    }
-}
-
-/// A tensor trained whole, on disk.
-struct Trained<'a> {
-    files: &'a TensorFiles,
-    name: &'a str,
-    /// One row is the whole tensor.
-    vector: bool,
-}
-
-impl Rows for Trained<'_> {
-    fn view(&self) -> View {
-        View::Whole
-    }
-
-    fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
-        let rows = if self.vector { 0..out.len() } else { rows };
-        Ok(self.files.read_f32_into(self.name, rows, out)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_every_kind() {
-        let cases = [
-            (
-                "model.layers.0.q_proj.lora_A.weight",
-                "model.layers.0.q_proj.weight",
-                Kind::A,
-            ),
-            (
-                "model.layers.0.q_proj.lora_B.default.weight",
-                "model.layers.0.q_proj.weight",
-                Kind::B,
-            ),
-            (
-                "model.layers.0.q_proj.lora_B.bias",
-                "model.layers.0.q_proj.bias",
-                Kind::Bias,
-            ),
-            ("model.layers.0.q_proj.bias", "model.layers.0.q_proj.bias", Kind::Whole),
-            ("q_proj.lora_magnitude_vector", "q_proj.weight", Kind::Magnitude),
-            (
-                "q_proj.lora_magnitude_vector.default.weight",
-                "q_proj.weight",
-                Kind::Magnitude,
-            ),
-            (
-                "model.embed_tokens.lora_embedding_A",
-                "model.embed_tokens.weight",
-                Kind::EmbeddingA,
-            ),
-            (
-                "model.embed_tokens.lora_embedding_B.default",
-                "model.embed_tokens.weight",
-                Kind::EmbeddingB,
-            ),
-            ("lm_head.modules_to_save.weight", "lm_head.weight", Kind::Whole),
-            ("lm_head.weight", "lm_head.weight", Kind::Whole),
-        ];
-        for (name, tensor, kind) in cases {
-            let sorted = sort(&format!("{PREFIX}{name}"));
-            assert_eq!(
-                sorted.map(|(tensor, _, kind)| (tensor, kind)),
-                Some((tensor.to_owned(), kind)),
-                "{name}"
-            );
-        }
-        for unknown in ["prompt_embeddings", "q_proj.lora_E", "q_proj.lora_A", "other"] {
-            assert_eq!(sort(&format!("{PREFIX}{unknown}")), None, "{unknown}");
-        }
-        assert_eq!(sort("q_proj.lora_A.weight"), None);
     }
 }

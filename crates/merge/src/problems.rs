@@ -33,6 +33,12 @@ pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
     if request.extract_rank.is_some() && (request.gguf.is_some() || !request.slices.is_empty() || !request.based) {
         problems.push("--extract-lora writes the change to a base as an adapter: it goes neither with --format, nor with stacked layers, nor without a base".to_owned());
     }
+    if request.sparse && (request.gguf.is_some() || request.extract_rank.is_some() || !request.slices.is_empty()) {
+        problems.push(
+            "--format delta is what a merge changes in a base: no GGUF file, no adapter, and no stacked layers"
+                .to_owned(),
+        );
+    }
     if request.gguf.is_some() && (request.dtype.is_some() || request.rounding != Rounding::Nearest) {
         problems.push("a GGUF file has its type by --quant; --dtype and --rounding are a folder's".to_owned());
     }

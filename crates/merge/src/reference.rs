@@ -14,7 +14,7 @@ use crate::method::Sparsity;
 use crate::peft::{Added, Known};
 use crate::random::Stream;
 use crate::sparsify::{Density, Rescale, Thinning, sparsify};
-use crate::tiles::{Field, Rows, View};
+use crate::tiles::{Field, Room, Rows, View};
 use crate::{Sign, Trim, ZeroSign};
 
 /// u, the relative error of one rounding to f32.
@@ -239,9 +239,9 @@ fn fast(case: &Case, rule: &Rule, select: bool) -> Vec<f32> {
                 Box::new(Added(Product::new(a, b.clone(), *rank, case.columns, *scale)))
             })
             .collect();
-        let mut kept = Vec::new();
+        let mut room = Room::shared(budget);
         let shape = [case.rows, case.columns];
-        let mut field = Field::new(&shape, View::Change, &base, rows, &mut kept, budget);
+        let mut field = Field::new(&shape, View::Change, &base, rows, &mut room);
         let sparsity = select.then_some(Sparsity::Largest);
         let survivors = sparsify(&mut field, sparsity, &thinnings).expect("finite");
         let weights: Vec<f32> = case.adapters.iter().map(|adapter| adapter.weight).collect();

@@ -99,6 +99,8 @@ pub struct MergeRequest {
     pub dtype: Option<DType>,
     /// Write one GGUF file of this type at `out`, instead of a folder; no folder is made on the way.
     pub gguf: Option<GgufType>,
+    /// Write what the merge changes, instead of whole tensors: see [`crate::apply`].
+    pub sparse: bool,
     /// Write an adapter of this rank at `out` instead of a folder: the merged change, cut down.
     pub extract_rank: Option<usize>,
     /// Largest size of one output file in bytes; a larger tensor gets a file to itself.
@@ -121,7 +123,8 @@ pub struct MergeRequest {
     pub seed: u64,
     /// How values are rounded to the output's dtype.
     pub rounding: Rounding,
-    /// Most bytes of one tensor's inputs that are kept between sweeps; beyond, they are made anew in each.
+    /// Most bytes of inputs that are kept between sweeps, of all tensors under way together; a tensor that takes more is
+    /// made anew in each sweep.
     pub tile_budget: usize,
 }
 
@@ -157,6 +160,7 @@ impl MergeRequest {
             out: out.into(),
             dtype: None,
             gguf: None,
+            sparse: false,
             extract_rank: None,
             max_shard_bytes: DEFAULT_SHARD_BYTES,
             aliases: BTreeMap::new(),

@@ -5,19 +5,14 @@
 //! answer is a threshold that every later pass can apply on its own. Ties at the threshold go to the lowest index.
 //! All inputs of a tensor, and all ranks wanted of each, share the same two sweeps.
 
+mod counts;
+
 use std::ops::Range;
 
 use crate::tiles::{Field, Tile};
 use crate::{MergeError, Result};
 
-/// Low bits left to the second histogram.
-const LOW_BITS: u32 = 15;
-/// Bins of the first histogram, over the upper 16 of 31 bits.
-const HIGH_BINS: usize = 1 << 16;
-/// Bins of the second.
-const LOW_BINS: usize = 1 << LOW_BITS;
-/// Bit pattern of infinity: from here on magnitudes are infinite or NaN.
-const INFINITY: u32 = 0x7f80_0000;
+pub(crate) use counts::{Counts, Query, count_high, count_low};
 
 /// The magnitude of `value` as an integer that orders like it.
 #[inline(always)]
@@ -117,144 +112,6 @@ impl Series for Inputs {
     }
 }
 
-/// Counts of one thread: a tensor's entries fit into u32, and half the size stays in the cache.
-struct Bins(Vec<Vec<u32>>);
-
-impl Bins {
-    fn new(series: usize, bins: usize) -> Self {
-        Self(vec![vec![0; bins]; series])
-    }
-
-    fn join(mut self, other: &Self) -> Self {
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
-                *mine += theirs;
-            }
-        }
-        self
-    }
-
-    fn counts(&self) -> Counts {
-        let widen = |bins: &Vec<u32>| bins.iter().map(|&count| u64::from(count)).collect();
-        Counts(self.0.iter().map(widen).collect())
-    }
-}
-
-/// Upper histograms of series; they add across tiles and tensors.
-#[derive(Clone, Debug)]
-pub(crate) struct Counts(Vec<Vec<u64>>);
-
-impl Counts {
-    /// Counts of `series` series before anything was counted.
-    fn empty(series: usize, bins: usize) -> Self {
-        Self(vec![vec![0; bins]; series])
-    }
-
-    /// Upper histograms of `series` series.
-    pub(crate) fn high(series: usize) -> Self {
-        Self::empty(series, HIGH_BINS)
-    }
-
-    /// Lower histograms of `series` series.
-    pub(crate) fn low(series: usize) -> Self {
-        Self::empty(series, LOW_BINS)
-    }
-
-    /// Adds one series of other counts to a series of these.
-    pub(crate) fn add_series(&mut self, series: usize, other: &Self, from: usize) {
-        for (mine, theirs) in self.0[series].iter_mut().zip(&other.0[from]) {
-            *mine += theirs;
-        }
-    }
-
-    /// The bin of a series' `wanted`-th largest entry, and how many of that bin are wanted (at least one).
-    fn descend(&self, series: usize, mut wanted: u64) -> (u32, u64) {
-        for (bin, &count) in self.0[series].iter().enumerate().rev() {
-            if wanted <= count {
-                return (bin as u32, wanted);
-            }
-            wanted -= count;
-        }
-        (0, wanted)
-    }
-
-    /// The first series that holds something that is not finite.
-    fn not_finite(&self) -> Option<usize> {
-        let infinite = |counts: &Vec<u64>| counts[(INFINITY >> LOW_BITS) as usize..].iter().any(|&count| count > 0);
-        self.0.iter().position(infinite)
-    }
-}
-
-/// One wanted rank on its way to a threshold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Query {
-    pub(crate) series: usize,
-    bin: u32,
-    wanted: u64,
-}
-
-impl Query {
-    /// The bin of the `wanted`-th largest entry of a series.
-    pub(crate) fn new(counts: &Counts, series: usize, wanted: u64) -> Self {
-        let (bin, wanted) = counts.descend(series, wanted);
-        Self { series, bin, wanted }
-    }
-
-    /// The same rank among the values of another series.
-    pub(crate) fn of(self, series: usize) -> Self {
-        Self { series, ..self }
-    }
-
-    /// The threshold, how many entries at it are wanted, and how many there are.
-    pub(crate) fn answer(&self, low: &Counts, index: usize) -> (u32, u64, u64) {
-        let (rest, wanted) = low.descend(index, self.wanted);
-        (self.bin << LOW_BITS | rest, wanted, low.0[index][rest as usize])
-    }
-}
-
-/// The upper histograms of a field; fails, naming the series, where something is not finite.
-pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<Counts, Unranked> {
-    let counts = field.sweep(
-        series.with_base(),
-        || (Bins::new(series.count(), HIGH_BINS), Vec::new()),
-        |(counts, scratch), tile| {
-            for (index, counts) in counts.0.iter_mut().enumerate() {
-                for &value in series.values(&tile, index, scratch) {
-                    counts[(magnitude(value) >> LOW_BITS) as usize] += 1;
-                }
-            }
-            Ok(())
-        },
-        |(left, scratch), (right, _)| (left.join(&right), scratch),
-    )?;
-    let counts = counts.0.counts();
-    match counts.not_finite() {
-        Some(index) => Err(Unranked::NotFinite(index)),
-        None => Ok(counts),
-    }
-}
-
-/// The lower histograms of a field, one a query.
-pub(crate) fn count_low(field: &mut Field<'_>, series: &impl Series, queries: &[Query]) -> Result<Counts> {
-    let counts = field.sweep(
-        series.with_base(),
-        || (Bins::new(queries.len(), LOW_BINS), Vec::new()),
-        |(counts, scratch), tile| {
-            for (counts, query) in counts.0.iter_mut().zip(queries) {
-                for &value in series.values(&tile, query.series, scratch) {
-                    let magnitude = magnitude(value);
-                    if magnitude >> LOW_BITS == query.bin {
-                        counts[magnitude as usize % LOW_BINS] += 1;
-                    }
-                }
-            }
-            Ok(())
-        },
-        |(left, scratch), (right, _)| (left.join(&right), scratch),
-    )?;
-    Ok(counts.0.counts())
-}
-
 /// Why ranks could not be found.
 #[derive(Debug)]
 pub(crate) enum Unranked {
@@ -286,7 +143,7 @@ pub(crate) fn largest(
         .map(|&(index, count)| Query::new(&high, index, count as u64))
         .collect();
     let low = if queries.is_empty() {
-        Counts(Vec::new())
+        Counts::low(0)
     } else {
         count_low(field, series, &queries)?
     };
@@ -355,7 +212,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tiles::{Rows, View};
+    use crate::tiles::{Room, Rows, View};
 
     /// Values in memory, as a field's only input.
     struct Values<'a>(&'a [f32], usize);
@@ -381,8 +238,8 @@ mod tests {
         let source = Values(values, columns);
         let shape = [values.len() / columns, columns];
         let inputs: Vec<Box<dyn Rows>> = vec![Box::new(Values(values, columns))];
-        let mut kept = Vec::new();
-        let mut field = Field::new(&shape, View::Change, &source, inputs, &mut kept, usize::MAX);
+        let mut room = Room::shared(usize::MAX);
+        let mut field = Field::new(&shape, View::Change, &source, inputs, &mut room);
         match super::largest(&mut field, &Inputs(1), &[(0, count)]) {
             Ok(kept) => Some(kept[0]),
             Err(Unranked::NotFinite(0)) => None,

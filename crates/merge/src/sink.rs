@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crc32fast::Hasher;
-use half::{bf16, f16};
+use half::f16;
+use pulp::{Arch, Simd, WithSimd};
 use synapse_checkpoint::{DType, ModelFolder, ShardedWriter};
 use synapse_export::GgufTarget;
 
@@ -12,7 +13,9 @@ use crate::random::Stream;
 use crate::{MergeError, Result, Rounding};
 
 /// Entries converted between two looks at the rounding error.
-const RUN: usize = 4096;
+const RUN: usize = 1024;
+/// Independent partial sums of that error: fixed, so that it does not depend on the vector width.
+const CHAINS: usize = 64;
 
 /// What storing some values came to.
 #[derive(Clone, Debug)]
@@ -25,8 +28,9 @@ pub(crate) struct Receipt {
 
 /// Takes values of output tensors.
 pub(crate) trait Sink: Sync {
-    /// Stores values of a tensor, whole rows, from entry `start` on.
-    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt>;
+    /// Stores values of a tensor, whole rows, from entry `start` on. `bytes` is room to put them in order in, whatever is
+    /// in it.
+    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<Receipt>;
 }
 
 /// How values become bytes.
@@ -38,13 +42,13 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    /// The bytes of values from entry `start` of a tensor on, and Σ (stored − value)².
-    pub(crate) fn bytes(&self, tensor: &str, start: usize, values: &[f32]) -> (Vec<u8>, f64) {
-        let mut out = vec![0; values.len() * self.dtype.size()];
+    /// Turns values from entry `start` of a tensor on into bytes, and returns Σ (stored − value)².
+    pub(crate) fn bytes(&self, tensor: &str, start: usize, values: &[f32], out: &mut Vec<u8>) -> f64 {
+        out.resize(values.len() * self.dtype.size(), 0);
         let stream = (self.rounding == Rounding::Stochastic && self.dtype != DType::F32)
             .then(|| Stream::new(self.seed, "rounding", "", tensor));
-        let error = match stream {
-            None => round(values, self.dtype, &mut out),
+        match stream {
+            None => round(values, self.dtype, out),
             Some(stream) => {
                 let drawn: Vec<f32> = values
                     .iter()
@@ -56,10 +60,9 @@ impl Format {
                     .zip(values)
                     .map(|(drawn, value)| f64::from(drawn - value) * f64::from(drawn - value))
                     .sum::<f64>();
-                rounding + round(&drawn, self.dtype, &mut out)
+                rounding + round(&drawn, self.dtype, out)
             }
-        };
-        (out, error)
+        }
     }
 }
 
@@ -70,20 +73,21 @@ pub(crate) struct FolderSink<'a> {
     pub(crate) formats: &'a BTreeMap<String, Format>,
 }
 
-fn format_of<'a>(formats: &'a BTreeMap<String, Format>, tensor: &str) -> Result<&'a Format> {
+/// How a tensor of the layout is stored.
+pub(crate) fn format_of<'a>(formats: &'a BTreeMap<String, Format>, tensor: &str) -> Result<&'a Format> {
     formats
         .get(tensor)
         .ok_or_else(|| MergeError::request(format!("{tensor} is not in the layout")))
 }
 
 impl Sink for FolderSink<'_> {
-    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<Receipt> {
         let format = format_of(self.formats, tensor)?;
-        let (bytes, error) = format.bytes(tensor, start, values);
+        let error = format.bytes(tensor, start, values, bytes);
         self.writer
-            .write_part(tensor, (start * format.dtype.size()) as u64, &bytes)?;
+            .write_part(tensor, (start * format.dtype.size()) as u64, bytes)?;
         let mut checksum = Hasher::new();
-        checksum.update(&bytes);
+        checksum.update(bytes);
         Ok(Receipt { error, checksum })
     }
 }
@@ -93,7 +97,7 @@ impl Sink for FolderSink<'_> {
 pub(crate) struct GgufSink<'a>(pub(crate) &'a GgufTarget);
 
 impl Sink for GgufSink<'_> {
-    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32], _: &mut Vec<u8>) -> Result<Receipt> {
         Ok(Receipt {
             error: self.0.store(tensor, start, values)?,
             checksum: Hasher::new(),
@@ -109,9 +113,9 @@ pub(crate) struct CompareSink<'a> {
 }
 
 impl Sink for CompareSink<'_> {
-    fn store(&self, tensor: &str, start: usize, values: &[f32]) -> Result<Receipt> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<Receipt> {
         let format = format_of(self.formats, tensor)?;
-        let (bytes, error) = format.bytes(tensor, start, values);
+        let error = format.bytes(tensor, start, values, bytes);
         let shape = self
             .folder
             .info(tensor)
@@ -180,38 +184,96 @@ fn drawn_neighbour(value: f32, dtype: DType, drawn: u32) -> f32 {
 /// Stores values in `dtype`, to nearest even, and returns Σ (stored − value)², which is not finite when a value is
 /// not or does not fit.
 fn round(values: &[f32], dtype: DType, out: &mut [u8]) -> f64 {
-    let mut error = 0.0;
-    for (values, out) in values.chunks(RUN).zip(out.chunks_mut(RUN * dtype.size())) {
-        error += match dtype {
-            DType::BF16 => each(values, out, |value| {
-                let stored = bf16::from_f32(value);
-                (stored.to_le_bytes(), stored.to_f32())
-            }),
-            DType::F16 => each(values, out, |value| {
-                let stored = f16::from_f32(value);
-                (stored.to_le_bytes(), stored.to_f32())
-            }),
-            _ => each(values, out, |value| (value.to_le_bytes(), value)),
-        };
-    }
-    error
+    Arch::new().dispatch(Round { values, dtype, out })
 }
 
-/// Stores a run of values and returns Σ (stored − value)².
-fn each<const SIZE: usize>(values: &[f32], out: &mut [u8], store: impl Fn(f32) -> ([u8; SIZE], f32)) -> f64 {
-    let mut lanes = [0.0_f64; 8];
-    for (at, (&value, out)) in values.iter().zip(out.as_chunks_mut::<SIZE>().0).enumerate() {
+struct Round<'a> {
+    values: &'a [f32],
+    dtype: DType,
+    out: &'a mut [u8],
+}
+
+impl WithSimd for Round<'_> {
+    type Output = f64;
+
+    /// The loops are plain; what `Simd` stands for decides which instructions they become.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let Self { values, dtype, out } = self;
+        let mut sums = [0.0; CHAINS];
+        for (values, out) in values.chunks(RUN).zip(out.chunks_mut(RUN * dtype.size())) {
+            match dtype {
+                DType::BF16 => each(values, out, &mut sums, |value| {
+                    let stored = nearest_bf16(value);
+                    (stored.to_le_bytes(), f32::from_bits(u32::from(stored) << 16))
+                }),
+                DType::F16 => each(values, out, &mut sums, |value| {
+                    let stored = f16::from_f32(value);
+                    (stored.to_le_bytes(), stored.to_f32())
+                }),
+                _ => each(values, out, &mut sums, |value| (value.to_le_bytes(), value)),
+            }
+        }
+        sums.iter().sum()
+    }
+}
+
+/// The bits of the nearest bf16, ties to even, without a branch; NaN stays NaN.
+#[inline(always)]
+fn nearest_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let quiet = bits >> 16 | 0x40;
+    (if value.is_nan() { quiet } else { rounded }) as u16
+}
+
+/// Stores a run of values and adds (stored − value)² to the sums.
+#[inline(always)]
+fn each<const SIZE: usize>(
+    values: &[f32],
+    out: &mut [u8],
+    sums: &mut [f64; CHAINS],
+    store: impl Fn(f32) -> ([u8; SIZE], f32),
+) {
+    let mut errors = [0.0_f32; RUN];
+    for ((&value, out), error) in values.iter().zip(out.as_chunks_mut::<SIZE>().0).zip(&mut errors) {
         let (bytes, stored) = store(value);
         *out = bytes;
-        let error = f64::from(stored - value);
-        lanes[at % 8] += error * error;
+        *error = stored - value;
     }
-    lanes.iter().sum()
+    for errors in errors[..values.len()].chunks(CHAINS) {
+        for (sum, &error) in sums.iter_mut().zip(errors) {
+            *sum += f64::from(error) * f64::from(error);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
+
+    #[test]
+    fn rounds_as_the_half_crate_does() {
+        let halfway = 0x3f80_8000_u32;
+        let patterns = (0..1 << 16).map(|at: u32| at.wrapping_mul(0x9e37_79b9));
+        let near = (halfway - 2..halfway + 3).chain(halfway + 0xfffe..halfway + 0x1_0003);
+        let special = [
+            0,
+            0x8000_0000,
+            1,
+            0x7f7f_ffff,
+            0x7f80_0000,
+            0xff80_0000,
+            0x7fff_ffff,
+            0x7f80_0001,
+        ];
+        for bits in patterns.chain(near).chain(special) {
+            let value = f32::from_bits(bits);
+            assert_eq!(nearest_bf16(value), bf16::from_f32(value).to_bits(), "{bits:#x}");
+        }
+    }
 
     /// Every drawn value is a neighbour, and their mean is the value to the bound of a Bernoulli mean's deviation.
     #[test]

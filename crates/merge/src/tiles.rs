@@ -4,6 +4,7 @@
 //! tensor fit into the memory allowed, they are computed once, in the first sweep; where they do not, every sweep
 //! makes its tiles anew, so memory stays at threads × tile whatever the tensor. Tiles depend on the tensor's shape
 //! alone, never on threads or memory, and sweeps join their results in tile order: sums are the same everywhere.
+//! Whether all threads share a sweep or one makes it alone, while others have tensors of their own, is the [`Room`]'s.
 
 use std::ops::Range;
 
@@ -60,6 +61,47 @@ impl Tile<'_> {
     }
 }
 
+/// Where a field's inputs may stay between its sweeps, and who sweeps. One room serves tensor after tensor.
+#[derive(Debug)]
+pub(crate) struct Room {
+    kept: Vec<Vec<f32>>,
+    /// Most bytes of inputs that stay.
+    budget: usize,
+    /// The calling thread sweeps by itself.
+    alone: bool,
+}
+
+impl Room {
+    /// A room for `budget` bytes, swept by all threads.
+    pub(crate) fn shared(budget: usize) -> Self {
+        Self {
+            kept: Vec::new(),
+            budget,
+            alone: false,
+        }
+    }
+
+    /// A room for `budget` bytes, swept by one thread.
+    pub(crate) fn alone(budget: usize) -> Self {
+        Self {
+            alone: true,
+            ..Self::shared(budget)
+        }
+    }
+
+    /// Buffers for the inputs of a tensor, if they may stay. They never shrink: what a small tensor leaves unused, the
+    /// next large one has not to clear again.
+    fn buffers(&mut self, entries: usize, inputs: usize) -> Option<&mut [Vec<f32>]> {
+        (4 * entries * inputs <= self.budget).then(|| {
+            self.kept.resize_with(self.kept.len().max(inputs), Vec::new);
+            for buffer in &mut self.kept[..inputs] {
+                buffer.resize(buffer.len().max(entries), 0.0);
+            }
+            &mut self.kept[..inputs]
+        })
+    }
+}
+
 /// One tensor, to be swept over.
 pub(crate) struct Field<'a> {
     rows: usize,
@@ -69,8 +111,9 @@ pub(crate) struct Field<'a> {
     base: &'a dyn Rows,
     inputs: Vec<Box<dyn Rows + 'a>>,
     /// Every input's rows, where they are kept.
-    kept: Option<&'a mut Vec<Vec<f32>>>,
+    kept: Option<&'a mut [Vec<f32>]>,
     filled: bool,
+    alone: bool,
 }
 
 /// Buffers of one thread.
@@ -81,33 +124,24 @@ struct Scratch {
 }
 
 impl<'a> Field<'a> {
-    /// A tensor of this shape. `kept` are reused buffers for the inputs; they are used when the inputs take no more
-    /// than `budget` bytes.
+    /// A tensor of this shape.
     pub(crate) fn new(
         shape: &[usize],
         view: View,
         base: &'a dyn Rows,
         inputs: Vec<Box<dyn Rows + 'a>>,
-        kept: &'a mut Vec<Vec<f32>>,
-        budget: usize,
+        room: &'a mut Room,
     ) -> Self {
         let (rows, columns) = rows_and_columns(shape);
-        let bytes = 4 * rows * columns * inputs.len();
-        let kept = (bytes <= budget).then(|| {
-            kept.resize_with(kept.len().max(inputs.len()), Vec::new);
-            for buffer in kept.iter_mut().take(inputs.len()) {
-                buffer.resize(rows * columns, 0.0);
-            }
-            kept
-        });
         Self {
             rows,
             columns,
             tile_rows: tile_rows(columns),
             view,
             base,
+            alone: room.alone,
+            kept: room.buffers(rows * columns, inputs.len()),
             inputs,
-            kept,
             filled: false,
         }
     }
@@ -182,6 +216,13 @@ impl<'a> Field<'a> {
             return Ok(swept);
         }
         let field = &*self;
+        if field.alone {
+            let mut scratch = Scratch::default();
+            return (0..field.tiles()).try_fold(empty(), |mut results, index| {
+                field.visit(index, with_base, &mut scratch, |tile| visit(&mut results, tile))?;
+                Ok(results)
+            });
+        }
         (0..field.tiles())
             .into_par_iter()
             .with_min_len(run)
@@ -217,10 +258,7 @@ impl<'a> Field<'a> {
             &mut scratch.base,
         )?;
         let inputs: Vec<&[f32]> = match kept {
-            Some(kept) => kept[..self.inputs.len()]
-                .iter()
-                .map(|values| &values[entries.clone()])
-                .collect(),
+            Some(kept) => kept.iter().map(|values| &values[entries.clone()]).collect(),
             None => {
                 scratch.inputs.resize_with(self.inputs.len(), Vec::new);
                 for (input, values) in self.inputs.iter().zip(&mut scratch.inputs) {
@@ -251,40 +289,46 @@ impl<'a> Field<'a> {
             return Ok(empty());
         };
         let field = &*self;
-        let step = (field.tile_rows * field.columns).max(1);
+        let length = (field.tile_rows * field.columns).max(1);
         let mut tiles: Vec<Vec<&mut [f32]>> = (0..field.tiles()).map(|_| Vec::new()).collect();
-        for buffer in kept.iter_mut().take(field.inputs.len()) {
+        for buffer in kept.iter_mut() {
             for (tile, values) in tiles
                 .iter_mut()
-                .zip(buffer[..field.rows * field.columns].chunks_mut(step))
+                .zip(buffer[..field.rows * field.columns].chunks_mut(length))
             {
                 tile.push(values);
             }
         }
-        let swept = tiles
-            .into_par_iter()
-            .with_min_len(run)
-            .enumerate()
-            .try_fold(
-                || (empty(), Vec::new()),
-                |(mut results, mut base), (index, mut inputs)| {
-                    let rows = field.tile(index);
-                    field.read_base(with_base || field.needs_base(), &rows, &mut base)?;
-                    for (input, values) in field.inputs.iter().zip(&mut inputs) {
-                        field.read_input(input.as_ref(), &rows, &base, values)?;
-                    }
-                    let tile = Tile {
-                        rows,
-                        columns: field.columns,
-                        base: &base,
-                        inputs: inputs.iter().map(|values| &**values).collect(),
-                    };
-                    visit(&mut results, tile)?;
-                    Ok((results, base))
-                },
-            )
-            .map(|swept| swept.map(|(results, _)| results))
-            .try_reduce(empty, |left, right| Ok(join(left, right)));
+        let step = |(mut results, mut base): (A, Vec<f32>),
+                    (index, mut inputs): (usize, Vec<&mut [f32]>)|
+         -> Result<(A, Vec<f32>)> {
+            let rows = field.tile(index);
+            field.read_base(with_base || field.needs_base(), &rows, &mut base)?;
+            for (input, values) in field.inputs.iter().zip(&mut inputs) {
+                field.read_input(input.as_ref(), &rows, &base, values)?;
+            }
+            let tile = Tile {
+                rows,
+                columns: field.columns,
+                base: &base,
+                inputs: inputs.iter().map(|values| &**values).collect(),
+            };
+            visit(&mut results, tile)?;
+            Ok((results, base))
+        };
+        let nothing = || (empty(), Vec::new());
+        let swept = if field.alone {
+            let mut tiles = tiles.into_iter().enumerate();
+            tiles.try_fold(nothing(), step).map(|(results, _)| results)
+        } else {
+            tiles
+                .into_par_iter()
+                .with_min_len(run)
+                .enumerate()
+                .try_fold(nothing, step)
+                .map(|swept| swept.map(|(results, _)| results))
+                .try_reduce(empty, |left, right| Ok(join(left, right)))
+        };
         self.kept = Some(kept);
         swept
     }
@@ -354,9 +398,9 @@ mod tests {
         }
     }
 
-    /// Kept or made anew, every sweep sees the same tiles in the same order.
+    /// Kept or made anew, by one thread or all, every sweep sees the same tiles in the same order.
     #[test]
-    fn memory_changes_nothing() {
+    fn memory_and_threads_change_nothing() {
         let shape = [1000, 700];
         let counting = |factor, view| Counting {
             columns: 700,
@@ -365,13 +409,13 @@ mod tests {
         };
         let base = counting(1.0, View::Whole);
         let mut seen = Vec::new();
-        for budget in [0, usize::MAX] {
+        let rooms = [0, usize::MAX].map(|budget| [Room::shared(budget), Room::alone(budget)]);
+        for mut room in rooms.into_iter().flatten() {
             let inputs: Vec<Box<dyn Rows>> = vec![
                 Box::new(counting(2.0, View::Change)),
                 Box::new(counting(3.0, View::Whole)),
             ];
-            let mut kept = Vec::new();
-            let mut field = Field::new(&shape, View::Change, &base, inputs, &mut kept, budget);
+            let mut field = Field::new(&shape, View::Change, &base, inputs, &mut room);
             for with_base in [false, true, false] {
                 let tiles = field
                     .collect(with_base, |tile| {

@@ -14,6 +14,7 @@ mod inference;
 mod linear;
 mod parameters;
 mod pool;
+mod replace;
 mod tensor;
 mod training;
 

@@ -49,7 +49,6 @@ impl Lab {
     ) -> Result<Self, PipelineError> {
         let files = ModelFolder::open(folder)?;
         let decoder = Arc::new(Decoder::load_to_generate(&files, load)?);
-        let chat = Chat::open(folder)?;
         let adapters = adapters
             .iter()
             .map(|(name, path)| {
@@ -57,6 +56,15 @@ impl Lab {
                 Ok(((*name).to_owned(), Arc::new(adapter)))
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
+        Ok(Self::over(decoder, Chat::open(folder)?, adapters, batch))
+    }
+
+    /// A model that is in memory already. What holds the decoder too gets it back for itself when the lab is dropped.
+    pub(crate) fn of_decoder(decoder: Arc<Decoder>, chat: Chat) -> Self {
+        Self::over(decoder, chat, Vec::new(), BATCH)
+    }
+
+    fn over(decoder: Arc<Decoder>, chat: Chat, adapters: Vec<(String, Arc<Adapter>)>, batch: usize) -> Self {
         let model: Arc<dyn CausalLm> = decoder.clone();
         let options = EngineOptions {
             max_batch: batch,
@@ -64,12 +72,12 @@ impl Lab {
             ..EngineOptions::default()
         };
         let engine = Engine::start(model, chat.clone(), adapters.clone(), options);
-        Ok(Self {
+        Self {
             decoder,
             engine,
             chat,
             adapters,
-        })
+        }
     }
 
     /// The engine, for serving and single generations.

@@ -30,8 +30,8 @@ pub(crate) struct Trained<'a> {
     pub(crate) run: &'a Run<'a>,
     pub(crate) plan: &'a PipelinePlan,
     pub(crate) specialists: Vec<(&'a SpecialistPlan, SpecialistOutcome)>,
-    base: PathBuf,
-    base_hash: String,
+    pub(crate) base: PathBuf,
+    pub(crate) base_hash: String,
 }
 
 /// Runs a pipeline.
@@ -44,32 +44,14 @@ pub fn run_pipeline(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcom
 }
 
 fn all_stages(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcome, PipelineError> {
-    write_json(&plan.run_dir.join("plan.json"), plan)?;
-    let mut specialists = Vec::with_capacity(plan.specialists.len());
-    for specialist in &plan.specialists {
-        specialists.push((specialist, prepare_and_train(run, specialist)?));
-    }
     let mut outcome = PipelineOutcome {
         table: None,
         published: false,
     };
-    let Some((_, first)) = specialists.first() else {
-        return Err(PipelineError::Unusable {
-            what: format!("pipeline `{}` names no recipes", plan.name),
-            hint: "list them under `recipes:`".into(),
-        });
-    };
+    let trained = Trained::of(run, plan)?;
     if run.ends_before(Stage::Evaluate) {
         return Ok(outcome);
     }
-    let (base, base_hash) = (first.fetched.base.folder.clone(), first.fetched.base.hash.clone());
-    let trained = Trained {
-        run,
-        plan,
-        specialists,
-        base,
-        base_hash,
-    };
     let mut outcomes = trained.evaluate()?;
     outcome.table = Some(crate::table(&outcomes));
     if run.ends_before(Stage::Merge) {
@@ -98,6 +80,31 @@ fn all_stages(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcome, Pip
     Ok(outcome)
 }
 
+impl<'a> Trained<'a> {
+    /// Trains what is not trained yet.
+    pub(crate) fn of(run: &'a Run<'a>, plan: &'a PipelinePlan) -> Result<Self, PipelineError> {
+        write_json(&plan.run_dir.join("plan.json"), plan)?;
+        let mut specialists = Vec::with_capacity(plan.specialists.len());
+        for specialist in &plan.specialists {
+            specialists.push((specialist, prepare_and_train(run, specialist)?));
+        }
+        let Some((_, first)) = specialists.first() else {
+            return Err(PipelineError::Unusable {
+                what: format!("pipeline `{}` names no recipes", plan.name),
+                hint: "list them under `recipes:`".into(),
+            });
+        };
+        let (base, base_hash) = (first.fetched.base.folder.clone(), first.fetched.base.hash.clone());
+        Ok(Self {
+            run,
+            plan,
+            specialists,
+            base,
+            base_hash,
+        })
+    }
+}
+
 impl Trained<'_> {
     fn hash(&self, index: usize) -> &str {
         self.specialists[index]
@@ -107,12 +114,13 @@ impl Trained<'_> {
             .map_or("", |trained| &trained.hash)
     }
 
-    fn hashes(&self) -> Vec<&str> {
+    /// What identifies each specialist's weights.
+    pub(crate) fn hashes(&self) -> Vec<&str> {
         (0..self.specialists.len()).map(|index| self.hash(index)).collect()
     }
 
     /// What the held-out rows of every domain are.
-    fn held_out(&self) -> Vec<&str> {
+    pub(crate) fn held_out(&self) -> Vec<&str> {
         self.specialists
             .iter()
             .map(|(_, outcome)| {
@@ -124,7 +132,8 @@ impl Trained<'_> {
             .collect()
     }
 
-    fn domains(&self) -> Result<Vec<Domain>, PipelineError> {
+    /// Every domain with what it is asked.
+    pub(crate) fn domains(&self) -> Result<Vec<Domain>, PipelineError> {
         self.specialists
             .iter()
             .map(|(specialist, outcome)| {
@@ -152,12 +161,13 @@ impl Trained<'_> {
     }
 
     /// What identifies the questions of every domain.
-    fn questions(&self) -> Vec<Questions<'_>> {
+    pub(crate) fn questions(&self) -> Vec<Questions<'_>> {
         let fetched = self.specialists.iter().map(|(_, outcome)| &outcome.fetched);
         fetched.map(questions).collect()
     }
 
-    fn suites(&self) -> Vec<&synapse_recipe::EvaluatePlan> {
+    /// What each recipe and the pipeline measure.
+    pub(crate) fn suites(&self) -> Vec<&synapse_recipe::EvaluatePlan> {
         self.specialists
             .iter()
             .map(|(specialist, _)| &specialist.evaluate)
@@ -166,7 +176,7 @@ impl Trained<'_> {
     }
 
     /// Base on every domain, each specialist on its own.
-    fn evaluate(&self) -> Result<Vec<Outcome>, PipelineError> {
+    pub(crate) fn evaluate(&self) -> Result<Vec<Outcome>, PipelineError> {
         let parts = (
             self.suites(),
             &self.plan.gate.on,
@@ -196,7 +206,8 @@ impl Trained<'_> {
         )
     }
 
-    fn request(&self) -> Result<MergeRequest, PipelineError> {
+    /// The merge as the pipeline asks for it.
+    pub(crate) fn request(&self) -> Result<MergeRequest, PipelineError> {
         let wrong = |what: String| PipelineError::Unusable {
             what,
             hint: "mend the pipeline's merge or export section".into(),
@@ -303,20 +314,25 @@ impl Trained<'_> {
         )
     }
 
-    fn judge(&self, table: &ComparisonTable) -> Result<GateDecision, PipelineError> {
+    /// What the gate says of a comparison.
+    pub(crate) fn decide(&self, table: &ComparisonTable) -> Result<GateDecision, PipelineError> {
         let gate = &self.plan.gate;
         let action = match gate.action {
             synapse_recipe::GateAction::Refuse => GateAction::Refuse,
             synapse_recipe::GateAction::Stamp => GateAction::Stamp,
         };
-        let decision = GateDecision::judge(
+        Ok(GateDecision::judge(
             table,
             &GateRule {
                 on: gate.on.clone(),
                 max_regress: gate.max_regress,
                 action,
             },
-        )?;
+        )?)
+    }
+
+    fn judge(&self, table: &ComparisonTable) -> Result<GateDecision, PipelineError> {
+        let decision = self.decide(table)?;
         write_json(&self.plan.run_dir.join("gate.json"), &decision)?;
         match &decision {
             GateDecision::Refuse { message, .. } => Err(PipelineError::Refused {

@@ -17,6 +17,8 @@ pub trait Reporter: Sync {
     fn training(&self, _name: &str, _done: u64, _total: u64) {}
     /// A training step.
     fn step(&self, _report: &StepReport) {}
+    /// A held-out loss is being measured during training: `done` of `total` rows.
+    fn measuring(&self, _done: u64, _total: u64) {}
     /// A held-out loss during training.
     fn held_out(&self, _loss: &HeldOutLoss) {}
     /// Something the user should read.

@@ -250,6 +250,10 @@ impl Observer for Watch<'_> {
         self.reporter.step(report);
     }
 
+    fn measuring(&mut self, done: u64, total: u64) {
+        self.reporter.measuring(done, total);
+    }
+
     fn held_out(&mut self, loss: &HeldOutLoss) {
         self.reporter.held_out(loss);
     }

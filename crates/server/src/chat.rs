@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use serde_json::{Map, Value};
 use synapse_engine::{Engine, Grammar};
@@ -19,6 +19,8 @@ use crate::params::Params;
 use crate::prepare::Prompt;
 use crate::sampling::{Streaming, read_n};
 use crate::sse;
+use crate::state::Target;
+use crate::swarm::Decision;
 use crate::tools::{self, Tools};
 use crate::{ServerState, fields, identity, messages, sampling};
 
@@ -33,28 +35,77 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let body = read_object(&headers, body, Form::IsJson(&state.options().allowed_origins))?;
     let engine = Arc::clone(state.engine()?);
-    let (order, streaming) = read(&body, &state, &engine)?;
+    let (mut order, target, streaming) = read(&body, &state, &engine)?;
+    let routing = match target {
+        Target::Base => None,
+        Target::Adapter(name) => {
+            order.adapter = Some(name);
+            None
+        }
+        Target::Swarm => {
+            let decision = route(&state, &engine, &order).await?;
+            order.adapter.clone_from(&decision.adapter);
+            Some(decision)
+        }
+    };
     let calls = matches!(order.prompts.as_slice(), [Prompt::Messages(_, tools)] if !tools.is_empty());
     let wire = Wire {
         id: identity::random_id("chatcmpl-"),
         created: identity::unix_seconds(),
-        model: order.adapter.clone().unwrap_or_else(|| state.options().model.clone()),
+        model: model(&state, &order, routing.as_ref()),
+        routing,
         logprobs: order.sampling.logprobs.is_some(),
         include_usage: streaming.include_usage,
         parsers: calls.then(Vec::new),
         engine: Arc::clone(&engine),
     };
+    let adapter = wire.routing.as_ref().map(|decision| decision.target().to_owned());
     let choices = Choices::start(&state, &engine, order).await?;
-    if streaming.stream {
-        return Ok(sse::respond(choices, wire, state.options().keep_alive));
+    let mut response = if streaming.stream {
+        sse::respond(choices, wire, state.options().keep_alive)
+    } else {
+        wire.whole(choices).await?
+    };
+    // An adapter's name may hold characters that no header can.
+    if let Some(value) = adapter.and_then(|adapter| HeaderValue::from_str(&adapter).ok()) {
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("x-synapse-adapter"), value);
     }
-    wire.whole(choices).await
+    Ok(response)
 }
 
-fn read(body: &Map<String, Value>, state: &ServerState, engine: &Engine) -> Result<(Order, Streaming), ApiError> {
+/// Asks the swarm where the conversation goes.
+async fn route(state: &ServerState, engine: &Arc<Engine>, order: &Order) -> Result<Decision, ApiError> {
+    // Draining waits for a request that is still on its way to an adapter.
+    let _answering = state.answering();
+    state.engine()?;
+    let (Some(swarm), [Prompt::Messages(messages, _)]) = (&state.options().swarm, order.prompts.as_slice()) else {
+        return Err(ApiError::internal("a conversation was to be routed without a swarm"));
+    };
+    let decision = swarm.route(engine, messages).await?;
+    state.trace().record(&decision, messages);
+    state.metrics().routed(&decision);
+    Ok(decision)
+}
+
+/// The name that leads to the same model again.
+fn model(state: &ServerState, order: &Order, routing: Option<&Decision>) -> String {
+    let options = state.options();
+    match (&options.swarm, routing) {
+        (Some(swarm), Some(decision)) => swarm.pin(decision.target()),
+        _ => order.adapter.clone().unwrap_or_else(|| options.model.clone()),
+    }
+}
+
+fn read(
+    body: &Map<String, Value>,
+    state: &ServerState,
+    engine: &Engine,
+) -> Result<(Order, Target, Streaming), ApiError> {
     fields::check(body, fields::CHAT)?;
     let params = Params::new(body);
-    let adapter = state.adapter_of(params.text("model")?, engine)?;
+    let target = state.target_of(params.text("model")?, engine)?;
     let messages = messages::read(params)?;
     let tools = Tools::read(params)?;
     let streaming = Streaming::read(params)?;
@@ -71,10 +122,10 @@ fn read(body: &Map<String, Value>, state: &ServerState, engine: &Engine) -> Resu
         n: read_n(params, 1, state.options().max_choices)?,
         sampling,
         max_tokens: max_tokens(params)?,
-        adapter,
+        adapter: None,
         grammar,
     };
-    Ok((order, streaming))
+    Ok((order, target, streaming))
 }
 
 /// The form that the answer must have, from the tools or the response format.

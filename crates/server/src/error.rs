@@ -37,6 +37,18 @@ pub enum ServerError {
         /// The name.
         name: String,
     },
+    /// The swarm has the name of the base or of an adapter.
+    #[error("`{name}` is the swarm's name and a model's; rename one of them")]
+    SwarmNameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A label or the coordinator of the swarm names an adapter that is not served.
+    #[error("the swarm needs the adapter `{name}`, which is not served")]
+    NoSuchMember {
+        /// The adapter.
+        name: String,
+    },
     /// The socket failed.
     #[error("the server's socket failed: {0}")]
     Socket(#[from] std::io::Error),

@@ -6,6 +6,7 @@
 //! | `POST /v1/completions` | raw text, streamed or whole |
 //! | `POST /v1/embeddings` | texts as vectors of length 1 |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | the base and its adapters |
+//! | `GET /v1/routing/trace` | the swarm's last decisions |
 //! | `POST /v1/adapters`, `DELETE /v1/adapters/{name}` | adapters that come and go, where that is allowed |
 //! | `POST /tokenize`, `POST /detokenize` | what the model reads |
 //! | `GET /health` | 200 when ready, 503 while loading or draining |
@@ -40,10 +41,12 @@ mod params;
 mod prepare;
 mod prompts;
 mod router;
+mod routing_trace;
 mod sampling;
 mod serve;
 mod sse;
 mod state;
+mod swarm;
 mod tokenize;
 mod tools;
 
@@ -53,3 +56,4 @@ pub use error::ServerError;
 pub use router::router;
 pub use serve::serve;
 pub use state::{SamplingDefaults, ServerOptions, ServerState};
+pub use swarm::{Swarm, SwarmLabel};

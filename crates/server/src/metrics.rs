@@ -21,6 +21,7 @@ use synapse_engine::{FinishReason, Load, Observer, Step};
 use crate::ServerState;
 use crate::error::ApiError;
 use crate::router::route_of;
+use crate::swarm::Decision;
 
 /// Seconds from a request to its first token, and of waiting for a place.
 const WAITS: [f64; 16] = [
@@ -44,12 +45,20 @@ struct End {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Routing {
+    adapter: String,
+    reason: &'static str,
+}
+
 /// All numbers of one server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Route, Counter>,
     answers: Family<End, Counter>,
+    routed: Family<Routing, Counter>,
+    router: Histogram,
     prompt_tokens: Counter,
     cached_prompt_tokens: Counter,
     generated_tokens: Counter,
@@ -74,6 +83,12 @@ impl Metrics {
         );
         let answers = Family::default();
         registry.register("answers", "Answers ended, by reason", answers.clone());
+        let routed = Family::default();
+        registry.register(
+            "routed",
+            "Conversations that the swarm sent to an adapter or the base, by what decided",
+            routed.clone(),
+        );
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -94,6 +109,7 @@ impl Metrics {
         );
         let next_token = histogram("inter_token_seconds", "Between two tokens of an answer", &GAPS);
         let waited = histogram("queue_seconds", "From a submission to its first step", &WAITS);
+        let router = histogram("router_seconds", "From a conversation to the swarm's decision", &WAITS);
         let batch = histogram("batch_sequences", "Sequences in a forward pass", &SIZES);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -108,6 +124,8 @@ impl Metrics {
             registry,
             requests,
             answers,
+            routed,
+            router,
             prompt_tokens,
             cached_prompt_tokens,
             generated_tokens,
@@ -120,6 +138,13 @@ impl Metrics {
             cached,
             cache_limit,
         })
+    }
+
+    /// Counts a decision of the swarm. Adapters are as many as the server has, so the label has few values.
+    pub(crate) fn routed(&self, decision: &Decision) {
+        self.router.observe(decision.milliseconds / 1e3);
+        let (adapter, reason) = (decision.target().to_owned(), decision.reason.id());
+        self.routed.get_or_create(&Routing { adapter, reason }).inc();
     }
 
     fn end(&self, reason: &'static str) {

@@ -9,7 +9,7 @@ use synapse_engine::Engine;
 use crate::ServerState;
 use crate::error::ApiError;
 
-/// The base, then its adapters with the base as `parent`.
+/// The base, then its adapters with the base as `parent`, then the swarm.
 pub(crate) async fn list(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
     let data = cards(&state, state.engine()?);
     Ok(Json(json!({ "object": "list", "data": data })))
@@ -45,7 +45,11 @@ fn cards(state: &ServerState, engine: &Engine) -> Vec<Value> {
     let adapters = adapters
         .iter()
         .map(|adapter| card(&adapter.name, Some(base), adapter.content_hash.as_deref()));
-    std::iter::once(card(base, None, None)).chain(adapters).collect()
+    let swarm = state.options().swarm.iter().map(|swarm| card(&swarm.name, None, None));
+    std::iter::once(card(base, None, None))
+        .chain(adapters)
+        .chain(swarm)
+        .collect()
 }
 
 /// Ready, or an error of 503 that says why not.

@@ -93,6 +93,12 @@ const OPERATIONS: &[Operation] = &[
         Answer::Json("Model"),
         false,
     ),
+    get(
+        "/v1/routing/trace",
+        "The swarm's last decisions, newest first",
+        Answer::Json("RoutingTrace"),
+        false,
+    ),
     post(
         "/v1/adapters",
         "Loads an adapter from the adapters' folder, where the server allows it",

@@ -20,7 +20,7 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
-    fn encode(self, chat: &Chat) -> Result<Vec<u32>, ChatError> {
+    pub(crate) fn encode(self, chat: &Chat) -> Result<Vec<u32>, ChatError> {
         match self {
             Self::Messages(messages, tools) => chat.encode_prompt_with_tools(&messages, &tools),
             Self::Text(text) => chat.encode_raw(&text),

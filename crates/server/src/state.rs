@@ -9,7 +9,9 @@ use tokio::sync::watch;
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::{AdapterRoot, ApiKeys, ServerError, identity};
+use crate::routing_trace::RoutingTrace;
+use crate::swarm::BASE;
+use crate::{AdapterRoot, ApiKeys, ServerError, Swarm, identity};
 
 /// How the server behaves; all but the model's name have defaults.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct ServerOptions {
     pub max_inputs: usize,
     /// Tokens that a prompt or text may have, where that is less than the context.
     pub max_prompt_tokens: Option<usize>,
+    /// A model name that finds the adapter by itself.
+    pub swarm: Option<Swarm>,
     /// Where adapters may be loaded from while the server runs; `None` lets nobody change them.
     pub adapters: Option<AdapterRoot>,
     /// How often a silent stream sends a comment, so that nothing between takes it for dead.
@@ -51,6 +55,7 @@ impl ServerOptions {
             max_choices: 16,
             max_inputs: 256,
             max_prompt_tokens: None,
+            swarm: None,
             adapters: None,
             keep_alive: Duration::from_secs(10),
             drain: Duration::from_secs(30),
@@ -113,6 +118,7 @@ struct Shared {
     draining: AtomicBool,
     answering: watch::Sender<usize>,
     metrics: Arc<Metrics>,
+    trace: RoutingTrace,
     created: u64,
 }
 
@@ -126,6 +132,7 @@ impl ServerState {
             draining: AtomicBool::new(false),
             answering: watch::Sender::new(0),
             metrics: Metrics::new(),
+            trace: RoutingTrace::default(),
             created: identity::unix_seconds(),
         };
         Self {
@@ -148,9 +155,22 @@ impl ServerState {
     /// # Errors
     /// [`ServerError::NameTaken`] if an adapter has the base's name.
     pub fn ready(&self, engine: Arc<Engine>) -> Result<(), ServerError> {
-        let name = &self.shared.options.model;
-        if engine.adapters().iter().any(|adapter| adapter.name == *name) {
-            return Err(ServerError::NameTaken { name: name.clone() });
+        let Shared { options, .. } = &*self.shared;
+        let adapters = engine.adapters();
+        let is_adapter = |name: &str| adapters.iter().any(|adapter| adapter.name == name);
+        if is_adapter(&options.model) {
+            let name = options.model.clone();
+            return Err(ServerError::NameTaken { name });
+        }
+        if let Some(swarm) = &options.swarm {
+            if is_adapter(&swarm.name) || swarm.name == options.model {
+                let name = swarm.name.clone();
+                return Err(ServerError::SwarmNameTaken { name });
+            }
+            let members = swarm.labels.iter().filter_map(|label| label.adapter.as_ref());
+            if let Some(name) = members.chain([&swarm.coordinator]).find(|name| !is_adapter(name)) {
+                return Err(ServerError::NoSuchMember { name: name.clone() });
+            }
         }
         engine.observe(self.shared.metrics.clone());
         self.shared.engine.get_or_init(|| engine);
@@ -171,6 +191,11 @@ impl ServerState {
         self.shared.engine.get().map(|engine| engine.load())
     }
 
+    /// The swarm's last decisions.
+    pub(crate) fn trace(&self) -> &RoutingTrace {
+        &self.shared.trace
+    }
+
     /// When the server was made, as the models' `created`.
     pub(crate) fn created(&self) -> u64 {
         self.shared.created
@@ -187,20 +212,45 @@ impl ServerState {
             .ok_or_else(|| ApiError::unavailable("the model is loading", "loading"))
     }
 
-    /// The base's id and those of the adapters.
+    /// The base's id, those of the adapters, and the swarm's.
     pub(crate) fn model_ids(&self, engine: &Engine) -> Vec<String> {
-        std::iter::once(self.shared.options.model.clone())
+        let Shared { options, .. } = &*self.shared;
+        std::iter::once(options.model.clone())
             .chain(engine.adapters().into_iter().map(|adapter| adapter.name))
+            .chain(options.swarm.iter().map(|swarm| swarm.name.clone()))
             .collect()
     }
 
-    /// The adapter that a request's `model` means; none for the base, which is also meant where nothing is said.
+    /// What a request's `model` means; the base where nothing is said.
+    pub(crate) fn target_of(&self, model: Option<&str>, engine: &Engine) -> Result<Target, ApiError> {
+        let Shared { options, .. } = &*self.shared;
+        let Some(name) = model.filter(|name| *name != options.model) else {
+            return Ok(Target::Base);
+        };
+        let swarm = options.swarm.as_ref();
+        if swarm.is_some_and(|swarm| swarm.name == name) {
+            return Ok(Target::Swarm);
+        }
+        let member = swarm.and_then(|swarm| swarm.pinned(name));
+        if member == Some(BASE) {
+            return Ok(Target::Base);
+        }
+        let wanted = member.unwrap_or(name);
+        if engine.adapters().iter().any(|adapter| adapter.name == wanted) {
+            return Ok(Target::Adapter(wanted.to_owned()));
+        }
+        Err(ApiError::unknown_model(name, &self.model_ids(engine)))
+    }
+
+    /// The adapter that a request's `model` means, for routes that have no conversation to route by.
     pub(crate) fn adapter_of(&self, model: Option<&str>, engine: &Engine) -> Result<Option<String>, ApiError> {
-        match model {
-            None => Ok(None),
-            Some(name) if name == self.shared.options.model => Ok(None),
-            Some(name) if engine.adapters().iter().any(|adapter| adapter.name == name) => Ok(Some(name.to_owned())),
-            Some(name) => Err(ApiError::unknown_model(name, &self.model_ids(engine))),
+        match self.target_of(model, engine)? {
+            Target::Base => Ok(None),
+            Target::Adapter(name) => Ok(Some(name)),
+            Target::Swarm => Err(ApiError::field(
+                "model",
+                "routes conversations only; name one of its members, or use /v1/chat/completions",
+            )),
         }
     }
 
@@ -225,6 +275,17 @@ impl ServerState {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.shared.answering.subscribe().wait_for(|count| *count == 0).await;
     }
+}
+
+/// What a request's `model` means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The base without an adapter.
+    Base,
+    /// An adapter, by name.
+    Adapter(String),
+    /// Whatever fits the conversation.
+    Swarm,
 }
 
 /// A request being answered.

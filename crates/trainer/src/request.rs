@@ -69,6 +69,8 @@ pub trait Observer {
     fn start(&mut self, done: u64, total: u64);
     /// A step is done.
     fn step(&mut self, report: &StepReport);
+    /// A held-out loss is being measured: `done` of `total` rows.
+    fn measuring(&mut self, done: u64, total: u64);
     /// A held-out loss was measured.
     fn held_out(&mut self, loss: &HeldOutLoss);
 }

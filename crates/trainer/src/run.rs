@@ -68,15 +68,13 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
         if request.evaluate_every > 0 && done.is_multiple_of(request.evaluate_every) && done < steps.total {
             run.measure(model.as_mut(), observer)?;
         }
-        if request.stop.load(Ordering::Relaxed) && done < steps.total {
+        // The last step is kept too: measuring what it led to can take as long as the steps.
+        let stop = run.is_stopped();
+        if stop || done == steps.total || (every > 0 && done.is_multiple_of(every)) {
             checkpoints.save(&run.state)?;
-            return Err(TrainError::Interrupted {
-                step: done,
-                total: steps.total,
-            });
         }
-        if every > 0 && done.is_multiple_of(every) {
-            checkpoints.save(&run.state)?;
+        if stop {
+            return Err(run.interrupted());
         }
     }
     let held_out_loss = run.measure(model.as_mut(), observer)?;
@@ -180,14 +178,30 @@ impl Run<'_> {
         })
     }
 
+    fn is_stopped(&self) -> bool {
+        self.request.stop.load(Ordering::Relaxed)
+    }
+
+    fn interrupted(&self) -> TrainError {
+        TrainError::Interrupted {
+            step: self.state.step,
+            total: self.steps.total,
+        }
+    }
+
     /// The held-out loss now, recorded and reported.
     fn measure(&mut self, model: &mut dyn Model, observer: &mut dyn Observer) -> Result<Option<f64>, TrainError> {
         let (mut sum, mut tokens) = (0.0, 0usize);
         let mut batch = MicroBatch::default();
-        for index in 0..self.request.held_out.len() {
+        let rows = self.request.held_out.len();
+        for index in 0..rows {
             let row = self.request.held_out.row(index);
             batch.push(&row.input_ids, &row.labels, &row.seq_lengths);
-            if batch.tokens.len() >= EVALUATION_TOKENS || index + 1 == self.request.held_out.len() {
+            if batch.tokens.len() >= EVALUATION_TOKENS || index + 1 == rows {
+                if self.is_stopped() {
+                    return Err(self.interrupted());
+                }
+                observer.measuring(index as u64, rows as u64);
                 for (loss, count) in model.losses(&self.state.parameters, &batch)? {
                     sum += loss;
                     tokens += count;

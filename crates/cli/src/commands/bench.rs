@@ -12,7 +12,10 @@ use synapse_trainer::{Measurement, Probe, ProbeBase};
 use crate::{
     Outcome,
     args::{BenchCommand, BenchTrainArguments, Dtype, Storage, Switch},
-    commands::{decode::decode, print, print_json},
+    commands::{
+        answers::{self, What},
+        print, print_json,
+    },
     failure::Failure,
     terminal::Terminal,
 };
@@ -20,7 +23,9 @@ use crate::{
 /// Measures and prints text or JSON.
 pub(crate) fn bench(command: &BenchCommand) -> Outcome {
     match command {
-        BenchCommand::Decode(arguments) => decode(arguments),
+        BenchCommand::Decode(arguments) => answers::bench(What::Decode, arguments),
+        BenchCommand::Prefill(arguments) => answers::bench(What::Prefill, arguments),
+        BenchCommand::Serve(arguments) => answers::bench(What::Serve, arguments),
         BenchCommand::Train(arguments) => train(arguments),
     }
 }

@@ -1,9 +1,9 @@
 //! One file a command; what several share stands here.
 
+mod answers;
 mod bench;
 mod compare;
 mod data;
-mod decode;
 mod eval;
 mod export;
 mod generate;
@@ -12,8 +12,10 @@ mod inspect;
 mod plan;
 mod recipes;
 mod run;
+mod search;
 mod serve;
 mod status;
+mod swarm;
 
 use std::io::Write;
 
@@ -32,6 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     synapse_kernels::threads_from_environment().map_err(Failure::request)?;
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Search(arguments) => search::search(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Check { files } => recipes::check(&files),
         Command::Schema => recipes::schema(),

@@ -50,7 +50,8 @@ pub(crate) fn options(arguments: &RunArguments) -> RunOptions {
     }
 }
 
-fn choice(device: Device) -> DeviceChoice {
+/// A device as the trainer knows it.
+pub(crate) fn choice(device: Device) -> DeviceChoice {
     DeviceChoice::Named(match device {
         Device::Auto => return DeviceChoice::Auto,
         Device::Cpu => synapse_trainer::Device::Cpu,
@@ -61,7 +62,7 @@ fn choice(device: Device) -> DeviceChoice {
 }
 
 /// The devices that the file's recipes train on, in words; a device that cannot be had is a wrong request.
-fn devices(document: &Document, choice: DeviceChoice) -> Result<String, Failure> {
+pub(crate) fn devices(document: &Document, choice: DeviceChoice) -> Result<String, Failure> {
     let plans = match document {
         Document::Specialist(plan) => std::slice::from_ref(plan),
         Document::Pipeline(plan) => &plan.specialists,

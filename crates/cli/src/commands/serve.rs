@@ -8,19 +8,24 @@ use synapse_chat::Chat;
 use synapse_checkpoint::{AdapterFolder, ModelConfig, ModelFolder};
 use synapse_engine::{AdapterOrder, AdapterSource, Engine, EngineOptions};
 use synapse_nn::{Adapter, CausalLm, Decoder, Precision};
-use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState};
+use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState, Swarm, SwarmLabel};
 
 use crate::{
     Outcome,
     args::{LimitArguments, ListenArguments, ServeArguments, WeightArguments},
-    commands::weight_options,
+    commands::{swarm, weight_options},
     failure::Failure,
     terminal::say,
 };
 
 /// Serves a folder.
 pub(crate) fn serve(arguments: &ServeArguments) -> Outcome {
-    let adapters = arguments
+    let members = arguments
+        .swarm
+        .as_deref()
+        .map(|from| swarm::find(from, arguments.swarm_threshold))
+        .transpose()?;
+    let mut adapters = arguments
         .adapters
         .iter()
         .map(|text| {
@@ -30,6 +35,16 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Outcome {
             Ok((name.to_owned(), PathBuf::from(folder)))
         })
         .collect::<Result<Vec<_>, Failure>>()?;
+    let mut swarm = None;
+    let mut model = arguments.model.clone().map(|folder| Model { folder, name: None });
+    if let Some(members) = members {
+        adapters.splice(0..0, members.adapters);
+        swarm = Some(members.swarm);
+        model.get_or_insert(Model {
+            folder: members.base,
+            name: Some(members.base_name),
+        });
+    }
     for (index, (name, _)) in adapters.iter().enumerate() {
         if adapters[..index].iter().any(|(other, _)| other == name) {
             return Err(Failure::request(format!(
@@ -37,7 +52,15 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Outcome {
             )));
         }
     }
-    listen(&arguments.model, &adapters, &arguments.listen)
+    let model = model.ok_or_else(|| Failure::request("name the model folder to serve"))?;
+    listen(&model, &adapters, swarm, &arguments.listen)
+}
+
+/// What is served.
+struct Model {
+    folder: PathBuf,
+    /// Its id, where that is not the folder's name.
+    name: Option<String>,
 }
 
 /// Serves the model folder below outputs/ that was published last.
@@ -52,16 +75,22 @@ pub(crate) fn up(arguments: &ListenArguments) -> Outcome {
     let (_, folder) = newest.ok_or_else(|| {
         Failure::request("outputs/ holds no published model; run a pipeline first, or name a folder with `serve`")
     })?;
-    listen(&folder, &[], arguments)
+    listen(&Model { folder, name: None }, &[], None, arguments)
 }
 
-fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArguments) -> Outcome {
-    let name = folder
+fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, arguments: &ListenArguments) -> Outcome {
+    let folder = model.folder.as_path();
+    let of_folder = folder
         .canonicalize()
         .ok()
         .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    let name = name.ok_or_else(|| Failure::request(format!("{}: no such model folder", folder.display())))?;
-    let options = server_options(&name, folder, arguments)?;
+    let of_folder = of_folder.ok_or_else(|| Failure::request(format!("{}: no such model folder", folder.display())))?;
+    let name = model.name.as_ref().unwrap_or(&of_folder);
+    let mut options = server_options(name, folder, arguments)?;
+    if let Some(swarm) = &swarm {
+        say(routes(swarm));
+    }
+    options.swarm = swarm;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -115,6 +144,13 @@ fn listen(folder: &Path, adapters: &[(String, PathBuf)], arguments: &ListenArgum
     // What still loads or encodes ends with the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// The swarm's labels and where they lead.
+fn routes(swarm: &Swarm) -> String {
+    let lead = |label: &SwarmLabel| format!("{} → {}", label.label, label.adapter.as_deref().unwrap_or("base"));
+    let leads: Vec<String> = swarm.labels.iter().map(lead).collect();
+    format!("{} asks {}: {}", swarm.name, swarm.coordinator, leads.join(", "))
 }
 
 fn server_options(name: &str, folder: &Path, arguments: &ListenArguments) -> Result<ServerOptions, Failure> {

@@ -4,17 +4,8 @@
 use serde_json::Value;
 use synapse_chat::Message;
 
+use super::tools::calls;
 use super::{Refused, RowResult};
-
-/// Whether a value is there and not empty.
-pub(super) fn says_something(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Array(items) => !items.is_empty(),
-        Value::String(text) => !matches!(text.trim(), "" | "[]"),
-        _ => true,
-    }
-}
 
 /// The text of a message: a text, or a list of parts that are all texts.
 fn content_of(value: Option<&Value>) -> Result<String, String> {
@@ -54,21 +45,30 @@ fn message(turn: &Value, index: usize) -> RowResult<Message> {
         return Err(malformed("not an object".to_owned()));
     };
     let role = turn.get("role").or_else(|| turn.get("from")).and_then(Value::as_str);
-    let role = match role.ok_or_else(|| malformed("has no `role` (or `from`)".to_owned()))? {
+    let written = role.ok_or_else(|| malformed("has no `role` (or `from`)".to_owned()))?;
+    let role = match written {
         "system" | "developer" => "system",
         "user" | "human" => "user",
-        "assistant" | "gpt" | "chatgpt" | "model" | "bot" => "assistant",
+        "assistant" | "gpt" | "chatgpt" | "model" | "bot" | "function_call" => "assistant",
+        "tool" | "function" | "observation" | "ipython" => "tool",
         _ => return Err(Refused::Dropped("unsupported_role")),
     };
-    if turn
-        .get("tool_calls")
-        .is_some_and(|calls| calls.as_array().is_some_and(|calls| !calls.is_empty()))
-    {
-        return Err(Refused::Dropped("tool_calls"));
-    }
     let content = turn.get("content").or_else(|| turn.get("value"));
-    let content = content_of(content).map_err(|found| malformed(format!("`content` {found}")))?;
-    let mut message = Message::new(role, content);
+    let mut message = if written == "function_call" {
+        // ShareGPT's way: the turn's whole text is the call, or a list of them.
+        let mut message = Message::new(role, "");
+        message.tool_calls = calls(content.unwrap_or(&Value::Null)).map_err(malformed)?;
+        message
+    } else {
+        let content = content_of(content).map_err(|found| malformed(format!("`content` {found}")))?;
+        let mut message = Message::new(role, content);
+        message.tool_calls = calls(turn.get("tool_calls").unwrap_or(&Value::Null)).map_err(malformed)?;
+        message
+    };
+    if role != "assistant" && !message.tool_calls.is_empty() {
+        return Err(malformed(format!("the role `{written}` cannot call tools")));
+    }
+    message.tool_call_id = turn.get("tool_call_id").and_then(Value::as_str).map(str::to_owned);
     let train = match turn.get("train").or_else(|| turn.get("weight")) {
         None | Some(Value::Null) => true,
         Some(Value::Bool(train)) => *train,

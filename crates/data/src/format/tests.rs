@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use serde_json::json;
+use synapse_chat::ToolCall;
 
 use super::*;
 
@@ -24,13 +25,11 @@ fn row(value: Value) -> RowResult<Row> {
 }
 
 fn chat(turns: &[(&str, &str)]) -> RowResult<Row> {
-    Ok(Row::Chat(
-        turns
-            .iter()
-            .map(|&(role, content)| Message::new(role, content))
-            .collect(),
-        None,
-    ))
+    let messages: Vec<Message> = turns
+        .iter()
+        .map(|&(role, content)| Message::new(role, content))
+        .collect();
+    Ok(messages.into())
 }
 
 #[test]
@@ -117,7 +116,7 @@ fn sharegpt_weights_say_what_is_trained() {
         {"from": "gpt", "value": "a", "weight": 0}, {"from": "human", "value": "q2"},
         {"from": "gpt", "value": "b", "weight": 1.0}, {"from": "human", "value": "unanswered"}
     ]}));
-    let Ok(Row::Chat(messages, _)) = row else {
+    let Ok(Row::Chat(Dialogue { messages, .. })) = row else {
         panic!("{row:?}")
     };
     let trained: Vec<&str> = messages
@@ -143,11 +142,9 @@ fn rows_without_use_are_dropped_with_a_reason() {
         "no_answer"
     );
     assert_eq!(
-        dropped(json!({"messages": [{"role": "tool", "content": "q"}]})),
+        dropped(json!({"messages": [{"role": "critic", "content": "q"}]})),
         "unsupported_role"
     );
-    let called = json!({"messages": [{"role": "assistant", "content": null, "tool_calls": [{}]}]});
-    assert_eq!(dropped(called), "tool_calls");
 }
 
 #[test]
@@ -182,7 +179,7 @@ fn anything() -> impl Strategy<Value = Value> {
         Just("user".into()),
         Just("assistant".into())
     ];
-    let key = "messages|conversations|role|from|content|value|weight|question|answer|instruction|output|text";
+    let key = "messages|conversations|role|from|content|value|weight|question|answer|instruction|output|text|tools|tool_calls|function|name|arguments";
     leaf.prop_recursive(4, 24, 4, move |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
@@ -239,9 +236,86 @@ fn contents_in_parts_are_joined_and_other_parts_are_named() {
 }
 
 #[test]
-fn rows_with_tools_are_left_out_and_empty_lists_of_tools_are_not() {
-    let with = |tools: Value| json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": tools});
-    assert_eq!(row(with(json!([{"name": "search"}]))), Err(Refused::Dropped("tools")));
-    assert_eq!(row(with(json!([]))), chat(&[("user", "q"), ("assistant", "a")]));
-    assert_eq!(row(with(json!("[]"))), chat(&[("user", "q"), ("assistant", "a")]));
+fn calls_are_read_in_every_spelling() {
+    let openai = json!({
+        "messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": null, "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"b\": 1, \"a\": 2}"}},
+            ]},
+            {"role": "tool", "tool_call_id": "c1", "content": "r"},
+            {"role": "assistant", "content": "a"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+    });
+    let call = |id: &str| ToolCall {
+        id: id.to_owned(),
+        name: "f".to_owned(),
+        arguments: json!({"b": 1, "a": 2}),
+    };
+    let expected = |id: &str, tools: Value| {
+        let mut messages: Vec<Message> = [("user", "q"), ("assistant", ""), ("tool", "r"), ("assistant", "a")]
+            .map(|(role, content)| Message::new(role, content))
+            .into();
+        messages[1].tool_calls = vec![call(id)];
+        messages[2].tool_call_id = (!id.is_empty()).then(|| id.to_owned());
+        Ok(Row::Chat(Dialogue {
+            messages,
+            tools: vec![tools],
+            tests: None,
+        }))
+    };
+    assert_eq!(
+        row(openai),
+        expected("c1", json!({"type": "function", "function": {"name": "f"}}))
+    );
+    // ShareGPT keeps calls and tools as JSON in texts.
+    let sharegpt = json!({
+        "conversations": [
+            {"from": "human", "value": "q"},
+            {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"b\": 1, \"a\": 2}}"},
+            {"from": "observation", "value": "r"},
+            {"from": "gpt", "value": "a"},
+        ],
+        "tools": "[{\"name\": \"f\"}]",
+    });
+    assert_eq!(row(sharegpt), expected("", json!({"name": "f"})));
+    for nothing in [json!([]), json!("[]"), json!(""), Value::Null] {
+        let without = json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": nothing});
+        assert_eq!(row(without), chat(&[("user", "q"), ("assistant", "a")]));
+    }
+}
+
+#[test]
+fn calls_that_are_none_are_named() {
+    let with = |calls: Value, tools: Value| {
+        let value = json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": calls}], "tools": tools});
+        match row(value) {
+            Err(Refused::Malformed(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    let bad = |arguments: Value| json!([{"function": {"name": "f", "arguments": arguments}}]);
+    assert_eq!(with(json!([1]), json!([])), "message 1: a tool call is no object");
+    assert_eq!(with(json!([{}]), json!([])), "message 1: a tool call has no `name`");
+    assert_eq!(
+        with(bad(json!([1])), json!([])),
+        "message 1: the arguments of `f` are no object"
+    );
+    let cut = with(bad(json!("{\"a\": ")), json!([]));
+    assert!(
+        cut.starts_with("message 1: the arguments of `f`: not valid JSON: "),
+        "{cut}"
+    );
+    assert_eq!(
+        with(json!([]), json!(["f"])),
+        "`tools` holds something else than objects"
+    );
+    let users = json!({"messages": [{"role": "user", "content": "q", "tool_calls": bad(json!({}))}]});
+    assert_eq!(
+        row(users),
+        Err(Refused::Malformed(
+            "message 0: the role `user` cannot call tools".to_owned()
+        ))
+    );
 }

@@ -11,8 +11,9 @@ use crate::adapters::{AdapterNames, Bound};
 use crate::admission::Permits;
 use crate::answer::AnswerOrder;
 use crate::observer::Counted;
+use crate::scoring::ScoreOrder;
 use crate::sequence::{Job, Work};
-use crate::{Completion, EmbeddingReceiver, EngineError, Event, Receiver, Request, Result};
+use crate::{Completion, EmbeddingReceiver, EngineError, Event, Receiver, Request, Result, ScoreReceiver};
 
 impl Engine {
     /// Takes places for `count` requests, so that a caller knows that they will be taken before it renders and
@@ -80,6 +81,31 @@ impl Engine {
             Ok(receiver)
         };
         texts.into_iter().map(start).collect()
+    }
+
+    /// Starts scoring how likely each continuation of a prompt is, in one place taken before.
+    ///
+    /// # Errors
+    /// [`EngineError::Full`] if `permits` are used up; an unknown adapter; a prompt or continuation that is empty, too
+    /// long together, or holds a token that the model has not.
+    pub fn score(
+        &self,
+        prompt: Vec<u32>,
+        continuations: Vec<Vec<u32>>,
+        adapter: Option<&str>,
+        permits: &mut Permits,
+    ) -> Result<ScoreReceiver> {
+        let adapter = self.adapters.names().resolve(adapter)?;
+        let longest = continuations.iter().map(Vec::len).max().unwrap_or(0);
+        self.check_prompt(&prompt, longest)?;
+        continuations
+            .iter()
+            .try_for_each(|tokens| self.check_prompt(tokens, 0))?;
+        let permit = Arc::new(self.place(permits)?);
+        let (reply, receiver) = oneshot::channel();
+        let order = ScoreOrder { continuations, reply };
+        self.send(prompt, adapter, Work::Scores(order), permit)?;
+        Ok(receiver)
     }
 
     /// Answers a batch of requests, in order, whatever their number; blocks until all are done.

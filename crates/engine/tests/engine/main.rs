@@ -7,6 +7,7 @@ mod embedding;
 mod grammar;
 mod observer;
 mod prefix;
+mod scoring;
 #[path = "../support/mod.rs"]
 mod support;
 

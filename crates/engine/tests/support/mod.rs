@@ -170,7 +170,7 @@ impl MockModel {
             .collect()
     }
 
-    fn logits(&self, last: u32, position: usize, adapter: usize) -> Vec<f32> {
+    pub(crate) fn logits(&self, last: u32, position: usize, adapter: usize) -> Vec<f32> {
         let vocab_size = self.vocab_size() as u32;
         match self.speech {
             Speech::Script => {
@@ -237,7 +237,12 @@ impl CausalLm for MockModel {
             rows.push(match sequence.logits {
                 LogitsFor::None => Vec::new(),
                 LogitsFor::Last => self.logits(last, position, adapter),
-                LogitsFor::All => unreachable!("the engine asks for the last position only"),
+                LogitsFor::All => {
+                    let start = position - sequence.tokens.len();
+                    let each = sequence.tokens.iter().zip(start + 1..);
+                    each.flat_map(|(&token, position)| self.logits(token, position, adapter))
+                        .collect()
+                }
                 // Counts tokens, their ids, and the adapter's share.
                 LogitsFor::HiddenSum => {
                     let ids: u32 = sequence.tokens.iter().sum();

@@ -6,6 +6,7 @@
 
 mod bars;
 mod data;
+mod front;
 mod heat_map;
 mod html;
 mod page;
@@ -15,6 +16,7 @@ mod results;
 pub use data::{
     Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample, StageTime,
 };
+pub use front::{FrontPoint, Standing, front};
 pub use page::render;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod command;
+mod delta;
 mod expected;
 mod mergekit;
 mod methods;
@@ -10,3 +11,4 @@ mod models;
 mod pipeline;
 mod resume;
 mod support;
+mod variations;

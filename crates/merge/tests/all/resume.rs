@@ -31,14 +31,15 @@ fn place() -> Workplace {
     workplace
 }
 
-/// Starts the merge and kills it when its journal has this many lines. False when it was done before that.
-fn killed_at(workplace: &Workplace, lines: usize) -> bool {
+/// Starts the merge on some threads and kills it when its journal has this many lines. False when it was done before
+/// that.
+fn killed_at(workplace: &Workplace, threads: usize, lines: usize) -> bool {
     let mut child = Command::new(env!("CARGO_BIN_EXE_synapse-merge"))
         .args(INPUTS)
         .args(["--out", "out", "--out-shard-size", "2MB"])
         .current_dir(workplace.path(""))
         .env("SYNAPSE_MERGE_SYNC_MS", "0")
-        .env("RAYON_NUM_THREADS", "1")
+        .env("RAYON_NUM_THREADS", threads.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -69,7 +70,7 @@ fn ten_kill_points_and_the_same_bytes() {
     let mut went_on = 0;
     for point in 0..10 {
         let _ = fs::remove_dir_all(workplace.path("out"));
-        let killed = killed_at(&workplace, 1 + 10 * point);
+        let killed = killed_at(&workplace, 1 + point % 3, 1 + 10 * point);
         assert_eq!(
             workplace.path("out").exists(),
             !killed || workplace.path("out").exists()
@@ -90,7 +91,7 @@ fn ten_kill_points_and_the_same_bytes() {
 #[test]
 fn another_merge_does_not_go_on() {
     let workplace = place();
-    if !killed_at(&workplace, 20) {
+    if !killed_at(&workplace, 1, 20) {
         return;
     }
     let other = [

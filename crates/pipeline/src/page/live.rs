@@ -117,6 +117,12 @@ impl Reporter for Live<'_> {
         self.does(None, false);
     }
 
+    fn measuring(&self, done: u64, total: u64) {
+        self.inner.measuring(done, total);
+        let so_far = format!("measuring held-out loss, {done} of {total} rows");
+        self.does(Some(&so_far), false);
+    }
+
     fn held_out(&self, loss: &HeldOutLoss) {
         self.inner.held_out(loss);
     }

@@ -12,12 +12,15 @@ use crate::error::ApiError;
 use crate::generation::{Answer, Choices, Token, finish_reason};
 use crate::identity;
 use crate::sse::Transcript;
+use crate::swarm::Decision;
 
 /// Writes answers as OpenAI does.
 pub(super) struct Wire {
     pub(super) id: String,
     pub(super) created: u64,
     pub(super) model: String,
+    /// Where the swarm sent it, if it was asked.
+    pub(super) routing: Option<Decision>,
     pub(super) logprobs: bool,
     pub(super) include_usage: bool,
     /// Where tools may be called: one for each answer that streams.
@@ -33,7 +36,7 @@ impl Wire {
             .enumerate()
             .map(|(index, answer)| self.choice(index, answer));
         let choices: Vec<Value> = choices.collect();
-        let body = json!({
+        let mut body = json!({
             "id": self.id,
             "object": "chat.completion",
             "created": self.created,
@@ -41,6 +44,9 @@ impl Wire {
             "choices": choices,
             "usage": usage(total),
         });
+        if let Some(decision) = &self.routing {
+            body["synapse"] = decision.body();
+        }
         Ok(Json(body).into_response())
     }
 
@@ -178,9 +184,14 @@ impl Transcript for Wire {
             parsers.resize_with(choices, CallParser::default);
         }
         let delta = json!({ "role": "assistant", "content": "" });
-        (0..choices)
-            .map(|choice| self.delta(choice, &delta, &Value::Null, None))
-            .collect()
+        let opening = |choice| {
+            let mut chunk = self.delta(choice, &delta, &Value::Null, None);
+            if let Some(decision) = &self.routing {
+                chunk["synapse"] = decision.body();
+            }
+            chunk
+        };
+        (0..choices).map(opening).collect()
     }
 
     fn token(&mut self, choice: usize, token: &Token) -> Vec<Value> {

@@ -10,7 +10,7 @@ pub(super) fn reference(name: &str) -> Value {
 /// All of them by name.
 pub(super) fn all() -> Value {
     let mut schemas = Map::new();
-    for group in [requests(), chat(), completions(), others()] {
+    for group in [requests(), chat(), completions(), routing(), others()] {
         if let Value::Object(group) = group {
             schemas.extend(group);
         }
@@ -150,11 +150,11 @@ fn chat() -> Value {
     }));
     let whole = json!({
         "id": string(), "object": { "const": "chat.completion" }, "created": count(), "model": string(),
-        "choices": list(choice), "usage": usage(),
+        "choices": list(choice), "usage": usage(), "synapse?": reference("Routing"),
     });
     let chunk = json!({
         "id": string(), "object": { "const": "chat.completion.chunk" }, "created": count(), "model": string(),
-        "choices": list(part), "usage?": or_null(usage()),
+        "choices": list(part), "usage?": or_null(usage()), "synapse?": reference("Routing"),
     });
     json!({ "ChatCompletion": object(&whole), "ChatCompletionChunk": object(&chunk) })
 }
@@ -175,6 +175,22 @@ fn completions() -> Value {
         "choices": list(choice), "usage?": or_null(usage()),
     });
     json!({ "Completion": object(&completion) })
+}
+
+/// A decision of the swarm, as answers carry it and as the trace keeps it.
+fn routing() -> Value {
+    let decision = json!({
+        "adapter": string(),
+        "reason": { "enum": ["routed", "kept", "unsure"] },
+        "label": string(),
+        "scores": { "type": "object", "additionalProperties": { "type": "number", "minimum": 0, "maximum": 1 } },
+        "router_ms": { "type": "number", "minimum": 0 },
+    });
+    let mut kept = decision.clone();
+    kept["created"] = count();
+    kept["turn"] = string();
+    let trace = json!({ "object": { "const": "list" }, "data": list(object(&kept)) });
+    json!({ "Routing": object(&decision), "RoutingTrace": object(&trace) })
 }
 
 fn others() -> Value {

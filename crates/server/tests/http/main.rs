@@ -18,4 +18,5 @@ mod streaming;
 mod structured;
 #[path = "../../../engine/tests/support/mod.rs"]
 mod support;
+mod swarm;
 mod tokens;

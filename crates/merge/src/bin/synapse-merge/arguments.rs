@@ -91,7 +91,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "VIEW")]
     pub(crate) base_view: Option<BaseView>,
 
-    /// Memory for one tensor's changes; a tensor that takes more is made anew in every pass [default: 512MiB]
+    /// Memory for changes; a tensor whose changes take more is made anew in every pass [default: 512MiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
 
@@ -123,8 +123,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// gguf: one file at --out, straight from the merge, instead of a Hugging Face folder
-    #[arg(long, value_name = "FORMAT", requires = "quant")]
+    /// gguf: one file at --out, straight from the merge, instead of a Hugging Face folder; delta: a folder that holds the
+    /// changed entries only, for `synapse-merge apply`
+    #[arg(long, value_name = "FORMAT", requires_if("gguf", "quant"))]
     pub(crate) format: Option<Format>,
 
     /// GGUF: f16, bf16, q8_0 or q4_0
@@ -164,13 +165,36 @@ pub(crate) enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Put a merge with --format delta onto its base: the folder that the merge would have written
+    Apply {
+        /// The delta's folder
+        delta: PathBuf,
+
+        /// The base: a folder or a hub id [default: as the delta calls it]
+        #[arg(long, value_name = "DIR|HUB_ID")]
+        base: Option<String>,
+
+        /// Folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+
+        /// Largest size of one output file, such as 5GB or 500MB [default: 5GB]
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        out_shard_size: Option<u64>,
+
+        /// Never ask the hub: a hub id must be in the cache
+        #[arg(long)]
+        offline: bool,
+    },
 }
 
 /// What a merge is written as, when not as a folder.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// One GGUF file.
     Gguf,
+    /// What changes in the base.
+    Delta,
 }
 
 /// `NAME=VALUE`, the value as YAML would have it.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use synapse_merge::{MergeError, MergeReport};
+use synapse_merge::{Application, DEFAULT_SHARD_BYTES, DeltaFile, MergeError, MergeReport};
 
 use crate::arguments::{Arguments, Command};
 use crate::places::Places;
@@ -32,6 +32,31 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
     match &arguments.command {
         None => merge(arguments),
         Some(Command::Verify { dir, offline }) => verify(dir, *offline),
+        Some(Command::Apply {
+            delta,
+            base,
+            out,
+            out_shard_size,
+            offline,
+        }) => {
+            let downloads = talk::Downloads::new();
+            let places = Places::new(*offline, &downloads);
+            let named = match base {
+                Some(base) => base.clone(),
+                None => DeltaFile::read(delta)?.base,
+            };
+            let base = places.model(&named, None);
+            let base = base.map_err(|problem| MergeError::Request(vec![format!("base: {problem}")]))?;
+            downloads.finish();
+            synapse_merge::apply(&Application {
+                delta: delta.clone(),
+                base,
+                out: out.clone(),
+                max_shard_bytes: out_shard_size.unwrap_or(DEFAULT_SHARD_BYTES),
+            })?;
+            let _ = writeln!(std::io::stdout().lock(), "{}", out.display());
+            Ok(())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use synapse_merge::{Input, MERGE_FILE, MergeError, MergeRequest, Method, PeftAdapter};
 
-use crate::arguments::{Arguments, WeightedInput};
+use crate::arguments::{Arguments, Format, WeightedInput};
 use crate::from_file;
 use crate::pipeline;
 use crate::places::{Places, tidy};
@@ -138,6 +138,13 @@ fn override_with(arguments: &Arguments, request: &mut MergeRequest) -> Result<()
     if arguments.quant.is_some() {
         request.gguf = arguments.quant;
         request.dtype = None;
+    }
+    if arguments.format == Some(Format::Delta) {
+        if arguments.quant.is_some() || arguments.out_shard_size.is_some() {
+            let problem = "--quant and --out-shard-size mean nothing to --format delta";
+            return Err(MergeError::Request(vec![problem.to_owned()]));
+        }
+        (request.sparse, request.gguf) = (true, None);
     }
     request.extract_rank = arguments.extract_lora.or(request.extract_rank);
     request.dtype = arguments.dtype.or(request.dtype);

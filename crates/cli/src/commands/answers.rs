@@ -1,0 +1,256 @@
+//! `bench decode`, `bench prefill` and `bench serve`: what answering costs, measured through the engine that serves.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use synapse_checkpoint::ModelConfig;
+use synapse_engine::{Completion, Request, SamplingOptions};
+use synapse_kernels::{Isa, random::Stream};
+use synapse_pipeline::Lab;
+use synapse_trainer::peak_resident_bytes;
+
+use crate::{
+    Outcome,
+    args::BenchDecodeArguments,
+    commands::{print, print_json, weight_options},
+    failure::Failure,
+    terminal::Terminal,
+};
+
+/// Which figure is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// Generated tokens, after all prompts are read.
+    Decode,
+    /// Prompt tokens.
+    Prefill,
+    /// Generated tokens from the first request to the last answer, together and one after the other.
+    Serve,
+}
+
+impl What {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "bench decode",
+            Self::Prefill => "bench prefill",
+            Self::Serve => "bench serve",
+        }
+    }
+}
+
+/// One round's seconds.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// Until every prompt is read.
+    prefill: f64,
+    /// Of generating after that.
+    decode: f64,
+    /// From the first request to the last answer.
+    together: f64,
+    /// The same requests one after the other; 0 where that was not asked for.
+    in_turn: f64,
+}
+
+/// Measures and prints text or JSON.
+pub(crate) fn bench(what: What, arguments: &BenchDecodeArguments) -> Outcome {
+    let least_tokens = if what == What::Prefill { 1 } else { 2 };
+    for (name, value, least) in [
+        ("--batch", arguments.batch, 1),
+        ("--prompt", arguments.prompt, 1),
+        ("--tokens", arguments.tokens, least_tokens),
+        ("--rounds", arguments.rounds, 1),
+    ] {
+        if value < least {
+            return Err(Failure::request(format!(
+                "{name} is {value}; it must be at least {least}"
+            )));
+        }
+    }
+    let bench = Bench::open(what, arguments)?;
+    let terminal = Terminal::new();
+    let total = Some(arguments.rounds as u64);
+    let mut rounds = Vec::with_capacity(arguments.rounds);
+    // the first round warms caches and is not counted
+    for round in 0..=arguments.rounds {
+        let found = bench.round(round)?;
+        if round > 0 {
+            rounds.push(found);
+        }
+        synapse_pipeline::Reporter::progress(&terminal, what.name(), round as u64, total);
+    }
+    drop(terminal);
+    bench.report(&rounds)
+}
+
+struct Bench<'a> {
+    what: What,
+    arguments: &'a BenchDecodeArguments,
+    config: ModelConfig,
+    lab: Lab,
+    adapters: Vec<String>,
+}
+
+impl<'a> Bench<'a> {
+    fn open(what: What, arguments: &'a BenchDecodeArguments) -> Result<Self, Failure> {
+        let names: Vec<String> = (0..arguments.adapters.len())
+            .map(|index| format!("adapter{index}"))
+            .collect();
+        let folders = arguments.adapters.iter().map(std::path::PathBuf::as_path);
+        let adapters: Vec<(&str, &Path)> = names.iter().map(String::as_str).zip(folders).collect();
+        let lab = Lab::open(&arguments.model, &adapters, &weight_options(arguments.weights))?;
+        let context = lab.engine().context();
+        if arguments.prompt + arguments.tokens > context {
+            return Err(Failure::request(format!(
+                "--prompt {} and --tokens {} are more than the model's {context} positions",
+                arguments.prompt, arguments.tokens
+            )));
+        }
+        Ok(Self {
+            what,
+            arguments,
+            config: ModelConfig::read(&arguments.model)?,
+            lab,
+            adapters: names,
+        })
+    }
+
+    fn round(&self, round: usize) -> Result<Round, Failure> {
+        let engine = self.lab.engine();
+        let requests = |round: usize| (0..self.arguments.batch).map(move |index| self.request(round, index));
+        let start = Instant::now();
+        let completions = engine.generate(requests(2 * round).collect())?;
+        let together = start.elapsed().as_secs_f64();
+        let mut in_turn = 0.0;
+        if self.what == What::Serve {
+            // Other prompts than before, which are known now.
+            let start = Instant::now();
+            for request in requests(2 * round + 1) {
+                engine.generate(vec![request])?;
+            }
+            in_turn = start.elapsed().as_secs_f64();
+        }
+        // The last to have read its prompt ends the prefill of requests that began together.
+        let longest = |seconds: fn(&Completion) -> f64| completions.iter().map(seconds).fold(0.0, f64::max);
+        let prefill = longest(|completion| completion.timings.prefill_seconds);
+        let whole = longest(|completion| completion.timings.prefill_seconds + completion.timings.decode_seconds);
+        Ok(Round {
+            prefill,
+            decode: whole - prefill,
+            together,
+            in_turn,
+        })
+    }
+
+    /// A prompt of random tokens, other ones in every round, and an answer of a fixed length.
+    fn request(&self, round: usize, index: usize) -> Request {
+        let stream = Stream::new(&[13, round as u64, index as u64]);
+        let vocab = self.lab.vocab_size() as u32;
+        let names = &self.adapters;
+        Request {
+            prompt: (0..self.arguments.prompt as u64)
+                .map(|i| stream.bits(i) % vocab)
+                .collect(),
+            sampling: SamplingOptions {
+                max_tokens: self.answer_tokens(),
+                ignore_eos: true,
+                ..SamplingOptions::default()
+            },
+            adapter: (!names.is_empty()).then(|| names[index % names.len()].clone()),
+            constraint: None,
+        }
+    }
+
+    fn answer_tokens(&self) -> usize {
+        match self.what {
+            What::Prefill => 1,
+            What::Decode | What::Serve => self.arguments.tokens,
+        }
+    }
+
+    fn report(&self, rounds: &[Round]) -> Outcome {
+        let seconds = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
+        let batch = self.arguments.batch;
+        let (prompts, answers) = (batch * self.arguments.prompt, batch * self.answer_tokens());
+        // A prompt's last position gives the first token.
+        let generated = answers - batch;
+        let (tokens, spent, flops) = match self.what {
+            What::Decode => (
+                generated,
+                seconds(|round| round.decode),
+                generated as f64 * self.flops(true),
+            ),
+            What::Prefill => (
+                prompts,
+                seconds(|round| round.prefill),
+                prompts as f64 * self.flops(false),
+            ),
+            What::Serve => {
+                let flops = prompts as f64 * self.flops(false) + generated as f64 * self.flops(true);
+                (answers, seconds(|round| round.together), flops)
+            }
+        };
+        let rate = tokens as f64 / spent;
+        let (isa, threads) = (Isa::current().name(), synapse_kernels::threads());
+        let mut figures = json!({
+            "tokens_per_second": rate,
+            "seconds": spent,
+            "gflops": flops / spent / 1e9,
+            "peak_rss_bytes": peak_resident_bytes(),
+            "batch": batch,
+            "prompt_tokens": self.arguments.prompt,
+            "generated_tokens": self.answer_tokens(),
+            "adapters": self.arguments.adapters,
+            "isa": isa,
+            "threads": threads,
+        });
+        let prefill = prompts as f64 / seconds(|round| round.prefill);
+        let told = match self.what {
+            What::Decode => {
+                figures["prefill_tokens_per_second"] = prefill.into();
+                figures["decode_tokens_per_second"] = rate.into();
+                format!("prefill {prefill:.1} tokens/s, decode {rate:.1} tokens/s")
+            }
+            What::Prefill => format!("prefill {rate:.1} tokens/s"),
+            What::Serve => {
+                let in_turn = tokens as f64 / seconds(|round| round.in_turn);
+                figures["in_turn_tokens_per_second"] = in_turn.into();
+                figures["speedup"] = Value::from(rate / in_turn);
+                format!(
+                    "{rate:.1} tokens/s together, {in_turn:.1} in turn: {:.2}x",
+                    rate / in_turn
+                )
+            }
+        };
+        if self.arguments.json {
+            return print_json(&figures);
+        }
+        print(&format!(
+            "{told} ({batch} together, {} + {} tokens, median of {})\n{isa}, {threads} threads",
+            self.arguments.prompt,
+            self.answer_tokens(),
+            rounds.len()
+        ))
+    }
+
+    /// Operations of a token's products with the weights: of a prompt's only the last one's meet the head.
+    fn flops(&self, with_head: bool) -> f64 {
+        let config = &self.config;
+        let layer: usize = config
+            .linear_modules()
+            .iter()
+            .map(|(_, rows, columns)| rows * columns)
+            .sum();
+        let head = if with_head {
+            config.vocab_size * config.hidden_size
+        } else {
+            0
+        };
+        2.0 * (config.num_hidden_layers * layer + head) as f64
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,197 @@
+//! `serve --swarm`: finds the coordinator, the specialists and their base, from a pipeline or from a folder of adapters.
+
+use std::path::{Path, PathBuf};
+
+use synapse_checkpoint::AdapterFolder;
+use synapse_data::routing::Router;
+use synapse_hub::Hub;
+use synapse_pipeline::Downloads;
+use synapse_recipe::Document;
+use synapse_server::{Swarm, SwarmLabel};
+
+use crate::{failure::Failure, terminal::Terminal};
+
+/// The model name under which a swarm routes.
+const NAME: &str = "synapse-swarm";
+/// What says that an adapter is a coordinator.
+const ROUTER: &str = "router.json";
+
+/// Adapters that make up a swarm, and how it is asked.
+pub(crate) struct Members {
+    /// The folder that all of them were trained on.
+    pub(crate) base: PathBuf,
+    /// The base's name for people, which a folder in the hub's cache is not.
+    pub(crate) base_name: String,
+    /// Coordinator and specialists, by the names that requests use.
+    pub(crate) adapters: Vec<(String, PathBuf)>,
+    pub(crate) swarm: Swarm,
+}
+
+/// Finds the members that `from`, a pipeline's file or a folder of adapters, has.
+///
+/// # Errors
+/// Adapters that are missing, none or several of which are coordinators, or that were trained on different bases.
+pub(crate) fn find(from: &Path, threshold: f64) -> Result<Members, Failure> {
+    if !(0.0..=1.0).contains(&threshold) {
+        return Err(Failure::request(format!(
+            "--swarm-threshold {threshold}: a probability lies between 0 and 1"
+        )));
+    }
+    let adapters = if from.is_dir() {
+        in_folder(from)?
+    } else {
+        of_pipeline(from)?
+    };
+    let routers: Vec<&(String, PathBuf)> = adapters
+        .iter()
+        .filter(|(_, folder)| folder.join(ROUTER).is_file())
+        .collect();
+    let (coordinator, folder) = match routers.as_slice() {
+        [one] => *one,
+        [] => {
+            return Err(Failure::request(format!(
+                "{}: none of the adapters is a coordinator; train one with a recipe that has `router:`",
+                from.display()
+            )));
+        }
+        several => {
+            let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
+            let (from, names) = (from.display(), names.join(", "));
+            return Err(Failure::request(format!(
+                "{from}: {names} are all coordinators; a swarm has one"
+            )));
+        }
+    };
+    let router = Router::read(&folder.join(ROUTER))?;
+    let label = |label: &String| SwarmLabel {
+        adapter: member_of(label, &adapters, coordinator),
+        answer: router.answer(label),
+        label: label.clone(),
+    };
+    let swarm = Swarm {
+        name: NAME.to_owned(),
+        coordinator: coordinator.clone(),
+        labels: router.labels.iter().map(label).collect(),
+        system_prompt: router.system_prompt.clone(),
+        threshold,
+    };
+    if swarm.labels.iter().all(|label| label.adapter.is_none()) {
+        return Err(Failure::request(format!(
+            "{}: no adapter is named like a label of {coordinator} ({})",
+            from.display(),
+            router.labels.join(", ")
+        )));
+    }
+    let (base, base_name) = common_base(&adapters)?;
+    Ok(Members {
+        base,
+        base_name,
+        adapters,
+        swarm,
+    })
+}
+
+/// The adapter that a label means: the one of its name, or the only one whose name ends in it.
+fn member_of(label: &str, adapters: &[(String, PathBuf)], coordinator: &str) -> Option<String> {
+    let specialists = || {
+        adapters
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| *name != coordinator)
+    };
+    let ends = |name: &&String| name.strip_suffix(label).is_some_and(|rest| rest.ends_with(['-', '_']));
+    specialists().find(|name| *name == label).cloned().or_else(|| {
+        let mut candidates = specialists().filter(ends);
+        let first = candidates.next().cloned();
+        if candidates.next().is_none() { first } else { None }
+    })
+}
+
+/// What a pipeline's recipes have published.
+fn of_pipeline(file: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let plan = match synapse_recipe::load(file, &[])? {
+        Document::Pipeline(plan) => plan,
+        Document::Specialist(_) => {
+            return Err(Failure::request(format!(
+                "{}: this is a recipe; --swarm wants a pipeline, or a folder of adapters",
+                file.display()
+            )));
+        }
+    };
+    let missing: Vec<String> = plan
+        .specialists
+        .iter()
+        .filter(|plan| !is_adapter(&plan.output))
+        .map(|plan| {
+            let (name, output, recipe) = (&plan.name, plan.output.display(), plan.file.display());
+            format!("{name}: no adapter in {output}; train it with `synapse-train run {recipe}`")
+        })
+        .collect();
+    if !missing.is_empty() {
+        return Err(Failure::request(missing.join("\n")));
+    }
+    Ok(plan
+        .specialists
+        .into_iter()
+        .map(|plan| (plan.name, plan.output))
+        .collect())
+}
+
+/// The adapters that stand directly in a folder, by the names of theirs.
+fn in_folder(folder: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let mut adapters = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_adapter(&entry.path()) {
+            adapters.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        }
+    }
+    adapters.sort();
+    if adapters.is_empty() {
+        return Err(Failure::request(format!(
+            "{}: holds no adapter folders",
+            folder.display()
+        )));
+    }
+    Ok(adapters)
+}
+
+fn is_adapter(folder: &Path) -> bool {
+    folder.join("adapter_config.json").is_file()
+}
+
+/// The one base of all adapters: a folder, or a model of the hub, which is fetched where it is not there yet.
+fn common_base(adapters: &[(String, PathBuf)]) -> Result<(PathBuf, String), Failure> {
+    let mut bases: Vec<(String, Option<String>, &str)> = Vec::new();
+    for (name, folder) in adapters {
+        let files = AdapterFolder::open(folder)?;
+        let config = files.config();
+        let base = config.base_model_name_or_path.clone().ok_or_else(|| {
+            Failure::request(format!(
+                "{}: adapter_config.json does not say which base it is for",
+                folder.display()
+            ))
+        })?;
+        let base = (base, config.revision.clone(), name.as_str());
+        if bases.iter().all(|(known, ..)| *known != base.0) {
+            bases.push(base);
+        }
+    }
+    let [(base, revision, _)] = bases.as_slice() else {
+        let lines: Vec<String> = bases
+            .iter()
+            .map(|(base, _, name)| format!("{name}: trained on {base}"))
+            .collect();
+        return Err(Failure::request(format!(
+            "a swarm's adapters share one base, and these do not:\n{}",
+            lines.join("\n")
+        )));
+    };
+    let name = base.rsplit('/').next().unwrap_or(base).to_owned();
+    if Path::new(base).join("config.json").is_file() {
+        return Ok((PathBuf::from(base), name));
+    }
+    let terminal = Terminal::new();
+    let folder = Hub::from_env(false)?.model(base, revision.as_deref(), &Downloads::new(&terminal, base))?;
+    Ok((folder, name))
+}

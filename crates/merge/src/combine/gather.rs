@@ -1,0 +1,158 @@
+//! The first half of a block's way: what survives of every input is weighted and counted, and the sums that describe
+//! the inputs are taken.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::rule::Vote;
+use super::sums::{PieceReport, products};
+use super::{BLOCK, Change, Scratch};
+use crate::Sign;
+use crate::select::magnitude;
+use crate::sparsify::Surviving;
+
+/// What is gathered, block by block.
+pub(super) struct Block<'a> {
+    pub(super) changes: &'a [Change<'a>],
+    /// Index of the piece's first entry in the tensor.
+    pub(super) start: usize,
+    pub(super) vote: Option<Vote>,
+}
+
+/// Thins out and weights one block of every input, counts votes, and takes the sums that describe the inputs. `range`
+/// lies within the piece, which begins at entry `start` of the tensor. Returns the energy of what survives, weighted.
+#[inline(always)]
+pub(super) fn gather<S: Simd>(
+    simd: S,
+    piece: &Block<'_>,
+    range: &Range<usize>,
+    scratch: &mut Scratch,
+    report: &mut PieceReport,
+) -> f64 {
+    let &Block { changes, start, vote } = piece;
+    let length = range.len();
+    scratch.plus[..length].fill(0);
+    scratch.minus[..length].fill(0);
+    scratch.totals[..length].fill(0.0);
+    let totals = vote.filter(|vote| vote.sign == Sign::Total);
+    for ((change, weighted), sums) in changes.iter().zip(&mut scratch.weighted).zip(&mut report.inputs) {
+        let weighted = &mut weighted[..length];
+        let delta = &change.delta[range.clone()];
+        survive(change, delta, start, range, weighted);
+        let mut kept = 0_u32;
+        for &d in &*weighted {
+            kept += u32::from(d != 0.0);
+        }
+        sums.kept += u64::from(kept);
+        if change.weight != 1.0 {
+            products(simd, std::iter::once((&*weighted, &*weighted)), |sum| {
+                sums.kept_energy += sum;
+            });
+        }
+        if let Some(vote) = totals.filter(|vote| !vote.weighted) {
+            add_votes(&mut scratch.totals[..length], weighted, vote.single);
+        }
+        for ((d, plus), minus) in weighted.iter_mut().zip(&mut scratch.plus).zip(&mut scratch.minus) {
+            *d *= change.weight;
+            *plus += i32::from(*d > 0.0);
+            *minus += i32::from(*d < 0.0);
+        }
+        if let Some(vote) = totals.filter(|vote| vote.weighted) {
+            add_votes(&mut scratch.totals[..length], weighted, vote.single);
+        }
+    }
+    let mut trimmed = 0.0;
+    let mut inputs = changes.iter().zip(&mut report.inputs);
+    products(simd, squares(&scratch.weighted, length), |energy| {
+        trimmed += energy;
+        // What has no weight is what was kept.
+        if let Some((change, sums)) = inputs.next()
+            && change.weight == 1.0
+        {
+            sums.kept_energy += energy;
+        }
+    });
+    let delta = |at: usize| &changes[at].delta[range.clone()];
+    let mut inputs = changes.iter().zip(&mut report.inputs);
+    products(simd, (0..changes.len()).map(|at| (delta(at), delta(at))), |energy| {
+        if let Some((change, sums)) = inputs.next() {
+            sums.energy += energy;
+            report.tally.weighted += energy * (f64::from(change.weight) * f64::from(change.weight));
+        }
+    });
+    let pairs = (0..changes.len()).flat_map(|left| (left + 1..changes.len()).map(move |right| (left, right)));
+    let mut sums = report.products.iter_mut();
+    products(
+        simd,
+        pairs.map(|(left, right)| (delta(left), delta(right))),
+        |product| {
+            if let Some(sum) = sums.next() {
+                *sum += product;
+            }
+        },
+    );
+    let mut voters = [0_u32; 3];
+    let mut disagreements = 0_u32;
+    for (&plus, &minus) in scratch.plus[..length].iter().zip(&scratch.minus[..length]) {
+        let count = plus + minus;
+        voters[0] += u32::from(count == 0);
+        voters[1] += u32::from(count == 1);
+        voters[2] += u32::from(count > 1);
+        disagreements += u32::from(plus.min(minus) > 0);
+    }
+    report.tally.entries += length as u64;
+    report.tally.disagreements += u64::from(disagreements);
+    for (total, count) in report.tally.voters.iter_mut().zip(voters) {
+        *total += u64::from(count);
+    }
+    trimmed
+}
+
+/// Writes what survives of one block of a change.
+#[inline(always)]
+fn survive(change: &Change<'_>, delta: &[f32], start: usize, range: &Range<usize>, out: &mut [f32]) {
+    match change.surviving {
+        Surviving::Above(kept, factor) => {
+            let whole = start + range.start..start + range.end;
+            // The rule of what is kept changes at most once, at the last kept tie.
+            let cut = kept.cut(&whole).unwrap_or(whole.end);
+            for part in [whole.start..cut, cut..whole.end] {
+                let least = kept.least(&part);
+                let inside = part.start - whole.start..part.end - whole.start;
+                for (d, &x) in out[inside.clone()].iter_mut().zip(&delta[inside]) {
+                    *d = if magnitude(x) >= least { x } else { 0.0 };
+                }
+            }
+            if factor != 1.0 {
+                out.iter_mut().for_each(|d| *d *= factor);
+            }
+        }
+        Surviving::Times(factors) => {
+            for ((d, &x), &factor) in out.iter_mut().zip(delta).zip(&factors[range.clone()]) {
+                *d = x * factor;
+            }
+        }
+    }
+}
+
+/// Adds one input's votes, by value.
+#[inline(always)]
+fn add_votes(totals: &mut [f64], votes: &[f32], single: bool) {
+    if single {
+        for (total, &vote) in totals.iter_mut().zip(votes) {
+            *total = f64::from(*total as f32 + vote);
+        }
+    } else {
+        // In f64, so that the sign of a near draw is the true one.
+        for (total, &vote) in totals.iter_mut().zip(votes) {
+            *total += f64::from(vote);
+        }
+    }
+}
+
+/// Each input's block with itself.
+#[inline(always)]
+pub(super) fn squares(blocks: &[[f32; BLOCK]], length: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
+    blocks.iter().map(move |block| (&block[..length], &block[..length]))
+}

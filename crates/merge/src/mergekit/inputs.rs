@@ -1,0 +1,200 @@
+//! The models of a file, what they are called, and their parameters.
+
+use serde_json::{Map, Value};
+
+use super::Above;
+use crate::merge_file::FileInput;
+use crate::reader::Reader;
+use crate::settings::{Setting, Settings};
+use crate::{Method, Trim};
+
+const ENTRY: [&str; 2] = ["model", "parameters"];
+const REFERENCE: [&str; 3] = ["model", "lora", "override_architecture"];
+/// Every parameter of any method.
+const PARAMETERS: [&str; 18] = [
+    "weight",
+    "density",
+    "normalize",
+    "lambda",
+    "rescale",
+    "int8_mask",
+    "gamma",
+    "epsilon",
+    "t",
+    "nuslerp_flatten",
+    "nuslerp_row_wise",
+    "normalize_weights",
+    "eps",
+    "max_iter",
+    "tol",
+    "filter_wise",
+    "select_topk",
+    "scale",
+];
+
+impl Reader {
+    /// `models`, without the base's own entry where the method has no use for it.
+    pub(super) fn entries(&mut self, list: &Value, above: &Above<'_>) -> Vec<FileInput> {
+        let Some(list) = self.list(list, "models") else {
+            return Vec::new();
+        };
+        let mut inputs: Vec<FileInput> = Vec::new();
+        let mut seen_base = false;
+        for (index, entry) in list.iter().enumerate() {
+            let place = format!("models[{index}]");
+            let Some(entry) = self.mapping(entry, &place) else {
+                continue;
+            };
+            self.unknown(entry, &place, &ENTRY);
+            let own = self.settings(entry, &place, above.method);
+            let Some(model) = self.model(entry, &place) else {
+                continue;
+            };
+            if above.base == Some(&model) {
+                seen_base = true;
+                if above.method != Some(Method::Linear) {
+                    continue;
+                }
+            }
+            if own.get("normalize").is_some() || own.get("lambda").is_some() {
+                self.problem(
+                    &format!("{place}.parameters"),
+                    "has normalize or lambda, which belong to the whole merge",
+                );
+            }
+            inputs.push(self.input(model, own, above.global, &place));
+        }
+        if above.method == Some(Method::Linear) && above.base.is_some() && !seen_base {
+            self.problem(
+                "base_model",
+                "counts as one more model in a linear merge; list it in models with its weight, or remove it",
+            );
+        }
+        inputs
+    }
+
+    /// An input with its parameters: weight and density have fields of their own where they are the same everywhere.
+    pub(super) fn input(&mut self, model: String, mut own: Settings, global: &Settings, place: &str) -> FileInput {
+        for inherited in ["weight", "density"] {
+            if own.get(inherited).is_none()
+                && let Some(setting) = global.get(inherited)
+            {
+                own.set(inherited, setting.clone());
+            }
+        }
+        let weight = self.constant(&mut own, "weight").unwrap_or(1.0);
+        let everywhere = own.get("density").and_then(Setting::everywhere);
+        let trim = everywhere.and_then(|density| match density {
+            1.0.. => Some(Trim::NONE),
+            density => match Trim::from_density(&density.to_string()) {
+                Ok(trim) => Some(trim),
+                Err(problem) => {
+                    self.problem(&format!("{place}.parameters.density"), &problem);
+                    None
+                }
+            },
+        });
+        if everywhere.is_some_and(|density| density > 1.0) {
+            self.problem(
+                &format!("{place}.parameters.density"),
+                &format!(
+                    "density {} must be above 0 and at most 1 (the share that is kept)",
+                    everywhere.unwrap_or(1.0)
+                ),
+            );
+        }
+        if everywhere.is_some() {
+            own.take("density");
+        }
+        FileInput {
+            name: None,
+            model,
+            weight,
+            trim,
+            parameters: own,
+            sha256: None,
+        }
+    }
+
+    /// Takes a parameter out that is the same for every tensor.
+    pub(super) fn constant(&mut self, settings: &mut Settings, name: &str) -> Option<f64> {
+        let value = settings.get(name)?.everywhere()?;
+        settings.take(name);
+        Some(value)
+    }
+
+    /// `model` of an entry.
+    pub(super) fn model(&mut self, entry: &Map<String, Value>, place: &str) -> Option<String> {
+        let place = format!("{place}.model");
+        match entry.get("model") {
+            Some(value) => self.reference(value, &place),
+            None => {
+                self.problem(&place, "is missing");
+                None
+            }
+        }
+    }
+
+    /// A model reference: text, or a mapping of model and lora.
+    pub(super) fn reference(&mut self, value: &Value, place: &str) -> Option<String> {
+        if let Some(text) = value.as_str() {
+            return Some(text.to_owned());
+        }
+        if value.is_null() {
+            return None;
+        }
+        let map = self.mapping(value, place)?;
+        self.unknown(map, place, &REFERENCE);
+        if map.get("override_architecture").is_some_and(|value| !value.is_null()) {
+            self.problem(
+                &format!("{place}.override_architecture"),
+                "is not supported; the architecture is config.json's",
+            );
+        }
+        let part = |reader: &mut Self, key: &str| match map.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(inner)) => reader.text(inner, &format!("{place}.{key}"), "path"),
+            Some(_) => reader.text(map, place, key),
+        };
+        let model = part(self, "model");
+        let lora = part(self, "lora");
+        match (model, lora) {
+            (Some(model), Some(lora)) => Some(format!("{model}+{lora}")),
+            (model, _) => model,
+        }
+    }
+
+    /// `parameters` of one level.
+    pub(super) fn settings(&mut self, level: &Map<String, Value>, place: &str, method: Option<Method>) -> Settings {
+        let mut settings = Settings::default();
+        let place = if place.is_empty() {
+            "parameters".to_owned()
+        } else {
+            format!("{place}.parameters")
+        };
+        let Some(map) = level
+            .get("parameters")
+            .filter(|value| !value.is_null())
+            .and_then(|value| self.mapping(value, &place))
+        else {
+            return settings;
+        };
+        self.unknown(map, &place, &PARAMETERS);
+        let understood = method.map(Method::parameters).unwrap_or_default();
+        for (name, value) in map.iter().filter(|(name, _)| PARAMETERS.contains(&name.as_str())) {
+            if method.is_some() && !understood.contains(&name.as_str()) {
+                let method = method.map(|method| method.to_string()).unwrap_or_default();
+                self.warnings
+                    .push(format!("{}: `{place}.{name}` means nothing to {method}", self.file));
+                continue;
+            }
+            match Setting::parse(value) {
+                // int8_mask only sets how wide mergekit's sign mask is; it changes no result.
+                Ok(_) if name == "int8_mask" => {}
+                Ok(setting) => settings.set(name, setting),
+                Err(problem) => self.problem(&format!("{place}.{name}"), &problem),
+            }
+        }
+        settings
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether an adapter fits a base: every tensor that it adapts is there, in the shape that its factors say.
+
+use synapse_checkpoint::ModelFolder;
+
+use super::{Part, PeftAdapter, WEIGHTS};
+
+impl PeftAdapter {
+    /// Everything in it that does not fit a base, by name.
+    pub(crate) fn problems(&self, base: &ModelFolder) -> Vec<String> {
+        let weights = self.path.join(WEIGHTS);
+        let shown = weights.display();
+        let mut problems = Vec::new();
+        for (tensor, part) in &self.parts {
+            let module = &part.module;
+            let Some(info) = base.info(tensor).filter(|_| base.names().any(|name| name == tensor)) else {
+                let tied = tensor == "lm_head.weight" && base.config().tie_word_embeddings;
+                let why = if tied {
+                    "whose head is tied to its embedding".to_owned()
+                } else {
+                    format!(
+                        "a {} of {} layers",
+                        base.config().architecture.class_name(),
+                        base.config().num_hidden_layers
+                    )
+                };
+                problems.push(format!(
+                    "{shown}: adapts `{module}`, but {tensor} is no tensor of the base, {why}; was it trained on another base?"
+                ));
+                continue;
+            };
+            problems.extend(
+                self.misfits(tensor, part, &info.shape)
+                    .into_iter()
+                    .map(|problem| format!("{shown}: {problem}")),
+            );
+        }
+        // One wrong base has many symptoms; the first few say it all.
+        if problems.len() > 4 {
+            let more = problems.len() - 3;
+            problems.truncate(3);
+            problems.push(format!("{shown}: and {more} more tensors do not fit the base"));
+        }
+        problems
+    }
+
+    fn misfits(&self, tensor: &str, part: &Part, shape: &[usize]) -> Vec<String> {
+        let module = &part.module;
+        let mut problems = Vec::new();
+        let mut expect = |name: &Option<String>, letter: &str, expected: Vec<usize>| match name {
+            None => problems.push(format!("`{module}` has no {letter}")),
+            Some(name) => match self.files.info(name) {
+                Some(info) if !info.dtype.is_weight() => {
+                    problems.push(format!("{name} is of type {}, which is no weight's", info.dtype));
+                }
+                Some(info) if info.shape != expected => problems.push(format!(
+                    "{name}: expected {expected:?} to fit {tensor} {shape:?} of the base, found {:?}; \
+                     was it trained on another base?",
+                    info.shape
+                )),
+                _ => {}
+            },
+        };
+        let rank = self.config.rank_of(module);
+        if part.a.is_some() || part.b.is_some() {
+            if let &[rows, columns] = shape {
+                expect(&part.a, "lora_A", vec![rank, columns]);
+                expect(&part.b, "lora_B", vec![rows, rank]);
+                if part.magnitude.is_some() {
+                    expect(&part.magnitude, "lora_magnitude_vector", vec![rows]);
+                }
+            } else {
+                expect(&None, "place in the base: it is no matrix there", Vec::new());
+            }
+        } else if part.magnitude.is_some() {
+            expect(&None, "lora_A beside its lora_magnitude_vector", Vec::new());
+        }
+        if let Some((a, b)) = &part.embedding
+            && let &[rows, columns] = shape
+        {
+            expect(a, "lora_embedding_A", vec![rank, rows]);
+            expect(b, "lora_embedding_B", vec![columns, rank]);
+        }
+        for name in [&part.bias, &part.whole] {
+            if name.is_some() {
+                expect(name, "tensor", shape.to_vec());
+            }
+        }
+        if part.whole.is_some() && (part.a.is_some() || part.embedding.is_some()) {
+            problems.push(format!(
+                "`{module}` is trained whole and adapted at once; only one of them can be merged"
+            ));
+        }
+        problems
+    }
+}

@@ -1,0 +1,131 @@
+//! Other values in a loaded decoder's tensors: what a merge that is only tried puts in the base's place, without a folder
+//! in between.
+
+use synapse_checkpoint::DType;
+
+use crate::{Decoder, NnError, tensor::Tensor};
+
+impl Decoder {
+    /// Puts little-endian elements of `dtype` in the place of a tensor's values, stored as those were: afterwards the
+    /// decoder is what it would be, loaded the same way from a folder that holds them.
+    ///
+    /// # Errors
+    /// The model has no such tensor, it has another number of elements, or it is held in NF4 or trained.
+    pub fn replace(&mut self, name: &str, dtype: DType, bytes: &[u8]) -> Result<(), NnError> {
+        let refused = |hint: String| NnError::Unsupported {
+            what: format!("putting {} bytes of {dtype} in the place of {name}", bytes.len()),
+            hint,
+        };
+        let count = match self.tensor_mut(name) {
+            None => return Err(refused("this model has no such tensor".into())),
+            Some(Tensor::F32(values)) => {
+                let mut other = Vec::with_capacity(values.len());
+                dtype.extend_f32(bytes, &mut other);
+                if other.len() == values.len() {
+                    *values = other;
+                    return Ok(());
+                }
+                values.len()
+            }
+            Some(Tensor::Bf16(values)) => {
+                let mut other = Vec::with_capacity(values.len());
+                dtype.extend_bf16(bytes, &mut other);
+                if other.len() == values.len() {
+                    *values = other;
+                    return Ok(());
+                }
+                values.len()
+            }
+            Some(Tensor::Nf4(_) | Tensor::Parameter(_)) => {
+                return Err(refused("load the model in bf16 or f32".into()));
+            }
+        };
+        Err(refused(format!("it has {count} elements of F32, F16 or BF16")))
+    }
+
+    /// The tensor that a model folder calls by this name; a tied head has none of its own.
+    fn tensor_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        match name {
+            "model.embed_tokens.weight" => return Some(&mut self.embedding),
+            "model.norm.weight" => return Some(&mut self.norm),
+            "lm_head.weight" => return self.head.as_mut(),
+            _ => {}
+        }
+        let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        let layer = self.layers.get_mut(layer.parse::<usize>().ok()?)?;
+        match rest {
+            "input_layernorm.weight" => return Some(&mut layer.input_norm),
+            "post_attention_layernorm.weight" => return Some(&mut layer.post_norm),
+            _ => {}
+        }
+        let (module, kind) = rest.rsplit_once('.')?;
+        let slot = self
+            .config
+            .linear_modules()
+            .iter()
+            .position(|(name, ..)| *name == module)?;
+        match kind {
+            "weight" => Some(&mut layer.linears[slot].weight),
+            "bias" => layer.linears[slot].bias.as_mut(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use super::*;
+    use crate::{CausalLm, LoadOptions, LogitsFor, Role, Sequence};
+
+    const CONFIG: &str = r#"{ "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 64,
+        "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": 32, "max_position_embeddings": 16, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+        "tie_word_embeddings": false, "initializer_range": 0.2 }"#;
+
+    /// Logits of one token.
+    fn logits(decoder: &Decoder) -> Vec<f32> {
+        let mut cache = decoder.new_cache();
+        let sequence = Sequence {
+            tokens: &[3],
+            cache: &mut cache,
+            role: Role::Prompt,
+            adapter: None,
+            logits: LogitsFor::Last,
+        };
+        decoder.forward(&mut [sequence]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn every_tensor_of_a_model_can_be_replaced_by_another_models() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), CONFIG).unwrap();
+        let config = synapse_checkpoint::ModelConfig::read(folder.path()).unwrap();
+        for options in [LoadOptions::EXACT, LoadOptions::BF16] {
+            let mut decoder = Decoder::random(&config, &options).unwrap();
+            let before = logits(&decoder);
+            let mut first = true;
+            for (name, shape) in config.tensors() {
+                let count: usize = shape.iter().product();
+                let values: Vec<f32> = (0..count).map(|at| ((at * 7 % 13) as f32 - 6.0) / 16.0).collect();
+                let mut bytes = Vec::new();
+                DType::BF16.extend_bytes(&values, &mut bytes);
+                decoder.replace(&name, DType::BF16, &bytes).unwrap();
+                let short = decoder.replace(&name, DType::BF16, &bytes[2..]);
+                assert!(
+                    short
+                        .unwrap_err()
+                        .to_string()
+                        .contains(&format!("it has {count} elements"))
+                );
+                // The embedding comes first: what a token is looked up in changes at once.
+                assert!(!first || logits(&decoder) != before);
+                first = false;
+            }
+            assert_ne!(logits(&decoder), before);
+            let unknown = decoder.replace("model.layers.2.input_layernorm.weight", DType::F32, &[0; 256]);
+            assert!(unknown.unwrap_err().to_string().contains("no such tensor"));
+        }
+    }
+}

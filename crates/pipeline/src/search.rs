@@ -1,0 +1,139 @@
+//! The search for a merge: trims, λ and every specialist's weight, tried on held-out loss, and the best few on all that
+//! the pipeline measures, under its gate.
+//!
+//! 1. Points of a grid of trims and λ are tried on a few held-out rows of every domain, and then the neighbours of the
+//!    best: one specialist's weight more or less, λ a little more or less.
+//! 2. The better third goes on to four times the rows, and so on to all of them ([`halving`]). The pipeline's own merge
+//!    and the best one with its trim always go on, so that what λ and weights do by themselves is known.
+//! 3. The best few answer the suites that the pipeline measures, as its merge would; the best of those that pass the
+//!    gate is chosen.
+//!
+//! No point is written anywhere: it is made in memory and put in the base's place. The rows that choose are the rows that
+//! the gate looks at, so the chosen merge's numbers flatter it a little; few numbers are chosen, among rows by the
+//! hundred, and `evaluate` on rows of one's own tells. Everything follows from the inputs and a seed, every loss taken
+//! stands in a journal, and a search that is stopped or killed goes on from there.
+//!
+//! Not in here: merging (the merge crate) and the suites (the evaluate crate).
+
+mod bench;
+mod files;
+mod finals;
+mod halving;
+mod journal;
+mod space;
+mod trial;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use synapse_recipe::{PipelinePlan, Stage};
+
+use crate::{PipelineError, Run, merging::Trained};
+use bench::Bench;
+pub use finals::{Finalist, Score};
+use halving::Halving;
+use space::Space;
+pub use trial::{Point, Trial};
+
+/// What a search tries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchOptions {
+    /// Trims of the grid, in [0, 1); the pipeline's own is always among them. Empty takes the usual ones.
+    pub trims: Vec<f64>,
+    /// Factors on the merged change; the pipeline's own is always among them. Empty takes the usual ones.
+    pub lambdas: Vec<f64>,
+    /// By what one specialist's weight is multiplied to make a neighbour.
+    pub weights: Vec<f64>,
+    /// How often the neighbours of the best are tried on the first rows.
+    pub rounds: usize,
+    /// Held-out rows of every domain that the first trials see.
+    pub rows: usize,
+    /// How many of the best answer the suites.
+    pub finalists: usize,
+    /// Which rows come first.
+    pub seed: u64,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        Self {
+            trims: Vec::new(),
+            lambdas: Vec::new(),
+            weights: vec![0.7, 1.4],
+            rounds: 2,
+            rows: 8,
+            finalists: 3,
+            seed: 0,
+        }
+    }
+}
+
+impl SearchOptions {
+    /// Whether the search means something for a pipeline.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in words.
+    pub fn check(&self, plan: &PipelinePlan) -> Result<(), String> {
+        Space::of(plan, self).map(|_| ())
+    }
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SearchOutcome {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Merges that were tried.
+    pub tried: usize,
+    /// Held-out rows that the last of them saw, of all domains.
+    pub rows: usize,
+    /// The pipeline's own merge on those rows.
+    pub own: Trial,
+    /// The best with the pipeline's own trim: what λ and weights do by themselves.
+    pub best_at_own_trim: Trial,
+    /// Those that no other beats in both the mean share of the gains kept and the worst domain's, by rising mean.
+    pub front: Vec<Trial>,
+    /// The best few, best first, with the gate's word and the pipeline's suites.
+    pub finalists: Vec<Finalist>,
+    /// Which of the finalists was chosen.
+    pub chosen: usize,
+    /// The pipeline's command line with the chosen numbers.
+    pub command: String,
+    /// The chosen merge as a `merge:` section.
+    pub yaml: PathBuf,
+    /// The plot of those that saw all rows.
+    pub plot: PathBuf,
+}
+
+/// Searches for a pipeline's merge. What is not trained yet is trained first.
+///
+/// # Errors
+/// Whatever a stage refuses; [`PipelineError::Refused`] when no finalist passes the gate and the pipeline's action is to
+/// refuse; what was tried stays in the journal.
+pub fn search(run: &Run<'_>, plan: &PipelinePlan, options: &SearchOptions) -> Result<SearchOutcome, PipelineError> {
+    let space = Space::of(plan, options).map_err(|what| PipelineError::Unusable {
+        what,
+        hint: "nothing was tried".into(),
+    })?;
+    let trained = Trained::of(run, plan)?;
+    let reference = trained.evaluate()?;
+    let mut bench = Bench::open(&trained, options)?;
+    let standing = Halving {
+        run,
+        plan,
+        space: &space,
+        options,
+    }
+    .run(&mut bench)?;
+    let finalists = finals::measure(&trained, &mut bench, &standing, &reference)?;
+    let folder = plan.run_dir.join("search");
+    files::write(&folder, plan, standing, finalists)
+}
+
+/// A search that the user stopped.
+fn stopped(plan: &PipelinePlan) -> PipelineError {
+    PipelineError::Stopped {
+        name: format!("search for {}", plan.name),
+        stage: Stage::Merge,
+    }
+}
