@@ -393,7 +393,7 @@ pub(crate) struct ListenArguments {
     /// File with one API key a line
     #[arg(long)]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// Let pages of this origin use the server from a browser, such as https://chat.example; repeatable
+    /// Let pages of this origin use the server from a browser, such as `https://chat.example`; repeatable
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub(crate) allowed_origins: Vec<String>,
     /// Let adapters below this folder be loaded and removed while the server runs (POST and DELETE /v1/adapters)

@@ -114,7 +114,7 @@ impl Engine {
     /// Takes an adapter's name away. Requests that run under it go on to their end.
     ///
     /// # Errors
-    /// [`EngineError::UnknownAdapter`].
+    /// [`crate::EngineError::UnknownAdapter`].
     pub fn remove_adapter(&self, name: &str) -> Result<()> {
         self.adapters.remove(name)
     }
@@ -122,7 +122,7 @@ impl Engine {
     /// Compiles a grammar, once for any number of requests. A large one takes long enough to keep an async task waiting.
     ///
     /// # Errors
-    /// [`EngineError::InvalidGrammar`].
+    /// [`crate::EngineError::InvalidGrammar`].
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
         self.grammars.compile(grammar)
     }

@@ -134,12 +134,11 @@ impl Running {
     /// Whether it has not begun, and should not before `other` has read its prompt: they begin alike, and what the other
     /// reads need not be read twice.
     pub(crate) fn waits_for(&self, other: &Self) -> bool {
-        let content = |running: &Self| running.adapter.as_ref().map(|bound| Arc::clone(&bound.content));
         !self.begun
             && matches!(self.task, Task::Answer(_) | Task::Scores(_))
             && other.cache.len() < other.prompt.len()
             && prefix::begin_alike(&self.prompt, &other.prompt)
-            && content(self) == content(other)
+            && content(self.adapter.as_ref()) == content(other.adapter.as_ref())
     }
 
     /// Takes what is known of the prompt, before the first step.

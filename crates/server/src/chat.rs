@@ -14,8 +14,9 @@ use synapse_engine::{Engine, Grammar};
 
 use crate::body::{Form, read_object};
 use crate::error::ApiError;
-use crate::generation::{Choices, Order, Prompt};
+use crate::generation::{Choices, Order};
 use crate::params::Params;
+use crate::prepare::Prompt;
 use crate::sampling::{Streaming, read_n};
 use crate::sse;
 use crate::state::Target;

@@ -19,7 +19,8 @@ use synapse_engine::Engine;
 use crate::body::{Form, read_object};
 use crate::error::ApiError;
 use crate::params::Params;
-use crate::{ServerState, fields, generation, prompts};
+use crate::prepare::encode;
+use crate::{ServerState, fields, prompts};
 
 /// The field with the texts.
 const INPUT: &str = "input";
@@ -48,7 +49,7 @@ pub(crate) async fn create(
     state.engine()?;
     let refused = |error| ApiError::from_engine(&error, INPUT);
     let mut permits = engine.admit(1).map_err(refused)?;
-    let texts = generation::encode(&state, &engine, texts, INPUT).await?;
+    let texts = encode(&state, &engine, texts, INPUT).await?;
     let tokens: usize = texts.iter().map(Vec::len).sum();
     let receivers = engine.embed(texts, adapter.as_deref(), &mut permits).map_err(refused)?;
     let mut data = Vec::with_capacity(receivers.len());

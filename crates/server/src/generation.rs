@@ -1,39 +1,18 @@
-//! From a parsed request to answers being generated: admission, tokens, and the events of several answers.
+//! From a parsed request to answers being generated: admission, submission, and the events of several answers.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
-use serde_json::Value;
-use synapse_chat::{Chat, ChatError, Message};
 use synapse_engine::{
-    Constraint, Engine, EngineError, Event, FinishReason, Grammar, Receiver, Request, SamplingOptions, TokenLogprob,
-    Usage,
+    Engine, EngineError, Event, FinishReason, Grammar, Receiver, Request, SamplingOptions, TokenLogprob, Usage,
 };
 
 use crate::ServerState;
 use crate::error::ApiError;
+use crate::prepare::{Prepared, Prompt, check_lengths, prepare};
 use crate::state::Answering;
-
-/// What is to be continued.
-#[derive(Debug, Clone)]
-pub(crate) enum Prompt {
-    /// A conversation, and the tools that the model is shown with it.
-    Messages(Vec<Message>, Vec<Value>),
-    Text(String),
-    Tokens(Vec<u32>),
-}
-
-impl Prompt {
-    pub(crate) fn encode(self, chat: &Chat) -> Result<Vec<u32>, ChatError> {
-        match self {
-            Self::Messages(messages, tools) => chat.encode_prompt_with_tools(&messages, &tools),
-            Self::Text(text) => chat.encode_raw(&text),
-            Self::Tokens(ids) => Ok(ids),
-        }
-    }
-}
 
 /// A request, understood.
 #[derive(Debug, Clone)]
@@ -50,64 +29,6 @@ pub(crate) struct Order {
     pub(crate) adapter: Option<String>,
     /// What the answers must look like, and the field that says so.
     pub(crate) grammar: Option<(Grammar, &'static str)>,
-}
-
-/// An order's prompts in tokens, and its grammar compiled.
-struct Prepared {
-    prompts: Vec<Vec<u32>>,
-    constraint: Option<Constraint>,
-}
-
-/// Encodes texts and compiles a grammar. A long text takes long enough to hold up every other connection of a thread, so
-/// this happens on one that may be held up.
-async fn prepare(
-    engine: &Arc<Engine>,
-    prompts: Vec<Prompt>,
-    param: &'static str,
-    grammar: Option<(Grammar, &'static str)>,
-) -> Result<Prepared, ApiError> {
-    let engine = Arc::clone(engine);
-    let work = move || {
-        let chat = engine.chat();
-        let encoded = prompts
-            .into_iter()
-            .map(|prompt| prompt.encode(chat))
-            .collect::<Result<_, _>>();
-        let compile = |(grammar, param): (Grammar, &str)| {
-            let compiled = engine.compile(&grammar);
-            compiled.map_err(|error| ApiError::from_engine(&error, param))
-        };
-        Ok(Prepared {
-            prompts: encoded.map_err(|error| ApiError::from_chat(&error, param))?,
-            constraint: grammar.map(compile).transpose()?,
-        })
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ApiError::internal("encoding the prompt panicked"))?
-}
-
-/// Encodes texts, each of which must keep to the server's limit.
-pub(crate) async fn encode(
-    state: &ServerState,
-    engine: &Arc<Engine>,
-    prompts: Vec<Prompt>,
-    param: &'static str,
-) -> Result<Vec<Vec<u32>>, ApiError> {
-    let prepared = prepare(engine, prompts, param, None).await?;
-    check_lengths(state, &prepared.prompts, param)?;
-    Ok(prepared.prompts)
-}
-
-fn check_lengths(state: &ServerState, prompts: &[Vec<u32>], param: &str) -> Result<(), ApiError> {
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    match state.options().max_prompt_tokens {
-        Some(limit) if longest > limit => {
-            let problem = format!("may have at most {limit} tokens on this server, found {longest}");
-            Err(ApiError::field(param, problem).code("context_length_exceeded"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The answers to one request while they are generated, `n` per prompt in the prompts' order. Dropping this

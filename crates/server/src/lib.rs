@@ -38,6 +38,7 @@ mod openapi;
 mod origin;
 mod page;
 mod params;
+mod prepare;
 mod prompts;
 mod router;
 mod routing_trace;

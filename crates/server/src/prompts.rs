@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::generation::Prompt;
 use crate::params::Params;
+use crate::prepare::Prompt;
 
 /// Reads the field `name`, which holds at least one text.
 pub(crate) fn read(params: Params<'_>, name: &str) -> Result<Vec<Prompt>, ApiError> {

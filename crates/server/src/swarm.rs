@@ -14,7 +14,7 @@ use synapse_chat::{Chat, Message};
 use synapse_engine::Engine;
 
 use crate::error::ApiError;
-use crate::generation::Prompt;
+use crate::prepare::Prompt;
 
 /// Turns of a conversation that are looked at before the base answers.
 const MOST_TURNS: usize = 4;

@@ -8,12 +8,13 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
+use synapse_engine::{Engine, Permits};
 
 use crate::body::{Form, read_object};
 use crate::error::ApiError;
-use crate::generation::Prompt;
 use crate::params::Params;
-use crate::{ServerState, fields, generation, messages, prompts, tools};
+use crate::prepare::{Prompt, encode};
+use crate::{ServerState, fields, messages, prompts, tools};
 
 /// The tokens that a completion of `prompt`, or an answer to `messages`, would begin from.
 pub(crate) async fn tokenize(
@@ -28,13 +29,19 @@ pub(crate) async fn tokenize(
     state.adapter_of(params.text("model")?, &engine)?;
     let with_texts = params.boolean("return_token_strs")?.unwrap_or(false);
     let (prompt, param) = prompt(params)?;
-    let ids = generation::encode(&state, &engine, vec![prompt], param).await?.concat();
+    let _place = place(&engine)?;
+    let ids = encode(&state, &engine, vec![prompt], param).await?.concat();
     let mut answer = json!({ "count": ids.len(), "max_model_len": engine.context(), "tokens": ids });
     if with_texts {
         let texts: Vec<String> = ids.iter().map(|&id| engine.chat().token_text(id)).collect();
         answer["token_strs"] = texts.into();
     }
     Ok(Json(answer))
+}
+
+/// A place among the requests: a server that has no time for answers has none for this.
+fn place(engine: &Engine) -> Result<Permits, ApiError> {
+    engine.admit(1).map_err(|error| ApiError::from_engine(&error, "prompt"))
 }
 
 fn prompt(params: Params<'_>) -> Result<(Prompt, &'static str), ApiError> {
@@ -73,6 +80,7 @@ pub(crate) async fn detokenize(
             format!("holds {id}, which is no token of this model"),
         ));
     }
+    let _place = place(&engine)?;
     let decoded = tokio::task::spawn_blocking({
         let chat = chat.clone();
         move || chat.decode(&ids, false)

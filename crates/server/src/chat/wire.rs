@@ -23,7 +23,7 @@ pub(super) struct Wire {
     pub(super) routing: Option<Decision>,
     pub(super) logprobs: bool,
     pub(super) include_usage: bool,
-    /// One for each answer that streams, where tools may be called.
+    /// Where tools may be called: one for each answer that streams.
     pub(super) parsers: Option<Vec<CallParser>>,
     pub(super) engine: Arc<Engine>,
 }

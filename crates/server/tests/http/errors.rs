@@ -150,6 +150,13 @@ fn a_full_server_is_429_while_others_run() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     let (status, _, _, code) = answer.error();
     assert_eq!((status, code.as_deref()), (429, Some("rate_limit_exceeded")));
+    for (path, body) in [
+        ("/v1/embeddings", json!({ "input": "Hi" })),
+        ("/tokenize", json!({ "prompt": "Hi" })),
+        ("/detokenize", json!({ "tokens": [72] })),
+    ] {
+        assert_eq!(server.post(path, &body).error().0, 429, "{path}");
+    }
 }
 
 #[test]
