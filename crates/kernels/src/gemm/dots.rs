@@ -93,7 +93,6 @@ struct Target<'a> {
 /// Stored weights and rows of activations, in the format that multiplies them.
 enum Factors<'a> {
     Floats(Matrix<'a>, Cow<'a, [f32]>),
-    #[cfg_attr(not(simd_x86), expect(dead_code, reason = "no such level multiplies bf16"))]
     Halves(&'a [bf16], Vec<bf16>),
 }
 

@@ -12,8 +12,10 @@ mod avx2;
 #[cfg(simd_x86)]
 mod avx512;
 
+#[cfg(simd_x86)]
+use crate::Isa;
 use crate::{
-    Isa, Matrix, Nf4Matrix,
+    Matrix, Nf4Matrix,
     nf4::CODE,
     parallel::{SharedMut, parallel_for, threads},
 };
