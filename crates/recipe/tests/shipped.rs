@@ -105,16 +105,15 @@ fn synapse_3b_is_the_job_it_was_built_for() {
 }
 
 #[test]
-fn smollm2_takes_thirty_steps_of_sixteen_rows() {
+fn smollm2_takes_thirty_steps_of_sixteen_rows_at_least() {
     let plan = pipeline("pipelines/smollm2.yaml", &[]);
     for SpecialistPlan { data, train, .. } in &plan.specialists {
         let Samples::Count(rows) = data.sources[0].samples else {
             panic!("a number of rows")
         };
-        assert_eq!(
-            rows as f64 * train.epochs / (train.batch_size * train.gradient_accumulation) as f64,
-            30.0
-        );
+        let step = train.batch_size * train.gradient_accumulation;
+        assert_eq!(step, 16);
+        assert!(rows as f64 * train.epochs / step as f64 >= 30.0);
         assert!(data.held_out >= 80 && !train.packing);
     }
     assert_eq!(plan.output, Path::new("outputs/smollm2"));
