@@ -121,6 +121,8 @@ fn a_search_finds_what_a_run_then_publishes_and_goes_on_where_it_stopped() {
             "{published} against {tried}"
         );
     }
+    let page = read("outputs/runs/tiny-merge/report.html");
+    assert!(page.contains("merges were tried on held-out loss") && page.contains("data:image/svg+xml,"));
     let again = root.ok(&["run", "pipelines/chosen.yaml"]);
     assert!(stderr(&again).contains("merge     unchanged"), "{}", stderr(&again));
 }

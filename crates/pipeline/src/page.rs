@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use synapse_checkpoint::write_atomic;
 use synapse_data::Manifest;
 use synapse_evaluate::report::{
-    self, Curve, CurvePoint, DataSummary, HeatMap, Licence, RecipeText, ReportData, Sample, StageTime,
+    self, Curve, CurvePoint, DataSummary, HeatMap, Licence, RecipeText, ReportData, Sample, SearchSummary, StageTime,
 };
 use synapse_evaluate::{GateDecision, Outcome};
 use synapse_merge::MergeReport;
@@ -116,6 +116,7 @@ fn collect(document: &Document, state: &State) -> Result<ReportData, PipelineErr
         stages: stages(document)?,
         table: table(&measured)?,
         merge_map: merge_map(run)?,
+        search: searched(run)?,
         resources: usage.map(|usage| usage.facts(run)).unwrap_or_default(),
         ..ReportData::default()
     };
@@ -168,6 +169,43 @@ fn table(measured: &[Outcome]) -> Result<Option<synapse_evaluate::ComparisonTabl
         .collect();
     let subject = synapse_evaluate::ComparedSubject::new(alone[0].subject.clone(), synapse_evaluate::Role::Base);
     Ok(Some(synapse_evaluate::ComparisonTable::new(vec![subject], &alone)?))
+}
+
+/// What a search has left in the run's folder.
+fn searched(run: &Path) -> Result<Option<SearchSummary>, PipelineError> {
+    let folder = run.join("search");
+    let (Ok(found), Ok(plot)) = (
+        std::fs::read(folder.join("search.json")),
+        std::fs::read_to_string(folder.join("front.svg")),
+    ) else {
+        return Ok(None);
+    };
+    let unreadable = |error: serde_json::Error| PipelineError::Unusable {
+        what: format!(
+            "{} is of another version: {error}",
+            folder.join("search.json").display()
+        ),
+        hint: "search again with this version".into(),
+    };
+    let found: Value = serde_json::from_slice(&found).map_err(unreadable)?;
+    let kept = |trial: &Value| {
+        let mean = trial["mean_gain_kept"].as_f64().unwrap_or(f64::NAN);
+        format!("{:.1} %", 100.0 * mean)
+    };
+    let chosen = found["chosen"]
+        .as_u64()
+        .map_or(&Value::Null, |index| &found["finalists"][index as usize]);
+    let words = format!(
+        "{} merges were tried on held-out loss. The chosen one keeps {} of the specialists' gains on average (trim {}, lambda {}); \
+         the pipeline's own merge at that time kept {}, and the best with its trim {}.",
+        found["tried"],
+        kept(chosen),
+        chosen["trim"],
+        chosen["lambda"],
+        kept(&found["own"]),
+        kept(&found["best_at_own_trim"]),
+    );
+    Ok(Some(SearchSummary { words, plot }))
 }
 
 fn merge_map(run: &Path) -> Result<Option<HeatMap>, PipelineError> {

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use synapse_recipe::{PipelinePlan, Stage};
 
-use crate::{PipelineError, Run, merging::Trained};
+use crate::{PipelineError, Run, merging::Trained, page};
 use bench::Bench;
 pub use finals::{Finalist, Score};
 use halving::Halving;
@@ -127,7 +127,12 @@ pub fn search(run: &Run<'_>, plan: &PipelinePlan, options: &SearchOptions) -> Re
     .run(&mut bench)?;
     let finalists = finals::measure(&trained, &mut bench, &standing, &reference)?;
     let folder = plan.run_dir.join("search");
-    files::write(&folder, plan, standing, finalists)
+    let outcome = files::write(&folder, plan, standing, finalists)?;
+    // The run's page shows the front beside what was published.
+    if plan.run_dir.join("plan.json").is_file() {
+        page::report(&plan.run_dir)?;
+    }
+    Ok(outcome)
 }
 
 /// A search that the user stopped.

@@ -34,6 +34,8 @@ pub struct ReportData {
     pub samples: Vec<Sample>,
     /// Where the merge's inputs disagree.
     pub merge_map: Option<HeatMap>,
+    /// What a search of the merge has found.
+    pub search: Option<SearchSummary>,
     /// One line a source of data.
     pub data: Vec<DataSummary>,
     /// Licences of base and data.
@@ -63,6 +65,15 @@ pub struct StageTime {
     /// Such as `cached`.
     #[serde(default)]
     pub note: String,
+}
+
+/// A search's plot and what it says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchSummary {
+    /// One or two sentences.
+    pub words: String,
+    /// The front as SVG; shown as an image, so nothing in it runs.
+    pub plot: String,
 }
 
 /// How one training run went.

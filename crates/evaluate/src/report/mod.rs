@@ -14,7 +14,8 @@ mod plots;
 mod results;
 
 pub use data::{
-    Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample, StageTime,
+    Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample, SearchSummary,
+    StageTime,
 };
 pub use front::{FrontPoint, Standing, front};
 pub use page::render;

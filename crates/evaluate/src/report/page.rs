@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::bars::histogram;
-use super::data::{Curve, ReportData, Sample, StageTime};
+use super::data::{Curve, ReportData, Sample, SearchSummary, StageTime};
 use super::html::{count, duration, escaped, table};
 use super::{heat_map, plots, results};
 use crate::Result;
@@ -46,6 +46,11 @@ pub fn render(data: &ReportData) -> Result<String> {
         );
         sections.add("merge", &map.title, &html);
     }
+    sections.add(
+        "search",
+        "Search",
+        &data.search.as_ref().map(search).unwrap_or_default(),
+    );
     sections.add("timeline", "Stages", &timeline(&data.stages));
     sections.add("data", "Data", &sources(data));
     sections.add("licences", "Licences", &licences(data));
@@ -59,6 +64,22 @@ pub fn render(data: &ReportData) -> Result<String> {
     });
     sections.add("recipe", "Recipe", &recipes.collect::<String>());
     Ok(page(data, &sections))
+}
+
+/// A search's plot beside what it says.
+fn search(found: &SearchSummary) -> String {
+    let plot: String = found
+        .plot
+        .chars()
+        .map(|character| match character {
+            '%' | '#' | '"' | '<' | '>' | '&' | '\n' | '\'' => format!("%{:02X}", u32::from(character)),
+            other => other.to_string(),
+        })
+        .collect();
+    format!(
+        "<p>{}</p>\n<figure class=\"map\"><img alt=\"Merges by mean and worst share of the gains kept\" src=\"data:image/svg+xml,{plot}\"></figure>\n",
+        escaped(&found.words)
+    )
 }
 
 /// Sections that have something in them, with their entries in the list of contents.

@@ -88,6 +88,10 @@ fn example() -> ReportData {
                 answer("merge", "3 hens lay 18 eggs a week, 36 in two.\n#### 36", true),
             ],
         }],
+        search: Some(SearchSummary {
+            words: "9 merges & none better".into(),
+            plot: "<svg fill=\"#fff\"><script>1</script></svg>".into(),
+        }),
         merge_map: Some(HeatMap::of_layers(
             "Sign conflicts in the merge",
             "Share of kept entries whose sign was outvoted.",
@@ -131,6 +135,8 @@ fn the_page_holds_everything_and_needs_nothing() {
     let page = render(&example()).unwrap();
     assert_eq!(page.matches("<svg ").count(), 5, "three curves, a map and a histogram");
     for words in [
+        "9 merges &amp; none better",
+        "src=\"data:image/svg+xml,%3Csvg fill=%22%23fff%22%3E%3Cscript%3E",
         "synapse-train run pipelines/smollm2.yaml",
         "Gate: passed.",
         "gain kept",
