@@ -77,7 +77,7 @@ fn search(found: &SearchSummary) -> String {
         })
         .collect();
     format!(
-        "<p>{}</p>\n<figure class=\"map\"><img alt=\"Merges by mean and worst share of the gains kept\" src=\"data:image/svg+xml,{plot}\"></figure>\n",
+        "<p>{}</p>\n<figure><img alt=\"Merges by mean and worst share of the gains kept\" src=\"data:image/svg+xml,{plot}\"></figure>\n",
         escaped(&found.words)
     )
 }
