@@ -167,6 +167,11 @@ impl ServerState {
                 let name = swarm.name.clone();
                 return Err(ServerError::SwarmNameTaken { name });
             }
+            // That name is the base's in a pin.
+            if is_adapter(BASE) {
+                let name = swarm.pin(BASE);
+                return Err(ServerError::SwarmNameTaken { name });
+            }
             let members = swarm.labels.iter().filter_map(|label| label.adapter.as_ref());
             if let Some(name) = members.chain([&swarm.coordinator]).find(|name| !is_adapter(name)) {
                 return Err(ServerError::NoSuchMember { name: name.clone() });

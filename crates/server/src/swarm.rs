@@ -14,7 +14,6 @@ use synapse_chat::{Chat, Message};
 use synapse_engine::Engine;
 
 use crate::error::ApiError;
-use crate::prepare::Prompt;
 
 /// Turns of a conversation that are looked at before the base answers.
 const MOST_TURNS: usize = 4;
@@ -186,7 +185,7 @@ impl Swarm {
             turn.to_owned()
         };
         let messages = [Message::new("system", &self.system_prompt), Message::new("user", turn)];
-        let prompt = Prompt::Messages(messages.into(), Vec::new()).encode(chat)?;
+        let prompt = chat.encode_prompt(&messages)?;
         let answers = self.labels.iter().map(|label| chat.encode_text(&label.answer));
         Ok((prompt, answers.collect::<synapse_chat::Result<_>>()?))
     }

@@ -99,20 +99,20 @@ impl<'a> Bench<'a> {
         let folders = arguments.adapters.iter().map(std::path::PathBuf::as_path);
         let adapters: Vec<(&str, &Path)> = names.iter().map(String::as_str).zip(folders).collect();
         let lab = Lab::open(&arguments.model, &adapters, &weight_options(arguments.weights))?;
-        let context = lab.engine().context();
-        if arguments.prompt + arguments.tokens > context {
-            return Err(Failure::request(format!(
-                "--prompt {} and --tokens {} are more than the model's {context} positions",
-                arguments.prompt, arguments.tokens
-            )));
-        }
-        Ok(Self {
+        let bench = Self {
             what,
             arguments,
             config: ModelConfig::read(&arguments.model)?,
             lab,
             adapters: names,
-        })
+        };
+        let (prompt, tokens, context) = (arguments.prompt, bench.answer_tokens(), bench.lab.engine().context());
+        if prompt + tokens > context {
+            return Err(Failure::request(format!(
+                "--prompt {prompt} and --tokens {tokens} are more than the model's {context} positions"
+            )));
+        }
+        Ok(bench)
     }
 
     fn round(&self, round: usize) -> Result<Round, Failure> {

@@ -173,14 +173,19 @@ fn common_base(adapters: &[(String, PathBuf)]) -> Result<(PathBuf, String), Fail
             ))
         })?;
         let base = (base, config.revision.clone(), name.as_str());
-        if bases.iter().all(|(known, ..)| *known != base.0) {
+        if bases.iter().all(|(known, at, _)| (known, at) != (&base.0, &base.1)) {
             bases.push(base);
         }
     }
     let [(base, revision, _)] = bases.as_slice() else {
         let lines: Vec<String> = bases
             .iter()
-            .map(|(base, _, name)| format!("{name}: trained on {base}"))
+            .map(|(base, revision, name)| {
+                let at = revision
+                    .as_ref()
+                    .map_or_else(String::new, |revision| format!(" at {revision}"));
+                format!("{name}: trained on {base}{at}")
+            })
             .collect();
         return Err(Failure::request(format!(
             "a swarm's adapters share one base, and these do not:\n{}",

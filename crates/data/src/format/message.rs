@@ -62,7 +62,10 @@ fn message(turn: &Value, index: usize) -> RowResult<Message> {
     } else {
         let content = content_of(content).map_err(|found| malformed(format!("`content` {found}")))?;
         let mut message = Message::new(role, content);
-        message.tool_calls = calls(turn.get("tool_calls").unwrap_or(&Value::Null)).map_err(malformed)?;
+        // `function_call` is OpenAI's older spelling of a single one.
+        let called = turn.get("tool_calls").filter(|calls| !calls.is_null());
+        let called = called.or_else(|| turn.get("function_call"));
+        message.tool_calls = calls(called.unwrap_or(&Value::Null)).map_err(malformed)?;
         message
     };
     if role != "assistant" && !message.tool_calls.is_empty() {

@@ -280,6 +280,14 @@ fn calls_are_read_in_every_spelling() {
         "tools": "[{\"name\": \"f\"}]",
     });
     assert_eq!(row(sharegpt), expected("", json!({"name": "f"})));
+    let older = json!({"messages": [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "I look.", "function_call": {"name": "f", "arguments": "{\"b\": 1, \"a\": 2}"}},
+    ]});
+    let Ok(Row::Chat(Dialogue { messages, .. })) = row(older) else {
+        panic!("the older spelling is a call too")
+    };
+    assert_eq!(messages[1].tool_calls, [call("")]);
     for nothing in [json!([]), json!("[]"), json!(""), Value::Null] {
         let without = json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": nothing});
         assert_eq!(row(without), chat(&[("user", "q"), ("assistant", "a")]));
