@@ -14,6 +14,7 @@ pub mod attention;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod gemm;
+pub mod heads;
 mod isa;
 mod math;
 mod matrix;
@@ -22,6 +23,7 @@ pub mod norm;
 mod parallel;
 mod pool;
 pub mod random;
+pub mod recurrent;
 pub mod rope;
 pub mod tiled;
 

@@ -58,19 +58,17 @@ pub(crate) fn sum_by(n: usize, value: impl Fn(usize) -> f32) -> f32 {
     fold(lanes)
 }
 
-/// The lanes' sum, in one fixed order.
+/// The lanes' sum by halves, in one fixed order. Every half has a name of its own, which keeps them out of memory.
 #[inline(always)]
 pub(crate) fn fold(lanes: [f32; 16]) -> f32 {
-    // without this the compiler carries the halving into the loop before and leaves vectors of two
-    let mut lanes = std::hint::black_box(lanes);
-    let mut width = 8;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
+    #[inline(always)]
+    fn halve<const WIDTH: usize>(lanes: &[f32]) -> [f32; WIDTH] {
+        std::array::from_fn(|lane| lanes[lane] + lanes[lane + WIDTH])
     }
-    lanes[0]
+    // without this the compiler carries the halving into the loop before and leaves vectors of two
+    let lanes = std::hint::black_box(lanes);
+    let [sum] = halve(&halve::<2>(&halve::<4>(&halve::<8>(&lanes))));
+    sum
 }
 
 /// `Σ a·b` in the order of [`sum_by`]; `b` must be as long as `a`.
