@@ -14,6 +14,8 @@ mod data;
 mod devices;
 /// `eval`, `compare` and `report`: benchmarks in the hub's layout, interrupted and resumed.
 mod evaluation;
+/// The Synapse architecture: trained, traced, served, specialised, merged.
+mod modules;
 /// kill -9 and an interrupted run end as if nothing had happened.
 mod resume;
 /// `search`: points in memory against published merges, a journal gone on with, wrong requests.

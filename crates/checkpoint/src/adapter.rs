@@ -156,19 +156,12 @@ impl AdapterFolder {
     /// # Errors
     /// A module does not exist in the base or has other widths; the message names it.
     pub fn check_against(&self, base: &ModelConfig) -> Result<()> {
-        let linear = base.linear_modules();
+        let linear = base.adaptable_modules();
         for adapted in &self.modules {
-            let widths = adapted
-                .module
-                .strip_prefix("model.layers.")
-                .and_then(|rest| rest.split_once('.'))
-                .and_then(|(layer, module)| {
-                    let exists = layer.parse::<usize>().is_ok_and(|layer| layer < base.num_hidden_layers);
-                    linear
-                        .iter()
-                        .find(|(name, ..)| exists && *name == module)
-                        .map(|&(_, out_features, in_features)| (out_features, in_features))
-                });
+            let widths = linear
+                .iter()
+                .find(|(name, ..)| *name == adapted.module)
+                .map(|&(_, out_features, in_features)| (out_features, in_features));
             let Some((out_features, in_features)) = widths else {
                 let message = format!(
                     "adapts `{}`, which is no linear layer module of the base ({} layers, {}); was it trained on another base?",

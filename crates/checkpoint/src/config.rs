@@ -8,23 +8,30 @@ use serde_json::{Map, Value, json};
 
 use crate::config_fields::Fields;
 use crate::error::{CheckpointError, Result};
+use crate::synapse::SynapseConfig;
 
-/// The decoder families that can be read.
+/// The model families that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Architecture {
     /// `LlamaForCausalLM`: Llama 2 and 3, SmolLM2, TinyLlama …
     Llama,
     /// `Qwen2ForCausalLM`: Qwen2 and Qwen2.5; q/k/v always carry biases.
     Qwen2,
+    /// `SynapseForCausalLM`: this project's own, without attention; see [`SynapseConfig`].
+    Synapse,
 }
 
 impl Architecture {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Synapse];
+
     /// The name in config.json's `architectures`.
     #[must_use]
     pub fn class_name(self) -> &'static str {
         match self {
             Self::Llama => "LlamaForCausalLM",
             Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Synapse => "SynapseForCausalLM",
         }
     }
 
@@ -34,6 +41,7 @@ impl Architecture {
         match self {
             Self::Llama => "llama",
             Self::Qwen2 => "qwen2",
+            Self::Synapse => "synapse",
         }
     }
 }
@@ -75,11 +83,14 @@ impl Llama3RopeScaling {
     }
 }
 
-/// config.json of a supported decoder, resolved: no `Option` left except RoPE scaling and the first token.
+/// config.json of a supported model, resolved: no `Option` left except RoPE scaling, the first token and the modules.
+/// Fields of attention and its MLP are 0 in an architecture that has none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
-    /// The decoder family.
+    /// The model family.
     pub architecture: Architecture,
+    /// The modules of a layer, for [`Architecture::Synapse`] and no other.
+    pub synapse: Option<SynapseConfig>,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width of the SwiGLU MLP.
@@ -136,6 +147,9 @@ impl ModelConfig {
         let fields = Fields::new(&root, path);
         let architecture = fields.architecture()?;
         fields.refuse_unsupported()?;
+        if architecture == Architecture::Synapse {
+            return Self::read_synapse(&fields);
+        }
 
         let hidden_size = fields.size("hidden_size")?;
         let num_attention_heads = fields.size("num_attention_heads")?;
@@ -159,6 +173,7 @@ impl ModelConfig {
         let (rope_theta, rope_scaling) = fields.rope()?;
         let config = Self {
             architecture,
+            synapse: None,
             hidden_size,
             intermediate_size: fields.size("intermediate_size")?,
             num_hidden_layers: fields.size("num_hidden_layers")?,
@@ -183,6 +198,33 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// A model without attention: what is common to all families, and its modules.
+    fn read_synapse(fields: &Fields<'_>) -> Result<Self> {
+        let config = Self {
+            architecture: Architecture::Synapse,
+            synapse: Some(SynapseConfig::read(fields)?),
+            hidden_size: fields.size("hidden_size")?,
+            intermediate_size: 0,
+            num_hidden_layers: fields.size("num_hidden_layers")?,
+            num_attention_heads: 0,
+            num_key_value_heads: 0,
+            head_dim: 0,
+            rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
+            rope_theta: 0.0,
+            rope_scaling: None,
+            vocab_size: fields.size("vocab_size")?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings", true)?,
+            max_position_embeddings: fields.size("max_position_embeddings")?,
+            qkv_bias: false,
+            o_bias: false,
+            bos_token_id: fields.first_token_id("bos_token_id")?,
+            eos_token_ids: fields.token_ids("eos_token_id")?,
+            initializer_range: fields.positive("initializer_range", 0.02)?,
+        };
+        config.check_tokens(fields)?;
+        Ok(config)
+    }
+
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return Err(fields.error(
@@ -199,6 +241,10 @@ impl ModelConfig {
                 format!("is {}, but rotary positions need an even width", self.head_dim),
             ));
         }
+        self.check_tokens(fields)
+    }
+
+    fn check_tokens(&self, fields: &Fields<'_>) -> Result<()> {
         let limit = u32::try_from(self.vocab_size).unwrap_or(u32::MAX);
         for (field, id) in self
             .bos_token_id
@@ -216,11 +262,24 @@ impl ModelConfig {
     /// The text of a config.json that transformers (4 and 5), vLLM and this crate read back to the same model.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let eos = match self.eos_token_ids.as_slice() {
-            [] => Value::Null,
-            [id] => json!(id),
-            ids => json!(ids),
-        };
+        if let Some(modules) = &self.synapse {
+            let mut root = json!({
+                "architectures": [self.architecture.class_name()],
+                "model_type": self.architecture.model_type(),
+                "bos_token_id": self.bos_token_id,
+                "eos_token_id": self.eos(),
+                "hidden_size": self.hidden_size,
+                "initializer_range": self.initializer_range,
+                "max_position_embeddings": self.max_position_embeddings,
+                "num_hidden_layers": self.num_hidden_layers,
+                "rms_norm_eps": self.rms_norm_eps,
+                "tie_word_embeddings": self.tie_word_embeddings,
+                "torch_dtype": "bfloat16",
+                "vocab_size": self.vocab_size,
+            });
+            modules.write(&mut root);
+            return format!("{root:#}\n");
+        }
         let scaling = self.rope_scaling.as_ref().map(|scaling| {
             json!({
                 "rope_type": "llama3",
@@ -235,7 +294,7 @@ impl ModelConfig {
             "model_type": self.architecture.model_type(),
             "attention_dropout": 0.0,
             "bos_token_id": self.bos_token_id,
-            "eos_token_id": eos,
+            "eos_token_id": self.eos(),
             "head_dim": self.head_dim,
             "hidden_act": "silu",
             "hidden_size": self.hidden_size,
@@ -258,8 +317,17 @@ impl ModelConfig {
                 root["mlp_bias"] = json!(false);
             }
             Architecture::Qwen2 => root["use_sliding_window"] = json!(false),
+            Architecture::Synapse => {}
         }
         format!("{root:#}\n")
+    }
+
+    fn eos(&self) -> Value {
+        match self.eos_token_ids.as_slice() {
+            [] => Value::Null,
+            [id] => json!(id),
+            ids => json!(ids),
+        }
     }
 
     /// Every tensor the architecture needs, as (name, shape), in file order: embedding, layers, norm, and the head if untied.
@@ -271,6 +339,11 @@ impl ModelConfig {
         )];
         for layer in 0..self.num_hidden_layers {
             let prefix = format!("model.layers.{layer}");
+            if let Some(modules) = &self.synapse {
+                let own = modules.layer_tensors(layer, self.hidden_size);
+                tensors.extend(own.into_iter().map(|(name, shape)| (format!("{prefix}.{name}"), shape)));
+                continue;
+            }
             tensors.push((format!("{prefix}.input_layernorm.weight"), vec![self.hidden_size]));
             for (module, out_features, in_features) in self.linear_modules() {
                 if module == "mlp.gate_proj" {
@@ -292,7 +365,13 @@ impl ModelConfig {
         tensors
     }
 
-    /// The seven linear modules of a layer, in the order they are applied, as (name, output width, input width).
+    /// Whether this is a decoder of attention and an MLP: what adapters, GGUF and quantised linears are made for.
+    #[must_use]
+    pub fn has_attention(&self) -> bool {
+        self.synapse.is_none()
+    }
+
+    /// The seven linear modules of a layer with attention, in the order they are applied, as (name, output width, input width).
     #[must_use]
     pub fn linear_modules(&self) -> [(&'static str, usize, usize); 7] {
         let (hidden, mlp) = (self.hidden_size, self.intermediate_size);
@@ -307,6 +386,31 @@ impl ModelConfig {
             ("mlp.up_proj", mlp, hidden),
             ("mlp.down_proj", hidden, mlp),
         ]
+    }
+
+    /// Every linear module that an adapter can change, as (name, output width, input width), in file order. In a Synapse
+    /// model those are the modules called `…_proj`.
+    #[must_use]
+    pub fn adaptable_modules(&self) -> Vec<(String, usize, usize)> {
+        let mut modules = Vec::new();
+        for layer in 0..self.num_hidden_layers {
+            let prefix = format!("model.layers.{layer}");
+            match &self.synapse {
+                None => modules.extend(
+                    self.linear_modules()
+                        .map(|(name, output, input)| (format!("{prefix}.{name}"), output, input)),
+                ),
+                Some(own) => modules.extend(own.layer_tensors(layer, self.hidden_size).into_iter().filter_map(
+                    |(name, shape)| match (name.strip_suffix(".weight"), shape.as_slice()) {
+                        (Some(module), &[output, input]) if module.ends_with("_proj") => {
+                            Some((format!("{prefix}.{module}"), output, input))
+                        }
+                        _ => None,
+                    },
+                )),
+            }
+        }
+        modules
     }
 
     /// Whether the layer's linear module (a name of [`Self::linear_modules`]) carries a bias.

@@ -34,7 +34,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn architecture(&self) -> Result<Architecture> {
-        let known = [Architecture::Llama, Architecture::Qwen2];
+        let known = Architecture::ALL;
         let named = match self.get("architectures") {
             Some(Value::Array(names)) if names.len() == 1 => names[0].as_str().map(|name| ("architectures", name)),
             Some(other) => {
@@ -52,14 +52,14 @@ impl<'a> Fields<'a> {
                 .ok_or_else(|| {
                     self.error(
                         field,
-                        format!("is `{name}`, which is not supported; supported: LlamaForCausalLM, Qwen2ForCausalLM"),
+                        format!("is `{name}`, which is not supported; supported: LlamaForCausalLM, Qwen2ForCausalLM, SynapseForCausalLM"),
                     )
                 })?,
             None => by_type.ok_or_else(|| {
                 self.error(
                     "architectures",
                     format!(
-                        "is missing and `model_type` is {}; supported: LlamaForCausalLM, Qwen2ForCausalLM",
+                        "is missing and `model_type` is {}; supported: LlamaForCausalLM, Qwen2ForCausalLM, SynapseForCausalLM",
                         model_type.unwrap_or("missing too")
                     ),
                 )
@@ -152,6 +152,29 @@ impl<'a> Fields<'a> {
             None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(other) => Err(self.error(field, format!("must be true or false, found {other}"))),
+        }
+    }
+
+    pub(crate) fn text(&self, field: &str) -> Result<Option<String>> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(self.error(field, format!("must be a word, found {other}"))),
+        }
+    }
+
+    /// A whole number that may be 0.
+    pub(crate) fn count(&self, field: &str, default: usize) -> Result<usize> {
+        match self.get(field) {
+            Some(value) if value.as_u64() == Some(0) => Ok(0),
+            _ => Ok(self.optional_size(field)?.unwrap_or(default)),
+        }
+    }
+
+    pub(crate) fn not_negative(&self, field: &str, default: f64) -> Result<f64> {
+        match self.get(field) {
+            Some(value) if value.as_f64() == Some(0.0) => Ok(0.0),
+            _ => self.positive(field, default),
         }
     }
 

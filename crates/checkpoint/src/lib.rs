@@ -22,6 +22,7 @@ mod header;
 mod mapped;
 mod positioned;
 mod publish;
+mod synapse;
 mod tensors;
 mod writer;
 
@@ -36,5 +37,6 @@ pub use hash::{sha256_bytes, sha256_file, sha256_of_files};
 pub use header::TensorInfo;
 pub use mapped::MappedFile;
 pub use publish::{Staged, StagedFile, write_atomic};
+pub use synapse::{Routing, SynapseConfig};
 pub use tensors::TensorFiles;
 pub use writer::{ShardedWriter, write_safetensors};

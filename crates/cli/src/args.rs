@@ -358,6 +358,9 @@ pub(crate) struct GenerateArguments {
     pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) weights: WeightArguments,
+    /// Write what each layer's modules did with every token, of a model that sends tokens to modules
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) trace: Option<PathBuf>,
     /// As JSON: text, token_ids, finish_reason, timings
     #[arg(long)]
     pub(crate) json: bool,
@@ -455,6 +458,45 @@ pub(crate) enum BenchCommand {
     Serve(BenchDecodeArguments),
     /// QLoRA steps on random tokens: tokens/s, GFLOP/s, peak memory
     Train(BenchTrainArguments),
+    /// The Synapse architecture and a transformer of its size learn synthetic tasks: recall, parity, sums modulo 5
+    Tasks(BenchTasksArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchTasksArguments {
+    /// recall, parity or mod5; repeatable, all of them where none is named
+    #[arg(long = "task", value_name = "TASK")]
+    pub(crate) tasks: Vec<String>,
+    /// Where models, plots and results.json go
+    #[arg(long, value_name = "DIR", default_value = "outputs/tasks")]
+    pub(crate) out: PathBuf,
+    /// Another Synapse model than the built-in one: a config.json, its vocabulary put aside
+    #[arg(long, value_name = "CONFIG.json")]
+    pub(crate) config: Option<PathBuf>,
+    /// Optimiser steps
+    #[arg(long, default_value_t = 2000)]
+    pub(crate) steps: u64,
+    /// Documents of a step
+    #[arg(long, default_value_t = 32)]
+    pub(crate) batch: usize,
+    /// Tokens of the longest document in training; shorter ones, which are easier, are among them
+    #[arg(long, default_value_t = 64)]
+    pub(crate) length: usize,
+    /// Tokens of the documents that are asked in afterwards
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 256, 1024, 4096])]
+    pub(crate) asked: Vec<usize>,
+    /// Documents of each of these lengths
+    #[arg(long, default_value_t = 64)]
+    pub(crate) documents: usize,
+    /// Peak of the learning rate
+    #[arg(long, default_value_t = 3e-3)]
+    pub(crate) learning_rate: f64,
+    /// Seeds weights and documents
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

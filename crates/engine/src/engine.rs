@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use synapse_chat::Chat;
-use synapse_nn::{Adapter, CausalLm};
+use synapse_nn::{Adapter, CausalLm, ModuleTrace};
 
 use crate::adapters::AdapterTable;
 use crate::admission::Admission;
@@ -18,11 +18,14 @@ use crate::observer::Watch;
 use crate::prefix::PrefixCache;
 use crate::scheduler::Scheduler;
 use crate::sequence::Job;
-use crate::{AdapterInfo, AdapterOrder, AdapterSource, Constraint, EngineOptions, Grammar, Load, Observer, Result};
+use crate::{
+    AdapterInfo, AdapterOrder, AdapterSource, Constraint, EngineError, EngineOptions, Grammar, Load, Observer, Result,
+};
 
 /// A model that answers requests on a thread of its own. Dropping it cancels what still runs.
 #[derive(Debug)]
 pub struct Engine {
+    model: Model,
     chat: Chat,
     adapters: AdapterTable,
     grammars: Grammars,
@@ -35,6 +38,15 @@ pub struct Engine {
     /// `None` only while being dropped.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The model, for looks inside; requests go through the thread.
+struct Model(Arc<dyn CausalLm>);
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Model")
+    }
 }
 
 impl Engine {
@@ -58,7 +70,7 @@ impl Engine {
         let watch = Arc::new(Watch::default());
         let (jobs, inbox) = channel();
         let scheduler = Scheduler {
-            model,
+            model: Arc::clone(&model),
             chat: chat.clone(),
             options,
             jobs: inbox,
@@ -69,6 +81,7 @@ impl Engine {
         };
         let thread = std::thread::spawn(move || scheduler.run());
         Self {
+            model: Model(model),
             grammars: Grammars::new(chat.clone(), vocab_size),
             chat,
             adapters: AdapterTable::new(adapters),
@@ -94,6 +107,31 @@ impl Engine {
     #[must_use]
     pub fn chat(&self) -> &Chat {
         &self.chat
+    }
+
+    /// The modules that the model's routers choose among; none of a model that sends every token through all of itself.
+    #[must_use]
+    pub fn modules(&self) -> Vec<String> {
+        self.model.0.modules()
+    }
+
+    /// What each layer's modules do with each of these tokens, read from the beginning under an adapter or the base;
+    /// `None` of a model without modules. It runs on the calling thread, beside the requests.
+    ///
+    /// # Errors
+    /// An unknown adapter, more tokens than the context holds, or a token that the model does not have.
+    pub fn trace(&self, tokens: &[u32], adapter: Option<&str>) -> Result<Option<ModuleTrace>> {
+        if tokens.len() > self.context {
+            return Err(EngineError::ContextOverflow {
+                prompt_tokens: tokens.len(),
+                max_tokens: 0,
+                limit: self.context,
+            });
+        }
+        let bound = self.adapters.names().resolve(adapter)?;
+        let adapter = bound.as_ref().map(|bound| bound.adapter.as_ref());
+        let traced = self.model.0.trace(tokens, adapter);
+        traced.map_err(|error| EngineError::Failed(error.to_string()))
     }
 
     /// The adapters there are now, sorted by name.

@@ -83,7 +83,7 @@ impl PrefixCache {
 
     /// Keeps the blocks of a prompt that has been read whole and not been answered yet.
     pub(crate) fn keep(&mut self, content: Option<&Arc<str>>, prompt: &[u32], cache: &KvCache) {
-        if !self.is_on() {
+        if !self.is_on() || !cache.is_divisible() {
             return;
         }
         self.clock += 1;

@@ -136,6 +136,7 @@ impl Running {
     pub(crate) fn waits_for(&self, other: &Self) -> bool {
         !self.begun
             && matches!(self.task, Task::Answer(_) | Task::Scores(_))
+            && other.cache.is_divisible()
             && other.cache.len() < other.prompt.len()
             && prefix::begin_alike(&self.prompt, &other.prompt)
             && content(self.adapter.as_ref()) == content(other.adapter.as_ref())

@@ -37,16 +37,22 @@ pub(crate) fn copy(base: &ModelFolder, request: &MergeRequest, folder: &Path) ->
     let layers = (layers != base.config().num_hidden_layers).then_some(layers);
     let changed = changed(&text, request.dtype.map(torch_name), layers);
     write_atomic(&folder.join("config.json"), &changed.unwrap_or(text))?;
+    copy_files(base, folder)?;
+    if let Some(template) = request.chat_template.as_deref().filter(|template| *template != "auto") {
+        let text = if template == "chatml" { CHATML } else { template };
+        write_atomic(&folder.join("chat_template.jinja"), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Copies what stands beside weights and configuration.
+pub(crate) fn copy_files(base: &ModelFolder, folder: &Path) -> Result<()> {
     for name in COPIED {
         let path = base.path().join(name);
         if path.is_file() {
             let bytes = fs::read(&path).map_err(MergeError::file("read", &path))?;
             write_atomic(&folder.join(name), &bytes)?;
         }
-    }
-    if let Some(template) = request.chat_template.as_deref().filter(|template| *template != "auto") {
-        let text = if template == "chatml" { CHATML } else { template };
-        write_atomic(&folder.join("chat_template.jinja"), text.as_bytes())?;
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ mod sparse;
 mod sparsify;
 mod tiles;
 mod trim;
+mod upcycle;
 mod variations;
 mod vocabulary;
 
@@ -72,4 +73,5 @@ pub use settings::{Setting, Settings};
 pub use sparse::{DELTA_FILE, DeltaFile, DeltaTensor};
 pub use sparsify::Rescale;
 pub use trim::Trim;
+pub use upcycle::{Upcycling, base_of, upcycle};
 pub use variations::{Variation, Variations};

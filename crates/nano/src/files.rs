@@ -20,7 +20,7 @@ impl Corpus {
     /// # Errors
     /// When a folder or file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        for name in ["pretrain", "train", "held-out", "fresh"] {
+        for name in ["pretrain", "train", "held-out", "fresh", "fresh-synapse"] {
             let path = folder.join(name);
             std::fs::create_dir_all(&path).map_err(|source| Error::Write { path, source })?;
         }
@@ -54,7 +54,9 @@ impl Corpus {
             &folder.join("held-out/general-choices.jsonl"),
             &json_lines(general, choices)?,
         )?;
-        model::write(&folder.join("fresh"), &model::train_tokenizer(self)?)
+        let tokenizer = model::train_tokenizer(self)?;
+        model::write(&folder.join("fresh"), &tokenizer, &model::decoder_config())?;
+        model::write(&folder.join("fresh-synapse"), &tokenizer, &model::synapse_config())
     }
 }
 

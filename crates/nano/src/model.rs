@@ -61,7 +61,8 @@ pub fn train_tokenizer(corpus: &Corpus) -> Result<Tokenizer> {
     Ok(tokenizer.into())
 }
 
-fn config() -> Json {
+/// The base's own: a small Qwen2.
+pub(crate) fn decoder_config() -> Json {
     json!({
         "architectures": ["Qwen2ForCausalLM"],
         "attention_dropout": 0.0,
@@ -83,6 +84,40 @@ fn config() -> Json {
         "use_cache": true,
         "use_sliding_window": false,
         "vocab_size": VOCABULARY,
+    })
+}
+
+/// A Synapse model of about 5 M parameters over the same tokenizer: see `crates/architecture`.
+pub(crate) fn synapse_config() -> Json {
+    json!({
+        "architectures": ["SynapseForCausalLM"],
+        "model_type": "synapse",
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "hidden_size": 192,
+        "initializer_range": 0.02,
+        "max_position_embeddings": 32_768,
+        "num_hidden_layers": 4,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": true,
+        "torch_dtype": "bfloat16",
+        "vocab_size": VOCABULARY,
+        "routing": "dispatch",
+        "modules_per_token": 2,
+        "num_experts": 4,
+        "expert_intermediate_size": 256,
+        "router_inner_size": 192,
+        "router_state_size": 16,
+        "conv_kernel": 4,
+        "language_inner_size": 192,
+        "language_num_heads": 4,
+        "slstm_every": 4,
+        "memory_num_heads": 4,
+        "memory_key_size": 32,
+        "memory_value_size": 48,
+        "memory_decay": true,
+        "balance_loss_coefficient": 0.01,
+        "router_z_loss_coefficient": 0.001,
     })
 }
 
@@ -118,13 +153,13 @@ fn generation_config() -> Json {
 }
 
 /// Writes the weightless model folder: config, tokenizer, chat template.
-pub(crate) fn write(folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
+pub(crate) fn write(folder: &Path, tokenizer: &Tokenizer, config: &Json) -> Result<()> {
     let json = |value: &Json| -> Result<Vec<u8>> {
         let mut text = serde_json::to_vec_pretty(value)?;
         text.push(b'\n');
         Ok(text)
     };
-    write_atomic(&folder.join("config.json"), &json(&config())?)?;
+    write_atomic(&folder.join("config.json"), &json(config)?)?;
     write_atomic(&folder.join("generation_config.json"), &json(&generation_config())?)?;
     write_atomic(&folder.join("tokenizer_config.json"), &json(&tokenizer_config())?)?;
     write_atomic(&folder.join("chat_template.jinja"), TEMPLATE.as_bytes())?;

@@ -1,10 +1,10 @@
 //! A LoRA adapter in memory, ready to be applied at inference.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use half::bf16;
 use synapse_checkpoint::{AdapterFolder, ModelConfig};
-use synapse_kernels::Precision;
+use synapse_kernels::{Matrix, Precision};
 
 use crate::{NnError, tensor::Tensor};
 
@@ -21,10 +21,26 @@ pub(crate) struct AdapterLinear {
     pub(crate) scale: f32,
 }
 
-/// All modules of one adapter: per layer, in the order of [`ModelConfig::linear_modules`].
-#[derive(Debug, Clone)]
+/// All modules of one adapter.
+#[derive(Debug, Clone, Default)]
 pub struct Adapter {
+    /// Of a decoder: per layer, in the order of [`ModelConfig::linear_modules`].
     pub(crate) layers: Vec<[Option<AdapterLinear>; 7]>,
+    /// Of another architecture: by the modules' names.
+    named: BTreeMap<String, AdapterLinear>,
+}
+
+/// One module of an adapter: `y += scale · (x·Aᵀ)·Bᵀ`.
+#[derive(Debug, Clone, Copy)]
+pub struct AdapterModule<'a> {
+    /// `[rank, in]`
+    pub a: Matrix<'a>,
+    /// `[out, rank]`
+    pub b: Matrix<'a>,
+    /// Inner dimension.
+    pub rank: usize,
+    /// `alpha / rank` (or `alpha / sqrt(rank)`).
+    pub scale: f32,
 }
 
 impl Adapter {
@@ -35,22 +51,33 @@ impl Adapter {
     pub fn load(folder: &Path, config: &ModelConfig) -> Result<Self, NnError> {
         let files = AdapterFolder::open(folder)?;
         files.check_against(config)?;
-        let mut layers = vec![[const { None }; 7]; config.num_hidden_layers];
+        let linear = |module: &str, rank, scale| -> Result<AdapterLinear, NnError> {
+            Ok(AdapterLinear {
+                a: Tensor::F32(files.read_a(module)?),
+                b: Tensor::F32(files.read_b(module)?),
+                rank,
+                scale,
+            })
+        };
+        let mut adapter = Self::empty();
+        if !config.has_attention() {
+            for module in files.modules() {
+                let own = linear(&module.module, module.rank, module.scale)?;
+                adapter.named.insert(module.module.clone(), own);
+            }
+            return Ok(adapter);
+        }
+        adapter.layers = vec![[const { None }; 7]; config.num_hidden_layers];
         for module in files.modules() {
-            for (layer, linears) in layers.iter_mut().enumerate() {
+            for (layer, linears) in adapter.layers.iter_mut().enumerate() {
                 for (slot, (suffix, _, _)) in config.linear_modules().iter().enumerate() {
                     if module.module == format!("model.layers.{layer}.{suffix}") {
-                        linears[slot] = Some(AdapterLinear {
-                            a: Tensor::F32(files.read_a(&module.module)?),
-                            b: Tensor::F32(files.read_b(&module.module)?),
-                            rank: module.rank,
-                            scale: module.scale,
-                        });
+                        linears[slot] = Some(linear(&module.module, module.rank, module.scale)?);
                     }
                 }
             }
         }
-        Ok(Self { layers })
+        Ok(adapter)
     }
 
     /// As [`Adapter::load`], for generating at a precision: in bf16 where products round the factors to it anyway,
@@ -67,7 +94,13 @@ impl Adapter {
     }
 
     fn rounded(mut self) -> Self {
-        for module in self.layers.iter_mut().flatten().flatten() {
+        for module in self
+            .layers
+            .iter_mut()
+            .flatten()
+            .flatten()
+            .chain(self.named.values_mut())
+        {
             for factor in [&mut module.a, &mut module.b] {
                 if let Tensor::F32(values) = factor {
                     *factor = Tensor::Bf16(values.iter().copied().map(bf16::from_f32).collect());
@@ -79,7 +112,22 @@ impl Adapter {
 
     /// An adapter that changes nothing.
     pub fn empty() -> Self {
-        Self { layers: Vec::new() }
+        Self::default()
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty() && self.named.is_empty()
+    }
+
+    /// A module by its name, of an adapter over another architecture than a decoder's.
+    pub fn module(&self, name: &str) -> Option<AdapterModule<'_>> {
+        self.named.get(name).map(|module| AdapterModule {
+            a: module.a.matrix(&[]),
+            b: module.b.matrix(&[]),
+            rank: module.rank,
+            scale: module.scale,
+        })
     }
 
     /// The adapted module, if this adapter touches it.

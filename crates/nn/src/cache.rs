@@ -1,4 +1,5 @@
-//! The key/value cache of one sequence: rotated keys and values of every layer, in f32.
+//! What one sequence carries from step to step, in f32: rotated keys and values of every layer, or, in a model without
+//! attention, one state of a fixed size.
 
 use std::ops::Range;
 
@@ -15,6 +16,7 @@ pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
     pub(crate) width: usize,
     pub(crate) len: usize,
+    state: Vec<f32>,
 }
 
 impl KvCache {
@@ -24,7 +26,26 @@ impl KvCache {
             layers: vec![LayerCache::default(); layers],
             width,
             len: 0,
+            state: Vec::new(),
         }
+    }
+
+    /// The state of a sequence of a model without attention before its first token: `len` zeros.
+    pub fn recurrent(len: usize) -> Self {
+        Self {
+            state: vec![0.0; len],
+            ..Self::new(0, 0)
+        }
+    }
+
+    /// The state, which the model reads and leaves behind.
+    pub fn state_mut(&mut self) -> &mut [f32] {
+        &mut self.state
+    }
+
+    /// Whether positions can be taken out and put back, which a state of fixed size does not allow.
+    pub fn is_divisible(&self) -> bool {
+        self.state.is_empty()
     }
 
     /// Positions stored.

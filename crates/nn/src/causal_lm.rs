@@ -2,7 +2,7 @@
 
 use synapse_kernels::attention::Role;
 
-use crate::{Adapter, KvCache, NnError};
+use crate::{Adapter, KvCache, MicroBatch, ModuleTrace, NnError};
 
 /// What a step gives of a sequence's new tokens: the logits of which positions, or what embeddings are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub struct Sequence<'a> {
     pub logits: LogitsFor,
 }
 
+/// A model that an engine can drive and whose losses can be taken.
+pub trait LanguageModel: CausalLm {
+    /// Summed negative log-likelihood in nats and trained positions of each document, under an adapter or the bare base.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, more positions than the model has, or an adapter that it cannot carry.
+    fn document_losses(&self, batch: &MicroBatch, adapter: Option<&Adapter>) -> Result<Vec<(f64, usize)>, NnError>;
+}
+
 /// A causal language model that an engine can drive.
 pub trait CausalLm: Send + Sync {
     /// Width of a row of logits.
@@ -48,4 +57,20 @@ pub trait CausalLm: Send + Sync {
     /// # Errors
     /// A token outside the vocabulary or more positions than the model has; nothing is appended then.
     fn forward(&self, batch: &mut [Sequence<'_>]) -> Result<Vec<Vec<f32>>, NnError>;
+
+    /// The modules that a router chooses among, in the order of its logits; none of a model that sends every token
+    /// through all of itself.
+    fn modules(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What every layer does with each of these tokens, read from the beginning; `None` of a model that sends every
+    /// token through all of itself.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    fn trace(&self, tokens: &[u32], adapter: Option<&Adapter>) -> Result<Option<ModuleTrace>, NnError> {
+        let _ = (tokens, adapter);
+        Ok(None)
+    }
 }

@@ -220,6 +220,12 @@ impl Decoder {
     }
 
     fn assemble(config: &ModelConfig, precision: Precision, source: &mut impl Source) -> Result<Self, NnError> {
+        if !config.has_attention() {
+            return Err(NnError::Unsupported {
+                what: "a Synapse model in the place of a decoder with attention".into(),
+                hint: "this works on Llama and Qwen2 models".into(),
+            });
+        }
         let hidden = config.hidden_size;
         let embedding = source.matrix("model.embed_tokens.weight", [config.vocab_size, hidden], false)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);

@@ -13,7 +13,7 @@ use synapse_kernels::{
 };
 
 use crate::{
-    Adapter, CausalLm, Decoder, KvCache, LogitsFor, MicroBatch, NnError, Sequence,
+    Adapter, CausalLm, Decoder, KvCache, LanguageModel, LogitsFor, MicroBatch, NnError, Sequence,
     decoder::slot,
     generation::Generation,
     linear::{Lora, Order, Rows},
@@ -91,12 +91,8 @@ impl CausalLm for Decoder {
 /// Elements of logits held at once when losses are taken.
 const CHUNK_ELEMENTS: usize = 128 * 49_152;
 
-impl Decoder {
-    /// Summed negative log-likelihood (nats) and trained positions of each document of a batch, under an adapter.
-    ///
-    /// # Errors
-    /// A token outside the vocabulary, or a document longer than the model's positions.
-    pub fn document_losses(&self, batch: &MicroBatch, adapter: Option<&Adapter>) -> Result<Vec<(f64, usize)>, NnError> {
+impl LanguageModel for Decoder {
+    fn document_losses(&self, batch: &MicroBatch, adapter: Option<&Adapter>) -> Result<Vec<(f64, usize)>, NnError> {
         let mut caches: Vec<KvCache> = batch.lengths.iter().map(|_| self.new_cache()).collect();
         let mut rest = batch.tokens.as_slice();
         let mut sequences: Vec<Sequence<'_>> = caches

@@ -16,13 +16,15 @@ mod parameters;
 mod pool;
 mod replace;
 mod tensor;
+mod trace;
 mod training;
 
-pub use adapter::Adapter;
+pub use adapter::{Adapter, AdapterModule};
 pub use cache::{KvBlock, KvCache, LayerCache};
-pub use causal_lm::{CausalLm, LogitsFor, Sequence};
+pub use causal_lm::{CausalLm, LanguageModel, LogitsFor, Sequence};
 pub use decoder::{Decoder, LoadOptions, WeightDtype};
 pub use error::NnError;
-pub use parameters::{LoraOptions, Parameter};
+pub use parameters::{LoraOptions, Parameter, initial_lora};
 pub use synapse_kernels::{Precision, attention::Role};
+pub use trace::{LayerTrace, ModuleTrace};
 pub use training::{Memory, MicroBatch, Pass, TrainableModel, Trained, Workload};

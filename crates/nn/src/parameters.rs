@@ -44,6 +44,12 @@ pub(crate) type LoraSlots = Vec<[Option<LoraSlot>; 7]>;
 
 /// Lays LoRA's tensors out in PEFT's traversal order: per layer q, k, v, o, gate, up, down; A before B.
 pub(crate) fn lora_layout(config: &ModelConfig, options: &LoraOptions) -> Result<(Vec<Parameter>, LoraSlots), NnError> {
+    if !config.has_attention() {
+        return Err(NnError::Unsupported {
+            what: "LoRA over a Synapse model".into(),
+            hint: "train it with `train: { method: full }`".into(),
+        });
+    }
     let modules = config.linear_modules();
     let suffix = |module: &'static str| module.rsplit('.').next().unwrap_or(module);
     if let Some(target) = options
@@ -89,7 +95,7 @@ pub(crate) fn lora_layout(config: &ModelConfig, options: &LoraOptions) -> Result
 
 /// Initial LoRA values as PEFT draws them from torch's generator after `set_seed(seed)`: per module the
 /// discarded initial values of two `nn.Linear`, then A ~ U(±1/√in); B is zero.
-pub(crate) fn initial_lora(parameters: &[Parameter], seed: u64) -> Vec<f32> {
+pub fn initial_lora(parameters: &[Parameter], seed: u64) -> Vec<f32> {
     let mut generator = MersenneTwister::new(seed);
     let mut values = vec![0.0; parameters.last().map_or(0, |last| last.range.end)];
     for pair in parameters.chunks_exact(2) {

@@ -82,7 +82,7 @@ pub struct MemoryForecast {
 
 impl MemoryForecast {
     fn new(workload: &Workload<'_>) -> Self {
-        let memory = workload.memory();
+        let memory = synapse_trainer::memory(workload);
         Self {
             weights: memory.weights,
             trainable: memory.trainable,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use synapse_chat::Chat;
 use synapse_checkpoint::ModelFolder;
-use synapse_engine::{Engine, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions};
+use synapse_engine::{Engine, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions, ScoreReceiver};
 use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
-use synapse_nn::{Adapter, CausalLm, Decoder, LoadOptions, MicroBatch};
+use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, MicroBatch, ModuleTrace};
 
 use crate::PipelineError;
 
@@ -22,7 +22,7 @@ const UNDER_WAY: usize = 8 * BATCH;
 
 /// A model in memory with its engine and adapters.
 pub struct Lab {
-    decoder: Arc<Decoder>,
+    model: Arc<dyn LanguageModel>,
     engine: Engine,
     chat: Chat,
     adapters: Vec<(String, Arc<Adapter>)>,
@@ -48,7 +48,7 @@ impl Lab {
         batch: usize,
     ) -> Result<Self, PipelineError> {
         let files = ModelFolder::open(folder)?;
-        let decoder = Arc::new(Decoder::load_to_generate(&files, load)?);
+        let model = synapse_architecture::load_to_generate(&files, load)?;
         let adapters = adapters
             .iter()
             .map(|(name, path)| {
@@ -56,7 +56,7 @@ impl Lab {
                 Ok(((*name).to_owned(), Arc::new(adapter)))
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
-        Ok(Self::over(decoder, Chat::open(folder)?, adapters, batch))
+        Ok(Self::over(model, Chat::open(folder)?, adapters, batch))
     }
 
     /// A model that is in memory already. What holds the decoder too gets it back for itself when the lab is dropped.
@@ -64,16 +64,16 @@ impl Lab {
         Self::over(decoder, chat, Vec::new(), BATCH)
     }
 
-    fn over(decoder: Arc<Decoder>, chat: Chat, adapters: Vec<(String, Arc<Adapter>)>, batch: usize) -> Self {
-        let model: Arc<dyn CausalLm> = decoder.clone();
+    fn over(model: Arc<dyn LanguageModel>, chat: Chat, adapters: Vec<(String, Arc<Adapter>)>, batch: usize) -> Self {
+        let served: Arc<dyn CausalLm> = model.clone();
         let options = EngineOptions {
             max_batch: batch,
             max_waiting: UNDER_WAY,
             ..EngineOptions::default()
         };
-        let engine = Engine::start(model, chat.clone(), adapters.clone(), options);
+        let engine = Engine::start(served, chat.clone(), adapters.clone(), options);
         Self {
-            decoder,
+            model,
             engine,
             chat,
             adapters,
@@ -87,7 +87,17 @@ impl Lab {
 
     /// Token ids that the model knows.
     pub fn vocab_size(&self) -> usize {
-        self.decoder.vocab_size()
+        self.model.vocab_size()
+    }
+
+    /// What each layer's modules do with each of these tokens under an adapter or the base; `None` of a model without
+    /// modules.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    pub fn trace(&self, tokens: &[u32], adapter: Option<&str>) -> Result<Option<ModuleTrace>, PipelineError> {
+        let adapter = adapter.and_then(|wanted| self.adapters.iter().find(|(name, _)| name == wanted));
+        Ok(self.model.trace(tokens, adapter.map(|(_, adapter)| adapter.as_ref()))?)
     }
 
     /// Tokenizer and template.
@@ -115,7 +125,7 @@ pub struct LabSubject<'a> {
 
 impl LabSubject<'_> {
     fn request(&self, prompt: &[u32], options: &Generation) -> Request {
-        let room = self.lab.decoder.max_positions().saturating_sub(prompt.len());
+        let room = self.lab.model.max_positions().saturating_sub(prompt.len());
         Request {
             prompt: prompt.to_vec(),
             sampling: SamplingOptions {
@@ -170,7 +180,7 @@ impl LabSubject<'_> {
             if batch.tokens.len() >= LOSS_TOKENS || index + 1 == documents.len() {
                 let done = self
                     .lab
-                    .decoder
+                    .model
                     .document_losses(&batch, adapter)
                     .map_err(|error| self.failed("losses", error))?;
                 losses.extend(done);
@@ -191,7 +201,7 @@ impl Subject for LabSubject<'_> {
     }
 
     fn max_positions(&self) -> Option<usize> {
-        Some(self.lab.decoder.max_positions())
+        Some(self.lab.model.max_positions())
     }
 
     fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>, EvaluateError> {
@@ -231,33 +241,29 @@ impl Subject for LabSubject<'_> {
     }
 
     fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>, EvaluateError> {
-        let mut rows: Vec<(Vec<u32>, Vec<i64>)> = Vec::new();
-        for item in items {
-            for continuation in &item.continuations {
-                let ids: Vec<u32> = item.prompt.iter().chain(continuation).copied().collect();
-                let labels = item
-                    .prompt
-                    .iter()
-                    .map(|_| -100)
-                    .chain(continuation.iter().map(|&id| i64::from(id)))
-                    .collect();
-                rows.push((ids, labels));
+        // A prompt is read once, however many continuations are scored after it.
+        let engine = &self.lab.engine;
+        let adapter = self.adapter.map(|(name, _)| name.as_str());
+        let start = |item: &Choices| {
+            let mut place = engine.admit(1)?;
+            engine.score(item.prompt.clone(), item.continuations.clone(), adapter, &mut place)
+        };
+        let mut under_way: VecDeque<ScoreReceiver> = VecDeque::with_capacity(UNDER_WAY);
+        let mut waiting = items.iter();
+        let mut scores = Vec::with_capacity(items.len());
+        loop {
+            while under_way.len() < UNDER_WAY
+                && let Some(item) = waiting.next()
+            {
+                under_way.push_back(start(item).map_err(|error| self.failed("scores", error))?);
             }
+            let Some(receiver) = under_way.pop_front() else {
+                return Ok(scores);
+            };
+            let received = receiver
+                .blocking_recv()
+                .map_err(|_| self.failed("scores", "the engine stopped"))?;
+            scores.push(received.map_err(|error| self.failed("scores", error))?);
         }
-        let documents: Vec<_> = rows
-            .iter()
-            .map(|(ids, labels)| (ids.as_slice(), labels.as_slice()))
-            .collect();
-        let mut losses = self.document_losses(&documents)?.into_iter();
-        Ok(items
-            .iter()
-            .map(|item| {
-                losses
-                    .by_ref()
-                    .take(item.continuations.len())
-                    .map(|(sum, _)| -sum)
-                    .collect()
-            })
-            .collect())
     }
 }

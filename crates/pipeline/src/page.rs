@@ -12,7 +12,7 @@ use synapse_evaluate::report::{
 use synapse_evaluate::{GateDecision, Outcome};
 use synapse_merge::MergeReport;
 use synapse_recipe::{Document, PipelinePlan, SpecialistPlan, Stage};
-use synapse_trainer::{Metric, read_metrics};
+use synapse_trainer::{Metric, RouterReport, read_metrics};
 
 mod live;
 mod usage;
@@ -133,6 +133,7 @@ fn collect(document: &Document, state: &State) -> Result<ReportData, PipelineErr
         if !(curve.points.is_empty() && curve.held_out.is_empty()) {
             data.curves.push(curve);
         }
+        data.router_maps.extend(router_map(specialist)?);
         let manifest = Manifest::read(&specialist.run_dir.join("data/manifest.json")).ok();
         data.data
             .extend(manifest.iter().flat_map(|manifest| summaries(specialist, manifest)));
@@ -217,6 +218,46 @@ fn merge_map(run: &Path) -> Result<Option<HeatMap>, PipelineError> {
             "Share of the voted entries where specialists disagree about the sign.",
             tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.disagreement)),
         )
+    }))
+}
+
+/// Steps at the end of a run whose routing is shown.
+const ROUTED_STEPS: usize = 20;
+
+/// Where the routers of a trained model sent the tokens of its last steps.
+fn router_map(plan: &SpecialistPlan) -> Result<Option<HeatMap>, PipelineError> {
+    let metrics = read_metrics(&plan.run_dir)?;
+    let reports: Vec<&RouterReport> = metrics
+        .iter()
+        .rev()
+        .filter_map(|metric| match metric {
+            Metric::Step(step) => step.router.as_ref(),
+            Metric::HeldOut(_) => None,
+        })
+        .take(ROUTED_STEPS)
+        .collect();
+    let Some(last) = reports.first() else {
+        return Ok(None);
+    };
+    let share = |layer: usize, module: usize| {
+        let sum: f64 = reports.iter().map(|report| report.shares[layer][module]).sum();
+        sum / reports.len() as f64
+    };
+    let values = (0..last.shares.len())
+        .map(|layer| (0..last.modules.len()).map(|module| share(layer, module)).collect())
+        .collect();
+    Ok(Some(HeatMap {
+        title: format!("Modules that fired, {}", plan.name),
+        explanation: format!(
+            "Share of the last {} steps' tokens that each layer sent to a module. At the end the experts' loads had {:.0} % of \
+             an even load's entropy, and {} experts got nothing.",
+            reports.len(),
+            100.0 * last.load_entropy,
+            last.dead_experts
+        ),
+        rows: (0..last.shares.len()).map(|layer| layer.to_string()).collect(),
+        columns: last.modules.clone(),
+        values,
     }))
 }
 

@@ -214,6 +214,15 @@ pub const DETOKENIZE: &[Field] = &[
     supported("tokens", r##"{"$ref":"#/components/schemas/TokenIds"}"##),
 ];
 
+/// The fields of `POST /v1/routing/trace`.
+pub const MODULE_TRACE: &[Field] = &[
+    supported("answer", STRING),
+    supported("messages", MESSAGES),
+    MODEL,
+    supported("prompt", STRING),
+    supported("tools", TOOLS),
+];
+
 /// The fields of `POST /v1/adapters`.
 pub const ADAPTERS: &[Field] = &[
     supported("expected_generation", STRING),

@@ -7,6 +7,7 @@
 //! | `POST /v1/embeddings` | texts as vectors of length 1 |
 //! | `GET /v1/models`, `GET /v1/models/{id}` | the base and its adapters |
 //! | `GET /v1/routing/trace` | the swarm's last decisions |
+//! | `POST /v1/routing/trace` | what each layer's modules do with every token of a text, of a model that has modules |
 //! | `POST /v1/adapters`, `DELETE /v1/adapters/{name}` | adapters that come and go, where that is allowed |
 //! | `POST /tokenize`, `POST /detokenize` | what the model reads |
 //! | `GET /health` | 200 when ready, 503 while loading or draining |
@@ -34,6 +35,7 @@ mod identity;
 mod messages;
 mod metrics;
 mod models;
+mod module_trace;
 mod openapi;
 mod origin;
 mod page;

@@ -30,6 +30,8 @@ pub(crate) async fn retrieve(
 
 /// `generation` tells one content of an adapter from another.
 fn cards(state: &ServerState, engine: &Engine) -> Vec<Value> {
+    // empty of a model that sends every token through all of itself
+    let modules = engine.modules();
     let card = |id: &str, parent: Option<&str>, generation: Option<&str>| {
         json!({
             "id": id,
@@ -38,6 +40,7 @@ fn cards(state: &ServerState, engine: &Engine) -> Vec<Value> {
             "owned_by": "synapse",
             "parent": parent,
             "generation": generation,
+            "modules": modules,
         })
     };
     let base = state.options().model.as_str();

@@ -100,6 +100,13 @@ const OPERATIONS: &[Operation] = &[
         false,
     ),
     post(
+        "/v1/routing/trace",
+        "What each layer's modules do with every token of a text (`prompt`) or conversation (`messages`) and an `answer` to \
+         it, of a model that sends tokens to modules",
+        (fields::MODULE_TRACE, &[]),
+        Answer::Json("ModuleTrace"),
+    ),
+    post(
         "/v1/adapters",
         "Loads an adapter from the adapters' folder, where the server allows it",
         (fields::ADAPTERS, &["name", "path"]),

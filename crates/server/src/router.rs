@@ -9,8 +9,8 @@ use axum::routing::{delete, get, post};
 
 use crate::error::ApiError;
 use crate::{
-    ServerState, adapters, auth, chat, completions, embeddings, identity, metrics, models, openapi, origin, page,
-    routing_trace, tokenize,
+    ServerState, adapters, auth, chat, completions, embeddings, identity, metrics, models, module_trace, openapi,
+    origin, page, routing_trace, tokenize,
 };
 
 /// The routes; [`crate::serve`] runs them on a socket.
@@ -21,7 +21,7 @@ pub fn router(state: ServerState) -> Router {
         .route("/v1/embeddings", post(embeddings::create))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::retrieve))
-        .route("/v1/routing/trace", get(routing_trace::list))
+        .route("/v1/routing/trace", get(routing_trace::list).post(module_trace::look))
         .route("/v1/adapters", post(adapters::load))
         .route("/v1/adapters/{*name}", delete(adapters::remove))
         .route("/tokenize", post(tokenize::tokenize))

@@ -40,11 +40,12 @@ pub(crate) async fn tokenize(
 }
 
 /// A place among the requests: a server that has no time for answers has none for this.
-fn place(engine: &Engine) -> Result<Permits, ApiError> {
+pub(crate) fn place(engine: &Engine) -> Result<Permits, ApiError> {
     engine.admit(1).map_err(|error| ApiError::from_engine(&error, "prompt"))
 }
 
-fn prompt(params: Params<'_>) -> Result<(Prompt, &'static str), ApiError> {
+/// A text or a conversation, and the field that it came in.
+pub(crate) fn prompt(params: Params<'_>) -> Result<(Prompt, &'static str), ApiError> {
     let conversation = params.get("messages").is_some();
     match params.text("prompt")? {
         Some(_) if conversation => Err(ApiError::field("prompt", "cannot be given beside `messages`")),

@@ -40,19 +40,19 @@ pub(crate) fn write_lora(
     Ok(write_adapter(folder, &config, &tensors)?)
 }
 
-/// Writes config.json and the weights in bf16 into an existing folder.
-pub(crate) fn write_full(folder: &Path, model: &dyn Model, values: &[f32]) -> Result<(), TrainError> {
+/// Writes config.json and the weights into an existing folder.
+pub(crate) fn write_full(folder: &Path, model: &dyn Model, values: &[f32], dtype: DType) -> Result<(), TrainError> {
     write_atomic(&folder.join("config.json"), model.config().to_json().as_bytes())?;
     let layout = model.layout();
     let tensors: Vec<_> = layout
         .iter()
-        .map(|parameter| (parameter.name.clone(), DType::BF16, parameter.shape.clone()))
+        .map(|parameter| (parameter.name.clone(), dtype, parameter.shape.clone()))
         .collect();
     let mut writer = ShardedWriter::create(folder, &tensors, 5_000_000_000)?;
     let mut bytes = Vec::new();
     for parameter in layout {
         bytes.clear();
-        DType::BF16.extend_bytes(&values[parameter.range.clone()], &mut bytes);
+        dtype.extend_bytes(&values[parameter.range.clone()], &mut bytes);
         writer.write(&parameter.name, &bytes)?;
     }
     Ok(writer.finish()?)

@@ -1,7 +1,7 @@
 //! What a plan costs in memory, and so whether layers are computed again in the backward pass.
 
 use synapse_checkpoint::ModelConfig;
-use synapse_nn::{LoadOptions, Precision, Trained, WeightDtype, Workload};
+use synapse_nn::{LoadOptions, Memory, Precision, Trained, WeightDtype, Workload};
 use synapse_recipe::{ComputeDtype, Method, Quantization, Recompute, TrainPlan};
 
 use crate::probe::available_bytes;
@@ -53,6 +53,14 @@ pub fn workload<'a>(
     }
 }
 
+/// Bytes by component at the peak of training, whatever the architecture.
+pub fn memory(workload: &Workload<'_>) -> Memory {
+    match &workload.config.synapse {
+        None => workload.memory(),
+        Some(_) => synapse_architecture::memory(workload),
+    }
+}
+
 /// What `auto` comes to: layers are computed again only where keeping their activations would not fit.
 /// The results are the same bits either way.
 fn recomputes(asked: Recompute, kept: &Workload<'_>, available: Option<u64>) -> bool {
@@ -61,7 +69,7 @@ fn recomputes(asked: Recompute, kept: &Workload<'_>, available: Option<u64>) -> 
         (Recompute::Never, _) => false,
         // a system that does not tell is not filled
         (Recompute::Auto, None) => true,
-        (Recompute::Auto, Some(bytes)) => kept.memory().total() as f64 > USABLE * bytes as f64,
+        (Recompute::Auto, Some(bytes)) => memory(kept).total() as f64 > USABLE * bytes as f64,
     }
 }
 

@@ -1,13 +1,14 @@
 //! The engine's own model: `synapse-nn` over the CPU kernels.
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_nn::{MicroBatch, Parameter, Pass, TrainableModel};
-use synapse_recipe::Method;
+use synapse_nn::{MicroBatch, Parameter, Pass, Precision, TrainableModel};
+use synapse_recipe::{Method, Quantization};
 
 use crate::{
     TrainError, TrainRequest, TrainingBase,
     budget::load_options,
     model::{Model, lora_options},
+    synapse::Synapse,
 };
 
 impl Model for TrainableModel {
@@ -45,11 +46,32 @@ impl Model for TrainableModel {
 /// Loads the base's weights, or makes room for trained ones.
 pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainError> {
     let options = load_options(request.plan, request.quantization);
-    Ok(Box::new(match (request.method, &request.base) {
-        (Method::Lora(plan), TrainingBase::Folder(folder)) => {
-            TrainableModel::lora(folder, &options, lora_options(plan))?
+    match (request.method, &request.base) {
+        (Method::Lora(plan), TrainingBase::Folder(folder)) if !folder.config().has_attention() => {
+            if request.quantization != Quantization::None {
+                return Err(TrainError::Unusable {
+                    what: "a Synapse model in 4 bits".into(),
+                    hint: "say `quantization: { type: none }` in the recipe".into(),
+                });
+            }
+            Ok(Box::new(Synapse::adapter(
+                folder,
+                options.precision,
+                lora_options(plan),
+            )?))
         }
-        (_, TrainingBase::Folder(folder)) => TrainableModel::full(folder.config(), options.precision)?,
-        (_, TrainingBase::Fresh(config)) => TrainableModel::full(config, options.precision)?,
-    }))
+        (Method::Lora(plan), TrainingBase::Folder(folder)) => {
+            Ok(Box::new(TrainableModel::lora(folder, &options, lora_options(plan))?))
+        }
+        (_, base) => full(base.config(), options.precision),
+    }
+}
+
+/// Room for every weight of a model of this configuration.
+pub(crate) fn full(config: &ModelConfig, precision: Precision) -> Result<Box<dyn Model>, TrainError> {
+    Ok(if config.has_attention() {
+        Box::new(TrainableModel::full(config, precision)?)
+    } else {
+        Box::new(Synapse::whole(config, precision)?)
+    })
 }

@@ -11,6 +11,7 @@ mod budget;
 #[cfg_attr(not(feature = "candle"), path = "without_candle.rs")]
 mod candle;
 mod checkpoint;
+mod course;
 mod device;
 mod error;
 mod events;
@@ -23,8 +24,11 @@ mod request;
 mod run;
 mod schedule;
 mod state;
+mod synapse;
+mod tasks;
 
-pub use budget::{load_options, workload};
+pub use budget::{load_options, memory, workload};
+pub use course::{Course, CourseResult, synapse_config, transformer_config};
 pub use device::{Device, DeviceChoice};
 pub use error::TrainError;
 pub use metrics::{HeldOutLoss, Metric, StepReport, read_metrics};
@@ -33,3 +37,5 @@ pub use probe::{Measurement, Probe, ProbeBase, Rates, available_bytes, peak_resi
 pub use request::{Observer, TrainOutcome, TrainRequest, TrainingBase};
 pub use run::train;
 pub use schedule::{Schedule, Steps};
+pub use synapse::RouterReport;
+pub use tasks::Task;

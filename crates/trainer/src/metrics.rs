@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::write_atomic;
 
-use crate::{TrainError, events::EventFile};
+use crate::{TrainError, events::EventFile, synapse::RouterReport};
 
 /// One optimiser step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct StepReport {
     pub trained_tokens: u64,
     /// Wall time of the step.
     pub seconds: f64,
+    /// How tokens were sent to modules, in a model that sends them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterReport>,
 }
 
 /// A held-out measurement.
@@ -136,7 +139,15 @@ impl Recorder {
                     ("train/grad_norm", report.grad_norm),
                     ("train/tokens_per_second", rate),
                 ];
-                for (tag, value) in values {
+                let router = report.router.iter().flat_map(|router| {
+                    [
+                        ("router/balance_loss", router.balance_loss),
+                        ("router/z_loss", router.router_z_loss),
+                        ("router/load_entropy", router.load_entropy),
+                        ("router/dead_experts", router.dead_experts as f64),
+                    ]
+                });
+                for (tag, value) in values.into_iter().chain(router) {
                     self.events.scalar(tag, report.step, now, value as f32)?;
                 }
                 Ok(())

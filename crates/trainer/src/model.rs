@@ -7,7 +7,7 @@ use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_nn::{LoraOptions, MicroBatch, Parameter, Pass};
 use synapse_recipe::{LoraPlan, Method};
 
-use crate::{Device, TrainError, TrainRequest, TrainingBase, candle, kernels};
+use crate::{Device, TrainError, TrainRequest, TrainingBase, candle, kernels, synapse::RouterReport};
 
 /// A model with trainable parameters.
 pub(crate) trait Model {
@@ -35,6 +35,16 @@ pub(crate) trait Model {
 
     /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.
     fn losses(&mut self, parameters: &[f32], batch: &MicroBatch) -> Result<Vec<(f64, usize)>, TrainError>;
+
+    /// What a model changes itself after an optimiser step, besides what its gradient does.
+    fn adjust(&mut self, parameters: &mut [f32]) {
+        let _ = parameters;
+    }
+
+    /// How the tokens since the last call were sent to modules, in a model that sends them.
+    fn router_report(&mut self) -> Option<RouterReport> {
+        None
+    }
 
     /// Length of the flat buffers.
     fn parameters(&self) -> usize {

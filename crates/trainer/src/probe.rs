@@ -13,7 +13,7 @@ use synapse_kernels::{
 };
 use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Pass, Precision, TrainableModel, Trained, Workload};
 
-use crate::TrainError;
+use crate::{TrainError, kernels, model::Model};
 
 /// Where the frozen weights come from.
 #[derive(Debug, Clone, Copy)]
@@ -106,16 +106,16 @@ impl Probe<'_> {
     /// # Errors
     /// An unreadable folder, a target that the model does not have, or documents longer than its positions.
     pub fn measure(&self, done: &mut dyn FnMut(usize)) -> Result<Measurement, TrainError> {
-        let mut model = match self.base {
+        let mut model: Box<dyn Model> = Box::new(match self.base {
             ProbeBase::Folder(folder) => TrainableModel::lora(folder, &self.load, self.lora.clone())?,
             ProbeBase::Random(config) => TrainableModel::lora_random(config, &self.load, self.lora.clone())?,
-        };
-        let mut bench = Bench::new(&model);
+        });
+        let mut bench = Bench::new(model.as_ref());
         let batch = random_batch(self.base.config().vocab_size, self.batch, self.length, 1.0);
         let mut seconds = Vec::with_capacity(self.steps);
         for step in 0..self.warmup + self.steps {
             let start = Instant::now();
-            bench.step(&mut model, &batch, self.recompute)?;
+            bench.step(model.as_mut(), &batch, self.recompute)?;
             if step >= self.warmup {
                 seconds.push(start.elapsed().as_secs_f64());
             }
@@ -171,9 +171,9 @@ impl Rates {
         let mut tries = Vec::with_capacity(DEPTHS.len());
         for depth in DEPTHS {
             let mut model = Self::model(workload, load, depth)?;
-            let mut bench = Bench::new(&model);
+            let mut bench = Bench::new(model.as_ref());
             // buffers are made
-            bench.accumulate(&mut model, &batch, workload.recompute)?;
+            bench.accumulate(model.as_mut(), &batch, workload.recompute)?;
             tries.push(Try {
                 model,
                 bench,
@@ -188,7 +188,7 @@ impl Rates {
             }
             for one in &mut tries {
                 let start = Instant::now();
-                one.bench.accumulate(&mut one.model, &batch, workload.recompute)?;
+                one.bench.accumulate(one.model.as_mut(), &batch, workload.recompute)?;
                 one.pass = one.pass.min(start.elapsed().as_secs_f64());
                 let start = Instant::now();
                 one.bench.update();
@@ -205,13 +205,13 @@ impl Rates {
     }
 
     /// The workload's model cut to `depth` layers.
-    fn model(workload: &Workload<'_>, load: &LoadOptions, depth: usize) -> Result<TrainableModel, TrainError> {
+    fn model(workload: &Workload<'_>, load: &LoadOptions, depth: usize) -> Result<Box<dyn Model>, TrainError> {
         let config = ModelConfig {
             num_hidden_layers: depth,
             ..workload.config.clone()
         };
-        Ok(match workload.trained {
-            Trained::Full => TrainableModel::full(&config, workload.precision)?,
+        match workload.trained {
+            Trained::Full => kernels::full(&config, workload.precision),
             Trained::Lora { rank, targets, .. } => {
                 let options = LoraOptions {
                     rank,
@@ -219,15 +219,15 @@ impl Rates {
                     dropout: 0.05,
                     targets: targets.to_vec(),
                 };
-                TrainableModel::lora_random(&config, load, options)?
+                Ok(Box::new(TrainableModel::lora_random(&config, load, options)?))
             }
-        })
+        }
     }
 }
 
 /// A model that a forecast tries, and the best of its rounds, in seconds.
 struct Try {
-    model: TrainableModel,
+    model: Box<dyn Model>,
     bench: Bench,
     pass: f64,
     update: f64,
@@ -243,7 +243,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(model: &TrainableModel) -> Self {
+    fn new(model: &dyn Model) -> Self {
         let zeros = || vec![0.0; model.parameters()];
         Self {
             parameters: model.initial(0),
@@ -254,12 +254,7 @@ impl Bench {
         }
     }
 
-    fn accumulate(
-        &mut self,
-        model: &mut TrainableModel,
-        batch: &MicroBatch,
-        recompute: bool,
-    ) -> Result<(), TrainError> {
+    fn accumulate(&mut self, model: &mut dyn Model, batch: &MicroBatch, recompute: bool) -> Result<(), TrainError> {
         let pass = Pass {
             scale: 1.0 / batch.trained().max(1) as f32,
             key: [0, self.step, 0],
@@ -288,7 +283,7 @@ impl Bench {
         });
     }
 
-    fn step(&mut self, model: &mut TrainableModel, batch: &MicroBatch, recompute: bool) -> Result<(), TrainError> {
+    fn step(&mut self, model: &mut dyn Model, batch: &MicroBatch, recompute: bool) -> Result<(), TrainError> {
         self.gradients.fill(0.0);
         self.accumulate(model, batch, recompute)?;
         self.update();

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use synapse_checkpoint::DType;
 use synapse_data::PackedDataset;
 use synapse_nn::{MicroBatch, Pass};
 use synapse_recipe::Method;
@@ -16,7 +17,7 @@ use crate::{
     model::{self, Model},
     order::RowOrder,
     schedule::{Schedule, Steps},
-    state::TrainingState,
+    state::{Optimiser, TrainingState},
 };
 
 /// Rows whose losses are taken in one forward pass.
@@ -104,7 +105,7 @@ fn write(request: &TrainRequest<'_>, model: &dyn Model, values: &[f32]) -> Resul
             };
             artefact::write_lora(request.out, plan, &base, model.layout(), values)
         }
-        Method::Full => artefact::write_full(request.out, model, values),
+        Method::Full => artefact::write_full(request.out, model, values, DType::BF16),
     }
 }
 
@@ -164,8 +165,14 @@ impl Run<'_> {
             }
         }
         let learning_rate = self.schedule.learning_rate(self.state.step);
-        self.state
-            .update(model.layout(), &self.gradients, norm, learning_rate, plan);
+        self.state.update(
+            model.layout(),
+            &self.gradients,
+            norm,
+            learning_rate,
+            &Optimiser::of(plan),
+        );
+        model.adjust(&mut self.state.parameters);
         Ok(StepReport {
             step: self.state.step,
             epoch: epoch as f64 + (place + 1) as f64 / self.steps.per_epoch as f64,
@@ -175,6 +182,7 @@ impl Run<'_> {
             tokens: batches.iter().map(|batch| batch.tokens.len() as u64).sum(),
             trained_tokens: trained as u64,
             seconds: start.elapsed().as_secs_f64(),
+            router: model.router_report(),
         })
     }
 

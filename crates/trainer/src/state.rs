@@ -4,6 +4,30 @@ use synapse_kernels::adamw::{AdamW, State, sum_of_squares};
 use synapse_nn::Parameter;
 use synapse_recipe::TrainPlan;
 
+/// AdamW's settings that stay the same from step to step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Optimiser {
+    pub(crate) beta1: f64,
+    pub(crate) beta2: f64,
+    pub(crate) epsilon: f64,
+    /// Of the parameters that decay.
+    pub(crate) weight_decay: f64,
+    /// Gradients are scaled down to this norm; 0 leaves them.
+    pub(crate) max_grad_norm: f64,
+}
+
+impl Optimiser {
+    pub(crate) fn of(plan: &TrainPlan) -> Self {
+        Self {
+            beta1: plan.adam_beta1,
+            beta2: plan.adam_beta2,
+            epsilon: plan.adam_epsilon,
+            weight_decay: plan.weight_decay,
+            max_grad_norm: plan.max_grad_norm,
+        }
+    }
+}
+
 /// Everything that an optimiser step changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TrainingState {
@@ -34,25 +58,25 @@ impl TrainingState {
             .sqrt()
     }
 
-    /// One AdamW update with clipping to `max_grad_norm`.
+    /// One AdamW update with clipping to the optimiser's `max_grad_norm`.
     pub(crate) fn update(
         &mut self,
         layout: &[Parameter],
         gradients: &[f32],
         norm: f64,
         learning_rate: f64,
-        plan: &TrainPlan,
+        optimiser: &Optimiser,
     ) {
-        let clip = if plan.max_grad_norm > 0.0 {
-            (plan.max_grad_norm / (norm + 1e-6)).min(1.0)
+        let clip = if optimiser.max_grad_norm > 0.0 {
+            (optimiser.max_grad_norm / (norm + 1e-6)).min(1.0)
         } else {
             1.0
         };
         let mut options = AdamW {
             learning_rate: learning_rate as f32,
-            beta1: plan.adam_beta1 as f32,
-            beta2: plan.adam_beta2 as f32,
-            epsilon: plan.adam_epsilon as f32,
+            beta1: optimiser.beta1 as f32,
+            beta2: optimiser.beta2 as f32,
+            epsilon: optimiser.epsilon as f32,
             weight_decay: 0.0,
             step: self.step + 1,
             gradient_scale: clip as f32,
@@ -60,7 +84,7 @@ impl TrainingState {
         for parameter in layout {
             let range = parameter.range.clone();
             options.weight_decay = if parameter.decays {
-                plan.weight_decay as f32
+                optimiser.weight_decay as f32
             } else {
                 0.0
             };

@@ -129,7 +129,7 @@ fn write_weights(
 /// query and key projections.
 fn rotated_heads(config: &ModelConfig, name: &str) -> Option<usize> {
     match config.architecture {
-        Architecture::Qwen2 => None,
+        Architecture::Qwen2 | Architecture::Synapse => None,
         Architecture::Llama if name.contains(".q_proj.") => Some(config.num_attention_heads),
         Architecture::Llama if name.contains(".k_proj.") => Some(config.num_key_value_heads),
         Architecture::Llama => None,

@@ -11,6 +11,7 @@ pub(crate) fn fixtures() -> PathBuf {
 /// A two-layer model with every kind of tensor in it.
 pub(crate) fn tiny(architecture: Architecture) -> ModelConfig {
     ModelConfig {
+        synapse: None,
         architecture,
         hidden_size: 32,
         intermediate_size: 64,

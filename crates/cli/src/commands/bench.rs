@@ -14,7 +14,7 @@ use crate::{
     args::{BenchCommand, BenchTrainArguments, Dtype, Storage, Switch},
     commands::{
         answers::{self, What},
-        print, print_json,
+        print, print_json, tasks,
     },
     failure::Failure,
     terminal::Terminal,
@@ -27,6 +27,7 @@ pub(crate) fn bench(command: &BenchCommand) -> Outcome {
         BenchCommand::Prefill(arguments) => answers::bench(What::Prefill, arguments),
         BenchCommand::Serve(arguments) => answers::bench(What::Serve, arguments),
         BenchCommand::Train(arguments) => train(arguments),
+        BenchCommand::Tasks(arguments) => tasks::tasks(arguments),
     }
 }
 
@@ -136,7 +137,7 @@ fn text(found: &Measurement) -> String {
 }
 
 /// A config.json, or the folder it lies in.
-fn read_config(path: &Path) -> Result<ModelConfig, Failure> {
+pub(super) fn read_config(path: &Path) -> Result<ModelConfig, Failure> {
     if path.is_dir() {
         return Ok(ModelConfig::read(path)?);
     }

@@ -1,6 +1,7 @@
 //! `generate`: one answer from a model folder.
 
 use std::io::Write;
+use std::path::Path;
 
 use serde_json::json;
 use synapse_chat::Message;
@@ -42,14 +43,20 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         max_tokens: arguments.max_tokens,
         ..SamplingOptions::default()
     };
+    let adapter = arguments.adapter.as_ref().map(|_| "adapter");
+    let mut read = prompt.clone();
     let request = Request {
         prompt,
         sampling,
-        adapter: arguments.adapter.as_ref().map(|_| "adapter".to_owned()),
+        adapter: adapter.map(str::to_owned),
         constraint: None,
     };
     if arguments.json {
         let completion = lab.engine().generate(vec![request])?.remove(0);
+        if let Some(path) = &arguments.trace {
+            read.extend(&completion.token_ids);
+            write_trace(&lab, adapter, &read, path)?;
+        }
         return print_json(&json!({
             "text": completion.text,
             "token_ids": completion.token_ids,
@@ -68,7 +75,8 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     let mut out = std::io::stdout().lock();
     while let Some(event) = events.blocking_recv() {
         match event {
-            Event::Token { text, .. } => {
+            Event::Token { id, text, .. } => {
+                read.push(id);
                 out.write_all(text.as_bytes())?;
                 out.flush()?;
             }
@@ -77,7 +85,34 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         }
     }
     out.write_all(b"\n")?;
-    Ok(out.flush()?)
+    out.flush()?;
+    match &arguments.trace {
+        Some(path) => write_trace(&lab, adapter, &read, path),
+        None => Ok(()),
+    }
+}
+
+/// Writes what each layer's modules did with every token that was read or generated.
+fn write_trace(lab: &Lab, adapter: Option<&str>, tokens: &[u32], path: &Path) -> Outcome {
+    let Some(trace) = lab.trace(tokens, adapter)? else {
+        return Err(Failure::request(
+            "--trace: this model sends every token through all of itself; only models of `model_type: synapse` have modules to trace",
+        ));
+    };
+    let tokens = tokens
+        .iter()
+        .map(|&id| Ok(json!({ "id": id, "text": lab.chat().decode(&[id], false)? })))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let layers: Vec<_> = trace
+        .layers
+        .iter()
+        .map(|layer| json!({ "weights": layer.weights, "memory_write": layer.writes, "memory_read": layer.reads }))
+        .collect();
+    let document = json!({ "modules": trace.modules, "tokens": tokens, "layers": layers });
+    Ok(synapse_checkpoint::write_atomic(
+        path,
+        format!("{document}\n").as_bytes(),
+    )?)
 }
 
 fn reason(reason: &FinishReason) -> &'static str {

@@ -16,6 +16,7 @@ mod search;
 mod serve;
 mod status;
 mod swarm;
+mod tasks;
 
 use std::io::Write;
 

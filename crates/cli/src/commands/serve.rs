@@ -7,7 +7,7 @@ use std::time::Duration;
 use synapse_chat::Chat;
 use synapse_checkpoint::{AdapterFolder, ModelConfig, ModelFolder};
 use synapse_engine::{AdapterOrder, AdapterSource, Engine, EngineOptions};
-use synapse_nn::{Adapter, CausalLm, Decoder, Precision};
+use synapse_nn::{Adapter, CausalLm, Precision};
 use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState, Swarm, SwarmLabel};
 
 use crate::{
@@ -187,7 +187,7 @@ fn load(
         config: files.config().clone(),
         precision: load.precision,
     };
-    let model: Arc<dyn CausalLm> = Arc::new(Decoder::load_to_generate(&files, &load)?);
+    let model: Arc<dyn CausalLm> = synapse_architecture::load_to_generate(&files, &load)?;
     let options = EngineOptions {
         max_batch: limits.max_batch,
         max_waiting: limits.max_waiting,

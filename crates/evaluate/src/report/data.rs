@@ -34,6 +34,9 @@ pub struct ReportData {
     pub samples: Vec<Sample>,
     /// Where the merge's inputs disagree.
     pub merge_map: Option<HeatMap>,
+    /// Where routers sent their tokens, one map a training run of a model that has routers.
+    #[serde(default)]
+    pub router_maps: Vec<HeatMap>,
     /// What a search of the merge has found.
     pub search: Option<SearchSummary>,
     /// One line a source of data.

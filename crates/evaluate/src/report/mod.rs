@@ -9,6 +9,7 @@ mod data;
 mod front;
 mod heat_map;
 mod html;
+mod lines;
 mod page;
 mod plots;
 mod results;
@@ -18,6 +19,7 @@ pub use data::{
     StageTime,
 };
 pub use front::{FrontPoint, Standing, front};
+pub use lines::{Axes, lines};
 pub use page::render;
 
 #[cfg(test)]

@@ -36,15 +36,17 @@ pub fn render(data: &ReportData) -> Result<String> {
         "Answers side by side",
         &data.samples.iter().map(sample).collect::<String>(),
     );
-    if let Some(map) = &data.merge_map
-        && let Some((svg, words)) = heat_map::draw(map)?
-    {
-        let explanation = escaped(&map.explanation);
-        let html = format!(
-            "<p>{explanation} {}</p>\n<figure class=\"map\">{svg}</figure>\n",
-            escaped(&words)
-        );
-        sections.add("merge", &map.title, &html);
+    let routers = data.router_maps.iter().enumerate();
+    let maps = routers.map(|(index, map)| (format!("modules-{index}"), map));
+    for (id, map) in maps.chain(data.merge_map.iter().map(|map| ("merge".to_owned(), map))) {
+        if let Some((svg, words)) = heat_map::draw(map)? {
+            let explanation = escaped(&map.explanation);
+            let html = format!(
+                "<p>{explanation} {}</p>\n<figure class=\"map\">{svg}</figure>\n",
+                escaped(&words)
+            );
+            sections.add(&id, &map.title, &html);
+        }
     }
     sections.add(
         "search",

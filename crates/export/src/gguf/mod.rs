@@ -99,6 +99,14 @@ pub struct GgufExport<'a> {
 /// The tokenizer or RoPE scaling has no GGUF form, a weight is not finite or too large for the type, or a file cannot
 /// be read or written; an old `out` is then still there.
 pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
+    if !export.model.config().has_attention() {
+        let path = export.model.path().join("config.json");
+        return Err(ExportError::unsupported(
+            &path,
+            "model_type",
+            "is synapse, which GGUF has no form of; export it as safetensors",
+        ));
+    }
     let Contents {
         metadata,
         tensors,
@@ -203,7 +211,7 @@ fn write_tensor(model: &ModelFolder, source: &str, tensor: &Tensor, writer: &mut
 /// How many heads a tensor's rows are divided into, where GGUF wants them in its own rotary order.
 fn rotated_heads(config: &ModelConfig, name: &str) -> Option<usize> {
     match config.architecture {
-        Architecture::Qwen2 => None,
+        Architecture::Qwen2 | Architecture::Synapse => None,
         Architecture::Llama if name.contains(".q_proj.") => Some(config.num_attention_heads),
         Architecture::Llama if name.contains(".k_proj.") => Some(config.num_key_value_heads),
         Architecture::Llama => None,
@@ -250,7 +258,7 @@ fn rope_divisors(export: &GgufExport<'_>) -> Result<Option<Vec<f32>>> {
                 .map(|divisor| divisor as f32)
                 .collect(),
         )),
-        (Some(_), Architecture::Qwen2) => {
+        (Some(_), Architecture::Qwen2 | Architecture::Synapse) => {
             let path = export.model.path().join("config.json");
             Err(ExportError::unsupported(
                 &path,

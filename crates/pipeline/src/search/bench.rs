@@ -9,7 +9,7 @@ use synapse_checkpoint::ModelFolder;
 use synapse_evaluate::Document;
 use synapse_kernels::random::MersenneTwister;
 use synapse_merge::{Trim, Variation, Variations};
-use synapse_nn::{Adapter, Decoder, LoadOptions, MicroBatch};
+use synapse_nn::{Adapter, Decoder, LanguageModel, LoadOptions, MicroBatch};
 use synapse_recipe::Stage;
 
 use super::{

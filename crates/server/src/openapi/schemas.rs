@@ -190,7 +190,17 @@ fn routing() -> Value {
     kept["created"] = count();
     kept["turn"] = string();
     let trace = json!({ "object": { "const": "list" }, "data": list(object(&kept)) });
-    json!({ "Routing": object(&decision), "RoutingTrace": object(&trace) })
+    let numbers = || list(json!({ "type": "number" }));
+    let modules = json!({
+        "object": { "const": "module.trace" },
+        "modules": list(string()),
+        "tokens": list(object(&json!({ "id": count(), "text": string() }))),
+        "answer_from": count(),
+        "layers": list(object(&json!({
+            "weights": list(numbers()), "memory_write": numbers(), "memory_read": numbers(),
+        }))),
+    });
+    json!({ "Routing": object(&decision), "RoutingTrace": object(&trace), "ModuleTrace": object(&modules) })
 }
 
 fn others() -> Value {
@@ -211,7 +221,7 @@ fn others() -> Value {
         })),
         "Model": object(&json!({
             "id": string(), "object": { "const": "model" }, "created": count(), "owned_by": string(),
-            "parent": or_null(string()), "generation": or_null(string()),
+            "parent": or_null(string()), "generation": or_null(string()), "modules": list(string()),
         })),
         "ModelList": object(&json!({ "object": { "const": "list" }, "data": list(reference("Model")) })),
         "Adapter": object(&json!({

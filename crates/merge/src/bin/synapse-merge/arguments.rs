@@ -165,6 +165,32 @@ pub(crate) enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Make the experts of a larger Synapse model out of specialists over one: a model to train on
+    Upcycle {
+        /// A specialist over the base; repeatable, two or more
+        #[arg(long = "adapter", value_name = "DIR", required = true)]
+        adapters: Vec<PathBuf>,
+
+        /// The base: a folder or a hub id [default: as the first adapter calls it]
+        #[arg(long, value_name = "DIR|HUB_ID")]
+        base: Option<String>,
+
+        /// Folder to write
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+
+        /// Seeds what moves the router's repeated rows apart
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+
+        /// Largest size of one output file, such as 5GB or 500MB [default: 5GB]
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        out_shard_size: Option<u64>,
+
+        /// Never ask the hub: a hub id must be in the cache
+        #[arg(long)]
+        offline: bool,
+    },
     /// Put a merge with --format delta onto its base: the folder that the merge would have written
     Apply {
         /// The delta's folder

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use synapse_merge::{Application, DEFAULT_SHARD_BYTES, DeltaFile, MergeError, MergeReport};
+use synapse_merge::{Application, DEFAULT_SHARD_BYTES, DeltaFile, MergeError, MergeReport, Upcycling};
 
 use crate::arguments::{Arguments, Command};
 use crate::places::Places;
@@ -32,6 +32,35 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
     match &arguments.command {
         None => merge(arguments),
         Some(Command::Verify { dir, offline }) => verify(dir, *offline),
+        Some(Command::Upcycle {
+            adapters,
+            base,
+            out,
+            seed,
+            out_shard_size,
+            offline,
+        }) => {
+            let downloads = talk::Downloads::new();
+            let places = Places::new(*offline, &downloads);
+            let named = match (base, adapters.first()) {
+                (Some(base), _) => base.clone(),
+                (None, Some(adapter)) => synapse_merge::base_of(adapter)?,
+                (None, None) => String::new(),
+            };
+            let base = places.model(&named, None);
+            let base = base.map_err(|problem| MergeError::Request(vec![format!("base: {problem}")]))?;
+            downloads.finish();
+            let config = synapse_merge::upcycle(&Upcycling {
+                base,
+                adapters: adapters.clone(),
+                out: out.clone(),
+                seed: *seed,
+                max_shard_bytes: out_shard_size.unwrap_or(DEFAULT_SHARD_BYTES),
+            })?;
+            talk::upcycled(&config, adapters.len());
+            let _ = writeln!(std::io::stdout().lock(), "{}", out.display());
+            Ok(())
+        }
         Some(Command::Apply {
             delta,
             base,

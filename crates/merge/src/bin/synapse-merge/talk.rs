@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use synapse_checkpoint::ModelConfig;
 use synapse_hub::Progress;
 use synapse_merge::{DivideBy, Extraction, MergeError, MergeReport, MergeRequest, Rescale, ZeroSign};
 
@@ -29,6 +30,15 @@ pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
 pub(crate) fn verified(report: &MergeReport) {
     let tensors = report.tensors.len() + report.copied;
     say(&format!("all values of {tensors} tensors are what merge.yaml makes"));
+}
+
+/// What upcycling made.
+pub(crate) fn upcycled(config: &ModelConfig, specialists: usize) {
+    let experts = config.synapse.as_ref().map_or(0, |modules| modules.num_experts);
+    say(&format!(
+        "{experts} experts a layer out of {specialists} specialists, {} parameters; train it before it is served",
+        config.parameters()
+    ));
 }
 
 /// Writes lines to stderr. Nobody listening is no reason to stop.

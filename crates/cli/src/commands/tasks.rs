@@ -1,0 +1,174 @@
+//! `bench tasks`: the Synapse architecture and a transformer of the same size take the same courses in synthetic tasks.
+
+use std::fmt::Write;
+
+use serde_json::json;
+use synapse_checkpoint::{ModelConfig, write_atomic};
+use synapse_evaluate::report::{Axes, lines};
+use synapse_pipeline::Reporter;
+use synapse_trainer::{Course, CourseResult, Task, synapse_config, transformer_config};
+
+use crate::{
+    Outcome,
+    args::BenchTasksArguments,
+    commands::{print, print_json},
+    failure::Failure,
+    terminal::Terminal,
+};
+
+/// What was found about one task.
+struct Found {
+    task: Task,
+    results: [CourseResult; 2],
+}
+
+/// Trains, asks, writes models, plots and results.json to `--out`, and prints text or JSON.
+pub(crate) fn tasks(arguments: &BenchTasksArguments) -> Outcome {
+    let named = if arguments.tasks.is_empty() {
+        Task::NAMED.map(|(_, task)| task).to_vec()
+    } else {
+        let parsed = arguments
+            .tasks
+            .iter()
+            .map(|name| name.parse().map_err(Failure::request));
+        parsed.collect::<Result<Vec<Task>, Failure>>()?
+    };
+    check(arguments, &named)?;
+    let mut all = Vec::with_capacity(named.len());
+    for task in named {
+        all.push(one(arguments, task)?);
+    }
+    let document = json!({
+        "steps": arguments.steps,
+        "batch": arguments.batch,
+        "length": arguments.length,
+        "learning_rate": arguments.learning_rate,
+        "seed": arguments.seed,
+        "tasks": all.iter().map(|found| json!({
+            "task": found.task.to_string(),
+            "chance": found.task.chance(),
+            "models": found.results,
+        })).collect::<Vec<_>>(),
+    });
+    let text = serde_json::to_string_pretty(&document)?;
+    write_atomic(&arguments.out.join("results.json"), format!("{text}\n").as_bytes())?;
+    if arguments.json {
+        return print_json(&document);
+    }
+    print(&table(&all))
+}
+
+fn check(arguments: &BenchTasksArguments, tasks: &[Task]) -> Outcome {
+    for (name, value) in [
+        ("--steps", arguments.steps as usize),
+        ("--batch", arguments.batch),
+        ("--length", arguments.length),
+        ("--documents", arguments.documents),
+    ] {
+        if value == 0 {
+            return Err(Failure::request(format!("{name} is 0; it must be at least 1")));
+        }
+    }
+    for task in tasks {
+        let lengths = std::iter::once(&arguments.length).chain(&arguments.asked);
+        if let Some(length) = lengths.into_iter().find(|length| **length < task.shortest()) {
+            return Err(Failure::request(format!(
+                "{task} does not fit into {length} tokens; it needs {}",
+                task.shortest()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn one(arguments: &BenchTasksArguments, task: Task) -> Result<Found, Failure> {
+    let course = Course {
+        task,
+        steps: arguments.steps,
+        batch: arguments.batch,
+        length: arguments.length,
+        learning_rate: arguments.learning_rate,
+        seed: arguments.seed,
+        asked: arguments.asked.clone(),
+        documents: arguments.documents,
+    };
+    let synapse = match &arguments.config {
+        Some(path) => ModelConfig {
+            vocab_size: task.vocabulary(),
+            bos_token_id: None,
+            eos_token_ids: Vec::new(),
+            ..super::bench::read_config(path)?
+        },
+        None => synapse_config(task)?,
+    };
+    let transformer = transformer_config(&synapse)?;
+    let take = |config: &ModelConfig, name: &str| -> Result<CourseResult, Failure> {
+        let out = arguments.out.join(task.to_string()).join(name);
+        std::fs::create_dir_all(&out).map_err(|error| Failure::Work(anyhow::anyhow!("{}: {error}", out.display())))?;
+        let terminal = Terminal::new();
+        let mut told = |step: u64, loss: f64| {
+            terminal.progress(&format!("{task} {name}, loss {loss:.3}"), step, Some(arguments.steps));
+        };
+        Ok(course.take(config, &out, &mut told)?)
+    };
+    let results = [take(&synapse, "synapse")?, take(&transformer, "transformer")?];
+    let by =
+        |of: fn(&CourseResult) -> Vec<(f64, f64)>| [("Synapse", of(&results[0])), ("transformer", of(&results[1]))];
+    let loss = lines(
+        Axes {
+            across: "optimiser steps",
+            up: "loss, nats",
+            doubling: false,
+            range: None,
+        },
+        &by(|result| result.losses.iter().map(|&(step, loss)| (step as f64, loss)).collect()),
+    )?;
+    let accuracy = lines(
+        Axes {
+            across: "tokens of the document that is asked in",
+            up: "share of right answers",
+            doubling: true,
+            range: Some((0.0, 1.0)),
+        },
+        &by(|result| {
+            result
+                .accuracy
+                .iter()
+                .map(|&(length, share)| (length as f64, share))
+                .collect()
+        }),
+    )?;
+    let folder = arguments.out.join(task.to_string());
+    write_atomic(&folder.join("loss.svg"), loss.as_bytes())?;
+    write_atomic(&folder.join("accuracy.svg"), accuracy.as_bytes())?;
+    Ok(Found { task, results })
+}
+
+fn table(all: &[Found]) -> String {
+    let mut text = String::new();
+    for found in all {
+        let _ = writeln!(text, "{} (guessing {:.1} %)", found.task, 100.0 * found.task.chance());
+        let _ = write!(
+            text,
+            "  {:<12} {:>10} {:>8} {:>8}",
+            "model", "parameters", "seconds", "loss"
+        );
+        for (length, _) in &found.results[0].accuracy {
+            let _ = write!(text, " {length:>7}");
+        }
+        text.push('\n');
+        for (name, result) in ["Synapse", "transformer"].iter().zip(&found.results) {
+            let loss = result.losses.last().map_or(f64::NAN, |(_, loss)| *loss);
+            let _ = write!(
+                text,
+                "  {name:<12} {:>10} {:>8.0} {loss:>8.3}",
+                result.parameters, result.seconds
+            );
+            for (_, share) in &result.accuracy {
+                let _ = write!(text, " {:>5.1} %", 100.0 * share);
+            }
+            text.push('\n');
+        }
+    }
+    text
+}

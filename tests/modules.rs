@@ -1,0 +1,348 @@
+//! The Synapse architecture from the command line: trained, traced, served, with specialists over it that are merged.
+
+use serde_json::{Value, json};
+
+use crate::{
+    serving::Server,
+    support::{Root, expect, repository, stderr, stdout},
+};
+
+/// The bundled recipe, cut short.
+const SHORT: [&str; 8] = [
+    "run",
+    "recipes/synapse-arch/nano.yaml",
+    "--set",
+    "train.max_steps=6",
+    "--set",
+    "held_out=16",
+    "--set",
+    "train.batch_size=8",
+];
+
+const MODEL: &str = "outputs/synapse-arch/nano";
+
+fn read(root: &Root, path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(root.join(path)).unwrap()).unwrap()
+}
+
+/// A LoRA recipe over the trained model.
+fn specialist(name: &str, data: &str) -> String {
+    format!(
+        "name: {name}
+pipeline: ../pipelines/specialist.yaml
+base: ../{MODEL}
+data: [{{ dataset: ../data/nano/train/{data}, samples: 48 }}]
+held_out: 8
+filters: {{ min_chars: 1, dedupe: false }}
+quantization: {{ type: none }}
+lora: {{ rank: 4, alpha: 8, dropout: 0.1, targets: all-linear }}
+train: {{ max_steps: 2, batch_size: 4, gradient_accumulation: 1, max_seq_len: 128, learning_rate: 1.0e-3, seed: 3 }}
+evaluate: {{ suites: [held-out-loss] }}
+output: outputs/{name}
+"
+    )
+}
+
+#[test]
+fn a_model_of_modules_is_trained_traced_served_and_specialised() {
+    let root = Root::new();
+    root.ok(&SHORT);
+
+    // what the routers did is in the metrics
+    let metrics = std::fs::read_to_string(root.join("outputs/synapse-arch/runs/nano/metrics.jsonl")).unwrap();
+    let last: Value = metrics
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .rfind(|line: &Value| line["router"].is_object())
+        .unwrap();
+    let router = &last["router"];
+    assert_eq!(router["shares"].as_array().unwrap().len(), 4, "{router}");
+    let shares: f64 = router["shares"][0]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|share| share.as_f64().unwrap())
+        .sum();
+    assert!((shares - 2.0).abs() < 1e-6, "every token goes to two modules: {router}");
+    assert!(router["load_entropy"].as_f64().unwrap() > 0.0);
+
+    // a trace: every token, every layer, two modules each
+    let answer = root.ok(&[
+        "generate",
+        MODEL,
+        "--prompt",
+        "What is 2 + 3?",
+        "--max-tokens",
+        "5",
+        "--json",
+        "--trace",
+        "trace.json",
+    ]);
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let trace = read(&root, "trace.json");
+    assert_eq!(
+        trace["modules"],
+        json!(["language", "expert 0", "expert 1", "expert 2", "expert 3", "memory"])
+    );
+    let tokens = trace["tokens"].as_array().unwrap().len() as u64;
+    let timings = &answer["timings"];
+    assert_eq!(
+        tokens,
+        timings["prompt_tokens"].as_u64().unwrap() + answer["token_ids"].as_array().unwrap().len() as u64
+    );
+    for layer in trace["layers"].as_array().unwrap() {
+        assert_eq!(layer["weights"].as_array().unwrap().len() as u64, tokens);
+        for weights in layer["weights"].as_array().unwrap() {
+            let fired = weights
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|weight| weight.as_f64().unwrap() > 0.0);
+            assert_eq!(fired.count(), 2);
+        }
+    }
+
+    // the server says the same as the command line
+    let server = Server::start(&root, &[MODEL]);
+    let body = json!({
+        "model": "nano", "messages": [{ "role": "user", "content": "What is 2 + 3?" }], "max_tokens": 5, "temperature": 0,
+    });
+    let (status, text) = server.request("POST", "/v1/chat/completions", &body.to_string());
+    assert_eq!(status, 200, "{text}");
+    let reply: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(reply["choices"][0]["message"]["content"], answer["text"]);
+    let body = json!({ "messages": [{ "role": "user", "content": "What is 2 + 3?" }], "answer": answer["text"] });
+    let (status, text) = server.request("POST", "/v1/routing/trace", &body.to_string());
+    assert_eq!(status, 200, "{text}");
+    let looked: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(looked["modules"], trace["modules"]);
+    let asked = looked["answer_from"].as_u64().unwrap();
+    assert_eq!(asked, timings["prompt_tokens"].as_u64().unwrap());
+    let prompt = |trace: &Value| trace["layers"][3]["weights"].as_array().unwrap()[..asked as usize].to_vec();
+    assert_eq!(
+        prompt(&looked),
+        prompt(&trace),
+        "the same numbers as from the command line"
+    );
+    drop(server);
+
+    // two specialists over it, their merge, and an answer from each
+    for (name, data) in [("first", "math.parquet"), ("second", "code.json")] {
+        root.write(&format!("recipes/{name}.yaml"), &specialist(name, data));
+        root.ok(&["run", &format!("recipes/{name}.yaml")]);
+    }
+    root.ok(&[
+        "generate",
+        MODEL,
+        "--adapter",
+        "outputs/first",
+        "--prompt",
+        "What is 2 + 3?",
+        "--max-tokens",
+        "3",
+    ]);
+    let merged = root
+        .merge(&[
+            "--method",
+            "ties",
+            "--trim",
+            "0.8",
+            "--adapter",
+            "outputs/first",
+            "--adapter",
+            "outputs/second",
+            "--out",
+            "outputs/merged",
+        ])
+        .output()
+        .unwrap();
+    expect(merged, 0);
+    root.ok(&[
+        "generate",
+        "outputs/merged",
+        "--prompt",
+        "What is 2 + 3?",
+        "--max-tokens",
+        "3",
+        "--trace",
+        "merged.json",
+    ]);
+    assert_eq!(read(&root, "merged.json")["modules"], trace["modules"]);
+
+    // their experts side by side in a larger model, which trains on
+    let upcycled = root
+        .merge(&[
+            "upcycle",
+            "--adapter",
+            "outputs/first",
+            "--adapter",
+            "outputs/second",
+            "--out",
+            "outputs/upcycled",
+        ])
+        .output()
+        .unwrap();
+    assert!(stderr(&expect(upcycled, 0)).contains("8 experts a layer out of 2 specialists"));
+    let upcycled = synapse_checkpoint::ModelFolder::open(&root.join("outputs/upcycled")).unwrap();
+    let base = synapse_checkpoint::ModelFolder::open(&root.join(MODEL)).unwrap();
+    let expert = |folder: &synapse_checkpoint::ModelFolder, number: usize| {
+        folder
+            .read_f32(&format!("model.layers.1.experts.{number}.up_proj.weight"))
+            .unwrap()
+    };
+    assert_ne!(
+        expert(&upcycled, 2),
+        expert(&base, 2),
+        "the first specialist's change is in it"
+    );
+    assert_ne!(
+        expert(&upcycled, 2),
+        expert(&upcycled, 6),
+        "the second specialist has an expert of its own"
+    );
+    root.write(
+        "recipes/onwards.yaml",
+        &specialist("onwards", "math.parquet")
+            .replace(&format!("../{MODEL}"), "../outputs/upcycled")
+            .replace(
+                "quantization: { type: none }\nlora: { rank: 4, alpha: 8, dropout: 0.1, targets: all-linear }\n",
+                "",
+            )
+            .replace("train: { ", "train: { method: full, "),
+    );
+    root.ok(&["run", "recipes/onwards.yaml"]);
+}
+
+#[test]
+fn what_a_model_of_modules_does_not_do_is_refused() {
+    let root = Root::new();
+    root.ok(&SHORT);
+    for (arguments, code, said) in [
+        (
+            vec!["export", MODEL, "--format", "gguf", "--out", "model.gguf"],
+            1,
+            "GGUF has no form of",
+        ),
+        (
+            vec!["generate", MODEL, "--prompt", "Hi", "--quant", "nf4"],
+            1,
+            "without --quant",
+        ),
+    ] {
+        let output = expect(root.train(&arguments).output().unwrap(), code);
+        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
+    }
+    let base = root.base();
+    let base = base.to_str().unwrap();
+    let output = root
+        .train(&[
+            "generate",
+            base,
+            "--prompt",
+            "Hi",
+            "--max-tokens",
+            "1",
+            "--trace",
+            "trace.json",
+        ])
+        .output()
+        .unwrap();
+    let output = expect(output, 2);
+    assert!(stderr(&output).contains("model_type: synapse"), "{}", stderr(&output));
+    assert!(!root.join("trace.json").exists());
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_field() {
+    let root = Root::new();
+    let path = root.join("data/nano/fresh-synapse/config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (from, to, said) in [
+        ("\"modules_per_token\": 2", "\"modules_per_token\": 9", "at most 6"),
+        (
+            "\"language_num_heads\": 4",
+            "\"language_num_heads\": 5",
+            "language_num_heads",
+        ),
+        (
+            "\"routing\": \"dispatch\"",
+            "\"routing\": \"round-robin\"",
+            "dispatch and sequential",
+        ),
+        ("\"num_experts\": 4", "\"num_experts\": 0", "num_experts"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        let output = root.train(&SHORT).output().unwrap();
+        assert_ne!(output.status.code(), Some(0));
+        assert!(stderr(&output).contains(said), "{from}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn tasks_are_learned_by_both_architectures_and_drawn() {
+    let root = Root::new();
+    let arguments = [
+        "bench",
+        "tasks",
+        "--task",
+        "parity",
+        "--steps",
+        "3",
+        "--batch",
+        "2",
+        "--length",
+        "16",
+        "--asked",
+        "16,32",
+        "--documents",
+        "2",
+        "--out",
+        "tasks",
+    ];
+    let output = root.ok(&arguments);
+    assert!(stdout(&output).contains("transformer"), "{}", stdout(&output));
+    let results = read(&root, "tasks/results.json");
+    let models = results["tasks"][0]["models"].as_array().unwrap();
+    let parameters: Vec<f64> = models
+        .iter()
+        .map(|model| model["parameters"].as_f64().unwrap())
+        .collect();
+    assert!((parameters[0] / parameters[1] - 1.0).abs() < 0.01, "{parameters:?}");
+    for model in models {
+        assert_eq!(model["losses"].as_array().unwrap().len(), 3);
+        let asked: Vec<u64> = model["accuracy"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pair| pair[0].as_u64().unwrap())
+            .collect();
+        assert_eq!(asked, [16, 32]);
+    }
+    for plot in ["loss.svg", "accuracy.svg"] {
+        let text = std::fs::read_to_string(root.join(&format!("tasks/parity/{plot}"))).unwrap();
+        assert!(text.starts_with("<svg") && text.contains("Synapse"));
+    }
+    let output = root
+        .train(&["bench", "tasks", "--task", "sums", "--out", "tasks"])
+        .output()
+        .unwrap();
+    assert!(stderr(&expect(output, 2)).contains("recall, parity, mod5"));
+    let output = root
+        .train(&["bench", "tasks", "--task", "recall", "--length", "20"])
+        .output()
+        .unwrap();
+    assert!(stderr(&expect(output, 2)).contains("needs 48"));
+}
+
+#[test]
+fn the_bundled_sizes_are_what_they_are_said_to_be() {
+    for (folder, parameters) in [
+        ("data/nano/fresh-synapse", 4_685_408),
+        ("data/synapse-arch/small", 51_304_570),
+        ("data/synapse-arch/target", 1_122_884_064),
+    ] {
+        let config = synapse_checkpoint::ModelConfig::read(&repository().join(folder)).unwrap();
+        assert_eq!(config.parameters(), parameters, "{folder}");
+    }
+}
