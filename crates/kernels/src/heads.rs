@@ -37,7 +37,7 @@ pub fn unit(x: &[f32], dim: usize, epsilon: f32, y: &mut [f32]) {
     for_each_row_block(y, dim, |first, block| unit_rows(&x[first * dim..], dim, epsilon, block));
 }
 
-/// Gradient of [`unit`]: overwrites `dx`.
+/// Gradient of [`unit()`]: overwrites `dx`.
 pub fn unit_backward(x: &[f32], dim: usize, epsilon: f32, dy: &[f32], dx: &mut [f32]) {
     for_each_row_block(dx, dim, |first, block| {
         unit_backward_rows(&x[first * dim..], (dim, epsilon), &dy[first * dim..], block);
