@@ -15,7 +15,7 @@ output: outputs/bad
 ";
 
 fn run(root: &Root, change: impl Fn(&str) -> String) -> (i32, String) {
-    let text = change(&RECIPE.replace("BASE", &root.base().display().to_string()));
+    let text = change(&RECIPE.replace("BASE", &Root::base().display().to_string()));
     root.write("recipes/bad.yaml", &text);
     let output = root.train(&["run", "recipes/bad.yaml"]).output().unwrap();
     (output.status.code().unwrap_or(-1), stderr(&output))
@@ -142,7 +142,7 @@ fn wrong_files_are_named() {
     let root = Root::new();
     // a base whose weights were cut short
     let cut = root.join("cut");
-    crate::support::copy_tree(&root.base(), &cut);
+    crate::support::copy_tree(&Root::base(), &cut);
     let weights = cut.join("model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
@@ -185,7 +185,7 @@ fn replace_base(text: &str, base: &str) -> String {
 #[test]
 fn wrong_command_lines_exit_with_2() {
     let root = Root::new();
-    let base = root.base();
+    let base = Root::base();
     let base = base.to_str().unwrap();
     for arguments in [
         &["run"][..],

@@ -64,7 +64,17 @@ fn bench_decode_states_its_figures() {
             assert!(found[key].as_f64().unwrap() > 0.0, "{key}: {found}");
         }
     }
-    let found = json(&root.ok(&[&["bench", "prefill", "data/nano/base"][..], &shape].concat()));
+    let prefill = [
+        "bench",
+        "prefill",
+        "data/nano/base",
+        "--prompt",
+        "40",
+        "--rounds",
+        "1",
+        "--json",
+    ];
+    let found = json(&root.ok(&prefill));
     assert!(
         found["tokens_per_second"].as_f64().unwrap() > 0.0 && found["generated_tokens"] == 1,
         "{found}"
@@ -73,6 +83,12 @@ fn bench_decode_states_its_figures() {
     let rate = |key: &str| found[key].as_f64().unwrap();
     let ratio = rate("tokens_per_second") / rate("in_turn_tokens_per_second");
     assert!((rate("speedup") - ratio).abs() < 1e-9 * ratio, "{found}");
+    let output = root
+        .train(&[&prefill[..], &["--tokens", "8"]].concat())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a prefill generates nothing"));
     for (arguments, words) in [
         (&["--batch", "0"][..], "--batch"),
         (&["--tokens", "1"], "--tokens"),

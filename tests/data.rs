@@ -4,7 +4,7 @@ use crate::support::{Root, expect, stderr, stdout};
 
 /// A recipe over a file with a duplicate, a row that is too long, and an answer that is not to be learnt.
 fn recipe(root: &Root, limits: &str) -> String {
-    let base = root.base();
+    let base = Root::base();
     let long = "word ".repeat(200);
     let rows = [
         r#"{"messages": [{"role": "user", "content": "one?"}, {"role": "assistant", "content": "first", "train": false}, {"role": "user", "content": "and?"}, {"role": "assistant", "content": "second"}]}"#.to_owned(),

@@ -241,7 +241,7 @@ fn an_interrupted_evaluation_ends_as_one_that_was_not() {
 fn models_are_compared_on_the_same_items() {
     let root = Root::new();
     questions(&root, 30);
-    let tiny = root.base().display().to_string();
+    let tiny = Root::base().display().to_string();
     let suite = [
         "--suite",
         "custom",

@@ -232,7 +232,32 @@ fn what_a_model_of_modules_does_not_do_is_refused() {
         let output = expect(root.train(&arguments).output().unwrap(), code);
         assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
     }
-    let base = root.base();
+    root.write("recipes/first.yaml", &specialist("first", "math.parquet"));
+    let elsewhere = ["run", "recipes/first.yaml", "--device", "candle-cpu"];
+    let output = root.train(&elsewhere).output().unwrap();
+    assert_ne!(output.status.code(), Some(0));
+    assert!(
+        stderr(&output).contains("--device cpu") || stderr(&output).contains("--features candle"),
+        "{}",
+        stderr(&output)
+    );
+    let output = root
+        .train(&[
+            "bench",
+            "tasks",
+            "--task",
+            "parity",
+            "--config",
+            "data/nano/fresh/config.json",
+            "--out",
+            "tasks",
+        ])
+        .output()
+        .unwrap();
+    assert!(stderr(&expect(output, 2)).contains("is a Qwen2ForCausalLM"));
+    assert!(!root.join("tasks").exists());
+
+    let base = Root::base();
     let base = base.to_str().unwrap();
     let output = root
         .train(&[
@@ -249,6 +274,7 @@ fn what_a_model_of_modules_does_not_do_is_refused() {
         .unwrap();
     let output = expect(output, 2);
     assert!(stderr(&output).contains("model_type: synapse"), "{}", stderr(&output));
+    assert!(output.stdout.is_empty(), "refused before anything is generated");
     assert!(!root.join("trace.json").exists());
 }
 
@@ -270,6 +296,7 @@ fn a_wrong_configuration_is_refused_with_its_field() {
             "dispatch and sequential",
         ),
         ("\"num_experts\": 4", "\"num_experts\": 0", "num_experts"),
+        ("\"memory_decay\"", "\"memory_decays\"", "`memory_decays` is no field"),
     ] {
         assert!(text.contains(from), "{from}");
         std::fs::write(&path, text.replace(from, to)).unwrap();

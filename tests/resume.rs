@@ -7,7 +7,7 @@ use crate::support::{Root, expect, stderr};
 
 /// A LoRA recipe with everything that could differ on resume: dropout, recompute, several epochs, accumulation.
 fn recipe(root: &Root, name: &str) {
-    let base = root.base();
+    let base = Root::base();
     root.write(
         &format!("recipes/{name}.yaml"),
         &format!(

@@ -6,7 +6,7 @@ use crate::support::{Root, expect, stderr, stdout};
 
 /// Two small specialists of the tiny base, and the pipeline that merges them.
 fn pipeline(root: &Root) {
-    let base = root.base();
+    let base = Root::base();
     for (name, data) in [("math", "math.parquet"), ("general", "general.jsonl, format: sharegpt")] {
         root.write(
             &format!("recipes/tiny-{name}.yaml"),

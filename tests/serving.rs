@@ -84,7 +84,7 @@ impl Drop for Server {
 #[test]
 fn a_folder_is_served_plain_and_streamed() {
     let root = Root::new();
-    let base = root.base();
+    let base = Root::base();
     let server = Server::start(&root, &[base.to_str().unwrap()]);
     assert_eq!(server.request("GET", "/health", "").0, 200);
     let (status, models) = server.request("GET", "/v1/models", "");

@@ -142,7 +142,7 @@ fn fill_cache(root: &Root) {
 fn four_recipes_a_merge_and_a_served_model() {
     let root = Root::new();
     fill_cache(&root);
-    let base = format!("base={}", root.base().display());
+    let base = format!("base={}", Root::base().display());
     for name in ["math", "code", "general", "coordinator"] {
         let recipe = format!("recipes/{name}.yaml");
         let mut arguments = vec!["run", &recipe, "--set", &base, "--set", "train.max_steps=3"];

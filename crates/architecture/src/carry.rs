@@ -26,17 +26,6 @@ impl Carry<'_, '_> {
     }
 }
 
-/// `silu(z)`.
-pub(crate) fn silu(z: f32) -> f32 {
-    z / (1.0 + (-z).exp())
-}
-
-/// The derivative of [`silu`].
-pub(crate) fn silu_slope(z: f32) -> f32 {
-    let s = 1.0 / (1.0 + (-z).exp());
-    s * (1.0 + z * (1.0 - s))
-}
-
 /// `σ(x)`.
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())

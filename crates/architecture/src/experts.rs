@@ -1,11 +1,11 @@
 //! A sparse expert: `W_down (silu(W_gate u) ⊙ W_up u)` (Shazeer 2020) on the rows that were sent to it.
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
-use synapse_kernels::elementwise;
 
 use crate::{
     layout::Layout,
     linear::{Linear, Weights},
+    shared::{gated, gated_backward},
 };
 
 /// Where an expert's weights lie.
@@ -53,8 +53,7 @@ impl Expert {
     pub(crate) fn forward(&self, weights: Weights<'_>, u: &[f32]) -> (Vec<f32>, Kept) {
         let gate = self.gate.forward(weights, u);
         let up = self.up.forward(weights, u);
-        let mut hidden = vec![0.0; gate.len()];
-        elementwise::swiglu(&gate, &up, &mut hidden);
+        let hidden = gated(&up, &gate);
         let y = self.down.forward(weights, &hidden);
         (y, Kept { gate, up, hidden })
     }
@@ -70,8 +69,8 @@ impl Expert {
     ) {
         let mut dhidden = vec![0.0; kept.hidden.len()];
         self.down.backward(weights, &kept.hidden, dy, &mut dhidden, gradients);
-        // in place: the gate becomes its gradient, and so does the other factor
-        elementwise::swiglu_backward((&mut kept.gate).into(), (&mut kept.up).into(), &dhidden);
+        // in place: both factors become their gradients
+        gated_backward(&mut kept.up, &mut kept.gate, &dhidden);
         self.gate.backward(weights, u, &kept.gate, du, gradients);
         self.up.backward(weights, u, &kept.up, du, gradients);
     }

@@ -9,9 +9,6 @@ use synapse_checkpoint::{ModelConfig, SynapseConfig};
 
 use crate::{carry::Carry, layout::Layout, linear::Weights};
 
-/// Added to the mean square in the norm of a head.
-const HEAD_EPSILON: f32 = 1e-6;
-
 /// A layer's language module.
 #[derive(Debug, Clone)]
 pub(crate) enum Language {

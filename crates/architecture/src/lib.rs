@@ -20,6 +20,7 @@ mod model;
 mod routing;
 mod sent;
 mod serving;
+mod shared;
 mod thalamus;
 mod training;
 

@@ -10,16 +10,17 @@ use std::ops::Range;
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::{
     heads,
-    recurrent::{conv, delta, softplus},
+    recurrent::{delta, softplus},
 };
 
 use crate::{
-    carry::{Carry, sigmoid, silu, silu_slope},
+    carry::{Carry, sigmoid},
     layout::Layout,
     linear::{Linear, Weights},
+    shared::{Filter, HeadNorm, gated, gated_backward},
 };
 
-/// Added under the root of a key's length and to the mean square of a head's output.
+/// Added under the root of a key's length.
 const EPSILON: f32 = 1e-6;
 
 /// Where the memory's weights lie.
@@ -28,12 +29,11 @@ pub(crate) struct Memory {
     query: Linear,
     key: Linear,
     value: Linear,
-    filter: (Range<usize>, Range<usize>),
-    kernel: usize,
+    filter: Filter,
     strength: Linear,
     decay: Option<(Linear, Range<usize>)>,
     gate: Linear,
-    norm: Range<usize>,
+    norm: HeadNorm,
     output: Linear,
     shape: delta::Shape,
 }
@@ -42,7 +42,6 @@ pub(crate) struct Memory {
 #[derive(Debug)]
 pub(crate) struct Kept {
     raw: Vec<f32>,             // [t, 2 · keys + values] before the convolution
-    mixed: Vec<f32>,           // [t, 2 · keys + values]
     query_raw: Vec<f32>,       // [t, keys] before the norm
     key_raw: Vec<f32>,         // [t, keys] before the norm
     query: Vec<f32>,           // [t, keys]
@@ -70,14 +69,13 @@ impl Memory {
             query: linear("q_proj", false, hidden, keys),
             key: linear("k_proj", false, hidden, keys),
             value: linear("v_proj", false, hidden, values),
-            filter: (at("conv.weight"), at("conv.bias")),
-            kernel: modules.conv_kernel,
+            filter: Filter::new(layout, &format!("{prefix}.memory.conv"), modules.conv_kernel),
             strength: linear("beta_proj", true, hidden, heads),
             decay: modules
                 .memory_decay
                 .then(|| (linear("decay_proj", true, hidden, heads), at("A_log"))),
             gate: linear("g_proj", false, hidden, values),
-            norm: at("norm.weight"),
+            norm: HeadNorm::new(layout, &format!("{prefix}.memory.norm"), modules.memory_value_size),
             output: linear("o_proj", false, values, hidden),
             shape: delta::Shape {
                 heads,
@@ -95,25 +93,9 @@ impl Memory {
         self.shape.heads * self.shape.value
     }
 
-    fn channels(&self) -> usize {
-        2 * self.keys() + self.values()
-    }
-
     /// Values of a document's state.
     pub(crate) fn state_len(&self) -> usize {
-        self.conv_state() + self.keys() * self.shape.value
-    }
-
-    fn conv_state(&self) -> usize {
-        (self.kernel - 1) * self.channels()
-    }
-
-    fn conv<'a>(&self, weights: Weights<'a>) -> conv::Filter<'a> {
-        conv::Filter {
-            weight: weights.of(&self.filter.0),
-            bias: weights.of(&self.filter.1),
-            width: self.kernel,
-        }
+        self.filter.state_len() + self.keys() * self.shape.value
     }
 
     /// `u [t, hidden]` → `[t, hidden]`.
@@ -125,17 +107,10 @@ impl Memory {
         mut carry: Carry<'_, '_>,
     ) -> (Vec<f32>, Kept) {
         let (keys, values, heads) = (self.keys(), self.values(), self.shape.heads);
-        let (mut conv_states, mut cell_states) = carry.split(self.conv_state());
+        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
         let projected = [&self.query, &self.key, &self.value].map(|linear| linear.forward(weights, u));
         let raw = beside(&projected.each_ref().map(Vec::as_slice), &[keys, keys, values]);
-        let mut mixed = vec![0.0; raw.len()];
-        conv::forward(
-            self.conv(weights),
-            &raw,
-            lengths,
-            conv_states.as_deref_mut(),
-            &mut mixed,
-        );
+        let mixed = self.filter.forward(weights, &raw, lengths, &mut conv_states);
         let [query_raw, key_raw, value] = apart(&mixed, [keys, keys, values]);
         let (mut query, mut key) = (vec![0.0; query_raw.len()], vec![0.0; key_raw.len()]);
         heads::unit(&query_raw, self.shape.key, EPSILON, &mut query);
@@ -174,14 +149,12 @@ impl Memory {
             }
             None => Some(delta::chunkwise(self.shape, operands, lengths, &mut read)),
         };
-        let mut normed = vec![0.0; read.len()];
-        heads::rms(&read, weights.of(&self.norm), self.shape.value, EPSILON, &mut normed);
+        let normed = self.norm.forward(weights, &read);
         let gate = self.gate.forward(weights, u);
-        let gated: Vec<f32> = normed.iter().zip(&gate).map(|(n, &g)| n * silu(g)).collect();
+        let gated = gated(&normed, &gate);
         let y = self.output.forward(weights, &gated);
         let kept = Kept {
             raw,
-            mixed,
             query_raw,
             key_raw,
             query,
@@ -204,7 +177,7 @@ impl Memory {
         &self,
         weights: Weights<'_>,
         (u, lengths): (&[f32], &[usize]),
-        kept: &Kept,
+        kept: &mut Kept,
         dy: &[f32],
         (du, gradients): (&mut [f32], &mut [f32]),
     ) {
@@ -215,20 +188,10 @@ impl Memory {
         let zeros = |like: &[f32]| vec![0.0; like.len()];
         let mut dgated = zeros(&kept.gated);
         self.output.backward(weights, &kept.gated, dy, &mut dgated, gradients);
-        let dgate: Vec<f32> = (0..dgated.len())
-            .map(|i| dgated[i] * kept.normed[i] * silu_slope(kept.gate[i]))
-            .collect();
-        self.gate.backward(weights, u, &dgate, du, gradients);
-        let dnormed: Vec<f32> = dgated.iter().zip(&kept.gate).map(|(d, &g)| d * silu(g)).collect();
-        let mut dread = zeros(&kept.read);
-        heads::rms_backward(
-            &kept.read,
-            weights.of(&self.norm),
-            (self.shape.value, EPSILON),
-            &dnormed,
-            &mut dread,
-            &mut gradients[self.norm.clone()],
-        );
+        // in place: what was gated and the gate become their gradients
+        gated_backward(&mut kept.normed, &mut kept.gate, &dgated);
+        self.gate.backward(weights, u, &kept.gate, du, gradients);
+        let dread = self.norm.backward(weights, &kept.read, &kept.normed, gradients);
 
         let (mut dquery, mut dkey, mut dvalue) = (zeros(&kept.query), zeros(&kept.key), zeros(&kept.value));
         let (mut dbeta, mut ddecay) = (zeros(&kept.beta), zeros(&kept.log_decay));
@@ -265,14 +228,7 @@ impl Memory {
         heads::unit_backward(&kept.query_raw, self.shape.key, EPSILON, &dquery, &mut dquery_raw);
         heads::unit_backward(&kept.key_raw, self.shape.key, EPSILON, &dkey, &mut dkey_raw);
         let dmixed = beside(&[&dquery_raw, &dkey_raw, &dvalue], &[keys, keys, values]);
-        let mut draw = zeros(&kept.mixed);
-        let (weight, bias) = gradients[self.filter.0.start..self.filter.1.end].split_at_mut(self.filter.0.len());
-        let targets = conv::Gradients {
-            x: &mut draw,
-            weight,
-            bias,
-        };
-        conv::backward(self.conv(weights), &kept.raw, lengths, &dmixed, targets);
+        let draw = self.filter.backward(weights, (&kept.raw, lengths), &dmixed, gradients);
         for (linear, d) in [&self.query, &self.key, &self.value]
             .into_iter()
             .zip(apart(&draw, [keys, keys, values]))

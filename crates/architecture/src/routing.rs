@@ -107,25 +107,22 @@ impl Choices {
             .map(|&count| count as f64 / sent.max(1) as f64)
             .collect();
         let (mut balance, mut z) = (0.0, 0.0);
+        let (mut all, mut among) = (Vec::new(), Vec::new());
         let count = balanced.len() as f64;
         for (index, row) in logits.chunks_exact(choices).enumerate() {
-            let all = softmax(row);
-            z += all.log_sum * all.log_sum;
-            let among = softmax(&row[balanced.clone()]);
-            let mean: f64 = among.probabilities.iter().zip(&share).map(|(p, f)| p * f).sum();
+            let log_sum = softmax(row, &mut all);
+            z += log_sum * log_sum;
+            softmax(&row[balanced.clone()], &mut among);
+            let mean: f64 = among.iter().zip(&share).map(|(p, f)| p * f).sum();
             balance += count * mean;
             if let Some((factors, dlogits)) = &mut wanted {
                 let target = &mut dlogits[index * choices..(index + 1) * choices];
-                let z_slope = f64::from(factors.z) * 2.0 * all.log_sum / rows as f64;
-                for (target, p) in target.iter_mut().zip(&all.probabilities) {
+                let z_slope = f64::from(factors.z) * 2.0 * log_sum / rows as f64;
+                for (target, p) in target.iter_mut().zip(&all) {
                     *target += (z_slope * p) as f32;
                 }
                 let slope = f64::from(factors.balance) * count / rows as f64;
-                for ((target, p), f) in target[balanced.clone()]
-                    .iter_mut()
-                    .zip(&among.probabilities)
-                    .zip(&share)
-                {
+                for ((target, p), f) in target[balanced.clone()].iter_mut().zip(&among).zip(&share) {
                     *target += (slope * p * (f - mean)) as f32;
                 }
             }
@@ -138,20 +135,14 @@ impl Choices {
     }
 }
 
-struct Softmax {
-    probabilities: Vec<f64>,
-    log_sum: f64,
-}
-
-fn softmax(row: &[f32]) -> Softmax {
+/// Writes the softmax of a row into `probabilities` and gives the log of the sum of exponentials.
+fn softmax(row: &[f32], probabilities: &mut Vec<f64>) -> f64 {
     let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut probabilities: Vec<f64> = row.iter().map(|&x| f64::from(x - largest).exp()).collect();
+    probabilities.clear();
+    probabilities.extend(row.iter().map(|&x| f64::from(x - largest).exp()));
     let sum: f64 = probabilities.iter().sum();
     probabilities.iter_mut().for_each(|p| *p /= sum);
-    Softmax {
-        probabilities,
-        log_sum: f64::from(largest) + sum.ln(),
-    }
+    f64::from(largest) + sum.ln()
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@
 use std::ops::Range;
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
-use synapse_kernels::recurrent::{conv, scan, softplus};
+use synapse_kernels::recurrent::{scan, softplus};
 
 use crate::{
-    carry::{Carry, sigmoid, silu, silu_slope},
+    carry::{Carry, sigmoid},
     layout::Layout,
     linear::{Linear, Weights},
+    shared::{Filter, gated, gated_backward},
 };
 
 /// Where the thalamus' weights lie.
@@ -20,8 +21,7 @@ use crate::{
 pub(crate) struct Thalamus {
     input: Linear,
     gate: Linear,
-    filter: (Range<usize>, Range<usize>),
-    kernel: usize,
+    filter: Filter,
     steps: Linear,
     writes: Linear,
     reads: Linear,
@@ -63,8 +63,7 @@ impl Thalamus {
         Self {
             input: both.rows(0, inner),
             gate: both.rows(inner, inner),
-            filter: (at("conv.weight"), at("conv.bias")),
-            kernel: modules.conv_kernel,
+            filter: Filter::new(layout, &format!("{prefix}.thalamus.conv"), modules.conv_kernel),
             steps: selective.rows(0, rank),
             writes: selective.rows(rank, state),
             reads: selective.rows(rank + state, state),
@@ -80,19 +79,7 @@ impl Thalamus {
 
     /// Values of a document's state: the convolution's last inputs, and the scan's.
     pub(crate) fn state_len(&self) -> usize {
-        self.conv_state() + self.inner * self.state
-    }
-
-    fn conv_state(&self) -> usize {
-        (self.kernel - 1) * self.inner
-    }
-
-    fn conv<'a>(&self, weights: Weights<'a>) -> conv::Filter<'a> {
-        conv::Filter {
-            weight: weights.of(&self.filter.0),
-            bias: weights.of(&self.filter.1),
-            width: self.kernel,
-        }
+        self.filter.state_len() + self.inner * self.state
     }
 
     fn scan<'a>(&self, weights: Weights<'a>) -> scan::Parameters<'a> {
@@ -111,11 +98,10 @@ impl Thalamus {
         lengths: &[usize],
         mut carry: Carry<'_, '_>,
     ) -> (Vec<f32>, Kept) {
-        let (mut conv_states, mut scan_states) = carry.split(self.conv_state());
+        let (mut conv_states, mut scan_states) = carry.split(self.filter.state_len());
         let x = self.input.forward(weights, u);
         let z = self.gate.forward(weights, u);
-        let mut mixed = vec![0.0; x.len()];
-        conv::forward(self.conv(weights), &x, lengths, conv_states.as_deref_mut(), &mut mixed);
+        let mixed = self.filter.forward(weights, &x, lengths, &mut conv_states);
         let low = self.steps.forward(weights, &mixed);
         let (b, c) = (
             self.writes.forward(weights, &mixed),
@@ -131,7 +117,7 @@ impl Thalamus {
             c: &c,
         };
         scan::forward(self.scan(weights), inputs, lengths, scan_states.as_deref_mut(), &mut y);
-        let gated: Vec<f32> = y.iter().zip(&z).map(|(y, &z)| y * silu(z)).collect();
+        let gated = gated(&y, &z);
         let context = self.output.forward(weights, &gated);
         let logits = self.head.forward(weights.exact(), &context);
         let kept = Kept {
@@ -155,7 +141,7 @@ impl Thalamus {
         &self,
         weights: Weights<'_>,
         (u, lengths): (&[f32], &[usize]),
-        kept: &Kept,
+        kept: &mut Kept,
         (dlogits, mut dcontext): (&[f32], Vec<f32>),
         (du, gradients): (&mut [f32], &mut [f32]),
     ) {
@@ -164,10 +150,9 @@ impl Thalamus {
         let mut dgated = vec![0.0; kept.gated.len()];
         self.output
             .backward(weights, &kept.gated, &dcontext, &mut dgated, gradients);
-        let dz: Vec<f32> = (0..dgated.len())
-            .map(|i| dgated[i] * kept.y[i] * silu_slope(kept.z[i]))
-            .collect();
-        let dy: Vec<f32> = dgated.iter().zip(&kept.z).map(|(d, &z)| d * silu(z)).collect();
+        // in place: the scan's output and the gate become their gradients
+        gated_backward(&mut kept.y, &mut kept.z, &dgated);
+        let (dy, dz) = (&kept.y, &kept.z);
 
         let mut dmixed = vec![0.0; kept.mixed.len()];
         let mut ddelta = vec![0.0; kept.delta.len()];
@@ -187,7 +172,7 @@ impl Thalamus {
             a_log,
             d,
         };
-        scan::backward(self.scan(weights), inputs, lengths, &dy, targets);
+        scan::backward(self.scan(weights), inputs, lengths, dy, targets);
         for (d, &raw) in ddelta.iter_mut().zip(&kept.raw) {
             *d *= sigmoid(raw);
         }
@@ -198,15 +183,8 @@ impl Thalamus {
             linear.backward(weights, &kept.mixed, d, &mut dmixed, gradients);
         }
 
-        let mut dx = vec![0.0; kept.x.len()];
-        let (weight, bias) = gradients[self.filter.0.start..self.filter.1.end].split_at_mut(self.filter.0.len());
-        let targets = conv::Gradients {
-            x: &mut dx,
-            weight,
-            bias,
-        };
-        conv::backward(self.conv(weights), &kept.x, lengths, &dmixed, targets);
+        let dx = self.filter.backward(weights, (&kept.x, lengths), &dmixed, gradients);
         self.input.backward(weights, u, &dx, du, gradients);
-        self.gate.backward(weights, u, &dz, du, gradients);
+        self.gate.backward(weights, u, dz, du, gradients);
     }
 }

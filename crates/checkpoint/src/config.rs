@@ -388,6 +388,22 @@ impl ModelConfig {
         ]
     }
 
+    /// Weights of the layers' matrices that one token is multiplied with. Of a Synapse model's modules that is the mean
+    /// over all choices, since which ones a token is sent to is not known before.
+    #[must_use]
+    pub fn weights_per_token(&self) -> usize {
+        let Some(modules) = &self.synapse else {
+            let layer: usize = self
+                .linear_modules()
+                .iter()
+                .map(|(_, rows, columns)| rows * columns)
+                .sum();
+            return self.num_hidden_layers * layer;
+        };
+        let layer = |layer: usize| modules.weights_per_token(layer, self.hidden_size);
+        (0..self.num_hidden_layers).map(layer).sum()
+    }
+
     /// Every linear module that an adapter can change, as (name, output width, input width), in file order. In a Synapse
     /// model those are the modules called `…_proj`.
     #[must_use]

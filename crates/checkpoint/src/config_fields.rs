@@ -74,6 +74,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Refuses a field that is not among these.
+    pub(crate) fn refuse_unknown(&self, known: &[&str]) -> Result<()> {
+        match self.root.keys().find(|field| !known.contains(&field.as_str())) {
+            Some(field) => Err(self.error(
+                field,
+                format!("is no field of this architecture; there are {}", known.join(", ")),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Settings that would silently give wrong numbers.
     pub(crate) fn refuse_unsupported(&self) -> Result<()> {
         match self.get("hidden_act").map(|value| value.as_str().unwrap_or_default()) {

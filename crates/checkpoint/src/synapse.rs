@@ -7,6 +7,47 @@ use serde_json::{Value, json};
 use crate::config_fields::Fields;
 use crate::error::Result;
 
+/// The fields that mean something here, and those that Hugging Face's tools write beside them. Others are refused: a
+/// misspelt one would quietly train another model.
+const KNOWN: [&str; 36] = [
+    "architectures",
+    "auto_map",
+    "balance_loss_coefficient",
+    "balance_over",
+    "bos_token_id",
+    "conv_kernel",
+    "dtype",
+    "eos_token_id",
+    "expert_intermediate_size",
+    "hidden_size",
+    "initializer_range",
+    "language_inner_size",
+    "language_num_heads",
+    "max_position_embeddings",
+    "memory_decay",
+    "memory_key_size",
+    "memory_num_heads",
+    "memory_value_size",
+    "model_type",
+    "modules_per_token",
+    "num_experts",
+    "num_hidden_layers",
+    "pad_token_id",
+    "relay_context",
+    "rms_norm_eps",
+    "router_inner_size",
+    "router_state_size",
+    "router_z_loss_coefficient",
+    "routing",
+    "selection_bias_rate",
+    "slstm_every",
+    "tie_word_embeddings",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "vocab_size",
+];
+
 /// How a layer's modules meet a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
@@ -74,6 +115,7 @@ pub struct SynapseConfig {
 impl SynapseConfig {
     /// Reads the fields of a config.json whose `model_type` is `synapse`.
     pub(crate) fn read(fields: &Fields<'_>) -> Result<Self> {
+        fields.refuse_unknown(&KNOWN)?;
         let hidden = fields.size("hidden_size")?;
         let or = |field: &str, default: usize| Ok(fields.optional_size(field)?.unwrap_or(default));
         let config = Self {
@@ -180,6 +222,26 @@ impl SynapseConfig {
     #[must_use]
     pub fn slstm_feed_forward(&self) -> usize {
         (self.language_size * 4 / 3).next_multiple_of(8)
+    }
+
+    /// Weights of a layer's matrices that one token is multiplied with, in the mean over what it can be sent to.
+    pub(crate) fn weights_per_token(&self, layer: usize, hidden: usize) -> usize {
+        let (mut always, mut sometimes) = (0, 0);
+        for (name, shape) in self.layer_tensors(layer, hidden) {
+            // filters, decay rates and norms are no matrix products
+            if shape.len() < 2 || name.ends_with("conv.weight") || name.ends_with("A_log") {
+                continue;
+            }
+            let sent =
+                self.routing == Routing::Dispatch && !name.starts_with("thalamus.") || name.starts_with("experts.");
+            let weights: usize = shape.iter().product();
+            if sent {
+                sometimes += weights;
+            } else {
+                always += weights;
+            }
+        }
+        always + sometimes * self.modules_per_token / self.choices()
     }
 
     /// The tensors of a layer without its prefix, as (name, shape), in file order.

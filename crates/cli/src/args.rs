@@ -509,9 +509,9 @@ pub(crate) struct BenchDecodeArguments {
     /// Tokens of a prompt
     #[arg(long, default_value_t = 512)]
     pub(crate) prompt: usize,
-    /// Tokens generated for each
-    #[arg(long, default_value_t = 128)]
-    pub(crate) tokens: usize,
+    /// Tokens generated for each, 128 if not said; a prefill generates none
+    #[arg(long)]
+    pub(crate) tokens: Option<usize>,
     /// Requests take these adapters in turn; repeatable
     #[arg(long = "adapter", value_name = "DIR")]
     pub(crate) adapters: Vec<PathBuf>,

@@ -189,22 +189,27 @@ fn searched(run: &Path) -> Result<Option<SearchSummary>, PipelineError> {
         hint: "search again with this version".into(),
     };
     let found: Value = serde_json::from_slice(&found).map_err(unreadable)?;
-    let kept = |trial: &Value| {
-        let mean = trial["mean_gain_kept"].as_f64().unwrap_or(f64::NAN);
-        format!("{:.1} %", 100.0 * mean)
+    let lacks = |what: &str| PipelineError::Unusable {
+        what: format!("{} lacks {what}", folder.join("search.json").display()),
+        hint: "search again with this version".into(),
     };
-    let chosen = found["chosen"]
-        .as_u64()
-        .map_or(&Value::Null, |index| &found["finalists"][index as usize]);
+    let kept = |trial: &Value| {
+        let mean = trial["mean_gain_kept"]
+            .as_f64()
+            .ok_or_else(|| lacks("a trial's mean_gain_kept"))?;
+        Ok::<_, PipelineError>(format!("{:.1} %", 100.0 * mean))
+    };
+    let chosen = found["chosen"].as_u64().ok_or_else(|| lacks("chosen"))?;
+    let chosen = &found["finalists"][chosen as usize];
     let words = format!(
         "{} merges were tried on held-out loss. The chosen one keeps {} of the specialists' gains on average (trim {}, lambda {}); \
          the pipeline's own merge at that time kept {}, and the best with its trim {}.",
         found["tried"],
-        kept(chosen),
+        kept(chosen)?,
         chosen["trim"],
         chosen["lambda"],
-        kept(&found["own"]),
-        kept(&found["best_at_own_trim"]),
+        kept(&found["own"])?,
+        kept(&found["best_at_own_trim"])?,
     );
     Ok(Some(SearchSummary { words, plot }))
 }

@@ -60,6 +60,12 @@ pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainEr
             hint: "train it first with `train: { method: full }`".into(),
         });
     }
+    if request.device != Device::Cpu && !request.base.config().has_attention() {
+        return Err(TrainError::Unusable {
+            what: format!("a Synapse model on {}", request.device),
+            hint: "it trains on the CPU kernels: say --device cpu".into(),
+        });
+    }
     match request.device {
         Device::Cpu => kernels::load(request),
         Device::CandleCpu | Device::Cuda | Device::Metal => candle::load(request),

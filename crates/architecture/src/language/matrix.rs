@@ -4,16 +4,13 @@
 use std::ops::Range;
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
-use synapse_kernels::{
-    heads,
-    recurrent::{conv, mlstm},
-};
+use synapse_kernels::recurrent::mlstm;
 
-use super::HEAD_EPSILON;
 use crate::{
-    carry::{Carry, silu, silu_slope},
+    carry::Carry,
     layout::Layout,
     linear::{Linear, Weights},
+    shared::{Filter, HeadNorm, gated, gated_backward},
 };
 
 /// Where the block's weights lie.
@@ -21,13 +18,12 @@ use crate::{
 pub(crate) struct Block {
     main: Linear,
     side: Linear,
-    filter: (Range<usize>, Range<usize>),
-    kernel: usize,
+    filter: Filter,
     query: Linear,
     key: Linear,
     value: Linear,
     gates: Linear,
-    norm: Range<usize>,
+    norm: HeadNorm,
     skip: Range<usize>,
     down: Linear,
     width: usize,
@@ -63,13 +59,12 @@ impl Block {
         Self {
             main: up.rows(0, width),
             side: up.rows(width, width),
-            filter: (at("conv.weight"), at("conv.bias")),
-            kernel: modules.conv_kernel,
+            filter: Filter::new(layout, &format!("{prefix}.language.conv"), modules.conv_kernel),
             query: linear("q_proj", false, width, width),
             key: linear("k_proj", false, width, width),
             value: linear("v_proj", false, width, width),
             gates: linear("gates", true, 3 * width, 2 * heads),
-            norm: at("norm.weight"),
+            norm: HeadNorm::new(layout, &format!("{prefix}.language.norm"), width / heads),
             skip: at("skip"),
             down: linear("down_proj", false, width, hidden),
             width,
@@ -79,19 +74,7 @@ impl Block {
 
     pub(super) fn state_len(&self) -> usize {
         let dim = self.width / self.heads;
-        self.conv_state() + self.heads * (dim * dim + dim + 1)
-    }
-
-    fn conv_state(&self) -> usize {
-        (self.kernel - 1) * self.width
-    }
-
-    fn conv<'a>(&self, weights: Weights<'a>) -> conv::Filter<'a> {
-        conv::Filter {
-            weight: weights.of(&self.filter.0),
-            bias: weights.of(&self.filter.1),
-            width: self.kernel,
-        }
+        self.filter.state_len() + self.heads * (dim * dim + dim + 1)
     }
 
     fn shape(&self) -> mlstm::Shape {
@@ -111,17 +94,10 @@ impl Block {
         mut carry: Carry<'_, '_>,
     ) -> (Vec<f32>, Kept) {
         let (width, heads) = (self.width, self.heads);
-        let (mut conv_states, mut cell_states) = carry.split(self.conv_state());
+        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
         let main = self.main.forward(weights, u);
         let side = self.side.forward(weights, u);
-        let mut mixed = vec![0.0; main.len()];
-        conv::forward(
-            self.conv(weights),
-            &main,
-            lengths,
-            conv_states.as_deref_mut(),
-            &mut mixed,
-        );
+        let mixed = self.filter.forward(weights, &main, lengths, &mut conv_states);
         let query = self.query.forward(weights, &mixed);
         let key = self.key.forward(weights, &mixed);
         let value = self.value.forward(weights, &main);
@@ -143,15 +119,14 @@ impl Block {
             }
             None => Some(mlstm::chunkwise(self.shape(), operands, lengths, &mut cell)),
         };
-        let mut summed = vec![0.0; main.len()];
-        heads::rms(&cell, weights.of(&self.norm), width / heads, HEAD_EPSILON, &mut summed);
+        let mut summed = self.norm.forward(weights, &cell);
         let skip = weights.of(&self.skip);
         for (sums, mixed) in summed.chunks_exact_mut(width).zip(mixed.chunks_exact(width)) {
             for ((sum, mixed), skip) in sums.iter_mut().zip(mixed).zip(skip) {
                 *sum += skip * mixed;
             }
         }
-        let gated: Vec<f32> = summed.iter().zip(&side).map(|(s, &z)| s * silu(z)).collect();
+        let gated = gated(&summed, &side);
         let y = self.down.forward(weights, &gated);
         let kept = Kept {
             main,
@@ -175,7 +150,7 @@ impl Block {
         &self,
         weights: Weights<'_>,
         (u, lengths): (&[f32], &[usize]),
-        kept: &Kept,
+        kept: &mut Kept,
         dy: &[f32],
         (du, gradients): (&mut [f32], &mut [f32]),
     ) {
@@ -185,10 +160,9 @@ impl Block {
         };
         let mut dgated = vec![0.0; kept.gated.len()];
         self.down.backward(weights, &kept.gated, dy, &mut dgated, gradients);
-        let dside: Vec<f32> = (0..dgated.len())
-            .map(|i| dgated[i] * kept.summed[i] * silu_slope(kept.side[i]))
-            .collect();
-        let dsummed: Vec<f32> = dgated.iter().zip(&kept.side).map(|(d, &z)| d * silu(z)).collect();
+        // in place: what was gated and the gate become their gradients
+        gated_backward(&mut kept.summed, &mut kept.side, &dgated);
+        let (dsummed, dside) = (&kept.summed, &kept.side);
 
         let skip = weights.of(&self.skip);
         let mut dmixed = vec![0.0; kept.mixed.len()];
@@ -200,15 +174,7 @@ impl Block {
                 dskip[i] += dsummed[start + i] * kept.mixed[start + i];
             }
         }
-        let mut dcell = vec![0.0; kept.cell.len()];
-        heads::rms_backward(
-            &kept.cell,
-            weights.of(&self.norm),
-            (width / heads, HEAD_EPSILON),
-            &dsummed,
-            &mut dcell,
-            &mut gradients[self.norm.clone()],
-        );
+        let dcell = self.norm.backward(weights, &kept.cell, dsummed, gradients);
 
         let zeros = |like: &[f32]| vec![0.0; like.len()];
         let (mut dquery, mut dkey, mut dvalue) = (zeros(&kept.query), zeros(&kept.key), zeros(&kept.value));
@@ -244,17 +210,10 @@ impl Block {
         self.query
             .backward(weights, &kept.mixed, &dquery, &mut dmixed, gradients);
         self.key.backward(weights, &kept.mixed, &dkey, &mut dmixed, gradients);
-        let mut dmain = zeros(&kept.main);
-        let (weight, bias) = gradients[self.filter.0.start..self.filter.1.end].split_at_mut(self.filter.0.len());
-        let targets = conv::Gradients {
-            x: &mut dmain,
-            weight,
-            bias,
-        };
-        conv::backward(self.conv(weights), &kept.main, lengths, &dmixed, targets);
+        let mut dmain = self.filter.backward(weights, (&kept.main, lengths), &dmixed, gradients);
         self.value.backward(weights, &kept.main, &dvalue, &mut dmain, gradients);
         self.main.backward(weights, u, &dmain, du, gradients);
-        self.side.backward(weights, u, &dside, du, gradients);
+        self.side.backward(weights, u, dside, du, gradients);
     }
 }
 

@@ -4,33 +4,26 @@
 use std::ops::Range;
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
-use synapse_kernels::{
-    elementwise, heads,
-    recurrent::{conv, slstm},
-};
+use synapse_kernels::{elementwise, recurrent::slstm};
 
-use super::{
-    HEAD_EPSILON,
-    matrix::{halves, join},
-};
+use super::matrix::{halves, join};
 use crate::{
     carry::Carry,
     layout::Layout,
     linear::{Linear, Weights},
+    shared::{Filter, HeadNorm, gated, gated_backward},
 };
 
 /// Where the block's weights lie.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
-    filter: (Range<usize>, Range<usize>),
-    kernel: usize,
-    hidden: usize,
+    filter: Filter,
     /// z and o, from the stream itself.
     cell: Linear,
     /// i and f, from the convolution.
     gates: Linear,
     recurrent: Range<usize>,
-    norm: Range<usize>,
+    norm: HeadNorm,
     ffn_gate: Linear,
     ffn_up: Linear,
     down: Linear,
@@ -60,13 +53,15 @@ impl Block {
             Linear::new(layout, &format!("{prefix}.language.{name}"), bias, input, output)
         };
         Self {
-            filter: (at("conv.weight"), at("conv.bias")),
-            kernel: modules.conv_kernel,
-            hidden,
+            filter: Filter::new(layout, &format!("{prefix}.language.conv"), modules.conv_kernel),
             cell: linear("cell_proj", true, hidden, 2 * width),
             gates: linear("gate_proj", true, hidden, 2 * width),
             recurrent: at("recurrent"),
-            norm: at("norm.weight"),
+            norm: HeadNorm::new(
+                layout,
+                &format!("{prefix}.language.norm"),
+                width / modules.language_heads,
+            ),
             ffn_gate: linear("ffn.gate_proj", false, width, feed_forward),
             ffn_up: linear("ffn.up_proj", false, width, feed_forward),
             down: linear("down_proj", false, feed_forward, hidden),
@@ -76,19 +71,7 @@ impl Block {
     }
 
     pub(super) fn state_len(&self) -> usize {
-        self.conv_state() + 4 * self.width
-    }
-
-    fn conv_state(&self) -> usize {
-        (self.kernel - 1) * self.hidden
-    }
-
-    fn conv<'a>(&self, weights: Weights<'a>) -> conv::Filter<'a> {
-        conv::Filter {
-            weight: weights.of(&self.filter.0),
-            bias: weights.of(&self.filter.1),
-            width: self.kernel,
-        }
+        self.filter.state_len() + 4 * self.width
     }
 
     fn shape(&self) -> slstm::Shape {
@@ -106,9 +89,8 @@ impl Block {
         mut carry: Carry<'_, '_>,
     ) -> (Vec<f32>, Kept) {
         let width = self.width;
-        let (mut conv_states, mut cell_states) = carry.split(self.conv_state());
-        let mut mixed = vec![0.0; u.len()];
-        conv::forward(self.conv(weights), u, lengths, conv_states.as_deref_mut(), &mut mixed);
+        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
+        let mixed = self.filter.forward(weights, u, lengths, &mut conv_states);
         let (z, o) = halves(&self.cell.forward(weights, u), width);
         let (i, f) = halves(&self.gates.forward(weights.exact(), &mixed), width);
         let pre = join(&[&z, &i, &f, &o], width);
@@ -124,18 +106,10 @@ impl Block {
             }
             None => Some(slstm::forward_saved(self.shape(), operands, lengths, &mut cell)),
         };
-        let mut normed = vec![0.0; cell.len()];
-        heads::rms(
-            &cell,
-            weights.of(&self.norm),
-            width / self.heads,
-            HEAD_EPSILON,
-            &mut normed,
-        );
+        let normed = self.norm.forward(weights, &cell);
         let gate = self.ffn_gate.forward(weights, &normed);
         let up = self.ffn_up.forward(weights, &normed);
-        let mut inner = vec![0.0; gate.len()];
-        elementwise::swiglu(&gate, &up, &mut inner);
+        let inner = gated(&up, &gate);
         let y = self.down.forward(weights, &inner);
         let kept = Kept {
             mixed,
@@ -164,21 +138,14 @@ impl Block {
         };
         let mut dinner = vec![0.0; kept.inner.len()];
         self.down.backward(weights, &kept.inner, dy, &mut dinner, gradients);
-        elementwise::swiglu_backward((&mut kept.gate).into(), (&mut kept.up).into(), &dinner);
+        // in place: both factors become their gradients
+        gated_backward(&mut kept.up, &mut kept.gate, &dinner);
         let mut dnormed = vec![0.0; kept.normed.len()];
         self.ffn_gate
             .backward(weights, &kept.normed, &kept.gate, &mut dnormed, gradients);
         self.ffn_up
             .backward(weights, &kept.normed, &kept.up, &mut dnormed, gradients);
-        let mut dcell = vec![0.0; kept.cell.len()];
-        heads::rms_backward(
-            &kept.cell,
-            weights.of(&self.norm),
-            (width / self.heads, HEAD_EPSILON),
-            &dnormed,
-            &mut dcell,
-            &mut gradients[self.norm.clone()],
-        );
+        let dcell = self.norm.backward(weights, &kept.cell, &dnormed, gradients);
         let mut dpre = vec![0.0; kept.pre.len()];
         let operands = slstm::Inputs {
             pre: &kept.pre,
@@ -203,14 +170,7 @@ impl Block {
         let mut dmixed = vec![0.0; kept.mixed.len()];
         self.gates
             .backward(weights.exact(), &kept.mixed, &dgates, &mut dmixed, gradients);
-        let mut through = vec![0.0; u.len()];
-        let (weight, bias) = gradients[self.filter.0.start..self.filter.1.end].split_at_mut(self.filter.0.len());
-        let targets = conv::Gradients {
-            x: &mut through,
-            weight,
-            bias,
-        };
-        conv::backward(self.conv(weights), u, lengths, &dmixed, targets);
+        let through = self.filter.backward(weights, (u, lengths), &dmixed, gradients);
         elementwise::add(du, &through);
     }
 }

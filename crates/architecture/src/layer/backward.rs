@@ -19,6 +19,43 @@ pub(crate) struct Descent<'a> {
     pub(crate) auxiliary: Auxiliary,
 }
 
+/// The way back through the modules that tokens were sent to.
+struct Back<'a> {
+    /// The weights of a token's modules, `[t, k]`.
+    chosen: &'a [f32],
+    /// The gradient of the layer's output, `[t, hidden]`.
+    dx: &'a [f32],
+    dweights: Vec<f32>, // [t, k]
+    du: Vec<f32>,       // [t, hidden] of what the modules saw
+    hidden: usize,
+}
+
+impl<'a> Back<'a> {
+    fn new(chosen: &'a [f32], dx: &'a [f32], hidden: usize) -> Self {
+        Self {
+            chosen,
+            dx,
+            dweights: vec![0.0; chosen.len()],
+            du: vec![0.0; dx.len()],
+            hidden,
+        }
+    }
+
+    /// Through one module: `backward` gets its rows, what it kept and the gradient of its output, and adds to that of its
+    /// input.
+    fn through<K>(
+        &mut self,
+        part: &mut Part<K>,
+        backward: impl FnOnce((&[f32], &[usize]), &mut K, &[f32], &mut [f32]),
+    ) {
+        let Part { sent, u, y, kept } = part;
+        let dy = sent.split_gradient(self.dx, y, self.chosen, &mut self.dweights, self.hidden);
+        let mut d = vec![0.0; u.len()];
+        backward((u, &sent.lengths), kept, &dy, &mut d);
+        sent.add(&d, &mut self.du, self.hidden);
+    }
+}
+
 impl Layer {
     /// From the gradient of the output to that of the input; adds to the weights' gradients.
     pub(crate) fn backward(
@@ -44,37 +81,26 @@ impl Layer {
         gradients: &mut [f32],
     ) -> (Vec<f32>, Load) {
         let weights = descent.weights;
-        let mut du = vec![0.0; x.len()];
-        let chosen = &kept.routed.choices.weights;
-        let mut dweights = vec![0.0; chosen.len()];
+        let mut back = Back::new(&kept.routed.choices.weights, &dx, self.hidden);
         if let Some(part) = &mut kept.language {
-            let dy = part
-                .sent
-                .split_gradient(&dx, &part.y, chosen, &mut dweights, self.hidden);
-            let mut d = vec![0.0; part.u.len()];
-            let rows = (part.u.as_slice(), part.sent.lengths.as_slice());
-            self.language
-                .backward(weights, rows, &mut part.kept, &dy, (&mut d, gradients));
-            part.sent.add(&d, &mut du, self.hidden);
+            back.through(part, |rows, kept, dy, d| {
+                self.language.backward(weights, rows, kept, dy, (d, &mut *gradients));
+            });
         }
-        self.experts_backward(
-            descent,
-            &mut kept.experts,
-            chosen,
-            &dx,
-            (&mut dweights, &mut du, gradients),
-        );
+        self.experts_backward(weights, &mut kept.experts, &mut back, gradients);
         if let Some(part) = &mut kept.memory {
-            let dy = part
-                .sent
-                .split_gradient(&dx, &part.y, chosen, &mut dweights, self.hidden);
-            let mut d = vec![0.0; part.u.len()];
-            let rows = (part.u.as_slice(), part.sent.lengths.as_slice());
-            self.memory
-                .backward(weights, rows, &part.kept, &dy, (&mut d, gradients));
-            part.sent.add(&d, &mut du, self.hidden);
+            back.through(part, |rows, kept, dy, d| {
+                self.memory.backward(weights, rows, kept, dy, (d, &mut *gradients));
+            });
         }
-        let load = self.route_backward(descent, &kept.normed.u, &kept.routed, &dweights, (&mut du, gradients));
+        let Back { dweights, mut du, .. } = back;
+        let load = self.route_backward(
+            descent,
+            &kept.normed.u,
+            &mut kept.routed,
+            &dweights,
+            (&mut du, gradients),
+        );
         self.norm_backward(weights, 0, x, &kept.normed, &du, (&mut dx, gradients));
         (dx, load)
     }
@@ -92,23 +118,22 @@ impl Layer {
         self.memory.backward(
             weights,
             (&kept.third.u, lengths),
-            &kept.memory,
+            &mut kept.memory,
             &dx,
             (&mut du, gradients),
         );
         self.norm_backward(weights, 2, &kept.between[1], &kept.third, &du, (&mut dx, gradients));
 
-        du.fill(0.0);
-        let chosen = &kept.routed.choices.weights;
-        let mut dweights = vec![0.0; chosen.len()];
-        self.experts_backward(
+        let mut back = Back::new(&kept.routed.choices.weights, &dx, self.hidden);
+        self.experts_backward(weights, &mut kept.experts, &mut back, gradients);
+        let Back { dweights, mut du, .. } = back;
+        let load = self.route_backward(
             descent,
-            &mut kept.experts,
-            chosen,
-            &dx,
-            (&mut dweights, &mut du, gradients),
+            &kept.second.u,
+            &mut kept.routed,
+            &dweights,
+            (&mut du, gradients),
         );
-        let load = self.route_backward(descent, &kept.second.u, &kept.routed, &dweights, (&mut du, gradients));
         self.norm_backward(weights, 1, &kept.between[0], &kept.second, &du, (&mut dx, gradients));
 
         du.fill(0.0);
@@ -141,7 +166,7 @@ impl Layer {
         &self,
         descent: Descent<'_>,
         u: &[f32],
-        routed: &Routed,
+        routed: &mut Routed,
         dweights: &[f32],
         (du, gradients): (&mut [f32], &mut [f32]),
     ) -> Load {
@@ -158,7 +183,7 @@ impl Layer {
         self.thalamus.backward(
             descent.weights,
             (u, descent.lengths),
-            &routed.kept,
+            &mut routed.kept,
             (&dlogits, dcontext),
             (du, gradients),
         );
@@ -167,18 +192,16 @@ impl Layer {
 
     fn experts_backward(
         &self,
-        descent: Descent<'_>,
+        weights: Weights<'_>,
         parts: &mut [Option<Part<experts::Kept>>],
-        chosen: &[f32],
-        dx: &[f32],
-        (dweights, du, gradients): (&mut [f32], &mut [f32], &mut [f32]),
+        back: &mut Back<'_>,
+        gradients: &mut [f32],
     ) {
         for (expert, part) in self.experts.iter().zip(parts) {
             let Some(part) = part else { continue };
-            let dy = part.sent.split_gradient(dx, &part.y, chosen, dweights, self.hidden);
-            let mut d = vec![0.0; part.u.len()];
-            expert.backward(descent.weights, &part.u, &mut part.kept, &dy, (&mut d, gradients));
-            part.sent.add(&d, du, self.hidden);
+            back.through(part, |(u, _), kept, dy, d| {
+                expert.backward(weights, u, kept, dy, (d, &mut *gradients));
+            });
         }
     }
 

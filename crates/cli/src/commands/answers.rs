@@ -52,13 +52,20 @@ struct Round {
     in_turn: f64,
 }
 
+/// Tokens generated for a request where the user does not say.
+const GENERATED: usize = 128;
+
 /// Measures and prints text or JSON.
 pub(crate) fn bench(what: What, arguments: &BenchDecodeArguments) -> Outcome {
-    let least_tokens = if what == What::Prefill { 1 } else { 2 };
+    if what == What::Prefill && arguments.tokens.is_some() {
+        return Err(Failure::request(
+            "--tokens: a prefill generates nothing; `bench decode` does",
+        ));
+    }
     for (name, value, least) in [
         ("--batch", arguments.batch, 1),
         ("--prompt", arguments.prompt, 1),
-        ("--tokens", arguments.tokens, least_tokens),
+        ("--tokens", arguments.tokens.unwrap_or(GENERATED), 2),
         ("--rounds", arguments.rounds, 1),
     ] {
         if value < least {
@@ -164,7 +171,7 @@ impl<'a> Bench<'a> {
     fn answer_tokens(&self) -> usize {
         match self.what {
             What::Prefill => 1,
-            What::Decode | What::Serve => self.arguments.tokens,
+            What::Decode | What::Serve => self.arguments.tokens.unwrap_or(GENERATED),
         }
     }
 
@@ -236,17 +243,12 @@ impl<'a> Bench<'a> {
     /// Operations of a token's products with the weights: of a prompt's only the last one's meet the head.
     fn flops(&self, with_head: bool) -> f64 {
         let config = &self.config;
-        let layer: usize = config
-            .linear_modules()
-            .iter()
-            .map(|(_, rows, columns)| rows * columns)
-            .sum();
         let head = if with_head {
             config.vocab_size * config.hidden_size
         } else {
             0
         };
-        2.0 * (config.num_hidden_layers * layer + head) as f64
+        2.0 * (config.weights_per_token() + head) as f64
     }
 }
 

@@ -33,6 +33,11 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         .map(|path| ("adapter", path.as_path()))
         .collect();
     let lab = Lab::open(&arguments.model, &adapters, &weight_options(arguments.weights))?;
+    if arguments.trace.is_some() && lab.engine().modules().is_empty() {
+        return Err(Failure::request(
+            "--trace: this model sends every token through all of itself; only models of `model_type: synapse` have modules to trace",
+        ));
+    }
     let prompt = match &arguments.prompt {
         Some(prompt) if arguments.raw => lab.chat().encode_raw(prompt)?,
         _ => lab.chat().encode_prompt(&messages)?,
@@ -95,9 +100,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
 /// Writes what each layer's modules did with every token that was read or generated.
 fn write_trace(lab: &Lab, adapter: Option<&str>, tokens: &[u32], path: &Path) -> Outcome {
     let Some(trace) = lab.trace(tokens, adapter)? else {
-        return Err(Failure::request(
-            "--trace: this model sends every token through all of itself; only models of `model_type: synapse` have modules to trace",
-        ));
+        return Err(Failure::Work(anyhow::anyhow!("a model with modules gave no trace")));
     };
     let tokens = tokens
         .iter()

@@ -93,12 +93,22 @@ fn one(arguments: &BenchTasksArguments, task: Task) -> Result<Found, Failure> {
         documents: arguments.documents,
     };
     let synapse = match &arguments.config {
-        Some(path) => ModelConfig {
-            vocab_size: task.vocabulary(),
-            bos_token_id: None,
-            eos_token_ids: Vec::new(),
-            ..super::bench::read_config(path)?
-        },
+        Some(path) => {
+            let config = super::bench::read_config(path)?;
+            if config.synapse.is_none() {
+                return Err(Failure::request(format!(
+                    "--config {}: is a {}; the transformer beside it is made by itself, so give a `model_type: synapse`",
+                    path.display(),
+                    config.architecture.class_name()
+                )));
+            }
+            ModelConfig {
+                vocab_size: task.vocabulary(),
+                bos_token_id: None,
+                eos_token_ids: Vec::new(),
+                ..config
+            }
+        }
         None => synapse_config(task)?,
     };
     let transformer = transformer_config(&synapse)?;
