@@ -23,6 +23,7 @@ pub mod norm;
 mod parallel;
 mod pool;
 pub mod random;
+pub mod ranks;
 pub mod recurrent;
 pub mod rope;
 pub mod tiled;

@@ -28,7 +28,7 @@ pub(crate) use sums::PieceReport;
 use sums::products;
 
 /// Entries handled at once: few enough for a block of every input to stay in a core's own caches.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 512;
 
 /// One input's change to some entries of a tensor.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +41,14 @@ pub(crate) struct Change<'a> {
     pub(crate) surviving: Surviving<'a>,
 }
 
-/// Working memory of one piece, reused block after block.
+/// d of one input in a block, on cache lines of its own.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Row([f32; BLOCK]);
+
+/// Working memory of one piece, reused block after block; its rows begin on cache lines, for vectors to touch but one.
+#[repr(C, align(64))]
 struct Scratch {
-    /// d of every input, one block after another.
-    weighted: Vec<[f32; BLOCK]>,
     plus: [i32; BLOCK],
     minus: [i32; BLOCK],
     totals: [f64; BLOCK],
@@ -52,6 +56,8 @@ struct Scratch {
     sums: [f32; BLOCK],
     divisors: [f32; BLOCK],
     update: [f32; BLOCK],
+    /// d of every input.
+    weighted: Vec<Row>,
 }
 
 /// Some entries of a tensor, to be merged in one go.
@@ -93,7 +99,6 @@ impl WithSimd for Piece<'_> {
         } = self;
         let mut report = PieceReport::new(changes.len());
         let mut scratch = Scratch {
-            weighted: vec![[0.0; BLOCK]; changes.len()],
             plus: [0; BLOCK],
             minus: [0; BLOCK],
             totals: [0.0; BLOCK],
@@ -101,6 +106,7 @@ impl WithSimd for Piece<'_> {
             sums: [0.0; BLOCK],
             divisors: [0.0; BLOCK],
             update: [0.0; BLOCK],
+            weighted: vec![Row([0.0; BLOCK]); changes.len()],
         };
         for (index, (base, merged)) in base.chunks(BLOCK).zip(merged.chunks_mut(BLOCK)).enumerate() {
             let range = index * BLOCK..index * BLOCK + base.len();

@@ -1,6 +1,7 @@
 //! One tensor, from its inputs' rows to its stored values: statistics first, then one sweep that merges, describes and
 //! stores. Which tensors there are, and what happens to the output folder, is `merge`'s subject.
 
+use crate::aligned::Aligned;
 use crate::choices::{BaseView, Scope, ZeroSign};
 use crate::combine::{Change, Piece, PieceReport, Rule};
 use crate::fusion::Fusion;
@@ -39,7 +40,7 @@ enum Recipe {
 #[derive(Default)]
 struct Storing {
     pieces: Vec<(PieceReport, Receipt)>,
-    merged: Vec<f32>,
+    merged: Aligned,
     bytes: Vec<u8>,
 }
 
@@ -292,7 +293,7 @@ impl<'a> Engine<'a> {
             plan,
         };
         let Storing { pieces, merged, bytes } = storing;
-        merged.resize(tile.entries(), 0.0);
+        merged.resize(tile.entries());
         let known = !matches!(recipe, Recipe::Combine(..));
         match recipe {
             Recipe::Combine(..) => {}

@@ -12,6 +12,7 @@
 //! The library knows requests and folders; the binary `synapse-merge` adds the command line, recipes and the Hub.
 //! Not in here: training, evaluation.
 
+mod aligned;
 mod apply;
 mod card;
 mod choices;

@@ -1,16 +1,20 @@
 //! Exact order statistics by magnitude in O(n): which entries of a tensor survive trimming.
 //!
 //! |x| read as an integer orders like |x|, so two histograms find the k-th largest magnitude: one over the upper 16
-//! of its 31 bits, one over the lower 15 of the entries in the bin that holds it. Nothing is sorted or copied; the
-//! answer is a threshold that every later pass can apply on its own. Ties at the threshold go to the lowest index.
-//! All inputs of a tensor, and all ranks wanted of each, share the same two sweeps.
+//! of its 31 bits, one over the lower 15 of the entries in the bin that holds it. In a large tensor a sample says where
+//! to look, and one sweep is enough (`bracket`). The answer is a threshold that every later pass can apply on its own.
+//! Ties at the threshold go to the lowest index. All inputs of a tensor, and all ranks wanted of each, share the sweeps.
 
+mod bracket;
 mod counts;
 
 use std::ops::Range;
 
 use crate::tiles::{Field, Tile};
 use crate::{MergeError, Result};
+
+/// A threshold, how many entries at it are wanted, and how many there are.
+type Answer = (u32, u64, u64);
 
 pub(crate) use counts::{Counts, Query, count_high, count_low};
 
@@ -134,42 +138,59 @@ pub(crate) fn largest(
     series: &impl Series,
     wanted: &[(usize, usize)],
 ) -> Result<Vec<Kept>, Unranked> {
-    let high = count_high(field, series)?;
     let entries = field.entries();
-    let open = |count: usize| 0 < count && count < entries;
-    let queries: Vec<Query> = wanted
+    let open: Vec<(usize, usize)> = wanted
         .iter()
-        .filter(|(_, count)| open(*count))
-        .map(|&(index, count)| Query::new(&high, index, count as u64))
+        .copied()
+        .filter(|&(_, count)| 0 < count && count < entries)
         .collect();
-    let low = if queries.is_empty() {
-        Counts::low(0)
-    } else {
-        count_low(field, series, &queries)?
-    };
-    let mut answers = queries.iter().enumerate();
+    let mut answers = thresholds(field, series, &open)?.into_iter();
     wanted
         .iter()
-        .map(|&(_, count)| {
-            if !open(count) {
-                return Ok(if count == 0 && entries > 0 {
-                    Kept::NONE
+        .map(|&(index, count)| match count {
+            0 if entries > 0 => Ok(Kept::NONE),
+            _ if count >= entries => Ok(Kept::ALL),
+            _ => {
+                let Some((threshold, wanted, tied)) = answers.next() else {
+                    return Ok(Kept::ALL);
+                };
+                let ties_end = if wanted == tied {
+                    usize::MAX
                 } else {
-                    Kept::ALL
-                });
+                    end_of_ties(field, series, index, threshold, wanted as usize)?
+                };
+                Ok(Kept { threshold, ties_end })
             }
-            let Some((index, query)) = answers.next() else {
-                return Ok(Kept::ALL);
-            };
-            let (threshold, wanted, tied) = query.answer(&low, index);
-            let ties_end = if wanted == tied {
-                usize::MAX
-            } else {
-                end_of_ties(field, series, query.series, threshold, wanted as usize)?
-            };
-            Ok(Kept { threshold, ties_end })
         })
         .collect()
+}
+
+/// The thresholds of ranks that are neither none nor all; fails, naming the series, where something is not finite.
+fn thresholds(field: &mut Field<'_>, series: &impl Series, wanted: &[(usize, usize)]) -> Result<Vec<Answer>, Unranked> {
+    let settled = bracket::settle(field, series, wanted)?;
+    let settled = settled.unwrap_or_else(|| vec![None; wanted.len()]);
+    if !wanted.is_empty() && settled.iter().all(Option::is_some) {
+        return Ok(settled.into_iter().flatten().collect());
+    }
+    let high = count_high(field, series)?;
+    let queries: Vec<Query> = wanted
+        .iter()
+        .zip(&settled)
+        .filter(|(_, settled)| settled.is_none())
+        .map(|(&(index, count), _)| Query::new(&high, index, count as u64))
+        .collect();
+    let low = match queries.is_empty() {
+        true => Counts::low(0),
+        false => count_low(field, series, &queries)?,
+    };
+    let mut counted = queries
+        .iter()
+        .enumerate()
+        .map(|(index, query)| query.answer(&low, index));
+    Ok(settled
+        .into_iter()
+        .filter_map(|settled| settled.or_else(|| counted.next()))
+        .collect())
 }
 
 /// The index just behind the `wanted`-th entry of exactly this magnitude.
@@ -290,6 +311,63 @@ mod tests {
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert_eq!(largest(&[1.0, bad, 2.0], 1), None);
             assert_eq!(largest(&[1.0, bad, 2.0], 3), None);
+        }
+    }
+
+    /// Values of a tensor large enough for a sample, [1024, 1024]; row r is multiplied by `scale(r)`.
+    fn large(scale: impl Fn(usize) -> f32) -> Vec<f32> {
+        let draw = |at: usize| {
+            let mixed = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (mixed >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..1 << 20).map(|at| draw(at) * scale(at >> 10)).collect()
+    }
+
+    /// The threshold by sorting, and what stays of it.
+    fn check_large(values: &[f32]) {
+        let mut sorted: Vec<u32> = values.iter().map(|&value| magnitude(value)).collect();
+        sorted.sort_unstable_by_key(|&magnitude| std::cmp::Reverse(magnitude));
+        let inputs: Vec<Box<dyn Rows>> = vec![Box::new(Values(values, 1 << 10)), Box::new(Values(values, 1 << 10))];
+        let source = Values(values, 1 << 10);
+        let mut room = Room::shared(usize::MAX);
+        let mut field = Field::new(&[1 << 10, 1 << 10], View::Change, &source, inputs, &mut room);
+        let counts = [1, 1 << 10, 209_715, 838_861, (1 << 20) - 1];
+        let wanted: Vec<(usize, usize)> = counts.iter().enumerate().map(|(at, &count)| (at % 2, count)).collect();
+        let kept = super::largest(&mut field, &Inputs(2), &wanted).unwrap();
+        for (kept, count) in kept.iter().zip(counts) {
+            assert_eq!(kept.threshold, sorted[count - 1]);
+            let number = values
+                .iter()
+                .enumerate()
+                .filter(|&(at, &value)| kept.keeps(at, value))
+                .count();
+            assert_eq!(number, count);
+        }
+    }
+
+    /// Rows that are alike, unlike, sparse, of few values, and alike but where the sample looks: the way to the
+    /// threshold differs, the threshold does not.
+    #[test]
+    fn large_tensors_equal_a_sort() {
+        check_large(&large(|_| 1.0));
+        check_large(&large(|row| (row as f32 / 100.0).exp()));
+        check_large(&large(|row| if row % 50 == 0 { 1.0 } else { 0.0 }));
+        check_large(&large(|row| if (29..35).contains(&(row % 64)) { 0.1 } else { 1.0 }));
+        let few: Vec<f32> = large(|_| 4.0).iter().map(|value| value.round()).collect();
+        check_large(&few);
+    }
+
+    #[test]
+    fn a_large_tensor_with_something_infinite_is_refused() {
+        let mut values = large(|_| 1.0);
+        values[777_777] = f32::NEG_INFINITY;
+        let inputs: Vec<Box<dyn Rows>> = vec![Box::new(Values(&values, 1 << 10)), Box::new(Values(&values, 1 << 10))];
+        let source = Values(&values, 1 << 10);
+        let mut room = Room::shared(0);
+        let mut field = Field::new(&[1 << 10, 1 << 10], View::Change, &source, inputs, &mut room);
+        for wanted in [vec![], vec![(1, 100)], vec![(0, 100), (1, 5)]] {
+            let refused = super::largest(&mut field, &Inputs(2), &wanted);
+            assert!(matches!(refused, Err(Unranked::NotFinite(0))), "{refused:?}");
         }
     }
 

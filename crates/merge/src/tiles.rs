@@ -11,6 +11,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::Result;
+use crate::aligned::Aligned;
 
 /// Entries of a tile, as near as whole rows come: a tile of a few inputs stays in a core's own caches.
 const TILE: usize = 1 << 16;
@@ -64,7 +65,7 @@ impl Tile<'_> {
 /// Where a field's inputs may stay between its sweeps, and who sweeps. One room serves tensor after tensor.
 #[derive(Debug)]
 pub(crate) struct Room {
-    kept: Vec<Vec<f32>>,
+    kept: Vec<Aligned>,
     /// Most bytes of inputs that stay.
     budget: usize,
     /// The calling thread sweeps by itself.
@@ -91,11 +92,11 @@ impl Room {
 
     /// Buffers for the inputs of a tensor, if they may stay. They never shrink: what a small tensor leaves unused, the
     /// next large one has not to clear again.
-    fn buffers(&mut self, entries: usize, inputs: usize) -> Option<&mut [Vec<f32>]> {
+    fn buffers(&mut self, entries: usize, inputs: usize) -> Option<&mut [Aligned]> {
         (4 * entries * inputs <= self.budget).then(|| {
-            self.kept.resize_with(self.kept.len().max(inputs), Vec::new);
+            self.kept.resize_with(self.kept.len().max(inputs), Aligned::default);
             for buffer in &mut self.kept[..inputs] {
-                buffer.resize(buffer.len().max(entries), 0.0);
+                buffer.resize(entries);
             }
             &mut self.kept[..inputs]
         })
@@ -111,7 +112,7 @@ pub(crate) struct Field<'a> {
     base: &'a dyn Rows,
     inputs: Vec<Box<dyn Rows + 'a>>,
     /// Every input's rows, where they are kept.
-    kept: Option<&'a mut [Vec<f32>]>,
+    kept: Option<&'a mut [Aligned]>,
     filled: bool,
     alone: bool,
 }
@@ -119,8 +120,8 @@ pub(crate) struct Field<'a> {
 /// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
-    base: Vec<f32>,
-    inputs: Vec<Vec<f32>>,
+    base: Aligned,
+    inputs: Vec<Aligned>,
 }
 
 impl<'a> Field<'a> {
@@ -148,6 +149,10 @@ impl<'a> Field<'a> {
 
     pub(crate) fn entries(&self) -> usize {
         self.rows * self.columns
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 
     pub(crate) fn columns(&self) -> usize {
@@ -242,6 +247,16 @@ impl<'a> Field<'a> {
         self.visit(index, with_base, &mut Scratch::default(), visit)
     }
 
+    /// Visits some rows by themselves, whatever tile they are of.
+    pub(crate) fn some<R>(
+        &self,
+        rows: Range<usize>,
+        with_base: bool,
+        visit: impl FnOnce(Tile<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.visit_rows(rows, with_base, &mut Scratch::default(), visit)
+    }
+
     fn visit<R>(
         &self,
         index: usize,
@@ -249,7 +264,16 @@ impl<'a> Field<'a> {
         scratch: &mut Scratch,
         visit: impl FnOnce(Tile<'_>) -> Result<R>,
     ) -> Result<R> {
-        let rows = self.tile(index);
+        self.visit_rows(self.tile(index), with_base, scratch, visit)
+    }
+
+    fn visit_rows<R>(
+        &self,
+        rows: Range<usize>,
+        with_base: bool,
+        scratch: &mut Scratch,
+        visit: impl FnOnce(Tile<'_>) -> Result<R>,
+    ) -> Result<R> {
         let entries = rows.start * self.columns..rows.end * self.columns;
         let kept = self.kept.as_ref().filter(|_| self.filled);
         self.read_base(
@@ -260,12 +284,12 @@ impl<'a> Field<'a> {
         let inputs: Vec<&[f32]> = match kept {
             Some(kept) => kept.iter().map(|values| &values[entries.clone()]).collect(),
             None => {
-                scratch.inputs.resize_with(self.inputs.len(), Vec::new);
+                scratch.inputs.resize_with(self.inputs.len(), Aligned::default);
                 for (input, values) in self.inputs.iter().zip(&mut scratch.inputs) {
-                    values.resize(entries.len(), 0.0);
+                    values.resize(entries.len());
                     self.read_input(input.as_ref(), &rows, &scratch.base, values)?;
                 }
-                scratch.inputs.iter().map(Vec::as_slice).collect()
+                scratch.inputs.iter().map(|values| &**values).collect()
             }
         };
         visit(Tile {
@@ -299,9 +323,9 @@ impl<'a> Field<'a> {
                 tile.push(values);
             }
         }
-        let step = |(mut results, mut base): (A, Vec<f32>),
+        let step = |(mut results, mut base): (A, Aligned),
                     (index, mut inputs): (usize, Vec<&mut [f32]>)|
-         -> Result<(A, Vec<f32>)> {
+         -> Result<(A, Aligned)> {
             let rows = field.tile(index);
             field.read_base(with_base || field.needs_base(), &rows, &mut base)?;
             for (input, values) in field.inputs.iter().zip(&mut inputs) {
@@ -316,7 +340,7 @@ impl<'a> Field<'a> {
             visit(&mut results, tile)?;
             Ok((results, base))
         };
-        let nothing = || (empty(), Vec::new());
+        let nothing = || (empty(), Aligned::default());
         let swept = if field.alone {
             let mut tiles = tiles.into_iter().enumerate();
             tiles.try_fold(nothing(), step).map(|(results, _)| results)
@@ -339,8 +363,8 @@ impl<'a> Field<'a> {
             .any(|input| input.needs_base() || input.view() != self.view)
     }
 
-    fn read_base(&self, wanted: bool, rows: &Range<usize>, base: &mut Vec<f32>) -> Result<()> {
-        base.resize(if wanted { rows.len() * self.columns } else { 0 }, 0.0);
+    fn read_base(&self, wanted: bool, rows: &Range<usize>, base: &mut Aligned) -> Result<()> {
+        base.resize(if wanted { rows.len() * self.columns } else { 0 });
         if wanted {
             self.base.read(rows.clone(), &[], base)?;
         }

@@ -21,7 +21,7 @@ pub(super) fn add_all(changes: &[Change<'_>], fused: bool, range: &Range<usize>,
                 *sum = change.weight.mul_add(x, *sum);
             }
         } else {
-            for (sum, &d) in sums.iter_mut().zip(weighted) {
+            for (sum, &d) in sums.iter_mut().zip(&weighted.0) {
                 *sum += d;
             }
         }
@@ -45,7 +45,7 @@ pub(super) fn elect<S: Simd>(
     sums.fill(0.0);
     divisors.fill(0.0);
     for (change, weighted) in changes.iter().zip(&mut scratch.weighted) {
-        let voices = &mut weighted[..length];
+        let voices = &mut weighted.0[..length];
         let share = if count { 1.0 } else { change.weight };
         for (d, &elected) in voices.iter_mut().zip(elected) {
             let agrees = (*d > 0.0) & (elected > 0.0) | (*d < 0.0) & (elected < 0.0);

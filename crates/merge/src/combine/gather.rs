@@ -7,7 +7,7 @@ use pulp::Simd;
 
 use super::rule::Vote;
 use super::sums::{PieceReport, products};
-use super::{BLOCK, Change, Scratch};
+use super::{Change, Row, Scratch};
 use crate::Sign;
 use crate::select::magnitude;
 use crate::sparsify::Surviving;
@@ -37,7 +37,7 @@ pub(super) fn gather<S: Simd>(
     scratch.totals[..length].fill(0.0);
     let totals = vote.filter(|vote| vote.sign == Sign::Total);
     for ((change, weighted), sums) in changes.iter().zip(&mut scratch.weighted).zip(&mut report.inputs) {
-        let weighted = &mut weighted[..length];
+        let weighted = &mut weighted.0[..length];
         let delta = &change.delta[range.clone()];
         survive(change, delta, start, range, weighted);
         let mut kept = 0_u32;
@@ -153,6 +153,6 @@ fn add_votes(totals: &mut [f64], votes: &[f32], single: bool) {
 
 /// Each input's block with itself.
 #[inline(always)]
-pub(super) fn squares(blocks: &[[f32; BLOCK]], length: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
-    blocks.iter().map(move |block| (&block[..length], &block[..length]))
+pub(super) fn squares(blocks: &[Row], length: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
+    blocks.iter().map(move |block| (&block.0[..length], &block.0[..length]))
 }

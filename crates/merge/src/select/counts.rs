@@ -13,7 +13,7 @@ const HIGH_BINS: usize = 1 << 16;
 /// Bins of the second.
 const LOW_BINS: usize = 1 << LOW_BITS;
 /// Bit pattern of infinity: from here on magnitudes are infinite or NaN.
-const INFINITY: u32 = 0x7f80_0000;
+pub(super) const INFINITY: u32 = 0x7f80_0000;
 
 /// Histograms of series, one each: of u32 within a tensor, whose entries fit and whose bins then stay in the cache, of
 /// u64 across tensors.
