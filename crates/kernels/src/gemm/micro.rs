@@ -181,84 +181,97 @@ unsafe fn plain<const R: usize>(tile: &Tile) {
 
 #[cfg(simd_x86)]
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    __m512, __m512bh, _MM_HINT_ET0, _mm_prefetch, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-/// # Safety
-/// As [`portable`], on a machine with AVX-512.
+/// Defines the loop over AVX-512 registers for one kind of unit. Sums are stored where they were made: handed to
+/// another function they would have to lie in memory, which cost a tenth of the time of short products.
 #[cfg(simd_x86)]
-#[target_feature(enable = "avx512f")]
-unsafe fn avx512<const R: usize>(tile: &Tile) {
-    let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    for step in 0..tile.steps {
-        // SAFETY: the panel has `steps` rows of 32 columns, and rows and steps are inside the left operand.
-        unsafe {
-            let right = [
-                _mm512_loadu_ps(tile.panel.add(step * PANEL)),
-                _mm512_loadu_ps(tile.panel.add(step * PANEL + 16)),
-            ];
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let left = _mm512_set1_ps(tile.left.add(row * tile.left_stride + step).read_unaligned());
-                sums[0] = _mm512_fmadd_ps(left, right[0], sums[0]);
-                sums[1] = _mm512_fmadd_ps(left, right[1], sums[1]);
+macro_rules! registers {
+    ($(#[$meta:meta])* $name:ident, $features:literal, $multiply:expr) => {
+        $(#[$meta])*
+        #[target_feature(enable = $features)]
+        unsafe fn $name<const R: usize>(tile: &Tile) {
+            let mut sums = [[_mm512_setzero_ps(); 2]; R];
+            for row in 0..R {
+                // the output's lines arrive while the sums are made; a hint may name any address
+                let out = tile.out.wrapping_add(row * tile.out_stride);
+                _mm_prefetch::<_MM_HINT_ET0>(out.cast());
+                _mm_prefetch::<_MM_HINT_ET0>(out.wrapping_add(PANEL / 2).cast());
+            }
+            for step in 0..tile.steps {
+                // SAFETY: the panel has `steps` rows of 32 columns, and rows and steps are inside the left operand.
+                unsafe {
+                    let right = [
+                        _mm512_loadu_ps(tile.panel.add(step * PANEL)),
+                        _mm512_loadu_ps(tile.panel.add(step * PANEL + PANEL / 2)),
+                    ];
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let left = _mm512_set1_ps(tile.left.add(row * tile.left_stride + step).read_unaligned());
+                        sums[0] = $multiply(left, right[0], sums[0]);
+                        sums[1] = $multiply(left, right[1], sums[1]);
+                    }
+                }
+            }
+            let scale = _mm512_set1_ps(tile.scale);
+            if tile.width == PANEL {
+                for (row, sums) in sums.iter().enumerate() {
+                    for (half, &sum) in sums.iter().enumerate() {
+                        // SAFETY: the tile's rows have 32 columns in the output.
+                        unsafe {
+                            let out = tile.out.add(row * tile.out_stride + PANEL / 2 * half);
+                            let value = if tile.add {
+                                _mm512_fmadd_ps(scale, sum, _mm512_loadu_ps(out))
+                            } else {
+                                _mm512_mul_ps(scale, sum)
+                            };
+                            _mm512_storeu_ps(out, value);
+                        }
+                    }
+                }
+                return;
+            }
+            for (row, sums) in sums.iter().enumerate() {
+                for (half, &sum) in sums.iter().enumerate() {
+                    let width = tile.width.saturating_sub(PANEL / 2 * half).min(PANEL / 2);
+                    let mask = ((1u32 << width) - 1) as u16;
+                    // SAFETY: the mask keeps the access inside the tile's columns.
+                    unsafe {
+                        let out = tile.out.wrapping_add(row * tile.out_stride + PANEL / 2 * half);
+                        let value = if tile.add {
+                            _mm512_fmadd_ps(scale, sum, _mm512_maskz_loadu_ps(mask, out))
+                        } else {
+                            _mm512_mul_ps(scale, sum)
+                        };
+                        _mm512_mask_storeu_ps(out, mask, value);
+                    }
+                }
             }
         }
-    }
-    // SAFETY: the sums belong to this tile.
-    unsafe { store512(tile, &sums) };
-}
-
-/// # Safety
-/// As [`portable`], on a machine with AVX512-BF16; the left operand and the panel hold bf16 pairs.
-#[cfg(simd_x86)]
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn avx512_bf16<const R: usize>(tile: &Tile) {
-    let pairs = |value: __m512| -> __m512bh {
-        // SAFETY: both are 64 plain bytes.
-        unsafe { std::mem::transmute(value) }
     };
-    let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    for step in 0..tile.steps {
-        // SAFETY: as in `avx512`.
-        unsafe {
-            let right = [
-                pairs(_mm512_loadu_ps(tile.panel.add(step * PANEL))),
-                pairs(_mm512_loadu_ps(tile.panel.add(step * PANEL + 16))),
-            ];
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let left = pairs(_mm512_set1_ps(
-                    tile.left.add(row * tile.left_stride + step).read_unaligned(),
-                ));
-                sums[0] = _mm512_dpbf16_ps(sums[0], left, right[0]);
-                sums[1] = _mm512_dpbf16_ps(sums[1], left, right[1]);
-            }
-        }
-    }
-    // SAFETY: the sums belong to this tile.
-    unsafe { store512(tile, &sums) };
 }
 
-/// # Safety
-/// The tile's output must be valid for `R` rows, on a machine with AVX-512.
 #[cfg(simd_x86)]
-#[target_feature(enable = "avx512f")]
-unsafe fn store512<const R: usize>(tile: &Tile, sums: &[[__m512; 2]; R]) {
-    let scale = _mm512_set1_ps(tile.scale);
-    for (row, sums) in sums.iter().enumerate() {
-        for (half, &sum) in sums.iter().enumerate() {
-            let width = tile.width.saturating_sub(16 * half).min(16);
-            let mask = ((1u32 << width) - 1) as u16;
-            // SAFETY: the mask keeps the access inside the tile's columns.
-            unsafe {
-                let out = tile.out.wrapping_add(row * tile.out_stride + 16 * half);
-                let value = if tile.add {
-                    _mm512_fmadd_ps(scale, sum, _mm512_maskz_loadu_ps(mask, out))
-                } else {
-                    _mm512_mul_ps(scale, sum)
-                };
-                _mm512_mask_storeu_ps(out, mask, value);
-            }
-        }
-    }
+registers! {
+    /// # Safety
+    /// As [`portable`], on a machine with AVX-512.
+    avx512, "avx512f", _mm512_fmadd_ps
+}
+
+#[cfg(simd_x86)]
+registers! {
+    /// # Safety
+    /// As [`portable`], on a machine with AVX512-BF16; the left operand and the panel hold bf16 pairs.
+    avx512_bf16, "avx512f,avx512bf16", multiply_pairs
+}
+
+/// `sum + left · right` of pairs of bf16.
+#[cfg(simd_x86)]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn multiply_pairs(left: __m512, right: __m512, sum: __m512) -> __m512 {
+    // SAFETY: all are 64 plain bytes.
+    let pairs = |value: __m512| -> __m512bh { unsafe { std::mem::transmute(value) } };
+    _mm512_dpbf16_ps(sum, pairs(left), pairs(right))
 }
