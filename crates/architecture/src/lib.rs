@@ -21,6 +21,8 @@ mod routing;
 mod sent;
 mod serving;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod thalamus;
 mod training;
 
