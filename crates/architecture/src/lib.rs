@@ -27,7 +27,7 @@ mod thalamus;
 mod training;
 
 pub use adapter::SynapseLora;
-pub use cost::memory;
+pub use cost::{flops, memory, trained_parameters};
 pub use load::load_to_generate;
 pub use model::SynapseModel;
 pub use serving::ServedSynapse;

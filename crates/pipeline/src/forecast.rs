@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use synapse_checkpoint::ModelConfig;
-use synapse_data::Manifest;
+use synapse_data::{Manifest, PackedDataset};
 use synapse_nn::{LoadOptions, Workload};
 use synapse_recipe::{Base, Document, Location, Samples, SpecialistPlan, Stage};
 use synapse_trainer::{Rates, Steps};
@@ -44,7 +44,8 @@ pub struct RecipeForecast {
     pub steps: Option<u64>,
     /// Tokens of one pass, once prepared.
     pub tokens: Option<u64>,
-    /// Memory by component, where the base's configuration is on this disk.
+    /// Memory by component, where the base's configuration is on this disk: of the largest micro-batch once the data is
+    /// prepared, else of one of full rows.
     pub memory: Option<MemoryForecast>,
     /// Time of training, once the data is prepared too.
     pub time: Option<Time>,
@@ -137,7 +138,7 @@ impl Rows {
         let rates = Rates::measure(&probe, load, self.trained)?;
         let layers = workload.config.num_hidden_layers as f64;
         let a_token = rates.layer * layers + rates.rest;
-        let updates = rates.update * workload.parameters() as f64 * self.steps as f64;
+        let updates = rates.update * synapse_trainer::trained_parameters(workload) as f64 * self.steps as f64;
         let seconds = a_token * self.total + updates;
         Ok(Time {
             seconds,
@@ -200,10 +201,24 @@ impl RecipeForecast {
         let workload = config
             .as_ref()
             .map(|config| synapse_trainer::workload(&plan.train, &plan.method, plan.quantization, config));
-        let time = match (&manifest, &workload) {
-            (Some(manifest), Some(workload)) => Some(Rows::new(plan, manifest).time(workload, &load)?),
-            _ => None,
+        let (time, largest) = match (&manifest, &workload) {
+            (Some(manifest), Some(workload)) => {
+                let rows = PackedDataset::open(&data_folder(plan).join("train.arrow"))?;
+                let largest = synapse_trainer::largest_micro_batch(&plan.train, &rows);
+                (Some(Rows::new(plan, manifest).time(workload, &load)?), largest)
+            }
+            _ => (None, None),
         };
+        // what is kept was decided for full rows, as the run decides it; what it takes depends on the rows there are
+        let (tokens, longest) =
+            largest.unwrap_or((plan.train.batch_size * plan.train.max_seq_len, plan.train.max_seq_len));
+        let memory = workload.as_ref().map(|&workload| {
+            MemoryForecast::new(&Workload {
+                tokens,
+                longest,
+                ..workload
+            })
+        });
         Ok(Self {
             name: plan.name.clone(),
             base: plan.base.to_string(),
@@ -212,7 +227,7 @@ impl RecipeForecast {
             exact: manifest.is_some(),
             steps: rows.map(|rows| Steps::new(&plan.train, rows as usize).total),
             tokens: manifest.as_ref().map(|manifest| manifest.train.tokens),
-            memory: workload.as_ref().map(MemoryForecast::new),
+            memory,
             time,
             sources: sources(plan),
         })

@@ -27,7 +27,7 @@ mod state;
 mod synapse;
 mod tasks;
 
-pub use budget::{load_options, memory, workload};
+pub use budget::{largest_micro_batch, load_options, memory, trained_parameters, workload};
 pub use course::{Course, CourseResult, synapse_config, transformer_config};
 pub use device::{Device, DeviceChoice};
 pub use error::TrainError;
