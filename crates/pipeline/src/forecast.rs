@@ -75,6 +75,8 @@ pub struct MemoryForecast {
     pub workspace: u64,
     /// Logits of one chunk.
     pub logits: u64,
+    /// The program itself, as this process has it before it measures anything.
+    pub process: u64,
     /// All of it.
     pub total: u64,
     /// Whether layers are computed again in the backward pass.
@@ -82,7 +84,7 @@ pub struct MemoryForecast {
 }
 
 impl MemoryForecast {
-    fn new(workload: &Workload<'_>) -> Self {
+    fn new(workload: &Workload<'_>, process: u64) -> Self {
         let memory = synapse_trainer::memory(workload);
         Self {
             weights: memory.weights,
@@ -90,7 +92,8 @@ impl MemoryForecast {
             activations: memory.activations,
             workspace: memory.workspace,
             logits: memory.logits,
-            total: memory.total(),
+            process,
+            total: memory.total() + process,
             recompute: workload.recompute,
         }
     }
@@ -157,7 +160,11 @@ impl Forecast {
             Document::Specialist(plan) => vec![plan],
             Document::Pipeline(plan) => plan.specialists.iter().collect(),
         };
-        let recipes = plans.into_iter().map(RecipeForecast::new).collect::<Result<_, _>>()?;
+        let process = synapse_trainer::resident_bytes().unwrap_or(0);
+        let recipes = plans
+            .into_iter()
+            .map(|plan| RecipeForecast::new(plan, process))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             name: document.name().to_owned(),
             output: document.output().display().to_string(),
@@ -167,7 +174,7 @@ impl Forecast {
 }
 
 impl RecipeForecast {
-    fn new(plan: &SpecialistPlan) -> Result<Self, PipelineError> {
+    fn new(plan: &SpecialistPlan, process: u64) -> Result<Self, PipelineError> {
         let manifest_path = data_folder(plan).join("manifest.json");
         let manifest = if manifest_path.is_file() {
             Some(Manifest::read(&manifest_path)?)
@@ -213,11 +220,12 @@ impl RecipeForecast {
         let (tokens, longest) =
             largest.unwrap_or((plan.train.batch_size * plan.train.max_seq_len, plan.train.max_seq_len));
         let memory = workload.as_ref().map(|&workload| {
-            MemoryForecast::new(&Workload {
+            let largest = Workload {
                 tokens,
                 longest,
                 ..workload
-            })
+            };
+            MemoryForecast::new(&largest, process)
         });
         Ok(Self {
             name: plan.name.clone(),
@@ -295,13 +303,15 @@ impl fmt::Display for Forecast {
                     let mib = |bytes: u64| bytes / (1 << 20);
                     writeln!(
                         out,
-                        "  memory  {} MiB: weights {}, trainable {}, activations {}, workspace {}, logits {}",
+                        "  memory  {} MiB: weights {}, trainable {}, activations {}, workspace {}, logits {}, \
+                         process {}",
                         mib(memory.total),
                         mib(memory.weights),
                         mib(memory.trainable),
                         mib(memory.activations),
                         mib(memory.workspace),
-                        mib(memory.logits)
+                        mib(memory.logits),
+                        mib(memory.process)
                     )?;
                     if memory.recompute {
                         writeln!(out, "          layers are computed again in the backward pass")?;

@@ -340,6 +340,11 @@ pub fn peak_resident_bytes() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
 }
 
+/// VmRSS of this process; `None` where the system does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    field("/proc/self/status", "VmRSS:")
+}
+
 /// Memory that programs may still take; `None` where the system does not tell.
 pub fn available_bytes() -> Option<u64> {
     field("/proc/meminfo", "MemAvailable:")
