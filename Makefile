@@ -5,7 +5,7 @@ CARGO ?= cargo
 BIN := target/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build quickstart test explore check check-cuda smollm2 serve swarm bench install base parity
+.PHONY: help build quickstart test explore check check-cuda smollm2 synapse-arch serve swarm bench install base parity
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ check-cuda: ## type-check the CUDA build without CUDA (nvcc from PyPI; minutes)
 
 smollm2: build ## the same job on SmolLM2-135M-Instruct and hub datasets (needs the hub, or HF_ENDPOINT)
 	$(BIN)/synapse-train run pipelines/smollm2.yaml
+
+synapse-arch: build ## a model of modules instead of attention, from nothing, with four merged specialists over it (6 minutes, offline)
+	$(BIN)/synapse-train run recipes/synapse-arch/nano.yaml --offline
+	$(BIN)/synapse-train run pipelines/synapse-arch.yaml --offline
 
 serve: build ## serve what was published last on 127.0.0.1:6900
 	$(BIN)/synapse-train up

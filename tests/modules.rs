@@ -213,6 +213,136 @@ fn a_model_of_modules_is_trained_traced_served_and_specialised() {
     root.ok(&["run", "recipes/onwards.yaml"]);
 }
 
+/// The bundled pipeline with its recipes cut short: some rows, two steps, four questions.
+#[test]
+fn four_specialists_over_a_model_of_modules_are_merged_measured_traced_and_served_as_a_swarm() {
+    let root = Root::new();
+    let pipeline = "pipelines/synapse-arch.yaml";
+    let early = root.train(&["run", pipeline, "--offline"]).output().unwrap();
+    assert!(stderr(&expect(early, 2)).contains("once that one has run"));
+    root.ok(&SHORT);
+    let domains = ["math", "code", "general", "coordinator"];
+    for domain in domains {
+        let path = root.join(&format!("recipes/synapse-arch/{domain}.yaml"));
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        for (from, to) in [
+            ("samples: all", "samples: 48"),
+            ("held_out: 200", "held_out: 6"),
+            ("train:\n", "train:\n  max_steps: 2\n"),
+        ] {
+            assert_eq!(text.matches(from).count(), 1, "{domain}: {from}");
+            text = text.replace(from, to);
+        }
+        std::fs::write(&path, text).unwrap();
+    }
+    // two steps are worth nothing, which the gate says of a run that is not made to go on
+    let short = ["--set", "evaluate.limit=4", "--set", "gate.action=stamp"];
+    let output = root.ok(&[&["run", pipeline, "--offline"][..], &short].concat());
+    let table = stdout(&output);
+    assert!(table.contains("merge") && table.contains("gain kept"), "{table}");
+    for place in ["math", "code", "general", "coordinator"] {
+        assert!(
+            root.join(&format!("outputs/synapse-arch/{place}/adapter_model.safetensors"))
+                .is_file()
+        );
+    }
+    assert!(root.join("outputs/synapse-arch/coordinator/router.json").is_file());
+    let merged = synapse_checkpoint::ModelFolder::open(&root.join("outputs/synapse-arch/merged")).unwrap();
+    let base = synapse_checkpoint::ModelFolder::open(&root.join(MODEL)).unwrap();
+    assert_ne!(merged.content_hash().unwrap(), base.content_hash().unwrap());
+
+    // an answer of every specialist and of the merge, with what fired for each of its tokens
+    let run = "outputs/synapse-arch/runs/merged";
+    let page = std::fs::read_to_string(root.join(&format!("{run}/report.html"))).unwrap();
+    assert_eq!(page.matches("<article class=\"trace\">").count(), 2 * domains.len());
+    for domain in domains {
+        for subject in [domain, "merge"] {
+            assert!(
+                page.contains(&format!("<small>{domain} · {subject}</small>")),
+                "{domain}, {subject}"
+            );
+            let sample = read(&root, &format!("{run}/evaluation/{domain}.trace.{subject}.json"));
+            let tokens = sample["tokens"].as_array().unwrap();
+            let from = sample["answer_from"].as_u64().unwrap() as usize;
+            assert!(0 < from && from < tokens.len(), "{from} of {}", tokens.len());
+            for layer in sample["layers"].as_array().unwrap() {
+                assert_eq!(layer["weights"].as_array().unwrap().len(), tokens.len());
+            }
+        }
+    }
+    let own = std::fs::read_to_string(root.join("outputs/synapse-arch/runs/nano/report.html")).unwrap();
+    assert_eq!(
+        own.matches("<article class=\"trace\">").count(),
+        1,
+        "full training leaves one too"
+    );
+
+    // once the data is there a plan knows the micro-batches, and what an adapter over modules takes
+    let recipe = "recipes/synapse-arch/math.yaml";
+    let planned: Value = serde_json::from_slice(&root.ok(&["plan", recipe, "--json"]).stdout).unwrap();
+    let planned = &planned["recipes"][0];
+    assert!(
+        planned["time"]["tokens_per_second"].as_f64().unwrap() > 0.0,
+        "{planned}"
+    );
+    let longer = ["plan", recipe, "--json", "--set", "output=outputs/elsewhere"];
+    let unprepared: Value = serde_json::from_slice(&root.ok(&longer).stdout).unwrap();
+    let activations = |plan: &Value| plan["memory"]["activations"].as_u64().unwrap();
+    assert!(
+        activations(planned) < activations(&unprepared["recipes"][0]),
+        "the rows there are, and full ones"
+    );
+
+    let server = Server::start(&root, &["--swarm", pipeline, "--swarm-threshold", "0"]);
+    let body = json!({
+        "model": "synapse-swarm", "messages": [{ "role": "user", "content": "What is 2 + 3?" }], "max_tokens": 4,
+    });
+    let (status, text) = server.request("POST", "/v1/chat/completions", &body.to_string());
+    assert_eq!(status, 200, "{text}");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    let routing = &answer["synapse"];
+    let scores = routing["scores"].as_object().unwrap();
+    assert_eq!(
+        scores.keys().collect::<Vec<_>>(),
+        ["math", "code", "general", "several", "none"]
+    );
+    let label = routing["label"].as_str().unwrap();
+    let expected = if domains.contains(&label) { label } else { "base" };
+    assert_eq!(routing["adapter"], expected, "{routing}");
+    assert!(answer["usage"]["completion_tokens"].as_u64().unwrap() > 0);
+}
+
+/// What `bench train` measures of a Synapse model, and what it forecasts for it.
+#[test]
+fn a_step_of_a_model_of_modules_is_measured() {
+    let root = Root::new();
+    let config = "data/nano/fresh-synapse/config.json";
+    let bench = |quantization: &str| {
+        let shape = ["--batch", "4", "--seq", "64", "--rank", "8", "--steps", "1", "--json"];
+        let folder = [
+            "bench",
+            "train",
+            config,
+            "--random-weights",
+            "--quantization",
+            quantization,
+        ];
+        root.train(&[&folder[..], &shape].concat()).output().unwrap()
+    };
+    let found: Value = serde_json::from_slice(&expect(bench("none"), 0).stdout).unwrap();
+    let figure = |key: &str| found[key].as_f64().unwrap();
+    assert!(
+        figure("tokens_per_second") > 0.0 && figure("gflop_per_token") > 0.0,
+        "{found}"
+    );
+    // the process holds its code and more besides
+    assert!(
+        figure("peak_rss_bytes") > 0.8 * figure("predicted_peak_bytes"),
+        "{found}"
+    );
+    assert!(stderr(&expect(bench("nf4"), 1)).contains("--quantization none"));
+}
+
 #[test]
 fn what_a_model_of_modules_does_not_do_is_refused() {
     let root = Root::new();

@@ -29,7 +29,21 @@ impl SynapseLora {
     pub fn new(folder: &ModelFolder, precision: Precision, options: LoraOptions) -> Result<Self, NnError> {
         let model = SynapseModel::new(folder.config(), precision)?;
         let values = model.read(folder)?;
-        let layout = LoraLayout::new(folder.config(), options, values.len())?;
+        Self::over(model, values, options)
+    }
+
+    /// An adapter over weights that nobody has trained, of this configuration's shape: what training costs.
+    ///
+    /// # Errors
+    /// Another architecture, or a target that the model does not have.
+    pub fn random(config: &ModelConfig, precision: Precision, options: LoraOptions) -> Result<Self, NnError> {
+        let model = SynapseModel::new(config, precision)?;
+        let values = model.initial(0);
+        Self::over(model, values, options)
+    }
+
+    fn over(model: SynapseModel, values: Vec<f32>, options: LoraOptions) -> Result<Self, NnError> {
+        let layout = LoraLayout::new(model.config(), options, values.len())?;
         let gradients = vec![0.0; values.len() + layout.len()];
         Ok(Self {
             model,

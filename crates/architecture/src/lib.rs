@@ -21,11 +21,13 @@ mod routing;
 mod sent;
 mod serving;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod thalamus;
 mod training;
 
 pub use adapter::SynapseLora;
-pub use cost::memory;
+pub use cost::{flops, memory, trained_parameters};
 pub use load::load_to_generate;
 pub use model::SynapseModel;
 pub use serving::ServedSynapse;

@@ -17,7 +17,7 @@ use crate::{
     carry::{Carry, sigmoid},
     layout::Layout,
     linear::{Linear, Weights},
-    shared::{Filter, HeadNorm, gated, gated_backward},
+    shared::{Filter, HeadNorm, columns, gated, gated_backward},
 };
 
 /// Added under the root of a key's length.
@@ -257,10 +257,6 @@ fn apart(joined: &[f32], widths: [usize; 3]) -> [Vec<f32>; 3] {
     widths.map(|width| {
         let start = offset;
         offset += width;
-        joined
-            .chunks_exact(total)
-            .flat_map(|row| &row[start..start + width])
-            .copied()
-            .collect()
+        columns(joined, total, start..offset)
     })
 }

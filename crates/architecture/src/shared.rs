@@ -105,6 +105,15 @@ impl HeadNorm {
     }
 }
 
+/// Some columns of a matrix whose rows are `width` wide.
+pub(crate) fn columns(x: &[f32], width: usize, wanted: Range<usize>) -> Vec<f32> {
+    let mut out = Vec::with_capacity(x.len() / width * wanted.len());
+    for row in x.chunks_exact(width) {
+        out.extend_from_slice(&row[wanted.clone()]);
+    }
+    out
+}
+
 /// `values ⊙ silu(gate)`.
 pub(crate) fn gated(values: &[f32], gate: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; values.len()];

@@ -9,7 +9,7 @@ use synapse_evaluate::{
 };
 use synapse_recipe::SpecialistPlan;
 
-use crate::{Fetched, FetchedSource, PipelineError, Run, record::StageRun};
+use crate::{Fetched, FetchedSource, Lab, PipelineError, Run, record::StageRun, trace::TracedSample};
 
 /// What suites read from a folder of prepared data; nothing without one.
 ///
@@ -163,6 +163,11 @@ impl Logs {
             &path,
             &format!("{} {domain} {subject}", self.evaluation),
         )?)
+    }
+
+    /// Leaves a sample answer with what a model's modules did for it, for the run's page.
+    pub(crate) fn trace(&self, lab: &Lab, sample: &TracedSample<'_>) -> Result<(), PipelineError> {
+        sample.leave(lab, &self.folder)
     }
 
     /// The evaluation is complete: its journals are no longer needed.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use synapse_checkpoint::ModelConfig;
-use synapse_data::Manifest;
+use synapse_data::{Manifest, PackedDataset};
 use synapse_nn::{LoadOptions, Workload};
 use synapse_recipe::{Base, Document, Location, Samples, SpecialistPlan, Stage};
 use synapse_trainer::{Rates, Steps};
@@ -44,7 +44,8 @@ pub struct RecipeForecast {
     pub steps: Option<u64>,
     /// Tokens of one pass, once prepared.
     pub tokens: Option<u64>,
-    /// Memory by component, where the base's configuration is on this disk.
+    /// Memory by component, where the base's configuration is on this disk: of the largest micro-batch once the data is
+    /// prepared, else of one of full rows.
     pub memory: Option<MemoryForecast>,
     /// Time of training, once the data is prepared too.
     pub time: Option<Time>,
@@ -74,6 +75,8 @@ pub struct MemoryForecast {
     pub workspace: u64,
     /// Logits of one chunk.
     pub logits: u64,
+    /// The program itself, as this process has it before it measures anything.
+    pub process: u64,
     /// All of it.
     pub total: u64,
     /// Whether layers are computed again in the backward pass.
@@ -81,7 +84,7 @@ pub struct MemoryForecast {
 }
 
 impl MemoryForecast {
-    fn new(workload: &Workload<'_>) -> Self {
+    fn new(workload: &Workload<'_>, process: u64) -> Self {
         let memory = synapse_trainer::memory(workload);
         Self {
             weights: memory.weights,
@@ -89,7 +92,8 @@ impl MemoryForecast {
             activations: memory.activations,
             workspace: memory.workspace,
             logits: memory.logits,
-            total: memory.total(),
+            process,
+            total: memory.total() + process,
             recompute: workload.recompute,
         }
     }
@@ -137,7 +141,7 @@ impl Rows {
         let rates = Rates::measure(&probe, load, self.trained)?;
         let layers = workload.config.num_hidden_layers as f64;
         let a_token = rates.layer * layers + rates.rest;
-        let updates = rates.update * workload.parameters() as f64 * self.steps as f64;
+        let updates = rates.update * synapse_trainer::trained_parameters(workload) as f64 * self.steps as f64;
         let seconds = a_token * self.total + updates;
         Ok(Time {
             seconds,
@@ -156,7 +160,11 @@ impl Forecast {
             Document::Specialist(plan) => vec![plan],
             Document::Pipeline(plan) => plan.specialists.iter().collect(),
         };
-        let recipes = plans.into_iter().map(RecipeForecast::new).collect::<Result<_, _>>()?;
+        let process = synapse_trainer::resident_bytes().unwrap_or(0);
+        let recipes = plans
+            .into_iter()
+            .map(|plan| RecipeForecast::new(plan, process))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             name: document.name().to_owned(),
             output: document.output().display().to_string(),
@@ -166,7 +174,7 @@ impl Forecast {
 }
 
 impl RecipeForecast {
-    fn new(plan: &SpecialistPlan) -> Result<Self, PipelineError> {
+    fn new(plan: &SpecialistPlan, process: u64) -> Result<Self, PipelineError> {
         let manifest_path = data_folder(plan).join("manifest.json");
         let manifest = if manifest_path.is_file() {
             Some(Manifest::read(&manifest_path)?)
@@ -200,10 +208,25 @@ impl RecipeForecast {
         let workload = config
             .as_ref()
             .map(|config| synapse_trainer::workload(&plan.train, &plan.method, plan.quantization, config));
-        let time = match (&manifest, &workload) {
-            (Some(manifest), Some(workload)) => Some(Rows::new(plan, manifest).time(workload, &load)?),
-            _ => None,
+        let (time, largest) = match (&manifest, &workload) {
+            (Some(manifest), Some(workload)) => {
+                let rows = PackedDataset::open(&data_folder(plan).join("train.arrow"))?;
+                let largest = synapse_trainer::largest_micro_batch(&plan.train, &rows);
+                (Some(Rows::new(plan, manifest).time(workload, &load)?), largest)
+            }
+            _ => (None, None),
         };
+        // what is kept was decided for full rows, as the run decides it; what it takes depends on the rows there are
+        let (tokens, longest) =
+            largest.unwrap_or((plan.train.batch_size * plan.train.max_seq_len, plan.train.max_seq_len));
+        let memory = workload.as_ref().map(|&workload| {
+            let largest = Workload {
+                tokens,
+                longest,
+                ..workload
+            };
+            MemoryForecast::new(&largest, process)
+        });
         Ok(Self {
             name: plan.name.clone(),
             base: plan.base.to_string(),
@@ -212,7 +235,7 @@ impl RecipeForecast {
             exact: manifest.is_some(),
             steps: rows.map(|rows| Steps::new(&plan.train, rows as usize).total),
             tokens: manifest.as_ref().map(|manifest| manifest.train.tokens),
-            memory: workload.as_ref().map(MemoryForecast::new),
+            memory,
             time,
             sources: sources(plan),
         })
@@ -280,13 +303,15 @@ impl fmt::Display for Forecast {
                     let mib = |bytes: u64| bytes / (1 << 20);
                     writeln!(
                         out,
-                        "  memory  {} MiB: weights {}, trainable {}, activations {}, workspace {}, logits {}",
+                        "  memory  {} MiB: weights {}, trainable {}, activations {}, workspace {}, logits {}, \
+                         process {}",
                         mib(memory.total),
                         mib(memory.weights),
                         mib(memory.trainable),
                         mib(memory.activations),
                         mib(memory.workspace),
-                        mib(memory.logits)
+                        mib(memory.logits),
+                        mib(memory.process)
                     )?;
                     if memory.recompute {
                         writeln!(out, "          layers are computed again in the backward pass")?;

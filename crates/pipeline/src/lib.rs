@@ -19,6 +19,7 @@ mod reporter;
 mod run;
 mod search;
 mod specialist;
+mod trace;
 
 pub use comparison::table;
 pub use domain::{add_questions, suite_data};
@@ -33,3 +34,4 @@ pub use reporter::{Reporter, Silent};
 pub use run::{Run, RunOptions};
 pub use search::{Finalist, Point, Score, SearchOptions, SearchOutcome, Trial, search};
 pub use specialist::{SpecialistOutcome, keep_limits, run_specialist};
+pub use trace::{TracedLayer, TracedText, TracedToken};

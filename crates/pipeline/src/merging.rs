@@ -14,6 +14,7 @@ use crate::{
     publish::{Publication, publish},
     record::{StageRun, fingerprint, write_json},
     specialist::{Questions, data_folder, prepare_and_train, questions},
+    trace::TracedSample,
 };
 
 /// How far a pipeline came.
@@ -199,6 +200,7 @@ impl Trained<'_> {
                 for (domain, (plan, _)) in self.domains()?.iter().zip(&self.specialists) {
                     outcomes.extend(domain.measure(self.run, &mut lab.subject(BASE, None), &logs)?);
                     outcomes.extend(domain.measure(self.run, &mut lab.subject(&plan.name, Some(&plan.name)), &logs)?);
+                    logs.trace(&lab, &TracedSample::of(plan, &plan.name).under(&plan.name))?;
                 }
                 logs.done(outcomes)
             },
@@ -305,8 +307,9 @@ impl Trained<'_> {
                 let lab = Lab::open(merged, &[], &LoadOptions::BF16)?;
                 let logs = Logs::open(&stage)?;
                 let mut outcomes = Vec::new();
-                for domain in self.domains()? {
+                for (domain, (plan, _)) in self.domains()?.iter().zip(&self.specialists) {
                     outcomes.extend(domain.measure(self.run, &mut lab.subject(MERGE, None), &logs)?);
+                    logs.trace(&lab, &TracedSample::of(plan, MERGE))?;
                 }
                 logs.done(outcomes)
             },

@@ -8,6 +8,7 @@ use synapse_checkpoint::write_atomic;
 use synapse_data::Manifest;
 use synapse_evaluate::report::{
     self, Curve, CurvePoint, DataSummary, HeatMap, Licence, RecipeText, ReportData, Sample, SearchSummary, StageTime,
+    TokenTrace,
 };
 use synapse_evaluate::{GateDecision, Outcome};
 use synapse_merge::MergeReport;
@@ -26,6 +27,7 @@ use crate::{
     outcomes,
     publish::licence_of,
     record,
+    trace::{self, TracedLayer, TracedText, TracedToken},
 };
 
 /// Suites whose answers are worth reading, best first.
@@ -134,6 +136,11 @@ fn collect(document: &Document, state: &State) -> Result<ReportData, PipelineErr
             data.curves.push(curve);
         }
         data.router_maps.extend(router_map(specialist)?);
+        for subject in [specialist.name.as_str(), MERGE] {
+            let sample = trace::read_sample(&run.join("evaluation"), &specialist.name, subject)?;
+            data.traces
+                .extend(sample.map(|sample| traced(&specialist.name, subject, &sample)));
+        }
         let manifest = Manifest::read(&specialist.run_dir.join("data/manifest.json")).ok();
         data.data
             .extend(manifest.iter().flat_map(|manifest| summaries(specialist, manifest)));
@@ -264,6 +271,34 @@ fn router_map(plan: &SpecialistPlan) -> Result<Option<HeatMap>, PipelineError> {
         columns: last.modules.clone(),
         values,
     }))
+}
+
+/// A traced sample as the page draws it: the answer's tokens, with the layers' means.
+fn traced(domain: &str, subject: &str, sample: &TracedText) -> TokenTrace {
+    let words = |tokens: &[TracedToken]| tokens.iter().map(|token| token.text.as_str()).collect::<String>();
+    let from = sample.answer_from.min(sample.tokens.len());
+    let mean = |of: &dyn Fn(&TracedLayer) -> f32| {
+        let sum: f64 = sample.layers.iter().map(|layer| f64::from(of(layer))).sum();
+        sum / sample.layers.len().max(1) as f64
+    };
+    let answer = from..sample.tokens.len();
+    TokenTrace {
+        domain: domain.to_owned(),
+        subject: subject.to_owned(),
+        prompt: words(&sample.tokens[..from]),
+        tokens: sample.tokens[from..].iter().map(|token| token.text.clone()).collect(),
+        modules: sample.modules.clone(),
+        weights: answer
+            .clone()
+            .map(|at| {
+                (0..sample.modules.len())
+                    .map(|module| mean(&|layer| layer.weights[at][module]))
+                    .collect()
+            })
+            .collect(),
+        memory_writes: answer.clone().map(|at| mean(&|layer| layer.memory_write[at])).collect(),
+        memory_reads: answer.map(|at| mean(&|layer| layer.memory_read[at])).collect(),
+    }
 }
 
 fn recipes(document: &Document) -> Vec<RecipeText> {

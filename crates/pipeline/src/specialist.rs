@@ -17,6 +17,7 @@ use crate::{
     domain::{Domain, Logs},
     fetch::fetch,
     record::{StageRun, fingerprint, write_json},
+    trace::TracedSample,
 };
 
 /// How far a recipe came and what it left.
@@ -417,15 +418,18 @@ fn evaluate(
         || {
             let domain = Domain::open(plan, &data, fetched)?;
             let logs = Logs::open(&stage)?;
+            let sample = TracedSample::of(plan, &plan.name);
             match plan.method {
                 Method::Full => {
                     let lab = Lab::open(&plan.output, &[], &LoadOptions::BF16)?;
+                    logs.trace(&lab, &sample)?;
                     logs.done(domain.measure(run, &mut lab.subject(&plan.name, None), &logs)?)
                 }
                 Method::Lora(_) => {
                     let lab = Lab::open(&fetched.base.folder, &[(&plan.name, &plan.output)], &LoadOptions::BF16)?;
                     let mut outcomes = domain.measure(run, &mut lab.subject("base", None), &logs)?;
                     outcomes.extend(domain.measure(run, &mut lab.subject(&plan.name, Some(&plan.name)), &logs)?);
+                    logs.trace(&lab, &sample.under(&plan.name))?;
                     logs.done(outcomes)
                 }
             }

@@ -1,10 +1,11 @@
 //! What a plan costs in memory, and so whether layers are computed again in the backward pass.
 
 use synapse_checkpoint::ModelConfig;
+use synapse_data::PackedDataset;
 use synapse_nn::{LoadOptions, Memory, Precision, Trained, WeightDtype, Workload};
 use synapse_recipe::{ComputeDtype, Method, Quantization, Recompute, TrainPlan};
 
-use crate::probe::available_bytes;
+use crate::{order::RowOrder, probe::available_bytes, schedule::Steps};
 
 /// Share of the memory that programs may still take which a run plans with.
 const USABLE: f64 = 0.8;
@@ -59,6 +60,46 @@ pub fn memory(workload: &Workload<'_>) -> Memory {
         None => workload.memory(),
         Some(_) => synapse_architecture::memory(workload),
     }
+}
+
+/// How many values a workload trains, whatever the architecture.
+pub fn trained_parameters(workload: &Workload<'_>) -> u64 {
+    match &workload.config.synapse {
+        None => workload.parameters(),
+        Some(_) => synapse_architecture::trained_parameters(workload),
+    }
+}
+
+/// Floating-point operations of a step, whatever the architecture.
+pub(crate) fn flops(workload: &Workload<'_>, trained_share: f64) -> f64 {
+    match &workload.config.synapse {
+        None => workload.flops(trained_share),
+        Some(_) => synapse_architecture::flops(workload, trained_share),
+    }
+}
+
+/// The largest micro-batch that a run over these rows sees, and its longest document: what the peak of its memory comes
+/// from. `None` of a run without rows.
+pub fn largest_micro_batch(plan: &TrainPlan, rows: &PackedDataset) -> Option<(usize, usize)> {
+    let steps = Steps::new(plan, rows.len());
+    let lengths: Vec<(usize, usize)> = (0..rows.len())
+        .map(|index| {
+            let documents = rows.row(index).seq_lengths;
+            let longest = documents.iter().copied().max().unwrap_or(0);
+            (documents.iter().sum::<u32>() as usize, longest as usize)
+        })
+        .collect();
+    let mut order = RowOrder::new(rows.len(), plan.batch_size, plan.seed);
+    let mut largest = None;
+    for step in 0..steps.total {
+        for index in steps.micro_batches(plan, step) {
+            let batch = order.micro_batch(step / steps.per_epoch, index);
+            let tokens: usize = batch.iter().map(|&row| lengths[row].0).sum();
+            let longest = batch.iter().map(|&row| lengths[row].1).max().unwrap_or(0);
+            largest = largest.max(Some((tokens, longest)));
+        }
+    }
+    largest
 }
 
 /// What `auto` comes to: layers are computed again only where keeping their activations would not fit.

@@ -1,8 +1,8 @@
 //! The engine's own model: `synapse-nn` over the CPU kernels.
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_nn::{MicroBatch, Parameter, Pass, Precision, TrainableModel};
-use synapse_recipe::{Method, Quantization};
+use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Parameter, Pass, Precision, TrainableModel, WeightDtype};
+use synapse_recipe::Method;
 
 use crate::{
     TrainError, TrainRequest, TrainingBase,
@@ -47,23 +47,45 @@ impl Model for TrainableModel {
 pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainError> {
     let options = load_options(request.plan, request.quantization);
     match (request.method, &request.base) {
-        (Method::Lora(plan), TrainingBase::Folder(folder)) if !folder.config().has_attention() => {
-            if request.quantization != Quantization::None {
-                return Err(TrainError::Unusable {
-                    what: "a Synapse model in 4 bits".into(),
-                    hint: "say `quantization: { type: none }` in the recipe".into(),
-                });
-            }
-            Ok(Box::new(Synapse::adapter(
-                folder,
-                options.precision,
-                lora_options(plan),
-            )?))
-        }
-        (Method::Lora(plan), TrainingBase::Folder(folder)) => {
-            Ok(Box::new(TrainableModel::lora(folder, &options, lora_options(plan))?))
-        }
+        (Method::Lora(plan), TrainingBase::Folder(folder)) => lora(folder, &options, lora_options(plan)),
         (_, base) => full(base.config(), options.precision),
+    }
+}
+
+/// An adapter over a folder's weights.
+pub(crate) fn lora(
+    folder: &ModelFolder,
+    load: &LoadOptions,
+    options: LoraOptions,
+) -> Result<Box<dyn Model>, TrainError> {
+    Ok(if folder.config().has_attention() {
+        Box::new(TrainableModel::lora(folder, load, options)?)
+    } else {
+        Box::new(Synapse::adapter(folder, unquantized(load)?, options)?)
+    })
+}
+
+/// An adapter over random weights of a configuration's shape.
+pub(crate) fn lora_random(
+    config: &ModelConfig,
+    load: &LoadOptions,
+    options: LoraOptions,
+) -> Result<Box<dyn Model>, TrainError> {
+    Ok(if config.has_attention() {
+        Box::new(TrainableModel::lora_random(config, load, options)?)
+    } else {
+        Box::new(Synapse::random_adapter(config, unquantized(load)?, options)?)
+    })
+}
+
+/// The precision of a Synapse model's products, whose weights stay as they are.
+fn unquantized(load: &LoadOptions) -> Result<Precision, TrainError> {
+    match load.dtype {
+        WeightDtype::F32 | WeightDtype::Bf16 => Ok(load.precision),
+        WeightDtype::Nf4 { .. } => Err(TrainError::Unusable {
+            what: "a Synapse model in 4 bits".into(),
+            hint: "say `quantization: { type: none }` in a recipe, `--quantization none` on the command line".into(),
+        }),
     }
 }
 

@@ -27,13 +27,15 @@ mod state;
 mod synapse;
 mod tasks;
 
-pub use budget::{load_options, memory, workload};
+pub use budget::{largest_micro_batch, load_options, memory, trained_parameters, workload};
 pub use course::{Course, CourseResult, synapse_config, transformer_config};
 pub use device::{Device, DeviceChoice};
 pub use error::TrainError;
 pub use metrics::{HeldOutLoss, Metric, StepReport, read_metrics};
 pub use order::RowOrder;
-pub use probe::{Measurement, Probe, ProbeBase, Rates, available_bytes, peak_resident_bytes, product_rate};
+pub use probe::{
+    Measurement, Probe, ProbeBase, Rates, available_bytes, peak_resident_bytes, product_rate, resident_bytes,
+};
 pub use request::{Observer, TrainOutcome, TrainRequest, TrainingBase};
 pub use run::train;
 pub use schedule::{Schedule, Steps};

@@ -11,9 +11,14 @@ use synapse_kernels::{
     random::Stream,
     threads,
 };
-use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Pass, Precision, TrainableModel, Trained, Workload};
+use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Pass, Precision, Trained, Workload};
 
-use crate::{TrainError, kernels, model::Model};
+use crate::{
+    TrainError,
+    budget::{flops, memory},
+    kernels,
+    model::Model,
+};
 
 /// Where the frozen weights come from.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +66,7 @@ pub struct Measurement {
     pub seconds: Vec<f64>,
     /// Tokens of a step.
     pub tokens: usize,
-    /// Floating-point operations of a step, by [`Workload::flops`].
+    /// Floating-point operations of a step, by [`Workload::flops`] or its like for a Synapse model.
     pub flops: f64,
     /// Operations a second of a large product at the same precision.
     pub peak_flops: f64,
@@ -106,10 +111,10 @@ impl Probe<'_> {
     /// # Errors
     /// An unreadable folder, a target that the model does not have, or documents longer than its positions.
     pub fn measure(&self, done: &mut dyn FnMut(usize)) -> Result<Measurement, TrainError> {
-        let mut model: Box<dyn Model> = Box::new(match self.base {
-            ProbeBase::Folder(folder) => TrainableModel::lora(folder, &self.load, self.lora.clone())?,
-            ProbeBase::Random(config) => TrainableModel::lora_random(config, &self.load, self.lora.clone())?,
-        });
+        let mut model = match self.base {
+            ProbeBase::Folder(folder) => kernels::lora(folder, &self.load, self.lora.clone())?,
+            ProbeBase::Random(config) => kernels::lora_random(config, &self.load, self.lora.clone())?,
+        };
         let mut bench = Bench::new(model.as_ref());
         let batch = random_batch(self.base.config().vocab_size, self.batch, self.length, 1.0);
         let mut seconds = Vec::with_capacity(self.steps);
@@ -128,10 +133,10 @@ impl Probe<'_> {
         Ok(Measurement {
             seconds,
             tokens: batch.tokens.len(),
-            flops: self.workload().flops(share),
+            flops: flops(&self.workload(), share),
             peak_flops: product_rate(self.load.precision),
             peak_rss,
-            predicted: self.workload().memory().total(),
+            predicted: memory(&self.workload()).total(),
             isa: Isa::current(),
             threads: threads(),
         })
@@ -219,7 +224,7 @@ impl Rates {
                     dropout: 0.05,
                     targets: targets.to_vec(),
                 };
-                Ok(Box::new(TrainableModel::lora_random(&config, load, options)?))
+                kernels::lora_random(&config, load, options)
             }
         }
     }
@@ -333,6 +338,11 @@ pub fn product_rate(precision: Precision) -> f64 {
 /// VmHWM of this process; `None` where the system does not tell.
 pub fn peak_resident_bytes() -> Option<u64> {
     field("/proc/self/status", "VmHWM:")
+}
+
+/// VmRSS of this process; `None` where the system does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    field("/proc/self/status", "VmRSS:")
 }
 
 /// Memory that programs may still take; `None` where the system does not tell.

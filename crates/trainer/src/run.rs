@@ -131,11 +131,9 @@ impl Run<'_> {
             self.state.step / self.steps.per_epoch,
             self.state.step % self.steps.per_epoch,
         );
-        let first = place * plan.gradient_accumulation as u64;
-        let last = (first + plan.gradient_accumulation as u64).min(self.steps.micro_batches_per_epoch);
         let mut rows = Vec::new();
         let mut batches = Vec::new();
-        for index in first..last {
+        for index in self.steps.micro_batches(plan, self.state.step) {
             let indices = self.order.micro_batch(epoch, index);
             rows.extend_from_slice(indices);
             batches.push(micro_batch(self.request.rows, indices));

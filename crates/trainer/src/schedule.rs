@@ -29,6 +29,13 @@ impl Steps {
             total,
         }
     }
+
+    /// The micro-batches of an optimiser step, numbered within its epoch.
+    pub(crate) fn micro_batches(&self, plan: &TrainPlan, step: u64) -> std::ops::Range<u64> {
+        let accumulated = plan.gradient_accumulation as u64;
+        let first = step % self.per_epoch * accumulated;
+        first..(first + accumulated).min(self.micro_batches_per_epoch)
+    }
 }
 
 /// The learning rate as a function of the step.

@@ -54,6 +54,16 @@ impl Synapse {
         )?)))
     }
 
+    pub(crate) fn random_adapter(
+        config: &ModelConfig,
+        precision: Precision,
+        options: LoraOptions,
+    ) -> Result<Self, TrainError> {
+        Ok(Self::of(Trained::Adapter(SynapseLora::random(
+            config, precision, options,
+        )?)))
+    }
+
     fn of(trained: Trained) -> Self {
         Self {
             trained,

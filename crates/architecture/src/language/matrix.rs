@@ -10,7 +10,7 @@ use crate::{
     carry::Carry,
     layout::Layout,
     linear::{Linear, Weights},
-    shared::{Filter, HeadNorm, gated, gated_backward},
+    shared::{Filter, HeadNorm, columns, gated, gated_backward},
 };
 
 /// Where the block's weights lie.
@@ -231,11 +231,8 @@ pub(super) fn join(parts: &[&[f32]], width: usize) -> Vec<f32> {
 
 /// `[t, 2 · width]` → twice `[t, width]`.
 pub(super) fn halves(both: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
-    let half = |offset: usize| {
-        both.chunks_exact(2 * width)
-            .flat_map(|row| &row[offset..offset + width])
-            .copied()
-            .collect()
-    };
-    (half(0), half(width))
+    (
+        columns(both, 2 * width, 0..width),
+        columns(both, 2 * width, width..2 * width),
+    )
 }

@@ -11,7 +11,7 @@ use crate::{
     carry::Carry,
     layout::Layout,
     linear::{Linear, Weights},
-    shared::{Filter, HeadNorm, gated, gated_backward},
+    shared::{Filter, HeadNorm, columns, gated, gated_backward},
 };
 
 /// Where the block's weights lie.
@@ -158,12 +158,7 @@ impl Block {
         slstm::backward(self.shape(), operands, lengths, saved, &dcell, targets);
 
         // z, i, f, o → (z, o) and (i, f)
-        let part = |index: usize| -> Vec<f32> {
-            dpre.chunks_exact(4 * width)
-                .flat_map(|row| &row[index * width..(index + 1) * width])
-                .copied()
-                .collect()
-        };
+        let part = |index: usize| columns(&dpre, 4 * width, index * width..(index + 1) * width);
         let dcells = join(&[&part(0), &part(3)], width);
         let dgates = join(&[&part(1), &part(2)], width);
         self.cell.backward(weights, u, &dcells, du, gradients);

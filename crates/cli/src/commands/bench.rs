@@ -85,7 +85,7 @@ fn train(arguments: &BenchTrainArguments) -> Outcome {
     terminal.progress("bench train", 0, Some(total));
     let found = probe.measure(&mut |done| terminal.progress("bench train", done as u64, Some(total)))?;
     drop(terminal);
-    let memory = probe.workload().memory();
+    let memory = synapse_trainer::memory(&probe.workload());
     if arguments.json {
         return print_json(&json!({
             "tokens_per_second": found.tokens as f64 / found.median_seconds(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use synapse_chat::Message;
 use synapse_engine::{Event, FinishReason, Request, SamplingOptions};
-use synapse_pipeline::Lab;
+use synapse_pipeline::{Lab, TracedText};
 
 use crate::{
     Outcome,
@@ -49,7 +49,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         ..SamplingOptions::default()
     };
     let adapter = arguments.adapter.as_ref().map(|_| "adapter");
-    let mut read = prompt.clone();
+    let (mut read, answer_from) = (prompt.clone(), prompt.len());
     let request = Request {
         prompt,
         sampling,
@@ -60,7 +60,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         let completion = lab.engine().generate(vec![request])?.remove(0);
         if let Some(path) = &arguments.trace {
             read.extend(&completion.token_ids);
-            write_trace(&lab, adapter, &read, path)?;
+            write_trace(&lab, adapter, (&read, answer_from), path)?;
         }
         return print_json(&json!({
             "text": completion.text,
@@ -92,26 +92,17 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     out.write_all(b"\n")?;
     out.flush()?;
     match &arguments.trace {
-        Some(path) => write_trace(&lab, adapter, &read, path),
+        Some(path) => write_trace(&lab, adapter, (&read, answer_from), path),
         None => Ok(()),
     }
 }
 
 /// Writes what each layer's modules did with every token that was read or generated.
-fn write_trace(lab: &Lab, adapter: Option<&str>, tokens: &[u32], path: &Path) -> Outcome {
-    let Some(trace) = lab.trace(tokens, adapter)? else {
+fn write_trace(lab: &Lab, adapter: Option<&str>, (tokens, answer_from): (&[u32], usize), path: &Path) -> Outcome {
+    let Some(trace) = TracedText::of(lab, adapter, tokens, answer_from)? else {
         return Err(Failure::Work(anyhow::anyhow!("a model with modules gave no trace")));
     };
-    let tokens = tokens
-        .iter()
-        .map(|&id| Ok(json!({ "id": id, "text": lab.chat().decode(&[id], false)? })))
-        .collect::<Result<Vec<_>, Failure>>()?;
-    let layers: Vec<_> = trace
-        .layers
-        .iter()
-        .map(|layer| json!({ "weights": layer.weights, "memory_write": layer.writes, "memory_read": layer.reads }))
-        .collect();
-    let document = json!({ "modules": trace.modules, "tokens": tokens, "layers": layers });
+    let document = serde_json::to_value(&trace)?;
     Ok(synapse_checkpoint::write_atomic(
         path,
         format!("{document}\n").as_bytes(),

@@ -37,6 +37,9 @@ pub struct ReportData {
     /// Where routers sent their tokens, one map a training run of a model that has routers.
     #[serde(default)]
     pub router_maps: Vec<HeatMap>,
+    /// Answers with what a model's modules did for each of their tokens.
+    #[serde(default)]
+    pub traces: Vec<TokenTrace>,
     /// What a search of the merge has found.
     pub search: Option<SearchSummary>,
     /// One line a source of data.
@@ -216,6 +219,27 @@ impl HeatMap {
             values,
         }
     }
+}
+
+/// An answer with what the modules did for each of its tokens, as means over the layers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TokenTrace {
+    /// The domain the prompt is from.
+    pub domain: String,
+    /// Who answers.
+    pub subject: String,
+    /// The prompt.
+    pub prompt: String,
+    /// The answer, token by token.
+    pub tokens: Vec<String>,
+    /// What a router chooses among.
+    pub modules: Vec<String>,
+    /// `weights[token][module]`: the weight it fired with; a token's sum to 1.
+    pub weights: Vec<Vec<f64>>,
+    /// The memory's mean write strength at each token, from 0 to 1.
+    pub memory_writes: Vec<f64>,
+    /// The length of what the memory gave back at each token.
+    pub memory_reads: Vec<f64>,
 }
 
 /// JSON has no NaN; a missing value is null.

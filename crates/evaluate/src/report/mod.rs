@@ -13,10 +13,11 @@ mod lines;
 mod page;
 mod plots;
 mod results;
+mod token_trace;
 
 pub use data::{
     Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample, SearchSummary,
-    StageTime,
+    StageTime, TokenTrace,
 };
 pub use front::{FrontPoint, Standing, front};
 pub use lines::{Axes, lines};

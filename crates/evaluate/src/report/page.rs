@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::bars::histogram;
 use super::data::{Curve, ReportData, Sample, SearchSummary, StageTime};
 use super::html::{count, duration, escaped, table};
-use super::{heat_map, plots, results};
+use super::{heat_map, plots, results, token_trace};
 use crate::Result;
 use crate::table::Role;
 
@@ -36,6 +36,14 @@ pub fn render(data: &ReportData) -> Result<String> {
         "Answers side by side",
         &data.samples.iter().map(sample).collect::<String>(),
     );
+    let traces: String = data.traces.iter().map(token_trace::draw).collect();
+    if !traces.is_empty() {
+        let html = format!(
+            "<p>Which modules fired for each token of an answer, over all layers; the fuller the colour, the stronger. Of the \
+             memory also how strongly it wrote, and how much it gave back.</p>\n{traces}"
+        );
+        sections.add("tokens", "Modules token by token", &html);
+    }
     let routers = data.router_maps.iter().enumerate();
     let maps = routers.map(|(index, map)| (format!("modules-{index}"), map));
     for (id, map) in maps.chain(data.merge_map.iter().map(|map| ("merge".to_owned(), map))) {

@@ -180,6 +180,44 @@ fn what_models_say_is_only_text() {
 }
 
 #[test]
+fn modules_that_fired_are_drawn_under_the_answer() {
+    let mut data = example();
+    assert!(
+        !render(&data).unwrap().contains("id=\"tokens\""),
+        "no modules, no section"
+    );
+    data.traces = vec![TokenTrace {
+        domain: "math".into(),
+        subject: "merge".into(),
+        prompt: "What is 2 + 2?".into(),
+        tokens: vec!["2 +".into(), "\n<4>".into()],
+        modules: vec!["language".into(), "expert 0".into(), "memory".into()],
+        weights: vec![vec![0.75, 0.25, 0.0], vec![0.0, 0.5, 0.5]],
+        memory_writes: vec![0.0, 0.8],
+        memory_reads: vec![0.0, 3.0],
+    }];
+    let page = render(&data).unwrap();
+    for words in [
+        "<section id=\"tokens\">",
+        "What is 2 + 2?",
+        "<b>2·+</b>",
+        "<b>⏎&lt;4&gt;</b>",
+        "Mean over the answer: language 38 %, expert 0 38 %, memory 25 %; the memory writes with strength 0.40.",
+        "title=\"language 75 %, expert 0 25 %; memory writes 0.00, reads 0.00\"",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+    // a token's cells: three modules, what the memory wrote, and what it read as a share of the most
+    let cells = |values: [&str; 5]| {
+        values
+            .map(|value| format!("<i style=\"--weight:{value}\"></i>"))
+            .concat()
+    };
+    assert!(page.contains(&cells(["0.75", "0.25", "0.00", "0.00", "0.00"])));
+    assert!(page.contains(&cells(["0.00", "0.50", "0.50", "0.80", "1.00"])));
+}
+
+#[test]
 fn an_empty_run_is_a_short_page_that_renews_itself() {
     let data = ReportData {
         name: "new".into(),

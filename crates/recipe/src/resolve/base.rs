@@ -62,6 +62,8 @@ impl Resolver<'_> {
         };
         let hint = if text.starts_with('~') {
             "`~` is not expanded here; write the path out"
+        } else if looks_like_path {
+            "what another recipe makes is there once that one has run; hub ids have the form organisation/name"
         } else {
             "hub ids have the form organisation/name, such as Qwen/Qwen2.5-3B-Instruct"
         };

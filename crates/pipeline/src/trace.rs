@@ -1,0 +1,196 @@
+//! What a model's modules do with each token of a text, as JSON: the file that `generate --trace` writes, and the sample
+//! that an evaluation leaves for the run's page. Of a model without modules there is neither.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use synapse_data::{PackedDataset, PackedRow};
+use synapse_engine::{Request, SamplingOptions};
+use synapse_recipe::SpecialistPlan;
+
+use crate::{Lab, PipelineError, record::write_json, specialist::data_folder};
+
+/// A text with what fired for each of its tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TracedText {
+    /// What a router chooses among, in the order of the weights.
+    pub modules: Vec<String>,
+    /// The text, token by token.
+    pub tokens: Vec<TracedToken>,
+    /// The first token of the answer; the prompt is before it.
+    pub answer_from: usize,
+    /// Layer by layer.
+    pub layers: Vec<TracedLayer>,
+}
+
+/// One token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedToken {
+    /// Its id.
+    pub id: u32,
+    /// What it says.
+    pub text: String,
+}
+
+/// What one layer does with every token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TracedLayer {
+    /// `[tokens][modules]`: the weight a module fired with, 0 where it did not.
+    pub weights: Vec<Vec<f32>>,
+    /// Mean write strength of the memory's heads, 0 where it did not fire.
+    pub memory_write: Vec<f32>,
+    /// Length of what the memory gave back, 0 where it did not fire.
+    pub memory_read: Vec<f32>,
+}
+
+impl TracedText {
+    /// Reads `tokens`, whose answer begins at `answer_from`, once more under an adapter or the base; `None` of a model
+    /// without modules.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    pub fn of(
+        lab: &Lab,
+        adapter: Option<&str>,
+        tokens: &[u32],
+        answer_from: usize,
+    ) -> Result<Option<Self>, PipelineError> {
+        let Some(trace) = lab.trace(tokens, adapter)? else {
+            return Ok(None);
+        };
+        let texts = tokens.iter().map(|&id| {
+            Ok(TracedToken {
+                id,
+                text: lab.chat().decode(&[id], false)?,
+            })
+        });
+        let layers = trace.layers.into_iter().map(|layer| TracedLayer {
+            weights: layer.weights,
+            memory_write: layer.writes,
+            memory_read: layer.reads,
+        });
+        Ok(Some(Self {
+            modules: trace.modules,
+            tokens: texts.collect::<Result<_, PipelineError>>()?,
+            answer_from,
+            layers: layers.collect(),
+        }))
+    }
+}
+
+/// Where an evaluation leaves the sample of one model on one domain.
+fn sample_path(logs: &Path, domain: &str, subject: &str) -> PathBuf {
+    logs.join(format!("{domain}.trace.{subject}.json"))
+}
+
+/// A domain's sample that an evaluation left, if it did.
+///
+/// # Errors
+/// A file of another version.
+pub(crate) fn read_sample(logs: &Path, domain: &str, subject: &str) -> Result<Option<TracedText>, PipelineError> {
+    let path = sample_path(logs, domain, subject);
+    let Ok(text) = std::fs::read(&path) else {
+        return Ok(None);
+    };
+    let unreadable = |error: serde_json::Error| PipelineError::Unusable {
+        what: format!("{} is of another version: {error}", path.display()),
+        hint: "measure again with this version: --from evaluate".into(),
+    };
+    Ok(Some(serde_json::from_slice(&text).map_err(unreadable)?))
+}
+
+/// A model's greedy answer to the first held-out row of a domain.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TracedSample<'a> {
+    /// Whose held-out rows they are.
+    domain: &'a SpecialistPlan,
+    /// The model's name in tables.
+    subject: &'a str,
+    /// The adapter that is asked; the lab's base where there is none.
+    adapter: Option<&'a str>,
+}
+
+impl<'a> TracedSample<'a> {
+    /// Of the lab's base, called `subject`.
+    pub(crate) fn of(domain: &'a SpecialistPlan, subject: &'a str) -> Self {
+        Self {
+            domain,
+            subject,
+            adapter: None,
+        }
+    }
+
+    /// Of an adapter over it.
+    pub(crate) fn under(self, adapter: &'a str) -> Self {
+        Self {
+            adapter: Some(adapter),
+            ..self
+        }
+    }
+
+    /// Asks, looks inside, and leaves what was seen in the folder `logs`; what an earlier model with modules left there is
+    /// taken away where this one has none.
+    ///
+    /// # Errors
+    /// Data that cannot be read, a generation that fails, or a folder that cannot be written.
+    pub(crate) fn leave(&self, lab: &Lab, logs: &Path) -> Result<(), PipelineError> {
+        let path = sample_path(logs, &self.domain.name, self.subject);
+        if lab.engine().modules().is_empty() {
+            return match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PipelineError::io(&path)(error)),
+                _ => Ok(()),
+            };
+        }
+        let held_out = PackedDataset::open(&data_folder(self.domain).join("held_out.arrow"))?;
+        if held_out.is_empty() {
+            return Ok(());
+        }
+        let mut tokens = question(&held_out.row(0));
+        let answer_from = tokens.len();
+        let request = Request {
+            prompt: tokens.clone(),
+            sampling: SamplingOptions {
+                temperature: 0.0,
+                max_tokens: self.domain.evaluate.max_new_tokens,
+                ..SamplingOptions::default()
+            },
+            adapter: self.adapter.map(str::to_owned),
+            constraint: None,
+        };
+        let completions = lab.engine().generate(vec![request])?;
+        tokens.extend(completions.into_iter().flat_map(|completion| completion.token_ids));
+        match TracedText::of(lab, self.adapter, &tokens, answer_from)? {
+            Some(traced) => write_json(&path, &traced),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a row's first document asks: all before its first trained token, or the first half where all of it is trained.
+fn question(row: &PackedRow) -> Vec<u32> {
+    let document = row
+        .seq_lengths
+        .first()
+        .map_or(row.input_ids.len(), |&length| length as usize);
+    let trained = row.labels[..document].iter().position(|&label| label >= 0);
+    // of a document of plain text no token predicts the first
+    let asked = trained.filter(|&first| first > 1).unwrap_or(document.div_ceil(2));
+    row.input_ids[..asked].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_ends_where_the_answer_begins() {
+        let row = |labels: &[i64], seq_lengths: &[u32]| PackedRow {
+            input_ids: (0..labels.len() as u32).collect(),
+            labels: labels.to_vec(),
+            seq_lengths: seq_lengths.to_vec(),
+        };
+        assert_eq!(question(&row(&[-100, -100, -100, 3, 4, -100], &[5, 1])), [0, 1, 2]);
+        assert_eq!(question(&row(&[0, 1, 2, 3, 4], &[5])), [0, 1, 2]);
+        assert_eq!(question(&row(&[-100, 1, 2, 3, 4, 5, 6], &[4, 3])), [0, 1]);
+    }
+}
