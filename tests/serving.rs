@@ -300,16 +300,17 @@ fn a_swarm_is_found_in_a_folder_or_a_pipeline_and_routes() {
 #[test]
 fn a_request_for_several_specialists_is_drafted_by_them_and_written_by_the_base() {
     let root = Root::new();
-    let quick = |name: &str, data: &str, more: &str| {
+    let quick = |name: &str, data: &str, steps: &str, more: &str| {
         let recipe = ADAPTER
+            .replace("max_steps: 2", &format!("epochs: 4, max_steps: {steps}"))
             .replace("name: live", &format!("name: {name}"))
             .replace("train/math.parquet", data)
             .replace("adapters/live", &format!("adapters/{name}"));
         root.write(&format!("recipes/{name}.yaml"), &(recipe + more));
         root.ok(&["run", &format!("recipes/{name}.yaml")]);
     };
-    quick("math", "train/math.parquet", "");
-    quick("code", "train/code.json, format: alpaca", "");
+    quick("math", "train/math.parquet", "2", "");
+    quick("code", "train/code.json, format: alpaca", "2", "");
     // A coordinator that has learnt one answer.
     let row = r#"{"messages": [{"role": "user", "content": "Request N"}, {"role": "assistant", "content": "{\"route\":\"several\"}"}]}"#;
     let rows: Vec<String> = (0..40).map(|n| row.replace('N', &n.to_string())).collect();
@@ -317,6 +318,7 @@ fn a_request_for_several_specialists_is_drafted_by_them_and_written_by_the_base(
     quick(
         "coordinator",
         "train/several.jsonl, format: messages, licence: apache-2.0",
+        "24",
         "router: { labels: [math, code, several, none] }\n",
     );
     let refused = root
