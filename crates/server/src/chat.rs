@@ -43,10 +43,10 @@ pub(crate) async fn create(
     let calls = matches!(order.prompts.as_slice(), [Prompt::Messages(_, tools)] if !tools.is_empty());
     let logprobs = order.sampling.logprobs.is_some();
     let (model, routing, planned) = match target {
-        Target::Base => (state.options().model.clone(), None, Planned::Alone(order)),
+        Target::Base => (state.options().model.clone(), None, Planned::Alone(Box::new(order))),
         Target::Adapter(name) => {
             order.adapter = Some(name.clone());
-            (name, None, Planned::Alone(order))
+            (name, None, Planned::Alone(Box::new(order)))
         }
         Target::Swarm => {
             let (swarm, decision, planned) = route(&state, &engine, order, &answering).await?;
@@ -79,7 +79,7 @@ pub(crate) async fn create(
             wire.whole(choices).await?
         }
         Planned::Alone(order) => {
-            let choices = Choices::start(&state, &engine, order, answering).await?;
+            let choices = Choices::start(&state, &engine, *order, answering).await?;
             if streaming.stream {
                 sse::respond(choices, wire, keep_alive)
             } else {
@@ -111,7 +111,7 @@ async fn route<'s>(
     state.metrics().routed(&decision);
     order.adapter.clone_from(&decision.adapter);
     if decision.asked.is_empty() {
-        return Ok((swarm, decision, Planned::Alone(order)));
+        return Ok((swarm, decision, Planned::Alone(Box::new(order))));
     }
     let specialists = decision.asked.iter().map(|asked| asked.adapter.clone()).collect();
     let panel = Panel { specialists, entry };

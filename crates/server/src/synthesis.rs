@@ -66,7 +66,7 @@ pub(crate) struct Synthesis {
 /// A request that several specialists are to answer, or the same request where there is no room for drafts.
 pub(crate) enum Planned {
     Drafts(Box<Synthesis>),
-    Alone(Order),
+    Alone(Box<Order>),
 }
 
 impl Synthesis {
@@ -98,7 +98,7 @@ impl Synthesis {
         let room = engine.context().saturating_sub(framed.len());
         let share = share(room, panel.specialists.len(), order.max_tokens);
         let Some(draft_tokens) = share else {
-            return Ok(Planned::Alone(order));
+            return Ok(Planned::Alone(Box::new(order)));
         };
         let reply = Request {
             prompt: framed.clone(),
