@@ -297,6 +297,82 @@ fn a_swarm_is_found_in_a_folder_or_a_pipeline_and_routes() {
     }
 }
 
+#[test]
+fn a_request_for_several_specialists_is_drafted_by_them_and_written_by_the_base() {
+    let root = Root::new();
+    let quick = |name: &str, data: &str, steps: &str, more: &str| {
+        let recipe = ADAPTER
+            .replace("max_steps: 2", &format!("epochs: 4, max_steps: {steps}"))
+            .replace("name: live", &format!("name: {name}"))
+            .replace("train/math.parquet", data)
+            .replace("adapters/live", &format!("adapters/{name}"));
+        root.write(&format!("recipes/{name}.yaml"), &(recipe + more));
+        root.ok(&["run", &format!("recipes/{name}.yaml")]);
+    };
+    quick("math", "train/math.parquet", "2", "");
+    quick("code", "train/code.json, format: alpaca", "2", "");
+    // A coordinator that has learnt one answer.
+    let row = r#"{"messages": [{"role": "user", "content": "Request N"}, {"role": "assistant", "content": "{\"route\":\"several\"}"}]}"#;
+    let rows: Vec<String> = (0..40).map(|n| row.replace('N', &n.to_string())).collect();
+    root.write("data/nano/train/several.jsonl", &(rows.join("\n") + "\n"));
+    quick(
+        "coordinator",
+        "train/several.jsonl, format: messages, licence: apache-2.0",
+        "24",
+        "router: { labels: [math, code, several, none] }\n",
+    );
+    let refused = root
+        .train(&["serve", "--swarm", "adapters", "--swarm-drafts", "1"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing to be joined with"));
+
+    let ask = |server: &Server, max_tokens: usize| {
+        let body = json!({
+            "model": "synapse-swarm", "max_tokens": max_tokens, "temperature": 0,
+            "messages": [{ "role": "user", "content": "What is 2 + 3? And write a function that adds two numbers." }],
+        });
+        server.json("POST", "/v1/chat/completions", &body, 200)
+    };
+    let arguments = ["--swarm", "adapters", "--swarm-threshold", "0"];
+    let server = Server::start(&root, &arguments);
+    let answer = ask(&server, 24);
+    let routing = &answer["synapse"];
+    assert_eq!(
+        (&routing["label"], &routing["adapter"]),
+        (&json!("several"), &json!("base"))
+    );
+    let drafts = routing["drafts"].as_array().unwrap();
+    let mut asked: Vec<&str> = drafts.iter().filter_map(|draft| draft["adapter"].as_str()).collect();
+    let score = |name: &str| routing["scores"][name].as_f64().unwrap();
+    assert!(score(asked[0]) >= score(asked[1]), "{routing}");
+    asked.sort_unstable();
+    assert_eq!(asked, ["code", "math"]);
+    // Each draft is what its specialist says alone.
+    for draft in drafts {
+        let body = json!({
+            "model": draft["adapter"], "max_tokens": 24, "temperature": 0,
+            "messages": [{ "role": "user", "content": "What is 2 + 3? And write a function that adds two numbers." }],
+        });
+        let alone = server.json("POST", "/v1/chat/completions", &body, 200);
+        assert_eq!(alone["choices"][0]["message"]["content"], draft["text"]);
+        assert_eq!(alone["usage"]["completion_tokens"], draft["tokens"]);
+    }
+    assert_eq!(
+        ask(&server, 24)["choices"],
+        answer["choices"],
+        "the same request, the same reply"
+    );
+    let trace = server.json("GET", "/v1/routing/trace", &Value::Null, 200);
+    assert_eq!(trace["data"][1]["drafts"][0]["tokens"], drafts[0]["tokens"]);
+
+    let without = Server::start(&root, &[&arguments[..], &["--swarm-drafts", "0"]].concat());
+    let answer = ask(&without, 24);
+    assert_eq!(answer["model"], "synapse-swarm:base");
+    assert!(answer["synapse"].get("drafts").is_none(), "{answer}");
+}
+
 /// Sixteen long answers, one after another.
 fn long(server: &Server) -> BufReader<TcpStream> {
     let body = json!({ "prompt": "2 + 3", "n": 16, "max_tokens": 200, "ignore_eos": true, "stream": true });

@@ -381,6 +381,10 @@ pub(crate) struct ServeArguments {
     /// Probability that a label needs to decide; below it the turn before decides, or the base answers
     #[arg(long, default_value_t = 0.5, requires = "swarm")]
     pub(crate) swarm_threshold: f64,
+    /// Specialists that draft an answer, for the base to write the reply from, where a request needs several of them;
+    /// 0 lets the base answer without drafts
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "swarm")]
+    pub(crate) swarm_drafts: usize,
     #[command(flatten)]
     pub(crate) listen: ListenArguments,
 }
@@ -432,6 +436,9 @@ pub(crate) struct LimitArguments {
     /// Adapters loaded at a time
     #[arg(long, default_value_t = 16)]
     pub(crate) max_adapters: usize,
+    /// Seconds that a client has to send a request's head, and again for its body; then its connection is closed
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) read_timeout: u64,
     /// Seconds that accepted requests have after SIGTERM or Ctrl-C; a second signal cuts them off
     #[arg(long, default_value_t = 30)]
     pub(crate) drain: u64,

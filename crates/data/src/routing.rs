@@ -24,7 +24,7 @@ mod requests;
 pub use requests::Requests;
 
 /// Changes when the same seed gives other prompts.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Prompts made when the recipe says no number.
 pub const DEFAULT_COUNT: usize = 5000;
 /// The labels, in the order in which they are scored.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::ApiError;
 use crate::origin::is_foreign;
+use crate::patience::too_slow;
 
 /// What a body is that does not say it is JSON: `curl -d` sends none or a form's content type.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,10 @@ pub(crate) fn read_object(
         }
     }
     let body = body.map_err(|rejection| {
+        if let Some(slow) = too_slow(&rejection) {
+            let status = StatusCode::REQUEST_TIMEOUT;
+            return ApiError::new(status, "invalid_request_error", slow.to_string()).code("body_timeout");
+        }
         let status = rejection.status();
         let (message, code) = if status == StatusCode::PAYLOAD_TOO_LARGE {
             ("the body is larger than this server takes".to_owned(), "body_too_large")

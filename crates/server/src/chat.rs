@@ -19,8 +19,10 @@ use crate::params::Params;
 use crate::prepare::Prompt;
 use crate::sampling::{Streaming, read_n};
 use crate::sse;
-use crate::state::Target;
-use crate::swarm::Decision;
+use crate::sse::Transcript;
+use crate::state::{Answering, Target};
+use crate::swarm::{Decision, Swarm};
+use crate::synthesis::{Drafted, Panel, Planned, Synthesis};
 use crate::tools::{self, Tools};
 use crate::{ServerState, fields, identity, messages, sampling};
 
@@ -36,35 +38,54 @@ pub(crate) async fn create(
     let body = read_object(&headers, body, Form::IsJson(&state.options().allowed_origins))?;
     let engine = Arc::clone(state.engine()?);
     let (mut order, target, streaming) = read(&body, &state, &engine)?;
-    let routing = match target {
-        Target::Base => None,
+    // From here on draining waits for it, wherever it is on its way to an answer.
+    let answering = state.accept()?;
+    let calls = matches!(order.prompts.as_slice(), [Prompt::Messages(_, tools)] if !tools.is_empty());
+    let logprobs = order.sampling.logprobs.is_some();
+    let (model, routing, planned) = match target {
+        Target::Base => (state.options().model.clone(), None, Planned::Alone(Box::new(order))),
         Target::Adapter(name) => {
-            order.adapter = Some(name);
-            None
+            order.adapter = Some(name.clone());
+            (name, None, Planned::Alone(Box::new(order)))
         }
         Target::Swarm => {
-            let decision = route(&state, &engine, &order).await?;
-            order.adapter.clone_from(&decision.adapter);
-            Some(decision)
+            let (swarm, decision, planned) = route(&state, &engine, order, &answering).await?;
+            // The name that leads to the same model again.
+            let model = match &planned {
+                Planned::Alone(_) => swarm.pin(decision.target()),
+                Planned::Drafts(_) => swarm.name.clone(),
+            };
+            (model, Some(decision), planned)
         }
     };
-    let calls = matches!(order.prompts.as_slice(), [Prompt::Messages(_, tools)] if !tools.is_empty());
-    let wire = Wire {
+    let adapter = routing.as_ref().map(|decision| decision.target().to_owned());
+    let mut wire = Wire {
         id: identity::random_id("chatcmpl-"),
         created: identity::unix_seconds(),
-        model: model(&state, &order, routing.as_ref()),
+        model,
         routing,
-        logprobs: order.sampling.logprobs.is_some(),
+        routing_is_news: false,
+        logprobs,
         include_usage: streaming.include_usage,
         parsers: calls.then(Vec::new),
         engine: Arc::clone(&engine),
     };
-    let adapter = wire.routing.as_ref().map(|decision| decision.target().to_owned());
-    let choices = Choices::start(&state, &engine, order).await?;
-    let mut response = if streaming.stream {
-        sse::respond(choices, wire, state.options().keep_alive)
-    } else {
-        wire.whole(choices).await?
+    let keep_alive = state.options().keep_alive;
+    let mut response = match planned {
+        Planned::Drafts(synthesis) if streaming.stream => sse::respond_drafted(*synthesis, wire, keep_alive),
+        Planned::Drafts(synthesis) => {
+            let Drafted { choices, drafts } = synthesis.run().await?;
+            wire.drafted(drafts);
+            wire.whole(choices).await?
+        }
+        Planned::Alone(order) => {
+            let choices = Choices::start(&state, &engine, *order, answering).await?;
+            if streaming.stream {
+                sse::respond(choices, wire, keep_alive)
+            } else {
+                wire.whole(choices).await?
+            }
+        }
     };
     // An adapter's name may hold characters that no header can.
     if let Some(value) = adapter.and_then(|adapter| HeaderValue::from_str(&adapter).ok()) {
@@ -75,27 +96,37 @@ pub(crate) async fn create(
     Ok(response)
 }
 
-/// Asks the swarm where the conversation goes.
-async fn route(state: &ServerState, engine: &Arc<Engine>, order: &Order) -> Result<Decision, ApiError> {
-    // Draining waits for a request that is still on its way to an adapter.
-    let _answering = state.answering();
-    state.engine()?;
+/// Asks the swarm where the conversation goes, and whether several specialists draft an answer first.
+async fn route<'s>(
+    state: &'s ServerState,
+    engine: &Arc<Engine>,
+    mut order: Order,
+    answering: &Answering,
+) -> Result<(&'s Swarm, Decision, Planned), ApiError> {
     let (Some(swarm), [Prompt::Messages(messages, _)]) = (&state.options().swarm, order.prompts.as_slice()) else {
         return Err(ApiError::internal("a conversation was to be routed without a swarm"));
     };
-    let decision = swarm.route(engine, messages).await?;
-    state.trace().record(&decision, messages);
+    let mut decision = swarm.route(engine, messages).await?;
+    let entry = state.trace().record(&decision, messages);
     state.metrics().routed(&decision);
-    Ok(decision)
-}
-
-/// The name that leads to the same model again.
-fn model(state: &ServerState, order: &Order, routing: Option<&Decision>) -> String {
-    let options = state.options();
-    match (&options.swarm, routing) {
-        (Some(swarm), Some(decision)) => swarm.pin(decision.target()),
-        _ => order.adapter.clone().unwrap_or_else(|| options.model.clone()),
+    order.adapter.clone_from(&decision.adapter);
+    if decision.asked.is_empty() {
+        return Ok((swarm, decision, Planned::Alone(Box::new(order))));
     }
+    let specialists = decision.asked.iter().map(|asked| asked.adapter.clone()).collect();
+    let panel = Panel { specialists, entry };
+    let planned = Synthesis::plan(state, engine, order, panel, answering.again()).await?;
+    match &planned {
+        Planned::Alone(_) => {
+            decision.asked.clear();
+            state.trace().not_drafted(entry);
+        }
+        Planned::Drafts(_) => {
+            let asked = decision.asked.iter();
+            asked.for_each(|asked| state.metrics().drafting(&asked.adapter));
+        }
+    }
+    Ok((swarm, decision, planned))
 }
 
 fn read(

@@ -41,7 +41,7 @@ pub(crate) async fn create(
         offsets: Vec::new(),
         engine: Arc::clone(&engine),
     };
-    let choices = Choices::start(&state, &engine, order).await?;
+    let choices = Choices::start(&state, &engine, order, state.accept()?).await?;
     if streaming.stream {
         return Ok(sse::respond(choices, wire, state.options().keep_alive));
     }

@@ -45,8 +45,7 @@ pub(crate) async fn create(
     let as_base64 = encoding(params)?;
     check_dimensions(params, &engine)?;
 
-    let _answering = state.answering();
-    state.engine()?;
+    let _answering = state.accept()?;
     let refused = |error| ApiError::from_engine(&error, INPUT);
     let mut permits = engine.admit(1).map_err(refused)?;
     let texts = encode(&state, &engine, texts, INPUT).await?;

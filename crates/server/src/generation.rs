@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
 use synapse_engine::{
-    Engine, EngineError, Event, FinishReason, Grammar, Receiver, Request, SamplingOptions, TokenLogprob, Usage,
+    Engine, Event, FinishReason, Grammar, Permits, Receiver, Request, SamplingOptions, TokenLogprob, Usage,
 };
 
 use crate::ServerState;
@@ -45,29 +45,63 @@ pub(crate) struct Choices {
     _answering: Answering,
 }
 
-impl Choices {
-    /// Admits the request, encodes its prompts and submits it. A full engine refuses before anything is encoded.
-    pub(crate) async fn start(state: &ServerState, engine: &Arc<Engine>, order: Order) -> Result<Self, ApiError> {
-        // Counted before the last look at the drain, so that draining either sees this request or refuses it.
-        let answering = state.answering();
-        state.engine()?;
-        let param = order.prompt_param;
-        let refused = |error: &EngineError| ApiError::from_engine(error, param);
-        let answers = order.prompts.len() * order.n;
+/// A request's places in the engine, and its place among those being answered: taken before any work is done for it, and
+/// held from its first turn to its last.
+#[derive(Debug)]
+pub(crate) struct Place {
+    permits: Permits,
+    answering: Answering,
+}
+
+impl Place {
+    /// Room for an order's answers, and for `drafts` that are made before them.
+    pub(crate) fn take(engine: &Engine, order: &Order, drafts: usize, answering: Answering) -> Result<Self, ApiError> {
+        let answers = order.prompts.len() * order.n + drafts;
         if answers > engine.capacity() {
             // No waiting would ever make room for it.
+            let with = if drafts == 0 {
+                ""
+            } else {
+                " and with the swarm's drafts"
+            };
             let problem = format!(
-                "times the prompts is {answers}, but this server holds {}",
+                "times the prompts{with} is {answers}, but this server holds {}",
                 engine.capacity()
             );
             return Err(ApiError::field("n", problem));
         }
-        let mut permits = engine.admit(answers).map_err(|error| refused(&error))?;
-        let Prepared { prompts, constraint } = prepare(engine, order.prompts, param, order.grammar).await?;
-        check_lengths(state, &prompts, param)?;
+        let permits = engine
+            .admit(answers)
+            .map_err(|error| ApiError::from_engine(&error, order.prompt_param))?;
+        Ok(Self { permits, answering })
+    }
+}
 
+impl Choices {
+    /// Admits the request, encodes its prompts and submits it. A full engine refuses before anything is encoded.
+    pub(crate) async fn start(
+        state: &ServerState,
+        engine: &Arc<Engine>,
+        mut order: Order,
+        answering: Answering,
+    ) -> Result<Self, ApiError> {
+        let place = Place::take(engine, &order, 0, answering)?;
+        let (prompts, grammar) = (std::mem::take(&mut order.prompts), order.grammar.take());
+        let prepared = prepare(engine, prompts, order.prompt_param, grammar).await?;
+        check_lengths(state, &prepared.prompts, order.prompt_param)?;
+        Self::submit(engine, &order, prepared, place)
+    }
+
+    /// Submits what is prepared, in the places taken for it.
+    pub(crate) fn submit(
+        engine: &Engine,
+        order: &Order,
+        prepared: Prepared,
+        mut place: Place,
+    ) -> Result<Self, ApiError> {
+        let Prepared { prompts, constraint } = prepared;
         let mut requests = Vec::new();
-        for prompt in &prompts {
+        for prompt in prompts {
             let room = engine.context().saturating_sub(prompt.len()).max(1);
             for _ in 0..order.n {
                 let sampling = SamplingOptions {
@@ -83,19 +117,40 @@ impl Choices {
                 });
             }
         }
+        Self::of(engine, requests, order, &mut place)
+    }
+
+    /// Submits requests, `order.n` to a prompt, in places of which others may be left.
+    pub(crate) fn of(
+        engine: &Engine,
+        requests: Vec<Request>,
+        order: &Order,
+        place: &mut Place,
+    ) -> Result<Self, ApiError> {
+        let prompts = requests.iter().step_by(order.n);
+        let prompt_tokens = prompts.map(|request| request.prompt.len()).sum();
         let receivers = engine
-            .submit_together(requests, &mut permits)
-            .map_err(|error| refused(&error))?;
+            .submit_together(requests, &mut place.permits)
+            .map_err(|error| ApiError::from_engine(&error, order.prompt_param))?;
         Ok(Self {
             receivers: receivers.into_iter().map(Some).collect(),
             turn: 0,
             n: order.n,
             usage: Usage {
-                prompt_tokens: prompts.iter().map(Vec::len).sum(),
+                prompt_tokens,
                 ..Usage::default()
             },
-            _answering: answering,
+            _answering: place.answering.again(),
         })
+    }
+
+    /// The same answers, after what was spent before them.
+    #[must_use]
+    pub(crate) fn after(mut self, spent: Usage) -> Self {
+        self.usage.prompt_tokens += spent.prompt_tokens;
+        self.usage.completion_tokens += spent.completion_tokens;
+        self.usage.cached_tokens += spent.cached_tokens;
+        self
     }
 
     /// Tokens of all prompts, each counted once, and of the answers that are complete.
@@ -169,6 +224,8 @@ pub(crate) struct Answer {
     pub(crate) tokens: Vec<Token>,
     /// Set once the answer is complete.
     pub(crate) reason: Option<FinishReason>,
+    /// Tokens generated for it, those included that are not part of it, once it is complete.
+    pub(crate) generated: usize,
 }
 
 /// A token of an answer.
@@ -183,7 +240,10 @@ impl Answer {
     fn take(&mut self, event: Event) {
         match event {
             Event::Token { id, text, logprob } => self.tokens.push(Token { id, text, logprob }),
-            Event::Done { reason, .. } => self.reason = Some(reason),
+            Event::Done { reason, usage, .. } => {
+                self.reason = Some(reason);
+                self.generated = usage.completion_tokens;
+            }
             // `poll_next` makes an error of it.
             Event::Failed(_) => {}
         }

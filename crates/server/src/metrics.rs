@@ -51,6 +51,11 @@ struct Routing {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Drafter {
+    adapter: String,
+}
+
 /// All numbers of one server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -58,6 +63,7 @@ pub(crate) struct Metrics {
     requests: Family<Route, Counter>,
     answers: Family<End, Counter>,
     routed: Family<Routing, Counter>,
+    drafts: Family<Drafter, Counter>,
     router: Histogram,
     prompt_tokens: Counter,
     cached_prompt_tokens: Counter,
@@ -88,6 +94,12 @@ impl Metrics {
             "routed",
             "Conversations that the swarm sent to an adapter or the base, by what decided",
             routed.clone(),
+        );
+        let drafts = Family::default();
+        registry.register(
+            "drafts",
+            "Drafts that specialists were asked for, where a request needed several",
+            drafts.clone(),
         );
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
@@ -125,6 +137,7 @@ impl Metrics {
             requests,
             answers,
             routed,
+            drafts,
             router,
             prompt_tokens,
             cached_prompt_tokens,
@@ -145,6 +158,12 @@ impl Metrics {
         self.router.observe(decision.milliseconds / 1e3);
         let (adapter, reason) = (decision.target().to_owned(), decision.reason.id());
         self.routed.get_or_create(&Routing { adapter, reason }).inc();
+    }
+
+    /// Counts a specialist that is asked for a draft.
+    pub(crate) fn drafting(&self, adapter: &str) {
+        let adapter = adapter.to_owned();
+        self.drafts.get_or_create(&Drafter { adapter }).inc();
     }
 
     fn end(&self, reason: &'static str) {

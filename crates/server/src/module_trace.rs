@@ -25,7 +25,7 @@ pub(crate) async fn look(
 ) -> Result<Json<Value>, ApiError> {
     let body = read_object(&headers, body, Form::IsRefused)?;
     // Draining waits for it as for an answer.
-    let _answering = state.answering();
+    let _answering = state.accept()?;
     let engine = Arc::clone(state.engine()?);
     fields::check(&body, fields::MODULE_TRACE)?;
     let params = Params::new(&body);

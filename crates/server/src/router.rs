@@ -10,7 +10,7 @@ use axum::routing::{delete, get, post};
 use crate::error::ApiError;
 use crate::{
     ServerState, adapters, auth, chat, completions, embeddings, identity, metrics, models, module_trace, openapi,
-    origin, page, routing_trace, tokenize,
+    origin, page, patience, routing_trace, tokenize,
 };
 
 /// The routes; [`crate::serve`] runs them on a socket.
@@ -36,6 +36,7 @@ pub fn router(state: ServerState) -> Router {
         .layer(from_fn_with_state(state.clone(), origin::cross_origin))
         .layer(from_fn(request_id))
         .layer(from_fn_with_state(state.clone(), metrics::count))
+        .layer(from_fn_with_state(state.clone(), patience::limit))
         .layer(DefaultBodyLimit::max(state.options().max_body_bytes))
         .with_state(state)
 }

@@ -1,7 +1,15 @@
 //! The server's life on a socket: until told to stop, then until accepted requests are answered.
+//!
+//! Connections are accepted here and not by axum, whose server waits for a request's head for ever. How long a body may take
+//! is up to `patience`.
 
 use std::future::Future;
 
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -20,16 +28,9 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     let (close, closed) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router(state.clone())).with_graceful_shutdown(async {
-        // A dropped sender means the same.
-        let _ = closed.await;
-    });
-    let mut server = tokio::spawn(server.into_future());
-    let ended = |result: Result<std::io::Result<()>, tokio::task::JoinError>| {
-        result
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            .map_err(ServerError::from)
-    };
+    let mut server = tokio::spawn(accept(state.clone(), listener, closed));
+    let ended =
+        |result: Result<(), tokio::task::JoinError>| result.map_err(|error| std::io::Error::other(error).into());
 
     tokio::select! {
         result = &mut server => return ended(result),
@@ -54,4 +55,30 @@ pub async fn serve(
             seconds: limit.as_secs(),
         }),
     }
+}
+
+/// Answers on every connection until `closed` ends; then on the open ones, until each has had the answer it waits for.
+async fn accept(state: ServerState, mut listener: TcpListener, closed: oneshot::Receiver<()>) {
+    let service = TowerToHyperService::new(router(state.clone()));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(state.options().patience);
+    let connections = GracefulShutdown::new();
+    tokio::pin!(closed);
+    loop {
+        // Axum's way of accepting: it waits where there are no more descriptors, and goes on.
+        let (socket, _) = tokio::select! {
+            accepted = Listener::accept(&mut listener) => accepted,
+            // A dropped sender means the same.
+            _ = &mut closed => break,
+        };
+        let connection = http.serve_connection(TokioIo::new(socket), service.clone());
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            // A client that broke off, or was cut off, is nobody's failure.
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    connections.shutdown().await;
 }

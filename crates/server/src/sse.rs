@@ -15,11 +15,14 @@ use tokio_stream::Stream;
 
 use crate::error::ApiError;
 use crate::generation::{Choices, Token};
+use crate::synthesis::{Draft, Drafted, Synthesis};
 
 /// How a route writes its chunks.
 pub(crate) trait Transcript: Send + Unpin + 'static {
     /// Before the first token.
     fn opening(&mut self, choices: usize) -> Vec<Value>;
+    /// Drafts that the answers are written from, before the first token.
+    fn drafted(&mut self, _: Vec<Draft>) {}
     /// A token of an answer; nothing if it shows nothing yet.
     fn token(&mut self, choice: usize, token: &Token) -> Vec<Value>;
     /// An answer's end.
@@ -28,11 +31,37 @@ pub(crate) trait Transcript: Send + Unpin + 'static {
     fn closing(&mut self, usage: Usage) -> Option<Value>;
 }
 
+/// Answers that are to be streamed.
+enum Source {
+    /// They are being generated.
+    Answers(Choices),
+    /// Drafts come first; nothing of them is streamed, but the client knows meanwhile that it was heard.
+    Drafts(Pin<Box<dyn Future<Output = Result<Drafted, ApiError>> + Send>>),
+    /// The last event is in `ready`.
+    Ended,
+}
+
 /// Streams the answers. When the client goes away the stream is dropped, and with it the answers.
-pub(crate) fn respond(choices: Choices, mut transcript: impl Transcript, keep_alive: Duration) -> Response {
-    let ready = transcript.opening(choices.len()).iter().map(chunk).collect();
+pub(crate) fn respond(choices: Choices, transcript: impl Transcript, keep_alive: Duration) -> Response {
+    let answers = choices.len();
+    stream(Source::Answers(choices), answers, transcript, keep_alive)
+}
+
+/// Streams the answers that are written from drafts.
+pub(crate) fn respond_drafted(synthesis: Synthesis, transcript: impl Transcript, keep_alive: Duration) -> Response {
+    let answers = synthesis.answers();
+    stream(
+        Source::Drafts(Box::pin(synthesis.run())),
+        answers,
+        transcript,
+        keep_alive,
+    )
+}
+
+fn stream(source: Source, answers: usize, mut transcript: impl Transcript, keep_alive: Duration) -> Response {
+    let ready = transcript.opening(answers).iter().map(chunk).collect();
     let stream = ChunkStream {
-        choices: Some(choices),
+        source,
         transcript,
         ready,
     };
@@ -51,8 +80,7 @@ fn chunk(value: &Value) -> SseEvent {
 }
 
 struct ChunkStream<T> {
-    /// `None` once the last event is in `ready`.
-    choices: Option<Choices>,
+    source: Source,
     transcript: T,
     ready: VecDeque<SseEvent>,
 }
@@ -72,7 +100,10 @@ impl<T: Transcript> ChunkStream<T> {
             Some(Ok((_, Event::Failed(message)))) => self.fail(&ApiError::internal(message)),
             Some(Err(error)) => self.fail(&error),
             None => {
-                let total = self.choices.take().map(|choices| choices.usage()).unwrap_or_default();
+                let total = match std::mem::replace(&mut self.source, Source::Ended) {
+                    Source::Answers(choices) => choices.usage(),
+                    Source::Drafts(_) | Source::Ended => Usage::default(),
+                };
                 let closing = self.transcript.closing(total);
                 self.ready.extend(closing.as_ref().map(chunk));
                 self.ready.push_back(SseEvent::default().data("[DONE]"));
@@ -83,7 +114,7 @@ impl<T: Transcript> ChunkStream<T> {
     /// The status is long sent: the error is the last event, and clients raise it.
     fn fail(&mut self, error: &ApiError) {
         self.ready.push_back(chunk(&error.body()));
-        self.choices = None;
+        self.source = Source::Ended;
     }
 }
 
@@ -95,11 +126,20 @@ impl<T: Transcript> Stream for ChunkStream<T> {
             if let Some(event) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(event)));
             }
-            let Some(choices) = &mut self.choices else {
-                return Poll::Ready(None);
-            };
-            let next = ready!(choices.poll_next(context));
-            self.take(next);
+            match &mut self.source {
+                Source::Answers(choices) => {
+                    let next = ready!(choices.poll_next(context));
+                    self.take(next);
+                }
+                Source::Drafts(drafting) => match ready!(drafting.as_mut().poll(context)) {
+                    Ok(Drafted { choices, drafts }) => {
+                        self.transcript.drafted(drafts);
+                        self.source = Source::Answers(choices);
+                    }
+                    Err(error) => self.fail(&error),
+                },
+                Source::Ended => return Poll::Ready(None),
+            }
         }
     }
 }

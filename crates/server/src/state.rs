@@ -38,6 +38,8 @@ pub struct ServerOptions {
     pub adapters: Option<AdapterRoot>,
     /// How often a silent stream sends a comment, so that nothing between takes it for dead.
     pub keep_alive: Duration,
+    /// How long a client may take to send a request's head, and again for its body.
+    pub patience: Duration,
     /// How long accepted requests may go on after the signal to stop.
     pub drain: Duration,
 }
@@ -58,6 +60,7 @@ impl ServerOptions {
             swarm: None,
             adapters: None,
             keep_alive: Duration::from_secs(10),
+            patience: Duration::from_secs(30),
             drain: Duration::from_secs(30),
         }
     }
@@ -264,8 +267,15 @@ impl ServerState {
         self.shared.draining.store(true, Ordering::Release);
     }
 
-    /// Counts a request as being answered until the guard is dropped.
-    pub(crate) fn answering(&self) -> Answering {
+    /// Takes a request: it counts as being answered, and draining waits for it, until the guard is dropped.
+    pub(crate) fn accept(&self) -> Result<Answering, ApiError> {
+        // Counted before the look at the drain, so that draining either sees this request or refuses it.
+        let answering = self.answering();
+        self.engine()?;
+        Ok(answering)
+    }
+
+    fn answering(&self) -> Answering {
         self.shared.answering.send_modify(|count| *count += 1);
         Answering { state: self.clone() }
     }
@@ -297,6 +307,13 @@ pub(crate) enum Target {
 #[derive(Debug)]
 pub(crate) struct Answering {
     state: ServerState,
+}
+
+impl Answering {
+    /// Counts another part of the same request.
+    pub(crate) fn again(&self) -> Self {
+        self.state.answering()
+    }
 }
 
 impl Drop for Answering {

@@ -5,6 +5,9 @@
 //! probability. Below a threshold nothing is taken from it; then the turn before decides, so that "and shorter, please"
 //! stays where the conversation was, and the base answers if no turn was clear. All of this follows from the conversation
 //! alone: nothing is remembered between requests, and the same conversation always goes the same way.
+//!
+//! One label may mean that a request belongs to several specialists: then those of the highest scores are asked for drafts
+//! (`synthesis`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +17,8 @@ use synapse_chat::{Chat, Message};
 use synapse_engine::Engine;
 
 use crate::error::ApiError;
+use crate::generation::finish_reason;
+use crate::synthesis::Draft;
 
 /// Turns of a conversation that are looked at before the base answers.
 const MOST_TURNS: usize = 4;
@@ -36,6 +41,17 @@ pub struct Swarm {
     pub labels: Vec<SwarmLabel>,
     /// Probability that a label needs to decide.
     pub threshold: f64,
+    /// Which label asks several specialists; `None` asks one at a time.
+    pub several: Option<Several>,
+}
+
+/// The label whose requests belong to more than one specialist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Several {
+    /// Its name; it leads to no adapter itself.
+    pub label: String,
+    /// Specialists that are asked for a draft, those of the highest scores; at least 2.
+    pub drafts: usize,
 }
 
 /// One label of a coordinator.
@@ -59,6 +75,18 @@ pub(crate) struct Decision {
     /// Probabilities of all labels for that turn.
     pub(crate) scores: Vec<(String, f64)>,
     pub(crate) milliseconds: f64,
+    /// Specialists that are asked for a draft first, the likeliest first.
+    pub(crate) asked: Vec<Asked>,
+}
+
+/// A specialist that drafts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) adapter: String,
+    /// The probability of its label.
+    pub(crate) score: f64,
+    /// Once it is written.
+    pub(crate) draft: Option<Draft>,
 }
 
 /// What a decision rests on.
@@ -95,13 +123,36 @@ impl Decision {
             .iter()
             .map(|(label, score)| (label.clone(), Value::from(*score)))
             .collect();
-        json!({
+        let mut body = json!({
             "adapter": self.target(),
             "reason": self.reason.id(),
             "label": self.label,
             "scores": scores,
             "router_ms": self.milliseconds,
-        })
+        });
+        if !self.asked.is_empty() {
+            body["drafts"] = self.asked.iter().map(Asked::body).collect();
+        }
+        body
+    }
+
+    /// Takes the drafts, in the order of those asked.
+    pub(crate) fn drafted(&mut self, drafts: Vec<Draft>) {
+        for (asked, draft) in self.asked.iter_mut().zip(drafts) {
+            asked.draft = Some(draft);
+        }
+    }
+}
+
+impl Asked {
+    fn body(&self) -> Value {
+        let mut body = json!({ "adapter": self.adapter, "score": self.score });
+        if let Some(draft) = &self.draft {
+            body["tokens"] = draft.tokens.into();
+            body["finish_reason"] = draft.reason.map(finish_reason).into();
+            body["text"] = draft.text.as_str().into();
+        }
+        body
     }
 }
 
@@ -136,10 +187,14 @@ impl Swarm {
                     .zip(scores.iter().copied())
                     .collect(),
                 milliseconds: start.elapsed().as_secs_f64() * 1e3,
+                asked: Vec::new(),
             };
             if scores[best] >= self.threshold {
                 let reason = if back == 0 { Reason::Routed } else { Reason::Kept };
-                return Ok(decision(label.adapter.clone(), reason));
+                return Ok(Decision {
+                    asked: self.asked(label, &scores),
+                    ..decision(label.adapter.clone(), reason)
+                });
             }
             last.get_or_insert_with(|| decision(None, Reason::Unsure));
         }
@@ -148,6 +203,28 @@ impl Swarm {
             milliseconds: start.elapsed().as_secs_f64() * 1e3,
             ..last
         })
+    }
+
+    /// Who drafts for requests of this label: nobody, or the specialists of the highest scores. One alone is no panel.
+    fn asked(&self, label: &SwarmLabel, scores: &[f64]) -> Vec<Asked> {
+        let Some(several) = self.several.as_ref().filter(|several| several.label == label.label) else {
+            return Vec::new();
+        };
+        let mut asked: Vec<Asked> = Vec::new();
+        for (label, &score) in self.labels.iter().zip(scores) {
+            let Some(adapter) = &label.adapter else { continue };
+            match asked.iter_mut().find(|asked| asked.adapter == *adapter) {
+                Some(known) => known.score = known.score.max(score),
+                None => asked.push(Asked {
+                    adapter: adapter.clone(),
+                    score,
+                    draft: None,
+                }),
+            }
+        }
+        asked.sort_by(|a, b| b.score.total_cmp(&a.score));
+        asked.truncate(several.drafts);
+        if asked.len() < 2 { Vec::new() } else { asked }
     }
 
     /// The probabilities of all labels for one turn.

@@ -23,7 +23,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Outcome {
     let members = arguments
         .swarm
         .as_deref()
-        .map(|from| swarm::find(from, arguments.swarm_threshold))
+        .map(|from| swarm::find(from, arguments.swarm_threshold, arguments.swarm_drafts))
         .transpose()?;
     let mut adapters = arguments
         .adapters
@@ -148,7 +148,11 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
 
 /// The swarm's labels and where they lead.
 fn routes(swarm: &Swarm) -> String {
-    let lead = |label: &SwarmLabel| format!("{} → {}", label.label, label.adapter.as_deref().unwrap_or("base"));
+    let several = swarm.several.as_ref();
+    let lead = |label: &SwarmLabel| match several.filter(|several| several.label == label.label) {
+        Some(several) => format!("{} → drafts of {}, then base", label.label, several.drafts),
+        None => format!("{} → {}", label.label, label.adapter.as_deref().unwrap_or("base")),
+    };
     let leads: Vec<String> = swarm.labels.iter().map(lead).collect();
     format!("{} asks {}: {}", swarm.name, swarm.coordinator, leads.join(", "))
 }
@@ -160,6 +164,7 @@ fn server_options(name: &str, folder: &Path, arguments: &ListenArguments) -> Res
     options.allowed_origins.clone_from(&arguments.allowed_origins);
     options.max_body_bytes = limits.max_body_bytes;
     options.max_prompt_tokens = limits.max_prompt_tokens;
+    options.patience = Duration::from_secs(limits.read_timeout);
     options.drain = Duration::from_secs(limits.drain);
     if let Some(root) = &arguments.adapter_root {
         let wrong = |error| Failure::request(format!("--adapter-root {}: {error}", root.display()));

@@ -7,7 +7,7 @@ use synapse_data::routing::Router;
 use synapse_hub::Hub;
 use synapse_pipeline::Downloads;
 use synapse_recipe::Document;
-use synapse_server::{Swarm, SwarmLabel};
+use synapse_server::{Several, Swarm, SwarmLabel};
 
 use crate::{failure::Failure, terminal::Terminal};
 
@@ -15,6 +15,8 @@ use crate::{failure::Failure, terminal::Terminal};
 const NAME: &str = "synapse-swarm";
 /// What says that an adapter is a coordinator.
 const ROUTER: &str = "router.json";
+/// The coordinator's label for requests that need more than one specialist.
+const SEVERAL: &str = "several";
 
 /// Adapters that make up a swarm, and how it is asked.
 pub(crate) struct Members {
@@ -31,7 +33,12 @@ pub(crate) struct Members {
 ///
 /// # Errors
 /// Adapters that are missing, none or several of which are coordinators, or that were trained on different bases.
-pub(crate) fn find(from: &Path, threshold: f64) -> Result<Members, Failure> {
+pub(crate) fn find(from: &Path, threshold: f64, drafts: usize) -> Result<Members, Failure> {
+    if drafts == 1 {
+        return Err(Failure::request(
+            "--swarm-drafts 1: one draft has nothing to be joined with; give 2 or more, or 0 for none",
+        ));
+    }
     if !(0.0..=1.0).contains(&threshold) {
         return Err(Failure::request(format!(
             "--swarm-threshold {threshold}: a probability lies between 0 and 1"
@@ -68,10 +75,12 @@ pub(crate) fn find(from: &Path, threshold: f64) -> Result<Members, Failure> {
         answer: router.answer(label),
         label: label.clone(),
     };
+    let labels: Vec<SwarmLabel> = router.labels.iter().map(label).collect();
     let swarm = Swarm {
         name: NAME.to_owned(),
         coordinator: coordinator.clone(),
-        labels: router.labels.iter().map(label).collect(),
+        several: several(&labels, drafts),
+        labels,
         system_prompt: router.system_prompt.clone(),
         threshold,
     };
@@ -88,6 +97,19 @@ pub(crate) fn find(from: &Path, threshold: f64) -> Result<Members, Failure> {
         base_name,
         adapters,
         swarm,
+    })
+}
+
+/// How requests for several specialists are answered; `None` where there are no two of them, or none is to draft.
+fn several(labels: &[SwarmLabel], drafts: usize) -> Option<Several> {
+    let mut specialists: Vec<&String> = labels.iter().filter_map(|label| label.adapter.as_ref()).collect();
+    specialists.sort();
+    specialists.dedup();
+    let drafts = drafts.min(specialists.len());
+    let is_asked = |label: &SwarmLabel| label.label == SEVERAL && label.adapter.is_none();
+    (drafts >= 2 && labels.iter().any(is_asked)).then(|| Several {
+        label: SEVERAL.to_owned(),
+        drafts,
     })
 }
 

@@ -40,7 +40,7 @@ impl Composer<'_> {
                 vary(self.join(&first, &second, random), random)
             }
             // Two requests of one domain are still that domain's.
-            domain if random.once_in(8) => {
+            domain if self.repeats(random) => {
                 let (first, second) = (self.request(domain, random), self.request(domain, random));
                 vary(self.join(&first, &second, random), random)
             }
@@ -58,7 +58,7 @@ impl Composer<'_> {
                 let second = self.real.pick_short(second, random)?;
                 Some(self.join(first, second, random))
             }
-            domain if random.once_in(8) => {
+            domain if self.repeats(random) => {
                 let first = self.real.pick_short(domain, random)?;
                 let second = self.real.pick_short(domain, random)?;
                 Some(self.join(first, second, random))
@@ -73,6 +73,15 @@ impl Composer<'_> {
                 })
             }
         }
+    }
+
+    /// Whether a prompt of one domain holds two of its requests. In training often enough that two requests are nearly as
+    /// often one domain's as two domains': else their number alone would say `several`.
+    fn repeats(&self, random: &mut Random) -> bool {
+        random.once_in(match self.split {
+            Split::Train => 4,
+            Split::HeldOut => 8,
+        })
     }
 
     fn join(&self, first: &str, second: &str, random: &mut Random) -> String {

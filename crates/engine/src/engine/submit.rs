@@ -43,6 +43,14 @@ impl Engine {
         self.start_answer(request, adapter, permits)
     }
 
+    /// Finds what makes a request impossible, without starting it: for callers that have other work to do first.
+    ///
+    /// # Errors
+    /// Those of [`Self::submit`], but not that there is no place.
+    pub fn examine(&self, request: &Request) -> Result<()> {
+        self.check(request, &self.adapters.names()).map(drop)
+    }
+
     /// Starts requests that belong together, all or none, in places taken before; an adapter's name means the same
     /// adapter in all of them.
     ///

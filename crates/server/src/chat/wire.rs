@@ -13,6 +13,7 @@ use crate::generation::{Answer, Choices, Token, finish_reason};
 use crate::identity;
 use crate::sse::Transcript;
 use crate::swarm::Decision;
+use crate::synthesis::Draft;
 
 /// Writes answers as OpenAI does.
 pub(super) struct Wire {
@@ -21,6 +22,8 @@ pub(super) struct Wire {
     pub(super) model: String,
     /// Where the swarm sent it, if it was asked.
     pub(super) routing: Option<Decision>,
+    /// Whether the next chunk says it again, because it knows more.
+    pub(super) routing_is_news: bool,
     pub(super) logprobs: bool,
     pub(super) include_usage: bool,
     /// Where tools may be called: one for each answer that streams.
@@ -126,6 +129,15 @@ impl Wire {
         self.chunk(&json!([choice]))
     }
 
+    /// Chunks, the first of which says what is new about the routing.
+    fn with_news(&mut self, mut chunks: Vec<Value>) -> Vec<Value> {
+        if let (true, Some(decision), Some(first)) = (self.routing_is_news, &self.routing, chunks.first_mut()) {
+            first["synapse"] = decision.body();
+            self.routing_is_news = false;
+        }
+        chunks
+    }
+
     /// A step's delta for each part of it; the first carries the log-probabilities.
     fn deltas(&mut self, choice: usize, parts: Vec<Part>, logprobs: &Value) -> Vec<Value> {
         let first_call = self.calls(choice) - parts.iter().filter(|part| matches!(part, Part::Call(_))).count();
@@ -194,6 +206,13 @@ impl Transcript for Wire {
         (0..choices).map(opening).collect()
     }
 
+    fn drafted(&mut self, drafts: Vec<Draft>) {
+        if let Some(decision) = &mut self.routing {
+            decision.drafted(drafts);
+            self.routing_is_news = true;
+        }
+    }
+
     fn token(&mut self, choice: usize, token: &Token) -> Vec<Value> {
         let mut parts = match &mut self.parsers {
             Some(parsers) => parsers[choice].push(&token.text),
@@ -204,7 +223,8 @@ impl Transcript for Wire {
             parts.push(Part::Content(String::new()));
         }
         let logprobs = self.logprobs(std::slice::from_ref(token));
-        self.deltas(choice, parts, &logprobs)
+        let chunks = self.deltas(choice, parts, &logprobs);
+        self.with_news(chunks)
     }
 
     fn finish(&mut self, choice: usize, reason: FinishReason) -> Vec<Value> {
@@ -215,7 +235,7 @@ impl Transcript for Wire {
         let mut chunks = self.deltas(choice, rest, &Value::Null);
         let reason = end(reason, self.calls(choice));
         chunks.push(self.delta(choice, &json!({}), &Value::Null, Some(reason)));
-        chunks
+        self.with_news(chunks)
     }
 
     fn closing(&mut self, total: Usage) -> Option<Value> {

@@ -185,6 +185,14 @@ fn routing() -> Value {
         "label": string(),
         "scores": { "type": "object", "additionalProperties": { "type": "number", "minimum": 0, "maximum": 1 } },
         "router_ms": { "type": "number", "minimum": 0 },
+        // Who drafted where a request needed several; the length once a draft is written, its text in answers alone.
+        "drafts?": list(object(&json!({
+            "adapter": string(),
+            "score": { "type": "number", "minimum": 0, "maximum": 1 },
+            "tokens?": count(),
+            "finish_reason?": finish_reason(),
+            "text?": string(),
+        }))),
     });
     let mut kept = decision.clone();
     kept["created"] = count();

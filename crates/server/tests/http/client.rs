@@ -282,6 +282,14 @@ impl Stream {
         data.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
+    /// Reads until this has come, then goes away.
+    pub(crate) fn abandon_after(mut self, text: &str) {
+        let mut seen = String::new();
+        while !seen.contains(text) {
+            seen += &self.chunk().expect("the stream goes on until then");
+        }
+    }
+
     /// Reads until some of the answer has come, then goes away.
     pub(crate) fn abandon_after_first_chunk(mut self) {
         assert!(self.chunk().is_some());

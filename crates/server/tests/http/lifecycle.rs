@@ -1,5 +1,7 @@
 //! Loading, draining and stopping.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,4 +102,44 @@ fn two_models_of_one_name_are_refused() {
         error.to_string(),
         "an adapter and the base are both called `first`; rename one of them"
     );
+}
+
+#[test]
+fn a_client_that_trickles_holds_no_connection_for_ever() {
+    let mut setup = Setup::slow(100);
+    setup.server.patience = Duration::from_millis(300);
+    let server = setup.start();
+    // A line of the head, or a byte of the body, every 50 ms: without a limit it would go on for ever.
+    let trickle = |beginning: &str, more: &str| {
+        let mut socket = TcpStream::connect(server.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        write!(socket, "{beginning}").unwrap();
+        let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            match socket.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => answer.extend(&buffer[..count]),
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => {
+                    // The server may have closed it meanwhile; the next read says so.
+                    let _ = socket.write_all(more.as_bytes());
+                }
+                Err(_) => break,
+            }
+        }
+        String::from_utf8(answer).unwrap()
+    };
+    let head = format!("POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+    assert!(!trickle(&head, "X-More: x\r\n").contains(" 200 "));
+    let answer = trickle(&format!("{head}Content-Length: 100000\r\n\r\n{{"), " ");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(
+        answer.contains("\"code\":\"body_timeout\"") && answer.contains("within 0.3 s"),
+        "{answer}"
+    );
+    // Idle from the beginning, or between two requests.
+    assert_eq!(trickle("", ""), "");
+    // An answer may take longer than a request.
+    let hello = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
+    let answer = server.post(CHAT, &hello).json();
+    assert_eq!(answer["choices"][0]["message"]["content"], BASE_WORDS.concat());
 }

@@ -6,6 +6,7 @@ mod adapters;
 mod chat;
 mod client;
 mod completions;
+mod drafts;
 mod embeddings;
 mod errors;
 mod fields;

@@ -25,6 +25,7 @@ fn swarm() -> Swarm {
         system_prompt: "Route.".to_owned(),
         labels: vec![label("sums", "!!!!!!", Some("first")), label("talk", "~~~~~~", None)],
         threshold: 0.5,
+        several: None,
     }
 }
 
