@@ -72,6 +72,9 @@ async fn accept(state: ServerState, mut listener: TcpListener, closed: oneshot::
             // A dropped sender means the same.
             _ = &mut closed => break,
         };
+        // A token is a packet of its own; held back for the next one it would wait for the client's acknowledgement. Where
+        // the socket refuses, it only is slower.
+        let _ = socket.set_nodelay(true);
         let connection = http.serve_connection(TokioIo::new(socket), service.clone());
         let connection = connections.watch(connection);
         tokio::spawn(async move {
