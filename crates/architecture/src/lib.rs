@@ -26,7 +26,7 @@ mod training;
 
 pub use adapter::SynapseLora;
 pub use cost::memory;
-pub use load::load_to_generate;
+pub use load::{load_files_to_generate, load_to_generate};
 pub use model::SynapseModel;
 pub use serving::ServedSynapse;
 pub use training::{LayerUse, Passed};

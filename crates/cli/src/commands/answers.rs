@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use synapse_checkpoint::ModelConfig;
+use synapse_checkpoint::{ModelConfig, ModelFiles};
 use synapse_engine::{Completion, Request, SamplingOptions};
 use synapse_kernels::{Isa, random::Stream};
 use synapse_pipeline::Lab;
@@ -105,11 +105,11 @@ impl<'a> Bench<'a> {
             .collect();
         let folders = arguments.adapters.iter().map(std::path::PathBuf::as_path);
         let adapters: Vec<(&str, &Path)> = names.iter().map(String::as_str).zip(folders).collect();
-        let lab = Lab::open(&arguments.model, &adapters, &weight_options(arguments.weights))?;
+        let lab = Lab::open(&arguments.model, &adapters, &weight_options(&arguments.model, arguments.weights)?)?;
         let bench = Self {
             what,
             arguments,
-            config: ModelConfig::read(&arguments.model)?,
+            config: ModelFiles::open(&arguments.model)?.config().clone(),
             lab,
             adapters: names,
         };

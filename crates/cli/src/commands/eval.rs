@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use synapse_checkpoint::{AdapterFolder, ModelFolder, write_atomic};
+use synapse_checkpoint::{AdapterFolder, ModelFiles, write_atomic};
 use synapse_evaluate::{
     Evaluation, FILE_SUITES, Form, Journal, Journaled, Prompting, RunOptions, SAMPLED_SUITES, SUITE_IDS, Suite,
 };
@@ -210,7 +210,7 @@ impl Measured<'_> {
 
     /// Everything besides the prompt that an answer depends on.
     fn identity(&self, arguments: &MeasureArguments) -> Result<String, Failure> {
-        let model = ModelFolder::open(self.model)?.content_hash()?;
+        let model = ModelFiles::open(self.model)?.content_hash()?;
         let adapter = match self.adapter {
             Some(folder) => Value::from(AdapterFolder::open(folder)?.content_hash()?),
             None => Value::Null,

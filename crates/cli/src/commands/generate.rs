@@ -32,7 +32,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         .iter()
         .map(|path| ("adapter", path.as_path()))
         .collect();
-    let lab = Lab::open(&arguments.model, &adapters, &weight_options(arguments.weights))?;
+    let lab = Lab::open(&arguments.model, &adapters, &weight_options(&arguments.model, arguments.weights)?)?;
     if arguments.trace.is_some() && lab.engine().modules().is_empty() {
         return Err(Failure::request(
             "--trace: this model sends every token through all of itself; only models of `model_type: synapse` have modules to trace",
