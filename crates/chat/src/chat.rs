@@ -65,7 +65,8 @@ impl Chat {
 
     fn of(files: Files<'_>) -> Result<Self> {
         let path = files.path("tokenizer.json");
-        let source = files.text("tokenizer.json")?
+        let source = files
+            .text("tokenizer.json")?
             .ok_or_else(|| ChatError::invalid(&path, "not found; a model folder needs the tokenizer in this file"))?;
         let mut tokenizer: Tokenizer = source
             .parse()

@@ -297,7 +297,7 @@ pub(crate) struct MeasureArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArguments {
-    /// The model folder
+    /// The model folder, or a .gguf file
     pub(crate) model: PathBuf,
     /// A LoRA adapter over it
     #[arg(long)]
@@ -333,7 +333,7 @@ pub(crate) struct CompareArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArguments {
-    /// The model folder
+    /// The model folder, or a .gguf file
     pub(crate) model: PathBuf,
     /// A LoRA adapter over it
     #[arg(long)]
@@ -368,7 +368,7 @@ pub(crate) struct GenerateArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// The model folder; with --swarm the adapters' base where it is left out
+    /// The model folder or .gguf file; with --swarm the adapters' base where it is left out
     #[arg(required_unless_present = "swarm")]
     pub(crate) model: Option<PathBuf>,
     /// Serve an adapter under a name of its own; repeatable
@@ -516,7 +516,7 @@ pub(crate) struct BenchTasksArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchDecodeArguments {
-    /// The model folder
+    /// The model folder, or a .gguf file
     pub(crate) model: PathBuf,
     /// Requests answered together
     #[arg(long, default_value_t = 1)]

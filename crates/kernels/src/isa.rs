@@ -38,9 +38,7 @@ impl Isa {
             Self::Portable => true,
             #[cfg(simd_x86)]
             Self::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("f16c")
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
             }
             #[cfg(simd_x86)]
             Self::Avx512 => {

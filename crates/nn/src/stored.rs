@@ -50,7 +50,11 @@ fn blocks(tensor_type: TensorType, values: &[f32], columns: usize) -> Vec<u8> {
     for_each_row_block(&mut stored, row_bytes, |first, target| {
         let rows = target.len() / row_bytes;
         let mut bytes = Vec::with_capacity(target.len());
-        quantize(tensor_type, &values[first * columns..(first + rows) * columns], &mut bytes);
+        quantize(
+            tensor_type,
+            &values[first * columns..(first + rows) * columns],
+            &mut bytes,
+        );
         target.copy_from_slice(&bytes);
     });
     stored

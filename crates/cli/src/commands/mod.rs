@@ -101,9 +101,12 @@ pub(crate) fn weight_options(model: &Path, weights: WeightArguments) -> Result<L
     Ok(LoadOptions { dtype, ..options })
 }
 
-/// Says which of a file's matrices are not multiplied as they are stored.
-pub(crate) fn say_held(files: &ModelFiles, options: &LoadOptions) {
-    let ModelFiles::Gguf(model) = files else { return };
+/// Opens a folder or .gguf file and says which of a file's matrices will not be held as they are stored.
+pub(crate) fn open_model(path: &Path, options: &LoadOptions) -> Result<ModelFiles, Failure> {
+    let files = ModelFiles::open(path)?;
+    let ModelFiles::Gguf(model) = &files else {
+        return Ok(files);
+    };
     let held = match options.precision {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
@@ -118,6 +121,7 @@ pub(crate) fn say_held(files: &ModelFiles, options: &LoadOptions) {
             ));
         }
     }
+    Ok(files)
 }
 
 /// Storage and arithmetic of a served or measured model.

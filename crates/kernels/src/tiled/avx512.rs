@@ -26,9 +26,15 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sum
     // SAFETY: the caller's promise.
     unsafe {
         match job.weight.kind {
-            Kind::Nf4 => walk(job, Kind::Nf4, rows, sums, |lines, inputs, dots| nf4(lines, inputs, dots)),
-            Kind::Q4_0 => walk(job, Kind::Q4_0, rows, sums, |lines, inputs, dots| q4_0(lines, inputs, dots)),
-            Kind::Q8_0 => walk(job, Kind::Q8_0, rows, sums, |lines, inputs, dots| q8_0(lines, inputs, dots)),
+            Kind::Nf4 => walk(job, Kind::Nf4, rows, sums, |lines, inputs, dots| {
+                nf4(lines, inputs, dots)
+            }),
+            Kind::Q4_0 => walk(job, Kind::Q4_0, rows, sums, |lines, inputs, dots| {
+                q4_0(lines, inputs, dots)
+            }),
+            Kind::Q8_0 => walk(job, Kind::Q8_0, rows, sums, |lines, inputs, dots| {
+                q8_0(lines, inputs, dots)
+            }),
         }
     }
 }

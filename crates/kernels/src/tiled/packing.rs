@@ -5,10 +5,7 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srlv_epi32, _mm512_sub_epi32,
 };
 
-use super::{
-    Kind, QUAD, ROWS, Tiled,
-    avx512::scales,
-};
+use super::{Kind, QUAD, ROWS, Tiled, avx512::scales};
 
 /// Sixteen inputs of sixteen rows from element `start` of the row-major matrix on: vector `i` is input `i` of all
 /// rows. `None` where they are not parts of one tile and block, or the levels are a table's.
@@ -35,7 +32,10 @@ pub(crate) fn floats_turned(weight: &Tiled, start: usize, stride: usize) -> Opti
         };
         // SAFETY: a line is one aligned vector.
         let codes = unsafe { _mm512_load_si512(std::ptr::from_ref(&lines[line]).cast()) };
-        let code = _mm512_and_si512(_mm512_srlv_epi32(codes, _mm512_set1_epi32(shift as i32)), _mm512_set1_epi32(mask));
+        let code = _mm512_and_si512(
+            _mm512_srlv_epi32(codes, _mm512_set1_epi32(shift as i32)),
+            _mm512_set1_epi32(mask),
+        );
         let code = _mm512_sub_epi32(code, _mm512_set1_epi32(kind.offset()));
         *value = _mm512_mul_ps(_mm512_cvtepi32_ps(code), scale);
     }

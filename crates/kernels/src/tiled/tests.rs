@@ -3,11 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    Matrix, Nf4Matrix, Precision, Shape,
-    gemm::linear,
-    random::Stream,
-};
+use crate::{Matrix, Nf4Matrix, Precision, Shape, gemm::linear, random::Stream};
 
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let stream = Stream::new(&[seed]);

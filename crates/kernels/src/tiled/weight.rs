@@ -193,7 +193,9 @@ impl Tiled {
                     let lines = &mut codes[block * kind.lines()..][..kind.lines()];
                     if kind == Kind::Q4_0 {
                         // sixteen low nibbles, then the high ones of the same bytes
-                        fill_fours(lines, row % ROWS, |input| stored[2 + input % 16] >> (input / 16 * 4) & 15);
+                        fill_fours(lines, row % ROWS, |input| {
+                            stored[2 + input % 16] >> (input / 16 * 4) & 15
+                        });
                     } else {
                         for (line, quad) in lines.iter_mut().zip(stored[2..].as_chunks::<QUAD>().0) {
                             for (target, code) in line.0[row % ROWS * QUAD..].iter_mut().zip(quad) {
