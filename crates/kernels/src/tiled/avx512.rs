@@ -23,32 +23,45 @@ pub(super) fn is_available() -> bool {
 /// AVX-512 F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sums: &mut [[f32; ROWS]; M]) {
-    // SAFETY: the caller's promise.
+    let blocks = job.weight.blocks();
+    let part = job.tile * blocks * ROWS..(job.tile + 1) * blocks * ROWS;
+    // SAFETY: the caller's promise; a tile's scales are sixteen a block.
     unsafe {
-        match job.weight.kind {
-            Kind::Nf4 => walk(job, Kind::Nf4, rows, sums, |lines, inputs, dots| {
-                nf4(lines, inputs, dots)
-            }),
-            Kind::Q4_0 => walk(job, Kind::Q4_0, rows, sums, |lines, inputs, dots| {
-                q4_0(lines, inputs, dots)
-            }),
-            Kind::Q8_0 => walk(job, Kind::Q8_0, rows, sums, |lines, inputs, dots| {
-                q8_0(lines, inputs, dots)
-            }),
+        match &job.weight.scales {
+            Scales::Floats(scales) => {
+                let scales = scales[part].as_ptr();
+                let scale = |block: usize| _mm512_loadu_ps(scales.add(block * ROWS));
+                walk(job, Kind::Nf4, (rows, scale), sums, |lines, inputs, dots| {
+                    nf4(lines, inputs, dots)
+                });
+            }
+            Scales::Halves(scales) => {
+                let scales = scales[part].as_ptr();
+                let scale = |block: usize| _mm512_cvtph_ps(_mm256_loadu_si256(scales.add(block * ROWS).cast()));
+                if job.weight.kind == Kind::Q4_0 {
+                    walk(job, Kind::Q4_0, (rows, scale), sums, |lines, inputs, dots| {
+                        q4_0(lines, inputs, dots)
+                    });
+                } else {
+                    walk(job, Kind::Q8_0, (rows, scale), sums, |lines, inputs, dots| {
+                        q8_0(lines, inputs, dots)
+                    });
+                }
+            }
         }
     }
 }
 
-/// All blocks of a tile; `block` adds a block's dots to what it is given.
+/// All blocks of a tile; `scale` gives a block's sixteen scales, `block` adds a block's dots to what it is given.
 ///
 /// # Safety
-/// As [`sums`]; `block` may read a block of codes and of each row's inputs.
+/// As [`sums`]; `block` may read a block of codes and of each row's inputs, `scale` every block's scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn walk<const M: usize>(
     job: &Job<'_>,
     kind: Kind,
-    rows: [Row<'_>; M],
+    (rows, scale): ([Row<'_>; M], impl Fn(usize) -> __m512),
     sums: &mut [[f32; ROWS]; M],
     block: impl Fn(*const Line, [*const i32; M], [__m512i; M]) -> [__m512i; M],
 ) {
@@ -66,7 +79,7 @@ unsafe fn walk<const M: usize>(
             let inputs = rows.map(|row| row.values.as_ptr().add(at * kind.block()).cast());
             block(lines.as_ptr().add(at * kind.lines()), inputs, excess)
         };
-        let weights = scales(&job.weight.scales, job.tile * blocks + at);
+        let weights = scale(at);
         for m in 0..M {
             // not fused, as the twin is not
             let scale = _mm512_mul_ps(weights, _mm512_set1_ps(rows[m].scales[at]));

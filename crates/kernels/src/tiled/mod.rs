@@ -89,7 +89,6 @@ pub fn products(activations: &Activations, outputs: &mut [Output<'_>]) {
 
 /// One tile against all rows of activations.
 fn product_of_tile(weight: &Tiled, tile: usize, activations: &Activations, out: SharedMut<'_>) {
-    let mut sums = [[0.0f32; ROWS]; MOST];
     for first in (0..activations.rows).step_by(MOST) {
         let count = MOST.min(activations.rows - first);
         let job = Job {
@@ -99,16 +98,10 @@ fn product_of_tile(weight: &Tiled, tile: usize, activations: &Activations, out: 
             first,
         };
         match count {
-            1 => job.sums::<1>(count, &mut sums),
-            2 => job.sums::<2>(count, &mut sums),
-            3 | 4 => job.sums::<4>(count, &mut sums),
-            _ => job.sums::<8>(count, &mut sums),
-        }
-        let width = ROWS.min(weight.rows - tile * ROWS);
-        for (offset, sums) in sums.iter().enumerate().take(count) {
-            // SAFETY: each tile's columns are one task's, and `products` checked the length.
-            let target = unsafe { out.slice((first + offset) * weight.rows + tile * ROWS, width) };
-            target.copy_from_slice(&sums[..width]);
+            1 => job.store::<1>(count, out),
+            2 => job.store::<2>(count, out),
+            3 | 4 => job.store::<4>(count, out),
+            _ => job.store::<8>(count, out),
         }
     }
 }
@@ -138,13 +131,21 @@ struct Row<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// The sums of `M` rows, of which those beyond `count` repeat the last there is.
-    fn sums<const M: usize>(&self, count: usize, sums: &mut [[f32; ROWS]; MOST]) {
+    /// Stores the outputs of `M` rows, of which those beyond `count` repeat the last there is.
+    fn store<const M: usize>(&self, count: usize, out: SharedMut<'_>) {
+        let mut sums = [[0.0f32; ROWS]; M];
         let rows: [usize; M] = std::array::from_fn(|row| self.first + row.min(count - 1));
-        let rows = rows.map(|row| self.row(row));
-        let sums = sums
-            .first_chunk_mut::<M>()
-            .unwrap_or_else(|| unreachable!("M is at most MOST"));
+        self.sums(rows.map(|row| self.row(row)), &mut sums);
+        let width = ROWS.min(self.weight.rows - self.tile * ROWS);
+        for (offset, sums) in sums.iter().enumerate().take(count) {
+            let place = (self.first + offset) * self.weight.rows + self.tile * ROWS;
+            // SAFETY: each tile's columns are one task's, and `products` checked the length.
+            unsafe { out.slice(place, width) }.copy_from_slice(&sums[..width]);
+        }
+    }
+
+    /// The sums of some rows.
+    fn sums<const M: usize>(&self, rows: [Row<'_>; M], sums: &mut [[f32; ROWS]; M]) {
         #[cfg(simd_x86)]
         match Isa::current() {
             Isa::Portable => {}
