@@ -105,9 +105,9 @@ fn bench_decode_states_its_figures() {
     }
 }
 
-/// Four bits change the numbers of generated tokens, but not what the bundled base knows well.
+/// Few bits change the numbers of generated tokens, but not what the bundled base knows well.
 #[test]
-fn four_bits_answer_as_the_stored_weights_do() {
+fn few_bits_answer_as_the_stored_weights_do() {
     let root = Root::new();
     let answer = |quant: &str| {
         let prompt = [
@@ -120,7 +120,53 @@ fn four_bits_answer_as_the_stored_weights_do() {
         ];
         json(&root.ok(&[&prompt[..], &["--json", "--quant", quant]].concat()))["text"].clone()
     };
-    assert_eq!(answer("none"), answer("nf4"));
+    for quant in ["nf4", "q8_0"] {
+        assert_eq!(answer("none"), answer(quant), "{quant}");
+    }
+}
+
+/// A .gguf file stands wherever a model folder that generates does.
+#[test]
+fn a_gguf_file_is_a_model() {
+    let root = Root::new();
+    let export = ["export", "data/nano/base", "--quant", "q4_0", "--out", "nano.gguf"];
+    root.ok(&export);
+    let answer = |model: &[&str]| {
+        let asked = ["--prompt", "What is 3 + 4?", "--max-tokens", "16", "--json"];
+        json(&root.ok(&[&["generate"], model, &asked].concat()))["token_ids"].clone()
+    };
+    assert_eq!(answer(&["nano.gguf"]), answer(&["data/nano/base", "--quant", "q4_0"]));
+    let short = ["--prompt", "16", "--tokens", "4", "--rounds", "1", "--json"];
+    let found = json(&root.ok(&[&["bench", "decode", "nano.gguf"], &short[..]].concat()));
+    assert!(found["tokens_per_second"].as_f64().unwrap() > 0.0, "{found}");
+
+    let refused = |arguments: &[&str], code: i32, words: &str| {
+        let output = root.train(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains(words), "{told}");
+    };
+    for command in [&["serve"][..], &["bench", "decode"]] {
+        let arguments = [command, &["nano.gguf", "--quant", "nf4"]].concat();
+        refused(&arguments, 2, "says itself how its weights are held");
+    }
+    root.write("wrong.gguf", "not a model");
+    refused(
+        &["generate", "wrong.gguf", "--prompt", "Hi"],
+        1,
+        "does not begin with `GGUF`",
+    );
+    // half precision is not what generated tokens are multiplied with, and that is said
+    root.ok(&["export", "data/nano/base", "--quant", "f16", "--out", "half.gguf"]);
+    let output = root
+        .train(&["generate", "half.gguf", "--prompt", "Hi", "--max-tokens", "2"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && told.contains("matrices of F16 are held in bf16"),
+        "{told}"
+    );
 }
 
 #[test]

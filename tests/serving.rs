@@ -411,3 +411,19 @@ fn a_signal_lets_accepted_requests_end_and_a_second_cuts_them_off() {
     let _ = stream.read_to_string(&mut rest);
     assert!(!rest.contains("[DONE]"));
 }
+
+/// The same numbers over the wire, whether a file holds the blocks or the server makes them.
+#[test]
+fn a_gguf_file_is_served_as_its_folder_quantised() {
+    let root = Root::new();
+    root.ok(&["export", "data/nano/base", "--quant", "q8_0", "--out", "nano.gguf"]);
+    let body = json!({ "prompt": "What is 3 + 4?", "max_tokens": 8, "temperature": 0, "logprobs": 5 });
+    let numbers = |arguments: &[&str]| {
+        let server = Server::start(&root, arguments);
+        server.json("POST", "/v1/completions", &body, 200)["choices"][0]["logprobs"].clone()
+    };
+    assert_eq!(numbers(&["nano.gguf"]), numbers(&["data/nano/base", "--quant", "q8_0"]));
+    let server = Server::start(&root, &["nano.gguf"]);
+    let models = server.json("GET", "/v1/models", &Value::Null, 200);
+    assert_eq!(models["data"][0]["id"], "nano");
+}

@@ -28,7 +28,7 @@ mod training;
 
 pub use adapter::SynapseLora;
 pub use cost::{flops, memory, trained_parameters};
-pub use load::load_to_generate;
+pub use load::{load_files_to_generate, load_to_generate};
 pub use model::SynapseModel;
 pub use serving::ServedSynapse;
 pub use training::{LayerUse, Passed};

@@ -2,10 +2,22 @@
 
 use std::sync::Arc;
 
-use synapse_checkpoint::ModelFolder;
+use synapse_checkpoint::{ModelFiles, ModelFolder};
 use synapse_nn::{Decoder, LanguageModel, LoadOptions, NnError, WeightDtype};
 
 use crate::ServedSynapse;
+
+/// Loads a model of either form. A GGUF file says itself what its weights are stored as; of the options only the
+/// precision counts.
+///
+/// # Errors
+/// As [`load_to_generate`].
+pub fn load_files_to_generate(files: &ModelFiles, options: &LoadOptions) -> Result<Arc<dyn LanguageModel>, NnError> {
+    match files {
+        ModelFiles::Folder(folder) => load_to_generate(folder, options),
+        ModelFiles::Gguf(model) => Ok(Arc::new(Decoder::load_gguf(model, options.precision)?)),
+    }
+}
 
 /// Loads a model folder: a decoder with attention, or a Synapse model.
 ///
@@ -15,9 +27,9 @@ pub fn load_to_generate(folder: &ModelFolder, options: &LoadOptions) -> Result<A
     if folder.config().has_attention() {
         return Ok(Arc::new(Decoder::load_to_generate(folder, options)?));
     }
-    if let WeightDtype::Nf4 { .. } = options.dtype {
+    if !matches!(options.dtype, WeightDtype::F32 | WeightDtype::Bf16) {
         return Err(NnError::Unsupported {
-            what: "4-bit storage of a Synapse model".into(),
+            what: "quantised storage of a Synapse model".into(),
             hint: "serve it without --quant".into(),
         });
     }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
+use synapse_checkpoint::ModelFiles;
 use tokenizers::Tokenizer;
 
 use crate::byte_level::ByteLevel;
 use crate::control::ControlTokens;
-use crate::folder::{Settings, read_text};
+use crate::folder::{Files, Settings};
 use crate::pieces::{Inner, ids};
 use crate::spans::locate;
 use crate::template::{Conversation, Template};
@@ -48,8 +49,24 @@ impl Chat {
     /// # Errors
     /// A file that is missing, unreadable or malformed, by name.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("tokenizer.json");
-        let source = read_text(&path)?
+        Self::of(Files::Folder(folder))
+    }
+
+    /// The same of a model in either form: a GGUF file says in its metadata what those files would.
+    ///
+    /// # Errors
+    /// As [`Chat::open`], and a tokenizer that GGUF names but this crate does not know.
+    pub fn of_model(model: &ModelFiles) -> Result<Self> {
+        match model {
+            ModelFiles::Folder(folder) => Self::open(folder.path()),
+            ModelFiles::Gguf(file) => Self::of(Files::Made(file.path(), &file.side_files()?)),
+        }
+    }
+
+    fn of(files: Files<'_>) -> Result<Self> {
+        let path = files.path("tokenizer.json");
+        let source = files
+            .text("tokenizer.json")?
             .ok_or_else(|| ChatError::invalid(&path, "not found; a model folder needs the tokenizer in this file"))?;
         let mut tokenizer: Tokenizer = source
             .parse()
@@ -58,7 +75,7 @@ impl Chat {
         tokenizer.with_truncation(None).map_err(ChatError::Tokenizer)?;
         tokenizer.with_padding(None);
 
-        let settings = Settings::read(folder)?;
+        let settings = Settings::read(files)?;
         let control = ControlTokens::of(&tokenizer)?;
         let id_of = |name: &str| tokenizer.token_to_id(name);
         let eos = settings.named_tokens.get("eos_token").and_then(|token| id_of(token));
@@ -83,7 +100,7 @@ impl Chat {
         };
         let spelling = Spelling::of(&tokenizer);
         let mut inner = Inner {
-            folder: folder.to_owned(),
+            folder: files.origin().to_owned(),
             byte_level: ByteLevel::of(&source, &tokenizer),
             spelling,
             tokenizer,

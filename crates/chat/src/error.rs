@@ -24,6 +24,9 @@ pub enum ChatError {
         /// What is wrong with it, and the way out.
         message: String,
     },
+    /// A model file of another format does not say what chatting needs.
+    #[error(transparent)]
+    Checkpoint(#[from] synapse_checkpoint::CheckpointError),
     /// The chat template is broken or refuses the conversation.
     #[error("chat template: {0}")]
     Template(String),

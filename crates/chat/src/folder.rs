@@ -1,11 +1,47 @@
 //! Reads the tokenizer's side files of a model folder: settings, template, stop tokens.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::{ChatError, Result};
+
+/// The files of a model beside its weights.
+#[derive(Clone, Copy)]
+pub(crate) enum Files<'a> {
+    /// In a folder.
+    Folder(&'a Path),
+    /// Made of what one file of another format says, which errors name.
+    Made(&'a Path, &'a [(&'static str, String)]),
+}
+
+impl<'a> Files<'a> {
+    /// The folder, or the one file.
+    pub(crate) fn origin(self) -> &'a Path {
+        match self {
+            Self::Folder(path) | Self::Made(path, _) => path,
+        }
+    }
+
+    /// What errors call a file.
+    pub(crate) fn path(self, name: &str) -> PathBuf {
+        self.origin().join(name)
+    }
+
+    /// `None` when the file does not exist.
+    pub(crate) fn text(self, name: &str) -> Result<Option<String>> {
+        let Self::Made(_, texts) = self else {
+            return read_text(&self.path(name));
+        };
+        let text = texts.iter().find(|(known, _)| *known == name);
+        Ok(text.map(|(_, text)| text.clone()))
+    }
+
+    fn json(self, name: &str) -> Result<Option<Value>> {
+        self.text(name)?.map(|text| parse(&text, &self.path(name))).transpose()
+    }
+}
 
 /// The named special tokens that templates may mention.
 const NAMED_TOKENS: [&str; 7] = [
@@ -30,24 +66,22 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn read(folder: &Path) -> Result<Self> {
+    pub(crate) fn read(files: Files<'_>) -> Result<Self> {
         let mut settings = Self::default();
-        let config_path = folder.join("tokenizer_config.json");
-        if let Some(config) = read_json(&config_path)? {
+        if let Some(config) = files.json("tokenizer_config.json")? {
             for name in NAMED_TOKENS {
                 if let Some(token) = config.get(name).and_then(token_text) {
                     settings.named_tokens.insert(name.to_owned(), token.to_owned());
                 }
             }
-            settings.template = template_in(&config, &config_path)?;
+            settings.template = template_in(&config, &files.path("tokenizer_config.json"))?;
         }
-        if let Some(template) = read_text(&folder.join("chat_template.jinja"))? {
+        if let Some(template) = files.text("chat_template.jinja")? {
             settings.template = Some(template);
         }
         for file in ["generation_config.json", "config.json"] {
-            let path = folder.join(file);
-            if let Some(config) = read_json(&path)? {
-                settings.eos_ids.extend(eos_ids(&config, &path)?);
+            if let Some(config) = files.json(file)? {
+                settings.eos_ids.extend(eos_ids(&config, &files.path(file))?);
             }
         }
         Ok(settings)
@@ -55,7 +89,7 @@ impl Settings {
 }
 
 /// `None` when the file does not exist.
-pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
+fn read_text(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -63,14 +97,11 @@ pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
     }
 }
 
-fn read_json(path: &Path) -> Result<Option<Value>> {
-    let Some(text) = read_text(path)? else {
-        return Ok(None);
-    };
+fn parse(text: &str, path: &Path) -> Result<Value> {
     let value: Value =
-        serde_json::from_str(&text).map_err(|error| ChatError::invalid(path, format!("not valid JSON: {error}")))?;
+        serde_json::from_str(text).map_err(|error| ChatError::invalid(path, format!("not valid JSON: {error}")))?;
     if value.is_object() {
-        Ok(Some(value))
+        Ok(value)
     } else {
         Err(ChatError::invalid(path, "expected a JSON object"))
     }

@@ -1,7 +1,8 @@
 //! Models and adapters on disk: Hugging Face folders, PEFT folders and GGUF files, read lazily and checked on open,
 //! written whole or not at all.
 //!
-//! - [`ModelFolder`] and [`ModelConfig`]: a decoder's configuration and weights; [`AdapterFolder`]: a LoRA adapter's.
+//! - [`ModelFolder`] and [`ModelConfig`]: a decoder's configuration and weights; [`AdapterFolder`]: a LoRA adapter's;
+//!   [`ModelFiles`]: a folder or a GGUF file.
 //! - [`ShardedWriter`], [`write_adapter`], [`write_safetensors`]: the same formats, written; [`Staged`] and
 //!   [`write_atomic`]: how what is written appears under its name.
 //! - [`gguf`] and [`import_gguf`]: GGUF files, read and turned into model folders.
@@ -15,6 +16,7 @@ mod config;
 mod config_fields;
 mod dtype;
 mod error;
+mod files;
 mod folder;
 pub mod gguf;
 mod hash;
@@ -31,8 +33,9 @@ pub use adapter_config::AdapterConfig;
 pub use config::{Architecture, Llama3RopeScaling, ModelConfig};
 pub use dtype::DType;
 pub use error::{CheckpointError, Result};
+pub use files::ModelFiles;
 pub use folder::ModelFolder;
-pub use gguf::import_gguf;
+pub use gguf::{GgufModel, import_gguf};
 pub use hash::{sha256_bytes, sha256_file, sha256_of_files};
 pub use header::TensorInfo;
 pub use mapped::MappedFile;

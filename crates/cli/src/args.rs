@@ -297,7 +297,7 @@ pub(crate) struct MeasureArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArguments {
-    /// The model folder
+    /// The model folder, or a .gguf file
     pub(crate) model: PathBuf,
     /// A LoRA adapter over it
     #[arg(long)]
@@ -333,7 +333,7 @@ pub(crate) struct CompareArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArguments {
-    /// The model folder
+    /// The model folder, or a .gguf file
     pub(crate) model: PathBuf,
     /// A LoRA adapter over it
     #[arg(long)]
@@ -368,7 +368,7 @@ pub(crate) struct GenerateArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// The model folder; with --swarm the adapters' base where it is left out
+    /// The model folder or .gguf file; with --swarm the adapters' base where it is left out
     #[arg(required_unless_present = "swarm")]
     pub(crate) model: Option<PathBuf>,
     /// Serve an adapter under a name of its own; repeatable
@@ -450,9 +450,24 @@ pub(crate) struct WeightArguments {
     /// Arithmetic, and storage of what is not quantised
     #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
     pub(crate) dtype: Dtype,
-    /// Quantise the linears' weights at load; generated tokens then also round activations and head to 8 bits
-    #[arg(long, value_enum, default_value_t = Storage::None)]
-    pub(crate) quant: Storage,
+    /// Quantise weights at load, not those of a .gguf file; generated tokens then also round activations to 8 bits
+    #[arg(long, value_enum, default_value_t = Quant::None)]
+    pub(crate) quant: Quant,
+}
+
+/// What a model that generates is quantised to at load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Quant {
+    /// As stored
+    None,
+    /// 4-bit NormalFloat in blocks of 64; embedding and head as stored
+    Nf4,
+    /// As `export --quant q8_0` does: 8 bits in blocks of 32
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// As `export --quant q4_0` does: 4 bits in blocks of 32, the output head 8
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 #[derive(Debug, Subcommand)]
@@ -508,7 +523,7 @@ pub(crate) struct BenchTasksArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchDecodeArguments {
-    /// The model folder
+    /// The model folder, or a .gguf file
     pub(crate) model: PathBuf,
     /// Requests answered together
     #[arg(long, default_value_t = 1)]

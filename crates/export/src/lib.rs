@@ -17,4 +17,4 @@ pub use card::{
 };
 pub use error::{ExportError, Result};
 pub use files::{copy_model_folder_files, write_config};
-pub use gguf::{GgufExport, GgufTarget, GgufType, export_gguf, quantize};
+pub use gguf::{GgufExport, GgufTarget, GgufType, export_gguf};

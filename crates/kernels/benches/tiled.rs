@@ -6,9 +6,9 @@
 use std::time::Instant;
 
 use synapse_kernels::{
-    Isa, Matrix, Nf4Matrix,
+    Isa, Nf4Matrix,
     random::Stream,
-    tiled::{Activations, Output, Tiled, products},
+    tiled::{Activations, Kind, Output, Tiled, products},
 };
 
 /// More than caches hold.
@@ -19,9 +19,10 @@ fn main() {
     let (n, k) = (1536, 576);
     let stream = Stream::new(&[1]);
     let dense: Vec<f32> = (0..(n * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
-    let four = Tiled::from_nf4(&Nf4Matrix::quantize(&dense, n, k, true));
-    let eight = Tiled::quantize8(Matrix::F32(&dense), n, k);
-    for (name, weight) in [("4 bits", four), ("8 bits", eight)] {
+    let nf4 = Tiled::from_nf4(&Nf4Matrix::quantize(&dense, n, k, true));
+    // any codes take the same time
+    let [four, eight] = [Kind::Q4_0, Kind::Q8_0].map(|kind| Tiled::zeros(kind, n, k));
+    for (name, weight) in [("nf4", nf4), ("q4_0", four), ("q8_0", eight)] {
         let weights = vec![weight; BYTES / (n * k)];
         for m in [1, 2, 4, 8, 16, 32] {
             let x: Vec<f32> = (0..(m * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
@@ -31,7 +32,7 @@ fn main() {
             for _ in 0..3 {
                 let start = Instant::now();
                 for weight in &weights {
-                    activations.quantize(&x, k);
+                    activations.quantize(weight.kind(), &x, k);
                     products(&activations, &mut [Output { weight, out: &mut out }]);
                 }
                 best = best.min(start.elapsed().as_secs_f64());

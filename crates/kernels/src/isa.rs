@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 pub enum Isa {
     /// Plain Rust; every machine.
     Portable,
-    /// AVX2 with FMA.
+    /// AVX2 with FMA and F16C, which every processor with AVX2 has.
     Avx2,
     /// AVX-512 F/BW/VL/DQ.
     Avx512,
@@ -37,7 +37,9 @@ impl Isa {
         match self {
             Self::Portable => true,
             #[cfg(simd_x86)]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
             #[cfg(simd_x86)]
             Self::Avx512 => {
                 Self::Avx2.is_available()

@@ -3,10 +3,16 @@
 use std::ops::Range;
 
 use half::bf16;
-use synapse_checkpoint::{ModelConfig, ModelFolder};
+use synapse_checkpoint::{GgufModel, ModelConfig, ModelFolder, gguf::TensorType};
 use synapse_kernels::{Nf4Matrix, Precision, random::Stream, rope};
 
-use crate::{NnError, generation::Generation, linear::Linear, tensor::Tensor};
+use crate::{
+    NnError,
+    generation::Generation,
+    linear::Linear,
+    stored::{self, GgufSource, QuantizedSource},
+    tensor::Tensor,
+};
 
 /// Slots of a layer's seven linears, in the order of [`ModelConfig::linear_modules`].
 pub(crate) mod slot {
@@ -31,6 +37,21 @@ pub enum WeightDtype {
         /// Whether the blocks' scales are quantised to 8 bits too.
         double_quant: bool,
     },
+    /// ggml's Q4_0, as an export to GGUF quantises: 4 bits, the output head (or the embedding it is tied to) 8.
+    Q4_0,
+    /// ggml's Q8_0: 8 bits, the embedding too.
+    Q8_0,
+}
+
+impl WeightDtype {
+    /// ggml's type, of a storage that is ggml's.
+    fn ggml(self) -> Option<TensorType> {
+        match self {
+            Self::Q4_0 => Some(TensorType::Q4_0),
+            Self::Q8_0 => Some(TensorType::Q8_0),
+            Self::F32 | Self::Bf16 | Self::Nf4 { .. } => None,
+        }
+    }
 }
 
 /// How a model is loaded.
@@ -104,7 +125,7 @@ impl Source for FolderSource<'_> {
                 cols,
                 double_quant,
             )),
-            WeightDtype::Bf16 | WeightDtype::Nf4 { .. } => Tensor::Bf16(self.folder.read_bf16(name)?),
+            _ => Tensor::Bf16(self.folder.read_bf16(name)?),
         })
     }
 
@@ -135,17 +156,23 @@ impl RandomSource {
 }
 
 impl Source for RandomSource {
-    fn matrix(&mut self, _name: &str, [rows, cols]: [usize; 2], linear: bool) -> Result<Tensor, NnError> {
+    fn matrix(&mut self, name: &str, [rows, cols]: [usize; 2], linear: bool) -> Result<Tensor, NnError> {
         let values = self.values(rows * cols);
+        if let Some(tensor_type) = self.options.dtype.ggml() {
+            let shape = (name, [rows, cols]);
+            return stored::quantized(tensor_type, shape, self.options.precision, |piece, target| {
+                target.clear();
+                target.extend_from_slice(&values[piece.start * cols..piece.end * cols]);
+                Ok(())
+            });
+        }
         Ok(match self.options.dtype {
             WeightDtype::F32 => Tensor::F32(values),
             WeightDtype::Nf4 { .. } if !linear && self.options.precision == Precision::F32 => Tensor::F32(values),
             WeightDtype::Nf4 { double_quant } if linear => {
                 Tensor::Nf4(Nf4Matrix::quantize(&values, rows, cols, double_quant))
             }
-            WeightDtype::Bf16 | WeightDtype::Nf4 { .. } => {
-                Tensor::Bf16(values.into_iter().map(bf16::from_f32).collect())
-            }
+            _ => Tensor::Bf16(values.into_iter().map(bf16::from_f32).collect()),
         })
     }
 
@@ -190,6 +217,14 @@ impl Decoder {
     /// # Errors
     /// A missing or unreadable tensor.
     pub fn load(folder: &ModelFolder, options: &LoadOptions) -> Result<Self, NnError> {
+        if let Some(wanted) = options.dtype.ggml() {
+            let mut source = QuantizedSource {
+                folder,
+                wanted,
+                precision: options.precision,
+            };
+            return Self::assemble(folder.config(), options.precision, &mut source);
+        }
         Self::assemble(
             folder.config(),
             options.precision,
@@ -199,6 +234,15 @@ impl Decoder {
                 precision: options.precision,
             },
         )
+    }
+
+    /// Loads a GGUF file to generate with: Q4_0 and Q8_0 as they are, other types as bf16, or as f32 where products do
+    /// not round.
+    ///
+    /// # Errors
+    /// An unreadable tensor.
+    pub fn load_gguf(model: &GgufModel, precision: Precision) -> Result<Self, NnError> {
+        Self::assemble(model.config(), precision, &mut GgufSource { model, precision })
     }
 
     /// Random weights of the standard deviation that the configuration starts from.

@@ -1,12 +1,16 @@
-//! What generated tokens are multiplied with when a model is held in NF4: linears in tiles of 4 bits, head in 8.
+//! What generated tokens are multiplied with when a model is held in NF4: linears in tiles of 4 bits, head in ggml's 8.
+//! A model held in ggml's blocks has its tiles in the place of its weights.
 //!
 //! A prompt's tokens share a weight's read and are bound by arithmetic, so they keep the stored weights and bf16
 //! products; a generated token is bound by bytes.
 
-use synapse_checkpoint::ModelFolder;
-use synapse_kernels::{Precision, tiled::Tiled};
+use synapse_checkpoint::{ModelFolder, gguf::TensorType};
+use synapse_kernels::{
+    Precision,
+    tiled::{Kind, Tiled},
+};
 
-use crate::{Decoder, LoadOptions, NnError, WeightDtype, decoder::Layer, linear::Linear, tensor::Tensor};
+use crate::{Decoder, LoadOptions, NnError, WeightDtype, decoder::Layer, linear::Linear, stored, tensor::Tensor};
 
 /// All tiles of a decoder.
 #[derive(Debug, Clone)]
@@ -31,9 +35,19 @@ impl Generation {
         };
         let (vocab, hidden) = (decoder.config.vocab_size, decoder.config.hidden_size);
         fits(hidden)?;
+        let matrix = decoder.head().matrix(&[]);
+        let shape = ("the output head", [vocab, hidden]);
+        let head = stored::quantized(TensorType::Q8_0, shape, decoder.precision, |rows, values| {
+            values.resize(rows.len() * hidden, 0.0);
+            matrix.widen(rows.start * hidden, values);
+            Ok(())
+        })?;
+        let Tensor::Tiled(head) = head else {
+            unreachable!("whole blocks of 64 are whole blocks of 32")
+        };
         Ok(Self {
             layers: decoder.layers.iter().map(layer).collect::<Result<_, _>>()?,
-            head: Tiled::quantize8(decoder.head().matrix(&[]), vocab, hidden),
+            head,
         })
     }
 
@@ -59,11 +73,11 @@ impl Decoder {
 }
 
 fn fits(inputs: usize) -> Result<(), NnError> {
-    if Tiled::fits(inputs) {
+    if Tiled::fits(Kind::Nf4, inputs) {
         return Ok(());
     }
     Err(NnError::Unsupported {
         what: format!("a linear of {inputs} inputs in tiles, which are blocks of 64"),
-        hint: "serve this model without --quant".into(),
+        hint: "serve this model with `--quant q4_0`, whose blocks are 32, or without --quant".into(),
     })
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use synapse_kernels::{
-    Accumulate,
+    Accumulate, Precision,
     attention::{CachedSpan, Heads, Role, forward_cached},
     cross_entropy, elementwise,
     gemm::{Left, Right, Term},
@@ -15,7 +15,6 @@ use synapse_kernels::{
 use crate::{
     Adapter, CausalLm, Decoder, KvCache, LanguageModel, LogitsFor, MicroBatch, NnError, Sequence,
     decoder::slot,
-    generation::Generation,
     linear::{Lora, Order, Rows},
     pool::{Buffer, Pool},
 };
@@ -183,12 +182,29 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What generated tokens are multiplied with, where that is not the stored weights.
-    fn tiles(&self) -> Option<&'a Generation> {
-        self.decoder
-            .generation
-            .as_ref()
-            .filter(|_| self.role == Role::Generated)
+    /// Whether tokens are multiplied with tiles where there are some: those of prompts are bound by arithmetic.
+    fn uses_tiles(&self) -> bool {
+        self.role == Role::Generated && self.decoder.precision == Precision::Bf16
+    }
+
+    /// What a linear's tokens are multiplied with, where that is tiles.
+    fn tile(&self, layer: usize, slot: usize) -> Option<&'a Tiled> {
+        let decoder = self.decoder;
+        let own = match &decoder.generation {
+            Some(generation) => Some(&generation.layers[layer][slot]),
+            None => decoder.layers[layer].linears[slot].weight.tiles(),
+        };
+        own.filter(|_| self.uses_tiles())
+    }
+
+    /// The same of the output head.
+    fn head_tile(&self) -> Option<&'a Tiled> {
+        let decoder = self.decoder;
+        let own = match &decoder.generation {
+            Some(generation) => Some(&generation.head),
+            None => decoder.head().tiles(),
+        };
+        own.filter(|_| self.uses_tiles())
     }
 
     /// Linears of one layer that share their input `x [t, input]`.
@@ -196,15 +212,12 @@ impl<'a> Step<'a> {
         let decoder = self.decoder;
         let linears = slots.map(|slot| &decoder.layers[layer].linears[slot]);
         let rows = self.rows(self.tokens.len());
-        if let Some(tiles) = self.tiles() {
-            let weights = slots.map(|slot| &tiles.layers[layer][slot]);
-            tiled(&mut self.activations, x, &weights, &mut ys);
-            for (linear, y) in linears.iter().zip(&mut ys) {
-                linear.add_bias(rows, &[], y);
-            }
-        } else {
-            for (linear, y) in linears.iter().zip(&mut ys) {
-                linear.forward(rows, &[], x.into(), y, Accumulate::Overwrite);
+        let tiles = slots.map(|slot| self.tile(layer, slot));
+        tiled(&mut self.activations, x, &tiles, &mut ys);
+        for ((linear, tile), y) in linears.iter().zip(tiles).zip(&mut ys) {
+            match tile {
+                Some(_) => linear.add_bias(rows, &[], y),
+                None => linear.forward(rows, &[], x.into(), y, Accumulate::Overwrite),
             }
         }
         for ((slot, linear), y) in slots.into_iter().zip(linears).zip(ys) {
@@ -346,8 +359,8 @@ impl<'a> Step<'a> {
         let normed = self.norm(rows, decoder.norm.vector(&[]));
         let count = rows.len() / hidden;
         let mut logits = vec![0.0; count * vocab];
-        if let Some(tiles) = self.tiles() {
-            tiled(&mut self.activations, &normed, &[&tiles.head], &mut [&mut logits]);
+        if let Some(tile) = self.head_tile() {
+            tiled(&mut self.activations, &normed, &[Some(tile)], &mut [&mut logits]);
         } else {
             let term = Term {
                 left: Left::rows(&normed[..], hidden),
@@ -418,14 +431,16 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Products of generated tokens with weights in tiles, `ys [t, output]`.
-fn tiled(activations: &mut Activations, x: &[f32], weights: &[&Tiled], ys: &mut [&mut [f32]]) {
-    let columns = weights.first().map_or(0, |weight| weight.shape().1);
-    activations.quantize(x, columns);
-    let mut outputs: Vec<Output<'_>> = weights
+/// Products of generated tokens with those weights that are in tiles, of which one group has one kind of block.
+fn tiled(activations: &mut Activations, x: &[f32], tiles: &[Option<&Tiled>], ys: &mut [&mut [f32]]) {
+    let Some(first) = tiles.iter().flatten().next() else {
+        return;
+    };
+    activations.quantize(first.kind(), x, first.shape().1);
+    let mut outputs: Vec<Output<'_>> = tiles
         .iter()
         .zip(ys)
-        .map(|(weight, out)| Output { weight, out })
+        .filter_map(|(tile, out)| Some(Output { weight: (*tile)?, out }))
         .collect();
     products(activations, &mut outputs);
 }

@@ -15,6 +15,7 @@ mod linear;
 mod parameters;
 mod pool;
 mod replace;
+mod stored;
 mod tensor;
 mod trace;
 mod training;

@@ -10,7 +10,7 @@ impl Decoder {
     /// decoder is what it would be, loaded the same way from a folder that holds them.
     ///
     /// # Errors
-    /// The model has no such tensor, it has another number of elements, or it is held in NF4 or trained.
+    /// The model has no such tensor, it has another number of elements, or it is quantised or trained.
     pub fn replace(&mut self, name: &str, dtype: DType, bytes: &[u8]) -> Result<(), NnError> {
         let refused = |hint: String| NnError::Unsupported {
             what: format!("putting {} bytes of {dtype} in the place of {name}", bytes.len()),
@@ -36,7 +36,7 @@ impl Decoder {
                 }
                 values.len()
             }
-            Some(Tensor::Nf4(_) | Tensor::Parameter(_)) => {
+            Some(Tensor::Nf4(_) | Tensor::Tiled(_) | Tensor::Parameter(_)) => {
                 return Err(refused("load the model in bf16 or f32".into()));
             }
         };

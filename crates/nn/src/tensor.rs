@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use half::bf16;
-use synapse_kernels::{Matrix, Nf4Matrix};
+use synapse_kernels::{Matrix, Nf4Matrix, tiled::Tiled};
 
 /// One weight tensor, row-major.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub(crate) enum Tensor {
     Bf16(Vec<bf16>),
     /// Frozen 4-bit NormalFloat.
     Nf4(Nf4Matrix),
+    /// Frozen, 4 or 8 bits as ggml quantises.
+    Tiled(Tiled),
     /// A range of the trainable parameters.
     Parameter(Range<usize>),
 }
@@ -26,6 +28,7 @@ impl Tensor {
             Self::F32(values) => Matrix::F32(values),
             Self::Bf16(values) => Matrix::Bf16(values),
             Self::Nf4(matrix) => Matrix::Nf4(matrix),
+            Self::Tiled(matrix) => Matrix::Tiled(matrix),
             Self::Parameter(range) => Matrix::F32(&parameters[range.clone()]),
         }
     }
@@ -38,6 +41,14 @@ impl Tensor {
         match self.matrix(parameters) {
             Matrix::F32(values) => values,
             _ => unreachable!("vectors are loaded as f32"),
+        }
+    }
+
+    /// The tiles, where the tensor is held in them.
+    pub(crate) fn tiles(&self) -> Option<&Tiled> {
+        match self {
+            Self::Tiled(tiles) => Some(tiles),
+            _ => None,
         }
     }
 
@@ -55,6 +66,7 @@ impl Tensor {
             Self::F32(values) => values.len() * 4,
             Self::Bf16(values) => values.len() * 2,
             Self::Nf4(matrix) => matrix.bytes(),
+            Self::Tiled(matrix) => matrix.bytes(),
             Self::Parameter(_) => 0,
         }
     }

@@ -59,6 +59,10 @@ fn decoders() -> Vec<(&'static str, Decoder)> {
         dtype: WeightDtype::Nf4 { double_quant: true },
         precision,
     };
+    let ggml = |dtype| LoadOptions {
+        dtype,
+        precision: Precision::Bf16,
+    };
     let load = |options: &LoadOptions| Decoder::load(&base(), options).unwrap();
     vec![
         ("f32", load(&LoadOptions::EXACT)),
@@ -69,6 +73,8 @@ fn decoders() -> Vec<(&'static str, Decoder)> {
             "tiles",
             Decoder::load_to_generate(&base(), &nf4(Precision::Bf16)).unwrap(),
         ),
+        ("q4_0", load(&ggml(WeightDtype::Q4_0))),
+        ("q8_0", load(&ggml(WeightDtype::Q8_0))),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use synapse_chat::Chat;
-use synapse_checkpoint::ModelFolder;
+use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions, ScoreReceiver};
 use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
 use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, MicroBatch, ModuleTrace};
@@ -29,26 +29,33 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Loads a model folder and adapters over it.
+    /// Loads a model folder or GGUF file and adapters over it.
     ///
     /// # Errors
-    /// An unreadable folder or an adapter that does not fit.
+    /// An unreadable model or an adapter that does not fit.
     pub fn open(folder: &Path, adapters: &[(&str, &Path)], load: &LoadOptions) -> Result<Self, PipelineError> {
-        Self::with_batch(folder, adapters, load, BATCH)
+        Self::of_files(&ModelFiles::open(folder)?, adapters, load)
     }
 
-    /// As [`Lab::open`], with so many prompts decoding together.
+    /// As [`Lab::open`], of a model that was opened before.
+    ///
+    /// # Errors
+    /// As [`Lab::open`].
+    pub fn of_files(files: &ModelFiles, adapters: &[(&str, &Path)], load: &LoadOptions) -> Result<Self, PipelineError> {
+        Self::with_batch(files, adapters, load, BATCH)
+    }
+
+    /// The same, with so many prompts decoding together.
     ///
     /// # Errors
     /// As [`Lab::open`].
     pub fn with_batch(
-        folder: &Path,
+        files: &ModelFiles,
         adapters: &[(&str, &Path)],
         load: &LoadOptions,
         batch: usize,
     ) -> Result<Self, PipelineError> {
-        let files = ModelFolder::open(folder)?;
-        let model = synapse_architecture::load_to_generate(&files, load)?;
+        let model = synapse_architecture::load_files_to_generate(files, load)?;
         let adapters = adapters
             .iter()
             .map(|(name, path)| {
@@ -56,7 +63,7 @@ impl Lab {
                 Ok(((*name).to_owned(), Arc::new(adapter)))
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
-        Ok(Self::over(model, Chat::open(folder)?, adapters, batch))
+        Ok(Self::over(model, Chat::of_model(files)?, adapters, batch))
     }
 
     /// A model that is in memory already. What holds the decoder too gets it back for itself when the lab is dropped.

@@ -82,8 +82,8 @@ pub(crate) fn lora_random(
 fn unquantized(load: &LoadOptions) -> Result<Precision, TrainError> {
     match load.dtype {
         WeightDtype::F32 | WeightDtype::Bf16 => Ok(load.precision),
-        WeightDtype::Nf4 { .. } => Err(TrainError::Unusable {
-            what: "a Synapse model in 4 bits".into(),
+        WeightDtype::Nf4 { .. } | WeightDtype::Q4_0 | WeightDtype::Q8_0 => Err(TrainError::Unusable {
+            what: "a Synapse model in 4 or 8 bits".into(),
             hint: "say `quantization: { type: none }` in a recipe, `--quantization none` on the command line".into(),
         }),
     }

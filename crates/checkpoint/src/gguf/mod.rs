@@ -6,8 +6,10 @@ mod cursor;
 mod dequantize;
 mod import;
 mod metadata;
+mod model;
 mod names;
 mod pre_tokenizer;
+mod quantize;
 mod tensor_type;
 mod tokenizer;
 
@@ -17,8 +19,10 @@ use std::path::{Path, PathBuf};
 pub use dequantize::dequantize;
 pub use import::{import_gguf, import_gguf_as};
 pub use metadata::{Metadata, Value, ValueType};
-pub use names::{gguf_tensor_name, interleave_rotary_rows, separate_rotary_rows};
+pub use model::GgufModel;
+pub use names::{gguf_tensor_name, interleave_rotary_rows, rotated_heads, separate_rotary_rows};
 pub use pre_tokenizer::PreTokenizer;
+pub use quantize::{quantize, stored_type, unfit};
 pub use tensor_type::TensorType;
 
 use crate::error::{CheckpointError, Result};
@@ -151,6 +155,15 @@ impl GgufFile {
         let mut out = Vec::with_capacity(tensor.elements());
         self.read_chunks(tensor, |values| out.extend_from_slice(values))?;
         Ok(out)
+    }
+
+    /// A tensor's bytes, as they are stored.
+    pub(crate) fn read_bytes(&self, tensor: &GgufTensor) -> Result<Vec<u8>> {
+        let length = usize::try_from(tensor.bytes)
+            .map_err(|_| CheckpointError::tensor(&self.path, &tensor.name, "does not fit into memory"))?;
+        let mut bytes = vec![0; length];
+        read_exact_at(&self.file, &mut bytes, tensor.offset).map_err(CheckpointError::io("read", &self.path))?;
+        Ok(bytes)
     }
 
     /// Feeds a tensor's dequantised elements to `take`, piece by piece in order.

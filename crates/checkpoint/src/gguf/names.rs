@@ -1,6 +1,8 @@
 //! How ggml calls a decoder's tensors, and how it orders the rows of a Llama's query and key projections. One copy
 //! for reading and writing GGUF.
 
+use crate::config::{Architecture, ModelConfig};
+
 /// Hugging Face's and ggml's names for a layer's parts.
 const LAYER_PARTS: [(&str, &str); 9] = [
     ("input_layernorm", "attn_norm"),
@@ -29,6 +31,18 @@ pub fn gguf_tensor_name(name: &str) -> Option<String> {
         }
     };
     Some(format!("{module}.{kind}"))
+}
+
+/// How many heads a tensor's rows are divided into, where GGUF stores them in its own rotary order: only a Llama's
+/// query and key projections.
+#[must_use]
+pub fn rotated_heads(config: &ModelConfig, name: &str) -> Option<usize> {
+    match config.architecture {
+        Architecture::Qwen2 | Architecture::Synapse => None,
+        Architecture::Llama if name.contains(".q_proj.") => Some(config.num_attention_heads),
+        Architecture::Llama if name.contains(".k_proj.") => Some(config.num_key_value_heads),
+        Architecture::Llama => None,
+    }
 }
 
 /// Reorders the rows of a Llama's q or k projection (or the elements of its bias) from Hugging Face's order, where a

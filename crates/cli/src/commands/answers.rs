@@ -13,7 +13,7 @@ use synapse_trainer::peak_resident_bytes;
 use crate::{
     Outcome,
     args::BenchDecodeArguments,
-    commands::{print, print_json, weight_options},
+    commands::{open_model, print, print_json, weight_options},
     failure::Failure,
     terminal::Terminal,
 };
@@ -105,11 +105,13 @@ impl<'a> Bench<'a> {
             .collect();
         let folders = arguments.adapters.iter().map(std::path::PathBuf::as_path);
         let adapters: Vec<(&str, &Path)> = names.iter().map(String::as_str).zip(folders).collect();
-        let lab = Lab::open(&arguments.model, &adapters, &weight_options(arguments.weights))?;
+        let load = weight_options(&arguments.model, arguments.weights)?;
+        let files = open_model(&arguments.model, &load)?;
+        let lab = Lab::of_files(&files, &adapters, &load)?;
         let bench = Self {
             what,
             arguments,
-            config: ModelConfig::read(&arguments.model)?,
+            config: files.config().clone(),
             lab,
             adapters: names,
         };

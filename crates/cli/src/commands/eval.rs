@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use synapse_checkpoint::{AdapterFolder, ModelFolder, write_atomic};
+use synapse_checkpoint::{AdapterFolder, ModelFiles, write_atomic};
 use synapse_evaluate::{
     Evaluation, FILE_SUITES, Form, Journal, Journaled, Prompting, RunOptions, SAMPLED_SUITES, SUITE_IDS, Suite,
 };
@@ -13,7 +13,7 @@ use synapse_pipeline::{Lab, Reporter, add_questions, fetch_suite, suite_data};
 use crate::{
     Outcome,
     args::{EvalArguments, MeasureArguments},
-    commands::{load_options, print, print_json, run::STOP, run::stop_on_signal},
+    commands::{load_options, open_model, print, print_json, run::STOP, run::stop_on_signal},
     failure::Failure,
     terminal::{Terminal, say},
 };
@@ -165,7 +165,12 @@ impl Measured<'_> {
     ) -> Result<Vec<Evaluation>, Failure> {
         let adapters: Vec<_> = self.adapter.iter().map(|path| ("adapter", *path)).collect();
         let load = load_options(arguments.dtype);
-        let lab = Lab::with_batch(self.model, &adapters, &load, arguments.max_batch.into())?;
+        let lab = Lab::with_batch(
+            &open_model(self.model, &load)?,
+            &adapters,
+            &load,
+            arguments.max_batch.into(),
+        )?;
         let mut subject = lab.subject(&self.name(), adapters.first().map(|(name, _)| *name));
         let journal = self.out.map(|out| out.join("journal.jsonl"));
         let opened = match &journal {
@@ -210,7 +215,7 @@ impl Measured<'_> {
 
     /// Everything besides the prompt that an answer depends on.
     fn identity(&self, arguments: &MeasureArguments) -> Result<String, Failure> {
-        let model = ModelFolder::open(self.model)?.content_hash()?;
+        let model = ModelFiles::open(self.model)?.content_hash()?;
         let adapter = match self.adapter {
             Some(folder) => Value::from(AdapterFolder::open(folder)?.content_hash()?),
             None => Value::Null,

@@ -11,7 +11,7 @@ use synapse_pipeline::{Lab, TracedText};
 use crate::{
     Outcome,
     args::GenerateArguments,
-    commands::{print_json, weight_options},
+    commands::{open_model, print_json, weight_options},
     failure::Failure,
 };
 
@@ -32,7 +32,8 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         .iter()
         .map(|path| ("adapter", path.as_path()))
         .collect();
-    let lab = Lab::open(&arguments.model, &adapters, &weight_options(arguments.weights))?;
+    let load = weight_options(&arguments.model, arguments.weights)?;
+    let lab = Lab::of_files(&open_model(&arguments.model, &load)?, &adapters, &load)?;
     if arguments.trace.is_some() && lab.engine().modules().is_empty() {
         return Err(Failure::request(
             "--trace: this model sends every token through all of itself; only models of `model_type: synapse` have modules to trace",

@@ -19,14 +19,17 @@ mod swarm;
 mod tasks;
 
 use std::io::Write;
+use std::path::Path;
 
+use synapse_checkpoint::{ModelFiles, gguf::TensorType};
 use synapse_kernels::Isa;
 use synapse_nn::{LoadOptions, Precision, WeightDtype};
 
 use crate::{
     Outcome,
-    args::{Arguments, Command, Dtype, Storage, WeightArguments},
+    args::{Arguments, Command, Dtype, Quant, WeightArguments},
     failure::Failure,
+    terminal::say,
 };
 
 /// Runs what was asked.
@@ -55,7 +58,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 }
 
 /// Writes a run's page and prints where it is.
-fn report(run: &std::path::Path) -> Outcome {
+fn report(run: &Path) -> Outcome {
     if !run.join("plan.json").is_file() {
         return Err(Failure::request(format!(
             "{} is not a run's folder; runs are in outputs/runs/NAME, and `synapse-train status` lists them",
@@ -81,15 +84,44 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Outcome {
 }
 
 /// Storage and arithmetic of a model that generates.
-pub(crate) fn weight_options(weights: WeightArguments) -> LoadOptions {
+pub(crate) fn weight_options(model: &Path, weights: WeightArguments) -> Result<LoadOptions, Failure> {
     let options = load_options(weights.dtype);
-    match weights.quant {
-        Storage::None => options,
-        Storage::Nf4 => LoadOptions {
-            dtype: WeightDtype::Nf4 { double_quant: false },
-            ..options
-        },
+    if weights.quant != Quant::None && model.is_file() {
+        return Err(Failure::request(format!(
+            "--quant: {} is one file, which says itself how its weights are held; leave the option out",
+            model.display()
+        )));
     }
+    let dtype = match weights.quant {
+        Quant::None => options.dtype,
+        Quant::Nf4 => WeightDtype::Nf4 { double_quant: false },
+        Quant::Q8_0 => WeightDtype::Q8_0,
+        Quant::Q4_0 => WeightDtype::Q4_0,
+    };
+    Ok(LoadOptions { dtype, ..options })
+}
+
+/// Opens a folder or .gguf file and says which of a file's matrices will not be held as they are stored.
+pub(crate) fn open_model(path: &Path, options: &LoadOptions) -> Result<ModelFiles, Failure> {
+    let files = ModelFiles::open(path)?;
+    let ModelFiles::Gguf(model) = &files else {
+        return Ok(files);
+    };
+    let held = match options.precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    };
+    for (tensor_type, count) in model.matrix_types() {
+        let as_stored = matches!(tensor_type, TensorType::Q4_0 | TensorType::Q8_0);
+        if !as_stored && !tensor_type.name().eq_ignore_ascii_case(held) {
+            say(format!(
+                "{}: {count} matrices of {} are held in {held}",
+                model.path().display(),
+                tensor_type.name()
+            ));
+        }
+    }
+    Ok(files)
 }
 
 /// Storage and arithmetic of a served or measured model.

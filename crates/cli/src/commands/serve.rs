@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synapse_chat::Chat;
-use synapse_checkpoint::{AdapterFolder, ModelConfig, ModelFolder};
+use synapse_checkpoint::{AdapterFolder, ModelConfig};
 use synapse_engine::{AdapterOrder, AdapterSource, Engine, EngineOptions};
 use synapse_nn::{Adapter, CausalLm, Precision};
 use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState, Swarm, SwarmLabel};
@@ -13,7 +13,7 @@ use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, Serv
 use crate::{
     Outcome,
     args::{LimitArguments, ListenArguments, ServeArguments, WeightArguments},
-    commands::{swarm, weight_options},
+    commands::{open_model, swarm, weight_options},
     failure::Failure,
     terminal::say,
 };
@@ -80,11 +80,17 @@ pub(crate) fn up(arguments: &ListenArguments) -> Outcome {
 
 fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, arguments: &ListenArguments) -> Outcome {
     let folder = model.folder.as_path();
-    let of_folder = folder
-        .canonicalize()
-        .ok()
-        .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    let of_folder = of_folder.ok_or_else(|| Failure::request(format!("{}: no such model folder", folder.display())))?;
+    let of_folder = folder.canonicalize().ok().and_then(|path| {
+        let name = if path.is_file() {
+            path.file_stem()
+        } else {
+            path.file_name()
+        };
+        Some(name?.to_string_lossy().into_owned())
+    });
+    let missing = || Failure::request(format!("{}: no such model folder or .gguf file", folder.display()));
+    let of_folder = of_folder.ok_or_else(missing)?;
+    weight_options(folder, arguments.weights)?;
     let name = model.name.as_ref().unwrap_or(&of_folder);
     let mut options = server_options(name, folder, arguments)?;
     if let Some(swarm) = &swarm {
@@ -185,14 +191,14 @@ fn load(
     weights: WeightArguments,
     limits: LimitArguments,
 ) -> Result<Engine, Failure> {
-    let files = ModelFolder::open(folder)?;
-    let chat = Chat::open(folder)?;
-    let load = weight_options(weights);
+    let load = weight_options(folder, weights)?;
+    let files = open_model(folder, &load)?;
+    let chat = Chat::of_model(&files)?;
     let source = AdapterFolders {
         config: files.config().clone(),
         precision: load.precision,
     };
-    let model: Arc<dyn CausalLm> = synapse_architecture::load_to_generate(&files, &load)?;
+    let model: Arc<dyn CausalLm> = synapse_architecture::load_files_to_generate(&files, &load)?;
     let options = EngineOptions {
         max_batch: limits.max_batch,
         max_waiting: limits.max_waiting,

@@ -2,7 +2,6 @@
 //! F16, BF16, Q8_0 or Q4_0, the tokenizer, the chat template. Reading GGUF is the checkpoint crate's subject.
 
 mod metadata;
-mod quantize;
 mod target;
 mod tokenizer;
 mod writer;
@@ -10,11 +9,12 @@ mod writer;
 use std::path::Path;
 use std::str::FromStr;
 
-use synapse_checkpoint::gguf::{TensorType, Value, gguf_tensor_name, interleave_rotary_rows};
-use synapse_checkpoint::{Architecture, ModelConfig, ModelFolder};
+use synapse_checkpoint::gguf::{
+    TensorType, Value, gguf_tensor_name, interleave_rotary_rows, quantize, rotated_heads, stored_type, unfit,
+};
+use synapse_checkpoint::{Architecture, ModelFolder};
 
 use crate::error::{ExportError, Result};
-pub use quantize::quantize;
 pub use target::GgufTarget;
 use tokenizer::Tokenizer;
 use writer::{Tensor, Writer};
@@ -159,7 +159,7 @@ fn contents(export: &GgufExport<'_>) -> Result<Contents> {
         let name = gguf_tensor_name(&source).ok_or_else(|| tensor_error(&source, "has no name in GGUF"))?;
         tensors.push(Tensor {
             name,
-            tensor_type: stored_type(config, export.gguf_type, &source, &shape),
+            tensor_type: stored_type(config, export.gguf_type.tensor_type(), &source, &shape),
             shape,
         });
         sources.push(Some(source));
@@ -170,25 +170,6 @@ fn contents(export: &GgufExport<'_>) -> Result<Contents> {
         sources,
         divisors,
     })
-}
-
-/// Norms and biases stay F32. The output head decides the next token, so Q4_0 keeps it (or the embedding it is tied to)
-/// in Q8_0; rows that are no whole number of blocks stay F16.
-fn stored_type(config: &ModelConfig, gguf_type: GgufType, name: &str, shape: &[usize]) -> TensorType {
-    let [_, width] = shape else {
-        return TensorType::F32;
-    };
-    let head = name == "lm_head.weight" || (config.tie_word_embeddings && name == "model.embed_tokens.weight");
-    let wanted = if head && gguf_type == GgufType::Q4_0 {
-        TensorType::Q8_0
-    } else {
-        gguf_type.tensor_type()
-    };
-    if width.is_multiple_of(wanted.block_elements()) {
-        wanted
-    } else {
-        TensorType::F16
-    }
 }
 
 fn write_tensor(model: &ModelFolder, source: &str, tensor: &Tensor, writer: &mut Writer) -> Result<()> {
@@ -208,39 +189,9 @@ fn write_tensor(model: &ModelFolder, source: &str, tensor: &Tensor, writer: &mut
     Ok(())
 }
 
-/// How many heads a tensor's rows are divided into, where GGUF wants them in its own rotary order.
-fn rotated_heads(config: &ModelConfig, name: &str) -> Option<usize> {
-    match config.architecture {
-        Architecture::Qwen2 | Architecture::Synapse => None,
-        Architecture::Llama if name.contains(".q_proj.") => Some(config.num_attention_heads),
-        Architecture::Llama if name.contains(".k_proj.") => Some(config.num_key_value_heads),
-        Architecture::Llama => None,
-    }
-}
-
 fn encode(name: &str, tensor_type: TensorType, values: &[f32]) -> Result<Vec<u8>> {
-    let largest = values.iter().fold(0.0_f32, |largest, value| {
-        if value.is_nan() {
-            f32::INFINITY
-        } else {
-            largest.max(value.abs())
-        }
-    });
-    if !largest.is_finite() {
-        return Err(tensor_error(
-            name,
-            "holds values that are not finite; the model is damaged",
-        ));
-    }
-    // Block scales are f16 as well, at most the largest weight itself.
-    if largest > half::f16::MAX.to_f32() && !matches!(tensor_type, TensorType::F32 | TensorType::Bf16) {
-        return Err(tensor_error(
-            name,
-            format!(
-                "holds the value {largest}, too large for {}; export as bf16",
-                tensor_type.name()
-            ),
-        ));
+    if let Some(why) = unfit(tensor_type, values, "export as bf16") {
+        return Err(tensor_error(name, why));
     }
     let mut bytes = Vec::with_capacity(values.len() / tensor_type.block_elements() * tensor_type.block_bytes());
     quantize(tensor_type, values, &mut bytes);

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use synapse_checkpoint::gguf::{TensorType, dequantize};
+use synapse_checkpoint::gguf::{TensorType, dequantize, rotated_heads};
 use synapse_checkpoint::{ModelConfig, StagedFile};
 
 use super::writer::head;
-use super::{Contents, GgufExport, contents, encode, rotated_heads, tensor_error};
+use super::{Contents, GgufExport, contents, encode, tensor_error};
 use crate::error::Result;
 
 /// A GGUF file being made beside its final name.

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use synapse_checkpoint::gguf::{GgufFile, TensorType, dequantize};
+use synapse_checkpoint::gguf::{GgufFile, TensorType, dequantize, quantize};
 use synapse_checkpoint::{
     DType, Llama3RopeScaling, ModelConfig, ModelFolder, TensorFiles, import_gguf, write_safetensors,
 };
-use synapse_export::{ExportError, GgufExport, GgufType, export_gguf, quantize};
+use synapse_export::{ExportError, GgufExport, GgufType, export_gguf};
 use tempfile::tempdir;
 
 use crate::model_folder;

@@ -4,12 +4,14 @@
 //! a kernel of its own. So neither the chunks a prompt is read in, nor a prefix that was cached, nor the other
 //! sequences of a batch change a bit. The backward pass's forward twin is in the parent module.
 
+use std::ops::Range;
+
 use super::{Accumulate, Heads, Left, Product, Right, SCRATCH, Scratch, Shape, TILE, grow};
 use crate::{
     cross_entropy::softmax,
     gemm::{Sum, Term},
     math::dot,
-    parallel::{SharedMut, parallel_for},
+    parallel::{SharedMut, parallel_for, threads},
 };
 
 /// Keys that one product sums over: no more than a packed block, so that a sum is never cut elsewhere.
@@ -55,26 +57,34 @@ pub fn forward_cached(heads: Heads, role: Role, spans: &[CachedSpan<'_>], out: &
         "the output of attention is too short"
     );
     let out = SharedMut::new(out);
+    // few key heads do not divide evenly among threads, so one query head at a time; many read their keys once
+    let parts = match role {
+        Role::Generated if spans.len() * heads.keys < 4 * threads() => heads.group(),
+        _ => 1,
+    };
+    let share = heads.group() / parts;
     let task = |task: usize| {
-        let (index, group) = (task / heads.keys, task % heads.keys);
+        let (index, part) = (task / (heads.keys * parts), task % (heads.keys * parts));
         let job = Job {
             heads,
             span: &spans[index],
-            group,
+            group: part / parts,
             start: starts[index],
             out,
         };
+        let first = part * share;
         SCRATCH.with_borrow_mut(|scratch| match role {
             Role::Prompt => job.prompt(scratch),
-            Role::Generated => (0..job.span.count).for_each(|row| job.generated(row, scratch)),
+            Role::Generated => (0..job.span.count).for_each(|row| job.generated(row, first..first + share, scratch)),
         });
     };
+    let tasks = spans.len() * heads.keys * parts;
     // a wake-up costs more than a short cache
     let work: usize = spans.iter().map(|span| span.count * (span.past + span.count)).sum();
     if work * heads.query_width() < 1 << 15 {
-        (0..spans.len() * heads.keys).for_each(task);
+        (0..tasks).for_each(task);
     } else {
-        parallel_for(spans.len() * heads.keys, task);
+        parallel_for(tasks, task);
     }
 }
 
@@ -164,15 +174,15 @@ impl Job<'_> {
         }
     }
 
-    /// One row of all query heads that share the key head: keys and values are read once.
-    fn generated(&self, row: usize, scratch: &mut Scratch) {
+    /// One row of some query heads that share the key head: keys and values are read once.
+    fn generated(&self, row: usize, queries: Range<usize>, scratch: &mut Scratch) {
         let Self { heads, span, group, .. } = *self;
         let seen = span.past + row + 1;
-        let first = group * heads.group();
-        let q = &span.q[row * heads.query_width() + first * heads.dim..][..heads.group() * heads.dim];
-        grow(&mut scratch.scores, heads.group() * seen);
+        let (first, count) = (queries.start, queries.len());
+        let q = &span.q[row * heads.query_width() + first * heads.dim..][..count * heads.dim];
+        grow(&mut scratch.scores, count * seen);
         grow(&mut scratch.tile, q.len());
-        let weights = &mut scratch.scores[..heads.group() * seen];
+        let weights = &mut scratch.scores[..count * seen];
         let cache = Cache {
             dim: heads.dim,
             stride: heads.key_width(),

@@ -27,8 +27,8 @@ const LANES: usize = 16;
 #[cfg(simd_x86)]
 const WIDTH: usize = 2 * LANES;
 
-/// The dot products of four weight rows and four rows of activations.
-type Dots = [[f32; ROWS]; COLUMNS];
+/// The dot products of four rows of activations and four weight rows, as the output wants them.
+type Dots = [[f32; COLUMNS]; ROWS];
 
 thread_local! {
     static WIDE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -134,13 +134,14 @@ impl Factors<'_> {
                         (Self::Halves(_, rows), Weights::Halves(weights)) => halves(weights, &rows[part], &mut dots),
                         _ => unreachable!("weights and rows have one format"),
                     }
-                    for (column, dots) in (first..columns.end).zip(&dots) {
-                        for (offset, dot) in dots.iter().enumerate().take(count) {
-                            // SAFETY: each column belongs to one task, and `check` proved the bounds.
-                            let out = unsafe { target.out.slice((row + offset) * target.stride + column, 1) };
+                    let width = COLUMNS.min(columns.end - first);
+                    for (offset, dots) in dots.iter().enumerate().take(count) {
+                        // SAFETY: each column belongs to one task, and `check` proved the bounds.
+                        let out = unsafe { target.out.slice((row + offset) * target.stride + first, width) };
+                        for (out, dot) in out.iter_mut().zip(dots) {
                             match accumulate {
-                                Accumulate::Overwrite => out[0] = term.scale * dot,
-                                Accumulate::Add => out[0] += term.scale * dot,
+                                Accumulate::Overwrite => *out = term.scale * dot,
+                                Accumulate::Add => *out += term.scale * dot,
                             }
                         }
                     }
@@ -185,12 +186,12 @@ fn float_tile<const M: usize>(weights: [&[f32]; COLUMNS], rows: &[f32], first: u
             }
         }
     }
-    for ((weights, sums), dots) in weights.iter().zip(&mut sums).zip(dots) {
+    for (column, (weights, sums)) in weights.iter().zip(&mut sums).enumerate() {
         for (m, sums) in sums.iter_mut().enumerate() {
             for at in whole..k {
                 sums[at - whole] += weights[at] * rows[m][at];
             }
-            dots[first + m] = fold(*sums);
+            dots[first + m][column] = fold(*sums);
         }
     }
 }
@@ -228,7 +229,7 @@ fn halves(_weights: [&[bf16]; COLUMNS], _rows: &[bf16], _dots: &mut Dots) {
 unsafe fn half_tile<const M: usize>(weights: [&[bf16]; COLUMNS], rows: &[bf16], dots: &mut Dots) {
     use std::arch::x86_64::{
         _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi16, _mm512_reduce_add_ps, _mm512_setzero_ps,
-        _mm512_setzero_si512,
+        _mm512_setzero_si512, _mm512_storeu_ps,
     };
     let k = weights[0].len();
     let rows: [&[bf16]; M] = std::array::from_fn(|m| &rows[m * k..(m + 1) * k]);
@@ -263,12 +264,42 @@ unsafe fn half_tile<const M: usize>(weights: [&[bf16]; COLUMNS], rows: &[bf16], 
             }
         }
     }
-    for (sums, dots) in sums.iter().zip(dots) {
-        for (sum, dot) in sums.iter().zip(dots) {
+    if M == ROWS {
+        let all = std::array::from_fn(|at| sums[at / ROWS][at % ROWS]);
+        // SAFETY: sixteen dots are sixteen f32.
+        unsafe { _mm512_storeu_ps(dots.as_mut_ptr().cast(), fold_square(&all)) };
+        return;
+    }
+    for (column, sums) in sums.iter().enumerate() {
+        for (m, sum) in sums.iter().enumerate() {
             // halves onto each other, as `fold` does
-            *dot = _mm512_reduce_add_ps(*sum);
+            dots[m][column] = _mm512_reduce_add_ps(*sum);
         }
     }
+}
+
+/// Sixteen sums of sixteen lanes each, of four columns with four rows; returns four rows of four columns. The halves
+/// of several sums are added in one vector, in the order of [`fold`], so the bits are those of sixteen folds.
+#[cfg(simd_x86)]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn fold_square(sums: &[std::arch::x86_64::__m512; 16]) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::{_mm512_add_ps, _mm512_shuffle_f32x4, _mm512_shuffle_ps};
+    // each step folds two vectors into one: lanes 8 apart, then 4, 2 and 1
+    let mut eights = [sums[0]; 8];
+    for (at, eight) in eights.iter_mut().enumerate() {
+        let (a, b) = (sums[2 * at], sums[2 * at + 1]);
+        *eight = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+    }
+    let mut fours = [sums[0]; 4];
+    for (at, four) in fours.iter_mut().enumerate() {
+        let (a, b) = (eights[2 * at], eights[2 * at + 1]);
+        *four = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+    }
+    // fours[c], 128-bit lane m: four partial sums of column c and row m
+    let halve = |a, b| _mm512_add_ps(_mm512_shuffle_ps::<0x44>(a, b), _mm512_shuffle_ps::<0xee>(a, b));
+    let (a, b) = (halve(fours[0], fours[1]), halve(fours[2], fours[3]));
+    _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xdd>(a, b))
 }
 
 /// The same bits as pairs of bf16.

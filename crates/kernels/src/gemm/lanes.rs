@@ -16,6 +16,7 @@ use super::Format;
 use crate::{
     Matrix, Nf4Matrix,
     nf4::{BLOCK, CODE},
+    tiled::{self, Tiled},
 };
 
 /// Sixteen lines of sixteen units: where they are and how they are stored.
@@ -92,17 +93,27 @@ macro_rules! by_format {
                 let $known = Matrix::Nf4(data);
                 $work
             }
+            Matrix::Tiled(data) => {
+                let $known = Matrix::Tiled(data);
+                $work
+            }
         }
     };
 }
 
 /// Defines the walks for one kind of unit.
 macro_rules! walks {
-    ($features:literal, $unit:literal, $along:ident, $across:ident, $along_turned:ident, $across_turned:ident, $rows:ident) => {
+    ($features:literal, $unit:literal, $along:ident, $across:ident, $tiles:ident, $along_turned:ident, $across_turned:ident, $rows:ident) => {
         /// # Safety
         /// As the method that calls it.
         #[target_feature(enable = $features)]
         unsafe fn $along_turned(square: &Square<'_>, out: *mut f32) {
+            if let Matrix::Tiled(tiles) = square.matrix
+                && let Some(lines) = $tiles(tiles, square)
+            {
+                // SAFETY: the output has sixteen lines of sixteen units.
+                return unsafe { store(lines, square, out) };
+            }
             let mut lines = [_mm512_setzero_si512(); 16];
             by_format!(
                 square.matrix,
@@ -151,6 +162,7 @@ walks!(
     2,
     pairs_along,
     pairs_across,
+    pairs_of_tiles,
     along_turned_pairs,
     across_turned_pairs,
     across_pairs
@@ -160,6 +172,7 @@ walks!(
     1,
     floats_along,
     floats_across,
+    floats_of_tiles,
     along_turned_floats,
     across_turned_floats,
     across_floats
@@ -170,10 +183,38 @@ walks!(
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn store_turned(lines: [__m512i; 16], square: &Square<'_>, out: *mut f32) {
-    for (line, value) in transpose(lines).into_iter().enumerate() {
+    // SAFETY: the caller's promise.
+    unsafe { store(transpose(lines), square, out) };
+}
+
+/// # Safety
+/// As [`store_turned`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn store(lines: [__m512i; 16], square: &Square<'_>, out: *mut f32) {
+    for (line, value) in lines.into_iter().enumerate() {
         // SAFETY: the caller's promise.
         unsafe { _mm512_storeu_si512(out.add(line * square.out_stride).cast(), value) };
     }
+}
+
+/// A square of a weight whose tiles have it turned already.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn floats_of_tiles(tiles: &Tiled, square: &Square<'_>) -> Option<[__m512i; 16]> {
+    let values = tiled::floats_turned(tiles, square.start, square.stride)?;
+    let mut lines = [_mm512_setzero_si512(); 16];
+    for (line, value) in lines.iter_mut().zip(values) {
+        *line = _mm512_castps_si512(value);
+    }
+    Some(lines)
+}
+
+/// As [`floats_of_tiles`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn pairs_of_tiles(tiles: &Tiled, square: &Square<'_>) -> Option<[__m512i; 16]> {
+    tiled::pairs_turned(tiles, square.start, square.stride, |low, high| couple(low, high))
 }
 
 /// Sixteen elements from `start` on, widened.
@@ -207,6 +248,11 @@ unsafe fn values(matrix: Matrix<'_>, start: usize) -> __m512 {
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
             }
             Matrix::Nf4(matrix) => nf4_values(matrix, start),
+            Matrix::Tiled(matrix) => {
+                let mut out = [0.0f32; 16];
+                matrix.widen(start, &mut out);
+                _mm512_loadu_ps(out.as_ptr())
+            }
         }
     }
 }

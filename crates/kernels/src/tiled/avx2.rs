@@ -1,17 +1,21 @@
 //! Tiles by AVX2: eight rows in the lanes, four inputs a lane.
 //!
-//! The unit multiplies an unsigned by a signed byte and adds two such products into 16 bits. So a weight's sign
-//! moves to the activation, and two products of at most 127 · 127 fit.
+//! The unit multiplies an unsigned by a signed byte and adds two such products into 16 bits. Q4_0's codes are small
+//! and positive as they are stored; of the others a weight's sign moves to the activation, and two products of at
+//! most 128 · 127 fit.
 
 use std::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
-    _mm256_broadcastsi128_si256, _mm256_cvtepi32_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_srli_epi16,
+    __m256, __m256i, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    _mm256_broadcastsi128_si256, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_load_si256, _mm256_loadu_ps,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_srli_epi16,
     _mm256_storeu_ps, _mm256_xor_si256,
 };
 
-use super::{BLOCK, Codes, Job, QUAD, ROWS};
+use super::{
+    Job, Kind, QUAD, ROWS, Row,
+    weight::{LEVELS, Line, Scales},
+};
 
 /// Rows in a vector.
 const LANES: usize = 8;
@@ -19,31 +23,35 @@ const LANES: usize = 8;
 /// As [`Job::portable`].
 ///
 /// # Safety
-/// AVX2.
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [usize; M], sums: &mut [[f32; ROWS]; M]) {
+/// AVX2 and F16C.
+#[target_feature(enable = "avx2,f16c")]
+pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sums: &mut [[f32; ROWS]; M]) {
+    let (weight, kind) = (job.weight, job.weight.kind);
+    let (blocks, block) = (weight.blocks(), kind.block());
+    let lines = &weight.codes[job.tile * blocks * kind.lines()..][..blocks * kind.lines()];
     for half in 0..ROWS / LANES {
         let mut totals = [_mm256_setzero_ps(); M];
-        for block in 0..job.blocks() {
-            let place = job.tile * job.blocks() + block;
-            let inputs = rows.map(|row| job.activations.block(row, block));
-            let values = inputs.map(|inputs| inputs.values.as_ptr().cast::<i32>());
-            let lanes = half * LANES * QUAD;
-            // SAFETY: a block of activations holds sixteen quads, a block of codes what its kind says.
-            let dots: [__m256i; M] = unsafe {
-                match &job.weight.codes {
-                    Codes::Four { bytes, table } => {
-                        four(bytes[place * ROWS * BLOCK / 2 + lanes..].as_ptr(), table, values)
+        for at in 0..blocks {
+            let lines = &lines[at * kind.lines()..][..kind.lines()];
+            let inputs = rows.map(|row| row.values[at * block..][..block].as_ptr().cast());
+            // SAFETY: the lines are a block of codes of this kind, and the inputs as many bytes.
+            let dots = unsafe {
+                match kind {
+                    Kind::Nf4 => nf4(lines, half, inputs),
+                    Kind::Q4_0 => {
+                        let mut excess = [_mm256_setzero_si256(); M];
+                        for (excess, row) in excess.iter_mut().zip(&rows) {
+                            *excess = _mm256_set1_epi32(-kind.offset() * row.sums[at]);
+                        }
+                        q4_0(lines, half, inputs, excess)
                     }
-                    Codes::Eight { bytes } => eight(bytes[place * ROWS * BLOCK + lanes..].as_ptr(), values),
+                    Kind::Q8_0 => q8_0(lines, half, inputs),
                 }
             };
-            // SAFETY: sixteen scales a block, eight a half.
-            let weights =
-                unsafe { _mm256_loadu_ps(job.weight.scales[place * ROWS + half * LANES..][..LANES].as_ptr()) };
+            let weights = scales(&weight.scales, (job.tile * blocks + at) * ROWS + half * LANES);
             for m in 0..M {
                 // not fused, as the twin is not
-                let scale = _mm256_mul_ps(weights, _mm256_set1_ps(inputs[m].scale));
+                let scale = _mm256_mul_ps(weights, _mm256_set1_ps(rows[m].scales[at]));
                 totals[m] = _mm256_add_ps(totals[m], _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m]), scale));
             }
         }
@@ -54,51 +62,111 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [usize; M], sums:
     }
 }
 
-/// `sums + weights · quad`, weights signed.
+/// Eight scales.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn scales(scales: &Scales, first: usize) -> __m256 {
+    // SAFETY: the slices are eight scales long.
+    unsafe {
+        match scales {
+            Scales::Floats(scales) => _mm256_loadu_ps(scales[first..][..LANES].as_ptr()),
+            Scales::Halves(scales) => _mm256_cvtph_ps(_mm_loadu_si128(scales[first..][..LANES].as_ptr().cast())),
+        }
+    }
+}
+
+/// Half of a line.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot(sums: __m256i, weights: __m256i, quad: i32) -> __m256i {
-    let signed = _mm256_sign_epi8(_mm256_set1_epi32(quad), weights);
-    let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), signed);
+fn codes(line: &Line, half: usize) -> __m256i {
+    // SAFETY: 32 bytes of a line, aligned as a line is.
+    unsafe { _mm256_load_si256(line.0[half * LANES * QUAD..][..LANES * QUAD].as_ptr().cast()) }
+}
+
+/// Four inputs in every lane.
+///
+/// # Safety
+/// The inputs must be there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn quad(inputs: *const i32, at: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    _mm256_set1_epi32(unsafe { inputs.add(at).read_unaligned() })
+}
+
+/// `sums + weights · inputs`, weights unsigned and at most 128.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_unsigned(sums: __m256i, weights: __m256i, inputs: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(weights, inputs);
     _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
-/// # Safety
-/// As [`sums`]; `bytes` must hold a block of 4-bit codes from the half's first row on, and `values` sixteen quads each.
+/// `sums + weights · inputs`, weights signed.
+#[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn four<const M: usize>(bytes: *const u8, table: &[u8; 16], values: [*const i32; M]) -> [__m256i; M] {
+fn dot_signed(sums: __m256i, weights: __m256i, inputs: __m256i) -> __m256i {
+    dot_unsigned(sums, _mm256_abs_epi8(weights), _mm256_sign_epi8(inputs, weights))
+}
+
+/// # Safety
+/// As [`sums`]; the inputs must be 64 bytes each.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn nf4<const M: usize>(lines: &[Line], half: usize, inputs: [*const i32; M]) -> [__m256i; M] {
     let low = _mm256_set1_epi8(15);
     let mut sums = [_mm256_setzero_si256(); M];
-    // SAFETY: sixteen bytes of table; the caller's promise for the rest.
-    unsafe {
-        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
-        let table = _mm256_xor_si256(table, _mm256_set1_epi8(i8::MIN));
-        for group in 0..BLOCK / (2 * QUAD) {
-            let codes = _mm256_loadu_si256(bytes.add(group * ROWS * QUAD).cast());
-            let first = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, low));
-            let second = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low));
-            for m in 0..M {
-                sums[m] = dot(sums[m], first, values[m].add(2 * group).read_unaligned());
-                sums[m] = dot(sums[m], second, values[m].add(2 * group + 1).read_unaligned());
-            }
+    // SAFETY: sixteen bytes of table.
+    let table = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(LEVELS.as_ptr().cast())) };
+    let table = _mm256_xor_si256(table, _mm256_set1_epi8(i8::MIN));
+    for (at, line) in lines.iter().enumerate() {
+        let codes = codes(line, half);
+        let first = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, low));
+        let second = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low));
+        for m in 0..M {
+            // SAFETY: the caller's promise.
+            let (even, odd) = unsafe { (quad(inputs[m], 2 * at), quad(inputs[m], 2 * at + 1)) };
+            sums[m] = dot_signed(dot_signed(sums[m], first, even), second, odd);
         }
     }
     sums
 }
 
 /// # Safety
-/// As [`four`], with 8-bit codes.
+/// As [`sums`]; the inputs must be 32 bytes each.
+#[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn eight<const M: usize>(bytes: *const u8, values: [*const i32; M]) -> [__m256i; M] {
+unsafe fn q4_0<const M: usize>(
+    lines: &[Line],
+    half: usize,
+    inputs: [*const i32; M],
+    mut sums: [__m256i; M],
+) -> [__m256i; M] {
+    let low = _mm256_set1_epi8(15);
+    for (at, line) in lines.iter().enumerate() {
+        let codes = codes(line, half);
+        let first = _mm256_and_si256(codes, low);
+        let second = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low);
+        for m in 0..M {
+            // SAFETY: the caller's promise.
+            let (even, odd) = unsafe { (quad(inputs[m], 2 * at), quad(inputs[m], 2 * at + 1)) };
+            sums[m] = dot_unsigned(dot_unsigned(sums[m], first, even), second, odd);
+        }
+    }
+    sums
+}
+
+/// # Safety
+/// As [`sums`]; the inputs must be 32 bytes each.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn q8_0<const M: usize>(lines: &[Line], half: usize, inputs: [*const i32; M]) -> [__m256i; M] {
     let mut sums = [_mm256_setzero_si256(); M];
-    for group in 0..BLOCK / QUAD {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let codes = _mm256_loadu_si256(bytes.add(group * ROWS * QUAD).cast());
-            let weights = _mm256_xor_si256(codes, _mm256_set1_epi8(i8::MIN));
-            for m in 0..M {
-                sums[m] = dot(sums[m], weights, values[m].add(group).read_unaligned());
-            }
+    for (at, line) in lines.iter().enumerate() {
+        let weights = _mm256_xor_si256(codes(line, half), _mm256_set1_epi8(i8::MIN));
+        for m in 0..M {
+            // SAFETY: the caller's promise.
+            sums[m] = dot_signed(sums[m], weights, unsafe { quad(inputs[m], at) });
         }
     }
     sums

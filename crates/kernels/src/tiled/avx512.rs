@@ -1,13 +1,16 @@
 //! Tiles by AVX-512 VNNI: sixteen rows in the lanes, four inputs a lane and instruction.
 
 use std::arch::x86_64::{
-    __m512i, _mm_loadu_si128, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16,
-    _mm512_storeu_ps, _mm512_sub_epi32,
+    __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_load_si512,
+    _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_storeu_ps,
 };
 
-use super::{BLOCK, Codes, Job, QUAD, ROWS};
+use super::{
+    Job, Kind, ROWS, Row,
+    weight::{LEVELS, Line, Scales},
+};
 
 /// Whether the machine multiplies 8-bit integers in AVX-512.
 pub(super) fn is_available() -> bool {
@@ -19,30 +22,68 @@ pub(super) fn is_available() -> bool {
 /// # Safety
 /// AVX-512 F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [usize; M], sums: &mut [[f32; ROWS]; M]) {
-    let mut totals = [_mm512_setzero_ps(); M];
-    for block in 0..job.blocks() {
-        let place = job.tile * job.blocks() + block;
-        let inputs = rows.map(|row| job.activations.block(row, block));
-        let values = inputs.map(|inputs| inputs.values.as_ptr().cast::<i32>());
-        // SAFETY: a block of activations holds sixteen quads, a block of codes what its kind says.
-        let dots: [__m512i; M] = unsafe {
-            match &job.weight.codes {
-                Codes::Four { bytes, table } => four(bytes[place * ROWS * BLOCK / 2..].as_ptr(), table, values),
-                Codes::Eight { bytes } => eight(bytes[place * ROWS * BLOCK..].as_ptr(), values),
+pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sums: &mut [[f32; ROWS]; M]) {
+    let blocks = job.weight.blocks();
+    let part = job.tile * blocks * ROWS..(job.tile + 1) * blocks * ROWS;
+    // SAFETY: the caller's promise; a tile's scales are sixteen a block.
+    unsafe {
+        match &job.weight.scales {
+            Scales::Floats(scales) => {
+                let scales = scales[part].as_ptr();
+                let scale = |block: usize| _mm512_loadu_ps(scales.add(block * ROWS));
+                walk(job, Kind::Nf4, (rows, scale), sums, |lines, inputs, dots| {
+                    nf4(lines, inputs, dots)
+                });
             }
+            Scales::Halves(scales) => {
+                let scales = scales[part].as_ptr();
+                let scale = |block: usize| _mm512_cvtph_ps(_mm256_loadu_si256(scales.add(block * ROWS).cast()));
+                if job.weight.kind == Kind::Q4_0 {
+                    walk(job, Kind::Q4_0, (rows, scale), sums, |lines, inputs, dots| {
+                        q4_0(lines, inputs, dots)
+                    });
+                } else {
+                    walk(job, Kind::Q8_0, (rows, scale), sums, |lines, inputs, dots| {
+                        q8_0(lines, inputs, dots)
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// All blocks of a tile; `scale` gives a block's sixteen scales, `block` adds a block's dots to what it is given.
+///
+/// # Safety
+/// As [`sums`]; `block` may read a block of codes and of each row's inputs, `scale` every block's scales.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn walk<const M: usize>(
+    job: &Job<'_>,
+    kind: Kind,
+    (rows, scale): ([Row<'_>; M], impl Fn(usize) -> __m512),
+    sums: &mut [[f32; ROWS]; M],
+    block: impl Fn(*const Line, [*const i32; M], [__m512i; M]) -> [__m512i; M],
+) {
+    let blocks = job.weight.blocks();
+    let lines = &job.weight.codes[job.tile * blocks * kind.lines()..][..blocks * kind.lines()];
+    let mut totals = [_mm512_setzero_ps(); M];
+    for at in 0..blocks {
+        // the codes are stored above what they stand for
+        let mut excess = [_mm512_setzero_si512(); M];
+        for (excess, row) in excess.iter_mut().zip(&rows) {
+            *excess = _mm512_set1_epi32(-kind.offset() * row.sums[at]);
+        }
+        // SAFETY: inside the tile's lines and the rows' values, both `blocks` blocks long.
+        let dots = unsafe {
+            let inputs = rows.map(|row| row.values.as_ptr().add(at * kind.block()).cast());
+            block(lines.as_ptr().add(at * kind.lines()), inputs, excess)
         };
-        // SAFETY: sixteen scales a block.
-        let weights = unsafe { _mm512_loadu_ps(job.weight.scales[place * ROWS..][..ROWS].as_ptr()) };
+        let weights = scale(at);
         for m in 0..M {
-            // the codes are stored plus 128
-            let dot = _mm512_sub_epi32(dots[m], _mm512_set1_epi32(inputs[m].excess));
             // not fused, as the twin is not
-            let scaled = _mm512_mul_ps(
-                _mm512_cvtepi32_ps(dot),
-                _mm512_mul_ps(weights, _mm512_set1_ps(inputs[m].scale)),
-            );
-            totals[m] = _mm512_add_ps(totals[m], scaled);
+            let scale = _mm512_mul_ps(weights, _mm512_set1_ps(rows[m].scales[at]));
+            totals[m] = _mm512_add_ps(totals[m], _mm512_mul_ps(_mm512_cvtepi32_ps(dots[m]), scale));
         }
     }
     for (total, sums) in totals.iter().zip(sums) {
@@ -51,23 +92,67 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [usize; M], sums:
     }
 }
 
+/// A block's sixteen scales.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn scales(scales: &Scales, place: usize) -> __m512 {
+    // SAFETY: the slices are sixteen scales long.
+    unsafe {
+        match scales {
+            Scales::Floats(scales) => _mm512_loadu_ps(scales[place * ROWS..][..ROWS].as_ptr()),
+            Scales::Halves(scales) => {
+                _mm512_cvtph_ps(_mm256_loadu_si256(scales[place * ROWS..][..ROWS].as_ptr().cast()))
+            }
+        }
+    }
+}
+
 /// # Safety
-/// As [`sums`]; `bytes` must hold a block of 4-bit codes and `values` sixteen quads each.
+/// As [`sums`]; the lines must hold a block of NF4 and the inputs 64 bytes each.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn four<const M: usize>(bytes: *const u8, table: &[u8; 16], values: [*const i32; M]) -> [__m512i; M] {
-    let low = _mm512_set1_epi8(15);
-    let (mut even, mut odd) = ([_mm512_setzero_si512(); M], [_mm512_setzero_si512(); M]);
+unsafe fn nf4<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots: [__m512i; M]) -> [__m512i; M] {
     // SAFETY: sixteen bytes of table; the caller's promise for the rest.
     unsafe {
-        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast()));
-        for group in 0..BLOCK / (2 * QUAD) {
-            let codes = _mm512_loadu_si512(bytes.add(group * ROWS * QUAD).cast());
-            let first = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, low));
-            let second = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low));
+        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(LEVELS.as_ptr().cast()));
+        let level = |codes| _mm512_shuffle_epi8(table, codes);
+        fours(Kind::Nf4, lines, inputs, dots, level)
+    }
+}
+
+/// # Safety
+/// As [`sums`]; the lines must hold a block of Q4_0 and the inputs 32 bytes each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn q4_0<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots: [__m512i; M]) -> [__m512i; M] {
+    // SAFETY: the caller's promise.
+    unsafe { fours(Kind::Q4_0, lines, inputs, dots, |codes| codes) }
+}
+
+/// Codes of 4 bits; `level` says what they are multiplied as.
+///
+/// # Safety
+/// As [`sums`]; a block of codes of this kind and of inputs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn fours<const M: usize>(
+    kind: Kind,
+    lines: *const Line,
+    inputs: [*const i32; M],
+    dots: [__m512i; M],
+    level: impl Fn(__m512i) -> __m512i,
+) -> [__m512i; M] {
+    let low = _mm512_set1_epi8(15);
+    let (mut even, mut odd) = (dots, [_mm512_setzero_si512(); M]);
+    for line in 0..kind.lines() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let codes = _mm512_load_si512(lines.add(line).cast());
+            let first = level(_mm512_and_si512(codes, low));
+            let second = level(_mm512_and_si512(_mm512_srli_epi16::<4>(codes), low));
             for m in 0..M {
-                let quad = |at: usize| _mm512_set1_epi32(values[m].add(at).read_unaligned());
-                even[m] = _mm512_dpbusd_epi32(even[m], first, quad(2 * group));
-                odd[m] = _mm512_dpbusd_epi32(odd[m], second, quad(2 * group + 1));
+                even[m] = _mm512_dpbusd_epi32(even[m], first, quad(inputs[m], 2 * line));
+                odd[m] = _mm512_dpbusd_epi32(odd[m], second, quad(inputs[m], 2 * line + 1));
             }
         }
     }
@@ -75,21 +160,32 @@ unsafe fn four<const M: usize>(bytes: *const u8, table: &[u8; 16], values: [*con
 }
 
 /// # Safety
-/// As [`four`], with 8-bit codes.
+/// As [`sums`]; the lines must hold a block of Q8_0 and the inputs 32 bytes each.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn eight<const M: usize>(bytes: *const u8, values: [*const i32; M]) -> [__m512i; M] {
-    let (mut even, mut odd) = ([_mm512_setzero_si512(); M], [_mm512_setzero_si512(); M]);
-    for group in (0..BLOCK / QUAD).step_by(2) {
+unsafe fn q8_0<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots: [__m512i; M]) -> [__m512i; M] {
+    let (mut even, mut odd) = (dots, [_mm512_setzero_si512(); M]);
+    for line in (0..Kind::Q8_0.lines()).step_by(2) {
         // SAFETY: the caller's promise.
         unsafe {
-            let first = _mm512_loadu_si512(bytes.add(group * ROWS * QUAD).cast());
-            let second = _mm512_loadu_si512(bytes.add((group + 1) * ROWS * QUAD).cast());
+            let first = _mm512_load_si512(lines.add(line).cast());
+            let second = _mm512_load_si512(lines.add(line + 1).cast());
             for m in 0..M {
-                let quad = |at: usize| _mm512_set1_epi32(values[m].add(at).read_unaligned());
-                even[m] = _mm512_dpbusd_epi32(even[m], first, quad(group));
-                odd[m] = _mm512_dpbusd_epi32(odd[m], second, quad(group + 1));
+                even[m] = _mm512_dpbusd_epi32(even[m], first, quad(inputs[m], line));
+                odd[m] = _mm512_dpbusd_epi32(odd[m], second, quad(inputs[m], line + 1));
             }
         }
     }
     std::array::from_fn(|m| _mm512_add_epi32(even[m], odd[m]))
+}
+
+/// Four inputs in every lane.
+///
+/// # Safety
+/// The inputs must be there.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn quad(inputs: *const i32, at: usize) -> __m512i {
+    // SAFETY: the caller's promise.
+    _mm512_set1_epi32(unsafe { inputs.add(at).read_unaligned() })
 }

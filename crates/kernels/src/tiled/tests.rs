@@ -3,35 +3,70 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::random::Stream;
+use crate::{Matrix, Nf4Matrix, Precision, Shape, gemm::linear, random::Stream};
 
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let stream = Stream::new(&[seed]);
     (0..count as u64).map(|i| stream.normal(i)).collect()
 }
 
-fn weight(eight: bool, rows: usize, columns: usize, seed: u64) -> Tiled {
-    let dense = values(seed, rows * columns);
-    if eight {
-        Tiled::quantize8(Matrix::F32(&dense), rows, columns)
-    } else {
-        Tiled::from_nf4(&Nf4Matrix::quantize(&dense, rows, columns, true))
+const KINDS: [Kind; 3] = [Kind::Nf4, Kind::Q4_0, Kind::Q8_0];
+
+/// Any codes at all, of scales about 1 with both signs: files hold what others wrote.
+fn stored(kind: Kind, blocks: usize, seed: u64) -> Vec<u8> {
+    let stream = Stream::new(&[seed]);
+    let codes = kind.block() * if kind == Kind::Q8_0 { 2 } else { 1 } / 2;
+    let mut bytes = Vec::new();
+    for block in 0..blocks as u64 {
+        let scale = half::f16::from_f32(stream.normal(block));
+        bytes.extend(scale.to_le_bytes());
+        bytes.extend((0..codes as u64).map(|i| stream.bits((1 << 32) + block * 64 + i) as u8));
     }
+    bytes
+}
+
+/// What ggml's blocks stand for (`dequantize_row_q4_0` and `_q8_0` in ggml-quants.c).
+fn meant(kind: Kind, stored: &[u8]) -> Vec<f32> {
+    let size = if kind == Kind::Q8_0 { 34 } else { 18 };
+    let block = |block: &[u8]| -> Vec<f32> {
+        let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
+        let code = |i: usize| {
+            if kind == Kind::Q8_0 {
+                i32::from(block[2 + i].cast_signed())
+            } else if i < 16 {
+                i32::from(block[2 + i] & 15) - 8
+            } else {
+                i32::from(block[2 + i - 16] >> 4) - 8
+            }
+        };
+        (0..32).map(|i| code(i) as f32 * scale).collect()
+    };
+    stored.chunks_exact(size).flat_map(block).collect()
+}
+
+fn weight(kind: Kind, rows: usize, columns: usize, seed: u64) -> Tiled {
+    if kind == Kind::Nf4 {
+        let dense = values(seed, rows * columns);
+        return Tiled::from_nf4(&Nf4Matrix::quantize(&dense, rows, columns, true));
+    }
+    let mut tiled = Tiled::zeros(kind, rows, columns);
+    tiled.store_rows(0, &stored(kind, rows * columns / kind.block(), seed));
+    tiled
 }
 
 fn product(weight: &Tiled, x: &[f32]) -> Vec<f32> {
     let mut activations = Activations::default();
-    activations.quantize(x, weight.columns);
+    activations.quantize(weight.kind, x, weight.columns);
     let mut out = vec![f32::NAN; activations.rows * weight.rows];
     products(&activations, &mut [Output { weight, out: &mut out }]);
     out
 }
 
 /// Rounded activations, `[m, columns]` in f64.
-fn rounded(x: &[f32]) -> Vec<f64> {
+fn rounded(kind: Kind, x: &[f32]) -> Vec<f64> {
     let mut activations = Activations::default();
-    activations.quantize(x, BLOCK);
-    let value = |(at, &value): (usize, &i8)| f64::from(value) * f64::from(activations.scales[at / BLOCK]);
+    activations.quantize(kind, x, kind.block());
+    let value = |(at, &value): (usize, &i8)| f64::from(value) * f64::from(activations.scales[at / kind.block()]);
     activations.values.iter().enumerate().map(value).collect()
 }
 
@@ -40,20 +75,20 @@ proptest! {
 
     #[test]
     fn equals_its_definition_and_its_twin(
-        eight in any::<bool>(), rows in 1_usize..70, blocks in 1_usize..6, m in 1_usize..12, seed in any::<u64>(),
+        kind in prop::sample::select(&KINDS), rows in 1_usize..70, blocks in 1_usize..8, m in 1_usize..12, seed in any::<u64>(),
     ) {
-        let columns = blocks * BLOCK;
-        let tiled = weight(eight, rows, columns, seed);
+        let columns = blocks * kind.block();
+        let tiled = weight(kind, rows, columns, seed);
         let x = values(!seed, m * columns);
         let out = product(&tiled, &x);
-        let (dense, exact) = (tiled.dequantize(), rounded(&x));
+        let (dense, exact) = (tiled.dequantize(), rounded(kind, &x));
         let mut activations = Activations::default();
-        activations.quantize(&x, columns);
+        activations.quantize(kind, &x, columns);
         for row in 0..m {
             for tile in 0..rows.div_ceil(ROWS) {
                 let job = Job { weight: &tiled, tile, activations: &activations, first: row };
                 let mut twin = [[0.0; ROWS]; 1];
-                job.portable([row], &mut twin);
+                job.portable([job.row(row)], &mut twin);
                 for (lane, twin) in twin[0].iter().enumerate().take(rows - tile * ROWS) {
                     let column = tile * ROWS + lane;
                     let ours = out[row * rows + column];
@@ -69,22 +104,65 @@ proptest! {
     }
 
     #[test]
-    fn a_row_is_the_same_alone(eight in any::<bool>(), rows in 1_usize..40, m in 1_usize..20, seed in any::<u64>()) {
-        let tiled = weight(eight, rows, 128, seed);
+    fn a_row_is_the_same_alone(
+        kind in prop::sample::select(&KINDS), rows in 1_usize..40, m in 1_usize..20, seed in any::<u64>(),
+    ) {
+        let tiled = weight(kind, rows, 128, seed);
         let x = values(!seed, m * 128);
         let together = product(&tiled, &x);
         for (x, out) in x.chunks_exact(128).zip(together.chunks_exact(rows)) {
             prop_assert_eq!(product(&tiled, x), out);
         }
     }
+
+    /// Blocks as ggml stores them, in any parts: tiles stand for the same numbers, and say so wherever they are read.
+    #[test]
+    fn what_is_stored_is_what_is_read(
+        eight in any::<bool>(), rows in 1_usize..70, blocks in 1_usize..8, cut in 0_usize..70, seed in any::<u64>(),
+    ) {
+        let kind = if eight { Kind::Q8_0 } else { Kind::Q4_0 };
+        let columns = blocks * kind.block();
+        let stored = stored(kind, rows * blocks, seed);
+        let expected = meant(kind, &stored);
+        let mut tiled = Tiled::zeros(kind, rows, columns);
+        prop_assert!(tiled.dequantize().iter().all(|&value| value == 0.0));
+        let cut = cut.min(rows);
+        let (first, rest) = stored.split_at(stored.len() / rows * cut);
+        tiled.store_rows(cut, rest);
+        tiled.store_rows(0, first);
+        prop_assert_eq!(tiled.dequantize(), expected.clone());
+        let start = seed as usize % expected.len();
+        let mut part = vec![0.0; (expected.len() - start).min(77)];
+        tiled.widen(start, &mut part);
+        prop_assert_eq!(&part[..], &expected[start..start + part.len()]);
+    }
+
+    /// A prompt's products see the same numbers, packed from tiles or from the matrix that they stand for.
+    #[test]
+    fn general_products_of_tiles_equal_those_of_their_values(
+        kind in prop::sample::select(&KINDS), n in 1_usize..100, blocks in 1_usize..30, m in 1_usize..40,
+        halves in any::<bool>(), seed in any::<u64>(),
+    ) {
+        let k = blocks * kind.block();
+        let tiled = weight(kind, n, k, seed);
+        let (dense, x) = (tiled.dequantize(), values(!seed, m * k));
+        let precision = if halves { Precision::Bf16 } else { Precision::F32 };
+        let product = |matrix: Matrix<'_>| {
+            let mut y = vec![f32::NAN; m * n];
+            linear(&x, matrix, &mut y, Shape { m, n, k }, precision);
+            y
+        };
+        prop_assert_eq!(product(Matrix::Tiled(&tiled)), product(Matrix::F32(&dense)));
+    }
 }
 
 #[test]
 fn several_weights_in_one_pass() {
-    let weights = [(false, 48), (true, 17), (false, 160)].map(|(eight, rows)| weight(eight, rows, 576, rows as u64));
+    let kinds = [(Kind::Q4_0, 48), (Kind::Q8_0, 17), (Kind::Q4_0, 160)];
+    let weights = kinds.map(|(kind, rows)| weight(kind, rows, 576, rows as u64));
     let x = values(1, 3 * 576);
     let mut activations = Activations::default();
-    activations.quantize(&x, 576);
+    activations.quantize(Kind::Q4_0, &x, 576);
     let mut outs = weights.each_ref().map(|weight| vec![f32::NAN; 3 * weight.rows]);
     let mut outputs: Vec<Output<'_>> = weights
         .iter()
@@ -111,11 +189,13 @@ fn levels_add_little_to_the_error_that_nf4_has() {
 
 #[test]
 fn zeros_stay_zeros_and_what_is_not_finite_stays_so() {
-    let tiled = weight(true, 16, 64, 3);
-    assert!(product(&tiled, &[0.0; 64]).iter().all(|&value| value == 0.0));
-    let mut x = [0.5; 64];
-    x[7] = f32::INFINITY;
-    assert!(product(&tiled, &x).iter().all(|value| value.is_nan()));
-    x[7] = f32::NAN;
-    assert!(product(&tiled, &x).iter().all(|value| value.is_nan()));
+    for kind in KINDS {
+        let tiled = weight(kind, 16, 64, 3);
+        assert!(product(&tiled, &[0.0; 64]).iter().all(|&value| value == 0.0));
+        for wrong in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+            let mut x = [0.5; 64];
+            x[7] = wrong;
+            assert!(product(&tiled, &x).iter().all(|value| value.is_nan()));
+        }
+    }
 }

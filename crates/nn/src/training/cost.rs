@@ -151,6 +151,8 @@ impl Workload<'_> {
             WeightDtype::F32 => 4 * (s.linear + rest),
             WeightDtype::Bf16 => 2 * (s.linear + rest),
             // half a byte a weight and one f32 a block of 64
+            WeightDtype::Q4_0 => (s.linear + rest) / 32 * 18,
+            WeightDtype::Q8_0 => (s.linear + rest) / 32 * 34,
             WeightDtype::Nf4 { .. } => s.linear / 2 + s.linear / 16 + wide * rest,
         }
     }
