@@ -26,7 +26,7 @@ pub enum ChatError {
     },
     /// A model file of another format does not say what chatting needs.
     #[error(transparent)]
-    Checkpoint(#[from] synapse_checkpoint::CheckpointError),
+    Checkpoint(Box<synapse_checkpoint::CheckpointError>),
     /// The chat template is broken or refuses the conversation.
     #[error("chat template: {0}")]
     Template(String),
@@ -64,6 +64,12 @@ pub enum ChatError {
     /// The tokenizer itself failed.
     #[error("tokenizer: {0}")]
     Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<synapse_checkpoint::CheckpointError> for ChatError {
+    fn from(error: synapse_checkpoint::CheckpointError) -> Self {
+        Self::Checkpoint(Box::new(error))
+    }
 }
 
 impl ChatError {

@@ -130,7 +130,7 @@ proptest! {
         let (first, rest) = stored.split_at(stored.len() / rows * cut);
         tiled.store_rows(cut, rest);
         tiled.store_rows(0, first);
-        prop_assert_eq!(tiled.dequantize(), expected.clone());
+        prop_assert_eq!(&tiled.dequantize()[..], &expected[..]);
         let start = seed as usize % expected.len();
         let mut part = vec![0.0; (expected.len() - start).min(77)];
         tiled.widen(start, &mut part);
