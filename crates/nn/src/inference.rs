@@ -15,7 +15,7 @@ use synapse_kernels::{
 use crate::{
     Adapter, CausalLm, Decoder, KvCache, LanguageModel, LogitsFor, MicroBatch, NnError, Sequence,
     decoder::slot,
-    linear::{Lora, Order, Rows},
+    linear::{self, AdaptedRows, Lora, Order, Rows},
     pool::{Buffer, Pool},
 };
 
@@ -220,7 +220,15 @@ impl<'a> Step<'a> {
                 None => linear.forward(rows, &[], x.into(), y, Accumulate::Overwrite),
             }
         }
-        for ((slot, linear), y) in slots.into_iter().zip(linears).zip(ys) {
+        self.adapters(layer, slots, x, ys);
+    }
+
+    /// Adds the adapters' branches to linears of one layer that share their input.
+    fn adapters<const N: usize>(&mut self, layer: usize, slots: [usize; N], x: &[f32], ys: [&mut [f32]; N]) {
+        let mut branches = Vec::new();
+        for (slot, mut y) in slots.into_iter().zip(ys) {
+            let linear = &self.decoder.layers[layer].linears[slot];
+            let mut passed = 0;
             for group in &self.groups {
                 let Some(module) = group.adapter.linear(layer, slot) else {
                     continue;
@@ -232,13 +240,19 @@ impl<'a> Step<'a> {
                     scale: module.scale,
                     dropout: None,
                 };
-                let (x, y) = (
-                    &x[group.rows.start * linear.input..group.rows.end * linear.input],
-                    &mut y[group.rows.start * linear.output..group.rows.end * linear.output],
-                );
-                linear.add_lora(self.rows(group.rows.len()), lora, x.into(), y, &mut self.pool);
+                let (_, rest) = y.split_at_mut((group.rows.start - passed) * linear.output);
+                let (own, rest) = rest.split_at_mut(group.rows.len() * linear.output);
+                (y, passed) = (rest, group.rows.end);
+                branches.push(AdaptedRows {
+                    linear,
+                    lora,
+                    rows: self.rows(group.rows.len()),
+                    x: x[group.rows.start * linear.input..group.rows.end * linear.input].into(),
+                    y: own,
+                });
             }
         }
+        linear::add_loras(branches, &mut self.pool);
     }
 
     /// All layers; returns the last hidden states `[t, hidden]` and appends keys and values to the caches.

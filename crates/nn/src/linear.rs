@@ -110,6 +110,16 @@ impl Linear {
         }
     }
 
+    /// `x·Aᵀ`
+    fn hidden_term<'a>(&self, lora: &Lora<'a>, x: Matrix<'a>) -> Term<'a> {
+        Term {
+            left: Left::rows(x, self.input),
+            right: Right::transposed(lora.a, self.input),
+            k: self.input,
+            scale: 1.0,
+        }
+    }
+
     /// `s·H·Bᵀ`
     fn branch_term<'a>(lora: &Lora<'a>, hidden: Matrix<'a>) -> Term<'a> {
         Term {
@@ -136,14 +146,8 @@ impl Linear {
     /// `H = (M⊙x)·Aᵀ`, `[t, rank]`.
     fn hidden(&self, rows: Rows, lora: Lora<'_>, x: Matrix<'_>, pool: &mut Pool) -> Activation {
         let masked = masked(lora.dropout, x, rows, pool);
-        let left = Left::rows(masked.as_ref().map_or(x, Activation::matrix), self.input);
         let mut hidden = pool.take(rows.count * lora.rank);
-        let term = Term {
-            left,
-            right: Right::transposed(lora.a, self.input),
-            k: self.input,
-            scale: 1.0,
-        };
+        let term = self.hidden_term(&lora, masked.as_ref().map_or(x, Activation::matrix));
         rows.forward(lora.rank, &[term], Accumulate::Overwrite, &mut hidden);
         if let Some(masked) = masked {
             pool.release(masked);
@@ -168,14 +172,6 @@ impl Linear {
         hidden
     }
 
-    /// `y += s·x·Aᵀ·Bᵀ` for rows that a base product over more rows has filled.
-    pub(crate) fn add_lora(&self, rows: Rows, lora: Lora<'_>, x: Matrix<'_>, y: &mut [f32], pool: &mut Pool) {
-        let hidden = self.hidden(rows, lora, x, pool);
-        let terms = [Self::branch_term(&lora, hidden.matrix())];
-        rows.forward(self.output, &terms, Accumulate::Add, y);
-        pool.release(hidden);
-    }
-
     /// `dW += dyᵀ·x` and `db += Σ dy`, where those are trained.
     fn weight_gradient(&self, rows: Rows, x: Matrix<'_>, dy: Matrix<'_>, gradients: &mut [f32], pool: &mut Pool) {
         if let Some(range) = self.weight.range() {
@@ -195,6 +191,78 @@ impl Linear {
             elementwise::bias_gradient(&wide, &mut gradients[range]);
             pool.give(wide);
         }
+    }
+}
+
+/// Rows of one linear under one adapter: `y [t, output] += s·x·Aᵀ·Bᵀ`, onto what the base's product has filled.
+pub(crate) struct AdaptedRows<'a> {
+    pub(crate) linear: &'a Linear,
+    pub(crate) lora: Lora<'a>,
+    pub(crate) rows: Rows,
+    pub(crate) x: Matrix<'a>,
+    pub(crate) y: &'a mut [f32],
+}
+
+/// Adds branches that do not depend on each other, of any adapters. Generated tokens are few rows: their products are
+/// made together, first all with A, then all with B.
+pub(crate) fn add_loras(branches: Vec<AdaptedRows<'_>>, pool: &mut Pool) {
+    let (together, apart): (Vec<_>, Vec<_>) = branches
+        .into_iter()
+        .partition(|branch| branch.rows.order == Order::Dots && branch.lora.dropout.is_none());
+    for AdaptedRows {
+        linear,
+        lora,
+        rows,
+        x,
+        y,
+    } in apart
+    {
+        let hidden = linear.hidden(rows, lora, x, pool);
+        let terms = [Linear::branch_term(&lora, hidden.matrix())];
+        rows.forward(linear.output, &terms, Accumulate::Add, y);
+        pool.release(hidden);
+    }
+    let terms: Vec<_> = together.iter().map(|branch| [branch.hidden_term()]).collect();
+    let mut hidden: Vec<_> = together
+        .iter()
+        .map(|branch| pool.take(branch.rows.count * branch.lora.rank)) // [t, rank]
+        .collect();
+    let mut sums: Vec<_> = together
+        .iter()
+        .zip(&terms)
+        .zip(&mut hidden)
+        .map(|((branch, terms), hidden)| {
+            let sum = branch.rows.sum(branch.lora.rank, terms, Accumulate::Overwrite);
+            (sum, &mut **hidden)
+        })
+        .collect();
+    Sum::compute_dots_together(&mut sums);
+    drop(sums);
+    let hidden: Vec<_> = hidden
+        .into_iter()
+        .zip(&together)
+        .map(|(hidden, branch)| pool.keep(hidden, branch.rows.precision))
+        .collect();
+    let terms: Vec<_> = together
+        .iter()
+        .zip(&hidden)
+        .map(|(branch, hidden)| [Linear::branch_term(&branch.lora, hidden.matrix())])
+        .collect();
+    let mut sums: Vec<_> = together
+        .into_iter()
+        .zip(&terms)
+        .map(|(branch, terms)| (branch.rows.sum(branch.linear.output, terms, Accumulate::Add), branch.y))
+        .collect();
+    Sum::compute_dots_together(&mut sums);
+    drop(sums);
+    drop(terms);
+    hidden.into_iter().for_each(|hidden| pool.release(hidden));
+}
+
+impl<'a> AdaptedRows<'a> {
+    /// `x·Aᵀ`
+    fn hidden_term(&self) -> Term<'a> {
+        self.linear.hidden_term(&self.lora, self.x)
     }
 }
 

@@ -34,33 +34,71 @@ thread_local! {
     static WIDE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Computes `sum` (left operands in rows, right ones transposed). With `native`, what is stored in bf16 is multiplied
-/// by the bf16 unit where the precision allows it, and rows are rounded to it; without, nothing is rounded.
-pub(super) fn run(sum: &Sum<'_>, out: &mut [f32], out_stride: usize, parallel: bool, native: bool) {
-    let target = Target {
-        out: SharedMut::new(out),
-        stride: out_stride,
-        rows: sum.m,
-    };
-    let mut accumulate = sum.accumulate;
-    for term in sum.terms.iter().filter(|term| term.k > 0) {
+/// Multiplications up to which splitting costs more than it gains.
+const SMALL: usize = 1 << 15;
+
+/// One sum and where it goes, `[m, n]` with rows `out_stride` elements apart.
+pub(super) struct Job<'a> {
+    sum: &'a Sum<'a>,
+    /// Of every term that has something to multiply.
+    factors: Vec<(&'a Term<'a>, Factors<'a>)>,
+    target: Target<'a>,
+}
+
+impl<'a> Job<'a> {
+    /// Left operands must be in rows, right ones transposed. With `native`, what is stored in bf16 is multiplied by the
+    /// bf16 unit where the precision allows it, and rows are rounded to it; without, nothing is rounded.
+    pub(super) fn new(sum: &'a Sum<'a>, (out, out_stride): (&'a mut [f32], usize), native: bool) -> Self {
         let halves = native && sum.precision == Precision::Bf16 && Isa::current().multiplies_bf16();
-        let factors = match term.right.matrix {
+        let factors = |term: &'a Term<'a>| match term.right.matrix {
             Matrix::Bf16(weights) if halves => Factors::Halves(weights, half_rows(term, sum.m)),
             weights => Factors::Floats(weights, float_rows(term, sum.m)),
         };
-        let tasks = if parallel && sum.n * term.k * sum.m > 1 << 15 {
-            (4 * threads()).min(sum.n)
-        } else {
-            1
-        };
-        let share = sum.n.div_ceil(tasks).next_multiple_of(COLUMNS);
-        parallel_for(sum.n.div_ceil(share), |task| {
-            let columns = task * share..(task * share + share).min(sum.n);
-            factors.columns(term, columns, accumulate, target);
-        });
-        accumulate = Accumulate::Add;
+        let terms = sum.terms.iter().filter(|term| term.k > 0);
+        Self {
+            sum,
+            factors: terms.map(|term| (term, factors(term))).collect(),
+            target: Target {
+                out: SharedMut::new(out),
+                stride: out_stride,
+                rows: sum.m,
+            },
+        }
     }
+
+    /// Multiplications of one column.
+    fn column_work(&self) -> usize {
+        self.factors.iter().map(|(term, _)| term.k * self.sum.m).sum()
+    }
+
+    fn columns(&self, columns: &Range<usize>) {
+        let mut accumulate = self.sum.accumulate;
+        for (term, factors) in &self.factors {
+            factors.columns(term, columns.clone(), accumulate, self.target);
+            accumulate = Accumulate::Add;
+        }
+    }
+}
+
+/// Computes all of them; the threads part their columns among them once, so that many small sums wait no longer for
+/// each other than one large one.
+pub(super) fn run(jobs: &[Job<'_>], parallel: bool) {
+    let work: usize = jobs.iter().map(|job| job.column_work() * job.sum.n).sum();
+    let tasks = if parallel && work > SMALL { 4 * threads() } else { 1 };
+    let share = work.div_ceil(tasks).max(1);
+    let mut parts = Vec::with_capacity(tasks + jobs.len());
+    for job in jobs {
+        let count = (job.column_work() * job.sum.n).div_ceil(share).max(1);
+        let width = job.sum.n.div_ceil(count).next_multiple_of(COLUMNS);
+        let firsts = (0..job.sum.n).step_by(width);
+        parts.extend(firsts.map(|first| (job, first..(first + width).min(job.sum.n))));
+    }
+    parallel_for(if tasks == 1 { 1 } else { parts.len() }, |index| {
+        let own = if tasks == 1 { &parts[..] } else { &parts[index..=index] };
+        for (job, columns) in own {
+            job.columns(columns);
+        }
+    });
 }
 
 /// The left operand in f32, `[m, k]` without gaps: itself, where it lies so.

@@ -244,8 +244,24 @@ impl Sum<'_> {
     pub fn compute_dots(&self, out: &mut [f32], out_stride: usize) {
         assert!(self.can_be_dotted(), "dot products need rows on both sides");
         if self.begin(out, out_stride) {
-            dots::run(self, out, out_stride, true, true);
+            dots::run(&[dots::Job::new(self, (out, out_stride), true)], true);
         }
+    }
+
+    /// As [`Sum::compute_dots`] of several sums at once, each into an output `[m, n]` without gaps. Threads wait for
+    /// each other once for all of them: adapters' thin products are each over sooner than a wait.
+    ///
+    /// # Panics
+    /// As [`Sum::compute_dots`].
+    pub fn compute_dots_together(sums: &mut [(Sum<'_>, &mut [f32])]) {
+        let mut jobs = Vec::with_capacity(sums.len());
+        for (sum, out) in sums {
+            assert!(sum.can_be_dotted(), "dot products need rows on both sides");
+            if sum.begin(out, sum.n) {
+                jobs.push(dots::Job::new(sum, (out, sum.n), true));
+            }
+        }
+        dots::run(&jobs, true);
     }
 
     fn can_be_dotted(&self) -> bool {
@@ -270,7 +286,7 @@ impl Sum<'_> {
             return;
         }
         if self.m <= FEW_ROWS && self.can_be_dotted() {
-            dots::run(self, out, out_stride, parallel, false);
+            dots::run(&[dots::Job::new(self, (out, out_stride), false)], parallel);
         } else {
             self.panels(out, out_stride, parallel);
         }

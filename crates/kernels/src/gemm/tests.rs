@@ -213,6 +213,44 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Thin sums of several sizes, some large enough to be parted, some with nothing to do.
+    #[test]
+    fn dots_together_are_those_of_each_alone(
+        shapes in prop::collection::vec((0usize..7, 0usize..90, 0usize..3), 0..6),
+        k in prop_oneof![Just(1usize), 30usize..70, Just(700)],
+        format in 0u8..3,
+        add: bool,
+    ) {
+        let accumulate = if add { Accumulate::Add } else { Accumulate::Overwrite };
+        let operands: Vec<(Vec<f32>, Stored)> = shapes
+            .iter()
+            .zip(1..)
+            .map(|(&(m, n, _), seed)| (values(seed, m * k), Stored::new(seed + 50, n.max(1), k)))
+            .collect();
+        let terms: Vec<Vec<Term<'_>>> = operands
+            .iter()
+            .zip(&shapes)
+            .map(|((left, right), &(_, _, terms))| {
+                let term = Term { left: Left::rows(left, k), right: Right::transposed(right.matrix(format), k), k, scale: 0.5 };
+                vec![term; terms]
+            })
+            .collect();
+        let sums = || shapes.iter().zip(&terms).map(|(&(m, n, _), terms)| Sum { m, n, terms, accumulate, precision: Precision::Bf16 });
+        let before: Vec<Vec<f32>> = shapes.iter().map(|&(m, n, _)| values(7, m * n)).collect();
+        let mut alone = before.clone();
+        for (sum, out) in sums().zip(&mut alone) {
+            sum.compute_dots(out, sum.n);
+        }
+        let mut together = before;
+        let mut jobs: Vec<_> = sums().zip(&mut together).map(|(sum, out)| (sum, out.as_mut_slice())).collect();
+        Sum::compute_dots_together(&mut jobs);
+        prop_assert_eq!(alone, together);
+    }
+}
+
 /// Trained weights rest on it: a document's last rows of attention are so few.
 #[test]
 fn few_rows_of_training_are_not_rounded() {
