@@ -38,6 +38,10 @@ fn swarm() -> Swarm {
     }
 }
 
+/// Milliseconds of a step where a test has to see drafts at work: with four words each they last half a second, which nobody
+/// misses who looks every two milliseconds, on a busy machine neither.
+const SEEN: u64 = 120;
+
 fn setup(milliseconds: u64) -> Setup {
     let mut setup = Setup {
         model: MockModel {
@@ -254,7 +258,7 @@ fn where_the_context_has_no_room_for_drafts_the_base_answers_alone() {
 
 #[test]
 fn a_request_takes_the_places_of_its_drafts_and_its_answers_at_once() {
-    let mut setup = setup(20);
+    let mut setup = setup(SEEN);
     (setup.engine.max_batch, setup.engine.max_waiting) = (2, 2);
     let server = setup.start();
     let (status, message, param, _) = server.post(CHAT, &ask(&json!({ "n": 3 }))).error();
@@ -270,7 +274,7 @@ fn a_request_takes_the_places_of_its_drafts_and_its_answers_at_once() {
 
 #[test]
 fn a_client_that_leaves_ends_drafts_and_reply() {
-    let server = setup(30).start();
+    let server = setup(SEEN).start();
     let json_type = [("Content-Type", "application/json")];
     let drafting = || server.engine.load().running == 2;
     let free = || server.engine.in_flight() == 0;
@@ -293,7 +297,7 @@ fn a_client_that_leaves_ends_drafts_and_reply() {
 
 #[test]
 fn a_server_that_stops_finishes_a_request_it_is_drafting_for() {
-    let mut server = setup(20).start();
+    let mut server = setup(SEEN).start();
     let stream = server.stream(CHAT, &ask(&json!({ "stream": true })));
     let json_type = [("Content-Type", "application/json")];
     let whole = server.open("POST", CHAT, &json_type, &ask(&json!({})).to_string());
