@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Root, expect};
+use crate::support::{Root, expect, stdout};
 
 fn json(output: &std::process::Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
@@ -202,4 +202,23 @@ fn plan_knows_memory_first_and_time_once_the_data_is_prepared() {
     let prepared = plan("auto");
     assert!(prepared["time"]["seconds"].as_f64().unwrap() > 0.0, "{prepared}");
     assert!(prepared["time"]["tokens_per_second"].as_f64().unwrap() > 0.0);
+
+    // a change of the recipe is not done yet, and of the data nothing is known that was counted before
+    let said = |set: &str| stdout(&root.ok(&["plan", "recipes/nano/math.yaml", "--set", set]));
+    let (same, faster, other) = (
+        said("train.seed=42"),
+        said("train.learning_rate=1.0e-4"),
+        said("held_out=50"),
+    );
+    assert!(same.ends_with("done    fetch, prepare\n"), "{same}");
+    for text in [&faster, &other] {
+        assert!(
+            text.contains("for the recipe as it was then: what the changes touch"),
+            "{text}"
+        );
+    }
+    assert!(
+        faster.contains("measured here just now") && !other.contains("measured here just now"),
+        "{other}"
+    );
 }

@@ -10,9 +10,9 @@ use synapse_chat::Chat;
 
 use crate::{EngineError, Result};
 
-/// Whitespace that an answer may put between two parts of a JSON value: enough to indent, and an end, since a model
-/// that is kept from everything else it wants to say may write spaces for ever.
-const WHITESPACE: &str = r"[\x20\x0A\x0D\x09]{1,40}";
+/// Whitespace that an answer may put between two parts of a JSON value, one space or a new line's indent: a model that
+/// is kept from everything else it wants to say may write spaces for ever, and people's tokens go into them.
+const WHITESPACE: &str = r"\x20|\x0D?\x0A[\x20\x09]{0,24}";
 
 /// What one answer may need of memory, in states of its lexer.
 const MAX_LEXER_STATES: usize = 20_000;

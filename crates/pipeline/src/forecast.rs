@@ -36,6 +36,8 @@ pub struct RecipeForecast {
     pub base: String,
     /// Stages whose record exists.
     pub recorded: Vec<&'static str>,
+    /// Whether they ran for the recipe as it is now.
+    pub current: bool,
     /// Training rows: exact once prepared, else what the sources are asked for; `None` if a source is taken whole.
     pub rows: Option<u64>,
     /// Whether `rows` was counted in prepared data.
@@ -176,7 +178,8 @@ impl Forecast {
 impl RecipeForecast {
     fn new(plan: &SpecialistPlan, process: u64) -> Result<Self, PipelineError> {
         let manifest_path = data_folder(plan).join("manifest.json");
-        let manifest = if manifest_path.is_file() {
+        let ran = Ran::read(plan)?;
+        let manifest = if manifest_path.is_file() && ran.is_none_or(|ran| ran.same_data) {
             Some(Manifest::read(&manifest_path)?)
         } else {
             None
@@ -231,6 +234,7 @@ impl RecipeForecast {
             name: plan.name.clone(),
             base: plan.base.to_string(),
             recorded: recorded.map(|stage| stage.id()).collect(),
+            current: ran.is_none_or(|ran| ran.same),
             rows,
             exact: manifest.is_some(),
             steps: rows.map(|rows| Steps::new(&plan.train, rows as usize).total),
@@ -239,6 +243,45 @@ impl RecipeForecast {
             time,
             sources: sources(plan),
         })
+    }
+}
+
+/// How the recipe compares with the one that last ran.
+#[derive(Clone, Copy)]
+struct Ran {
+    same: bool,
+    /// What the data is made of is the same.
+    same_data: bool,
+}
+
+impl Ran {
+    /// `None` where nothing ran.
+    fn read(plan: &SpecialistPlan) -> Result<Option<Self>, PipelineError> {
+        let path = plan.run_dir.join("plan.json");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = std::fs::read(&path).map_err(PipelineError::io(&path))?;
+        let broken = |error: serde_json::Error| PipelineError::Unusable {
+            what: format!("{}: {error}", path.display()),
+            hint: "remove the run's folder, or run the recipe again".into(),
+        };
+        let then: serde_json::Value = serde_json::from_slice(&text).map_err(broken)?;
+        let now = serde_json::to_value(plan).map_err(broken)?;
+        let same = |pointers: &[&str]| pointers.iter().all(|at| then.pointer(at) == now.pointer(at));
+        let same_data = same(&[
+            "/data",
+            "/system_prompt",
+            "/router",
+            "/train/max_seq_len",
+            "/train/packing",
+            "/train/overlong",
+            "/train/loss_on",
+        ]);
+        Ok(Some(Self {
+            same: same_data && same(&["/base", "/train", "/method", "/quantization", "/evaluate"]),
+            same_data,
+        }))
     }
 }
 
@@ -336,7 +379,12 @@ impl fmt::Display for Forecast {
                 writeln!(out, "  data    {dataset}: {licence}{remark}")?;
             }
             if !recipe.recorded.is_empty() {
-                writeln!(out, "  done    {}", recipe.recorded.join(", "))?;
+                let changed = if recipe.current {
+                    ""
+                } else {
+                    ", for the recipe as it was then: what the changes touch runs again"
+                };
+                writeln!(out, "  done    {}{changed}", recipe.recorded.join(", "))?;
             }
         }
         Ok(())
