@@ -8,6 +8,8 @@
 pub mod conv;
 pub mod delta;
 pub mod mlstm;
+#[cfg(test)]
+mod reference;
 pub mod scan;
 pub mod slstm;
 

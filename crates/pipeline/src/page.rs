@@ -276,7 +276,7 @@ fn router_map(plan: &SpecialistPlan) -> Result<Option<HeatMap>, PipelineError> {
 /// A traced sample as the page draws it: the answer's tokens, with the layers' means.
 fn traced(domain: &str, subject: &str, sample: &TracedText) -> TokenTrace {
     let words = |tokens: &[TracedToken]| tokens.iter().map(|token| token.text.as_str()).collect::<String>();
-    let from = sample.answer_from.min(sample.tokens.len());
+    let from = sample.answer_from;
     let mean = |of: &dyn Fn(&TracedLayer) -> f32| {
         let sum: f64 = sample.layers.iter().map(|layer| f64::from(of(layer))).sum();
         sum / sample.layers.len().max(1) as f64

@@ -76,6 +76,24 @@ impl TracedText {
             layers: layers.collect(),
         }))
     }
+
+    /// What is wrong with a text that was read: a layer that does not say what every token has.
+    fn misfit(&self) -> Option<String> {
+        let (tokens, modules) = (self.tokens.len(), self.modules.len());
+        if self.answer_from > tokens {
+            return Some(format!("answer_from is {} of {tokens} tokens", self.answer_from));
+        }
+        let fits = |layer: &TracedLayer| {
+            layer.weights.len() == tokens
+                && layer.weights.iter().all(|weights| weights.len() == modules)
+                && layer.memory_write.len() == tokens
+                && layer.memory_read.len() == tokens
+        };
+        let layer = self.layers.iter().position(|layer| !fits(layer))?;
+        Some(format!(
+            "layers[{layer}] does not have {modules} weights, a write and a read for each of {tokens} tokens"
+        ))
+    }
 }
 
 /// Where an evaluation leaves the sample of one model on one domain.
@@ -86,17 +104,24 @@ fn sample_path(logs: &Path, domain: &str, subject: &str) -> PathBuf {
 /// A domain's sample that an evaluation left, if it did.
 ///
 /// # Errors
-/// A file of another version.
+/// A file that cannot be read, is of another version, or whose parts do not belong together.
 pub(crate) fn read_sample(logs: &Path, domain: &str, subject: &str) -> Result<Option<TracedText>, PipelineError> {
     let path = sample_path(logs, domain, subject);
-    let Ok(text) = std::fs::read(&path) else {
-        return Ok(None);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(PipelineError::io(&path)(error)),
     };
-    let unreadable = |error: serde_json::Error| PipelineError::Unusable {
-        what: format!("{} is of another version: {error}", path.display()),
+    let unusable = |why: String| PipelineError::Unusable {
+        what: format!("{}: {why}", path.display()),
         hint: "measure again with this version: --from evaluate".into(),
     };
-    Ok(Some(serde_json::from_slice(&text).map_err(unreadable)?))
+    let sample: TracedText =
+        serde_json::from_slice(&text).map_err(|error| unusable(format!("of another version: {error}")))?;
+    match sample.misfit() {
+        Some(why) => Err(unusable(why)),
+        None => Ok(Some(sample)),
+    }
 }
 
 /// A model's greedy answer to the first held-out row of a domain.
@@ -180,7 +205,40 @@ fn question(row: &PackedRow) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
     use super::*;
+
+    #[test]
+    fn a_sample_whose_parts_do_not_fit_is_refused_by_name() {
+        let logs = tempfile::tempdir().unwrap();
+        assert_eq!(read_sample(logs.path(), "math", "base").unwrap(), None);
+        let layer = |weights: Vec<Vec<f32>>| TracedLayer {
+            weights,
+            memory_write: vec![0.0; 2],
+            memory_read: vec![0.0; 2],
+        };
+        let token = |id| TracedToken { id, text: "a".into() };
+        let mut sample = TracedText {
+            modules: vec!["language".into(), "memory".into()],
+            tokens: vec![token(1), token(2)],
+            answer_from: 1,
+            layers: vec![layer(vec![vec![0.5; 2]; 2]); 2],
+        };
+        let path = sample_path(logs.path(), "math", "base");
+        write_json(&path, &sample).unwrap();
+        assert_eq!(
+            read_sample(logs.path(), "math", "base").unwrap().as_ref(),
+            Some(&sample)
+        );
+        let refused = |sample: &TracedText| {
+            write_json(&path, sample).unwrap();
+            read_sample(logs.path(), "math", "base").unwrap_err().to_string()
+        };
+        sample.layers[1] = layer(vec![vec![0.5; 2], vec![0.5]]);
+        assert!(refused(&sample).contains("math.trace.base.json: layers[1]"));
+        sample.answer_from = 3;
+        assert!(refused(&sample).contains("answer_from is 3 of 2 tokens"));
+    }
 
     #[test]
     fn a_question_ends_where_the_answer_begins() {

@@ -90,6 +90,7 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
     });
     let missing = || Failure::request(format!("{}: no such model folder or .gguf file", folder.display()));
     let of_folder = of_folder.ok_or_else(missing)?;
+    // refused here, before anything listens
     weight_options(folder, arguments.weights)?;
     let name = model.name.as_ref().unwrap_or(&of_folder);
     let mut options = server_options(name, folder, arguments)?;

@@ -1,16 +1,10 @@
 //! The convolution against its definition in f64, and its gradients against finite differences.
 
 use super::*;
-use crate::{parallel::with_threads, random::Stream};
-
-fn values(seed: u64, count: usize) -> Vec<f32> {
-    let stream = Stream::new(&[seed]);
-    (0..count as u64).map(|i| stream.normal(i)).collect()
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
-}
+use crate::{
+    parallel::with_threads,
+    recurrent::reference::{normals, wide},
+};
 
 /// Lengths, channels, taps: one row, documents shorter than the filter, widths that no vector divides.
 const SHAPES: [(&[usize], usize, usize); 7] = [
@@ -40,10 +34,10 @@ impl Case {
             lengths,
             channels,
             width,
-            x: values(1, size),
-            weight: values(2, channels * width),
-            bias: values(3, channels),
-            dy: values(4, size),
+            x: normals(1, size),
+            weight: normals(2, channels * width),
+            bias: normals(3, channels),
+            dy: normals(4, size),
         }
     }
 
@@ -145,7 +139,7 @@ fn cut_calls_give_the_same_bits() {
         let rows = 40;
         let case = Case::new((&[40], channels, width));
         let whole = case.forward();
-        let other = values(9, rows * channels);
+        let other = normals(9, rows * channels);
         let mut kept = [vec![0.0; (width - 1) * channels], vec![0.0; (width - 1) * channels]];
         let mut first = 0;
         for count in [1, 2, 5, 1, 0, 12].into_iter().cycle() {

@@ -1,7 +1,11 @@
 //! The delta rule against its equations in f64, its gradients against finite differences, and the memory it is.
 
 use super::*;
-use crate::{parallel::with_threads, random::Stream, recurrent::softplus};
+use crate::{
+    parallel::with_threads,
+    recurrent::reference::{normals, wide},
+    recurrent::softplus,
+};
 
 /// Owned inputs: q, k, v, β and log α.
 type Tensors<T> = [Vec<T>; 5];
@@ -15,11 +19,6 @@ fn inputs(tensors: &Tensors<f32>) -> Inputs<'_> {
         beta,
         log_decay,
     }
-}
-
-fn normals(seed: u64, count: usize) -> Vec<f32> {
-    let stream = Stream::new(&[seed]);
-    (0..count as u64).map(|i| stream.normal(i)).collect()
 }
 
 /// Vectors of length 1.
@@ -62,10 +61,6 @@ fn random(shape: Shape, rows: usize, spread: f32) -> Tensors<f32> {
 fn part(shape: Shape, tensors: &Tensors<f32>, rows: Range<usize>) -> Tensors<f32> {
     let widths = [shape.key, shape.key, shape.value, 1, 1].map(|width| width * shape.heads);
     std::array::from_fn(|i| tensors[i][rows.start * widths[i]..rows.end * widths[i]].to_vec())
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&x| f64::from(x)).collect()
 }
 
 /// The equations: the outputs, and each document's last state `[heads, value, key]`.

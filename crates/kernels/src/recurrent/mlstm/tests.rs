@@ -2,7 +2,10 @@
 //! differences of those equations.
 
 use super::{chunkwise::chunkwise_by, *};
-use crate::{parallel::with_threads, random::Stream};
+use crate::{
+    parallel::with_threads,
+    recurrent::reference::{assert_close, scaled_normals, wide},
+};
 
 /// Shapes and documents: odd widths, documents of one token, none, and a little more than one and two chunks.
 const CASES: [(Shape, &[usize]); 4] = [
@@ -25,16 +28,11 @@ fn widths(shape: Shape) -> [usize; 5] {
     [key, key, value, shape.heads, shape.heads]
 }
 
-fn values(seed: u64, count: usize, scale: f32) -> Vec<f32> {
-    let stream = Stream::new(&[seed]);
-    (0..count as u64).map(|i| scale * stream.normal(i)).collect()
-}
-
 impl Owned<f32> {
     fn new(shape: Shape, total: usize, gates: f32) -> Self {
         let scales = [1.0, 1.0, 1.0, gates, gates];
         Self(std::array::from_fn(|i| {
-            values(i as u64, total * widths(shape)[i], scales[i])
+            scaled_normals(i as u64, total * widths(shape)[i], scales[i])
         }))
     }
 
@@ -50,11 +48,7 @@ impl Owned<f32> {
     }
 
     fn wide(&self) -> Owned<f64> {
-        Owned(
-            self.0
-                .each_ref()
-                .map(|values| values.iter().map(|&v| f64::from(v)).collect()),
-        )
+        Owned(self.0.each_ref().map(|values| wide(values)))
     }
 
     /// Some rows alone.
@@ -96,19 +90,6 @@ fn reference(shape: Shape, Owned([q, k, v, i, f]): &Owned<f64>, lengths: &[usize
         }
     }
     h
-}
-
-/// Every element within `tolerance` of the largest.
-fn assert_close(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let scale = want.iter().fold(0.0f64, |most, v| most.max(v.abs()));
-    for (index, (got, want)) in got.iter().zip(want).enumerate() {
-        let error = (f64::from(*got) - want).abs();
-        assert!(
-            error <= tolerance * scale,
-            "{what} at {index}: {got} instead of {want}, scale {scale}"
-        );
-    }
 }
 
 fn token_by_token(shape: Shape, inputs: Inputs<'_>, lengths: &[usize]) -> Vec<f32> {
@@ -171,7 +152,7 @@ fn gradients_equal_finite_differences() {
     for (shape, lengths) in CASES {
         let total: usize = lengths.iter().sum();
         let owned = Owned::new(shape, total, 1.0);
-        let dh = values(9, total * shape.value_width(), 1.0);
+        let dh = scaled_normals(9, total * shape.value_width(), 1.0);
         let mut wide = owned.wide();
         let objective = |inputs: &Owned<f64>| -> f64 {
             let h = reference(shape, inputs, lengths);
@@ -234,7 +215,7 @@ fn no_state_crosses_documents() {
     let (shape, lengths) = (shape(2, 4, 6), [70, 1, 66]);
     let total = lengths.iter().sum();
     let owned = Owned::new(shape, total, 1.0);
-    let dh = values(9, total * shape.value_width(), 1.0);
+    let dh = scaled_normals(9, total * shape.value_width(), 1.0);
     let (h, gradients) = by_chunks(64, shape, owned.inputs(), &lengths, &dh);
     let tokens = token_by_token(shape, owned.inputs(), &lengths);
     for rows in documents(&lengths) {
@@ -253,7 +234,7 @@ fn no_state_crosses_documents() {
 fn a_long_document_with_steep_gates_stays_finite() {
     let (shape, lengths) = (shape(2, 8, 9), [8192]);
     let owned = Owned::new(shape, lengths[0], 3.0);
-    let dh = values(9, lengths[0] * shape.value_width(), 1.0);
+    let dh = scaled_normals(9, lengths[0] * shape.value_width(), 1.0);
     let (h, gradients) = by_chunks(64, shape, owned.inputs(), &lengths, &dh);
     let tokens = token_by_token(shape, owned.inputs(), &lengths);
     for values in gradients.iter().chain([&h, &tokens]) {
@@ -271,7 +252,7 @@ fn one_thread_gives_the_bits_of_many() {
     for (shape, lengths) in CASES {
         let total = lengths.iter().sum();
         let owned = Owned::new(shape, total, 1.0);
-        let dh = values(9, total * shape.value_width(), 1.0);
+        let dh = scaled_normals(9, total * shape.value_width(), 1.0);
         let all = || {
             (
                 by_chunks(64, shape, owned.inputs(), lengths, &dh),

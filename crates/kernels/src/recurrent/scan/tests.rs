@@ -1,16 +1,11 @@
 //! The scan against its definition in f64, and its gradients against finite differences.
 
 use super::*;
-use crate::{parallel::with_threads, random::Stream, recurrent::softplus};
-
-fn values(seed: u64, count: usize) -> Vec<f32> {
-    let stream = Stream::new(&[seed]);
-    (0..count as u64).map(|i| stream.normal(i)).collect()
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
-}
+use crate::{
+    parallel::with_threads,
+    recurrent::reference::{normals, wide},
+    recurrent::softplus,
+};
 
 /// Lengths, channels, states: one token, segments and their multiples and neighbours, widths that no vector divides,
 /// more blocks than groups.
@@ -39,7 +34,7 @@ impl Case {
     /// Inputs whose pre-activations are `N(0, scale²)`.
     fn scaled((lengths, inner, state): (&'static [usize], usize, usize), scale: f32) -> Self {
         let rows = lengths.iter().sum::<usize>();
-        let scaled = |seed, count| values(seed, count).iter().map(|v| v * scale).collect::<Vec<_>>();
+        let scaled = |seed, count| normals(seed, count).iter().map(|v| v * scale).collect::<Vec<_>>();
         let steps = scaled(2, rows * inner);
         Self {
             lengths,
@@ -50,10 +45,10 @@ impl Case {
                 steps.iter().map(|&v| softplus(v - 1.0)).collect(),
                 scaled(3, rows * state),
                 scaled(4, rows * state),
-                values(5, inner * state),
-                values(6, inner),
+                normals(5, inner * state),
+                normals(6, inner),
             ],
-            dy: values(7, rows * inner),
+            dy: normals(7, rows * inner),
         }
     }
 

@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::recurrent::log_sigmoid;
-use crate::{parallel::with_threads, random::Stream};
+use crate::{
+    parallel::with_threads,
+    recurrent::reference::{assert_close, scaled_normals, wide},
+};
 
 /// Shapes and documents: odd widths, documents of one token and of none, and whole lanes.
 const CASES: [(Shape, &[usize]); 4] = [
@@ -13,20 +16,11 @@ const CASES: [(Shape, &[usize]); 4] = [
     (Shape { heads: 1, dim: 19 }, &[11, 1]),
 ];
 
-fn values(seed: u64, count: usize, scale: f32) -> Vec<f32> {
-    let stream = Stream::new(&[seed]);
-    (0..count as u64).map(|i| scale * stream.normal(i)).collect()
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| f64::from(v)).collect()
-}
-
 /// `W x + b` and the recurrent matrices.
 fn operands(shape: Shape, total: usize, scale: f32) -> (Vec<f32>, Vec<f32>) {
     (
-        values(1, total * GATES * shape.width(), scale),
-        values(2, shape.heads * shape.matrices(), 1.0 / (shape.dim as f32).sqrt()),
+        scaled_normals(1, total * GATES * shape.width(), scale),
+        scaled_normals(2, shape.heads * shape.matrices(), 1.0 / (shape.dim as f32).sqrt()),
     )
 }
 
@@ -61,19 +55,6 @@ fn reference(shape: Shape, pre: &[f64], recurrent: &[f64], lengths: &[usize]) ->
         }
     }
     out
-}
-
-/// Every element within `tolerance` of the largest.
-fn assert_close(got: &[f32], want: &[f64], tolerance: f64, what: &str) {
-    assert_eq!(got.len(), want.len(), "{what}");
-    let scale = want.iter().fold(0.0f64, |most, v| most.max(v.abs()));
-    for (index, (got, want)) in got.iter().zip(want).enumerate() {
-        let error = (f64::from(*got) - want).abs();
-        assert!(
-            error <= tolerance * scale,
-            "{what} at {index}: {got} instead of {want}, scale {scale}"
-        );
-    }
 }
 
 /// `h`, and the gradients of `pre` and of the matrices, which are added to `held`.
@@ -117,7 +98,7 @@ fn gradients_equal_finite_differences() {
             pre: &pre,
             recurrent: &recurrent,
         };
-        let dh = values(3, total * shape.width(), 1.0);
+        let dh = scaled_normals(3, total * shape.width(), 1.0);
         let [_, d_pre, d_recurrent] = trained(shape, inputs, lengths, &dh, 0.25);
         let objective = |[pre, recurrent]: &[Vec<f64>; 2]| -> f64 {
             let h = reference(shape, pre, recurrent, lengths);
@@ -152,7 +133,7 @@ fn cut_calls_give_the_bits_of_a_whole_one() {
         recurrent: &recurrent,
     };
     forward(shape, inputs, &[length], None, &mut whole);
-    let other_pre = values(7, 3 * GATES * shape.width(), 2.0);
+    let other_pre = scaled_normals(7, 3 * GATES * shape.width(), 2.0);
     let mut state = vec![0.0; shape.state()];
     let mut cut = Vec::new();
     for rows in documents(&[1, 6, 0, 15, 1]) {
@@ -177,7 +158,7 @@ fn no_state_crosses_documents() {
     let (shape, lengths) = (Shape { heads: 2, dim: 17 }, [5, 1, 8]);
     let total = lengths.iter().sum();
     let (pre, recurrent) = operands(shape, total, 1.0);
-    let dh = values(3, total * shape.width(), 1.0);
+    let dh = scaled_normals(3, total * shape.width(), 1.0);
     let run = |rows: Range<usize>, lengths: &[usize]| {
         let inputs = Inputs {
             pre: &pre[rows.start * GATES * shape.width()..rows.end * GATES * shape.width()],
@@ -208,7 +189,7 @@ fn a_long_document_with_steep_gates_stays_finite() {
         pre: &pre,
         recurrent: &recurrent,
     };
-    let dh = values(3, lengths[0] * shape.width(), 1.0);
+    let dh = scaled_normals(3, lengths[0] * shape.width(), 1.0);
     for values in trained(shape, inputs, &lengths, &dh, 0.0) {
         assert!(values.iter().all(|value| value.is_finite()));
         assert!(values.iter().any(|value| *value != 0.0));
@@ -228,7 +209,7 @@ fn one_thread_gives_the_bits_of_many() {
             pre: &pre,
             recurrent: &recurrent,
         };
-        let dh = values(3, total * shape.width(), 1.0);
+        let dh = scaled_normals(3, total * shape.width(), 1.0);
         let all = || trained(shape, inputs, lengths, &dh, 0.5);
         assert_eq!(all(), with_threads(1, all));
     }
