@@ -32,7 +32,7 @@ check: ## formatting, lints, documentation and the kernels as other machines com
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 check-cuda: ## type-check the CUDA build without CUDA (nvcc from PyPI; minutes)
-	CARGO="$(CARGO)" crates/composite/check-cuda.sh
+	CARGO="$(CARGO)" crates/candle/check-cuda.sh
 
 smollm2: build ## the same job on SmolLM2-135M-Instruct and hub datasets (needs the hub, or HF_ENDPOINT)
 	$(BIN)/synapse-train run pipelines/smollm2.yaml

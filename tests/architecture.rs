@@ -70,7 +70,7 @@ fn edges_are_those_of_the_table() {
 }
 
 #[test]
-fn rooms_without_candle_stay_without() {
+fn crates_without_candle_stay_without() {
     let output = Command::new(env!("CARGO"))
         .args([
             "tree",
@@ -86,7 +86,7 @@ fn rooms_without_candle_stay_without() {
             "-p",
             "synapse-recipe",
             "-p",
-            "synapse-chat",
+            "synapse-tokenizer",
         ])
         .current_dir(repository())
         .output()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_data::{PrepareEvent, PrepareRequest, SourceFiles, prepare};
 use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_chat::ChatError;
+use synapse_tokenizer::ChatError;
 use synapse_checkpoint::CheckpointError;
 
 /// This crate's result.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 use synapse_recipe::Format;
 
 use crate::read::Record;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 
 use crate::{DataError, Result};
 

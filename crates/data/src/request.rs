@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_checkpoint::sha256_file;
 use synapse_recipe::{DataPlan, TrainPlan};
 

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 
 use crate::random::Random;
 use crate::row::{Fingerprint, Row, fingerprint_of};

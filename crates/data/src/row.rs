@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 
 /// One row after normalisation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Rows to documents: token ids with a training mask, cut to the length of a row.
 
 use rayon::prelude::*;
-use synapse_chat::{Chat, ChatError, Encoded, Message};
+use synapse_tokenizer::{Chat, ChatError, Encoded, Message};
 use synapse_recipe::{LossOn, Overlong};
 
 use crate::Result;

@@ -32,7 +32,7 @@ def prepared_by_trl(tokenizer, conversations):
 
 
 def main(model, folder):
-    # Not AutoTokenizer: see crates/chat/tests/compare_tokens.py.
+    # Not AutoTokenizer: see crates/tokenizer/tests/compare_tokens.py.
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
     control = [token.content for token in tokenizer.added_tokens_decoder.values()
                if token.special or (token.content.startswith("<|") and token.content.endswith("|>"))]

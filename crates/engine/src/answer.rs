@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::observer::Observer;

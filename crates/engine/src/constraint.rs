@@ -6,7 +6,7 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::Value;
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 
 use crate::{EngineError, Result};
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_nn::{Adapter, CausalLm, ModuleTrace};
 
 use crate::adapters::AdapterTable;

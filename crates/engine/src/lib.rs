@@ -12,10 +12,10 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (model, chat): (std::sync::Arc<dyn synapse_nn::CausalLm>, synapse_chat::Chat) = panic!();
+//! # let (model, chat): (std::sync::Arc<dyn synapse_nn::CausalLm>, synapse_tokenizer::Chat) = panic!();
 //! use synapse_engine::{Engine, EngineOptions, Event, Request, SamplingOptions};
 //!
-//! let prompt = chat.encode_prompt(&[synapse_chat::Message::new("user", "Hello")])?;
+//! let prompt = chat.encode_prompt(&[synapse_tokenizer::Message::new("user", "Hello")])?;
 //! let engine = Engine::start(model, chat, Vec::new(), EngineOptions::default());
 //! let mut events = engine.submit(Request { prompt, sampling: SamplingOptions::default(), adapter: None, constraint: None })?;
 //! while let Some(event) = events.blocking_recv() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_nn::{CausalLm, LogitsFor, Role, Sequence};
 
 use crate::observer::{Step, Watch};

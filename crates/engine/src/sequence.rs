@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_nn::{CausalLm, KvCache, LogitsFor, Role, Sequence};
 use tokio::sync::oneshot;
 

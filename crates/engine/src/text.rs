@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use synapse_chat::Detokenizer;
+use synapse_tokenizer::Detokenizer;
 
 use crate::TokenLogprob;
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 
 use crate::subject::{Choices, Each, Generated, Generation, PackedLoss, RowLoss, Subject};
 use crate::{EvaluateError, Result};

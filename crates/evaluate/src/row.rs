@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 
 use crate::{EvaluateError, Result};
 

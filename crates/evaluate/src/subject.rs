@@ -4,7 +4,7 @@
 //! them can only come from the model. It says nothing of devices, adapters or files.
 
 use serde::{Deserialize, Serialize};
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 
 use crate::Result;
 

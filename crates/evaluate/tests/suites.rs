@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::json;
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 use synapse_evaluate::suites::{ChoiceStyle, CodeTask, Gsm8k, MultipleChoice, Programs};
 use synapse_evaluate::{
     Answer, CallTest, ChoiceRow, Document, EvaluateError, Evaluation, FILE_SUITES, Form, QuestionAnswer, Row,

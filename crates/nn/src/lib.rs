@@ -12,6 +12,7 @@ mod error;
 mod generation;
 mod inference;
 mod linear;
+pub mod models;
 mod parameters;
 mod pool;
 mod replace;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions, ScoreReceiver};
 use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
@@ -55,7 +55,7 @@ impl Lab {
         load: &LoadOptions,
         batch: usize,
     ) -> Result<Self, PipelineError> {
-        let model = synapse_architecture::load_files_to_generate(files, load)?;
+        let model = synapse_nn::models::load_files_to_generate(files, load)?;
         let adapters = adapters
             .iter()
             .map(|(name, path)| {

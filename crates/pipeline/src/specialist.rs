@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_checkpoint::{ModelConfig, ModelFolder, Staged};
 use synapse_data::{Benchmark, Manifest, PackedDataset, PrepareEvent, PrepareRequest};
 use synapse_evaluate::Outcome;

@@ -7,7 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use synapse_chat::ChatError;
+use synapse_tokenizer::ChatError;
 use synapse_engine::EngineError;
 
 /// Seconds after which a refused client may try again.

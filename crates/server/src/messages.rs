@@ -1,7 +1,7 @@
 //! A chat request's `messages`: roles, text contents, and the parts that are refused by name.
 
 use serde_json::{Map, Value};
-use synapse_chat::{Message, ToolCall};
+use synapse_tokenizer::{Message, ToolCall};
 
 use crate::error::ApiError;
 use crate::params::{Params, kind_of};

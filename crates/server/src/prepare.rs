@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use synapse_chat::{Chat, ChatError, Message};
+use synapse_tokenizer::{Chat, ChatError, Message};
 use synapse_engine::{Constraint, Engine, Grammar};
 
 use crate::ServerState;

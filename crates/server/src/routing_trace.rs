@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 
 use crate::generation::finish_reason;
 use crate::swarm::Decision;

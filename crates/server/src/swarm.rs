@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use synapse_chat::{Chat, Message};
+use synapse_tokenizer::{Chat, Message};
 use synapse_engine::Engine;
 
 use crate::error::ApiError;
@@ -253,7 +253,7 @@ impl Swarm {
     }
 
     /// The routing request for a turn, and the answers it may have.
-    fn encode(&self, chat: &Chat, turn: &str) -> synapse_chat::Result<(Vec<u32>, Vec<Vec<u32>>)> {
+    fn encode(&self, chat: &Chat, turn: &str) -> synapse_tokenizer::Result<(Vec<u32>, Vec<Vec<u32>>)> {
         let tokens = chat.encode_text(turn)?;
         let turn = if tokens.len() > HEAD + TAIL {
             let (head, tail) = (&tokens[..HEAD], &tokens[tokens.len() - TAIL..]);
@@ -264,7 +264,7 @@ impl Swarm {
         let messages = [Message::new("system", &self.system_prompt), Message::new("user", turn)];
         let prompt = chat.encode_prompt(&messages)?;
         let answers = self.labels.iter().map(|label| chat.encode_text(&label.answer));
-        Ok((prompt, answers.collect::<synapse_chat::Result<_>>()?))
+        Ok((prompt, answers.collect::<synapse_tokenizer::Result<_>>()?))
     }
 }
 

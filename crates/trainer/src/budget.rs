@@ -58,7 +58,7 @@ pub fn workload<'a>(
 pub fn memory(workload: &Workload<'_>) -> Memory {
     match &workload.config.synapse {
         None => workload.memory(),
-        Some(_) => synapse_architecture::memory(workload),
+        Some(_) => synapse_nn::models::synapse::memory(workload),
     }
 }
 
@@ -66,7 +66,7 @@ pub fn memory(workload: &Workload<'_>) -> Memory {
 pub fn trained_parameters(workload: &Workload<'_>) -> u64 {
     match &workload.config.synapse {
         None => workload.parameters(),
-        Some(_) => synapse_architecture::trained_parameters(workload),
+        Some(_) => synapse_nn::models::synapse::trained_parameters(workload),
     }
 }
 
@@ -74,7 +74,7 @@ pub fn trained_parameters(workload: &Workload<'_>) -> u64 {
 pub(crate) fn flops(workload: &Workload<'_>, trained_share: f64) -> f64 {
     match &workload.config.synapse {
         None => workload.flops(trained_share),
-        Some(_) => synapse_architecture::flops(workload, trained_share),
+        Some(_) => synapse_nn::models::synapse::flops(workload, trained_share),
     }
 }
 

@@ -1,10 +1,10 @@
-//! The same models in candle's operations, on whatever device candle has: `synapse-composite` behind [`Model`].
+//! The same models in candle's operations, on whatever device candle has: `synapse-candle` behind [`Model`].
 //!
 //! Products and activations are in the recipe's `compute_dtype`; NF4 weights stay in NF4 on the device and are
 //! decoded for each product. The flat buffers of the loop stay on the host and cross over once a micro-batch.
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_composite::{CompositeError, CompositeTrainer, DType, DeviceChoice, Quantization as Storage};
+use synapse_candle::{CompositeError, CompositeTrainer, DType, DeviceChoice, Quantization as Storage};
 use synapse_nn::{MicroBatch, Parameter, Pass};
 use synapse_recipe::{ComputeDtype, Method, Quantization};
 
@@ -85,7 +85,7 @@ pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainEr
     Ok(Box::new(OnCandle { device, trainer }))
 }
 
-fn open(device: Device) -> Result<synapse_composite::Device, TrainError> {
+fn open(device: Device) -> Result<synapse_candle::Device, TrainError> {
     let choice = match device {
         Device::Cpu | Device::CandleCpu => DeviceChoice::Cpu,
         Device::Cuda => DeviceChoice::Cuda,

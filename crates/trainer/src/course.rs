@@ -6,7 +6,7 @@
 use std::{path::Path, time::Instant};
 
 use serde::Serialize;
-use synapse_architecture::load_to_generate;
+use synapse_nn::models::load_to_generate;
 use synapse_checkpoint::{DType, ModelConfig, ModelFolder};
 use synapse_nn::{LanguageModel, LoadOptions, LogitsFor, Pass, Precision, Role, Sequence};
 

@@ -1,7 +1,7 @@
 //! What computes a run's steps: the names a user gives, and what this build and machine have of them.
 //!
 //! The CPU kernels are the engine and always there. The other devices run the same decoder in candle operations
-//! (`synapse-composite`); they are cargo features, because candle lengthens the first build. A device
+//! (`synapse-candle`); they are cargo features, because candle lengthens the first build. A device
 //! computes the training steps and the held-out losses between them, nothing else.
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The Synapse architecture as the loop sees it: full training over the CPU kernels, and what its routers did.
 
 use serde::{Deserialize, Serialize};
-use synapse_architecture::{LayerUse, SynapseLora, SynapseModel};
+use synapse_nn::models::synapse::{LayerUse, SynapseLora, SynapseModel};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_nn::{LoraOptions, MicroBatch, Parameter, Pass, Precision};
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::json;
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 use synapse_engine::{Event, FinishReason, Request, SamplingOptions};
 use synapse_pipeline::{Lab, TracedText};
 

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_data::{DocumentOrigin, PackedDataset, PackedRow, read_origins};
 use synapse_recipe::SpecialistPlan;
 

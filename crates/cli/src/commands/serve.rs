@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_checkpoint::{AdapterFolder, ModelConfig};
 use synapse_engine::{AdapterOrder, AdapterSource, Engine, EngineOptions};
 use synapse_nn::{Adapter, CausalLm, Precision};
@@ -199,7 +199,7 @@ fn load(
         config: files.config().clone(),
         precision: load.precision,
     };
-    let model: Arc<dyn CausalLm> = synapse_architecture::load_files_to_generate(&files, &load)?;
+    let model: Arc<dyn CausalLm> = synapse_nn::models::load_files_to_generate(&files, &load)?;
     let options = EngineOptions {
         max_batch: limits.max_batch,
         max_waiting: limits.max_waiting,

@@ -2,7 +2,7 @@
 //! that says whether an answer is learnt.
 
 use serde_json::Value;
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 
 use super::tools::calls;
 use super::{Refused, RowResult};

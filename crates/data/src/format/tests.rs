@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use synapse_chat::ToolCall;
+use synapse_tokenizer::ToolCall;
 
 use super::*;
 

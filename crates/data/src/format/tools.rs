@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
-use synapse_chat::ToolCall;
+use synapse_tokenizer::ToolCall;
 
 use super::{Refused, RowResult};
 

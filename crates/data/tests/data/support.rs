@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_data::{Benchmark, DataError, Manifest, PackedDataset, PrepareEvent, PrepareRequest, SourceFiles, prepare};
 use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
 

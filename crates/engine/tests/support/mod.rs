@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_nn::{Adapter, CausalLm, KvCache, LogitsFor, NnError, Sequence};
 
 /// Ends a turn and a document.

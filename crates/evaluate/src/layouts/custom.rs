@@ -1,7 +1,7 @@
 //! Suites of one's own: JSONL rows that say how they are scored.
 
 use serde_json::Value;
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 
 use super::{Reading, SourceRow};
 use crate::Result;

@@ -27,7 +27,7 @@ impl Custom {
             Prompting::Chat => {
                 let own = row.messages.first().is_some_and(|message| message.role == "system");
                 let system = self.form.system_prompt.iter().filter(|_| !own);
-                let system = system.map(|text| synapse_chat::Message::new("system", text));
+                let system = system.map(|text| synapse_tokenizer::Message::new("system", text));
                 let messages: Vec<_> = system.chain(row.messages.iter().cloned()).collect();
                 Prompt::chat(subject, &row.id, &messages)
             }

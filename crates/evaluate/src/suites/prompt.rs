@@ -1,7 +1,7 @@
 //! How questions become prompts, and prompts answers: what every suite that asks shares.
 
 use serde::{Deserialize, Serialize};
-use synapse_chat::Message;
+use synapse_tokenizer::Message;
 
 use super::Progress;
 use crate::subject::{Generated, Generation, Subject};
@@ -84,7 +84,7 @@ impl Prompt {
         Self::of(id, subject.chat().encode_raw(text))
     }
 
-    fn of(id: &str, tokens: synapse_chat::Result<Vec<u32>>) -> Result<Self> {
+    fn of(id: &str, tokens: synapse_tokenizer::Result<Vec<u32>>) -> Result<Self> {
         let tokens = tokens.map_err(|source| EvaluateError::Chat {
             item: id.to_owned(),
             source,

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_evaluate::{Choices, Each, Generated, Generation, PackedLoss, Result, RowLoss, Subject};
 
 /// Answers a prompt by the first rule whose words it contains; prefers continuations that contain `liked`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use synapse_chat::Chat;
+use synapse_tokenizer::Chat;
 use synapse_checkpoint::ModelFolder;
 use synapse_evaluate::Document;
 use synapse_kernels::random::MersenneTwister;

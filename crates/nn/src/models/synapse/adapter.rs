@@ -1,0 +1,114 @@
+//! A specialist over a Synapse model: LoRA that is trained over frozen weights.
+
+use synapse_checkpoint::{ModelConfig, ModelFolder};
+use crate::{LoraOptions, MicroBatch, NnError, Parameter, Pass, Precision, initial_lora};
+
+use crate::models::synapse::{
+    Passed,
+    linear::{Order, Weights},
+    lora::{Adapted, LoraLayout},
+    model::SynapseModel,
+};
+
+/// A Synapse model whose weights are frozen, with an adapter that is trained. The adapter's values are the caller's.
+#[derive(Debug)]
+pub struct SynapseLora {
+    model: SynapseModel,
+    values: Vec<f32>,
+    layout: LoraLayout,
+    /// Gradients of everything: of the frozen weights only the places of norms, filters and rates are ever touched, and
+    /// what lands there is thrown away.
+    gradients: Vec<f32>,
+}
+
+impl SynapseLora {
+    /// An adapter over the weights of a model folder.
+    ///
+    /// # Errors
+    /// Another architecture, an unreadable tensor, or a target that the model does not have.
+    pub fn new(folder: &ModelFolder, precision: Precision, options: LoraOptions) -> Result<Self, NnError> {
+        let model = SynapseModel::new(folder.config(), precision)?;
+        let values = model.read(folder)?;
+        Self::over(model, values, options)
+    }
+
+    /// An adapter over weights that nobody has trained, of this configuration's shape: what training costs.
+    ///
+    /// # Errors
+    /// Another architecture, or a target that the model does not have.
+    pub fn random(config: &ModelConfig, precision: Precision, options: LoraOptions) -> Result<Self, NnError> {
+        let model = SynapseModel::new(config, precision)?;
+        let values = model.initial(0);
+        Self::over(model, values, options)
+    }
+
+    fn over(model: SynapseModel, values: Vec<f32>, options: LoraOptions) -> Result<Self, NnError> {
+        let layout = LoraLayout::new(model.config(), options, values.len())?;
+        let gradients = vec![0.0; values.len() + layout.len()];
+        Ok(Self {
+            model,
+            values,
+            layout,
+            gradients,
+        })
+    }
+
+    /// The configuration of the model behind.
+    pub fn config(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    /// The adapter's tensors in the order they lie in the flat buffer: per module A, then B.
+    pub fn layout(&self) -> &[Parameter] {
+        &self.layout.parameters
+    }
+
+    /// Values to start from, as PEFT draws them.
+    pub fn initial(&self, seed: u64) -> Vec<f32> {
+        initial_lora(&self.layout.parameters, seed)
+    }
+
+    /// As [`SynapseModel::choice_names`].
+    pub fn choice_names(&self) -> Vec<String> {
+        self.model.choice_names()
+    }
+
+    fn weights<'a>(&'a self, adapter: &'a [f32], key: Option<[u64; 3]>) -> Weights<'a> {
+        let adapted = Adapted::Trained(&self.layout, adapter, key);
+        self.model.weights(&self.values, Order::Fastest, Some(adapted))
+    }
+
+    /// One micro-batch, as [`SynapseModel::accumulate`]: adds to the adapter's gradients.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or a document longer than the model's positions.
+    pub fn accumulate(
+        &mut self,
+        adapter: &[f32],
+        gradients: &mut [f32],
+        batch: &MicroBatch,
+        pass: &Pass,
+    ) -> Result<Passed, NnError> {
+        self.model.check(batch)?;
+        let mut all = std::mem::take(&mut self.gradients);
+        let own = self.values.len();
+        all[own..].fill(0.0);
+        let passed = self
+            .model
+            .pass(self.weights(adapter, Some(pass.key)), &mut all, batch, pass);
+        gradients
+            .iter_mut()
+            .zip(&all[own..])
+            .for_each(|(sum, value)| *sum += value);
+        self.gradients = all;
+        Ok(passed)
+    }
+
+    /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.
+    ///
+    /// # Errors
+    /// As [`SynapseLora::accumulate`].
+    pub fn losses(&self, adapter: &[f32], batch: &MicroBatch) -> Result<Vec<(f64, usize)>, NnError> {
+        self.model.losses_under(self.weights(adapter, None), batch)
+    }
+}

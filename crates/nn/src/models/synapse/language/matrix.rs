@@ -1,0 +1,238 @@
+//! The mLSTM block: up-projection into two streams, a causal convolution that feeds queries and keys, the cell, a norm
+//! per head, a learnable skip around the cell, and the second stream as a gate before the down-projection.
+
+use std::ops::Range;
+
+use synapse_checkpoint::{ModelConfig, SynapseConfig};
+use synapse_kernels::recurrent::mlstm;
+
+use crate::models::synapse::{
+    carry::Carry,
+    layout::Layout,
+    linear::{Linear, Weights},
+    shared::{Filter, HeadNorm, columns, gated, gated_backward},
+};
+
+/// Where the block's weights lie.
+#[derive(Debug, Clone)]
+pub(crate) struct Block {
+    main: Linear,
+    side: Linear,
+    filter: Filter,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    gates: Linear,
+    norm: HeadNorm,
+    skip: Range<usize>,
+    down: Linear,
+    width: usize,
+    heads: usize,
+}
+
+/// What the backward pass needs.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    main: Vec<f32>,    // [t, width]
+    side: Vec<f32>,    // [t, width]
+    mixed: Vec<f32>,   // [t, width] after the convolution
+    query: Vec<f32>,   // [t, width]
+    key: Vec<f32>,     // [t, width]
+    value: Vec<f32>,   // [t, width]
+    joined: Vec<f32>,  // [t, 3 · width]
+    inputs: Vec<f32>,  // [t, heads]
+    forgets: Vec<f32>, // [t, heads]
+    cell: Vec<f32>,    // [t, width]
+    summed: Vec<f32>,  // [t, width] norm and skip
+    gated: Vec<f32>,   // [t, width]
+    boundaries: Option<mlstm::Boundaries>,
+}
+
+impl Block {
+    pub(super) fn new(layout: &Layout, prefix: &str, config: &ModelConfig, modules: &SynapseConfig) -> Self {
+        let at = |name: &str| layout.range(&format!("{prefix}.language.{name}"));
+        let (hidden, width, heads) = (config.hidden_size, modules.language_size, modules.language_heads);
+        let linear = |name: &str, bias: bool, input: usize, output: usize| {
+            Linear::new(layout, &format!("{prefix}.language.{name}"), bias, input, output)
+        };
+        let up = linear("up_proj", false, hidden, 2 * width);
+        Self {
+            main: up.rows(0, width),
+            side: up.rows(width, width),
+            filter: Filter::new(layout, &format!("{prefix}.language.conv"), modules.conv_kernel),
+            query: linear("q_proj", false, width, width),
+            key: linear("k_proj", false, width, width),
+            value: linear("v_proj", false, width, width),
+            gates: linear("gates", true, 3 * width, 2 * heads),
+            norm: HeadNorm::new(layout, &format!("{prefix}.language.norm"), width / heads),
+            skip: at("skip"),
+            down: linear("down_proj", false, width, hidden),
+            width,
+            heads,
+        }
+    }
+
+    pub(super) fn state_len(&self) -> usize {
+        let dim = self.width / self.heads;
+        self.filter.state_len() + self.heads * (dim * dim + dim + 1)
+    }
+
+    fn shape(&self) -> mlstm::Shape {
+        let dim = self.width / self.heads;
+        mlstm::Shape {
+            heads: self.heads,
+            key: dim,
+            value: dim,
+        }
+    }
+
+    pub(super) fn forward(
+        &self,
+        weights: Weights<'_>,
+        u: &[f32],
+        lengths: &[usize],
+        mut carry: Carry<'_, '_>,
+    ) -> (Vec<f32>, Kept) {
+        let (width, heads) = (self.width, self.heads);
+        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
+        let main = self.main.forward(weights, u);
+        let side = self.side.forward(weights, u);
+        let mixed = self.filter.forward(weights, &main, lengths, &mut conv_states);
+        let query = self.query.forward(weights, &mixed);
+        let key = self.key.forward(weights, &mixed);
+        let value = self.value.forward(weights, &main);
+        let joined = join(&[&query, &key, &value], width);
+        let gates = self.gates.forward(weights.exact(), &joined);
+        let (inputs, forgets) = halves(&gates, heads);
+        let mut cell = vec![0.0; main.len()];
+        let operands = mlstm::Inputs {
+            q: &query,
+            k: &key,
+            v: &value,
+            input_gate: &inputs,
+            forget_gate: &forgets,
+        };
+        let boundaries = match cell_states.as_deref_mut() {
+            Some(states) => {
+                mlstm::recurrent(self.shape(), operands, lengths, states, &mut cell);
+                None
+            }
+            None => Some(mlstm::chunkwise(self.shape(), operands, lengths, &mut cell)),
+        };
+        let mut summed = self.norm.forward(weights, &cell);
+        let skip = weights.of(&self.skip);
+        for (sums, mixed) in summed.chunks_exact_mut(width).zip(mixed.chunks_exact(width)) {
+            for ((sum, mixed), skip) in sums.iter_mut().zip(mixed).zip(skip) {
+                *sum += skip * mixed;
+            }
+        }
+        let gated = gated(&summed, &side);
+        let y = self.down.forward(weights, &gated);
+        let kept = Kept {
+            main,
+            side,
+            mixed,
+            query,
+            key,
+            value,
+            joined,
+            inputs,
+            forgets,
+            cell,
+            summed,
+            gated,
+            boundaries,
+        };
+        (y, kept)
+    }
+
+    pub(super) fn backward(
+        &self,
+        weights: Weights<'_>,
+        (u, lengths): (&[f32], &[usize]),
+        kept: &mut Kept,
+        dy: &[f32],
+        (du, gradients): (&mut [f32], &mut [f32]),
+    ) {
+        let (width, heads) = (self.width, self.heads);
+        let Some(boundaries) = &kept.boundaries else {
+            unreachable!("gradients are taken of whole documents")
+        };
+        let mut dgated = vec![0.0; kept.gated.len()];
+        self.down.backward(weights, &kept.gated, dy, &mut dgated, gradients);
+        // in place: what was gated and the gate become their gradients
+        gated_backward(&mut kept.summed, &mut kept.side, &dgated);
+        let (dsummed, dside) = (&kept.summed, &kept.side);
+
+        let skip = weights.of(&self.skip);
+        let mut dmixed = vec![0.0; kept.mixed.len()];
+        let dskip = &mut gradients[self.skip.clone()];
+        for (row, d) in dmixed.chunks_exact_mut(width).enumerate() {
+            let start = row * width;
+            for i in 0..width {
+                d[i] = dsummed[start + i] * skip[i];
+                dskip[i] += dsummed[start + i] * kept.mixed[start + i];
+            }
+        }
+        let dcell = self.norm.backward(weights, &kept.cell, dsummed, gradients);
+
+        let zeros = |like: &[f32]| vec![0.0; like.len()];
+        let (mut dquery, mut dkey, mut dvalue) = (zeros(&kept.query), zeros(&kept.key), zeros(&kept.value));
+        let (mut dinputs, mut dforgets) = (zeros(&kept.inputs), zeros(&kept.forgets));
+        let operands = mlstm::Inputs {
+            q: &kept.query,
+            k: &kept.key,
+            v: &kept.value,
+            input_gate: &kept.inputs,
+            forget_gate: &kept.forgets,
+        };
+        let targets = mlstm::Gradients {
+            q: &mut dquery,
+            k: &mut dkey,
+            v: &mut dvalue,
+            input_gate: &mut dinputs,
+            forget_gate: &mut dforgets,
+        };
+        mlstm::backward(self.shape(), operands, lengths, boundaries, &dcell, targets);
+
+        let dgates = join(&[&dinputs, &dforgets], heads);
+        let mut djoined = zeros(&kept.joined);
+        self.gates
+            .backward(weights.exact(), &kept.joined, &dgates, &mut djoined, gradients);
+        for (row, joined) in djoined.chunks_exact(3 * width).enumerate() {
+            for (part, target) in [&mut dquery, &mut dkey, &mut dvalue].into_iter().enumerate() {
+                let from = &joined[part * width..(part + 1) * width];
+                for (target, value) in target[row * width..(row + 1) * width].iter_mut().zip(from) {
+                    *target += value;
+                }
+            }
+        }
+        self.query
+            .backward(weights, &kept.mixed, &dquery, &mut dmixed, gradients);
+        self.key.backward(weights, &kept.mixed, &dkey, &mut dmixed, gradients);
+        let mut dmain = self.filter.backward(weights, (&kept.main, lengths), &dmixed, gradients);
+        self.value.backward(weights, &kept.main, &dvalue, &mut dmain, gradients);
+        self.main.backward(weights, u, &dmain, du, gradients);
+        self.side.backward(weights, u, dside, du, gradients);
+    }
+}
+
+/// Rows side by side: `[t, width]` each → `[t, parts · width]`.
+pub(super) fn join(parts: &[&[f32]], width: usize) -> Vec<f32> {
+    let rows = parts[0].len() / width;
+    let mut joined = Vec::with_capacity(rows * parts.len() * width);
+    for row in 0..rows {
+        for part in parts {
+            joined.extend_from_slice(&part[row * width..(row + 1) * width]);
+        }
+    }
+    joined
+}
+
+/// `[t, 2 · width]` → twice `[t, width]`.
+pub(super) fn halves(both: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
+    (
+        columns(both, 2 * width, 0..width),
+        columns(both, 2 * width, width..2 * width),
+    )
+}

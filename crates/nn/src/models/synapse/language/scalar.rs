@@ -1,0 +1,171 @@
+//! The sLSTM block: a causal convolution that feeds the input and forget gates, the cell with its head-wise recurrence,
+//! a norm per head, and a gated feed-forward part of four thirds of the width (SwiGLU where the paper has GeGLU).
+
+use std::ops::Range;
+
+use synapse_checkpoint::{ModelConfig, SynapseConfig};
+use synapse_kernels::{elementwise, recurrent::slstm};
+
+use super::matrix::{halves, join};
+use crate::models::synapse::{
+    carry::Carry,
+    layout::Layout,
+    linear::{Linear, Weights},
+    shared::{Filter, HeadNorm, columns, gated, gated_backward},
+};
+
+/// Where the block's weights lie.
+#[derive(Debug, Clone)]
+pub(crate) struct Block {
+    filter: Filter,
+    /// z and o, from the stream itself.
+    cell: Linear,
+    /// i and f, from the convolution.
+    gates: Linear,
+    recurrent: Range<usize>,
+    norm: HeadNorm,
+    ffn_gate: Linear,
+    ffn_up: Linear,
+    down: Linear,
+    width: usize,
+    heads: usize,
+}
+
+/// What the backward pass needs.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    mixed: Vec<f32>,  // [t, hidden] after the convolution
+    pre: Vec<f32>,    // [t, 4, width] z, i, f, o
+    cell: Vec<f32>,   // [t, width]
+    normed: Vec<f32>, // [t, width]
+    gate: Vec<f32>,   // [t, feed-forward]
+    up: Vec<f32>,     // [t, feed-forward]
+    inner: Vec<f32>,  // [t, feed-forward]
+    saved: Option<slstm::Saved>,
+}
+
+impl Block {
+    pub(super) fn new(layout: &Layout, prefix: &str, config: &ModelConfig, modules: &SynapseConfig) -> Self {
+        let at = |name: &str| layout.range(&format!("{prefix}.language.{name}"));
+        let (hidden, width) = (config.hidden_size, modules.language_size);
+        let feed_forward = modules.slstm_feed_forward();
+        let linear = |name: &str, bias: bool, input: usize, output: usize| {
+            Linear::new(layout, &format!("{prefix}.language.{name}"), bias, input, output)
+        };
+        Self {
+            filter: Filter::new(layout, &format!("{prefix}.language.conv"), modules.conv_kernel),
+            cell: linear("cell_proj", true, hidden, 2 * width),
+            gates: linear("gate_proj", true, hidden, 2 * width),
+            recurrent: at("recurrent"),
+            norm: HeadNorm::new(
+                layout,
+                &format!("{prefix}.language.norm"),
+                width / modules.language_heads,
+            ),
+            ffn_gate: linear("ffn.gate_proj", false, width, feed_forward),
+            ffn_up: linear("ffn.up_proj", false, width, feed_forward),
+            down: linear("down_proj", false, feed_forward, hidden),
+            width,
+            heads: modules.language_heads,
+        }
+    }
+
+    pub(super) fn state_len(&self) -> usize {
+        self.filter.state_len() + 4 * self.width
+    }
+
+    fn shape(&self) -> slstm::Shape {
+        slstm::Shape {
+            heads: self.heads,
+            dim: self.width / self.heads,
+        }
+    }
+
+    pub(super) fn forward(
+        &self,
+        weights: Weights<'_>,
+        u: &[f32],
+        lengths: &[usize],
+        mut carry: Carry<'_, '_>,
+    ) -> (Vec<f32>, Kept) {
+        let width = self.width;
+        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
+        let mixed = self.filter.forward(weights, u, lengths, &mut conv_states);
+        let (z, o) = halves(&self.cell.forward(weights, u), width);
+        let (i, f) = halves(&self.gates.forward(weights.exact(), &mixed), width);
+        let pre = join(&[&z, &i, &f, &o], width);
+        let operands = slstm::Inputs {
+            pre: &pre,
+            recurrent: weights.of(&self.recurrent),
+        };
+        let mut cell = vec![0.0; z.len()];
+        let saved = match cell_states.as_deref_mut() {
+            Some(states) => {
+                slstm::forward(self.shape(), operands, lengths, Some(states), &mut cell);
+                None
+            }
+            None => Some(slstm::forward_saved(self.shape(), operands, lengths, &mut cell)),
+        };
+        let normed = self.norm.forward(weights, &cell);
+        let gate = self.ffn_gate.forward(weights, &normed);
+        let up = self.ffn_up.forward(weights, &normed);
+        let inner = gated(&up, &gate);
+        let y = self.down.forward(weights, &inner);
+        let kept = Kept {
+            mixed,
+            pre,
+            cell,
+            normed,
+            gate,
+            up,
+            inner,
+            saved,
+        };
+        (y, kept)
+    }
+
+    pub(super) fn backward(
+        &self,
+        weights: Weights<'_>,
+        (u, lengths): (&[f32], &[usize]),
+        kept: &mut Kept,
+        dy: &[f32],
+        (du, gradients): (&mut [f32], &mut [f32]),
+    ) {
+        let width = self.width;
+        let Some(saved) = &kept.saved else {
+            unreachable!("gradients are taken of whole documents")
+        };
+        let mut dinner = vec![0.0; kept.inner.len()];
+        self.down.backward(weights, &kept.inner, dy, &mut dinner, gradients);
+        // in place: both factors become their gradients
+        gated_backward(&mut kept.up, &mut kept.gate, &dinner);
+        let mut dnormed = vec![0.0; kept.normed.len()];
+        self.ffn_gate
+            .backward(weights, &kept.normed, &kept.gate, &mut dnormed, gradients);
+        self.ffn_up
+            .backward(weights, &kept.normed, &kept.up, &mut dnormed, gradients);
+        let dcell = self.norm.backward(weights, &kept.cell, &dnormed, gradients);
+        let mut dpre = vec![0.0; kept.pre.len()];
+        let operands = slstm::Inputs {
+            pre: &kept.pre,
+            recurrent: weights.of(&self.recurrent),
+        };
+        let targets = slstm::Gradients {
+            pre: &mut dpre,
+            recurrent: &mut gradients[self.recurrent.clone()],
+        };
+        slstm::backward(self.shape(), operands, lengths, saved, &dcell, targets);
+
+        // z, i, f, o → (z, o) and (i, f)
+        let part = |index: usize| columns(&dpre, 4 * width, index * width..(index + 1) * width);
+        let dcells = join(&[&part(0), &part(3)], width);
+        let dgates = join(&[&part(1), &part(2)], width);
+        self.cell.backward(weights, u, &dcells, du, gradients);
+        let mut dmixed = vec![0.0; kept.mixed.len()];
+        self.gates
+            .backward(weights.exact(), &kept.mixed, &dgates, &mut dmixed, gradients);
+        let through = self.filter.backward(weights, (u, lengths), &dmixed, gradients);
+        elementwise::add(du, &through);
+    }
+}

@@ -1,0 +1,262 @@
+//! The fast-weight memory: a gated delta rule that writes what a key means into a matrix, and reads it back by a query
+//! (Schlag et al. 2021; Yang et al. 2025, Gated DeltaNet), in one forward pass and without backpropagation.
+//!
+//! `q, k = L2(silu(conv(W u))); v = silu(conv(W_v u)); β = σ(w_β u + b); α = exp(−e^a · softplus(w_α u + b))`; the cell;
+//! then a norm per head, a gate `silu(W_g u)` and the projection back. Writes are differentiable, and every document has
+//! a memory of its own.
+
+use std::ops::Range;
+
+use synapse_checkpoint::{ModelConfig, SynapseConfig};
+use synapse_kernels::{
+    heads,
+    recurrent::{delta, softplus},
+};
+
+use crate::models::synapse::{
+    carry::{Carry, sigmoid},
+    layout::Layout,
+    linear::{Linear, Weights},
+    shared::{Filter, HeadNorm, columns, gated, gated_backward},
+};
+
+/// Added under the root of a key's length.
+const EPSILON: f32 = 1e-6;
+
+/// Where the memory's weights lie.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    filter: Filter,
+    strength: Linear,
+    decay: Option<(Linear, Range<usize>)>,
+    gate: Linear,
+    norm: HeadNorm,
+    output: Linear,
+    shape: delta::Shape,
+}
+
+/// What the backward pass needs, and what a trace shows.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    raw: Vec<f32>,             // [t, 2 · keys + values] before the convolution
+    query_raw: Vec<f32>,       // [t, keys] before the norm
+    key_raw: Vec<f32>,         // [t, keys] before the norm
+    query: Vec<f32>,           // [t, keys]
+    key: Vec<f32>,             // [t, keys]
+    value: Vec<f32>,           // [t, values]
+    pub(crate) beta: Vec<f32>, // [t, heads]
+    decay_raw: Vec<f32>,       // [t, heads] before softplus
+    log_decay: Vec<f32>,       // [t, heads]
+    pub(crate) read: Vec<f32>, // [t, values] of the cell
+    normed: Vec<f32>,          // [t, values]
+    gate: Vec<f32>,            // [t, values]
+    gated: Vec<f32>,           // [t, values]
+    boundaries: Option<delta::Boundaries>,
+}
+
+impl Memory {
+    pub(crate) fn new(layout: &Layout, prefix: &str, config: &ModelConfig, modules: &SynapseConfig) -> Self {
+        let at = |name: &str| layout.range(&format!("{prefix}.memory.{name}"));
+        let linear = |name: &str, bias: bool, input: usize, output: usize| {
+            Linear::new(layout, &format!("{prefix}.memory.{name}"), bias, input, output)
+        };
+        let (hidden, heads) = (config.hidden_size, modules.memory_heads);
+        let (keys, values) = (heads * modules.memory_key_size, heads * modules.memory_value_size);
+        Self {
+            query: linear("q_proj", false, hidden, keys),
+            key: linear("k_proj", false, hidden, keys),
+            value: linear("v_proj", false, hidden, values),
+            filter: Filter::new(layout, &format!("{prefix}.memory.conv"), modules.conv_kernel),
+            strength: linear("beta_proj", true, hidden, heads),
+            decay: modules
+                .memory_decay
+                .then(|| (linear("decay_proj", true, hidden, heads), at("A_log"))),
+            gate: linear("g_proj", false, hidden, values),
+            norm: HeadNorm::new(layout, &format!("{prefix}.memory.norm"), modules.memory_value_size),
+            output: linear("o_proj", false, values, hidden),
+            shape: delta::Shape {
+                heads,
+                key: modules.memory_key_size,
+                value: modules.memory_value_size,
+            },
+        }
+    }
+
+    fn keys(&self) -> usize {
+        self.shape.heads * self.shape.key
+    }
+
+    fn values(&self) -> usize {
+        self.shape.heads * self.shape.value
+    }
+
+    /// Values of a document's state.
+    pub(crate) fn state_len(&self) -> usize {
+        self.filter.state_len() + self.keys() * self.shape.value
+    }
+
+    /// `u [t, hidden]` → `[t, hidden]`.
+    pub(crate) fn forward(
+        &self,
+        weights: Weights<'_>,
+        u: &[f32],
+        lengths: &[usize],
+        mut carry: Carry<'_, '_>,
+    ) -> (Vec<f32>, Kept) {
+        let (keys, values, heads) = (self.keys(), self.values(), self.shape.heads);
+        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
+        let projected = [&self.query, &self.key, &self.value].map(|linear| linear.forward(weights, u));
+        let raw = beside(&projected.each_ref().map(Vec::as_slice), &[keys, keys, values]);
+        let mixed = self.filter.forward(weights, &raw, lengths, &mut conv_states);
+        let [query_raw, key_raw, value] = apart(&mixed, [keys, keys, values]);
+        let (mut query, mut key) = (vec![0.0; query_raw.len()], vec![0.0; key_raw.len()]);
+        heads::unit(&query_raw, self.shape.key, EPSILON, &mut query);
+        heads::unit(&key_raw, self.shape.key, EPSILON, &mut key);
+        let beta: Vec<f32> = self
+            .strength
+            .forward(weights.exact(), u)
+            .into_iter()
+            .map(sigmoid)
+            .collect();
+        let (decay_raw, log_decay) = match &self.decay {
+            Some((linear, rates)) => {
+                let raw = linear.forward(weights.exact(), u);
+                let rates: Vec<f32> = weights.of(rates).iter().map(|a| a.exp()).collect();
+                let log = raw
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &raw)| -rates[i % heads] * softplus(raw))
+                    .collect();
+                (raw, log)
+            }
+            None => (Vec::new(), vec![0.0; beta.len()]),
+        };
+        let operands = delta::Inputs {
+            q: &query,
+            k: &key,
+            v: &value,
+            beta: &beta,
+            log_decay: &log_decay,
+        };
+        let mut read = vec![0.0; value.len()];
+        let boundaries = match cell_states.as_deref_mut() {
+            Some(states) => {
+                delta::recurrent(self.shape, operands, lengths, states, &mut read);
+                None
+            }
+            None => Some(delta::chunkwise(self.shape, operands, lengths, &mut read)),
+        };
+        let normed = self.norm.forward(weights, &read);
+        let gate = self.gate.forward(weights, u);
+        let gated = gated(&normed, &gate);
+        let y = self.output.forward(weights, &gated);
+        let kept = Kept {
+            raw,
+            query_raw,
+            key_raw,
+            query,
+            key,
+            value,
+            beta,
+            decay_raw,
+            log_decay,
+            read,
+            normed,
+            gate,
+            gated,
+            boundaries,
+        };
+        (y, kept)
+    }
+
+    /// Adds to `du` and the weights' gradients.
+    pub(crate) fn backward(
+        &self,
+        weights: Weights<'_>,
+        (u, lengths): (&[f32], &[usize]),
+        kept: &mut Kept,
+        dy: &[f32],
+        (du, gradients): (&mut [f32], &mut [f32]),
+    ) {
+        let (keys, values, heads) = (self.keys(), self.values(), self.shape.heads);
+        let Some(boundaries) = &kept.boundaries else {
+            unreachable!("gradients are taken of whole documents")
+        };
+        let zeros = |like: &[f32]| vec![0.0; like.len()];
+        let mut dgated = zeros(&kept.gated);
+        self.output.backward(weights, &kept.gated, dy, &mut dgated, gradients);
+        // in place: what was gated and the gate become their gradients
+        gated_backward(&mut kept.normed, &mut kept.gate, &dgated);
+        self.gate.backward(weights, u, &kept.gate, du, gradients);
+        let dread = self.norm.backward(weights, &kept.read, &kept.normed, gradients);
+
+        let (mut dquery, mut dkey, mut dvalue) = (zeros(&kept.query), zeros(&kept.key), zeros(&kept.value));
+        let (mut dbeta, mut ddecay) = (zeros(&kept.beta), zeros(&kept.log_decay));
+        let operands = delta::Inputs {
+            q: &kept.query,
+            k: &kept.key,
+            v: &kept.value,
+            beta: &kept.beta,
+            log_decay: &kept.log_decay,
+        };
+        let targets = delta::Gradients {
+            q: &mut dquery,
+            k: &mut dkey,
+            v: &mut dvalue,
+            beta: &mut dbeta,
+            log_decay: &mut ddecay,
+        };
+        delta::backward(self.shape, operands, lengths, boundaries, &dread, targets);
+
+        for (d, beta) in dbeta.iter_mut().zip(&kept.beta) {
+            *d *= beta * (1.0 - beta);
+        }
+        self.strength.backward(weights.exact(), u, &dbeta, du, gradients);
+        if let Some((linear, rates)) = &self.decay {
+            // log α = −e^a · softplus(r): dα/da = log α, dα/dr = −e^a · σ(r)
+            for (i, d) in ddecay.iter_mut().enumerate() {
+                let head = i % heads;
+                gradients[rates.start + head] += *d * kept.log_decay[i];
+                *d *= -weights.values[rates.start + head].exp() * sigmoid(kept.decay_raw[i]);
+            }
+            linear.backward(weights.exact(), u, &ddecay, du, gradients);
+        }
+        let (mut dquery_raw, mut dkey_raw) = (zeros(&kept.query), zeros(&kept.key));
+        heads::unit_backward(&kept.query_raw, self.shape.key, EPSILON, &dquery, &mut dquery_raw);
+        heads::unit_backward(&kept.key_raw, self.shape.key, EPSILON, &dkey, &mut dkey_raw);
+        let dmixed = beside(&[&dquery_raw, &dkey_raw, &dvalue], &[keys, keys, values]);
+        let draw = self.filter.backward(weights, (&kept.raw, lengths), &dmixed, gradients);
+        for (linear, d) in [&self.query, &self.key, &self.value]
+            .into_iter()
+            .zip(apart(&draw, [keys, keys, values]))
+        {
+            linear.backward(weights, u, &d, du, gradients);
+        }
+    }
+}
+
+/// Rows of three matrices side by side.
+fn beside(parts: &[&[f32]; 3], widths: &[usize; 3]) -> Vec<f32> {
+    let rows = parts[0].len() / widths[0];
+    let mut joined = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for row in 0..rows {
+        for (part, &width) in parts.iter().zip(widths) {
+            joined.extend_from_slice(&part[row * width..(row + 1) * width]);
+        }
+    }
+    joined
+}
+
+/// The inverse of [`beside`].
+fn apart(joined: &[f32], widths: [usize; 3]) -> [Vec<f32>; 3] {
+    let total: usize = widths.iter().sum();
+    let mut offset = 0;
+    widths.map(|width| {
+        let start = offset;
+        offset += width;
+        columns(joined, total, start..offset)
+    })
+}

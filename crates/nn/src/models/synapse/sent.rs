@@ -1,0 +1,77 @@
+//! The rows of a batch that one module sees: gathered, and scattered back by their weights.
+
+use crate::models::synapse::routing::Choices;
+
+/// Rows of a batch, in order, and how they fall on its documents.
+#[derive(Debug, Clone)]
+pub(crate) struct Sent {
+    /// Row in the batch, and the place of its weight in [`Choices::weights`].
+    pub(crate) rows: Vec<(usize, usize)>,
+    /// Rows of each document, 0 where none was sent.
+    pub(crate) lengths: Vec<usize>,
+}
+
+impl Sent {
+    pub(crate) fn new(choices: &Choices, module: usize, lengths: &[usize]) -> Self {
+        let rows = choices.rows(module);
+        let mut sent = Vec::with_capacity(lengths.len());
+        let (mut end, mut at) = (0, 0);
+        for &length in lengths {
+            end += length;
+            let from = at;
+            at += rows[at..].partition_point(|&(row, _)| row < end);
+            sent.push(at - from);
+        }
+        Self { rows, lengths: sent }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows of `x [t, width]`.
+    pub(crate) fn gather(&self, x: &[f32], width: usize) -> Vec<f32> {
+        let mut out = Vec::with_capacity(self.rows.len() * width);
+        for &(row, _) in &self.rows {
+            out.extend_from_slice(&x[row * width..(row + 1) * width]);
+        }
+        out
+    }
+
+    /// `x[row] += weight · y` for every row.
+    pub(crate) fn add_weighed(&self, y: &[f32], weights: &[f32], x: &mut [f32], width: usize) {
+        for (&(row, place), y) in self.rows.iter().zip(y.chunks_exact(width)) {
+            let weight = weights[place];
+            for (x, y) in x[row * width..(row + 1) * width].iter_mut().zip(y) {
+                *x += weight * y;
+            }
+        }
+    }
+
+    /// `x[row] += y` for every row.
+    pub(crate) fn add(&self, y: &[f32], x: &mut [f32], width: usize) {
+        for (&(row, _), y) in self.rows.iter().zip(y.chunks_exact(width)) {
+            for (x, y) in x[row * width..(row + 1) * width].iter_mut().zip(y) {
+                *x += y;
+            }
+        }
+    }
+
+    /// From the gradient of what [`Sent::add_weighed`] wrote: the weights' (written to their places) and `y`'s.
+    pub(crate) fn split_gradient(
+        &self,
+        dx: &[f32],
+        y: &[f32],
+        weights: &[f32],
+        dweights: &mut [f32],
+        width: usize,
+    ) -> Vec<f32> {
+        let mut dy = Vec::with_capacity(y.len());
+        for (&(row, place), y) in self.rows.iter().zip(y.chunks_exact(width)) {
+            let dx = &dx[row * width..(row + 1) * width];
+            dweights[place] = dx.iter().zip(y).map(|(d, y)| d * y).sum();
+            dy.extend(dx.iter().map(|d| weights[place] * d));
+        }
+        dy
+    }
+}

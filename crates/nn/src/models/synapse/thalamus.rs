@@ -1,0 +1,190 @@
+//! The thalamus: one Mamba block that reads the stream and says, per token, how much it wants of each module.
+//!
+//! `[x; z] = W_in u; x = silu(conv(x)); [δ; B; C] = W_x x; Δ = softplus(W_dt δ + b_dt); y = scan(x, Δ, B, C);
+//! r = W_out (y ⊙ silu(z)); logits = W_r r + b_r` (Gu and Dao 2023, algorithm 2; the head is ours). What it is not:
+//! it chooses nothing, which `routing` does.
+
+use std::ops::Range;
+
+use synapse_checkpoint::{ModelConfig, SynapseConfig};
+use synapse_kernels::recurrent::{scan, softplus};
+
+use crate::models::synapse::{
+    carry::{Carry, sigmoid},
+    layout::Layout,
+    linear::{Linear, Weights},
+    shared::{Filter, gated, gated_backward},
+};
+
+/// Where the thalamus' weights lie.
+#[derive(Debug, Clone)]
+pub(crate) struct Thalamus {
+    input: Linear,
+    gate: Linear,
+    filter: Filter,
+    steps: Linear,
+    writes: Linear,
+    reads: Linear,
+    step_sizes: Linear,
+    rates: Range<usize>,
+    skip: Range<usize>,
+    output: Linear,
+    head: Linear,
+    inner: usize,
+    state: usize,
+}
+
+/// What the backward pass needs.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    x: Vec<f32>,                  // [t, inner] before the convolution
+    z: Vec<f32>,                  // [t, inner]
+    mixed: Vec<f32>,              // [t, inner] after the convolution
+    low: Vec<f32>,                // [t, rank] δ
+    raw: Vec<f32>,                // [t, inner] before softplus
+    delta: Vec<f32>,              // [t, inner]
+    b: Vec<f32>,                  // [t, state]
+    c: Vec<f32>,                  // [t, state]
+    y: Vec<f32>,                  // [t, inner] of the scan
+    gated: Vec<f32>,              // [t, inner]
+    pub(crate) context: Vec<f32>, // [t, hidden]
+}
+
+impl Thalamus {
+    pub(crate) fn new(layout: &Layout, prefix: &str, config: &ModelConfig, modules: &SynapseConfig) -> Self {
+        let at = |name: &str| layout.range(&format!("{prefix}.thalamus.{name}"));
+        let (hidden, inner, state) = (config.hidden_size, modules.router_size, modules.router_state);
+        let rank = modules.step_rank(hidden);
+        let linear = |name: &str, bias: bool, input: usize, output: usize| {
+            Linear::new(layout, &format!("{prefix}.thalamus.{name}"), bias, input, output)
+        };
+        let both = linear("in_proj", false, hidden, 2 * inner);
+        let selective = linear("x_proj", false, inner, rank + 2 * state);
+        Self {
+            input: both.rows(0, inner),
+            gate: both.rows(inner, inner),
+            filter: Filter::new(layout, &format!("{prefix}.thalamus.conv"), modules.conv_kernel),
+            steps: selective.rows(0, rank),
+            writes: selective.rows(rank, state),
+            reads: selective.rows(rank + state, state),
+            step_sizes: linear("dt_proj", true, rank, inner),
+            rates: at("A_log"),
+            skip: at("D"),
+            output: linear("out_proj", false, inner, hidden),
+            head: linear("gate", true, hidden, modules.choices()),
+            inner,
+            state,
+        }
+    }
+
+    /// Values of a document's state: the convolution's last inputs, and the scan's.
+    pub(crate) fn state_len(&self) -> usize {
+        self.filter.state_len() + self.inner * self.state
+    }
+
+    fn scan<'a>(&self, weights: Weights<'a>) -> scan::Parameters<'a> {
+        scan::Parameters {
+            a_log: weights.of(&self.rates),
+            d: weights.of(&self.skip),
+            state: self.state,
+        }
+    }
+
+    /// `u [t, hidden]` → logits `[t, choices]`.
+    pub(crate) fn forward(
+        &self,
+        weights: Weights<'_>,
+        u: &[f32],
+        lengths: &[usize],
+        mut carry: Carry<'_, '_>,
+    ) -> (Vec<f32>, Kept) {
+        let (mut conv_states, mut scan_states) = carry.split(self.filter.state_len());
+        let x = self.input.forward(weights, u);
+        let z = self.gate.forward(weights, u);
+        let mixed = self.filter.forward(weights, &x, lengths, &mut conv_states);
+        let low = self.steps.forward(weights, &mixed);
+        let (b, c) = (
+            self.writes.forward(weights, &mixed),
+            self.reads.forward(weights, &mixed),
+        );
+        let raw = self.step_sizes.forward(weights.exact(), &low);
+        let delta: Vec<f32> = raw.iter().map(|&raw| softplus(raw)).collect();
+        let mut y = vec![0.0; x.len()];
+        let inputs = scan::Inputs {
+            x: &mixed,
+            delta: &delta,
+            b: &b,
+            c: &c,
+        };
+        scan::forward(self.scan(weights), inputs, lengths, scan_states.as_deref_mut(), &mut y);
+        let gated = gated(&y, &z);
+        let context = self.output.forward(weights, &gated);
+        let logits = self.head.forward(weights.exact(), &context);
+        let kept = Kept {
+            x,
+            z,
+            mixed,
+            low,
+            raw,
+            delta,
+            b,
+            c,
+            y,
+            gated,
+            context,
+        };
+        (logits, kept)
+    }
+
+    /// Adds to `du` and the weights' gradients; `dcontext [t, hidden]` is what the context's other readers ask of it.
+    pub(crate) fn backward(
+        &self,
+        weights: Weights<'_>,
+        (u, lengths): (&[f32], &[usize]),
+        kept: &mut Kept,
+        (dlogits, mut dcontext): (&[f32], Vec<f32>),
+        (du, gradients): (&mut [f32], &mut [f32]),
+    ) {
+        self.head
+            .backward(weights.exact(), &kept.context, dlogits, &mut dcontext, gradients);
+        let mut dgated = vec![0.0; kept.gated.len()];
+        self.output
+            .backward(weights, &kept.gated, &dcontext, &mut dgated, gradients);
+        // in place: the scan's output and the gate become their gradients
+        gated_backward(&mut kept.y, &mut kept.z, &dgated);
+        let (dy, dz) = (&kept.y, &kept.z);
+
+        let mut dmixed = vec![0.0; kept.mixed.len()];
+        let mut ddelta = vec![0.0; kept.delta.len()];
+        let (mut db, mut dc) = (vec![0.0; kept.b.len()], vec![0.0; kept.c.len()]);
+        let inputs = scan::Inputs {
+            x: &kept.mixed,
+            delta: &kept.delta,
+            b: &kept.b,
+            c: &kept.c,
+        };
+        let (a_log, d) = gradients[self.rates.start..self.skip.end].split_at_mut(self.rates.len());
+        let targets = scan::Gradients {
+            x: &mut dmixed,
+            delta: &mut ddelta,
+            b: &mut db,
+            c: &mut dc,
+            a_log,
+            d,
+        };
+        scan::backward(self.scan(weights), inputs, lengths, dy, targets);
+        for (d, &raw) in ddelta.iter_mut().zip(&kept.raw) {
+            *d *= sigmoid(raw);
+        }
+        let mut dlow = vec![0.0; kept.low.len()];
+        self.step_sizes
+            .backward(weights.exact(), &kept.low, &ddelta, &mut dlow, gradients);
+        for (linear, d) in [(&self.steps, &dlow), (&self.writes, &db), (&self.reads, &dc)] {
+            linear.backward(weights, &kept.mixed, d, &mut dmixed, gradients);
+        }
+
+        let dx = self.filter.backward(weights, (&kept.x, lengths), &dmixed, gradients);
+        self.input.backward(weights, u, &dx, du, gradients);
+        self.gate.backward(weights, u, dz, du, gradients);
+    }
+}
