@@ -2,7 +2,7 @@
 
 use crate::support::{Root, expect, stderr, stdout};
 
-/// A recipe over a file with a duplicate, a row that is too long, and an answer that is not to be learnt.
+/// A recipe over a file with a duplicate, a row that is too long, and an answer that is not to be learned.
 fn recipe(root: &Root, limits: &str) -> String {
     let base = Root::base();
     let long = "word ".repeat(200);
@@ -14,7 +14,7 @@ fn recipe(root: &Root, limits: &str) -> String {
     ];
     root.write("rows.jsonl", &rows.join("\n"));
     let text = format!(
-        "name: small\nbase: {}\ndata: [{{ dataset: ../rows.jsonl, licence: CC-BY-NC-4.0 }}]\nheld_out: 0\n\
+        "name: small\nbase: {}\ndata: [{{ dataset: ../rows.jsonl, license: CC-BY-NC-4.0 }}]\nheld_out: 0\n\
          evaluate: {{ suites: [] }}\nlimits: {limits}\n\
          train: {{ max_seq_len: 96, packing: false, overlong: truncate }}\noutput: outputs/small\n",
         base.display()
@@ -76,13 +76,13 @@ fn a_row_is_shown_as_the_step_sees_it() {
     assert!(shown.contains("【third") && shown.contains("rows.jsonl:2"), "{shown}");
     assert!(
         !shown.contains("【first"),
-        "an answer that is not to be learnt is only read\n{shown}"
+        "an answer that is not to be learned is only read\n{shown}"
     );
     assert!(shown.contains("first") && shown.contains("【second"), "{shown}");
     assert!(shown.contains("⟪") && shown.contains("tokens are cut off"), "{shown}");
     assert_eq!(shown.matches("learns to stop with").count(), 2, "{shown}");
-    let coloured = stdout(&root.ok(&["data", "inspect", &recipe, "--color", "always"]));
-    assert!(coloured.contains("\u{1b}[1;32m"), "{coloured:?}");
+    let colored = stdout(&root.ok(&["data", "inspect", &recipe, "--color", "always"]));
+    assert!(colored.contains("\u{1b}[1;32m"), "{colored:?}");
     let json = stdout(&root.ok(&["data", "inspect", &recipe, "--json"]));
     let row: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(row["documents"][0]["tokens"][0]["text"].is_string());

@@ -61,7 +61,7 @@ fn compare(name: &str, storage: &str, dropout: f32, extra: &str, tolerance: f64)
     let (have, had) = train(&root, name, "candle-cpu");
     assert_eq!((have.len(), had.len()), (4, 2), "{name}");
     assert_eq!((want.len(), wanted.len()), (4, 2), "{name}");
-    assert!(want[3].loss != want[0].loss, "{name}: nothing was learnt");
+    assert!(want[3].loss != want[0].loss, "{name}: nothing was learned");
     for (have, want) in have.iter().zip(&want) {
         assert_eq!(have.trained_tokens, want.trained_tokens);
         let what = |quantity: &str| format!("{name}, {quantity} of step {}", want.step);

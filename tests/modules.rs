@@ -44,7 +44,7 @@ output: outputs/{name}
 }
 
 #[test]
-fn a_model_of_modules_is_trained_traced_served_and_specialised() {
+fn a_model_of_modules_is_trained_traced_served_and_specialized() {
     let root = Root::new();
     root.ok(&SHORT);
 

@@ -67,7 +67,7 @@ fn a_search_finds_what_a_run_then_publishes_and_goes_on_where_it_stopped() {
     pipeline(&root);
     let first = stdout(&root.ok(&SEARCH));
     let outcome = found(&first);
-    // Two trims with three lambdas, and neighbours.
+    // Two trims with three lambdas, and neighbors.
     assert!(outcome["tried"].as_u64().unwrap() > 6, "{outcome:#}");
     assert_eq!(outcome["rows"], 24);
     let chosen = &outcome["finalists"][outcome["chosen"].as_u64().unwrap() as usize];

@@ -311,13 +311,13 @@ fn a_request_for_several_specialists_is_drafted_by_them_and_written_by_the_base(
     };
     quick("math", "train/math.parquet", "2", "");
     quick("code", "train/code.json, format: alpaca", "2", "");
-    // A coordinator that has learnt one answer.
+    // A coordinator that has learned one answer.
     let row = r#"{"messages": [{"role": "user", "content": "Request N"}, {"role": "assistant", "content": "{\"route\":\"several\"}"}]}"#;
     let rows: Vec<String> = (0..40).map(|n| row.replace('N', &n.to_string())).collect();
     root.write("data/nano/train/several.jsonl", &(rows.join("\n") + "\n"));
     quick(
         "coordinator",
-        "train/several.jsonl, format: messages, licence: apache-2.0",
+        "train/several.jsonl, format: messages, license: apache-2.0",
         "24",
         "router: { labels: [math, code, several, none] }\n",
     );
@@ -414,7 +414,7 @@ fn a_signal_lets_accepted_requests_end_and_a_second_cuts_them_off() {
 
 /// The same numbers over the wire, whether a file holds the blocks or the server makes them.
 #[test]
-fn a_gguf_file_is_served_as_its_folder_quantised() {
+fn a_gguf_file_is_served_as_its_folder_quantized() {
     let root = Root::new();
     root.ok(&["export", "data/nano/base", "--quant", "q8_0", "--out", "nano.gguf"]);
     let body = json!({ "prompt": "What is 3 + 4?", "max_tokens": 8, "temperature": 0, "logprobs": 5 });

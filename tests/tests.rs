@@ -14,7 +14,7 @@ mod data;
 mod devices;
 /// `eval`, `compare` and `report`: benchmarks in the hub's layout, interrupted and resumed.
 mod evaluation;
-/// The Synapse architecture: trained, traced, served, specialised, merged.
+/// The Synapse architecture: trained, traced, served, specialized, merged.
 mod modules;
 /// kill -9 and an interrupted run end as if nothing had happened.
 mod resume;

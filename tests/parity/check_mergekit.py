@@ -73,7 +73,7 @@ FEW = "few"
 # name -> (YAML, bound in units of the last place; 0 means bits)
 CASES = {
     "linear": ("merge_method: linear\ndtype: float32\n" + THREE % ("", "", ""), 0),
-    "linear, not normalised": ("merge_method: linear\ndtype: float32\nparameters: {normalize: false}\n" + THREE % ("", "", ""), 0),
+    "linear, not normalized": ("merge_method: linear\ndtype: float32\nparameters: {normalize: false}\n" + THREE % ("", "", ""), 0),
     "task_arithmetic": ("merge_method: task_arithmetic\n" + BASED + THREE % ("", "", ""), 0),
     "task_arithmetic, lambda and normalize": ("merge_method: task_arithmetic\nparameters: {normalize: true, lambda: 0.8}\n" + BASED + THREE % ("", "", ""), 0),
     "ties": ("merge_method: ties\n" + BASED + THREE % (D, D, D), 0),

@@ -19,7 +19,7 @@ PROMPTS = [
     "What is the capital of France?",
     "Mia finds 8 toys on Monday and 4 on Tuesday. How many toys does Mia find?",
     "Write f(x). It must return x plus 3.",
-    "Name three colours.",
+    "Name three colors.",
     "Why is the sky blue?",
 ]
 

@@ -9,7 +9,7 @@
 //! backward pass runs one layer at a time again under candle's autograd. Frozen tensors never meet the tape
 //! (see `frozen`), and nothing that is fused without a backward pass is used where a gradient must go through.
 //!
-//! What this crate is not: fast on the CPU (that is `synapse-nn`), a trainer (no optimiser, no schedule) or an
+//! What this crate is not: fast on the CPU (that is `synapse-nn`), a trainer (no optimizer, no schedule) or an
 //! engine (no sampling, one sequence at a time).
 
 mod adapter;

@@ -11,14 +11,14 @@ use crate::{
     weight::{Nf4Tensor, Weight, pair_table},
 };
 
-/// How the linear layers' weights are stored; embedding, head and norms are never quantised.
+/// How the linear layers' weights are stored; embedding, head and norms are never quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantization {
     /// In the dtype of the computation.
     None,
     /// 4-bit NormalFloat in blocks of 64.
     Nf4 {
-        /// Whether the blocks' scales are quantised to 8 bits too.
+        /// Whether the blocks' scales are quantized to 8 bits too.
         double_quant: bool,
     },
 }
@@ -57,7 +57,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// A matrix that is not quantised, in the dtype of the computation.
+    /// A matrix that is not quantized, in the dtype of the computation.
     pub(crate) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor, CompositeError> {
         Ok(match self.dtype {
             DType::BF16 => Tensor::from_vec::<_, bf16>(self.folder.read_bf16(name)?, &shape, self.device)?,

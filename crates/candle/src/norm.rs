@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result, Tensor};
 
 use crate::frozen;
 
-/// Normalises the rows of `x`; `weight` is frozen and f32, the result has x's dtype.
+/// Normalizes the rows of `x`; `weight` is frozen and f32, the result has x's dtype.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
     let wide = x.to_dtype(DType::F32)?;
     let root = (wide.sqr()?.mean_keepdim(D::Minus1)? + epsilon)?.sqrt()?;

@@ -39,7 +39,7 @@ pub(crate) fn pair_table(device: &Device) -> Result<Tensor> {
     Tensor::from_vec(levels, (256, 2), device)
 }
 
-/// A matrix quantised on the host, kept on a device at half a byte an element plus one f32 scale per 64.
+/// A matrix quantized on the host, kept on a device at half a byte an element plus one f32 scale per 64.
 #[derive(Debug, Clone)]
 pub(crate) struct Nf4Tensor {
     /// Packed codes, u8, filled up to whole blocks.
@@ -53,7 +53,7 @@ pub(crate) struct Nf4Tensor {
 }
 
 impl Nf4Tensor {
-    /// Copies a quantised matrix to the table's device; it decodes to `dtype`.
+    /// Copies a quantized matrix to the table's device; it decodes to `dtype`.
     pub(crate) fn new(matrix: &Nf4Matrix, table: &Tensor, dtype: DType) -> Result<Self> {
         let blocks = matrix.absmax().len();
         let mut codes = matrix.codes().to_vec();
@@ -96,7 +96,7 @@ mod tests {
     fn decodes_to_the_bit_what_the_kernels_decode_short_blocks_and_odd_sizes_included() {
         let table = pair_table(&Device::Cpu).unwrap();
         for (rows, cols) in [(64, 128), (5, 13), (3, 43), (1, 1)] {
-            // wide enough that neighbours reach the largest level together
+            // wide enough that neighbors reach the largest level together
             let value = |i: usize| (2.0 * Stream::new(&[7]).normal(i as u64)).clamp(-1.0, 1.0);
             let values: Vec<f32> = (0..rows * cols).map(value).collect();
             let matrix = Nf4Matrix::quantize(&values, rows, cols, true);

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder, write_adapter};
 use synapse_candle::{CompositeDecoder, CompositeTrainer, DType, Device, DeviceAdapter, DeviceCache, Quantization};
+use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder, write_adapter};
 use synapse_kernels::random::Stream;
 use synapse_nn::{
     Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Role, Sequence,

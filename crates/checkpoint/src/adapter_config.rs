@@ -13,7 +13,7 @@ use crate::error::{CheckpointError, Result};
 /// The PEFT version whose file format is written.
 const PEFT_VERSION: &str = "0.21.2";
 
-/// adapter_config.json of a LoRA adapter. Serialised with sorted suffixes as `target_modules`, whatever was read.
+/// adapter_config.json of a LoRA adapter. Serialized with sorted suffixes as `target_modules`, whatever was read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdapterConfig {
     /// Always "LORA".
@@ -43,7 +43,7 @@ pub struct AdapterConfig {
     /// False: transposed weights (GPT-2) are not supported.
     #[serde(default)]
     pub fan_in_fan_out: bool,
-    /// How A and B were initialised: true, false or "gaussian". Ways that alter the base are refused.
+    /// How A and B were initialized: true, false or "gaussian". Ways that alter the base are refused.
     #[serde(default = "yes")]
     pub init_lora_weights: Value,
     /// Scale by the root of the rank instead of the rank.

@@ -1,5 +1,5 @@
 //! config.json of a supported decoder, resolved into plain numbers. What would change the arithmetic and is not
-//! implemented (sliding windows, other activations, other RoPE scalings, quantised weights) is refused by name here,
+//! implemented (sliding windows, other activations, other RoPE scalings, quantized weights) is refused by name here,
 //! so that no later stage has to ask. It knows which tensors the architecture needs, not how they are computed with.
 
 use std::path::Path;
@@ -123,7 +123,7 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// Tokens that end a generation; may be empty.
     pub eos_token_ids: Vec<u32>,
-    /// Standard deviation of freshly initialised weights.
+    /// Standard deviation of freshly initialized weights.
     pub initializer_range: f64,
 }
 
@@ -365,7 +365,7 @@ impl ModelConfig {
         tensors
     }
 
-    /// Whether this is a decoder of attention and an MLP: what adapters, GGUF and quantised linears are made for.
+    /// Whether this is a decoder of attention and an MLP: what adapters, GGUF and quantized linears are made for.
     #[must_use]
     pub fn has_attention(&self) -> bool {
         self.synapse.is_none()

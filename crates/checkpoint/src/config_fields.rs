@@ -127,7 +127,7 @@ impl<'a> Fields<'a> {
                 .unwrap_or("unknown");
             return Err(self.error(
                 "quantization_config",
-                format!("says the weights are quantised ({method}); take the unquantised model, quantisation happens on load"),
+                format!("says the weights are quantized ({method}); take the unquantized model, quantization happens on load"),
             ));
         }
         Ok(())

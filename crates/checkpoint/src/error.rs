@@ -143,7 +143,7 @@ impl CheckpointError {
             path,
             tensor,
             format!(
-                "is {dtype}, not one of F32, F16, BF16: quantised folders are not read, take the unquantised model"
+                "is {dtype}, not one of F32, F16, BF16: quantized folders are not read, take the unquantized model"
             ),
         )
     }

@@ -40,7 +40,7 @@ impl ModelFolder {
     /// against the configuration.
     ///
     /// # Errors
-    /// Something is missing, truncated, malformed, unexpected, of the wrong shape or quantised; the message names it.
+    /// Something is missing, truncated, malformed, unexpected, of the wrong shape or quantized; the message names it.
     pub fn open(path: &Path) -> Result<Self> {
         let config = ModelConfig::read(path)?;
         let files = TensorFiles::open(weight_files(path)?)?;

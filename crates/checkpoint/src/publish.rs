@@ -1,4 +1,4 @@
-//! How an artefact appears on disk: whole or not at all. Files and folders are made beside their final name under
+//! How an artifact appears on disk: whole or not at all. Files and folders are made beside their final name under
 //! `.<name>.partial`, brought to the disk and renamed, so a reader never meets a half-written one, whatever moment the
 //! power fails at.
 

@@ -8,7 +8,7 @@ use crate::config_fields::Fields;
 use crate::error::Result;
 
 /// The fields that mean something here, and those that Hugging Face's tools write beside them. Others are refused: a
-/// misspelt one would quietly train another model.
+/// misspelled one would quietly train another model.
 const KNOWN: [&str; 36] = [
     "architectures",
     "auto_map",

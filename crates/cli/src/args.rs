@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use answer::{GenerateArguments, LimitArguments, ListenArguments, Quant, ServeArguments, WeightArguments};
 pub(crate) use bench::{BenchCommand, BenchDecodeArguments, BenchTasksArguments, BenchTrainArguments, Storage, Switch};
 pub(crate) use measure::{CompareArguments, Dtype, EvalArguments, ExportArguments, ExportFormat, MeasureArguments};
-pub(crate) use run::{Colour, DataCommand, Device, PlanArguments, RunArguments, SearchArguments};
+pub(crate) use run::{Color, DataCommand, Device, PlanArguments, RunArguments, SearchArguments};
 
 /// From YAML recipes to a served, merged specialist model.
 #[derive(Debug, Parser)]
@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Search a pipeline's merge for its trim, lambda and weights: on held-out loss, in memory, under the gate
     Search(SearchArguments),
-    /// Show what would run: stages, steps, tokens, memory, licences
+    /// Show what would run: stages, steps, tokens, memory, licenses
     Plan(PlanArguments),
     /// Validate recipes and pipelines
     Check {
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Data(DataCommand),
     /// Download a model from the hub
     Pull {
-        /// organisation/name
+        /// organization/name
         id: String,
         /// Branch, tag or commit
         #[arg(long)]

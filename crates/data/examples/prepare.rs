@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use synapse_tokenizer::Chat;
 use synapse_data::{PrepareEvent, PrepareRequest, SourceFiles, prepare};
 use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
+use synapse_tokenizer::Chat;
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -40,7 +40,7 @@ fn source(argument: &str) -> Result<(SourcePlan, SourceFiles), AnyError> {
         map: BTreeMap::new(),
         system_prompt: None,
         held_out_file: None,
-        licence: None,
+        license: None,
         requests: Vec::new(),
     };
     Ok((plan, files))

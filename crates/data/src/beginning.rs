@@ -12,7 +12,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use synapse_recipe::SourcePlan;
 
-use crate::format::Normaliser;
+use crate::format::Normalizer;
 use crate::read::{self, RowFile, Scan, parquet};
 use crate::{DataError, Result};
 
@@ -118,12 +118,12 @@ fn row_groups<E: From<DataError>>(
         .ok_or_else(broken)?;
     let footer = part.size - length..part.size;
     ensure(footer.clone())?;
-    let normaliser =
-        Normaliser::detect(&file.columns()?, plan.format, &plan.map).map_err(|message| DataError::Columns {
+    let normalizer =
+        Normalizer::detect(&file.columns()?, plan.format, &plan.map).map_err(|message| DataError::Columns {
             dataset: format!("{} ({})", plan.dataset, part.name),
             message,
         })?;
-    let (ranges, rows) = parquet::needed(file, &normaliser.columns(), part.rows)?;
+    let (ranges, rows) = parquet::needed(file, &normalizer.columns(), part.rows)?;
     let mut hash = Sha256::new();
     for range in ranges.into_iter().chain([footer]) {
         ensure(range.clone())?;

@@ -1,4 +1,4 @@
-//! Reads one source: normalises, filters, drops duplicates, and keeps the rows that come first in the seeded order.
+//! Reads one source: normalizes, filters, drops duplicates, and keeps the rows that come first in the seeded order.
 //!
 //! Rows are ordered by a hash of seed and content, so a sample does not depend on the order of a file, and a source
 //! of any size needs memory only for the rows that are kept.
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
 
 use synapse_recipe::{Format, SourcePlan};
 
-use crate::format::{Normaliser, Refused};
+use crate::format::{Normalizer, Refused};
 use crate::origin::{Origin, Taken};
 use crate::read::RowFile;
 use crate::row::Fingerprint;
@@ -116,18 +116,18 @@ pub(crate) fn collect(
         if available.is_empty() {
             continue;
         }
-        let normaliser =
-            Normaliser::detect(&available, source.format, &source.map).map_err(|message| DataError::Columns {
+        let normalizer =
+            Normalizer::detect(&available, source.format, &source.map).map_err(|message| DataError::Columns {
                 dataset: format!("{} ({})", source.dataset, file.name),
                 message,
             })?;
-        collected.format = Some(normaliser.format);
-        let used = normaliser.columns();
+        collected.format = Some(normalizer.format);
+        let used = normalizer.columns();
         let unused = available.iter().filter(|column| !used.contains(column));
         collected.unused_columns.extend(unused.cloned());
-        file.read(&normaliser.columns(), &mut |place, record| {
+        file.read(&normalizer.columns(), &mut |place, record| {
             collected.read += 1;
-            let row = match normaliser.row(&record) {
+            let row = match normalizer.row(&record) {
                 Ok(row) => row,
                 Err(Refused::Malformed(message)) => {
                     return Err(DataError::malformed(&place, message));

@@ -1,6 +1,6 @@
 //! The packed training rows on disk: Arrow IPC streaming files, which Python's `datasets.Dataset.from_file` opens too.
 //!
-//! Three columns, each a list of int32 per row: `input_ids`, `labels` (−100 where nothing is learnt, not shifted)
+//! Three columns, each a list of int32 per row: `input_ids`, `labels` (−100 where nothing is learned, not shifted)
 //! and `seq_lengths` (the documents in the row).
 
 use std::fs::File;
@@ -30,7 +30,7 @@ const COLUMNS: [&str; 3] = ["input_ids", "labels", "seq_lengths"];
 pub struct PackedRow {
     /// Token ids.
     pub input_ids: Vec<u32>,
-    /// Aligned with `input_ids`, not shifted; −100 where nothing is learnt.
+    /// Aligned with `input_ids`, not shifted; −100 where nothing is learned.
     pub labels: Vec<i64>,
     /// Length of each document in the row; they sum to `input_ids.len()`.
     pub seq_lengths: Vec<u32>,

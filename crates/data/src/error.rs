@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_tokenizer::ChatError;
 use synapse_checkpoint::CheckpointError;
+use synapse_tokenizer::ChatError;
 
 /// This crate's result.
 pub type Result<T> = std::result::Result<T, DataError>;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use synapse_tokenizer::Message;
 use synapse_recipe::Format;
+use synapse_tokenizer::Message;
 
 use crate::read::Record;
 use crate::row::{Dialogue, Row};
@@ -93,13 +93,13 @@ type RowResult<T> = std::result::Result<T, Refused>;
 
 /// Turns one source's records into rows.
 #[derive(Debug)]
-pub(crate) struct Normaliser {
+pub(crate) struct Normalizer {
     pub(crate) format: Format,
     /// Field → column.
     columns: BTreeMap<&'static str, String>,
 }
 
-impl Normaliser {
+impl Normalizer {
     /// Fits a format to the columns a file has. The recipe may name the format, or map fields to columns, or both.
     pub(crate) fn detect(
         available: &[String],

@@ -1,7 +1,7 @@
 //! From a resolved data plan to packed, masked token rows on disk.
 //!
-//! Reads local files (fetching is the hub's), normalises rows to conversations or documents, samples, sets rows aside
-//! that training never sees, tokenises with the model's own chat template, and packs. Also generates the coordinator's
+//! Reads local files (fetching is the hub's), normalizes rows to conversations or documents, samples, sets rows aside
+//! that training never sees, tokenizes with the model's own chat template, and packs. Also generates the coordinator's
 //! routing data. The same inputs give the same bytes on every machine; whatever is left out is counted with its reason.
 //!
 //! What it does not do: download anything, or decide what is trained on.
@@ -30,7 +30,7 @@ mod report;
 mod request;
 pub mod routing;
 mod row;
-mod tokenise;
+mod tokenize;
 mod words;
 
 pub use beginning::{Beginning, Part, fetch_beginning};

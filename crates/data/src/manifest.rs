@@ -56,8 +56,9 @@ pub struct SourceManifest {
     /// Commit of a hub dataset.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<String>,
-    /// Licence as the recipe, the registry or the dataset's card states it.
-    pub licence: Option<String>,
+    /// License as the recipe, the registry or the dataset's card states it.
+    #[serde(rename(serialize = "licence"), alias = "licence")]
+    pub license: Option<String>,
     /// Only so many rows from the beginning were fetched.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_rows: Option<u64>,
@@ -94,7 +95,7 @@ pub struct SourceManifest {
     pub control_tokens: u64,
     /// Rows that could have been taken.
     pub rows_available: u64,
-    /// Rows taken for training, before tokenising.
+    /// Rows taken for training, before tokenizing.
     pub rows_taken: u64,
     /// Training documents made of them.
     pub documents: u64,
@@ -133,8 +134,9 @@ pub struct RequestsSource {
     /// Commit of a hub dataset.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<String>,
-    /// Its licence.
-    pub licence: Option<String>,
+    /// Its license.
+    #[serde(rename(serialize = "licence"), alias = "licence")]
+    pub license: Option<String>,
     /// The files read.
     pub files: Vec<FileManifest>,
 }

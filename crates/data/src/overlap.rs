@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::format::without_calculator_marks;
 use crate::read::{Record, RowFile};
-use crate::words::{runs, spelt, words};
+use crate::words::{runs, spelled, words};
 use crate::{Result, SourceFile};
 
 /// Words in a row that are taken to be no chance.
@@ -46,7 +46,7 @@ impl Overlaps {
         }
         let found = runs(&words, RUN).enumerate();
         let (at, index) = found.filter_map(|(at, run)| Some((at, *self.runs.get(&run)?))).next()?;
-        let shared: Vec<&str> = spelt(text).skip(at).take(RUN).collect();
+        let shared: Vec<&str> = spelled(text).skip(at).take(RUN).collect();
         Some(format!("“{}” is in {}", shared.join(" "), self.names[index]))
     }
 }

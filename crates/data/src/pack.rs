@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::dataset::PackedRow;
 
-/// One tokenised document, not longer than a row.
+/// One tokenized document, not longer than a row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Document {
     pub(crate) ids: Vec<u32>,

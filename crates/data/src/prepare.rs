@@ -1,4 +1,4 @@
-//! The whole of data preparation, in order: read, mix and split, tokenise, pack, write.
+//! The whole of data preparation, in order: read, mix and split, tokenize, pack, write.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::pack::{Document, join, pack};
 use crate::random::Random;
 use crate::request::{PrepareEvent, PrepareRequest};
 use crate::row::{Dialogue, Row};
-use crate::tokenise::{Outcome, fit, tokenise};
+use crate::tokenize::{Outcome, fit, tokenize};
 use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result, prompts, routing};
 
 /// Prepares training data: writes train.arrow, origins.jsonl (where the documents of its rows come from, and what was
@@ -35,10 +35,10 @@ pub fn prepare(request: &PrepareRequest<'_>, progress: &dyn Fn(PrepareEvent)) ->
 }
 
 /// A document, its source's number and the row it was made of.
-type Tokenised = (usize, Taken, Document);
+type Tokenized = (usize, Taken, Document);
 
 impl Preparation<'_> {
-    /// Tokenises, packs and writes.
+    /// Tokenizes, packs and writes.
     fn write(mut self) -> Result<Manifest> {
         let (request, out) = (self.request, self.request.out);
         let (train, mut totals) = self.documents(false)?;
@@ -154,7 +154,7 @@ impl Preparation<'_> {
     }
 
     /// The documents of all sources, each with its source and row.
-    fn documents(&mut self, held_out: bool) -> Result<(Vec<Tokenised>, Vec<Totals>)> {
+    fn documents(&mut self, held_out: bool) -> Result<(Vec<Tokenized>, Vec<Totals>)> {
         let request = self.request;
         let mut rows: Vec<(usize, Taken)> = Vec::new();
         let mut totals = Vec::new();
@@ -166,10 +166,10 @@ impl Preparation<'_> {
             } else {
                 &mut source.train
             });
-            let spelt = |taken: &&Taken| taken.row.any_text(|text| request.chat.spells_control(text));
+            let spelled = |taken: &&Taken| taken.row.any_text(|text| request.chat.spells_control(text));
             totals.push(Totals {
                 rows_taken: from.len() as u64,
-                control_tokens: from.iter().filter(spelt).count() as u64,
+                control_tokens: from.iter().filter(spelled).count() as u64,
                 ..Totals::default()
             });
             rows.extend(from.into_iter().map(|taken| {
@@ -178,9 +178,9 @@ impl Preparation<'_> {
             }));
         }
         let total = rows.len();
-        let tell = |done| (self.progress)(PrepareEvent::Tokenised { done, total });
+        let tell = |done| (self.progress)(PrepareEvent::Tokenized { done, total });
         let borrowed: Vec<&Row> = rows.iter().map(|(_, taken)| &taken.row).collect();
-        let outcomes = tokenise(request.chat, &borrowed, request.train.loss_on, &tell)?;
+        let outcomes = tokenize(request.chat, &borrowed, request.train.loss_on, &tell)?;
         let mut documents = Vec::with_capacity(total);
         let mut refusals: BTreeMap<usize, (u64, String)> = BTreeMap::new();
         for ((index, taken), outcome) in rows.into_iter().zip(outcomes) {
@@ -241,7 +241,7 @@ impl Preparation<'_> {
     }
 }
 
-/// Counts of one source that are known only after tokenising.
+/// Counts of one source that are known only after tokenizing.
 #[derive(Debug, Clone, Default)]
 struct Totals {
     rows_taken: u64,
@@ -266,11 +266,11 @@ impl Source<'_> {
                 Location::Routing => format!("routing generator {}", routing::VERSION),
             },
             revision: self.files.revision.clone(),
-            licence: plan
-                .licence
+            license: plan
+                .license
                 .clone()
-                .or_else(|| self.files.licence.clone())
-                .or_else(|| self.is_generated().then(|| prompts::licence(&self.requests))),
+                .or_else(|| self.files.license.clone())
+                .or_else(|| self.is_generated().then(|| prompts::license(&self.requests))),
             first_rows: self.files.first_rows,
             drawn_from: self.files.drawn_from,
             files: files.map(FileManifest::of).collect(),

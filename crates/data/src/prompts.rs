@@ -81,20 +81,20 @@ fn sources(plan: &RequestsPlan, files: &[SourceFiles]) -> Vec<RequestsSource> {
             Location::File(_) | Location::Routing => "local".to_owned(),
         },
         revision: files.revision.clone(),
-        licence: plan.licence.clone().or_else(|| files.licence.clone()),
+        license: plan.license.clone().or_else(|| files.license.clone()),
         files: files.files.iter().map(FileManifest::of).collect(),
     };
     plan.data.sources.iter().zip(files).map(source).collect()
 }
 
-/// The licence of the templates: this project's.
+/// The license of the templates: this project's.
 const TEMPLATES: &str = "Apache-2.0";
 
-/// The licences of generated rows: that of the templates and those of the requests they are made of.
-pub(crate) fn licence(requests: &[RequestsManifest]) -> String {
-    let of = |source: &RequestsSource| source.licence.clone().unwrap_or_else(|| "none stated".to_owned());
+/// The licenses of generated rows: that of the templates and those of the requests they are made of.
+pub(crate) fn license(requests: &[RequestsManifest]) -> String {
+    let of = |source: &RequestsSource| source.license.clone().unwrap_or_else(|| "none stated".to_owned());
     let sources = requests.iter().flat_map(|requests| &requests.sources);
     // Sorted, each once.
-    let licences: BTreeSet<String> = sources.map(of).chain([TEMPLATES.to_owned()]).collect();
-    licences.into_iter().collect::<Vec<_>>().join(", ")
+    let licenses: BTreeSet<String> = sources.map(of).chain([TEMPLATES.to_owned()]).collect();
+    licenses.into_iter().collect::<Vec<_>>().join(", ")
 }

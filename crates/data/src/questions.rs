@@ -1,11 +1,11 @@
-//! Questions with reference answers for evaluation: files of a test split, normalised as training rows are, neither
+//! Questions with reference answers for evaluation: files of a test split, normalized as training rows are, neither
 //! sampled nor filtered. Test splits are refused for training; this is what they are for.
 
 use std::collections::BTreeMap;
 
 use synapse_recipe::Format;
 
-use crate::format::{Normaliser, Refused};
+use crate::format::{Normalizer, Refused};
 use crate::read::RowFile;
 use crate::row::{Dialogue, Row};
 use crate::{DataError, Result, SourceFile};
@@ -22,15 +22,15 @@ pub fn read_questions(files: &[SourceFile]) -> Result<Vec<(String, String)>> {
             name: &file.name,
             most: None,
         };
-        let normaliser = Normaliser::detect(&rows.columns()?, Some(Format::QuestionAnswer), &BTreeMap::new()).map_err(
+        let normalizer = Normalizer::detect(&rows.columns()?, Some(Format::QuestionAnswer), &BTreeMap::new()).map_err(
             |message| DataError::Columns {
                 dataset: file.name.clone(),
                 message,
             },
         )?;
         rows.read(
-            &normaliser.columns(),
-            &mut |place, record| match normaliser.row(&record) {
+            &normalizer.columns(),
+            &mut |place, record| match normalizer.row(&record) {
                 Ok(Row::Chat(Dialogue { messages, .. })) => {
                     let content = |role: &str| {
                         messages

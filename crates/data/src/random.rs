@@ -1,6 +1,6 @@
 //! Seeded randomness that gives the same numbers on every machine and in every version.
 //!
-//! Only the ChaCha stream comes from a library; drawing and shuffling are spelt out here, because libraries may
+//! Only the ChaCha stream comes from a library; drawing and shuffling are spelled out here, because libraries may
 //! change those between versions and prepared data must not change with them.
 
 use rand_chacha::ChaCha8Rng;

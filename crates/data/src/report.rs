@@ -25,10 +25,10 @@ pub struct Shares {
     pub trained: f64,
 }
 
-/// Whether a licence's name forbids commercial use.
+/// Whether a license's name forbids commercial use.
 #[must_use]
-pub fn is_non_commercial(licence: &str) -> bool {
-    let lower = licence.to_ascii_lowercase();
+pub fn is_non_commercial(license: &str) -> bool {
+    let lower = license.to_ascii_lowercase();
     let words: Vec<&str> = lower.split(|letter: char| !letter.is_ascii_alphanumeric()).collect();
     words.contains(&"nc")
         || words.contains(&"noncommercial")
@@ -236,9 +236,9 @@ fn write_source(out: &mut fmt::Formatter<'_>, source: &SourceManifest) -> fmt::R
             source.control_tokens
         )?;
     }
-    let licence = source.licence.as_deref();
-    let remark = match licence {
-        Some(licence) if is_non_commercial(licence) => {
+    let license = source.license.as_deref();
+    let remark = match license {
+        Some(license) if is_non_commercial(license) => {
             "  warning: not for commercial use, nor is what is trained on it"
         }
         None if source.origin != "local" && !source.origin.starts_with("routing") => {
@@ -246,7 +246,7 @@ fn write_source(out: &mut fmt::Formatter<'_>, source: &SourceManifest) -> fmt::R
         }
         _ => "",
     };
-    writeln!(out, "  licence   {}{remark}\n", licence.unwrap_or("none stated"))
+    writeln!(out, "  license   {}{remark}\n", license.unwrap_or("none stated"))
 }
 
 fn quantiles(lengths: &Lengths) -> String {
@@ -296,12 +296,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn licences_that_forbid_commercial_use_are_known() {
-        for licence in ["CC-BY-NC-4.0", "cc-by-nc-sa-4.0", "qwen-research", "Non-commercial"] {
-            assert!(is_non_commercial(licence), "{licence}");
+    fn licenses_that_forbid_commercial_use_are_known() {
+        for license in ["CC-BY-NC-4.0", "cc-by-nc-sa-4.0", "qwen-research", "Non-commercial"] {
+            assert!(is_non_commercial(license), "{license}");
         }
-        for licence in ["MIT", "CC-BY-4.0", "apache-2.0", "ncsa"] {
-            assert!(!is_non_commercial(licence), "{licence}");
+        for license in ["MIT", "CC-BY-4.0", "apache-2.0", "ncsa"] {
+            assert!(!is_non_commercial(license), "{license}");
         }
     }
 }

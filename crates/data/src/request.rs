@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_tokenizer::Chat;
 use synapse_checkpoint::sha256_file;
 use synapse_recipe::{DataPlan, TrainPlan};
+use synapse_tokenizer::Chat;
 
 use crate::Result;
 
@@ -30,8 +30,8 @@ pub struct SourceFiles {
     pub first_rows: Option<u64>,
     /// So many files were to choose from, where some were drawn.
     pub drawn_from: Option<usize>,
-    /// Licence in the words of the dataset's card; the plan's, where it has one, wins.
-    pub licence: Option<String>,
+    /// License in the words of the dataset's card; the plan's, where it has one, wins.
+    pub license: Option<String>,
 }
 
 /// Texts that models are measured by, and that training must not contain.
@@ -113,8 +113,8 @@ pub enum PrepareEvent {
         /// Rows that passed the filters.
         available: u64,
     },
-    /// Rows tokenised so far.
-    Tokenised {
+    /// Rows tokenized so far.
+    Tokenized {
         /// So many.
         done: usize,
         /// Of so many.

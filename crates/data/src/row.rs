@@ -1,10 +1,10 @@
-//! One row after normalisation: a conversation or a document, and the fingerprints by which rows are compared.
+//! One row after normalization: a conversation or a document, and the fingerprints by which rows are compared.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use synapse_tokenizer::Message;
 
-/// One row after normalisation.
+/// One row after normalization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Row {
     /// Rendered with the chat template; answers are trained.

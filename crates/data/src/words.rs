@@ -2,15 +2,15 @@
 //!
 //! Words are what stands between anything that is neither letter nor digit, in lower case.
 
-/// A text's words as they are spelt.
-pub(crate) fn spelt(text: &str) -> impl Iterator<Item = &str> {
+/// A text's words as they are spelled.
+pub(crate) fn spelled(text: &str) -> impl Iterator<Item = &str> {
     text.split(|letter: char| !letter.is_alphanumeric())
         .filter(|word| !word.is_empty())
 }
 
 /// Hashes of a text's words, one after the other.
 pub(crate) fn words(text: &str) -> Vec<u64> {
-    spelt(text)
+    spelled(text)
         .map(|word| {
             word.chars()
                 .flat_map(char::to_lowercase)

@@ -101,7 +101,7 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64, weight: impl Fn(&Can
 
 /// The model's log-probabilities of one step.
 pub(crate) struct Report {
-    log_normaliser: f64,
+    log_normalizer: f64,
     top: Vec<(u32, f32)>,
 }
 
@@ -109,7 +109,7 @@ impl Report {
     pub(crate) fn new(logits: &[f32], count: usize) -> Self {
         let largest = f64::from(logits[most_likely(logits) as usize]);
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
-        let log_normaliser = largest + sum.ln();
+        let log_normalizer = largest + sum.ln();
         let mut top = Vec::new();
         if count > 0 {
             let mut candidates: Vec<Candidate> = logits
@@ -120,16 +120,16 @@ impl Report {
             keep_best(&mut candidates, count);
             top = candidates
                 .iter()
-                .map(|c| (c.id, (f64::from(c.logit) - log_normaliser) as f32))
+                .map(|c| (c.id, (f64::from(c.logit) - log_normalizer) as f32))
                 .collect();
         }
-        Self { log_normaliser, top }
+        Self { log_normalizer, top }
     }
 
     /// The report for the token that was drawn, given the model's own logit of it.
     pub(crate) fn of(self, logit: f32) -> TokenLogprob {
         TokenLogprob {
-            logprob: (f64::from(logit) - self.log_normaliser) as f32,
+            logprob: (f64::from(logit) - self.log_normalizer) as f32,
             top: self.top,
         }
     }

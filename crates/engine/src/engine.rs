@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use synapse_tokenizer::Chat;
 use synapse_nn::{Adapter, CausalLm, ModuleTrace};
+use synapse_tokenizer::Chat;
 
 use crate::adapters::AdapterTable;
 use crate::admission::Admission;

@@ -2,7 +2,7 @@
 //!
 //! One thread owns the model and steps a ragged batch: sequences that are still reading their prompt
 //! and sequences that are already answering share each forward pass, join when they arrive and leave
-//! when they end. What a request gets does not depend on its neighbours: prompts are cut at absolute
+//! when they end. What a request gets does not depend on its neighbors: prompts are cut at absolute
 //! positions, and each request samples from its own seeded stream.
 //!
 //! Beside answers it makes embeddings, in the same batch. An answer can be held to a grammar; adapters can be loaded and

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use synapse_tokenizer::Chat;
 use synapse_nn::{CausalLm, LogitsFor, Role, Sequence};
+use synapse_tokenizer::Chat;
 
 use crate::observer::{Step, Watch};
 use crate::prefix::PrefixCache;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use synapse_tokenizer::Chat;
 use synapse_nn::{CausalLm, KvCache, LogitsFor, Role, Sequence};
+use synapse_tokenizer::Chat;
 use tokio::sync::oneshot;
 
 use crate::adapters::Bound;

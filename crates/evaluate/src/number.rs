@@ -1,6 +1,6 @@
 //! Numbers in answers: finding them, and writing equal ones equally.
 //!
-//! `1,000`, `$1000`, `1000.` and `1000.00` are one number. Values are compared as normalised decimal text, so no
+//! `1,000`, `$1000`, `1000.` and `1000.00` are one number. Values are compared as normalized decimal text, so no
 //! rounding can make two different answers equal.
 
 use std::fmt;
@@ -78,13 +78,13 @@ fn number_at(text: &str, start: usize) -> Option<Found> {
     let body_start = body_start + currency_len(&text[body_start..]);
     let (digits, mut end) = decimal(text, body_start)?;
     let negative = matches!(sign, Some('-' | '−'));
-    let mut normal = normalise(negative, &digits);
+    let mut normal = normalize(negative, &digits);
     // A fraction, written without spaces: 3/4.
     if text[end..].starts_with('/')
         && let Some((denominator, after)) = decimal(text, end + 1)
-        && normalise(false, &denominator) != "0"
+        && normalize(false, &denominator) != "0"
     {
-        let denominator = normalise(false, &denominator);
+        let denominator = normalize(false, &denominator);
         if denominator != "1" {
             normal = format!("{normal}/{denominator}");
         }
@@ -138,7 +138,7 @@ fn decimal(text: &str, start: usize) -> Option<(String, usize)> {
     (end > start).then_some((digits, end))
 }
 
-fn normalise(negative: bool, digits: &str) -> String {
+fn normalize(negative: bool, digits: &str) -> String {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let whole = whole.trim_start_matches('0');
     let fraction = fraction.trim_end_matches('0');

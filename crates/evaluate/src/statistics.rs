@@ -56,12 +56,12 @@ pub fn wilson(successes: f64, n: f64) -> Interval {
     }
     let p = successes / n;
     let z2 = Z * Z;
-    let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let center = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt() / (1.0 + z2 / n);
     // At 0 and n the two terms are equal, and rounding must not push the share itself out.
     Interval {
-        low: (centre - half).clamp(0.0, p),
-        high: (centre + half).clamp(p, 1.0),
+        low: (center - half).clamp(0.0, p),
+        high: (center + half).clamp(p, 1.0),
     }
 }
 

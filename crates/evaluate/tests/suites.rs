@@ -5,12 +5,12 @@
 mod support;
 
 use serde_json::json;
-use synapse_tokenizer::Message;
 use synapse_evaluate::suites::{ChoiceStyle, CodeTask, Gsm8k, MultipleChoice, Programs};
 use synapse_evaluate::{
     Answer, CallTest, ChoiceRow, Document, EvaluateError, Evaluation, FILE_SUITES, Form, QuestionAnswer, Row,
     RunOptions, SUITE_IDS, Sandbox, Suite, SuiteData, Unit, build, evaluate,
 };
+use synapse_tokenizer::Message;
 
 use support::Scripted;
 

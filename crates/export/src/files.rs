@@ -1,4 +1,4 @@
-//! The files of a model folder besides its weights: tokenizer, chat template, generation settings and licence travel
+//! The files of a model folder besides its weights: tokenizer, chat template, generation settings and license travel
 //! from the base to what was made of it, and config.json gets the type its new weights are stored in.
 
 use std::path::Path;
@@ -24,7 +24,7 @@ const COMPANIONS: [&str; 12] = [
     "NOTICE",
 ];
 
-/// Copies the base's tokenizer, chat template, generation settings and licence text into the folder `out` (config.json
+/// Copies the base's tokenizer, chat template, generation settings and license text into the folder `out` (config.json
 /// and weights are not among them) and returns the names of what was written. A template that only tokenizer_config.json
 /// holds is written as chat_template.jinja too, where current tools look first.
 ///

@@ -1,4 +1,4 @@
-//! A dataset's README: which files make which split, and under what licence, as its front matter says. Where it says
+//! A dataset's README: which files make which split, and under what license, as its front matter says. Where it says
 //! nothing of files, their names must tell.
 //!
 //! It reads no rows and fetches nothing.
@@ -19,7 +19,7 @@ const SPLITS: [(&str, &[&str]); 3] = [
 /// What a README says in its front matter.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Card {
-    pub(crate) licence: Option<String>,
+    pub(crate) license: Option<String>,
     configs: Vec<Config>,
 }
 
@@ -52,13 +52,13 @@ impl Card {
             return Ok(Self::default());
         };
         let card: Map<String, Value> = serde_yaml::from_str(&front).map_err(|error| error.to_string())?;
-        let licence = strings(card.get("license")).map(|licences| licences.join(", "));
+        let license = strings(card.get("license")).map(|licenses| licenses.join(", "));
         let configs = match card.get("configs") {
             Some(Value::Array(configs)) => configs.iter().map(config).collect::<Result<_, _>>()?,
             Some(Value::Null) | None => Vec::new(),
             Some(_) => return Err("`configs` is not a list".to_owned()),
         };
-        Ok(Self { licence, configs })
+        Ok(Self { license, configs })
     }
 
     /// The files of a split, out of all files of the repository.
@@ -233,7 +233,7 @@ mod tests {
                       path: main/train-*\n  - split: test\n    path: [main/test-*]\n- config_name: plain\n  data_dir: ./plain\n\
                       - config_name: mapped\n  data_files: { train: a.jsonl, dev: [b.jsonl] }\n- config_name: one\n  data_files: c.csv\n---\n# x\n";
         let card = Card::parse(readme).unwrap();
-        assert_eq!(card.licence.as_deref(), Some("mit"));
+        assert_eq!(card.license.as_deref(), Some("mit"));
         let all = names(&[
             "README.md",
             "a.jsonl",

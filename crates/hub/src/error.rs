@@ -20,8 +20,8 @@ pub enum HubError {
         expected: &'static str,
     },
 
-    /// An id that is not `organisation/name`.
-    #[error("{id:?} is not a hub id; they have the form organisation/name")]
+    /// An id that is not `organization/name`.
+    #[error("{id:?} is not a hub id; they have the form organization/name")]
     BadId {
         /// The id as given.
         id: String,

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 
 /// Files fetched at the same time.
 const PARALLEL: usize = 4;
-/// What of a model repository is fetched: enough to load, tokenise, chat and cite.
+/// What of a model repository is fetched: enough to load, tokenize, chat and cite.
 const MODEL_FILES: [&str; 10] = [
     "config.json",
     "generation_config.json",

@@ -14,7 +14,7 @@ use crate::error::{HubError, Result, io};
 pub(crate) struct Repository {
     repo: Repo,
     cache: Cache,
-    /// `organisation/name`.
+    /// `organization/name`.
     pub(crate) id: String,
     kind: RepoType,
 }
@@ -32,7 +32,7 @@ impl Repository {
         };
         let valid = id
             .split_once('/')
-            .is_some_and(|(organisation, name)| plain(organisation) && plain(name));
+            .is_some_and(|(organization, name)| plain(organization) && plain(name));
         if !valid {
             return Err(HubError::BadId { id: id.to_owned() });
         }

@@ -37,8 +37,8 @@ pub struct Selection {
     pub files: Vec<String>,
     /// Files that were to choose from.
     pub of: usize,
-    /// Licence in the card's words, where the card was read.
-    pub licence: Option<String>,
+    /// License in the card's words, where the card was read.
+    pub license: Option<String>,
 }
 
 impl Hub {
@@ -55,13 +55,13 @@ impl Hub {
     ) -> Result<Selection> {
         let repository = Repository::new(RepoType::Dataset, id, revision, &self.settings().cache)?;
         let listing = self.dataset_listing(id, revision)?;
-        let (mut files, mut licence) = (Vec::new(), None);
+        let (mut files, mut license) = (Vec::new(), None);
         if wanted.patterns.is_empty() {
             let card = self.card(&repository, &listing.revision, &listing.files, progress)?;
             let chosen = card.files(wanted.config.as_deref(), &wanted.split, &listing.files);
             files =
                 chosen.map_err(|reason| unchosen(&repository, &listing.revision, wanted, &listing.files, reason))?;
-            licence = card.licence;
+            license = card.license;
         } else {
             let any = |pattern: &&String| !listing.files.iter().any(|file| matches(pattern, file));
             let unmatched: Vec<String> = wanted.patterns.iter().filter(any).cloned().collect();
@@ -85,7 +85,7 @@ impl Hub {
             revision: listing.revision,
             files,
             of,
-            licence,
+            license,
         })
     }
 

@@ -134,7 +134,7 @@ fn a_dataset_by_id_alone_is_read_off_its_card() {
     let hub = hub_for(&server, cache.path());
     let selection = hub.select(DATASET, None, &wanted(&[]), &Silent).unwrap();
     assert_eq!(selection.files, ["data/train-0.bin", "data/train-1.bin"]);
-    assert_eq!(selection.licence.as_deref(), Some("cc-by-4.0"));
+    assert_eq!(selection.license.as_deref(), Some("cc-by-4.0"));
     let one = Wanted {
         shards: Some(1),
         ..wanted(&["data/*.bin"])

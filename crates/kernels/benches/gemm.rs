@@ -29,13 +29,13 @@ fn main() {
         let left: Vec<f32> = (0..(m * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
         let dense: Vec<f32> = (0..(n * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
         let halves: Vec<bf16> = dense.iter().map(|&v| bf16::from_f32(v)).collect();
-        let quantised = Nf4Matrix::quantize(&dense, n, k, true);
+        let quantized = Nf4Matrix::quantize(&dense, n, k, true);
         let mut out = vec![0.0; m * n];
         print!("{m:>5} x {n:>5} x {k:>5}");
         for (name, matrix) in [
             ("f32", Matrix::F32(&dense)),
             ("bf16", Matrix::Bf16(&halves)),
-            ("nf4", Matrix::Nf4(&quantised)),
+            ("nf4", Matrix::Nf4(&quantized)),
         ] {
             for precision in [Precision::F32, Precision::Bf16] {
                 let product = Product {

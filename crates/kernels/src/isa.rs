@@ -101,7 +101,7 @@ impl Isa {
 
 /// Compiles a function body once per instruction set and picks at run time.
 ///
-/// The body is plain Rust marked `#[inline(always)]`; the compiler vectorises it anew under each
+/// The body is plain Rust marked `#[inline(always)]`; the compiler vectorizes it anew under each
 /// feature set, so the twins are the same source by construction.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $visibility:vis fn $name:ident $(<$($generic:ident: $bound:ident),+>)? ($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? = $body:path) => {

@@ -1,7 +1,7 @@
 //! CPU kernels on plain slices.
 //!
 //! Everything that computes lives here: matrix products over f32, bf16 and NF4 operands, causal
-//! attention, normalisation, activations, the cross-entropy and the optimiser update. The instruction
+//! attention, normalization, activations, the cross-entropy and the optimizer update. The instruction
 //! set is chosen at run time ([`Isa`]), `SYNAPSE_ISA` forces one, and each fast path has a portable
 //! twin that tests compare it with. Every output element is summed in one fixed order by one thread,
 //! so results do not depend on the number of threads.

@@ -1,4 +1,4 @@
-//! Scalar functions that the compiler can vectorise.
+//! Scalar functions that the compiler can vectorize.
 
 /// `e^x` to about 1e-7 relative: Cody–Waite reduction and a degree-6 polynomial.
 /// Arguments below −87 give values that are zero for every use here.

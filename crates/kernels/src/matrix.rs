@@ -163,7 +163,7 @@ impl Matrix<'_> {
         match self {
             Self::F32(values) => Self::F32(&values[start..]),
             Self::Bf16(values) => Self::Bf16(&values[start..]),
-            Self::Nf4(_) | Self::Tiled(_) => unreachable!("a quantised matrix is used whole"),
+            Self::Nf4(_) | Self::Tiled(_) => unreachable!("a quantized matrix is used whole"),
         }
     }
 }

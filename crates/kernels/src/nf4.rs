@@ -1,4 +1,4 @@
-//! 4-bit NormalFloat with double quantisation, exactly as bitsandbytes 0.50 computes it.
+//! 4-bit NormalFloat with double quantization, exactly as bitsandbytes 0.50 computes it.
 //!
 //! Blocks of 64 run over the flat row-major array, so a block may straddle rows. Each code is the
 //! nearest of sixteen levels (a tie goes to the lower); the first element of a pair sits in the high
@@ -38,11 +38,11 @@ pub struct Nf4Matrix {
     cols: usize,
     /// Two codes a byte, the first element in the high nibble.
     codes: Vec<u8>,
-    /// The scale of each block as it is used, i.e. after double quantisation where that is on.
+    /// The scale of each block as it is used, i.e. after double quantization where that is on.
     absmax: Vec<f32>,
 }
 
-/// The signed dynamic 8-bit map that the absmax values are quantised with
+/// The signed dynamic 8-bit map that the absmax values are quantized with
 /// (`create_dynamic_map(signed=True, max_exponent_bits=7, total_bits=8)`).
 pub fn dynamic_map() -> &'static [f32; 256] {
     static MAP: OnceLock<[f32; 256]> = OnceLock::new();
@@ -105,7 +105,7 @@ fn encode(x: f32) -> u8 {
 }
 
 impl Nf4Matrix {
-    /// Quantises a row-major `[rows, cols]` matrix.
+    /// Quantizes a row-major `[rows, cols]` matrix.
     ///
     /// # Panics
     /// If `values` does not hold `rows * cols` elements.
@@ -161,7 +161,7 @@ impl Nf4Matrix {
         self.codes.len() + 4 * self.absmax.len()
     }
 
-    /// Dequantises `out.len()` elements of the flat array from `start` on.
+    /// Dequantizes `out.len()` elements of the flat array from `start` on.
     pub fn decode(&self, start: usize, out: &mut [f32]) {
         decode_dispatch(&self.codes, &self.absmax, start, out);
     }
@@ -207,7 +207,7 @@ fn decode_body(codes: &[u8], absmax: &[f32], start: usize, out: &mut [f32]) {
     }
 }
 
-/// Replaces each absmax by its 8-bit double-quantised value (blocks of 256 around the mean).
+/// Replaces each absmax by its 8-bit double-quantized value (blocks of 256 around the mean).
 fn requantize_absmax(absmax: &mut [f32]) {
     if absmax.is_empty() {
         return;

@@ -7,7 +7,7 @@ pub struct Stream {
     key: [u32; 2],
 }
 
-/// SplitMix64's finaliser (Steele, Lea and Flood 2014).
+/// SplitMix64's finalizer (Steele, Lea and Flood 2014).
 fn mix64(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -31,7 +31,7 @@ impl Stream {
     pub fn bits(self, index: u64) -> u32 {
         let high = (index >> 32) as u32;
         let mut x = (index as u32).wrapping_add(self.key[0] ^ high.wrapping_mul(0x85eb_ca6b));
-        // the low-bias 32-bit finaliser (Wellons 2018), twice, with the second key half between
+        // the low-bias 32-bit finalizer (Wellons 2018), twice, with the second key half between
         x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
         x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
         x = (x ^ (x >> 16)) ^ self.key[1];

@@ -1,5 +1,5 @@
 //! README.md of a merge that nobody has measured yet: what was merged and how, what was lost on the way, and the heat
-//! map. A pipeline replaces it with the export crate's card, which has scores and licences.
+//! map. A pipeline replaces it with the export crate's card, which has scores and licenses.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The words a request is made of: what each choice means, and how it is spelt on command lines and in files.
+//! The words a request is made of: what each choice means, and how it is spelled on command lines and in files.
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,7 +47,7 @@ pub enum Selection {
     Threshold,
 }
 
-/// What the sum over the agreeing inputs is divided by when normalising.
+/// What the sum over the agreeing inputs is divided by when normalizing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DivideBy {
     /// The sum of their weights.
@@ -121,7 +121,7 @@ pub enum BaseView {
     /// The base as it is stored.
     #[default]
     Stored,
-    /// The base's adapted matrices as QLoRA training saw them: through NF4 (blocks of 64, double quantisation).
+    /// The base's adapted matrices as QLoRA training saw them: through NF4 (blocks of 64, double quantization).
     Nf4,
 }
 

@@ -1,9 +1,9 @@
 //! Elect and combine: from the inputs' changes at one entry to the merged change, block by block.
 //!
 //! With d = w·(surviving δ) for every input, in input order and in f32:
-//! * no election: u = Σ d, divided by Σ w when normalising; where inputs replace the base, products and sum are fused;
+//! * no election: u = Σ d, divided by Σ w when normalizing; where inputs replace the base, products and sum are fused;
 //! * election: s is the winning sign, u = Σ d over the inputs whose d has that sign, divided by the sum of their
-//!   weights, or their number, when normalising; nobody winning means u = 0;
+//!   weights, or their number, when normalizing; nobody winning means u = 0;
 //! * the merged value is θ + λ·u, in f32 ([`Onto`] has the exceptions). Rounding it is the caller's business;
 //! * a method that knows the merged values already hands them in, and only the sums are taken.
 //!

@@ -175,15 +175,15 @@ fn factor(
         .collect();
     for _ in 0..ROUNDS {
         let mut left = times(delta, columns, &right, width);
-        orthonormalise(&mut left, width);
+        orthonormalize(&mut left, width);
         right = transposed_times(delta, columns, &left, width);
         if right.iter().all(|&x| x == 0.0) {
             break;
         }
-        orthonormalise(&mut right, width);
+        orthonormalize(&mut right, width);
     }
     let mut left = times(delta, columns, &right, width);
-    orthonormalise(&mut left, width);
+    orthonormalize(&mut left, width);
     // δ ≈ left · rightᵀ; the small matrix rightᵀ·right has the squares of its singular values.
     right = transposed_times(delta, columns, &left, width);
     let (values, vectors) = eigen(gram(&right, width), width);
@@ -255,7 +255,7 @@ fn transposed_times(delta: &[f32], columns: usize, left: &[f64], width: usize) -
 
 /// Gram and Schmidt, twice over, which is enough (Giraud et al. 2005). A column that depends on those before it becomes
 /// zero.
-fn orthonormalise(matrix: &mut [f64], width: usize) {
+fn orthonormalize(matrix: &mut [f64], width: usize) {
     let rows = matrix.len() / width.max(1);
     for column in 0..width {
         let norm = |matrix: &[f64]| {

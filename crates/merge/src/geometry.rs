@@ -104,7 +104,7 @@ impl Options {
         }
     }
 
-    /// At the normalised Euclidean mean the tangents cancel, so the point is the mean's direction, at the inputs' mean
+    /// At the normalized Euclidean mean the tangents cancel, so the point is the mean's direction, at the inputs' mean
     /// distance.
     fn multislerp(&self, gram: &Gram, vectors: usize) -> Result<Vec<f64>, String> {
         let origin = f64::from(u8::from(self.based));

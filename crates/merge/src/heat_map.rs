@@ -1,5 +1,5 @@
 //! The merge report as a picture: one square a tensor, layers from left to right, modules from top to bottom, one panel
-//! a measure. Plain SVG with its numbers in titles, so that a reader without colours, or without eyes, has them too.
+//! a measure. Plain SVG with its numbers in titles, so that a reader without colors, or without eyes, has them too.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ const LEFT: usize = 150;
 const TOP: usize = 34;
 const GAP: usize = 26;
 
-/// What a panel shows: its title, its value, and the value that is fully coloured.
+/// What a panel shows: its title, its value, and the value that is fully colored.
 type Measure = (&'static str, fn(&crate::TensorReport) -> f64, f64);
 
 const MEASURES: [Measure; 4] = [

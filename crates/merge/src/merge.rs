@@ -108,7 +108,7 @@ fn merge_gguf(
         model: &inputs.base,
         gguf_type,
         name: &name,
-        licence: None,
+        license: None,
     };
     let target = GgufTarget::create(&export, &request.out)?;
     let (report, hashes) = std::thread::scope(|scope| {

@@ -8,14 +8,14 @@ use crate::Result;
 use crate::inputs::Stored;
 use crate::tiles::{Rows, View, rows_and_columns};
 
-/// A quantised matrix, dequantised row by row. Blocks of 64 with double quantisation, as bitsandbytes does it.
+/// A quantized matrix, dequantized row by row. Blocks of 64 with double quantization, as bitsandbytes does it.
 pub(crate) struct Nf4Rows {
     matrix: Nf4Matrix,
     columns: usize,
 }
 
 impl Nf4Rows {
-    /// Quantises a stored matrix.
+    /// Quantizes a stored matrix.
     pub(crate) fn of(stored: &Stored<'_>, shape: &[usize]) -> Result<Self> {
         let (rows, columns) = rows_and_columns(shape);
         let mut values = vec![0.0; rows * columns];

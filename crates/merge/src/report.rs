@@ -35,7 +35,7 @@ pub struct MergeReport {
 impl MergeReport {
     /// The report as it is written: indented JSON with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
-        // Strings, numbers and lists only: serialising them cannot fail.
+        // Strings, numbers and lists only: serializing them cannot fail.
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
         text.push(b'\n');
         text

@@ -53,7 +53,7 @@ impl Format {
                 let drawn: Vec<f32> = values
                     .iter()
                     .enumerate()
-                    .map(|(at, &value)| drawn_neighbour(value, self.dtype, stream.draw((start + at) as u64)))
+                    .map(|(at, &value)| drawn_neighbor(value, self.dtype, stream.draw((start + at) as u64)))
                     .collect();
                 let rounding = drawn
                     .iter()
@@ -153,8 +153,8 @@ impl Sink for CompareSink<'_> {
     }
 }
 
-/// One of the two neighbours in a dtype, each with the probability that keeps the mean.
-fn drawn_neighbour(value: f32, dtype: DType, drawn: u32) -> f32 {
+/// One of the two neighbors in a dtype, each with the probability that keeps the mean.
+fn drawn_neighbor(value: f32, dtype: DType, drawn: u32) -> f32 {
     let (bits, kept) = match dtype {
         DType::BF16 => (value.to_bits(), 16),
         // f16 has 13 bits of significand less, where its exponent reaches.
@@ -275,7 +275,7 @@ mod tests {
         }
     }
 
-    /// Every drawn value is a neighbour, and their mean is the value to the bound of a Bernoulli mean's deviation.
+    /// Every drawn value is a neighbor, and their mean is the value to the bound of a Bernoulli mean's deviation.
     #[test]
     fn stochastic_rounding_is_unbiased() {
         for (dtype, value) in [
@@ -287,7 +287,7 @@ mod tests {
             let stream = Stream::new(3, "rounding", "", "x");
             let count = 1_u64 << 16;
             let drawn: Vec<f32> = (0..count)
-                .map(|at| drawn_neighbour(value, dtype, stream.draw(at)))
+                .map(|at| drawn_neighbor(value, dtype, stream.draw(at)))
                 .collect();
             let least = drawn.iter().copied().fold(f32::INFINITY, f32::min);
             let most = drawn.iter().copied().fold(f32::NEG_INFINITY, f32::max);

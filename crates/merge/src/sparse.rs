@@ -166,7 +166,7 @@ impl<'a> Changes<'a> {
                 })
                 .collect(),
         };
-        // Strings, numbers and lists only: serialising them cannot fail.
+        // Strings, numbers and lists only: serializing them cannot fail.
         let mut text = serde_json::to_vec_pretty(&file).unwrap_or_default();
         text.push(b'\n');
         Ok(write_atomic(&folder.join(DELTA_FILE), &text)?)

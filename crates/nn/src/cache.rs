@@ -102,7 +102,7 @@ impl KvCache {
     }
 }
 
-/// Keys and values of neighbouring positions, taken out of a cache.
+/// Keys and values of neighboring positions, taken out of a cache.
 #[derive(Debug, Clone)]
 pub struct KvBlock {
     layers: Vec<LayerCache>,

@@ -34,10 +34,10 @@ pub enum WeightDtype {
     Bf16,
     /// 4-bit NormalFloat in blocks of 64; embeddings, head and norms stay in bf16 or f32.
     Nf4 {
-        /// Whether the blocks' scales are quantised to 8 bits too.
+        /// Whether the blocks' scales are quantized to 8 bits too.
         double_quant: bool,
     },
-    /// ggml's Q4_0, as an export to GGUF quantises: 4 bits, the output head (or the embedding it is tied to) 8.
+    /// ggml's Q4_0, as an export to GGUF quantizes: 4 bits, the output head (or the embedding it is tied to) 8.
     Q4_0,
     /// ggml's Q8_0: 8 bits, the embedding too.
     Q8_0,

@@ -19,7 +19,7 @@ use crate::{
     pool::{Buffer, Pool},
 };
 
-/// Rows of neighbouring sequences that run under one adapter.
+/// Rows of neighboring sequences that run under one adapter.
 struct Group<'a> {
     rows: Range<usize>,
     adapter: &'a Adapter,

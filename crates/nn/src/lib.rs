@@ -2,7 +2,7 @@
 //!
 //! The forward and backward passes are written by hand over `synapse-kernels`; no autograd tape
 //! exists, so no frozen tensor ever gets a gradient and memory is what the code below allocates.
-//! What this crate is not: a trainer (no optimiser, no schedule) and not an engine (no sampling).
+//! What this crate is not: a trainer (no optimizer, no schedule) and not an engine (no sampling).
 
 mod adapter;
 mod cache;

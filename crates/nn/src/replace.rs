@@ -10,7 +10,7 @@ impl Decoder {
     /// decoder is what it would be, loaded the same way from a folder that holds them.
     ///
     /// # Errors
-    /// The model has no such tensor, it has another number of elements, or it is quantised or trained.
+    /// The model has no such tensor, it has another number of elements, or it is quantized or trained.
     pub fn replace(&mut self, name: &str, dtype: DType, bytes: &[u8]) -> Result<(), NnError> {
         let refused = |hint: String| NnError::Unsupported {
             what: format!("putting {} bytes of {dtype} in the place of {name}", bytes.len()),

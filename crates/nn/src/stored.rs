@@ -1,4 +1,4 @@
-//! Weights as ggml stores them: quantised at load with the codes that an exported GGUF file holds, or read from one.
+//! Weights as ggml stores them: quantized at load with the codes that an exported GGUF file holds, or read from one.
 //! Both ways end in the same tensors, so a model gives the same numbers whichever way it came.
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ use synapse_kernels::{
 
 use crate::{NnError, decoder::Source, tensor::Tensor};
 
-/// Weights are quantised in pieces of about this many elements.
+/// Weights are quantized in pieces of about this many elements.
 const PIECE_ELEMENTS: usize = 1 << 22;
 
 /// Matrices as this type's tiles; `None` for a type that has none.
@@ -43,7 +43,7 @@ fn matrix(tensor_type: TensorType, [rows, columns]: [usize; 2], stored: &[u8], p
     }
 }
 
-/// Blocks of whole rows, quantised on all threads.
+/// Blocks of whole rows, quantized on all threads.
 fn blocks(tensor_type: TensorType, values: &[f32], columns: usize) -> Vec<u8> {
     let row_bytes = columns / tensor_type.block_elements() * tensor_type.block_bytes();
     let mut stored = vec![0; values.len() / columns * row_bytes];
@@ -77,7 +77,7 @@ pub(crate) fn quantized(
         if let Some(why) = unfit(tensor_type, &values, "its scales are f16") {
             return Err(NnError::Unsupported {
                 what: format!("{} storage of `{name}`, which {why},", tensor_type.name()),
-                hint: "load this model without quantising it".into(),
+                hint: "load this model without quantizing it".into(),
             });
         }
         let stored = blocks(tensor_type, &values, columns);
@@ -89,7 +89,7 @@ pub(crate) fn quantized(
     Ok(tiled.map_or_else(|| Tensor::F32(Vec::new()), Tensor::Tiled))
 }
 
-/// A folder's weights, quantised as an export to GGUF would.
+/// A folder's weights, quantized as an export to GGUF would.
 pub(crate) struct QuantizedSource<'a> {
     pub(crate) folder: &'a ModelFolder,
     pub(crate) wanted: TensorType,

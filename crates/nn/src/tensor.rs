@@ -15,7 +15,7 @@ pub(crate) enum Tensor {
     Bf16(Vec<bf16>),
     /// Frozen 4-bit NormalFloat.
     Nf4(Nf4Matrix),
-    /// Frozen, 4 or 8 bits as ggml quantises.
+    /// Frozen, 4 or 8 bits as ggml quantizes.
     Tiled(Tiled),
     /// A range of the trainable parameters.
     Parameter(Range<usize>),

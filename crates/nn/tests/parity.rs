@@ -110,7 +110,7 @@ fn nf4_equals_bitsandbytes() {
     assert!(plain.absmax() == files.read_f32("absmax").unwrap(), "absmax differ");
     assert!(
         plain.dequantize() == files.read_f32("plain").unwrap(),
-        "dequantised weights are not bit-equal"
+        "dequantized weights are not bit-equal"
     );
     let map = files.read_f32("map").unwrap();
     let different = nf4::dynamic_map()

@@ -240,12 +240,12 @@ fn hidden_sum(decoder: &Decoder, prompt: &[u32], beside: Option<&Adapter>) -> Ve
 }
 
 #[test]
-fn hidden_states_are_those_under_the_head_and_depend_on_no_neighbour() {
-    let neighbour = adapter(3, 4, Precision::F32);
+fn hidden_states_are_those_under_the_head_and_depend_on_no_neighbor() {
+    let neighbor = adapter(3, 4, Precision::F32);
     let prompt: Vec<u32> = (0..29).map(|i| (i * 31 + 5) % 128).collect();
     for (name, decoder) in decoders() {
         let alone = hidden_sum(&decoder, &prompt, None);
-        assert_eq!(alone, hidden_sum(&decoder, &prompt, Some(&neighbour)), "{name}");
+        assert_eq!(alone, hidden_sum(&decoder, &prompt, Some(&neighbor)), "{name}");
     }
 
     // the head of this model is its embedding, so one token's logits are products with its hidden state
@@ -275,7 +275,7 @@ fn a_prompt_that_begins_with_blocks_of_another_keeps_its_bits() {
         for adapter in [None, Some(&adapter)] {
             let mut whole = Request::new(&decoder, 40, adapter);
             run(&decoder, std::slice::from_mut(&mut whole), |_| usize::MAX);
-            // The other prompt shares 24 tokens, was read in other chunks, beside a neighbour, and was answered.
+            // The other prompt shares 24 tokens, was read in other chunks, beside a neighbor, and was answered.
             let mut other = Request::new(&decoder, 40, adapter);
             other.prompt[24..].fill(3);
             let mut read = [other, Request::new(&decoder, 13, None)];

@@ -1,4 +1,4 @@
-//! Weights in ggml's blocks: quantised at load they give the bits of the file that an export writes, and both stay near
+//! Weights in ggml's blocks: quantized at load they give the bits of the file that an export writes, and both stay near
 //! the values that the blocks stand for.
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
@@ -24,7 +24,7 @@ fn exported(folder: &ModelFolder, gguf_type: GgufType, out: &Path) -> GgufModel 
         model: folder,
         gguf_type,
         name: "test",
-        licence: None,
+        license: None,
     };
     export_gguf(&export, out).unwrap();
     GgufModel::open(out).unwrap()
@@ -48,7 +48,7 @@ fn logits(decoder: &Decoder) -> [Vec<f32>; 2] {
 }
 
 #[test]
-fn a_file_gives_the_bits_of_its_folder_quantised_at_load() {
+fn a_file_gives_the_bits_of_its_folder_quantized_at_load() {
     let root = tempfile::tempdir().unwrap();
     for path in folders(root.path()) {
         let folder = ModelFolder::open(&path).unwrap();

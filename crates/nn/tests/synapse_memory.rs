@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use peak_alloc::PeakAlloc;
-use synapse_nn::models::synapse::{SynapseLora, SynapseModel, memory};
 use synapse_checkpoint::{ModelConfig, Routing};
 use synapse_kernels::random::Stream;
+use synapse_nn::models::synapse::{SynapseLora, SynapseModel, memory};
 use synapse_nn::{LoraOptions, MicroBatch, Pass, Precision, Trained, WeightDtype, Workload};
 
 #[global_allocator]

@@ -42,7 +42,7 @@ pub struct RecipeForecast {
     pub rows: Option<u64>,
     /// Whether `rows` was counted in prepared data.
     pub exact: bool,
-    /// Optimiser steps for those rows.
+    /// Optimizer steps for those rows.
     pub steps: Option<u64>,
     /// Tokens of one pass, once prepared.
     pub tokens: Option<u64>,
@@ -51,7 +51,7 @@ pub struct RecipeForecast {
     pub memory: Option<MemoryForecast>,
     /// Time of training, once the data is prepared too.
     pub time: Option<Time>,
-    /// Sources with their licences.
+    /// Sources with their licenses.
     pub sources: Vec<(String, Option<String>)>,
 }
 
@@ -111,7 +111,7 @@ struct Rows {
     trained: f64,
     /// Tokens of the whole run.
     total: f64,
-    /// Optimiser steps of the whole run.
+    /// Optimizer steps of the whole run.
     steps: u64,
 }
 
@@ -293,17 +293,17 @@ fn recorded_base(run: &Path) -> Option<std::path::PathBuf> {
     Some(record.result.base.folder)
 }
 
-/// Sources with their licences, those of other recipes' requests included.
+/// Sources with their licenses, those of other recipes' requests included.
 fn sources(plan: &SpecialistPlan) -> Vec<(String, Option<String>)> {
     let mut sources = Vec::new();
     for source in &plan.data.sources {
-        let licence = source.licence.clone();
+        let license = source.license.clone();
         let generated = || "generated here".to_owned();
-        let licence = licence.or_else(|| (source.location == Location::Routing).then(generated));
-        sources.push((source.dataset.clone(), licence));
+        let license = license.or_else(|| (source.location == Location::Routing).then(generated));
+        sources.push((source.dataset.clone(), license));
         for requests in &source.requests {
             let asked = requests.data.sources.iter();
-            sources.extend(asked.map(|asked| (format!("{}, its requests", asked.dataset), asked.licence.clone())));
+            sources.extend(asked.map(|asked| (format!("{}, its requests", asked.dataset), asked.license.clone())));
         }
     }
     sources
@@ -371,14 +371,14 @@ impl fmt::Display for Forecast {
                     time.tokens_per_second
                 )?;
             }
-            for (dataset, licence) in &recipe.sources {
-                let licence = licence.as_deref().unwrap_or("no licence stated");
-                let remark = if synapse_data::is_non_commercial(licence) {
+            for (dataset, license) in &recipe.sources {
+                let license = license.as_deref().unwrap_or("no license stated");
+                let remark = if synapse_data::is_non_commercial(license) {
                     " (not for commercial use)"
                 } else {
                     ""
                 };
-                writeln!(out, "  data    {dataset}: {licence}{remark}")?;
+                writeln!(out, "  data    {dataset}: {license}{remark}")?;
             }
             if !recipe.recorded.is_empty() {
                 let changed = if recipe.current {

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use synapse_tokenizer::Chat;
 use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions, ScoreReceiver};
 use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
 use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, MicroBatch, ModuleTrace};
+use synapse_tokenizer::Chat;
 
 use crate::PipelineError;
 
@@ -229,7 +229,7 @@ impl Subject for LabSubject<'_> {
         options: &Generation,
         each: &mut Each<'_>,
     ) -> Result<(), EvaluateError> {
-        // Far more are under way than decode together, so that no place in the batch waits for a slow neighbour.
+        // Far more are under way than decode together, so that no place in the batch waits for a slow neighbor.
         let mut under_way: VecDeque<Receiver> = VecDeque::with_capacity(UNDER_WAY);
         let mut waiting = prompts.iter();
         loop {

@@ -1,7 +1,7 @@
 //! The one crate that knows the order of stages.
 //!
 //! A recipe runs fetch → prepare → train → evaluate; a pipeline runs its recipes, then merge →
-//! evaluate → gate → export. A search looks for the numbers of a pipeline's merge. Each stage reads artefacts, writes one, and leaves a record with a
+//! evaluate → gate → export. A search looks for the numbers of a pipeline's merge. Each stage reads artifacts, writes one, and leaves a record with a
 //! fingerprint of all it depends on, so running again repeats only what changed. What this crate is
 //! not: it computes nothing itself and prints nothing; the terminal is behind [`Reporter`].
 

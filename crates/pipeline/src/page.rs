@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use synapse_checkpoint::write_atomic;
 use synapse_data::Manifest;
 use synapse_evaluate::report::{
-    self, Curve, CurvePoint, DataSummary, HeatMap, Licence, RecipeText, ReportData, Sample, SearchSummary, StageTime,
+    self, Curve, CurvePoint, DataSummary, HeatMap, License, RecipeText, ReportData, Sample, SearchSummary, StageTime,
     TokenTrace,
 };
 use synapse_evaluate::{GateDecision, Outcome};
@@ -25,7 +25,7 @@ use crate::{
     Fetched, PipelineError,
     comparison::{BASE, MERGE, compare},
     outcomes,
-    publish::licence_of,
+    publish::license_of,
     record,
     trace::{self, TracedLayer, TracedText, TracedToken},
 };
@@ -144,15 +144,15 @@ fn collect(document: &Document, state: &State) -> Result<ReportData, PipelineErr
         let manifest = Manifest::read(&specialist.run_dir.join("data/manifest.json")).ok();
         data.data
             .extend(manifest.iter().flat_map(|manifest| summaries(specialist, manifest)));
-        data.licences.extend(base_licence(specialist)?);
-        data.licences.extend(licences(specialist, manifest.as_ref()));
+        data.licenses.extend(base_license(specialist)?);
+        data.licenses.extend(licenses(specialist, manifest.as_ref()));
         data.samples.extend(samples(run, specialist, &measured)?);
     }
-    let mut seen: Vec<Licence> = Vec::new();
-    data.licences.retain(|licence| {
-        let new = !seen.contains(licence);
+    let mut seen: Vec<License> = Vec::new();
+    data.licenses.retain(|license| {
+        let new = !seen.contains(license);
         if new {
-            seen.push(licence.clone());
+            seen.push(license.clone());
         }
         new
     });
@@ -379,7 +379,7 @@ fn summaries(plan: &SpecialistPlan, manifest: &Manifest) -> Vec<DataSummary> {
         lengths: source.lengths.histogram.clone(),
         longest_row: manifest.max_seq_len as u64,
         tokens_lost: source.overlong.tokens_lost,
-        licence: source.licence.clone().unwrap_or_else(|| "none stated".to_owned()),
+        license: source.license.clone().unwrap_or_else(|| "none stated".to_owned()),
         note: source
             .dropped
             .iter()
@@ -391,33 +391,33 @@ fn summaries(plan: &SpecialistPlan, manifest: &Manifest) -> Vec<DataSummary> {
 }
 
 /// What a base's own card states.
-fn base_licence(plan: &SpecialistPlan) -> Result<Option<Licence>, PipelineError> {
+fn base_license(plan: &SpecialistPlan) -> Result<Option<License>, PipelineError> {
     let fetched = record::read::<Fetched>(&plan.run_dir, Stage::Fetch)?;
-    Ok(fetched.map(|record| Licence {
+    Ok(fetched.map(|record| License {
         covers: record.result.base.name.clone(),
-        licence: licence_of(&record.result.base.folder).unwrap_or_else(|| "none stated".to_owned()),
+        license: license_of(&record.result.base.folder).unwrap_or_else(|| "none stated".to_owned()),
         note: "the base".to_owned(),
     }))
 }
 
-fn licences(plan: &SpecialistPlan, manifest: Option<&Manifest>) -> Vec<Licence> {
-    // A dataset that only its own card describes has its licence in the manifest.
-    let found = |index: usize| manifest?.sources.get(index)?.licence.clone();
-    let licence = |(index, source): (usize, &synapse_recipe::SourcePlan)| {
-        let licence = source.licence.clone().or_else(|| found(index));
-        let non_commercial = licence.as_deref().is_some_and(synapse_data::is_non_commercial);
+fn licenses(plan: &SpecialistPlan, manifest: Option<&Manifest>) -> Vec<License> {
+    // A dataset that only its own card describes has its license in the manifest.
+    let found = |index: usize| manifest?.sources.get(index)?.license.clone();
+    let license = |(index, source): (usize, &synapse_recipe::SourcePlan)| {
+        let license = source.license.clone().or_else(|| found(index));
+        let non_commercial = license.as_deref().is_some_and(synapse_data::is_non_commercial);
         let note = if non_commercial {
             "not for commercial use, nor is what is trained on it"
         } else {
             ""
         };
-        Licence {
+        License {
             covers: source.dataset.clone(),
-            licence: licence.unwrap_or_else(|| "none stated".to_owned()),
+            license: license.unwrap_or_else(|| "none stated".to_owned()),
             note: note.to_owned(),
         }
     };
-    plan.data.sources.iter().enumerate().map(licence).collect()
+    plan.data.sources.iter().enumerate().map(license).collect()
 }
 
 /// A few prompts with the answers of base, specialist and merge, from the logs of a suite whose answers can be read.

@@ -64,7 +64,7 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
                         model: &model,
                         gguf_type,
                         name: &plan.name,
-                        licence: None,
+                        license: None,
                     },
                     &staged.path().join(file),
                 )?;
@@ -203,13 +203,13 @@ fn base(specialist: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardInput {
     CardInput {
         id,
         revision: outcome.fetched.base.revision.clone(),
-        licence: licence_of(&outcome.fetched.base.folder),
+        license: license_of(&outcome.fetched.base.folder),
         local: !matches!(specialist.base, Base::Hub { .. }),
     }
 }
 
-/// The licence that a model folder's own card states.
-pub(crate) fn licence_of(folder: &Path) -> Option<String> {
+/// The license that a model folder's own card states.
+pub(crate) fn license_of(folder: &Path) -> Option<String> {
     let card = std::fs::read_to_string(folder.join("README.md")).ok()?;
     let front = card.strip_prefix("---")?.split("\n---").next()?;
     let line = front.lines().find_map(|line| line.strip_prefix("license:"))?;
@@ -220,7 +220,7 @@ fn card_specialist(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardSp
     let storage = match plan.quantization {
         Quantization::None => String::new(),
         Quantization::Nf4 { double_quant, .. } => {
-            format!(", NF4{}", if double_quant { " double-quantised" } else { "" })
+            format!(", NF4{}", if double_quant { " double-quantized" } else { "" })
         }
     };
     let method = match &plan.method {
@@ -254,7 +254,7 @@ fn datasets(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<CardDatas
                 source.origin.clone()
             },
             revision: source.revision.clone(),
-            licence: source.licence.clone(),
+            license: source.license.clone(),
             local: source.revision.is_none(),
         },
         specialist: plan.name.clone(),

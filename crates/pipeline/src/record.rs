@@ -24,7 +24,7 @@ pub(crate) struct Record<T> {
     pub(crate) result: T,
 }
 
-/// The fingerprint of a list of serialisable things.
+/// The fingerprint of a list of serializable things.
 pub(crate) fn fingerprint(stage: Stage, parts: &impl Serialize) -> Result<String, PipelineError> {
     let text = serde_json::to_vec(&(FORMAT, stage.id(), parts)).map_err(|error| PipelineError::Unusable {
         what: format!("the plan of {} cannot be written as JSON: {error}", stage.id()),

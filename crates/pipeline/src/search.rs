@@ -1,7 +1,7 @@
 //! The search for a merge: trims, λ and every specialist's weight, tried on held-out loss, and the best few on all that
 //! the pipeline measures, under its gate.
 //!
-//! 1. Points of a grid of trims and λ are tried on a few held-out rows of every domain, and then the neighbours of the
+//! 1. Points of a grid of trims and λ are tried on a few held-out rows of every domain, and then the neighbors of the
 //!    best: one specialist's weight more or less, λ a little more or less.
 //! 2. The better third goes on to four times the rows, and so on to all of them ([`halving`]). The pipeline's own merge
 //!    and the best one with its trim always go on, so that what λ and weights do by themselves is known.
@@ -42,9 +42,9 @@ pub struct SearchOptions {
     pub trims: Vec<f64>,
     /// Factors on the merged change; the pipeline's own is always among them. Empty takes the usual ones.
     pub lambdas: Vec<f64>,
-    /// By what one specialist's weight is multiplied to make a neighbour.
+    /// By what one specialist's weight is multiplied to make a neighbor.
     pub weights: Vec<f64>,
-    /// How often the neighbours of the best are tried on the first rows.
+    /// How often the neighbors of the best are tried on the first rows.
     pub rounds: usize,
     /// Held-out rows of every domain that the first trials see.
     pub rows: usize,

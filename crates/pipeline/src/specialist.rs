@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use synapse_tokenizer::Chat;
 use synapse_checkpoint::{ModelConfig, ModelFolder, Staged};
 use synapse_data::{Benchmark, Manifest, PackedDataset, PrepareEvent, PrepareRequest};
 use synapse_evaluate::Outcome;
 use synapse_nn::LoadOptions;
 use synapse_recipe::{Document, Method, SpecialistPlan, Stage};
+use synapse_tokenizer::Chat;
 use synapse_trainer::{Device, HeldOutLoss, Observer, StepReport, TrainOutcome, TrainRequest, TrainingBase};
 
 use crate::{
@@ -36,7 +36,7 @@ pub struct SpecialistOutcome {
 /// A finished training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trained {
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Trainable parameters.
     pub parameters: u64,
@@ -73,7 +73,7 @@ fn all_stages(run: &Run<'_>, plan: &SpecialistPlan) -> Result<SpecialistOutcome,
     Ok(outcome)
 }
 
-/// Everything up to the trained artefact.
+/// Everything up to the trained artifact.
 pub(crate) fn prepare_and_train(run: &Run<'_>, plan: &SpecialistPlan) -> Result<SpecialistOutcome, PipelineError> {
     write_json(&plan.run_dir.join("plan.json"), plan)?;
     let mut outcome = SpecialistOutcome {
@@ -185,8 +185,8 @@ fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Ma
                 out: staged.path(),
             };
             let manifest = synapse_data::prepare(&request, &|event| match event {
-                PrepareEvent::Tokenised { done, total } => {
-                    run.reporter.progress("rows tokenised", done as u64, Some(total as u64));
+                PrepareEvent::Tokenized { done, total } => {
+                    run.reporter.progress("rows tokenized", done as u64, Some(total as u64));
                 }
                 PrepareEvent::Warning(text) => run.reporter.note(&text),
                 PrepareEvent::Reading { .. } | PrepareEvent::Read { .. } => {}
@@ -294,7 +294,7 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
         fingerprint: fingerprint.clone(),
     };
     stage.execute(
-        |trained: &Trained| artefact_hash(plan).is_ok_and(|hash| hash == trained.hash),
+        |trained: &Trained| artifact_hash(plan).is_ok_and(|hash| hash == trained.hash),
         || {
             let staged = Staged::beside(&plan.output)?;
             let outcome = train_into(run, plan, fetched, (device, &data, &fingerprint), staged.path())?;
@@ -313,7 +313,7 @@ fn train(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Trai
                 loss: outcome.loss,
                 held_out_loss: outcome.held_out_loss,
                 device,
-                hash: artefact_hash(plan)?,
+                hash: artifact_hash(plan)?,
             })
         },
         |trained| {
@@ -381,7 +381,7 @@ fn train_into(
 }
 
 /// sha256 of what the recipe published.
-pub(crate) fn artefact_hash(plan: &SpecialistPlan) -> Result<String, PipelineError> {
+pub(crate) fn artifact_hash(plan: &SpecialistPlan) -> Result<String, PipelineError> {
     Ok(match plan.method {
         Method::Lora(_) => synapse_checkpoint::AdapterFolder::open(&plan.output)?.content_hash()?,
         Method::Full => ModelFolder::open(&plan.output)?.content_hash()?,

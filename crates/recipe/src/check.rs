@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use crate::check::words::{constants, expected, explain, follow, mistyped_hint, non_null, plain, type_name, types_of};
 use crate::schema::{Kind, schema};
-use crate::suggest::{alternatives, nearest};
+use crate::suggest::{accepted, alternatives, nearest};
 use crate::yaml::{Node, Position, Value};
 
 /// The schema is the same for the whole process.
@@ -140,7 +140,7 @@ impl Walk {
         let properties = schema["properties"].as_object();
         let others = &schema["additionalProperties"];
         for entry in entries {
-            match properties.and_then(|known| known.get(&entry.key)) {
+            match properties.and_then(|known| known.get(accepted(&entry.key))) {
                 Some(inner) => self.inside(entry.key.clone(), |walk| walk.node(&entry.node, inner)),
                 None if others.is_object() => {
                     self.inside(entry.key.clone(), |walk| walk.node(&entry.node, others));
@@ -168,7 +168,7 @@ impl Walk {
             .flatten()
             .filter_map(Json::as_str)
         {
-            if !entries.iter().any(|entry| entry.key == required) {
+            if !entries.iter().any(|entry| accepted(&entry.key) == required) {
                 let place = if self.path.is_empty() {
                     String::new()
                 } else {

@@ -21,7 +21,7 @@ use crate::vocabulary::{
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
 pub enum Document {
-    /// A recipe: one base, one data mixture, one trained artefact.
+    /// A recipe: one base, one data mixture, one trained artifact.
     Specialist(SpecialistPlan),
     /// A pipeline: recipes, their merge, the gate and the export.
     Pipeline(PipelinePlan),
@@ -37,7 +37,7 @@ impl Document {
         }
     }
 
-    /// Where the finished artefact is published.
+    /// Where the finished artifact is published.
     #[must_use]
     pub fn output(&self) -> &std::path::Path {
         match self {
@@ -77,11 +77,11 @@ pub struct SpecialistPlan {
     pub quantization: Quantization,
     /// What is trained: an adapter or every weight.
     pub method: Method,
-    /// The loop: steps, optimiser, schedule, sequence shape.
+    /// The loop: steps, optimizer, schedule, sequence shape.
     pub train: TrainPlan,
     /// What is measured during and after training.
     pub evaluate: EvaluatePlan,
-    /// Published artefact; starts from the working directory unless it is absolute.
+    /// Published artifact; starts from the working directory unless it is absolute.
     pub output: PathBuf,
     /// `<output's parent>/runs/<output's file name>`: plan, metrics, checkpoints, report.
     pub run_dir: PathBuf,
@@ -95,7 +95,7 @@ pub struct SpecialistPlan {
 pub enum Base {
     /// A repository on the hub.
     Hub {
-        /// `organisation/name`.
+        /// `organization/name`.
         id: String,
         /// Branch, tag or commit; the default branch when absent.
         revision: Option<String>,
@@ -104,7 +104,7 @@ pub enum Base {
     Folder(PathBuf),
     /// A GGUF file, imported to a model folder before training.
     Gguf(PathBuf),
-    /// A folder with config.json and tokenizer files but no weights: they are initialised from `train.seed`.
+    /// A folder with config.json and tokenizer files but no weights: they are initialized from `train.seed`.
     Fresh(PathBuf),
 }
 
@@ -177,11 +177,11 @@ impl LoraPlan {
 pub struct TrainPlan {
     /// Passes over the prepared rows; a fraction stops early in the last pass.
     pub epochs: f64,
-    /// Stops after this many optimiser steps, and the schedule ends there.
+    /// Stops after this many optimizer steps, and the schedule ends there.
     pub max_steps: Option<u64>,
     /// Rows of one forward pass.
     pub batch_size: usize,
-    /// Forward passes of one optimiser step.
+    /// Forward passes of one optimizer step.
     pub gradient_accumulation: usize,
     /// Tokens of one row, at most.
     pub max_seq_len: usize,
@@ -211,9 +211,9 @@ pub struct TrainPlan {
     pub recompute: Recompute,
     /// Precision of activations and products; sums are always f32.
     pub compute_dtype: ComputeDtype,
-    /// Seeds initialisation, dropout and the order of rows.
+    /// Seeds initialization, dropout and the order of rows.
     pub seed: u64,
-    /// Optimiser steps between checkpoints; 0 keeps only the last.
+    /// Optimizer steps between checkpoints; 0 keeps only the last.
     pub checkpoint_every: u64,
 }
 
@@ -222,7 +222,7 @@ pub struct TrainPlan {
 pub struct EvaluatePlan {
     /// Suite names in the order their columns appear, each in [`crate::SUITES`].
     pub suites: Vec<String>,
-    /// Optimiser steps between held-out losses while training; 0 measures only at the end.
+    /// Optimizer steps between held-out losses while training; 0 measures only at the end.
     pub every: u64,
     /// Items of each task suite, at most; held-out loss always takes every held-out row.
     pub limit: Option<u64>,
@@ -334,6 +334,6 @@ pub struct ExportPlan {
     pub dtype: String,
     /// Bytes of one safetensors file, at most.
     pub shard_size: u64,
-    /// GGUF files to write beside it, by quantisation; see [`crate::GgufType`].
+    /// GGUF files to write beside it, by quantization; see [`crate::GgufType`].
     pub gguf: Vec<String>,
 }

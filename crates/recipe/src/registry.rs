@@ -1,5 +1,5 @@
 //! The dataset registry, `data/registry.yaml`: short names for datasets whose id, revision, files,
-//! format and licence are known. It fetches nothing.
+//! format and license are known. It fetches nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub struct Registry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BenchmarkEntry {
-    /// Hub id, organisation/name.
+    /// Hub id, organization/name.
     #[schemars(length(min = 3))]
     pub id: String,
     /// Pinned commit; the default branch when absent.
@@ -39,9 +39,10 @@ pub struct BenchmarkEntry {
     /// Globs of the files that are asked.
     #[schemars(length(min = 1))]
     pub files: Vec<String>,
-    /// Licence of the data, as its publisher states it.
+    /// License of the data, as its publisher states it.
     #[schemars(length(min = 1))]
-    pub licence: String,
+    #[serde(alias = "licence")]
+    pub license: String,
     /// What a user should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -51,7 +52,7 @@ pub struct BenchmarkEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegistryEntry {
-    /// Hub id, organisation/name.
+    /// Hub id, organization/name.
     #[schemars(length(min = 3))]
     pub id: String,
     /// Pinned commit; the default branch when absent.
@@ -69,9 +70,10 @@ pub struct RegistryEntry {
     pub first_rows: Option<u64>,
     /// Shape of a row.
     pub format: Format,
-    /// Licence of the data, as its publisher states it.
+    /// License of the data, as its publisher states it.
     #[schemars(length(min = 1))]
-    pub licence: String,
+    #[serde(alias = "licence")]
+    pub license: String,
     /// What a user should know before training on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -185,7 +187,7 @@ mod tests {
             shards: None,
             first_rows: None,
             format: Format::QuestionAnswer,
-            licence: "MIT".into(),
+            license: "MIT".into(),
             note: None,
         };
         assert!(entry.reaches_test_files("main/*.parquet"));

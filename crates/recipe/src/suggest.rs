@@ -37,6 +37,15 @@ const SYNONYMS: [(&str, &str); 32] = [
     ("warmup_steps", "warmup_ratio"),
 ];
 
+/// Keys of earlier versions that are still read, by serde aliases, and what they are called now.
+const ALIASES: [(&str, &str); 1] = [("licence", "license")];
+
+/// The name under which the schema knows a key.
+pub(crate) fn accepted(key: &str) -> &str {
+    let alias = ALIASES.iter().find(|(old, _)| *old == key);
+    alias.map_or(key, |(_, name)| name)
+}
+
 /// The word of `candidates` that `word` most likely stands for.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");

@@ -57,7 +57,7 @@ pub const LINEAR_MODULES: [&str; 7] = [
 pub enum Stage {
     /// Base and datasets are on disk and verified.
     Fetch,
-    /// Rows are normalised, masked and packed.
+    /// Rows are normalized, masked and packed.
     Prepare,
     /// The adapter or model is trained.
     Train,
@@ -397,7 +397,7 @@ impl ExportDtype {
     }
 }
 
-/// Quantisation of a GGUF file.
+/// Quantization of a GGUF file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GgufType {

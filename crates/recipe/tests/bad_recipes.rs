@@ -41,12 +41,12 @@ datasets:
     id: openai/gsm8k
     files: { train: [\"main/train-*.parquet\"], test: [\"main/test-*.parquet\"] }
     format: question-answer
-    licence: MIT
+    license: MIT
   orca-math:
     id: microsoft/orca-math-word-problems-200k
     files: { train: [\"data/train-*.parquet\"] }
     format: question-answer
-    licence: MIT
+    license: MIT
 ";
 
 /// A project folder with a registry and two good recipes.
@@ -120,7 +120,7 @@ fn keys() {
             "top-level key in a section",
             edit("  epochs: 3", "  epochs: 3\n  held_out: 10")
         ),
-        ("nothing like it", edit("name: math", "name: math\ncolour: blue")),
+        ("nothing like it", edit("name: math", "name: math\ncolor: blue")),
         ("missing keys", "name: math\ndata: [{ samples: all }]\n".to_owned()),
         (
             "duplicate keys",
@@ -315,7 +315,7 @@ fn files_that_are_not_recipes() {
         ("two documents", format!("{GOOD}---\n{GOOD}")),
         ("stages out of order", "stages: [train, fetch, train]\n".to_owned()),
         (
-            "registry entry without a licence",
+            "registry entry without a license",
             "datasets:\n  x: { id: a/b, files: { train: [] }, format: alpacka }\n".to_owned()
         ),
     ]));

@@ -119,7 +119,7 @@ fn synapse_3b_is_the_job_it_was_built_for() {
             assert_eq!(specialist.router.as_ref().unwrap().labels.len(), 5);
         } else {
             assert_eq!(specialist.data.total, Some(50_000));
-            assert!(specialist.data.sources.iter().all(|source| source.licence.is_some()));
+            assert!(specialist.data.sources.iter().all(|source| source.license.is_some()));
         }
     }
     let hub_sources = plan.specialists.iter().flat_map(|specialist| &specialist.data.sources);

@@ -117,7 +117,7 @@ mod tests {
         let mut parser = CallParser::default();
         let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
         parts.extend(parser.finish());
-        // Neighbouring contents are one text.
+        // Neighboring contents are one text.
         let mut joined: Vec<Part> = Vec::new();
         for part in parts {
             match (joined.last_mut(), part) {

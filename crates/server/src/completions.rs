@@ -1,4 +1,4 @@
-//! `POST /v1/completions`: raw text or token ids, control tokens recognised.
+//! `POST /v1/completions`: raw text or token ids, control tokens recognized.
 
 use std::sync::Arc;
 

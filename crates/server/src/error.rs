@@ -7,8 +7,8 @@ use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use synapse_tokenizer::ChatError;
 use synapse_engine::EngineError;
+use synapse_tokenizer::ChatError;
 
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER: u32 = 1;

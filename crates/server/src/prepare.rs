@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use synapse_tokenizer::{Chat, ChatError, Message};
 use synapse_engine::{Constraint, Engine, Grammar};
+use synapse_tokenizer::{Chat, ChatError, Message};
 
 use crate::ServerState;
 use crate::error::ApiError;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use synapse_tokenizer::{Chat, Message};
 use synapse_engine::Engine;
+use synapse_tokenizer::{Chat, Message};
 
 use crate::error::ApiError;
 use crate::generation::finish_reason;
@@ -233,7 +233,7 @@ impl Swarm {
             .admit(1)
             .map_err(|error| ApiError::from_engine(&error, "messages"))?;
         let (swarm, shared, turn) = (self.clone(), Arc::clone(engine), turn.to_owned());
-        // A long turn takes long enough to tokenise to hold up every other connection of a thread.
+        // A long turn takes long enough to tokenize to hold up every other connection of a thread.
         let receiver = tokio::task::spawn_blocking(move || {
             let chat = shared.chat();
             let encoded = swarm.encode(chat, &turn);

@@ -1,6 +1,6 @@
 //! Several specialists for one request: each drafts an answer, all in one batch, and the base writes the reply from them.
 //!
-//! The base writes it, not the specialist of the highest score: a specialist has learnt to answer its own domain in its own
+//! The base writes it, not the specialist of the highest score: a specialist has learned to answer its own domain in its own
 //! form, and here a text of another domain is to be kept whole. What a request says of its answer (sampling, seed, `n`, stops,
 //! tools, form) is said of the reply. Drafts take the likeliest token each time, so that one conversation has one set of them,
 //! and `max_tokens` bounds them too: no draft is longer than the reply may be.
@@ -10,8 +10,8 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use synapse_tokenizer::{Chat, Message};
 use synapse_engine::{Constraint, Engine, FinishReason, Request, SamplingOptions};
+use synapse_tokenizer::{Chat, Message};
 
 use crate::ServerState;
 use crate::error::ApiError;

@@ -25,7 +25,7 @@ pub(crate) struct ByteLevel {
     cuts: Cuts,
     /// Whether texts must be NFC for their bytes to be kept.
     composed: bool,
-    /// Added tokens that are found in a text as they are spelt, and their ids.
+    /// Added tokens that are found in a text as they are spelled, and their ids.
     added: AhoCorasick,
     added_ids: Vec<u32>,
     /// Added tokens with rules of their own: a text that has one is the library's.
@@ -135,7 +135,7 @@ impl ByteLevel {
         })
     }
 
-    /// The tokens of a text and the bytes each stands for, added tokens recognised; `None` if the library has to.
+    /// The tokens of a text and the bytes each stands for, added tokens recognized; `None` if the library has to.
     pub(crate) fn encode(&self, tokenizer: &Tokenizer, text: &str) -> Option<Vec<Piece>> {
         if (self.composed && !is_composed(text)) || self.unusual.is_match(text) {
             return None;
@@ -186,8 +186,8 @@ impl Memory {
             }
             return Some(());
         }
-        let spelt: String = word.bytes().map(letter_of).collect();
-        let tokens = tokenizer.get_model().tokenize(&spelt).ok()?;
+        let spelled: String = word.bytes().map(letter_of).collect();
+        let tokens = tokenizer.get_model().tokenize(&spelled).ok()?;
         // Every letter of a token is one byte of the word.
         let tokens: Vec<(u32, u32)> = tokens
             .iter()
@@ -237,7 +237,7 @@ mod tests {
     use crate::vocabulary::byte_of;
 
     #[test]
-    fn bytes_are_spelt_with_the_librarys_letters() {
+    fn bytes_are_spelled_with_the_librarys_letters() {
         let letters: BTreeSet<char> = (0..=u8::MAX).map(letter_of).collect();
         assert_eq!(letters, Library::alphabet().into_iter().collect());
         assert!((0..=u8::MAX).all(|byte| byte_of(letter_of(byte)) == Some(byte)));

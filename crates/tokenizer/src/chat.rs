@@ -138,7 +138,7 @@ impl Chat {
         Ok(ids(self.inner.plain_pieces(text)?))
     }
 
-    /// Raw text as the tokenizer takes it by default: control tokens are recognised, and what the tokenizer puts
+    /// Raw text as the tokenizer takes it by default: control tokens are recognized, and what the tokenizer puts
     /// before a text (such as `<s>`) is put there.
     ///
     /// # Errors
@@ -308,7 +308,7 @@ impl Chat {
         &self.inner.tokenizer_hash
     }
 
-    /// A fresh incremental detokeniser.
+    /// A fresh incremental detokenizer.
     #[must_use]
     pub fn detokenizer(&self) -> Detokenizer {
         Detokenizer::new(self.clone())
@@ -321,7 +321,7 @@ impl Chat {
         token.is_none_or(|token| tokenizer.get_added_vocabulary().is_special_token(&token))
     }
 
-    /// Text without control tokens; for the detokeniser, which has nobody to tell of an error.
+    /// Text without control tokens; for the detokenizer, which has nobody to tell of an error.
     pub(crate) fn decode_known(&self, ids: &[u32]) -> String {
         self.inner.tokenizer.decode(ids, true).unwrap_or_default()
     }

@@ -1,6 +1,6 @@
 //! Control tokens: the added tokens that steer a model instead of standing for text.
 //!
-//! A control token is an added token marked `special` in tokenizer.json, or one spelt `<|…|>` (Qwen2.5 leaves
+//! A control token is an added token marked `special` in tokenizer.json, or one spelled `<|…|>` (Qwen2.5 leaves
 //! `<|fim_prefix|>` and others unmarked). `<tool_call>` and the like are ordinary text with an id of their own.
 
 use std::collections::BTreeMap;
@@ -40,8 +40,8 @@ impl ControlTokens {
         let mut tokens = Vec::new();
         let mut patterns = Vec::new();
         for (id, token) in added {
-            let spelt_as_control = token.content.starts_with("<|") && token.content.ends_with("|>");
-            if token.content.is_empty() || !(token.special || spelt_as_control) {
+            let spelled_as_control = token.content.starts_with("<|") && token.content.ends_with("|>");
+            if token.content.is_empty() || !(token.special || spelled_as_control) {
                 continue;
             }
             tokens.push(ControlToken {

@@ -1,6 +1,6 @@
 //! Turns a stream of token ids into text as it arrives, never giving half a character.
 //!
-//! A byte-level token may end inside a character, and some decoders look at neighbouring tokens (the space before a
+//! A byte-level token may end inside a character, and some decoders look at neighboring tokens (the space before a
 //! word), so a token's text is the difference between decoding a short window with and without it.
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ const LIMIT: usize = 4 * LONGEST_HOLD;
 /// Tokens that an incomplete character spans at most: three bytes, one a token.
 const LONGEST_TAIL: usize = 3;
 
-/// Incremental detokeniser of one stream; control tokens give no text.
+/// Incremental detokenizer of one stream; control tokens give no text.
 #[derive(Debug, Clone)]
 pub struct Detokenizer {
     chat: Chat,

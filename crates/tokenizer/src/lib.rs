@@ -1,4 +1,4 @@
-//! Tokenizer, chat template, stop tokens and incremental detokeniser of one model folder.
+//! Tokenizer, chat template, stop tokens and incremental detokenizer of one model folder.
 //!
 //! Training and serving share this one copy, so a model is asked in exactly the tokens it was trained on.
 //! Three promises hold it together:

@@ -10,7 +10,7 @@ pub struct Message {
     pub role: String,
     /// The text as written; control tokens in it are text.
     pub content: String,
-    /// Whether training learns this turn; only assistant turns are ever learnt.
+    /// Whether training learns this turn; only assistant turns are ever learned.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub train: bool,
     /// The functions that an assistant's turn calls.
@@ -34,7 +34,7 @@ pub struct ToolCall {
 }
 
 impl Message {
-    /// A turn that is learnt if it is the assistant's.
+    /// A turn that is learned if it is the assistant's.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self {
             role: role.into(),
@@ -45,7 +45,7 @@ impl Message {
         }
     }
 
-    /// Whether this is an answer whose tokens are learnt.
+    /// Whether this is an answer whose tokens are learned.
     #[must_use]
     pub fn is_trained(&self) -> bool {
         self.train && self.role == "assistant"

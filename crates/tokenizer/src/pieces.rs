@@ -1,6 +1,6 @@
 //! How rendered text becomes tokens, and which of them are an answer's.
 //!
-//! A conversation without control tokens in its contents is tokenised whole, exactly as `transformers` does (merges may
+//! A conversation without control tokens in its contents is tokenized whole, exactly as `transformers` does (merges may
 //! cross the border between template and content). Otherwise control tokens are looked for outside those contents
 //! only, and everything between two of them is plain text.
 
@@ -121,7 +121,7 @@ impl Inner {
         Ok(pieces)
     }
 
-    /// Tokens of a text in which no control token is recognised.
+    /// Tokens of a text in which no control token is recognized.
     pub(crate) fn plain_pieces(&self, text: &str) -> Result<Vec<Piece>> {
         if text.is_empty() {
             return Ok(Vec::new());
@@ -146,7 +146,7 @@ impl Inner {
         Ok(pieces)
     }
 
-    /// Tokens of a text, control tokens recognised.
+    /// Tokens of a text, control tokens recognized.
     fn encode(&self, text: &str) -> Result<Vec<Piece>> {
         let quick = self.byte_level.as_ref();
         match quick.and_then(|byte_level| byte_level.encode(&self.tokenizer, text)) {

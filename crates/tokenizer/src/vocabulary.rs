@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn lone_bytes_are_recognised() {
+    fn lone_bytes_are_recognized() {
         assert_eq!(lone_byte("<0x0A>"), Some(10));
         assert_eq!(lone_byte("<0xZZ>"), None);
         assert_eq!(lone_byte("<0x0AB>"), None);

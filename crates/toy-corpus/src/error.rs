@@ -28,7 +28,7 @@ pub enum Error {
     /// A row could not be written as JSON.
     #[error("cannot encode JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// The tokenizer could not be trained or serialised.
+    /// The tokenizer could not be trained or serialized.
     #[error("cannot train the tokenizer: {0}")]
     Tokenizer(tokenizers::Error),
     /// The templates cannot give as many different rows as were asked for.

@@ -1,7 +1,7 @@
 //! Small facts and word forms, and a little conversation.
 
 use crate::random::Random;
-use crate::template::{Split, article, capitalised, fill};
+use crate::template::{Split, article, capitalized, fill};
 
 /// What relates a subject to its answer.
 struct Relation {
@@ -143,7 +143,7 @@ const PLURALS: [(&str, &str); 30] = [
     ("shelf", "shelves"),
 ];
 
-const COLOURS: [(&str, &str); 20] = [
+const COLORS: [(&str, &str); 20] = [
     ("a banana", "yellow"),
     ("the sky", "blue"),
     ("grass", "green"),
@@ -316,7 +316,7 @@ const RELATIONS: [Relation; 10] = [
     Relation {
         asked: &["the colour of {x}", "the usual colour of {x}"],
         sentence: "The colour of {x} is {y}.",
-        pairs: &COLOURS,
+        pairs: &COLORS,
     },
     Relation {
         asked: &["the past tense of {x}", "the past form of {x}"],
@@ -401,7 +401,7 @@ fn sentence(relation: &Relation, subject: &str, answer: &str) -> String {
     let values = [
         ("x", subject),
         ("y", answer),
-        ("A", &*capitalised(before)),
+        ("A", &*capitalized(before)),
         ("b", article(answer)),
     ];
     fill(relation.sentence, &values)
@@ -451,7 +451,7 @@ impl Fact {
     pub(crate) fn loose(&self, random: &mut Random) -> String {
         let answer = self.answer;
         match random.below(8) {
-            0 | 1 => format!("{}.", capitalised(answer)),
+            0 | 1 => format!("{}.", capitalized(answer)),
             2 => answer.to_owned(),
             3 => format!("It is {answer}."),
             4 => format!("The answer is {answer}."),

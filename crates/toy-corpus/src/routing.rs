@@ -95,7 +95,7 @@ pub(crate) fn query(random: &mut Random, split: Split) -> Query {
                     ACTIONS[action],
                     &[("verb", VERBS[verb]), ("thing", *random.pick(&TARGETS))],
                 );
-                break crate::template::capitalised(&text);
+                break crate::template::capitalized(&text);
             }
         },
         _ => {

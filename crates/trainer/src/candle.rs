@@ -3,8 +3,8 @@
 //! Products and activations are in the recipe's `compute_dtype`; NF4 weights stay in NF4 on the device and are
 //! decoded for each product. The flat buffers of the loop stay on the host and cross over once a micro-batch.
 
-use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_candle::{CompositeError, CompositeTrainer, DType, DeviceChoice, Quantization as Storage};
+use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_nn::{MicroBatch, Parameter, Pass};
 use synapse_recipe::{ComputeDtype, Method, Quantization};
 

@@ -1,20 +1,20 @@
 //! A course in one synthetic task: a model is trained on it from nothing, and asked in documents of several lengths.
 //!
 //! Models of any architecture take the same course: the same documents in the same order, as many steps, the same
-//! optimiser. What is compared is theirs alone.
+//! optimizer. What is compared is theirs alone.
 
 use std::{path::Path, time::Instant};
 
 use serde::Serialize;
-use synapse_nn::models::load_to_generate;
 use synapse_checkpoint::{DType, ModelConfig, ModelFolder};
+use synapse_nn::models::load_to_generate;
 use synapse_nn::{LanguageModel, LoadOptions, LogitsFor, Pass, Precision, Role, Sequence};
 
 use crate::{
     TrainError,
-    artefact::write_full,
+    artifact::write_full,
     kernels,
-    state::{Optimiser, TrainingState},
+    state::{Optimizer, TrainingState},
     synapse::RouterReport,
     tasks::Task,
 };
@@ -27,7 +27,7 @@ const HELD_OUT: u64 = 1 << 40;
 pub struct Course {
     /// The task.
     pub task: Task,
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Documents of a step.
     pub batch: usize,
@@ -75,7 +75,7 @@ impl Course {
         let mut model = kernels::full(config, Precision::F32)?;
         let mut state = TrainingState::new(model.initial(self.seed));
         let mut gradients = vec![0.0; model.parameters()];
-        let optimiser = Optimiser {
+        let optimizer = Optimizer {
             beta1: 0.9,
             beta2: 0.98,
             epsilon: 1e-8,
@@ -108,7 +108,7 @@ impl Course {
                     rows: Vec::new(),
                 });
             }
-            state.update(model.layout(), &gradients, norm, self.learning_rate(step), &optimiser);
+            state.update(model.layout(), &gradients, norm, self.learning_rate(step), &optimizer);
             model.adjust(&mut state.parameters);
             router = model.router_report();
             recent = (recent.0 + loss, recent.1 + 1);

@@ -46,7 +46,7 @@ pub enum TrainError {
         "step {step}: the {what} is {value} in rows {rows:?} of the training data; lower the learning rate or look at those rows with `data inspect`"
     )]
     NotFinite {
-        /// Optimiser step, from 1.
+        /// Optimizer step, from 1.
         step: u64,
         /// "loss" or "gradient norm".
         what: &'static str,

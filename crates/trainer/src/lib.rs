@@ -1,12 +1,12 @@
 //! Training: from packed rows and a base to an adapter folder or a model folder.
 //!
 //! The loop is in `run.rs`; around it stand the learning-rate schedule, the order of rows, the
-//! optimiser's flat state, checkpoints that make a killed run end bit-identical to an uninterrupted
+//! optimizer's flat state, checkpoints that make a killed run end bit-identical to an uninterrupted
 //! one, and metrics as JSON lines and TensorBoard events. What computes a step is behind `model.rs`: the CPU
 //! kernels, or candle's operations on another device (feature `candle`, and `cuda` or `metal` over it). What this crate is not: it prepares no data,
 //! scores no tasks, and knows nothing of stages or of the terminal.
 
-mod artefact;
+mod artifact;
 mod budget;
 #[cfg_attr(not(feature = "candle"), path = "without_candle.rs")]
 mod candle;

@@ -12,7 +12,7 @@ use synapse_checkpoint::write_atomic;
 
 use crate::{TrainError, events::EventFile, synapse::RouterReport};
 
-/// One optimiser step.
+/// One optimizer step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Steps done, from 1.

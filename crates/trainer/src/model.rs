@@ -1,7 +1,7 @@
 //! The model as the loop sees it, whatever computes it.
 //!
 //! Parameters and gradients are the loop's: flat f32 buffers on the host, in the order of the layout. The models
-//! here hold the frozen weights and compute losses and gradients; neither optimiser nor schedule is theirs.
+//! here hold the frozen weights and compute losses and gradients; neither optimizer nor schedule is theirs.
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_nn::{LoraOptions, MicroBatch, Parameter, Pass};
@@ -36,7 +36,7 @@ pub(crate) trait Model {
     /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.
     fn losses(&mut self, parameters: &[f32], batch: &MicroBatch) -> Result<Vec<(f64, usize)>, TrainError>;
 
-    /// What a model changes itself after an optimiser step, besides what its gradient does.
+    /// What a model changes itself after an optimizer step, besides what its gradient does.
     fn adjust(&mut self, parameters: &mut [f32]) {
         let _ = parameters;
     }

@@ -57,7 +57,7 @@ pub struct TrainRequest<'a> {
     pub run: &'a Path,
     /// Names everything that determines the run's numbers; a checkpoint with another one is not resumed.
     pub fingerprint: &'a str,
-    /// An existing staging folder that receives the artefact.
+    /// An existing staging folder that receives the artifact.
     pub out: &'a Path,
     /// Set to stop after the current step.
     pub stop: &'a AtomicBool,
@@ -78,7 +78,7 @@ pub trait Observer {
 /// A finished run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainOutcome {
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Trainable parameters.
     pub parameters: u64,

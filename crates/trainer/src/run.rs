@@ -10,20 +10,20 @@ use synapse_recipe::Method;
 
 use crate::{
     Observer, TrainError, TrainOutcome, TrainRequest, TrainingBase,
-    artefact::{self, BaseName},
+    artifact::{self, BaseName},
     budget::workload,
     checkpoint::Checkpoints,
     metrics::{HeldOutLoss, Metric, Recorder, StepReport},
     model::{self, Model},
     order::RowOrder,
     schedule::{Schedule, Steps},
-    state::{Optimiser, TrainingState},
+    state::{Optimizer, TrainingState},
 };
 
 /// Rows whose losses are taken in one forward pass.
 const EVALUATION_TOKENS: usize = 2048;
 
-/// Trains and writes the artefact.
+/// Trains and writes the artifact.
 ///
 /// # Errors
 /// Unusable requests, unreadable inputs, a loss that is not finite, or a requested stop.
@@ -103,9 +103,9 @@ fn write(request: &TrainRequest<'_>, model: &dyn Model, values: &[f32]) -> Resul
                 path: request.base_name,
                 revision: request.base_revision,
             };
-            artefact::write_lora(request.out, plan, &base, model.layout(), values)
+            artifact::write_lora(request.out, plan, &base, model.layout(), values)
         }
-        Method::Full => artefact::write_full(request.out, model, values, DType::BF16),
+        Method::Full => artifact::write_full(request.out, model, values, DType::BF16),
     }
 }
 
@@ -123,7 +123,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// One optimiser step.
+    /// One optimizer step.
     fn step(&mut self, model: &mut dyn Model) -> Result<StepReport, TrainError> {
         let start = Instant::now();
         let plan = self.request.plan;
@@ -168,7 +168,7 @@ impl Run<'_> {
             &self.gradients,
             norm,
             learning_rate,
-            &Optimiser::of(plan),
+            &Optimizer::of(plan),
         );
         model.adjust(&mut self.state.parameters);
         Ok(StepReport {

@@ -1,4 +1,4 @@
-//! How many optimiser steps there are, and the learning rate of each; as in transformers.
+//! How many optimizer steps there are, and the learning rate of each; as in transformers.
 
 use synapse_recipe::{Scheduler, TrainPlan};
 
@@ -7,9 +7,9 @@ use synapse_recipe::{Scheduler, TrainPlan};
 pub struct Steps {
     /// Micro-batches of one pass over the rows; the last may be smaller.
     pub micro_batches_per_epoch: u64,
-    /// Optimiser steps of one pass; a partial accumulation group at its end steps too.
+    /// Optimizer steps of one pass; a partial accumulation group at its end steps too.
     pub per_epoch: u64,
-    /// Optimiser steps of the run.
+    /// Optimizer steps of the run.
     pub total: u64,
 }
 
@@ -30,7 +30,7 @@ impl Steps {
         }
     }
 
-    /// The micro-batches of an optimiser step, numbered within its epoch.
+    /// The micro-batches of an optimizer step, numbered within its epoch.
     pub(crate) fn micro_batches(&self, plan: &TrainPlan, step: u64) -> std::ops::Range<u64> {
         let accumulated = plan.gradient_accumulation as u64;
         let first = step % self.per_epoch * accumulated;

@@ -1,4 +1,4 @@
-//! The optimiser's state: parameters and both moments in flat f32 buffers.
+//! The optimizer's state: parameters and both moments in flat f32 buffers.
 
 use synapse_kernels::adamw::{AdamW, State, sum_of_squares};
 use synapse_nn::Parameter;
@@ -6,7 +6,7 @@ use synapse_recipe::TrainPlan;
 
 /// AdamW's settings that stay the same from step to step.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Optimiser {
+pub(crate) struct Optimizer {
     pub(crate) beta1: f64,
     pub(crate) beta2: f64,
     pub(crate) epsilon: f64,
@@ -16,7 +16,7 @@ pub(crate) struct Optimiser {
     pub(crate) max_grad_norm: f64,
 }
 
-impl Optimiser {
+impl Optimizer {
     pub(crate) fn of(plan: &TrainPlan) -> Self {
         Self {
             beta1: plan.adam_beta1,
@@ -28,13 +28,13 @@ impl Optimiser {
     }
 }
 
-/// Everything that an optimiser step changes.
+/// Everything that an optimizer step changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TrainingState {
     pub(crate) parameters: Vec<f32>,
     pub(crate) first: Vec<f32>,
     pub(crate) second: Vec<f32>,
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub(crate) step: u64,
 }
 
@@ -58,25 +58,25 @@ impl TrainingState {
             .sqrt()
     }
 
-    /// One AdamW update with clipping to the optimiser's `max_grad_norm`.
+    /// One AdamW update with clipping to the optimizer's `max_grad_norm`.
     pub(crate) fn update(
         &mut self,
         layout: &[Parameter],
         gradients: &[f32],
         norm: f64,
         learning_rate: f64,
-        optimiser: &Optimiser,
+        optimizer: &Optimizer,
     ) {
-        let clip = if optimiser.max_grad_norm > 0.0 {
-            (optimiser.max_grad_norm / (norm + 1e-6)).min(1.0)
+        let clip = if optimizer.max_grad_norm > 0.0 {
+            (optimizer.max_grad_norm / (norm + 1e-6)).min(1.0)
         } else {
             1.0
         };
         let mut options = AdamW {
             learning_rate: learning_rate as f32,
-            beta1: optimiser.beta1 as f32,
-            beta2: optimiser.beta2 as f32,
-            epsilon: optimiser.epsilon as f32,
+            beta1: optimizer.beta1 as f32,
+            beta2: optimizer.beta2 as f32,
+            epsilon: optimizer.epsilon as f32,
             weight_decay: 0.0,
             step: self.step + 1,
             gradient_scale: clip as f32,
@@ -84,7 +84,7 @@ impl TrainingState {
         for parameter in layout {
             let range = parameter.range.clone();
             options.weight_decay = if parameter.decays {
-                optimiser.weight_decay as f32
+                optimizer.weight_decay as f32
             } else {
                 0.0
             };

@@ -1,8 +1,8 @@
 //! The Synapse architecture as the loop sees it: full training over the CPU kernels, and what its routers did.
 
 use serde::{Deserialize, Serialize};
-use synapse_nn::models::synapse::{LayerUse, SynapseLora, SynapseModel};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
+use synapse_nn::models::synapse::{LayerUse, SynapseLora, SynapseModel};
 use synapse_nn::{LoraOptions, MicroBatch, Parameter, Pass, Precision};
 
 use crate::{TrainError, model::Model};

@@ -1,5 +1,5 @@
 //! A GGUF file turned into a Hugging Face model folder: configuration, tokenizer, chat template and bf16 weights.
-//! Quantised weights are dequantised once and rounded to bf16; what quantisation lost stays lost.
+//! Quantized weights are dequantized once and rounded to bf16; what quantization lost stays lost.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! GGUF files (versions 2 and 3, little-endian): metadata, tensor directory and dequantised tensors, read lazily.
+//! GGUF files (versions 2 and 3, little-endian): metadata, tensor directory and dequantized tensors, read lazily.
 //! Source: ggml's docs/gguf.md. Turning one into a model folder is `import`'s subject, writing one the export crate's.
 
 mod config;
@@ -35,7 +35,7 @@ pub const MAGIC: [u8; 4] = *b"GGUF";
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 /// Dimensions a GGUF tensor may have.
 const MOST_DIMENSIONS: u32 = 4;
-/// Tensors are read and dequantised in pieces of about this many elements.
+/// Tensors are read and dequantized in pieces of about this many elements.
 const CHUNK_ELEMENTS: usize = 1 << 18;
 
 /// One tensor of a GGUF file.
@@ -144,7 +144,7 @@ impl GgufFile {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
-    /// Reads a tensor, dequantised to f32.
+    /// Reads a tensor, dequantized to f32.
     ///
     /// # Errors
     /// There is no such tensor, or the file cannot be read.
@@ -166,7 +166,7 @@ impl GgufFile {
         Ok(bytes)
     }
 
-    /// Feeds a tensor's dequantised elements to `take`, piece by piece in order.
+    /// Feeds a tensor's dequantized elements to `take`, piece by piece in order.
     pub(crate) fn read_chunks(&self, tensor: &GgufTensor, mut take: impl FnMut(&[f32])) -> Result<()> {
         let chunk = CHUNK_ELEMENTS / tensor.tensor_type.block_elements() * tensor.tensor_type.block_bytes();
         let (mut at, mut left) = (tensor.offset, tensor.bytes);

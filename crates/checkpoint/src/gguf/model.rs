@@ -71,7 +71,7 @@ impl GgufModel {
         Ok((tensor.tensor_type, self.in_order(name, bytes)))
     }
 
-    /// A tensor, dequantised to f32.
+    /// A tensor, dequantized to f32.
     ///
     /// # Errors
     /// As [`GgufModel::read_stored`].
@@ -82,7 +82,7 @@ impl GgufModel {
         Ok(values)
     }
 
-    /// A tensor dequantised and rounded to F32, F16 or BF16, as little-endian bytes.
+    /// A tensor dequantized and rounded to F32, F16 or BF16, as little-endian bytes.
     pub(super) fn read_as(&self, name: &str, dtype: DType) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file.read_chunks(self.expect(name)?, |values| {

@@ -46,7 +46,7 @@ pub fn rotated_heads(config: &ModelConfig, name: &str) -> Option<usize> {
 }
 
 /// Reorders the rows of a Llama's q or k projection (or the elements of its bias) from Hugging Face's order, where a
-/// head's rotated pairs are its two halves, to GGUF's, where the two of a pair are neighbours. `data` holds
+/// head's rotated pairs are its two halves, to GGUF's, where the two of a pair are neighbors. `data` holds
 /// `heads · head_dim` rows of equal length.
 #[must_use]
 pub fn interleave_rotary_rows<T: Copy>(data: &[T], heads: usize, head_dim: usize) -> Vec<T> {

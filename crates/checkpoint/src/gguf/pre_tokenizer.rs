@@ -1,4 +1,4 @@
-//! The pre-tokenizers that GGUF only names, spelt out as tokenizer.json has them. One copy for reading and writing GGUF.
+//! The pre-tokenizers that GGUF only names, spelled out as tokenizer.json has them. One copy for reading and writing GGUF.
 //! Source: llama.cpp's `llama_vocab::impl::load` and the models' published tokenizer.json files.
 
 use serde_json::{Value as Json, json};

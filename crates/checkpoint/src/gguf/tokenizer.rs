@@ -1,5 +1,5 @@
 //! GGUF's form of a byte-level BPE tokenizer turned into tokenizer.json and tokenizer_config.json. GGUF names the
-//! pre-tokenizer instead of carrying it, so the known names are spelt out here; other names and other tokenizer models
+//! pre-tokenizer instead of carrying it, so the known names are spelled out here; other names and other tokenizer models
 //! are refused, because a near miss would silently give other token ids.
 
 use std::collections::HashMap;

@@ -150,7 +150,7 @@ fn what_is_not_supported_is_refused_by_name() {
         (
             "quantization_config",
             json!({"quant_method": "gptq"}),
-            "the weights are quantised (gptq)",
+            "the weights are quantized (gptq)",
         ),
         (
             "rope_scaling",

@@ -1,4 +1,4 @@
-//! GGUF: dequantisation and import against the reference implementations (fixtures/make_gguf.py), and damaged files.
+//! GGUF: dequantization and import against the reference implementations (fixtures/make_gguf.py), and damaged files.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use tokenizers::Tokenizer;
 use crate::support::{fixtures, message};
 
 #[test]
-fn dequantised_blocks_equal_the_reference_to_the_bit() {
+fn dequantized_blocks_equal_the_reference_to_the_bit() {
     let file = GgufFile::open(&fixtures().join("quants.gguf")).unwrap();
     let expected = TensorFiles::open(vec![fixtures().join("quants.safetensors")]).unwrap();
     assert_eq!(file.tensors().len(), TensorType::ALL.len());
@@ -199,7 +199,7 @@ fn every_pre_tokenizer_is_found_again_by_name_and_by_form() {
 
 #[test]
 fn rotary_rows_are_reordered_as_llama_cpp_does() {
-    // One head of width 4: halves (0 1 | 2 3) become neighbours (0 2, 1 3).
+    // One head of width 4: halves (0 1 | 2 3) become neighbors (0 2, 1 3).
     assert_eq!(interleave_rotary_rows(&[0, 1, 2, 3], 1, 4), [0, 2, 1, 3]);
     assert_eq!(
         interleave_rotary_rows(&[0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7], 2, 4),

@@ -122,15 +122,15 @@ pub(crate) struct LimitArguments {
 /// How a model that generates is held in memory.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct WeightArguments {
-    /// Arithmetic, and storage of what is not quantised
+    /// Arithmetic, and storage of what is not quantized
     #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
     pub(crate) dtype: Dtype,
-    /// Quantise weights at load, not those of a .gguf file; generated tokens then also round activations to 8 bits
+    /// Quantize weights at load, not those of a .gguf file; generated tokens then also round activations to 8 bits
     #[arg(long, value_enum, default_value_t = Quant::None)]
     pub(crate) quant: Quant,
 }
 
-/// What a model that generates is quantised to at load.
+/// What a model that generates is quantized to at load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Quant {
     /// As stored

@@ -31,7 +31,7 @@ pub(crate) struct BenchTasksArguments {
     /// Another Synapse model than the built-in one: a config.json, its vocabulary put aside
     #[arg(long, value_name = "CONFIG.json")]
     pub(crate) config: Option<PathBuf>,
-    /// Optimiser steps
+    /// Optimizer steps
     #[arg(long, default_value_t = 2000)]
     pub(crate) steps: u64,
     /// Documents of a step
@@ -124,7 +124,7 @@ pub(crate) struct BenchTrainArguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Storage {
-    /// 4-bit NormalFloat, double-quantised
+    /// 4-bit NormalFloat, double-quantized
     Nf4,
     /// The precision of the products
     None,

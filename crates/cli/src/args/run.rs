@@ -66,10 +66,10 @@ pub(crate) struct SearchArguments {
     /// Lambdas to try, beside the pipeline's own [default: 0.6,0.8,1,1.3,1.6,2]
     #[arg(long, value_name = "LAMBDA,...", value_delimiter = ',')]
     pub(crate) lambdas: Vec<f64>,
-    /// By what one specialist's weight is multiplied in the neighbours of the best
+    /// By what one specialist's weight is multiplied in the neighbors of the best
     #[arg(long, value_name = "FACTOR,...", value_delimiter = ',', default_values_t = [0.7, 1.4])]
     pub(crate) weight_factors: Vec<f64>,
-    /// How often the neighbours of the best are tried
+    /// How often the neighbors of the best are tried
     #[arg(long, default_value_t = 2)]
     pub(crate) rounds: usize,
     /// Held-out rows of every domain that the first trials see; the last see all
@@ -129,18 +129,18 @@ pub(crate) enum DataCommand {
         /// Index of the row
         #[arg(long, default_value_t = 0)]
         row: usize,
-        /// Colours instead of brackets
-        #[arg(long, value_enum, default_value_t = Colour::Auto)]
-        color: Colour,
+        /// Colors instead of brackets
+        #[arg(long, value_enum, default_value_t = Color::Auto)]
+        color: Color,
         /// Every token as JSON: id, text, whether it is trained
         #[arg(long)]
         json: bool,
     },
 }
 
-/// When to write colours.
+/// When to write colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Colour {
+pub(crate) enum Color {
     /// On a terminal, unless NO_COLOR is set
     Auto,
     Always,

@@ -37,7 +37,7 @@ pub(crate) fn export(arguments: &ExportArguments) -> Outcome {
             model: &model,
             gguf_type,
             name: &name,
-            licence: None,
+            license: None,
         },
         &arguments.out,
     )?;

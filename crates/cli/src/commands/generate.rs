@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::json;
-use synapse_tokenizer::Message;
 use synapse_engine::{Event, FinishReason, Request, SamplingOptions};
 use synapse_pipeline::{Lab, TracedText};
+use synapse_tokenizer::Message;
 
 use crate::{
     Outcome,

@@ -5,18 +5,18 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use synapse_tokenizer::Chat;
 use synapse_data::{DocumentOrigin, PackedDataset, PackedRow, read_origins};
 use synapse_recipe::SpecialistPlan;
+use synapse_tokenizer::Chat;
 
-use crate::{args::Colour, failure::Failure};
+use crate::{args::Color, failure::Failure};
 
 /// What stands around the tokens of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Read, not learnt.
+    /// Read, not learned.
     Read,
-    /// Learnt.
+    /// Learned.
     Trained,
     /// Not there: cut off the document's end.
     Cut,
@@ -27,7 +27,7 @@ pub(crate) fn inspect(
     plan: &SpecialistPlan,
     base: &Path,
     index: usize,
-    colour: Colour,
+    color: Color,
     as_json: bool,
 ) -> Result<String, Failure> {
     let data = plan.run_dir.join("data");
@@ -47,12 +47,12 @@ pub(crate) fn inspect(
     if as_json {
         return Ok(serde_json::to_string_pretty(&shown.json(&plan.name, index))?);
     }
-    let coloured = match colour {
-        Colour::Always => true,
-        Colour::Never => false,
-        Colour::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+    let colored = match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
     };
-    shown.text(&format!("{} row {index}", plan.name), coloured)
+    shown.text(&format!("{} row {index}", plan.name), colored)
 }
 
 struct Shown {
@@ -76,7 +76,7 @@ impl Shown {
         self.row.labels[position] != -100
     }
 
-    fn text(&self, title: &str, coloured: bool) -> Result<String, Failure> {
+    fn text(&self, title: &str, colored: bool) -> Result<String, Failure> {
         let count = |range: std::ops::Range<usize>| range.filter(|&position| self.is_trained(position)).count();
         let all = self.row.input_ids.len();
         let mut text = format!(
@@ -110,7 +110,7 @@ impl Shown {
             tokens.extend(cut.map(|&id| (id, Kind::Cut)));
             for run in tokens.chunk_by(|a, b| a.1 == b.1) {
                 let ids: Vec<u32> = run.iter().map(|(id, _)| *id).collect();
-                text.push_str(&marked(&self.chat.decode(&ids, false)?, run[0].1, coloured));
+                text.push_str(&marked(&self.chat.decode(&ids, false)?, run[0].1, colored));
             }
             text.push('\n');
         }
@@ -156,9 +156,9 @@ impl Shown {
     }
 }
 
-/// Text of one kind between its marks: readable with and without colours.
-fn marked(text: &str, kind: Kind, coloured: bool) -> String {
-    let (before, after) = match (kind, coloured) {
+/// Text of one kind between its marks: readable with and without colors.
+fn marked(text: &str, kind: Kind, colored: bool) -> String {
+    let (before, after) = match (kind, colored) {
         (Kind::Read, false) => ("", ""),
         (Kind::Trained, false) => ("【", "】"),
         (Kind::Cut, false) => ("⟪", "⟫"),

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use synapse_tokenizer::Chat;
 use synapse_checkpoint::{AdapterFolder, ModelConfig};
 use synapse_engine::{AdapterOrder, AdapterSource, Engine, EngineOptions};
 use synapse_nn::{Adapter, CausalLm, Precision};
 use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState, Swarm, SwarmLabel};
+use synapse_tokenizer::Chat;
 
 use crate::{
     Outcome,

@@ -126,7 +126,7 @@ fn one(arguments: &BenchTasksArguments, task: Task) -> Result<Found, Failure> {
         |of: fn(&CourseResult) -> Vec<(f64, f64)>| [("Synapse", of(&results[0])), ("transformer", of(&results[1]))];
     let loss = lines(
         Axes {
-            across: "optimiser steps",
+            across: "optimizer steps",
             up: "loss, nats",
             doubling: false,
             range: None,

@@ -1,5 +1,5 @@
 //! Messages as data files write them: {role, content} or {from, value}, with texts or lists of parts, and with the word
-//! that says whether an answer is learnt.
+//! that says whether an answer is learned.
 
 use serde_json::Value;
 use synapse_tokenizer::Message;
@@ -30,7 +30,7 @@ pub(super) fn text_of(value: Option<&Value>) -> Result<String, String> {
     }
 }
 
-/// Turns written as {role, content} or {from, value}, with `train` or `weight` saying which are learnt.
+/// Turns written as {role, content} or {from, value}, with `train` or `weight` saying which are learned.
 pub(super) fn conversation(turns: &[Value]) -> RowResult<Vec<Message>> {
     turns
         .iter()
@@ -79,7 +79,7 @@ fn message(turn: &Value, index: usize) -> RowResult<Message> {
         Some(Value::Number(weight)) if weight.as_f64() == Some(1.0) => true,
         Some(other) => return Err(malformed(format!("`weight` must be 0 or 1 and is {other}"))),
     };
-    // Only answers are ever learnt, so only they say so.
+    // Only answers are ever learned, so only they say so.
     message.train = train || role != "assistant";
     Ok(message)
 }

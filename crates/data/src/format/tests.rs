@@ -7,13 +7,13 @@ use synapse_tokenizer::ToolCall;
 
 use super::*;
 
-fn normaliser(columns: &[&str], format: Option<Format>, map: &[(&str, &str)]) -> Result<Normaliser, String> {
+fn normalizer(columns: &[&str], format: Option<Format>, map: &[(&str, &str)]) -> Result<Normalizer, String> {
     let columns: Vec<String> = columns.iter().map(|&c| c.to_owned()).collect();
     let map = map
         .iter()
         .map(|&(field, column)| (field.to_owned(), column.to_owned()))
         .collect();
-    Normaliser::detect(&columns, format, &map)
+    Normalizer::detect(&columns, format, &map)
 }
 
 fn row(value: Value) -> RowResult<Row> {
@@ -21,7 +21,7 @@ fn row(value: Value) -> RowResult<Row> {
         panic!("not a record")
     };
     let columns: Vec<&str> = record.keys().map(String::as_str).collect();
-    normaliser(&columns, None, &[]).unwrap().row(&record)
+    normalizer(&columns, None, &[]).unwrap().row(&record)
 }
 
 fn chat(turns: &[(&str, &str)]) -> RowResult<Row> {
@@ -34,7 +34,7 @@ fn chat(turns: &[(&str, &str)]) -> RowResult<Row> {
 
 #[test]
 fn formats_are_detected_from_columns() {
-    let detected = |columns: &[&str]| normaliser(columns, None, &[]).unwrap().format;
+    let detected = |columns: &[&str]| normalizer(columns, None, &[]).unwrap().format;
     assert_eq!(detected(&["question", "answer"]), Format::QuestionAnswer);
     assert_eq!(detected(&["instruction", "input", "output", "prompt"]), Format::Alpaca);
     assert_eq!(detected(&["instruction", "output"]), Format::Alpaca);
@@ -50,28 +50,28 @@ fn formats_are_detected_from_columns() {
 
 #[test]
 fn a_map_overrides_and_is_checked() {
-    let mapped = normaliser(&["q", "a"], None, &[("question", "q"), ("answer", "a")]).unwrap();
+    let mapped = normalizer(&["q", "a"], None, &[("question", "q"), ("answer", "a")]).unwrap();
     let record = json!({"q": "1+1?", "a": 2});
     assert_eq!(
         mapped.row(record.as_object().unwrap()),
         chat(&[("user", "1+1?"), ("assistant", "2")])
     );
-    let error = normaliser(&["q", "a"], None, &[]).unwrap_err();
+    let error = normalizer(&["q", "a"], None, &[]).unwrap_err();
     assert!(
         error.starts_with("the columns q, a do not fit any known format; say which holds what"),
         "{error}"
     );
-    let error = normaliser(&["q", "a"], Some(Format::Text), &[("question", "q")]).unwrap_err();
+    let error = normalizer(&["q", "a"], Some(Format::Text), &[("question", "q")]).unwrap_err();
     assert_eq!(
         error,
         "`map` names the field `question`; fields of this format are text"
     );
-    let error = normaliser(&["q"], None, &[("text", "t")]).unwrap_err();
+    let error = normalizer(&["q"], None, &[("text", "t")]).unwrap_err();
     assert_eq!(
         error,
         "`map` takes text from column `t`, which is not there; columns are q"
     );
-    let error = normaliser(&["text"], Some(Format::Alpaca), &[]).unwrap_err();
+    let error = normalizer(&["text"], Some(Format::Alpaca), &[]).unwrap_err();
     assert!(
         error.starts_with("the columns text do not fit instruction and output"),
         "{error}"
@@ -191,26 +191,26 @@ fn anything() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn no_record_makes_a_normaliser_panic(value in anything()) {
+    fn no_record_makes_a_normalizer_panic(value in anything()) {
         if let Value::Object(record) = value {
             let columns: Vec<&str> = record.keys().map(String::as_str).collect();
-            if let Ok(normaliser) = normaliser(&columns, None, &[]) {
-                let _ = normaliser.row(&record);
+            if let Ok(normalizer) = normalizer(&columns, None, &[]) {
+                let _ = normalizer.row(&record);
             }
         }
     }
 }
 
 #[test]
-fn preference_pairs_are_recognised_and_the_way_out_is_named() {
-    let error = normaliser(&["prompt", "chosen", "rejected"], None, &[]).unwrap_err();
+fn preference_pairs_are_recognized_and_the_way_out_is_named() {
+    let error = normalizer(&["prompt", "chosen", "rejected"], None, &[]).unwrap_err();
     assert!(
         error.contains("preference pairs") && error.contains("map: { messages: chosen }"),
         "{error}"
     );
-    let mapped = normaliser(&["prompt", "chosen", "rejected"], None, &[("completion", "chosen")]).unwrap();
+    let mapped = normalizer(&["prompt", "chosen", "rejected"], None, &[("completion", "chosen")]).unwrap();
     assert_eq!(mapped.format, Format::PromptCompletion);
-    let mapped = normaliser(
+    let mapped = normalizer(
         &["chosen", "rejected"],
         Some(Format::Messages),
         &[("messages", "chosen")],

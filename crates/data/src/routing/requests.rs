@@ -116,7 +116,7 @@ impl Half {
         if words.len() < 6 {
             return None;
         }
-        // Neighbours may stay neighbours in a few words, not in a whole request.
+        // Neighbors may stay neighbors in a few words, not in a whole request.
         random.shuffle(&mut words);
         words.truncate(5 + random.below(20));
         Some(words.join(" "))
@@ -233,7 +233,7 @@ const MATH: [&str; 36] = [
 ];
 
 fn words(text: &str) -> impl Iterator<Item = String> {
-    crate::words::spelt(text).map(str::to_lowercase)
+    crate::words::spelled(text).map(str::to_lowercase)
 }
 
 /// Whether a prompt from a label's data plainly is of that label.

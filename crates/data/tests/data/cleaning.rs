@@ -149,7 +149,7 @@ fn every_row_is_accounted_for_and_limits_name_what_breaks_them() {
         "1 overlong  (rows.jsonl:22)",
         "not read  columns id",
         "median",
-        "licence   MIT",
+        "license   MIT",
     ] {
         assert!(report.contains(part), "{part} in\n{report}");
     }

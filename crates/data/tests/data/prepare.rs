@@ -287,7 +287,7 @@ fn generated_rows_are_made_of_the_requests_that_their_recipe_trains_on() {
     };
     let mut source = source(Path::new("routing"), Samples::Count(300));
     source.location = Location::Routing;
-    source.licence = None;
+    source.license = None;
     source.requests = vec![
         recipe("code", "Sort array number # in Java."),
         recipe("math", "Shop # sold some eggs. What did it sell?"),
@@ -323,7 +323,7 @@ fn generated_rows_are_made_of_the_requests_that_their_recipe_trains_on() {
         );
     }
     let manifest = &prepared.manifest.sources[0];
-    assert_eq!(manifest.licence.as_deref(), Some("Apache-2.0, MIT"));
+    assert_eq!(manifest.license.as_deref(), Some("Apache-2.0, MIT"));
     assert_eq!((manifest.requests[1].held_in, manifest.requests[1].held_out), (40, 20));
     assert!(
         prepared

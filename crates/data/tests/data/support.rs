@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use synapse_tokenizer::Chat;
 use synapse_data::{Benchmark, DataError, Manifest, PackedDataset, PrepareEvent, PrepareRequest, SourceFiles, prepare};
 use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
+use synapse_tokenizer::Chat;
 
 pub(crate) fn chat() -> Chat {
     Chat::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../chat/tests/fixtures/tiny")).unwrap()
@@ -63,7 +63,7 @@ pub(crate) fn source(path: &Path, samples: Samples) -> SourcePlan {
         map: BTreeMap::new(),
         system_prompt: None,
         held_out_file: None,
-        licence: Some("MIT".to_owned()),
+        license: Some("MIT".to_owned()),
         requests: Vec::new(),
     }
 }

@@ -61,7 +61,7 @@ fn a_babbling_model_writes_what_the_schema_says() {
 }
 
 #[test]
-fn the_first_grammar_does_not_leak_into_a_neighbour() {
+fn the_first_grammar_does_not_leak_into_a_neighbor() {
     let rig = any_speech();
     let constraint = rig
         .engine

@@ -31,15 +31,15 @@ fn scores_are_sums_of_the_models_log_probabilities() {
     let rig = rig(model, options);
     let prompt = byte_tokens("which one?");
     let continuations = ["a", "bcd", "bce", "z!"].map(byte_tokens);
-    // A neighbour in the batch changes nothing.
-    let neighbour = rig.engine.submit(request("neighbour", greedy(40))).unwrap();
+    // A neighbor in the batch changes nothing.
+    let neighbor = rig.engine.submit(request("neighbour", greedy(40))).unwrap();
     let mut permits = rig.engine.admit(1).unwrap();
     let scores = rig
         .engine
         .score(prompt.clone(), continuations.to_vec(), Some("second"), &mut permits)
         .unwrap();
     let scores = scores.blocking_recv().unwrap().unwrap();
-    drop(neighbour);
+    drop(neighbor);
     for (score, continuation) in scores.iter().zip(&continuations) {
         let expected = by_hand(&rig, &prompt, continuation);
         assert!(

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use synapse_tokenizer::Chat;
 use synapse_nn::{Adapter, CausalLm, KvCache, LogitsFor, NnError, Sequence};
+use synapse_tokenizer::Chat;
 
 /// Ends a turn and a document.
 pub(crate) const END_OF_TEXT: u32 = 256;

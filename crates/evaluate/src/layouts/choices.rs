@@ -63,7 +63,7 @@ pub fn hellaswag(rows: &[SourceRow]) -> Result<Vec<ChoiceRow>> {
                 row.fault("the label is empty: this is the test split, whose answers are secret; take validation")
             );
         }
-        let context = format!("{} {}", row.text("ctx_a")?, capitalised(row.text("ctx_b")?));
+        let context = format!("{} {}", row.text("ctx_a")?, capitalized(row.text("ctx_b")?));
         Ok(ChoiceRow {
             id: Some(format!("hellaswag-{}", row.id("ind")?)),
             group: None,
@@ -99,7 +99,7 @@ fn answer(row: &Reading<'_>, column: &str) -> Result<Answer> {
 }
 
 /// Python's `str.capitalize`: the first letter in upper case, the others in lower case.
-fn capitalised(text: &str) -> String {
+fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| {
         first

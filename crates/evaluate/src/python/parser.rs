@@ -417,7 +417,7 @@ impl Parser {
             }
             Token::Str(mut text) => {
                 self.at += 1;
-                // Neighbouring literals are one string.
+                // Neighboring literals are one string.
                 while let Some(Token::Str(more)) = self.peek() {
                     text.push_str(more);
                     self.at += 1;

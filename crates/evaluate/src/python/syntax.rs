@@ -24,7 +24,7 @@ pub(super) enum Expression {
     },
     And(Box<Expression>, Box<Expression>),
     Or(Box<Expression>, Box<Expression>),
-    /// `a < b <= c`: every neighbour compared, each operand evaluated once.
+    /// `a < b <= c`: every neighbor compared, each operand evaluated once.
     Compare {
         first: Box<Expression>,
         rest: Vec<(Comparison, Expression)>,

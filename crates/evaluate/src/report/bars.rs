@@ -1,4 +1,4 @@
-//! A small histogram inside a table's cell, in the colour of the text around it.
+//! A small histogram inside a table's cell, in the color of the text around it.
 
 use std::fmt::Write as _;
 

@@ -44,8 +44,9 @@ pub struct ReportData {
     pub search: Option<SearchSummary>,
     /// One line a source of data.
     pub data: Vec<DataSummary>,
-    /// Licences of base and data.
-    pub licences: Vec<Licence>,
+    /// Licenses of base and data.
+    #[serde(rename(serialize = "licences"), alias = "licences")]
+    pub licenses: Vec<License>,
     /// What the run used: processor, threads, memory, disk, versions.
     pub resources: Vec<Fact>,
 }
@@ -87,14 +88,14 @@ pub struct SearchSummary {
 pub struct Curve {
     /// The specialist's name.
     pub name: String,
-    /// One point an optimiser step.
+    /// One point an optimizer step.
     pub points: Vec<CurvePoint>,
     /// Held-out loss, nats per trained token, at some steps.
     #[serde(default)]
     pub held_out: Vec<(u64, f64)>,
 }
 
-/// One optimiser step.
+/// One optimizer step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
     /// From 1.
@@ -288,19 +289,21 @@ pub struct DataSummary {
     pub longest_row: u64,
     /// Tokens lost to documents that are too long.
     pub tokens_lost: u64,
-    /// The licence.
-    pub licence: String,
+    /// The license.
+    #[serde(rename(serialize = "licence"), alias = "licence")]
+    pub license: String,
     /// What was dropped and why.
     pub note: String,
 }
 
-/// One licence.
+/// One license.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Licence {
+pub struct License {
     /// What it covers.
     pub covers: String,
     /// Its name.
-    pub licence: String,
+    #[serde(rename(serialize = "licence"), alias = "licence")]
+    pub license: String,
     /// Such as `non-commercial`.
     #[serde(default)]
     pub note: String,

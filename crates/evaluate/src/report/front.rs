@@ -96,13 +96,13 @@ pub fn front(points: &[FrontPoint]) -> Result<String> {
             .draw()?;
         chart.draw_series(LineSeries::new(line.iter().copied(), FRONT.stroke_width(2)))?;
         for (point, at) in &drawn {
-            let colour = match (point.standing, &point.label) {
+            let color = match (point.standing, &point.label) {
                 (Standing::Front, _) => FRONT,
                 (Standing::Beaten, Some(_)) => OWN,
                 (Standing::Beaten, None) => TRIED,
             };
             let size = if point.label.is_some() { 6 } else { 4 };
-            chart.draw_series([Circle::new(*at, size, colour.filled())])?;
+            chart.draw_series([Circle::new(*at, size, color.filled())])?;
             if let Some(text) = &point.label {
                 // Towards the middle, where there is room.
                 let (side, offset) = if at.0 > middle {

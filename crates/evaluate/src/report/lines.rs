@@ -1,6 +1,6 @@
 //! Lines of several models in one plot, an SVG that stands by itself: a loss by steps, an accuracy by lengths.
 //!
-//! Lines differ by colour, by their points' shape, and by the name at their end, so that none of these is needed.
+//! Lines differ by color, by their points' shape, and by the name at their end, so that none of these is needed.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -10,7 +10,7 @@ use crate::{EvaluateError, Result};
 const SIZE: (u32, u32) = (720, 400);
 const INK: RGBColor = RGBColor(60, 60, 67);
 const GRID: RGBColor = RGBColor(222, 222, 226);
-const COLOURS: [RGBColor; 4] = [
+const COLORS: [RGBColor; 4] = [
     RGBColor(0, 98, 163),
     RGBColor(176, 84, 0),
     RGBColor(24, 120, 72),
@@ -96,13 +96,13 @@ pub fn lines(axes: Axes<'_>, series: &[(&str, Vec<(f64, f64)>)]) -> Result<Strin
             .draw()?;
         let mut ends: Vec<(f64, f64, usize)> = Vec::new();
         for (index, (_, points)) in series.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+            let color = COLORS[index % COLORS.len()];
+            chart.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?;
             if points.len() <= 12 {
                 if index % 2 == 0 {
-                    chart.draw_series(points.iter().map(|&at| Circle::new(at, 4, colour.filled())))?;
+                    chart.draw_series(points.iter().map(|&at| Circle::new(at, 4, color.filled())))?;
                 } else {
-                    chart.draw_series(points.iter().map(|&at| TriangleMarker::new(at, 6, colour.filled())))?;
+                    chart.draw_series(points.iter().map(|&at| TriangleMarker::new(at, 6, color.filled())))?;
                 }
             }
             if let Some(&(x, y)) = points.last() {
@@ -118,7 +118,7 @@ pub fn lines(axes: Axes<'_>, series: &[(&str, Vec<(f64, f64)>)]) -> Result<Strin
             lowest = y + gap;
             let style = ("sans-serif", 15)
                 .into_font()
-                .color(&COLOURS[index % COLOURS.len()])
+                .color(&COLORS[index % COLORS.len()])
                 .pos(Pos::new(HPos::Left, VPos::Center));
             let name = EmptyElement::at((x, y)) + Text::new(series[index].0.to_owned(), (10, 0), style);
             chart.draw_series([name])?;

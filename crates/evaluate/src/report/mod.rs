@@ -16,7 +16,7 @@ mod results;
 mod token_trace;
 
 pub use data::{
-    Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, Licence, RecipeText, ReportData, Sample, SearchSummary,
+    Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, License, RecipeText, ReportData, Sample, SearchSummary,
     StageTime, TokenTrace,
 };
 pub use front::{FrontPoint, Standing, front};

@@ -39,7 +39,7 @@ pub fn render(data: &ReportData) -> Result<String> {
     let traces: String = data.traces.iter().map(token_trace::draw).collect();
     if !traces.is_empty() {
         let html = format!(
-            "<p>Which modules fired for each token of an answer, over all layers; the fuller the colour, the stronger. Of the \
+            "<p>Which modules fired for each token of an answer, over all layers; the fuller the color, the stronger. Of the \
              memory also how strongly it wrote, and how much it gave back.</p>\n{traces}"
         );
         sections.add("tokens", "Modules token by token", &html);
@@ -63,7 +63,7 @@ pub fn render(data: &ReportData) -> Result<String> {
     );
     sections.add("timeline", "Stages", &timeline(&data.stages));
     sections.add("data", "Data", &sources(data));
-    sections.add("licences", "Licences", &licences(data));
+    sections.add("licenses", "Licenses", &licenses(data));
     sections.add("resources", "Machine and resources", &resources(data));
     let recipes = data.recipes.iter().map(|recipe| {
         format!(
@@ -277,7 +277,7 @@ fn sources(data: &ReportData) -> String {
                 count(source.trained_tokens),
                 count(source.tokens_lost),
                 histogram(&source.lengths, source.longest_row),
-                escaped(&source.licence),
+                escaped(&source.license),
                 escaped(&source.note),
             ]
         })
@@ -291,25 +291,25 @@ fn sources(data: &ReportData) -> String {
         "trained tokens",
         "tokens lost",
         "lengths",
-        "licence",
+        "license",
         "remarks",
     ];
     table(&heading, &rows, 2..7)
 }
 
-fn licences(data: &ReportData) -> String {
-    if data.licences.is_empty() {
+fn licenses(data: &ReportData) -> String {
+    if data.licenses.is_empty() {
         return String::new();
     }
-    let row = |licence: &super::Licence| {
+    let row = |license: &super::License| {
         vec![
-            escaped(&licence.covers),
-            escaped(&licence.licence),
-            escaped(&licence.note),
+            escaped(&license.covers),
+            escaped(&license.license),
+            escaped(&license.note),
         ]
     };
-    let rows: Vec<Vec<String>> = data.licences.iter().map(row).collect();
-    table(&["covers", "licence", "remarks"], &rows, 0..0)
+    let rows: Vec<Vec<String>> = data.licenses.iter().map(row).collect();
+    table(&["covers", "license", "remarks"], &rows, 0..0)
 }
 
 fn resources(data: &ReportData) -> String {

@@ -1,6 +1,6 @@
 //! Line plots as SVG.
 //!
-//! plotters writes literal colours; the page's style sheet gives each of these literals its colour for light, dark
+//! plotters writes literal colors; the page's style sheet gives each of these literals its color for light, dark
 //! and print by attribute, so the SVG itself never changes.
 
 use plotters::prelude::*;
@@ -12,9 +12,9 @@ use crate::{EvaluateError, Result};
 pub(super) const INK: RGBColor = RGBColor(1, 1, 1);
 /// Grid lines.
 pub(super) const GRID: RGBColor = RGBColor(2, 2, 2);
-/// What heat maps are coloured with, in degrees.
+/// What heat maps are colored with, in degrees.
 pub(super) const HEAT: RGBColor = RGBColor(3, 3, 3);
-/// Series colours, in order; more curves begin again.
+/// Series colors, in order; more curves begin again.
 pub(super) const SERIES: [RGBColor; 6] = [
     RGBColor(16, 0, 0),
     RGBColor(16, 0, 1),
@@ -24,7 +24,7 @@ pub(super) const SERIES: [RGBColor; 6] = [
     RGBColor(16, 0, 5),
 ];
 
-/// Points a line is drawn with; longer runs show means of neighbouring steps.
+/// Points a line is drawn with; longer runs show means of neighboring steps.
 const MOST_POINTS: usize = 300;
 /// Size of a plot, in SVG units.
 const SIZE: (u32, u32) = (480, 290);
@@ -34,16 +34,16 @@ struct Series {
     points: Vec<(f64, f64)>,
     /// Drawn as dots (few measurements) instead of a line.
     dots: bool,
-    colour: usize,
+    color: usize,
 }
 
 /// The plots of all curves: loss, learning rate, speed. Each comes with its title.
 pub(super) fn training(curves: &[Curve]) -> Result<Vec<(&'static str, String)>> {
     let each = |value: fn(&CurvePoint) -> f64| {
-        let lines = curves.iter().enumerate().map(|(colour, curve)| Series {
+        let lines = curves.iter().enumerate().map(|(color, curve)| Series {
             points: thinned(curve.points.iter().map(|point| (point.step as f64, value(point)))),
             dots: false,
-            colour,
+            color,
         });
         lines.collect::<Vec<_>>()
     };
@@ -53,14 +53,14 @@ pub(super) fn training(curves: &[Curve]) -> Result<Vec<(&'static str, String)>> 
             .iter()
             .enumerate()
             .filter(|(_, curve)| !curve.held_out.is_empty())
-            .map(|(colour, curve)| Series {
+            .map(|(color, curve)| Series {
                 points: curve
                     .held_out
                     .iter()
                     .map(|(step, loss)| (*step as f64, *loss))
                     .collect(),
                 dots: true,
-                colour,
+                color,
             }),
     );
     let held_out = curves.iter().any(|curve| !curve.held_out.is_empty());
@@ -125,14 +125,14 @@ fn plot(title: &str, series: &[Series], from_zero: bool) -> Result<Option<String
             .y_labels(6)
             .x_label_formatter(&|value| format!("{value:.0}"))
             .y_label_formatter(&|value| tick(*value, y.1 - y.0))
-            .x_desc("optimiser step")
+            .x_desc("optimizer step")
             .draw()?;
-        for Series { points, dots, colour } in series {
-            let colour = SERIES[colour % SERIES.len()];
+        for Series { points, dots, color } in series {
+            let color = SERIES[color % SERIES.len()];
             if *dots || points.len() == 1 {
-                chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
+                chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, color.filled())))?;
             } else {
-                chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+                chart.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?;
             }
         }
         area.present()

@@ -108,12 +108,12 @@ fn example() -> ReportData {
             lengths: vec![10, 400, 90, 0, 12],
             longest_row: 512,
             tokens_lost: 345,
-            licence: "MIT".into(),
+            license: "MIT".into(),
             note: "12 longer than 512 tokens".into(),
         }],
-        licences: vec![Licence {
+        licenses: vec![License {
             covers: "HuggingFaceTB/SmolLM2-135M-Instruct".into(),
-            licence: "Apache-2.0".into(),
+            license: "Apache-2.0".into(),
             note: String::new(),
         }],
         resources: vec![

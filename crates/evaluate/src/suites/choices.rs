@@ -120,7 +120,7 @@ impl MultipleChoice {
         })
     }
 
-    /// Plain text: the context and each candidate are tokenised as one text, and the candidate is what comes after the
+    /// Plain text: the context and each candidate are tokenized as one text, and the candidate is what comes after the
     /// context's own tokens.
     fn raw(&self, subject: &dyn Subject, id: &str, row: &ChoiceRow) -> Result<Choices> {
         let context = match self.style {
@@ -220,7 +220,7 @@ impl Suite for MultipleChoice {
     }
 }
 
-/// Right answers by group and by the length-normalised rule.
+/// Right answers by group and by the length-normalized rule.
 #[derive(Default)]
 struct Tally {
     all: usize,

@@ -137,7 +137,7 @@ pub(super) fn check_count(subject: &dyn Subject, what: &'static str, expected: u
     })
 }
 
-/// The last user turn: what a reader of the log recognises an item by.
+/// The last user turn: what a reader of the log recognizes an item by.
 pub(super) fn last_question(messages: &[Message]) -> &str {
     messages
         .iter()

@@ -6,7 +6,7 @@ use super::{Cell, ComparisonTable, LEGEND, TableColumn, block_title, cell_text, 
 use crate::outcome::Unit;
 
 impl ComparisonTable {
-    /// The table as GitHub-flavoured Markdown; a specialist on its own domain is bold.
+    /// The table as GitHub-flavored Markdown; a specialist on its own domain is bold.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The table for a terminal: readable without colour, never wider than asked.
+//! The table for a terminal: readable without color, never wider than asked.
 
 use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
 

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use synapse_tokenizer::Chat;
 use synapse_evaluate::{Choices, Each, Generated, Generation, PackedLoss, Result, RowLoss, Subject};
+use synapse_tokenizer::Chat;
 
 /// Answers a prompt by the first rule whose words it contains; prefers continuations that contain `liked`.
 pub(crate) struct Scripted {

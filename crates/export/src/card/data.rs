@@ -42,7 +42,7 @@ pub struct CardData {
     pub tool_version: String,
 }
 
-/// What kind of artefact the card describes.
+/// What kind of artifact the card describes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CardKind {
@@ -64,8 +64,9 @@ pub struct CardInput {
     pub local: bool,
     /// Commit of the hub repository.
     pub revision: Option<String>,
-    /// Licence identifier as the hub spells it; `None` if none is stated.
-    pub licence: Option<String>,
+    /// License identifier as the hub spells it; `None` if none is stated.
+    #[serde(rename(serialize = "licence"), alias = "licence")]
+    pub license: Option<String>,
 }
 
 /// A dataset and how much of it was used.
@@ -84,11 +85,11 @@ pub struct CardDataset {
 pub struct CardSpecialist {
     /// Its name: "math".
     pub name: String,
-    /// How it was trained, in words: "QLoRA, rank 64, alpha 128, NF4 double-quantised".
+    /// How it was trained, in words: "QLoRA, rank 64, alpha 128, NF4 double-quantized".
     pub method: String,
     /// Rows it was trained on.
     pub rows: u64,
-    /// Optimiser steps.
+    /// Optimizer steps.
     pub steps: u64,
     /// Peak learning rate.
     pub learning_rate: f64,

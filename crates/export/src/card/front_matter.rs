@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::data::{CardData, CardKind};
-use super::licence::HUB_LICENCES;
+use super::license::HUB_LICENSES;
 
 pub(super) fn section(card: &CardData) -> String {
     let (library, relation) = match card.kind {
@@ -18,13 +18,13 @@ pub(super) fn section(card: &CardData) -> String {
         let _ = writeln!(yaml, "base_model: {id}\nbase_model_relation: {relation}");
     }
     let _ = writeln!(yaml, "library_name: {library}\npipeline_tag: text-generation");
-    match card.base.licence.as_deref() {
-        // A derivative is under its base's licence.
-        Some(licence) if HUB_LICENCES.contains(&licence) => {
-            let _ = writeln!(yaml, "license: {}", scalar(licence));
+    match card.base.license.as_deref() {
+        // A derivative is under its base's license.
+        Some(license) if HUB_LICENSES.contains(&license) => {
+            let _ = writeln!(yaml, "license: {}", scalar(license));
         }
-        Some(licence) => {
-            let _ = writeln!(yaml, "license: other\nlicense_name: {}", scalar(licence));
+        Some(license) => {
+            let _ = writeln!(yaml, "license: other\nlicense_name: {}", scalar(license));
         }
         None => yaml.push_str("license: unknown\n"),
     }

@@ -3,7 +3,7 @@
 
 mod data;
 mod front_matter;
-mod licence;
+mod license;
 mod tables;
 mod usage;
 
@@ -20,7 +20,7 @@ pub fn model_card(card: &CardData) -> String {
     sections.extend(tables::results(card));
     sections.extend(tables::made_from(card));
     sections.extend(merge(card));
-    sections.push(licence::section(card));
+    sections.push(license::section(card));
     sections.push(usage::section(card));
     sections.extend(notes(card));
     sections.push(format!("Made with Synapse {}.\n", card.tool_version));
@@ -59,7 +59,7 @@ fn head(card: &CardData) -> String {
     ];
     let facts: Vec<String> = facts.into_iter().flatten().collect();
     if !facts.is_empty() {
-        let _ = write!(text, "\n{}.\n", capitalised(&facts.join(", ")));
+        let _ = write!(text, "\n{}.\n", capitalized(&facts.join(", ")));
     }
     text
 }
@@ -149,7 +149,7 @@ fn with_separators(number: u64) -> String {
     text
 }
 
-fn capitalised(text: &str) -> String {
+fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters
         .next()

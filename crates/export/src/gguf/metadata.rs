@@ -19,8 +19,8 @@ pub(super) fn model(export: &GgufExport<'_>) -> Vec<(String, Value)> {
         ("general.type".to_owned(), Value::String("model".to_owned())),
         ("general.name".to_owned(), Value::String(export.name.to_owned())),
     ];
-    if let Some(licence) = export.licence {
-        entries.push(("general.license".to_owned(), Value::String(licence.to_owned())));
+    if let Some(license) = export.license {
+        entries.push(("general.license".to_owned(), Value::String(license.to_owned())));
     }
     entries.extend([
         ("general.file_type".to_owned(), Value::U32(export.gguf_type.file_type())),

@@ -19,7 +19,7 @@ pub use target::GgufTarget;
 use tokenizer::Tokenizer;
 use writer::{Tensor, Writer};
 
-/// Rows are read, quantised and written in pieces of about this many elements.
+/// Rows are read, quantized and written in pieces of about this many elements.
 const CHUNK_ELEMENTS: usize = 1 << 20;
 /// Llama 3's RoPE frequency divisors, which GGUF keeps as a tensor.
 const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
@@ -89,8 +89,8 @@ pub struct GgufExport<'a> {
     pub gguf_type: GgufType,
     /// The model's name, for `general.name`.
     pub name: &'a str,
-    /// The licence's identifier, for `general.license`.
-    pub licence: Option<&'a str>,
+    /// The license's identifier, for `general.license`.
+    pub license: Option<&'a str>,
 }
 
 /// Writes the file `out`, streamed tensor by tensor: memory is one piece of a matrix, or one query projection.

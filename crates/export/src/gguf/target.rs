@@ -125,7 +125,7 @@ fn place(config: &ModelConfig, source: &str, tensor_type: TensorType, shape: &[u
 }
 
 /// Where a row of Hugging Face's order, in which a head's rotated pairs are its two halves, stands in GGUF's, in which
-/// the two of a pair are neighbours.
+/// the two of a pair are neighbors.
 fn interleaved(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     let half = head_dim / 2;

@@ -8,12 +8,12 @@ use synapse_export::{
     model_card,
 };
 
-fn input(id: &str, licence: Option<&str>) -> CardInput {
+fn input(id: &str, license: Option<&str>) -> CardInput {
     CardInput {
         id: id.to_owned(),
         local: id.starts_with('.'),
         revision: Some("0123456789abcdef0123".to_owned()),
-        licence: licence.map(str::to_owned),
+        license: license.map(str::to_owned),
     }
 }
 
@@ -46,7 +46,7 @@ fn merge() -> CardData {
         specialists: ["math", "code"]
             .map(|name| CardSpecialist {
                 name: name.to_owned(),
-                method: "QLoRA, rank 64, alpha 128, NF4 double-quantised".to_owned(),
+                method: "QLoRA, rank 64, alpha 128, NF4 double-quantized".to_owned(),
                 rows: 50_000,
                 steps: 9_375,
                 learning_rate: 2e-4,

@@ -1,4 +1,4 @@
-//! GGUF export: quantisation against the gguf package (fixtures/make_quants.py), whole models against the importer,
+//! GGUF export: quantization against the gguf package (fixtures/make_quants.py), whole models against the importer,
 //! which is itself checked against transformers. fixtures/check_gguf.py does the same by hand on real models.
 
 use std::fs;
@@ -18,7 +18,7 @@ use crate::model_folder;
 const TYPES: [GgufType; 4] = [GgufType::F16, GgufType::Bf16, GgufType::Q8_0, GgufType::Q4_0];
 
 #[test]
-fn quantised_blocks_equal_the_reference_to_the_byte() {
+fn quantized_blocks_equal_the_reference_to_the_byte() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/quants.safetensors");
     let fixture = TensorFiles::open(vec![path]).unwrap();
     let values = fixture.read_f32("values").unwrap();
@@ -32,7 +32,7 @@ fn quantised_blocks_equal_the_reference_to_the_byte() {
 
 proptest! {
     #[test]
-    fn a_quantised_block_is_near_what_it_was(values in prop::collection::vec(-100.0_f32..100.0, 32)) {
+    fn a_quantized_block_is_near_what_it_was(values in prop::collection::vec(-100.0_f32..100.0, 32)) {
         let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         for (tensor_type, steps) in [(TensorType::Q8_0, 127.0), (TensorType::Q4_0, 8.0)] {
             let (mut bytes, mut back) = (Vec::new(), Vec::new());
@@ -54,7 +54,7 @@ fn export(folder: &Path, gguf_type: GgufType, out: &Path) -> Result<(), ExportEr
             model: &model,
             gguf_type,
             name: "Tiny",
-            licence: Some("apache-2.0"),
+            license: Some("apache-2.0"),
         },
         out,
     )

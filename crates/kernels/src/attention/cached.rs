@@ -114,7 +114,7 @@ impl Job<'_> {
         }
     }
 
-    /// Stores neighbouring heads of one row.
+    /// Stores neighboring heads of one row.
     fn store(&self, row: usize, head: usize, values: &[f32]) {
         let place = (self.start + row) * self.heads.query_width() + head * self.heads.dim;
         // SAFETY: one task owns a head's columns of a sequence, and `forward_cached` checked the length.
@@ -290,7 +290,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn neither_chunks_nor_neighbours_change_a_bit(cuts in prop::collection::vec(1usize..520, 0..4), generated: bool, halves: bool) {
+        fn neither_chunks_nor_neighbors_change_a_bit(cuts in prop::collection::vec(1usize..520, 0..4), generated: bool, halves: bool) {
             const TOKENS: usize = 520;
             let heads = heads(if halves { Precision::Bf16 } else { Precision::F32 });
             let role = if generated { Role::Generated } else { Role::Prompt };
@@ -301,7 +301,7 @@ mod tests {
             ends.sort_unstable();
             ends.dedup();
             prop_assert!(whole == read(heads, role, (&q, &k, &v), &ends), "cut at {ends:?}");
-            // a neighbour before it
+            // a neighbor before it
             let other = CachedSpan { q: &q[..heads.query_width()], k: &k[..heads.key_width()], v: &v[..heads.key_width()], count: 1, past: 0 };
             let this = CachedSpan { q: &q, k: &k, v: &v, count: TOKENS, past: 0 };
             let mut both = vec![f32::NAN; (TOKENS + 1) * heads.query_width()];

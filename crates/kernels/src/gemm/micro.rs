@@ -167,7 +167,7 @@ unsafe fn plain<const R: usize>(tile: &Tile) {
                 // SAFETY: row and step are inside the left operand.
                 let left = unsafe { tile.left.add(row * tile.left_stride + step).read_unaligned() };
                 for (sum, &right) in sums.iter_mut().zip(panel) {
-                    // not fused: `mul_add` here kept the loop from being vectorised, at a twentieth of the speed
+                    // not fused: `mul_add` here kept the loop from being vectorized, at a twentieth of the speed
                     *sum += left * right;
                 }
             }

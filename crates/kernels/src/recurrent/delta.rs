@@ -8,7 +8,7 @@
 //!
 //! with `log_decay = 0` this is DeltaNet. `step` goes token by token, `chunk` holds the products of a chunk of
 //! 64 tokens and `backward` their gradients. What this is not: queries and keys arrive with length 1 and β after its
-//! sigmoid; nothing here normalises, and no gate is computed.
+//! sigmoid; nothing here normalizes, and no gate is computed.
 
 mod backward;
 mod chunk;

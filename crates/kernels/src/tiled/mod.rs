@@ -2,11 +2,11 @@
 //!
 //! One token reads every weight once, so bytes bound it; several tokens share the read. Whole numbers are summed
 //! per block of inputs and scaled into one f32 sum, block after block: an output depends on its own row of
-//! activations alone, not on its neighbours, the number of threads or the instruction set, to the bit.
+//! activations alone, not on its neighbors, the number of threads or the instruction set, to the bit.
 //!
 //! What this is not: exact. Activations are rounded to 127 steps of their block's largest, and NF4's sixteen levels
 //! to 8 bits (that adds 0.2 % to the error it has anyway); prompts and training use [`crate::gemm`]. Nor does it
-//! quantise weights: NF4 is [`crate::nf4`]'s, ggml's blocks come from files or from whoever writes them.
+//! quantize weights: NF4 is [`crate::nf4`]'s, ggml's blocks come from files or from whoever writes them.
 
 mod activations;
 #[cfg(simd_x86)]

@@ -1,4 +1,4 @@
-//! The weights of a merged folder: written in place and journalled, or only what changes in the base.
+//! The weights of a merged folder: written in place and journaled, or only what changes in the base.
 //!
 //! The output's layout is known before the first tensor, so tiles are written where they belong, by the threads that
 //! made them. A keeper thread syncs finished tensors and notes them in the journal; a run that was killed goes on from

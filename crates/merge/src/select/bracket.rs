@@ -14,7 +14,7 @@ use crate::tiles::Field;
 
 /// Fewest entries of a tensor for which a sample is worth its while.
 const WORTH: usize = 1 << 20;
-/// Groups of neighbouring rows that are looked at, spread evenly over the tensor.
+/// Groups of neighboring rows that are looked at, spread evenly over the tensor.
 const GROUPS: usize = 16;
 /// Rows of a group: as many as a product of factors makes in one go.
 const GROUP_ROWS: usize = 6;

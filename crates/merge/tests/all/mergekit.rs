@@ -70,7 +70,7 @@ fn linear_needs_no_base() {
 }
 
 #[test]
-fn misspelt_keys_are_named_with_the_nearest() {
+fn misspelled_keys_are_named_with_the_nearest() {
     let workplace = Workplace::with(&["base", "math"]);
     workplace.write(
         "typo.yml",

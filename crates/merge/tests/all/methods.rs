@@ -582,7 +582,7 @@ fn gguf_without_a_folder() {
             model: &folder,
             gguf_type,
             name: "made",
-            licence: None,
+            license: None,
         };
         export_gguf(&export, &workplace.path("exported.gguf")).unwrap();
         let read = |name: &str| std::fs::read(workplace.path(name)).unwrap();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use synapse_checkpoint::{ModelFiles, ModelFolder};
 use crate::{Decoder, LanguageModel, LoadOptions, NnError, WeightDtype};
+use synapse_checkpoint::{ModelFiles, ModelFolder};
 
 use super::synapse::ServedSynapse;
 
@@ -29,7 +29,7 @@ pub fn load_to_generate(folder: &ModelFolder, options: &LoadOptions) -> Result<A
     }
     if !matches!(options.dtype, WeightDtype::F32 | WeightDtype::Bf16) {
         return Err(NnError::Unsupported {
-            what: "quantised storage of a Synapse model".into(),
+            what: "quantized storage of a Synapse model".into(),
             hint: "serve it without --quant".into(),
         });
     }

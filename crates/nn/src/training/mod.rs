@@ -59,7 +59,7 @@ impl MicroBatch {
 pub struct Pass {
     /// Factor on the loss and gradients: one over the trained tokens of the whole accumulation group.
     pub scale: f32,
-    /// Key of the dropout masks: seed, optimiser step, micro-batch.
+    /// Key of the dropout masks: seed, optimizer step, micro-batch.
     pub key: [u64; 3],
     /// Keep only layer inputs and compute the rest again.
     pub recompute: bool,

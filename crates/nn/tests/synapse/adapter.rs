@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use synapse_nn::models::synapse::{ServedSynapse, SynapseLora, SynapseModel};
 use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder, write_adapter};
 use synapse_kernels::random::Stream;
+use synapse_nn::models::synapse::{ServedSynapse, SynapseLora, SynapseModel};
 use synapse_nn::{Adapter, LanguageModel, LoraOptions, MicroBatch, Pass, Precision};
 
 const TARGETS: [&str; 9] = [
@@ -20,7 +20,12 @@ const TARGETS: [&str; 9] = [
 ];
 
 fn folder(name: &str) -> ModelFolder {
-    ModelFolder::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/synapse/fixtures").join(name)).unwrap()
+    ModelFolder::open(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/synapse/fixtures")
+            .join(name),
+    )
+    .unwrap()
 }
 
 fn options(dropout: f32, targets: &[&str]) -> LoraOptions {

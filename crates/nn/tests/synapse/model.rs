@@ -1,8 +1,8 @@
 //! The whole model against itself: prompts and steps, one and many, gradients and differences.
 
-use synapse_nn::models::synapse::{Passed, ServedSynapse, SynapseModel};
 use synapse_checkpoint::ModelConfig;
 use synapse_kernels::random::Stream;
+use synapse_nn::models::synapse::{Passed, ServedSynapse, SynapseModel};
 use synapse_nn::{CausalLm, KvCache, LanguageModel, LogitsFor, MicroBatch, Pass, Precision, Role, Sequence};
 
 fn config(routing: &str, slstm_every: usize) -> ModelConfig {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_nn::models::synapse::{ServedSynapse, SynapseModel};
 use synapse_checkpoint::{ModelFolder, TensorFiles};
+use synapse_nn::models::synapse::{ServedSynapse, SynapseModel};
 use synapse_nn::{CausalLm, LogitsFor, MicroBatch, Pass, Precision, Role, Sequence};
 
 /// What the reference computed for one model.
@@ -15,7 +15,9 @@ struct Reference {
 
 impl Reference {
     fn open(name: &str) -> Self {
-        let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/synapse/fixtures").join(name);
+        let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/synapse/fixtures")
+            .join(name);
         let file = |name: &str| TensorFiles::open(vec![path.join(name)]).unwrap();
         Self {
             folder: ModelFolder::open(&path).unwrap(),

@@ -24,9 +24,10 @@ pub struct FetchedSource {
     /// So many files were to choose from.
     #[serde(default)]
     drawn_from: Option<usize>,
-    /// Licence in the words of the dataset's card.
+    /// License in the words of the dataset's card.
     #[serde(default)]
-    licence: Option<String>,
+    #[serde(rename(serialize = "licence"), alias = "licence")]
+    license: Option<String>,
 }
 
 impl FetchedSource {
@@ -50,7 +51,7 @@ impl FetchedSource {
             files: self.files.iter().map(file).collect(),
             first_rows: self.first_rows,
             drawn_from: self.drawn_from,
-            licence: self.licence.clone(),
+            license: self.license.clone(),
         }
     }
 
@@ -133,7 +134,7 @@ pub(super) fn fetch_source(run: &Run<'_>, source: &SourcePlan, seed: u64) -> Res
             let drawn = portion.shards.is_some() && selection.files.len() < selection.of;
             Ok(FetchedSource {
                 drawn_from: drawn.then_some(selection.of),
-                licence: selection.licence,
+                license: selection.license,
                 ..fetched
             })
         }

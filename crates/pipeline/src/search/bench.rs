@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use synapse_tokenizer::Chat;
 use synapse_checkpoint::ModelFolder;
 use synapse_evaluate::Document;
 use synapse_kernels::random::MersenneTwister;
 use synapse_merge::{Trim, Variation, Variations};
 use synapse_nn::{Adapter, Decoder, LanguageModel, LoadOptions, MicroBatch};
 use synapse_recipe::Stage;
+use synapse_tokenizer::Chat;
 
 use super::{
     Point, SearchOptions, Trial,

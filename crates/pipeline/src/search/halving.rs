@@ -1,5 +1,5 @@
 //! Which points are tried on how many rows (successive halving: Jamieson & Talwalkar 2016, arXiv 1502.07943), with a few
-//! steps from point to neighbour on the first, cheapest rows.
+//! steps from point to neighbor on the first, cheapest rows.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::{PipelineError, Run};
 const MORE_ROWS: usize = 4;
 /// One of so many points goes on to them.
 const FEWER_POINTS: usize = 3;
-/// Points whose neighbours are tried in a round.
+/// Points whose neighbors are tried in a round.
 const PARENTS: usize = 2;
 
 /// One search's way through its space.
@@ -60,9 +60,9 @@ impl Halving<'_> {
         for _ in 0..self.options.rounds {
             let before = points.len();
             for parent in trials.iter().take(PARENTS) {
-                for neighbour in self.space.neighbours(&parent.point) {
-                    if !points.contains(&neighbour) {
-                        points.push(neighbour);
+                for neighbor in self.space.neighbors(&parent.point) {
+                    if !points.contains(&neighbor) {
+                        points.push(neighbor);
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Which points there are: the grid that a search begins with, and a point's neighbours.
+//! Which points there are: the grid that a search begins with, and a point's neighbors.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{Point, SearchOptions};
 /// The usual trims and λ.
 const TRIMS: [f64; 4] = [0.5, 0.7, 0.8, 0.9];
 const LAMBDAS: [f64; 6] = [0.6, 0.8, 1.0, 1.3, 1.6, 2.0];
-/// λ of a point's neighbours, as factors.
+/// λ of a point's neighbors, as factors.
 const LAMBDA_STEPS: [f64; 2] = [0.9, 1.1];
 
 /// The points of one pipeline's search.
@@ -99,7 +99,7 @@ impl Space {
 
     /// One weight, or λ, more or less. Weights are shares: they all times a number is the same merge, so with a single
     /// specialist there is nothing to weigh.
-    pub(super) fn neighbours(&self, point: &Point) -> Vec<Point> {
+    pub(super) fn neighbors(&self, point: &Point) -> Vec<Point> {
         let mut found: Vec<Point> = LAMBDA_STEPS
             .iter()
             .map(|step| Point {
@@ -119,7 +119,7 @@ impl Space {
                 }));
             }
         }
-        found.retain(|neighbour| neighbour != point);
+        found.retain(|neighbor| neighbor != point);
         found
     }
 }

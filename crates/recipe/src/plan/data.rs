@@ -26,7 +26,7 @@ pub struct DataPlan {
     pub min_chars: usize,
     /// Rows whose text is longer are dropped.
     pub max_chars: Option<usize>,
-    /// Rows with the same normalised text as an earlier one are dropped.
+    /// Rows with the same normalized text as an earlier one are dropped.
     pub dedupe: bool,
     /// Rows whose word triples overlap with an earlier row's by at least this Jaccard similarity are dropped; off when
     /// absent.
@@ -73,8 +73,9 @@ pub struct SourcePlan {
     pub system_prompt: Option<String>,
     /// Held-out rows come from this file instead of from the source.
     pub held_out_file: Option<PathBuf>,
-    /// Licence as the registry states it.
-    pub licence: Option<String>,
+    /// License as the registry states it.
+    #[serde(rename(serialize = "licence"), alias = "licence")]
+    pub license: Option<String>,
     /// Recipes whose requests generated rows are made of, beside templates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<RequestsPlan>,
@@ -101,7 +102,7 @@ pub struct RequestsPlan {
 pub enum Location {
     /// Files of a dataset repository.
     Hub {
-        /// `organisation/name`.
+        /// `organization/name`.
         id: String,
         /// Branch, tag or commit; the default branch when absent.
         revision: Option<String>,

@@ -46,7 +46,7 @@ impl Resolver<'_> {
                 );
             } else if !holds_weights(&path) {
                 let message = format!("{} has no .safetensors file", path.display());
-                let hint = format!("to start from initialised weights, write `base: {{ fresh: {text} }}`");
+                let hint = format!("to start from initialized weights, write `base: {{ fresh: {text} }}`");
                 self.value("base", message, Some(hint));
             }
             return Base::Folder(path);
@@ -63,30 +63,30 @@ impl Resolver<'_> {
         let hint = if text.starts_with('~') {
             "`~` is not expanded here; write the path out"
         } else if looks_like_path {
-            "what another recipe makes is there once that one has run; hub ids have the form organisation/name"
+            "what another recipe makes is there once that one has run; hub ids have the form organization/name"
         } else {
-            "hub ids have the form organisation/name, such as Qwen/Qwen2.5-3B-Instruct"
+            "hub ids have the form organization/name, such as Qwen/Qwen2.5-3B-Instruct"
         };
         self.value("base", message, Some(hint.to_owned()));
         Base::Folder(path)
     }
 }
 
-/// `organisation/name`, optionally `@revision`.
+/// `organization/name`, optionally `@revision`.
 pub(crate) fn hub_id(text: &str) -> Option<(String, Option<String>)> {
     let (id, revision) = match text.split_once('@') {
         Some((id, revision)) if !revision.is_empty() => (id, Some(revision.to_owned())),
         Some(_) => return None,
         None => (text, None),
     };
-    let (organisation, name) = id.split_once('/')?;
+    let (organization, name) = id.split_once('/')?;
     let plain = |part: &str| {
         part.starts_with(|letter: char| letter.is_ascii_alphanumeric())
             && part
                 .chars()
                 .all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
     };
-    (plain(organisation) && plain(name)).then(|| (id.to_owned(), revision))
+    (plain(organization) && plain(name)).then(|| (id.to_owned(), revision))
 }
 
 fn holds_weights(folder: &Path) -> bool {

@@ -184,10 +184,10 @@ impl Resolver<'_> {
             map: source.map.clone(),
             system_prompt: source.system_prompt.clone(),
             held_out_file,
-            licence: source
-                .licence
+            license: source
+                .license
                 .clone()
-                .or_else(|| entry.map(|entry| entry.licence.clone())),
+                .or_else(|| entry.map(|entry| entry.license.clone())),
             requests: self.requests(key, source),
         }
     }
@@ -408,11 +408,11 @@ impl Resolver<'_> {
             Some(names) => match nearest(name, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!(
-                    "known names are {}; hub ids (organisation/name) and local files work too",
+                    "known names are {}; hub ids (organization/name) and local files work too",
                     alternatives(names.iter().copied())
                 ),
             },
-            None => "there is no data/registry.yaml here or above; use a hub id (organisation/name) or a local file"
+            None => "there is no data/registry.yaml here or above; use a hub id (organization/name) or a local file"
                 .to_owned(),
         };
         self.value(&value_key, format!("unknown dataset `{name}`"), Some(hint));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::vocabulary::{Format, Prompting, Stage};
 use crate::written::train::{Lora, QuantizationWritten, Train};
 
-/// A recipe: one base model, one mixture of data, one trained artefact.
+/// A recipe: one base model, one mixture of data, one trained artifact.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["name", "base", "data", "output"]))]
@@ -20,7 +20,7 @@ pub(crate) struct Recipe {
     /// A file that lists the stages; fetch, prepare, train, evaluate when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pipeline: Option<PathBuf>,
-    /// The model that is trained: a hub id (organisation/name, optionally @revision), a model folder, a .gguf file, or `{ fresh: FOLDER }`.
+    /// The model that is trained: a hub id (organization/name, optionally @revision), a model folder, a .gguf file, or `{ fresh: FOLDER }`.
     pub(crate) base: BaseWritten,
     /// System turn put in front of every chat row that brings none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ pub(crate) struct Recipe {
     /// Answers of a coordinator; only for recipes that train one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) router: Option<Router>,
-    /// Folder of the published artefact, relative to the working directory.
+    /// Folder of the published artifact, relative to the working directory.
     #[schemars(length(min = 1))]
     pub(crate) output: PathBuf,
 }
@@ -78,11 +78,11 @@ impl Default for BaseWritten {
     }
 }
 
-/// A model whose weights are initialised instead of read.
+/// A model whose weights are initialized instead of read.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fresh {
-    /// Folder with config.json and tokenizer files; weights are initialised from `train.seed`.
+    /// Folder with config.json and tokenizer files; weights are initialized from `train.seed`.
     pub(crate) fresh: PathBuf,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Fresh {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["dataset"]))]
 pub(crate) struct Source {
-    /// A name of data/registry.yaml, a hub id (organisation/name), a local file, or `routing` for generated routing rows.
+    /// A name of data/registry.yaml, a hub id (organization/name), a local file, or `routing` for generated routing rows.
     pub(crate) dataset: String,
     /// Training rows to take: a number, `all`, or `rest` to fill up to `total`.
     pub(crate) samples: SamplesWritten,
@@ -129,9 +129,10 @@ pub(crate) struct Source {
     /// Generated routing rows only: label to the recipe whose training rows supply real requests for it, beside templates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) requests: BTreeMap<String, PathBuf>,
-    /// Licence of the rows, shown in the plan and on the model card.
+    /// License of the rows, shown in the plan and on the model card.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) licence: Option<String>,
+    #[serde(alias = "licence")]
+    pub(crate) license: Option<String>,
 }
 
 /// Name of a split.
@@ -181,7 +182,7 @@ pub(crate) struct Filters {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub(crate) max_chars: Option<usize>,
-    /// Rows with the same normalised text as an earlier one are dropped.
+    /// Rows with the same normalized text as an earlier one are dropped.
     pub(crate) dedupe: bool,
     /// Rows at least this similar to an earlier one are dropped (Jaccard similarity of word triples, 0.8 is usual); off when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -244,7 +245,7 @@ pub(crate) struct Evaluate {
     /// Suites to run; held-out-loss alone when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) suites: Option<Vec<Suite>>,
-    /// Optimiser steps between held-out losses while training; 0 measures only at the end.
+    /// Optimizer steps between held-out losses while training; 0 measures only at the end.
     pub(crate) every: u64,
     /// Items of each task suite, at most; held-out loss always takes every held-out row.
     #[serde(skip_serializing_if = "Option::is_none")]

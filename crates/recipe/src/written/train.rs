@@ -151,14 +151,14 @@ pub(crate) struct Train {
     /// Passes over the data; a fraction stops early in the last one.
     #[schemars(range(max = 10000.0), extend("exclusiveMinimum" = 0))]
     pub(crate) epochs: f64,
-    /// Stop after this many optimiser steps; the schedule ends there too.
+    /// Stop after this many optimizer steps; the schedule ends there too.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub(crate) max_steps: Option<u64>,
     /// Rows of one forward pass; costs memory.
     #[schemars(range(min = 1, max = 4096))]
     pub(crate) batch_size: usize,
-    /// Forward passes of one optimiser step; batch_size times this is the effective batch.
+    /// Forward passes of one optimizer step; batch_size times this is the effective batch.
     #[schemars(range(min = 1, max = 65536))]
     pub(crate) gradient_accumulation: usize,
     /// Tokens of one row, at most; costs memory.
@@ -197,9 +197,9 @@ pub(crate) struct Train {
     pub(crate) recompute: Recompute,
     /// Precision of activations and products; sums are always f32.
     pub(crate) compute_dtype: ComputeDtype,
-    /// Seed of initialisation, dropout and row order.
+    /// Seed of initialization, dropout and row order.
     pub(crate) seed: u64,
-    /// Optimiser steps between checkpoints; 0 keeps only the last.
+    /// Optimizer steps between checkpoints; 0 keeps only the last.
     pub(crate) checkpoint_every: u64,
 }
 

@@ -1,6 +1,6 @@
 //! Work on blocks of columns that stay in registers: each column of a memory's transpose is a recurrence of its own.
 
-/// Work that can be done on any few neighbouring columns at a time.
+/// Work that can be done on any few neighboring columns at a time.
 pub(super) trait Columns {
     /// Does it for the columns `first..first + W`; implementations are `#[inline(always)]`.
     fn block<const W: usize>(&mut self, first: usize);

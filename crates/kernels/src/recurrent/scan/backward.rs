@@ -21,7 +21,7 @@ use super::{
 };
 use crate::parallel::{SharedMut, for_each_row_block};
 
-/// Rows from which neighbouring documents make a run of their own, which is what has a partial sum of the parameters'
+/// Rows from which neighboring documents make a run of their own, which is what has a partial sum of the parameters'
 /// gradients: short documents must not cost one each.
 const RUN: usize = 512;
 
@@ -127,7 +127,7 @@ pub fn backward(
     }
 }
 
-/// Neighbouring documents in runs of at least [`RUN`] rows; what is left at the end is a run too.
+/// Neighboring documents in runs of at least [`RUN`] rows; what is left at the end is a run too.
 fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let (mut first, mut rows) = (0, 0);

@@ -7,7 +7,7 @@ use crate::{
     recurrent::softplus,
 };
 
-/// Lengths, channels, states: one token, segments and their multiples and neighbours, widths that no vector divides,
+/// Lengths, channels, states: one token, segments and their multiples and neighbors, widths that no vector divides,
 /// more blocks than groups.
 const SHAPES: [(&[usize], usize, usize); 7] = [
     (&[1], 1, 1),

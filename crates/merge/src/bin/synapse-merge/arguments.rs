@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BOOL")]
     pub(crate) weighted_vote: Option<bool>,
 
-    /// Elections: what normalising divides by: weights (of those that agree) or count [default: weights]
+    /// Elections: what normalizing divides by: weights (of those that agree) or count [default: weights]
     #[arg(long, value_name = "WHAT")]
     pub(crate) divide_by: Option<DivideBy>,
 

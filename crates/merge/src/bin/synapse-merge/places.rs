@@ -87,7 +87,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// `organisation/name`, when no folder `organisation` is here that would make it a mistyped path.
+/// `organization/name`, when no folder `organization` is here that would make it a mistyped path.
 fn is_hub_id(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
@@ -97,7 +97,7 @@ fn is_hub_id(text: &str) -> bool {
                 .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
     text.split_once('/')
-        .is_some_and(|(organisation, name)| part(organisation) && part(name) && !Path::new(organisation).exists())
+        .is_some_and(|(organization, name)| part(organization) && part(name) && !Path::new(organization).exists())
 }
 
 /// A path as it reads best: relative where it lies under the working directory.

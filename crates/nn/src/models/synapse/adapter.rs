@@ -1,7 +1,7 @@
 //! A specialist over a Synapse model: LoRA that is trained over frozen weights.
 
-use synapse_checkpoint::{ModelConfig, ModelFolder};
 use crate::{LoraOptions, MicroBatch, NnError, Parameter, Pass, Precision, initial_lora};
+use synapse_checkpoint::{ModelConfig, ModelFolder};
 
 use crate::models::synapse::{
     Passed,

@@ -4,8 +4,8 @@
 //! Which modules a token is sent to is not known before, so every one of them is counted with an even share, which is what
 //! the balance loss asks for. `tests/memory.rs` holds the sums to what an allocator counts. What this is not: time.
 
-use synapse_checkpoint::{ModelConfig, Routing, SynapseConfig};
 use crate::{Memory, Trained, Workload};
+use synapse_checkpoint::{ModelConfig, Routing, SynapseConfig};
 
 /// Tokens of a chunk of the cells that keep a state at every chunk's border.
 const CHUNK: usize = 64;

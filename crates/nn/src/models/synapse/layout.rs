@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 
+use crate::Parameter;
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::random::Stream;
-use crate::Parameter;
 
 /// The tensors of a model in file order.
 #[derive(Debug, Clone)]

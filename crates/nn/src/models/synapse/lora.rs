@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
+use crate::{Adapter, LoraOptions, NnError, Parameter};
 use synapse_checkpoint::ModelConfig;
 use synapse_kernels::{
     Matrix,
@@ -12,7 +13,6 @@ use synapse_kernels::{
     gemm::{Left, Right, Term},
     random::Stream,
 };
-use crate::{Adapter, LoraOptions, NnError, Parameter};
 
 use crate::models::synapse::linear::Weights;
 

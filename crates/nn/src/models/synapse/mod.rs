@@ -3,7 +3,7 @@
 //! A thalamus (one Mamba block) reads the stream and chooses, per token, among an xLSTM language module, sparse SwiGLU
 //! experts and a fast-weight memory with a gated delta rule. Time is linear in the tokens and the state of a sequence
 //! has a fixed size. Forward and backward are written by hand over `synapse-kernels`, as those of the decoders are.
-//! What this crate is not: a trainer (no optimiser, no schedule) and not an engine (no sampling).
+//! What this crate is not: a trainer (no optimizer, no schedule) and not an engine (no sampling).
 
 mod adapter;
 mod carry;

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
+use crate::{MicroBatch, NnError, Parameter};
 use synapse_checkpoint::{ModelConfig, ModelFolder, SynapseConfig};
 use synapse_kernels::Precision;
-use crate::{MicroBatch, NnError, Parameter};
 
 use crate::models::synapse::{
     layer::Layer,

@@ -3,11 +3,11 @@
 //! Cells go token by token here, and products sum in an order that does not depend on the number of rows, so a
 //! sequence gets the same bits alone or beside others, its prompt in one piece or in many.
 
-use synapse_checkpoint::ModelFolder;
-use synapse_kernels::{Precision, norm};
 use crate::{
     Adapter, CausalLm, KvCache, LanguageModel, LayerTrace, LogitsFor, MicroBatch, ModuleTrace, NnError, Role, Sequence,
 };
+use synapse_checkpoint::ModelFolder;
+use synapse_kernels::{Precision, norm};
 
 use crate::models::synapse::{
     linear::{Order, Weights},

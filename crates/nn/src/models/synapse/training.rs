@@ -1,12 +1,12 @@
 //! Forward and backward of a whole model over one micro-batch. Documents lie end to end, each with states of its own
 //! that begin empty. With `recompute` only each layer's input is kept and the rest is computed again.
 
+use crate::{MicroBatch, NnError, Pass};
 use synapse_kernels::{
     Accumulate, Shape, cross_entropy,
     gemm::{Left, Product, Right},
     norm,
 };
-use crate::{MicroBatch, NnError, Pass};
 
 use crate::models::synapse::{
     layer::Descent,
@@ -169,7 +169,7 @@ impl SynapseModel {
         Ok(sums)
     }
 
-    /// After an optimiser step: moves the routers' selection towards what its micro-batches used too little, in a model
+    /// After an optimizer step: moves the routers' selection towards what its micro-batches used too little, in a model
     /// with a `selection_bias_rate`.
     pub fn adjust(&self, values: &mut [f32], passes: &[Vec<LayerUse>]) {
         for (index, layer) in self.layers.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The licences of what went in, and a plain warning where one of them forbids commercial use or none is stated. This is
+//! The licenses of what went in, and a plain warning where one of them forbids commercial use or none is stated. This is
 //! a list of facts for the reader, not legal advice.
 
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use super::data::{CardData, CardInput};
 use super::link;
 
 /// Identifiers that the hub knows, among those that models and text data usually have.
-pub(super) const HUB_LICENCES: [&str; 28] = [
+pub(super) const HUB_LICENSES: [&str; 28] = [
     "apache-2.0",
     "mit",
     "bsd-3-clause",
@@ -38,12 +38,12 @@ pub(super) const HUB_LICENCES: [&str; 28] = [
     "etalab-2.0",
 ];
 
-/// Whether a licence forbids commercial use, going by its identifier.
-fn is_non_commercial(licence: &str) -> bool {
-    let licence = licence.to_ascii_lowercase();
+/// Whether a license forbids commercial use, going by its identifier.
+fn is_non_commercial(license: &str) -> bool {
+    let license = license.to_ascii_lowercase();
     ["-nc", "non-commercial", "noncommercial", "research"]
         .iter()
-        .any(|word| licence.contains(word))
+        .any(|word| license.contains(word))
 }
 
 pub(super) fn section(card: &CardData) -> String {
@@ -53,13 +53,13 @@ pub(super) fn section(card: &CardData) -> String {
             inputs.push(&dataset.source);
         }
     }
-    let mut text = String::from("## Licences of what went in\n\n| input | licence |\n|---|---|\n");
+    let mut text = String::from("## Licenses of what went in\n\n| input | license |\n|---|---|\n");
     for input in &inputs {
         let _ = writeln!(
             text,
             "| {} | {} |",
             link(input),
-            input.licence.as_deref().unwrap_or("none stated")
+            input.license.as_deref().unwrap_or("none stated")
         );
     }
     let names = |chosen: &dyn Fn(&CardInput) -> bool| {
@@ -70,18 +70,18 @@ pub(super) fn section(card: &CardData) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let restricted = names(&|input| input.licence.as_deref().is_some_and(is_non_commercial));
-    let unstated = names(&|input| input.licence.is_none());
+    let restricted = names(&|input| input.license.as_deref().is_some_and(is_non_commercial));
+    let unstated = names(&|input| input.license.is_none());
     if !restricted.is_empty() {
         let _ = writeln!(
             text,
-            "\n**Not for commercial use as it stands**: the licence of {restricted} does not allow it."
+            "\n**Not for commercial use as it stands**: the license of {restricted} does not allow it."
         );
     }
     if !unstated.is_empty() {
         let _ = writeln!(
             text,
-            "\n**No licence is stated** for {unstated}: without one no right of use is given; ask the author first."
+            "\n**No license is stated** for {unstated}: without one no right of use is given; ask the author first."
         );
     }
     text

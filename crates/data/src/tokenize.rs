@@ -1,8 +1,8 @@
 //! Rows to documents: token ids with a training mask, cut to the length of a row.
 
 use rayon::prelude::*;
-use synapse_tokenizer::{Chat, ChatError, Encoded, Message};
 use synapse_recipe::{LossOn, Overlong};
+use synapse_tokenizer::{Chat, ChatError, Encoded, Message};
 
 use crate::Result;
 use crate::pack::Document;
@@ -17,12 +17,12 @@ pub(crate) enum Outcome {
     Document(Document),
     /// The template refuses this conversation; its words.
     Refused(String),
-    /// No token of it would be learnt.
+    /// No token of it would be learned.
     NothingTrained,
 }
 
-/// Tokenises rows on all cores; the order of the result is that of the rows.
-pub(crate) fn tokenise(chat: &Chat, rows: &[&Row], loss_on: LossOn, progress: &dyn Fn(usize)) -> Result<Vec<Outcome>> {
+/// Tokenizes rows on all cores; the order of the result is that of the rows.
+pub(crate) fn tokenize(chat: &Chat, rows: &[&Row], loss_on: LossOn, progress: &dyn Fn(usize)) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         let part: Vec<Outcome> = chunk
