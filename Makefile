@@ -53,6 +53,5 @@ bench: ## rates of the kernels on this machine
 base: build ## train the bundled base again from its recipe (a quarter of an hour)
 	$(BIN)/synapse-train run recipes/nano/base.yaml --offline --force
 
-install: ## put the binaries on the PATH
+install: ## put both binaries on the PATH
 	$(CARGO) install --locked --path crates/cli
-	$(CARGO) install --locked --path crates/merge

@@ -14,6 +14,8 @@ mod data;
 mod devices;
 /// `eval`, `compare` and `report`: benchmarks in the hub's layout, interrupted and resumed.
 mod evaluation;
+/// `synapse-merge`: methods, adapters, mergekit files, deltas, interrupted merges.
+mod merge;
 /// The Synapse architecture: trained, traced, served, specialized, merged.
 mod modules;
 /// kill -9 and an interrupted run end as if nothing had happened.

@@ -45,12 +45,9 @@ impl Root {
         self.program(env!("CARGO_BIN_EXE_synapse-train").as_ref(), arguments)
     }
 
-    /// A command of `synapse-merge`, which cargo builds beside it.
+    /// A command of `synapse-merge`.
     pub(crate) fn merge(&self, arguments: &[&str]) -> Command {
-        self.program(
-            &Path::new(env!("CARGO_BIN_EXE_synapse-train")).with_file_name("synapse-merge"),
-            arguments,
-        )
+        self.program(env!("CARGO_BIN_EXE_synapse-merge").as_ref(), arguments)
     }
 
     fn program(&self, program: &Path, arguments: &[&str]) -> Command {

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod console;
 mod failure;
 mod terminal;
 
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            terminal::complain(&failure);
+            console::print_error(failure.text());
             failure.exit_code()
         }
     }

@@ -1,25 +1,14 @@
 //! What a person at a terminal sees: stage lines, one progress bar, errors. All of it on stderr.
-#![expect(clippy::print_stderr, reason = "this module is the talk on stderr")]
 
 use std::sync::Mutex;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use synapse_pipeline::Reporter;
 use synapse_recipe::Stage;
 use synapse_trainer::{HeldOutLoss, StepReport};
 
-use crate::failure::Failure;
-
-/// Prints an error with its hint.
-pub(crate) fn complain(failure: &Failure) {
-    eprintln!("error: {}", failure.text());
-}
-
-/// Prints a line of talk.
-pub(crate) fn say(text: impl std::fmt::Display) {
-    eprintln!("{text}");
-}
+use crate::console::{progress_bar, say};
 
 /// Shows a run: finished stages as lines, the current one as a bar where stderr is a terminal.
 pub(crate) struct Terminal {
@@ -52,14 +41,14 @@ impl Terminal {
 
     fn line(&self, text: &str) {
         self.clear();
-        eprintln!("{text}");
+        say(text);
     }
 
     /// Without a terminal, a line every quarter of a minute shows that the work goes on.
     fn now_and_then(&self, bar: &mut Bar, line: &str) {
         if !self.interactive && bar.last_line.elapsed().as_secs() >= 15 {
             bar.last_line = Instant::now();
-            eprintln!("  {line}");
+            say(format_args!("  {line}"));
         }
     }
 
@@ -70,19 +59,8 @@ impl Terminal {
             if let Some(old) = slot.take() {
                 old.bar.finish_and_clear();
             }
-            let bar = ProgressBar::with_draw_target(
-                total,
-                if self.interactive {
-                    ProgressDrawTarget::stderr()
-                } else {
-                    ProgressDrawTarget::hidden()
-                },
-            );
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("=> "));
-            }
             *slot = Some(Bar {
-                bar,
+                bar: progress_bar(total, template),
                 what: what.to_owned(),
                 last_line: Instant::now(),
                 held_out: None,

@@ -14,8 +14,9 @@ use crate::{
     Outcome,
     args::{EvalArguments, MeasureArguments},
     commands::{load_options, open_model, print, print_json, run::STOP, run::stop_on_signal},
+    console::say,
     failure::Failure,
-    terminal::{Terminal, say},
+    terminal::Terminal,
 };
 
 /// Measures and prints a table or JSON.

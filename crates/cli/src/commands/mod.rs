@@ -28,8 +28,8 @@ use synapse_nn::{LoadOptions, Precision, WeightDtype};
 use crate::{
     Outcome,
     args::{Arguments, Command, Dtype, Quant, WeightArguments},
+    console::say,
     failure::Failure,
-    terminal::say,
 };
 
 /// Runs what was asked.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::{
     Outcome,
     commands::{print, print_json},
+    console,
     failure::Failure,
-    terminal,
 };
 
 /// Validates files; all problems of all of them are shown.
@@ -17,7 +17,7 @@ pub(crate) fn check(files: &[PathBuf]) -> Outcome {
             Ok(_) => print(&format!("{}: ok", file.display()))?,
             Err(diagnostics) => {
                 problems += diagnostics.problems.len();
-                terminal::say(&diagnostics);
+                console::say(&diagnostics);
             }
         }
     }

@@ -10,8 +10,9 @@ use crate::{
     Outcome,
     args::{Device, RunArguments},
     commands::print,
+    console::say,
     failure::Failure,
-    terminal::{Terminal, say},
+    terminal::Terminal,
 };
 
 /// Set by Ctrl-C and SIGTERM.

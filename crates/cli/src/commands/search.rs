@@ -12,8 +12,9 @@ use crate::{
         print, print_json,
         run::{STOP, choice, devices, stop_on_signal},
     },
+    console::say,
     failure::Failure,
-    terminal::{Terminal, say},
+    terminal::Terminal,
 };
 
 /// Searches and prints what it found.

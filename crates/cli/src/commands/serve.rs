@@ -14,8 +14,8 @@ use crate::{
     Outcome,
     args::{LimitArguments, ListenArguments, ServeArguments, WeightArguments},
     commands::{open_model, swarm, weight_options},
+    console::say,
     failure::Failure,
-    terminal::say,
 };
 
 /// Serves a folder.

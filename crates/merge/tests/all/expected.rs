@@ -5,7 +5,9 @@ use serde_json::Value;
 use synapse_checkpoint::{DType, ModelFolder, TensorFiles};
 use synapse_merge::{Input, MergeRequest, merge};
 
-use crate::support::{Workplace, fixtures};
+use tempfile::TempDir;
+
+use crate::fixture;
 
 /// Tensors of a merge in float64, and the request that its metadata describe.
 struct Expected {
@@ -15,7 +17,7 @@ struct Expected {
 
 impl Expected {
     fn read(name: &str) -> Self {
-        let files = TensorFiles::open(vec![fixtures().join("expected").join(format!("{name}.safetensors"))]).unwrap();
+        let files = TensorFiles::open(vec![fixture(&format!("expected/{name}.safetensors"))]).unwrap();
         let request = serde_json::from_str(&files.metadata()["request"]).unwrap();
         Self { files, request }
     }
@@ -32,12 +34,12 @@ impl Expected {
     }
 
     /// The request, on the fixtures' own folders.
-    fn request(&self, workplace: &Workplace, dtype: DType) -> MergeRequest {
+    fn request(&self, folder: &TempDir, dtype: DType) -> MergeRequest {
         let text = |key: &str| self.request[key].as_str().unwrap();
         let mut request = MergeRequest::new(
             text("method").parse().unwrap(),
-            fixtures().join("base"),
-            workplace.path("out"),
+            fixture("base"),
+            folder.path().join("out"),
         );
         let names = self.request["inputs"].as_array().unwrap();
         let weights = self.request["weights"].as_array().unwrap();
@@ -45,7 +47,7 @@ impl Expected {
             let name = name.as_str().unwrap();
             let input = Input {
                 name: name.to_owned(),
-                path: fixtures().join(name),
+                path: fixture(name),
                 weight: weight.as_f64().unwrap(),
             };
             let list = if name.starts_with("full") {
@@ -70,9 +72,9 @@ impl Expected {
 /// Merges in f32 and in bf16 and compares every entry.
 fn check(name: &str) {
     let expected = Expected::read(name);
-    let workplace = Workplace::empty();
-    merge(&expected.request(&workplace, DType::F32), &|_| {}).unwrap();
-    let merged = ModelFolder::open(&workplace.path("out")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    merge(&expected.request(&folder, DType::F32), &|_| {}).unwrap();
+    let merged = ModelFolder::open(&folder.path().join("out")).unwrap();
     let mut tensors = 0;
     for tensor in merged.names() {
         tensors += 1;
@@ -93,8 +95,8 @@ fn check(name: &str) {
     }
     assert_eq!(tensors, expected.files.names().count());
 
-    merge(&expected.request(&workplace, DType::BF16), &|_| {}).unwrap();
-    let merged = ModelFolder::open(&workplace.path("out")).unwrap();
+    merge(&expected.request(&folder, DType::BF16), &|_| {}).unwrap();
+    let merged = ModelFolder::open(&folder.path().join("out")).unwrap();
     for tensor in merged.names() {
         assert_eq!(merged.info(tensor).unwrap().dtype, DType::BF16);
         for (got, wanted) in merged.read_bf16(tensor).unwrap().iter().zip(expected.values(tensor)) {
@@ -152,11 +154,11 @@ fn ties_of_checkpoints() {
 #[test]
 fn the_report_counts_what_happened() {
     let expected = Expected::read("ties-frequency");
-    let workplace = Workplace::empty();
+    let folder = tempfile::tempdir().unwrap();
     let seen = std::cell::RefCell::new(Vec::new());
     let request = MergeRequest {
         dtype: None,
-        ..expected.request(&workplace, DType::F32)
+        ..expected.request(&folder, DType::F32)
     };
     let report = merge(&request, &|progress| {
         seen.borrow_mut()
@@ -180,6 +182,7 @@ fn the_report_counts_what_happened() {
     assert_eq!(up.cosine.len(), 6);
     assert!(up.energy_lost.trim > 0.1 && up.energy_lost.trim < 0.9);
     assert!(up.energy_lost.rounding > 0.0 && up.energy_lost.rounding < 0.1);
-    let read = synapse_merge::MergeReport::from_json(&std::fs::read(workplace.path("out/merge_report.json")).unwrap());
+    let read =
+        synapse_merge::MergeReport::from_json(&std::fs::read(folder.path().join("out/merge_report.json")).unwrap());
     assert_eq!(read.unwrap(), report);
 }

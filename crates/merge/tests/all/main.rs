@@ -1,14 +1,13 @@
-//! The merge from outside: against float64 results computed elsewhere, and as the command a user runs.
+//! The library's merges against float64 results computed elsewhere, and in memory against on disk. The program's tests
+//! are in the repository's tests/merge.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
-mod adapters;
-mod command;
-mod delta;
+use std::path::{Path, PathBuf};
+
 mod expected;
-mod mergekit;
-mod methods;
-mod models;
-mod pipeline;
-mod resume;
-mod support;
 mod variations;
+
+/// A committed fixture.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}

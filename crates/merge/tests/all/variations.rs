@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use synapse_checkpoint::{DType, ModelFolder};
 use synapse_merge::{AdapterInput, MergeRequest, Method, Variation, Variations};
 
-use crate::support::Workplace;
+use crate::fixture;
 
 #[test]
 fn a_merge_in_memory_is_the_merge_on_disk() {
-    let workplace = Workplace::with(&["base", "math", "code", "general"]);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("merged");
     for method in [Method::Ties, Method::DareTies, Method::TaskArithmetic] {
-        let mut request = MergeRequest::new(method, workplace.path("base"), workplace.path("merged"));
+        let mut request = MergeRequest::new(method, fixture("base"), &out);
         request.dtype = Some(DType::BF16);
         request.adapters = ["math", "code", "general"]
             .map(|name| AdapterInput {
                 name: name.to_owned(),
-                path: workplace.path(name),
+                path: fixture(name),
                 weight: 1.0,
             })
             .into();
@@ -46,15 +47,15 @@ fn a_merge_in_memory_is_the_merge_on_disk() {
                 adapter.weight = weight;
             }
             synapse_merge::merge(&published, &|_| {}).unwrap();
-            let folder = ModelFolder::open(&workplace.path("merged")).unwrap();
-            let base = ModelFolder::open(&workplace.path("base")).unwrap();
-            for name in folder.names() {
+            let merged = ModelFolder::open(&out).unwrap();
+            let base = ModelFolder::open(&fixture("base")).unwrap();
+            for name in merged.names() {
                 let mut expected = Vec::new();
-                DType::BF16.extend_bytes(&folder.read_f32(name).unwrap(), &mut expected);
+                DType::BF16.extend_bytes(&merged.read_f32(name).unwrap(), &mut expected);
                 match made.get(name) {
                     Some(bytes) => assert!(*bytes == expected, "{method} {name}"),
                     None => assert_eq!(
-                        folder.read_f32(name).unwrap(),
+                        merged.read_f32(name).unwrap(),
                         base.read_bf16(name)
                             .unwrap()
                             .iter()
@@ -67,6 +68,6 @@ fn a_merge_in_memory_is_the_merge_on_disk() {
             assert!(!made.is_empty());
         }
     }
-    let nothing = MergeRequest::new(Method::Ties, workplace.path("base"), workplace.path("merged"));
+    let nothing = MergeRequest::new(Method::Ties, fixture("base"), &out);
     assert!(Variations::open(&nothing).is_err(), "nothing to merge is refused");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::Workplace;
+use super::support::Workplace;
 
 const WORDS: [&str; 4] = ["--method", "ties", "--trim", "0.8"];
 const NAMES: [&str; 4] = ["math", "code", "general", "coordinator"];

@@ -6,7 +6,7 @@ use synapse_merge::{Input, MergeError, MergeRequest, Setting, Settings, Trim, pa
 use synapse_recipe::{Document, PipelinePlan};
 
 use crate::arguments::Arguments;
-use crate::places::{Places, tidy};
+use crate::model_source::{ModelSource, tidy};
 use crate::request::{Prepared, base_of, other_bases, wrong};
 
 /// The pipeline that a bare `synapse-merge` means.
@@ -16,7 +16,7 @@ const DEFAULT: &str = "pipelines/synapse-3b.yaml";
 ///
 /// # Errors
 /// Lists every output that is missing, and the bases where they disagree.
-pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, MergeError> {
+pub(crate) fn prepare(arguments: &Arguments, source: &ModelSource<'_>) -> Result<Prepared, MergeError> {
     let path = arguments.pipeline.clone().unwrap_or_else(|| PathBuf::from(DEFAULT));
     if arguments.pipeline.is_none() && !path.is_file() {
         return Err(wrong(format!(
@@ -63,7 +63,7 @@ pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prep
         notes.push(found);
     }
     let base = if let Some(base) = &arguments.base {
-        places
+        source
             .model(base, None)
             .map_err(|problem| vec![format!("base: {problem}")])
     } else if adapters.is_empty() && problems.is_empty() {
@@ -71,7 +71,7 @@ pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prep
             "the specialists are full checkpoints, which name no base; name it with --base".to_owned(),
         ])
     } else {
-        base_of(&adapters, places)
+        base_of(&adapters, source)
     };
     match base {
         Ok(base) if problems.is_empty() => {

@@ -6,8 +6,8 @@ use synapse_merge::{Input, MERGE_FILE, MergeError, MergeRequest, Method, PeftAda
 
 use crate::arguments::{Arguments, Format, WeightedInput};
 use crate::from_file;
+use crate::model_source::{ModelSource, tidy};
 use crate::pipeline;
-use crate::places::{Places, tidy};
 
 /// A request, and what to tell the user before it runs.
 pub(crate) struct Prepared {
@@ -19,16 +19,16 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// [`MergeError::Request`] with every problem found on the way.
-pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, MergeError> {
+pub(crate) fn prepare(arguments: &Arguments, source: &ModelSource<'_>) -> Result<Prepared, MergeError> {
     let mut prepared = if let Some(file) = &arguments.file {
-        from_file::prepare(file, arguments.out.clone(), places)?
+        from_file::prepare(file, arguments.out.clone(), source)?
     } else if arguments.adapters.is_empty() && arguments.models.is_empty() {
-        pipeline::prepare(arguments, places)?
+        pipeline::prepare(arguments, source)?
     } else {
-        from_flags(arguments, places)?
+        from_flags(arguments, source)?
     };
     override_with(arguments, &mut prepared.request)?;
-    prepared.request.aliases = places.aliases();
+    prepared.request.aliases = source.aliases();
     Ok(prepared)
 }
 
@@ -36,9 +36,9 @@ pub(crate) fn prepare(arguments: &Arguments, places: &Places<'_>) -> Result<Prep
 ///
 /// # Errors
 /// The folder holds none, or something in it cannot be found.
-pub(crate) fn of_folder(dir: &Path, places: &Places<'_>) -> Result<Prepared, MergeError> {
-    let mut prepared = from_file::prepare(&dir.join(MERGE_FILE), Some(dir.to_owned()), places)?;
-    prepared.request.aliases = places.aliases();
+pub(crate) fn of_folder(dir: &Path, source: &ModelSource<'_>) -> Result<Prepared, MergeError> {
+    let mut prepared = from_file::prepare(&dir.join(MERGE_FILE), Some(dir.to_owned()), source)?;
+    prepared.request.aliases = source.aliases();
     Ok(prepared)
 }
 
@@ -159,7 +159,7 @@ fn override_with(arguments: &Arguments, request: &mut MergeRequest) -> Result<()
 }
 
 /// `--base`, `--adapter` and `--model`.
-fn from_flags(arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, MergeError> {
+fn from_flags(arguments: &Arguments, source: &ModelSource<'_>) -> Result<Prepared, MergeError> {
     let mut problems = Vec::new();
     let mut notes = Vec::new();
     let adapters: Vec<Input> = arguments
@@ -169,21 +169,21 @@ fn from_flags(arguments: &Arguments, places: &Places<'_>) -> Result<Prepared, Me
         .collect();
     let mut models = Vec::new();
     for input in &arguments.models {
-        match places.model(&input.place, None) {
+        match source.model(&input.place, None) {
             Ok(path) => models.push(named(input, path)),
             Err(problem) => problems.push(format!("{}: {problem}", input.name)),
         }
     }
     let method = arguments.method.unwrap_or(Method::Ties);
     let base = match (&arguments.base, &adapters[..], &models[..]) {
-        (Some(base), ..) => places
+        (Some(base), ..) => source
             .model(base, None)
             .map_err(|problem| vec![format!("base: {problem}")]),
         (None, [], [first, ..]) if !method.needs_base() => Ok(first.path.clone()),
         (None, [], _) => Err(vec![format!(
             "{method} measures changes to a base; name it with --base"
         )]),
-        (None, adapters, _) => base_of(adapters, places),
+        (None, adapters, _) => base_of(adapters, source),
     };
     let base = base.unwrap_or_else(|found| {
         problems.extend(found);
@@ -224,7 +224,7 @@ fn named(input: &WeightedInput, path: PathBuf) -> Input {
 ///
 /// # Errors
 /// Every adapter that cannot be read or names none, or all names where they disagree.
-pub(crate) fn base_of(adapters: &[Input], places: &Places<'_>) -> Result<PathBuf, Vec<String>> {
+pub(crate) fn base_of(adapters: &[Input], source: &ModelSource<'_>) -> Result<PathBuf, Vec<String>> {
     let mut problems = Vec::new();
     let mut named = Vec::new();
     for input in adapters {
@@ -262,7 +262,7 @@ pub(crate) fn base_of(adapters: &[Input], places: &Places<'_>) -> Result<PathBuf
         Some((_, base, revision)) if problems.is_empty() => {
             // An absolute path under the working directory reads, and moves, better as a relative one.
             let base = tidy(Path::new(base)).to_string_lossy().into_owned();
-            places.model(&base, revision.as_deref()).map_err(|problem| {
+            source.model(&base, revision.as_deref()).map_err(|problem| {
                 vec![format!(
                     "the base that the adapters name: {problem}; name it with --base if it has moved"
                 )]

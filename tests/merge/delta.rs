@@ -4,7 +4,7 @@ use std::fs;
 
 use synapse_merge::DeltaFile;
 
-use crate::support::Workplace;
+use super::support::Workplace;
 
 const ALL: [&str; 4] = ["base", "math", "code", "general"];
 const THREE: [&str; 6] = ["--adapter", "math", "--adapter", "code", "--adapter", "general"];

@@ -6,14 +6,14 @@ use synapse_merge::{
     Compat, Input, MERGE_FILE, MergeError, MergeFile, MergeRequest, Slice, SliceSource, SynapseBlock, Trim,
 };
 
-use crate::places::Places;
+use crate::model_source::ModelSource;
 use crate::request::{Prepared, folder_name, wrong};
 
 /// Reads the file and finds its models. Without `--out`, a merge.yaml is made again where it lies.
 ///
 /// # Errors
 /// Every problem of the file and of what it names.
-pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, places: &Places<'_>) -> Result<Prepared, MergeError> {
+pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, source: &ModelSource<'_>) -> Result<Prepared, MergeError> {
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
     let file = MergeFile::parse(&text, path)?;
     let own_folder = path
@@ -27,7 +27,7 @@ pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, places: &Places<'_>) ->
     };
     let mut request = MergeRequest::new(file.method, PathBuf::new(), out);
     let mut problems = Vec::new();
-    let bases = find_inputs(&file, places, &mut request, &mut problems);
+    let bases = find_inputs(&file, source, &mut request, &mut problems);
     match base_reference(&file, &bases, &request) {
         Some(base) => {
             for (name, other) in bases.iter().filter(|(_, other)| *other != base) {
@@ -35,7 +35,7 @@ pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, places: &Places<'_>) ->
                     "{name}: its adapter is on {other}, but the base is {base}; adapters must share the base"
                 ));
             }
-            match places.model(&base, None) {
+            match source.model(&base, None) {
                 Ok(path) => request.base = path,
                 Err(problem) => problems.push(format!("base_model: {problem}")),
             }
@@ -99,7 +99,7 @@ fn pin(request: &mut MergeRequest, block: &SynapseBlock) {
 /// each adapter is written on, by the adapter's name.
 fn find_inputs(
     file: &MergeFile,
-    places: &Places<'_>,
+    source: &ModelSource<'_>,
     request: &mut MergeRequest,
     problems: &mut Vec<String>,
 ) -> Vec<(String, String)> {
@@ -125,7 +125,7 @@ fn find_inputs(
                 bases.push((name.clone(), model.to_owned()));
                 Ok(PathBuf::from(adapter))
             }
-            None => places.model(model, None),
+            None => source.model(model, None),
         };
         match found {
             Ok(path) => {

@@ -8,7 +8,7 @@ use synapse_checkpoint::{DType, gguf::import_gguf_as};
 use synapse_hub::{Hub, Progress};
 
 /// Finds models, asking the hub only for hub ids.
-pub(crate) struct Places<'a> {
+pub(crate) struct ModelSource<'a> {
     offline: bool,
     progress: &'a dyn Progress,
     /// Snapshot folders and the ids they were asked for by.
@@ -17,7 +17,7 @@ pub(crate) struct Places<'a> {
     unpacked: RefCell<Vec<PathBuf>>,
 }
 
-impl Drop for Places<'_> {
+impl Drop for ModelSource<'_> {
     fn drop(&mut self) {
         for folder in self.unpacked.borrow().iter() {
             // What cannot be removed is in the system's place for what does not last.
@@ -26,7 +26,7 @@ impl Drop for Places<'_> {
     }
 }
 
-impl<'a> Places<'a> {
+impl<'a> ModelSource<'a> {
     pub(crate) fn new(offline: bool, progress: &'a dyn Progress) -> Self {
         Self {
             offline,

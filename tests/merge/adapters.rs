@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::models::{self, Draw, SMALL, read, write_adapter};
-use crate::support::Workplace;
+use super::models::{self, Draw, SMALL, read, write_adapter};
+use super::support::Workplace;
 
 const U: f64 = 1.0 / 16_777_216.0;
 const Q: &str = "model.layers.1.self_attn.q_proj";

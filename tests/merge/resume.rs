@@ -4,8 +4,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::models::{self, Shape};
-use crate::support::Workplace;
+use super::models::{self, Shape};
+use super::support::Workplace;
 
 /// Large enough for a kill to land in the middle.
 const SHAPE: Shape = Shape {

@@ -7,9 +7,11 @@ use std::process::{Command, Output};
 
 use synapse_checkpoint::sha256_file;
 
+use crate::support::repository;
+
 /// Where the committed fixtures are.
 pub(crate) fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    repository().join("crates/merge/tests/fixtures")
 }
 
 /// A temporary working directory.

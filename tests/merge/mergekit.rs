@@ -1,7 +1,7 @@
 //! mergekit's YAML: read with mergekit's meaning, refused or warned about by name where it differs.
 
-use crate::models::{self, SMALL, read};
-use crate::support::Workplace;
+use super::models::{self, SMALL, read};
+use super::support::Workplace;
 
 #[test]
 fn means_what_mergekit_means() {

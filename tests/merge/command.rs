@@ -2,7 +2,7 @@
 
 use synapse_checkpoint::ModelFolder;
 
-use crate::support::Workplace;
+use super::support::Workplace;
 
 const ALL: [&str; 5] = ["base", "math", "code", "general", "coordinator"];
 const FOUR: [&str; 8] = [

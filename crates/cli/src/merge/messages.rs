@@ -1,25 +1,26 @@
-//! Everything said on stderr: what was found, how far it is, what was lost, and errors.
+//! The lines on stderr: what was found, progress, what the merge lost, and errors.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use synapse_checkpoint::ModelConfig;
 use synapse_hub::Progress;
 use synapse_merge::{DivideBy, Extraction, MergeError, MergeReport, MergeRequest, Rescale, ZeroSign};
 
+use crate::console::{print_error, progress_bar, say};
 use crate::request::Prepared;
 
 /// A merge that goes on where an earlier one was stopped.
 pub(crate) fn resumed(tensors: usize) {
-    say(&format!(
+    say(format_args!(
         "going on with a merge that was stopped: {tensors} tensors are there already"
     ));
 }
 
 /// An adapter that stands for a merge.
 pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
-    say(&format!(
+    say(format_args!(
         "{} modules at rank {rank}; the adapter has {:.2} % of the merged change's energy",
         extraction.modules,
         extraction.energy * 100.0
@@ -29,40 +30,36 @@ pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
 /// A folder that holds what its merge.yaml makes.
 pub(crate) fn verified(report: &MergeReport) {
     let tensors = report.tensors.len() + report.copied;
-    say(&format!("all values of {tensors} tensors are what merge.yaml makes"));
+    say(format_args!(
+        "all values of {tensors} tensors are what merge.yaml makes"
+    ));
 }
 
 /// What upcycling made.
 pub(crate) fn upcycled(config: &ModelConfig, specialists: usize) {
     let experts = config.synapse.as_ref().map_or(0, |modules| modules.num_experts);
-    say(&format!(
+    say(format_args!(
         "{experts} experts a layer out of {specialists} specialists, {} parameters; train it before it is served",
         config.parameters()
     ));
 }
 
-/// Writes lines to stderr. Nobody listening is no reason to stop.
-fn say(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// An error, one line a problem.
+/// An error, one line per problem.
 pub(crate) fn error(error: &MergeError) {
     match error {
-        MergeError::Request(problems) => problems.iter().for_each(|problem| say(&format!("error: {problem}"))),
-        other => say(&format!("error: {other}")),
+        MergeError::Request(problems) => problems.iter().for_each(print_error),
+        other => print_error(other),
     }
 }
 
 /// What was found and what is about to happen.
 pub(crate) fn announce(prepared: &Prepared) {
     let request = &prepared.request;
-    prepared.notes.iter().for_each(|note| say(note));
-    say(&format!("base: {}", request.base.display()));
-    say(&method(request));
+    prepared.notes.iter().for_each(say);
+    say(format_args!("base: {}", request.base.display()));
+    say(method(request));
     if request.out.exists() {
-        say(&format!("replacing {}", request.out.display()));
+        say(format_args!("replacing {}", request.out.display()));
     }
 }
 
@@ -120,20 +117,20 @@ fn method(request: &MergeRequest) -> String {
 pub(crate) fn summary(report: &MergeReport) {
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let totals = &report.totals;
-    say(&format!(
+    say(format_args!(
         "{} tensors merged, {} copied",
         report.tensors.len(),
         report.copied
     ));
     if report.sign.is_some() {
-        say(&format!(
+        say(format_args!(
             "entries with no voter {}, one {}, several {}; in disagreement {}",
             percent(totals.voters.none),
             percent(totals.voters.one),
             percent(totals.voters.several),
             percent(totals.disagreement)
         ));
-        say(&format!(
+        say(format_args!(
             "energy lost to trimming {}, to the vote {}; rounding error {} of the merged change",
             percent(totals.energy_lost.trim),
             percent(totals.energy_lost.vote),
@@ -142,16 +139,9 @@ pub(crate) fn summary(report: &MergeReport) {
     }
 }
 
-/// A bar over bytes written; hidden where stderr is no terminal.
-pub(crate) fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("merging [{bar:32}] {bytes} of {total_bytes}, {eta} left");
-    bar.set_style(
-        style
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> "),
-    );
-    bar
+/// The merge's progress in bytes written.
+pub(crate) fn merge_bar() -> ProgressBar {
+    progress_bar(Some(0), "merging [{bar:32}] {bytes} of {total_bytes}, {eta} left")
 }
 
 /// Downloads of a base named by its hub id.
@@ -162,15 +152,8 @@ pub(crate) struct Downloads {
 
 impl Downloads {
     pub(crate) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{msg} [{bar:32}] {bytes} of {total_bytes}, {eta} left");
-        bar.set_style(
-            style
-                .unwrap_or_else(|_| ProgressStyle::default_bar())
-                .progress_chars("=> "),
-        );
         Self {
-            bar,
+            bar: progress_bar(Some(0), "{msg} [{bar:32}] {bytes} of {total_bytes}, {eta} left"),
             current: Mutex::new(String::new()),
         }
     }

@@ -1,11 +1,13 @@
-//! The command `synapse-merge`: arguments in, a merged model folder out. The work is the library's.
+//! The program `synapse-merge`: arguments in, a merged model folder out. The merge itself is in the crate `merge`.
 
 mod arguments;
+#[path = "../console.rs"]
+mod console;
 mod from_file;
+mod messages;
+mod model_source;
 mod pipeline;
-mod places;
 mod request;
-mod talk;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -15,14 +17,14 @@ use clap::Parser as _;
 use synapse_merge::{Application, DEFAULT_SHARD_BYTES, DeltaFile, MergeError, MergeReport, Upcycling};
 
 use crate::arguments::{Arguments, Command};
-use crate::places::Places;
+use crate::model_source::ModelSource;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            talk::error(&error);
+            messages::error(&error);
             ExitCode::from(if error.is_request() { 2 } else { 1 })
         }
     }
@@ -40,14 +42,14 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
             out_shard_size,
             offline,
         }) => {
-            let downloads = talk::Downloads::new();
-            let places = Places::new(*offline, &downloads);
+            let downloads = messages::Downloads::new();
+            let source = ModelSource::new(*offline, &downloads);
             let named = match (base, adapters.first()) {
                 (Some(base), _) => base.clone(),
                 (None, Some(adapter)) => synapse_merge::base_of(adapter)?,
                 (None, None) => String::new(),
             };
-            let base = places.model(&named, None);
+            let base = source.model(&named, None);
             let base = base.map_err(|problem| MergeError::Request(vec![format!("base: {problem}")]))?;
             downloads.finish();
             let config = synapse_merge::upcycle(&Upcycling {
@@ -57,7 +59,7 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
                 seed: *seed,
                 max_shard_bytes: out_shard_size.unwrap_or(DEFAULT_SHARD_BYTES),
             })?;
-            talk::upcycled(&config, adapters.len());
+            messages::upcycled(&config, adapters.len());
             let _ = writeln!(std::io::stdout().lock(), "{}", out.display());
             Ok(())
         }
@@ -68,13 +70,13 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
             out_shard_size,
             offline,
         }) => {
-            let downloads = talk::Downloads::new();
-            let places = Places::new(*offline, &downloads);
+            let downloads = messages::Downloads::new();
+            let source = ModelSource::new(*offline, &downloads);
             let named = match base {
                 Some(base) => base.clone(),
                 None => DeltaFile::read(delta)?.base,
             };
-            let base = places.model(&named, None);
+            let base = source.model(&named, None);
             let base = base.map_err(|problem| MergeError::Request(vec![format!("base: {problem}")]))?;
             downloads.finish();
             synapse_merge::apply(&Application {
@@ -91,49 +93,49 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
 
 /// Merges again by the folder's own merge.yaml and compares.
 fn verify(dir: &Path, offline: bool) -> Result<(), MergeError> {
-    let downloads = talk::Downloads::new();
-    let places = Places::new(offline, &downloads);
-    let prepared = request::of_folder(dir, &places)?;
+    let downloads = messages::Downloads::new();
+    let source = ModelSource::new(offline, &downloads);
+    let prepared = request::of_folder(dir, &source)?;
     downloads.finish();
-    let bar = talk::bar();
+    let bar = messages::merge_bar();
     let report = synapse_merge::verify(&prepared.request, &|progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.bytes);
     });
     bar.finish_and_clear();
-    talk::verified(&report?);
+    messages::verified(&report?);
     let _ = writeln!(std::io::stdout().lock(), "{}", dir.display());
     Ok(())
 }
 
 fn merge(arguments: &Arguments) -> Result<(), MergeError> {
-    let downloads = talk::Downloads::new();
-    let places = Places::new(arguments.offline, &downloads);
-    let prepared = request::prepare(arguments, &places)?;
+    let downloads = messages::Downloads::new();
+    let source = ModelSource::new(arguments.offline, &downloads);
+    let prepared = request::prepare(arguments, &source)?;
     downloads.finish();
-    talk::announce(&prepared);
-    let bar = talk::bar();
+    messages::announce(&prepared);
+    let bar = messages::merge_bar();
     if let Some(rank) = prepared.request.extract_rank {
         let extraction = synapse_merge::extract_lora(&prepared.request, rank, &|progress| {
             bar.set_length(progress.total_bytes);
             bar.set_position(progress.bytes);
         });
         bar.finish_and_clear();
-        talk::extracted(&extraction?, rank);
+        messages::extracted(&extraction?, rank);
         let _ = writeln!(std::io::stdout().lock(), "{}", prepared.request.out.display());
         return Ok(());
     }
     let told = std::cell::Cell::new(false);
     let report = synapse_merge::merge(&prepared.request, &|progress| {
         if progress.resumed > 0 && !told.replace(true) {
-            bar.suspend(|| talk::resumed(progress.resumed));
+            bar.suspend(|| messages::resumed(progress.resumed));
         }
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.bytes);
     });
     bar.finish_and_clear();
     let report = report?;
-    talk::summary(&report);
+    messages::summary(&report);
     print(arguments, &prepared, &report);
     Ok(())
 }

@@ -4,13 +4,12 @@
 //! bound is stated in roundings of f32 (u = 2⁻²⁴) of the magnitudes that go into an entry.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use synapse_checkpoint::{DType, ModelFolder};
 use synapse_export::{GgufExport, GgufType, export_gguf};
 
-use crate::models::{self, SMALL, read};
-use crate::support::Workplace;
+use super::models::{self, SMALL, read};
+use super::support::Workplace;
 
 type Tensors = BTreeMap<String, Vec<f64>>;
 
@@ -538,7 +537,7 @@ fn the_papers_trim_is_global() {
 #[test]
 fn gguf_without_a_folder() {
     let workplace = Workplace::empty();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../checkpoint/tests/fixtures/llama.gguf");
+    let fixture = crate::support::repository().join("crates/checkpoint/tests/fixtures/llama.gguf");
     synapse_checkpoint::import_gguf(&fixture, &workplace.path("base")).unwrap();
     let base = ModelFolder::open(&workplace.path("base")).unwrap();
     let (_, rows, columns) = base.config().linear_modules()[0];
