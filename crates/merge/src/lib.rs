@@ -14,10 +14,10 @@
 
 mod aligned;
 mod apply;
+mod auxiliary_files;
 mod card;
 mod choices;
 mod combine;
-mod companions;
 mod crew;
 mod delta;
 mod engine;

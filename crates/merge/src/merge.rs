@@ -16,7 +16,7 @@ use crate::inputs::Inputs;
 use crate::plan::{TensorPlan, plan};
 use crate::report::REPORT_FILE;
 use crate::sink::{CompareSink, Format, GgufSink};
-use crate::{MergeError, MergeReport, MergeRequest, Result, card, companions, heat_map, merge_file};
+use crate::{MergeError, MergeReport, MergeRequest, Result, auxiliary_files, card, heat_map, merge_file};
 use folder::{write_changes, write_tensors};
 use sums::Sums;
 
@@ -71,7 +71,7 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
     if let Some(changes) = changes {
         changes.describe(request, &hashes, staged.path())?;
     }
-    companions::copy(&inputs.base, request, staged.path())?;
+    auxiliary_files::write(&inputs.base, request, staged.path())?;
     let stored = inputs.base.names().find_map(|name| Some(inputs.base.info(name)?.dtype));
     let text = merge_file::write(request, &hashes, stored.unwrap_or(DType::F32));
     write_atomic(&staged.path().join(merge_file::FILE), text.as_bytes())?;

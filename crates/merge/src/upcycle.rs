@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use synapse_checkpoint::{AdapterFolder, DType, ModelConfig, ModelFolder, Routing, ShardedWriter, Staged};
 use synapse_kernels::random::Stream;
 
-use crate::companions;
 use crate::inputs::{Stored, unreplaceable};
 use crate::{MergeError, Result};
 
@@ -99,7 +98,7 @@ pub fn upcycle(upcycling: &Upcycling) -> Result<ModelConfig> {
         writer.write(name, &bytes)?;
     }
     writer.finish()?;
-    companions::copy_files(&base, staged.path())?;
+    synapse_export::copy_auxiliary_files(base.path(), staged.path())?;
     let path = staged.path().join("config.json");
     fs::write(&path, config.to_json()).map_err(MergeError::file("write", &path))?;
     staged.publish()?;

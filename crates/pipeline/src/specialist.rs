@@ -375,7 +375,7 @@ fn train_into(
         },
     )?;
     if plan.method == Method::Full {
-        synapse_export::copy_model_folder_files(&fetched.base.folder, out)?;
+        synapse_export::copy_tokenizer_files(&fetched.base.folder, out)?;
     }
     Ok(outcome)
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json};
 use synapse_checkpoint::ModelConfig;
 use synapse_checkpoint::gguf::{PreTokenizer, Value, ValueType};
 
+use crate::auxiliary_files::{chat_template, parse_object, read_optional_object, read_text};
 use crate::error::{ExportError, Result};
-use crate::files::{chat_template, parse_object, read_optional_object, read_text};
 
 /// ggml's token types.
 const NORMAL: i32 = 1;

@@ -1,8 +1,8 @@
 //! Tests of the crate through its public interface, one module a subject.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod auxiliary_files;
 mod card;
-mod files;
 mod gguf;
 
 use std::path::{Path, PathBuf};
