@@ -1,22 +1,22 @@
-//! A dataset's README: which files make which split, and under what license, as its front matter says. Where it says
-//! nothing of files, their names must tell.
+//! The front matter of a dataset's README (its "dataset card"): configurations, splits, their files, and the license.
+//! Where the card lists no files, the split is taken from the file names.
 //!
-//! It reads no rows and fetches nothing.
+//! What this is not: it reads no rows and fetches nothing.
 
 use serde_json::{Map, Value};
 
-use crate::glob::matches;
+use crate::glob::{PathPattern, matching};
 
-/// Endings of files that hold rows; the first one that a repository has is taken.
+/// Extensions of files that hold rows, in order of preference.
 const ROW_FILES: [&str; 8] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv", "txt", "md"];
-/// Names of splits, and the words in file names that stand for them.
+/// Splits, and the words in file names that stand for them.
 const SPLITS: [(&str, &[&str]); 3] = [
     ("train", &["train", "training"]),
     ("validation", &["validation", "valid", "val", "dev"]),
     ("test", &["test", "testing", "eval", "evaluation"]),
 ];
 
-/// What a README says in its front matter.
+/// The parts of a README's front matter that select files.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Card {
     pub(crate) license: Option<String>,
@@ -32,21 +32,23 @@ struct Config {
     folder: Option<String>,
 }
 
-/// Why no file could be chosen.
+/// Why no file could be selected.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unchosen {
-    /// No configuration of that name, or several and none was named.
+pub(crate) enum SelectionFailure {
+    /// No configuration of that name, or several of which none was named; the existing ones.
     Config(Vec<String>),
-    /// The split is not there.
+    /// No such split; the existing ones.
     Split(Vec<String>),
     /// No file holds rows.
     NoRows,
-    /// A glob of the card matches nothing.
+    /// None of the card's globs matches.
     NoMatch(Vec<String>),
+    /// A glob of the card is invalid.
+    BadPattern(String),
 }
 
 impl Card {
-    /// Reads a README; one without front matter says nothing.
+    /// Reads a README; without front matter the card is empty.
     pub(crate) fn parse(readme: &str) -> Result<Self, String> {
         let Some(front) = front_matter(readme) else {
             return Ok(Self::default());
@@ -62,10 +64,15 @@ impl Card {
     }
 
     /// The files of a split, out of all files of the repository.
-    pub(crate) fn files(&self, config: Option<&str>, split: &str, files: &[String]) -> Result<Vec<String>, Unchosen> {
+    pub(crate) fn files(
+        &self,
+        config: Option<&str>,
+        split: &str,
+        files: &[String],
+    ) -> Result<Vec<String>, SelectionFailure> {
         if self.configs.is_empty() {
             return match config {
-                Some(_) => Err(Unchosen::Config(Vec::new())),
+                Some(_) => Err(SelectionFailure::Config(Vec::new())),
                 None => by_name(files.iter(), split),
             };
         }
@@ -77,30 +84,29 @@ impl Card {
                 .or_else(|| named("default"))
                 .or_else(|| Some(&self.configs[0]).filter(|_| self.configs.len() == 1)),
         };
-        let chosen = chosen.ok_or_else(|| Unchosen::Config(known()))?;
+        let chosen = chosen.ok_or_else(|| SelectionFailure::Config(known()))?;
         if chosen.splits.is_empty() {
             let folder = chosen.folder.as_deref().unwrap_or_default();
             return by_name(files.iter().filter(|file| file.starts_with(folder)), split);
         }
         let Some((_, globs)) = chosen.splits.iter().find(|(name, _)| name == split) else {
-            return Err(Unchosen::Split(
+            return Err(SelectionFailure::Split(
                 chosen.splits.iter().map(|(name, _)| name.clone()).collect(),
             ));
         };
         let globs: Vec<&str> = globs.iter().map(|glob| glob.trim_start_matches("./")).collect();
-        let found: Vec<String> = files
-            .iter()
-            .filter(|file| globs.iter().any(|glob| matches(glob, file)))
-            .cloned()
-            .collect();
+        let patterns = PathPattern::all(&globs).map_err(|error| SelectionFailure::BadPattern(error.to_string()))?;
+        let found = matching(&patterns, files);
         if found.is_empty() {
-            return Err(Unchosen::NoMatch(globs.iter().map(|glob| (*glob).to_owned()).collect()));
+            return Err(SelectionFailure::NoMatch(
+                globs.iter().map(|glob| (*glob).to_owned()).collect(),
+            ));
         }
         Ok(found)
     }
 }
 
-/// What stands between the first two lines of three dashes, if the text begins with one.
+/// The text between the first two `---` lines, if the README begins with one.
 fn front_matter(readme: &str) -> Option<String> {
     let mut lines = readme.trim_start_matches('\u{feff}').lines();
     lines.next().filter(|line| line.trim_end() == "---")?;
@@ -159,7 +165,7 @@ fn config(value: &Value) -> Result<Config, String> {
     })
 }
 
-/// A text, or a list of texts.
+/// A string, or a list of strings.
 fn strings(value: Option<&Value>) -> Option<Vec<String>> {
     match value? {
         Value::String(text) => Some(vec![text.clone()]),
@@ -168,9 +174,9 @@ fn strings(value: Option<&Value>) -> Option<Vec<String>> {
     }
 }
 
-/// The split's files as their names tell: without any split's word in any of them, all are for training.
-fn by_name<'f>(files: impl Iterator<Item = &'f String>, split: &str) -> Result<Vec<String>, Unchosen> {
-    let about = [
+/// The split's files by the words in their names. If no name contains the word of a split, all files are `train`.
+fn by_name<'f>(files: impl Iterator<Item = &'f String>, split: &str) -> Result<Vec<String>, SelectionFailure> {
+    let documentation = [
         "README.md",
         "LICENSE.md",
         "LICENSE.txt",
@@ -179,7 +185,7 @@ fn by_name<'f>(files: impl Iterator<Item = &'f String>, split: &str) -> Result<V
     ];
     let visible = |file: &&String| {
         let name = file.rsplit('/').next().unwrap_or(file);
-        !file.split('/').any(|part| part.starts_with(['.', '_'])) && !about.contains(&name)
+        !file.split('/').any(|part| part.starts_with(['.', '_'])) && !documentation.contains(&name)
     };
     let files: Vec<&String> = files.filter(visible).collect();
     let ending = |file: &str| file.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
@@ -191,7 +197,7 @@ fn by_name<'f>(files: impl Iterator<Item = &'f String>, split: &str) -> Result<V
         .iter()
         .map(|wanted| of_ending(wanted))
         .find(|rows| !rows.is_empty());
-    let rows = rows.ok_or(Unchosen::NoRows)?;
+    let rows = rows.ok_or(SelectionFailure::NoRows)?;
     let split_of = |file: &str| -> Option<&str> {
         let lower = file.to_ascii_lowercase();
         let mut words = lower.split(|letter: char| !letter.is_ascii_alphanumeric());
@@ -210,7 +216,7 @@ fn by_name<'f>(files: impl Iterator<Item = &'f String>, split: &str) -> Result<V
         let mut splits: Vec<String> = known.iter().map(|known| known.unwrap_or("train").to_owned()).collect();
         splits.sort();
         splits.dedup();
-        return Err(Unchosen::Split(splits));
+        return Err(SelectionFailure::Split(splits));
     }
     Ok(found)
 }
@@ -228,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn configurations_splits_and_folders_are_understood() {
+    fn configurations_splits_and_folders_are_read() {
         let readme = "---\nlicense: mit\nconfigs:\n- config_name: main\n  default: true\n  data_files:\n  - split: train\n    \
                       path: main/train-*\n  - split: test\n    path: [main/test-*]\n- config_name: plain\n  data_dir: ./plain\n\
                       - config_name: mapped\n  data_files: { train: a.jsonl, dev: [b.jsonl] }\n- config_name: one\n  data_files: c.csv\n---\n# x\n";
@@ -250,13 +256,16 @@ mod tests {
         assert_eq!(files(Some("one"), "train").unwrap(), ["c.csv"]);
         assert_eq!(
             files(Some("two"), "train"),
-            Err(Unchosen::Config(names(&["main", "plain", "mapped", "one"])))
+            Err(SelectionFailure::Config(names(&["main", "plain", "mapped", "one"])))
         );
-        assert_eq!(files(None, "dev"), Err(Unchosen::Split(names(&["train", "test"]))));
+        assert_eq!(
+            files(None, "dev"),
+            Err(SelectionFailure::Split(names(&["train", "test"])))
+        );
     }
 
     #[test]
-    fn without_a_card_names_tell() {
+    fn without_a_card_the_file_names_decide() {
         let card = Card::parse("# no front matter\n---\n").unwrap();
         let files = |all: &[&str], split: &str| card.files(None, split, &names(all));
         let mixed = ["README.md", "data/test-0.parquet", "data/train-0.parquet", "extra.json"];
@@ -267,10 +276,13 @@ mod tests {
         );
         assert_eq!(
             files(&mixed, "validation"),
-            Err(Unchosen::Split(names(&["test", "train"])))
+            Err(SelectionFailure::Split(names(&["test", "train"])))
         );
-        assert_eq!(files(&["README.md", "model.bin"], "train"), Err(Unchosen::NoRows));
-        // A word inside another word is no split.
+        assert_eq!(
+            files(&["README.md", "model.bin"], "train"),
+            Err(SelectionFailure::NoRows)
+        );
+        // A word inside another word does not name a split.
         assert_eq!(files(&["latest.jsonl"], "train").unwrap(), ["latest.jsonl"]);
     }
 

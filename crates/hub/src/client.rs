@@ -1,7 +1,7 @@
-//! Asking the hub: requests, their retries, and what the hub's refusals mean.
+//! HTTP requests to the hub: retries, redirects, and the errors behind its status codes.
 //!
-//! A failure that may pass (429, 5xx, a broken connection) is waited out, as long as the hub asks
-//! for when it says so. Everything else is an error at once, in words that name the remedy.
+//! A transient failure (429, 5xx, a broken connection) is retried, after the pause the hub asks for if it does. Every
+//! other failure is an error at once, whose message names the remedy.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use ureq::Agent;
 use ureq::http::{HeaderMap, Response, header};
 
 use crate::error::{HubError, Result};
-use crate::patience::{Attempt, Patience, Setback};
-use crate::repository::{Repository, is_safe};
-use crate::settings::Settings;
+use crate::repository::{Repository, is_safe_path};
+use crate::retry::{Attempt, RetryPolicy, Transient};
+use crate::settings::HubSettings;
 
-/// What the hub says about a revision.
+/// A revision as the hub describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Description {
-    /// The commit the revision means now.
+    /// The commit that the revision points to.
     pub(crate) commit: String,
     /// Every file of the commit, sorted.
     pub(crate) files: Vec<String>,
 }
 
-/// What the hub says about a file before it is fetched.
+/// Hash and length of a file, known before it is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Metadata {
     /// The blob's name: SHA-256 of large files, git's SHA-1 of small ones.
     pub(crate) etag: String,
-    /// Length in bytes, when it is announced.
+    /// Length in bytes, if announced.
     pub(crate) size: Option<u64>,
 }
 
@@ -36,15 +36,15 @@ pub(crate) struct Metadata {
 #[derive(Debug)]
 pub(crate) struct Client {
     agent: Agent,
-    settings: Settings,
-    pub(crate) patience: Patience,
+    settings: HubSettings,
+    pub(crate) retry_policy: RetryPolicy,
 }
 
 impl Client {
-    pub(crate) fn new(settings: Settings, patience: Patience) -> Self {
+    pub(crate) fn new(settings: HubSettings, retry_policy: RetryPolicy) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // The hub's own answer carries the hashes; where it redirects to does not.
+            // Only the hub's own answer carries the hashes, not the one it redirects to.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(15)))
@@ -61,11 +61,11 @@ impl Client {
         Self {
             agent: config.build().new_agent(),
             settings,
-            patience,
+            retry_policy,
         }
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &HubSettings {
         &self.settings
     }
 
@@ -73,7 +73,7 @@ impl Client {
         format!("{}/{path}", self.settings.endpoint)
     }
 
-    /// Asks which commit a revision is and what files it has.
+    /// Requests the commit of a revision and its file list.
     pub(crate) fn describe(&self, repository: &Repository) -> Result<Description> {
         #[derive(Deserialize)]
         struct Sibling {
@@ -86,19 +86,16 @@ impl Client {
             siblings: Vec<Sibling>,
         }
         let url = self.url(&repository.api_path());
-        let text = self.patience.wait_out(&url, || {
+        let text = self.retry_policy.retry(&url, || {
             let mut response = match self.get(&url, None)? {
                 Ok(response) => response,
-                Err(setback) => return Ok(Attempt::Failed(setback)),
+                Err(transient) => return Ok(Attempt::Failed(transient)),
             };
-            self.refuse(repository, &url, &mut response)?;
+            self.check_status(repository, &url, &mut response)?;
             // File lists of large repositories exceed the reader's default limit.
             match response.body_mut().with_config().limit(256 << 20).read_to_string() {
                 Ok(text) => Ok(Attempt::Done(text)),
-                Err(error) => Ok(Attempt::Failed(Setback {
-                    reason: error.to_string(),
-                    wait: None,
-                })),
+                Err(error) => Ok(Attempt::Failed(Transient::new(error.to_string()))),
             }
         })?;
         let info: Info = serde_json::from_str(&text).map_err(|error| HubError::BadAnswer {
@@ -112,7 +109,7 @@ impl Client {
             });
         }
         let mut files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-        if let Some(bad) = files.iter().find(|file| !is_safe(file)) {
+        if let Some(bad) = files.iter().find(|file| !is_safe_path(file)) {
             return Err(HubError::BadAnswer {
                 url,
                 reason: format!("the file name {bad:?} leaves its folder"),
@@ -125,17 +122,17 @@ impl Client {
         })
     }
 
-    /// Asks for a file's hash and length.
+    /// Requests a file's hash and length.
     pub(crate) fn metadata(&self, repository: &Repository, commit: &str, file: &str) -> Result<Metadata> {
         let mut url = self.url(&repository.file_path(commit, file));
         // Renamed repositories redirect within the hub; large files redirect away from it.
         for _ in 0..5 {
-            let headers = self.patience.wait_out(&url, || match self.head(&url)? {
+            let headers = self.retry_policy.retry(&url, || match self.head(&url)? {
                 Ok(mut response) => {
-                    self.refuse(repository, &url, &mut response)?;
+                    self.check_status(repository, &url, &mut response)?;
                     Ok(Attempt::Done(response.into_parts().0.headers))
                 }
-                Err(setback) => Ok(Attempt::Failed(setback)),
+                Err(transient) => Ok(Attempt::Failed(transient)),
             })?;
             let location = text_of(&headers, header::LOCATION.as_str()).filter(|location| location.starts_with('/'));
             match location.filter(|_| !headers.contains_key("x-linked-etag")) {
@@ -151,15 +148,15 @@ impl Client {
         })
     }
 
-    /// Starts fetching a file from a byte on, to a last byte where one is given. Where it is kept elsewhere, it is fetched there,
-    /// without our token. Only successful answers and setbacks come back.
+    /// Starts fetching a file from byte `from`, up to byte `last` if given. Follows redirects to other hosts without the
+    /// token. Returns successful answers and transient failures; all other failures are errors.
     pub(crate) fn open(
         &self,
         repository: &Repository,
         url: &str,
         from: u64,
         last: Option<u64>,
-    ) -> Result<Result<Response<ureq::Body>, Setback>> {
+    ) -> Result<Result<Response<ureq::Body>, Transient>> {
         let range = match last {
             Some(last) => Some(format!("bytes={from}-{last}")),
             None => (from > 0).then(|| format!("bytes={from}-")),
@@ -168,18 +165,18 @@ impl Client {
         for _ in 0..10 {
             let mut response = match self.get(&address, range.as_deref())? {
                 Ok(response) => response,
-                Err(setback) => return Ok(Err(setback)),
+                Err(transient) => return Ok(Err(transient)),
             };
             let status = response.status().as_u16();
             if status == 416 {
                 return Ok(Ok(response));
             }
-            // Links to where files are kept expire; the hub gives a new one.
+            // Links to the storage host expire; the hub issues a new one.
             if address != url && matches!(status, 401 | 403 | 404) {
                 let reason = format!("{address} answered {status}");
-                return Ok(Err(Setback { reason, wait: None }));
+                return Ok(Err(Transient::new(reason)));
             }
-            self.refuse(repository, &address, &mut response)?;
+            self.check_status(repository, &address, &mut response)?;
             let location =
                 text_of(response.headers(), header::LOCATION.as_str()).filter(|_| (300..400).contains(&status));
             match location {
@@ -199,7 +196,7 @@ impl Client {
         })
     }
 
-    fn get(&self, url: &str, range: Option<&str>) -> Result<Result<Response<ureq::Body>, Setback>> {
+    fn get(&self, url: &str, range: Option<&str>) -> Result<Result<Response<ureq::Body>, Transient>> {
         let mut request = self.agent.get(url);
         if let Some(token) = self.token_for(url) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -207,31 +204,31 @@ impl Client {
         if let Some(range) = range {
             request = request.header(header::RANGE, range);
         }
-        sort_out(url, request.call())
+        classify(url, request.call())
     }
 
-    fn head(&self, url: &str) -> Result<Result<Response<ureq::Body>, Setback>> {
+    fn head(&self, url: &str) -> Result<Result<Response<ureq::Body>, Transient>> {
         let mut request = self.agent.head(url).header(header::ACCEPT_ENCODING, "identity");
         if let Some(token) = self.token_for(url) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        sort_out(url, request.call())
+        classify(url, request.call())
     }
 
-    /// The token is for the hub alone.
+    /// The token, for addresses of the hub only.
     fn token_for(&self, url: &str) -> Option<&str> {
-        let ours = url
+        let is_hub = url
             .strip_prefix(&self.settings.endpoint)
             .is_some_and(|rest| rest.starts_with('/'));
         self.settings
             .token
             .as_ref()
-            .filter(|_| ours)
+            .filter(|_| is_hub)
             .map(|token| token.secret.as_str())
     }
 
-    /// Turns a refusal into the error that says what to do; successes and redirects pass.
-    fn refuse(&self, repository: &Repository, url: &str, response: &mut Response<ureq::Body>) -> Result<()> {
+    /// Turns an error status into the error that names the remedy; successes and redirects pass.
+    fn check_status(&self, repository: &Repository, url: &str, response: &mut Response<ureq::Body>) -> Result<()> {
         let status = response.status().as_u16();
         if status < 400 {
             return Ok(());
@@ -248,18 +245,19 @@ impl Client {
                 endpoint: settings.endpoint.clone(),
                 repo: repository.describe(),
                 token: match &settings.token {
-                    Some(token) => format!("the token from {} does not open it ({status})", token.origin),
-                    None => format!(
-                        "needs a token, of which there is none in HF_TOKEN or {}",
-                        settings.token_file.display()
-                    ),
+                    Some(token) => format!("the token from {} has no access ({status})", token.origin),
+                    None => format!("no token is set in HF_TOKEN or {}", settings.token_file.display()),
                 },
             }),
             _ => {
-                let said = text_of(response.headers(), "x-error-message");
-                let words = said.unwrap_or_else(|| response.body_mut().read_to_string().unwrap_or_default());
-                let words: String = words.trim().chars().take(200).collect();
-                let detail = if words.is_empty() { words } else { format!(": {words}") };
+                let message = text_of(response.headers(), "x-error-message");
+                let message = message.unwrap_or_else(|| response.body_mut().read_to_string().unwrap_or_default());
+                let message: String = message.trim().chars().take(200).collect();
+                let detail = if message.is_empty() {
+                    message
+                } else {
+                    format!(": {message}")
+                };
                 Err(HubError::Status {
                     url: url.to_owned(),
                     status,
@@ -274,7 +272,7 @@ impl Client {
         let file = self.settings.token_file.display();
         let (reason, remedy) = match &self.settings.token {
             None => (
-                format!("it needs a token, and there is none in HF_TOKEN or {file}"),
+                format!("it needs a token, and none is set in HF_TOKEN or {file}"),
                 format!("ask for access on {page}, then set HF_TOKEN or write the token to {file}"),
             ),
             Some(token) => (
@@ -292,32 +290,32 @@ impl Client {
     }
 }
 
-/// Splits what may pass from what will not.
-fn sort_out(
+/// Separates transient failures from answers.
+fn classify(
     url: &str,
     outcome: Result<Response<ureq::Body>, ureq::Error>,
-) -> Result<Result<Response<ureq::Body>, Setback>> {
+) -> Result<Result<Response<ureq::Body>, Transient>> {
     match outcome {
         Ok(response) if matches!(response.status().as_u16(), 408 | 429 | 500 | 502 | 503 | 504) => {
             let wait = text_of(response.headers(), header::RETRY_AFTER.as_str());
-            let wait = wait.and_then(|text| retry_after(text.trim()));
+            let wait = wait.and_then(|text| parse_retry_after(text.trim()));
             let reason = format!("the hub answered {}", response.status());
-            Ok(Err(Setback { reason, wait }))
+            Ok(Err(Transient {
+                reason,
+                retry_after: wait,
+            }))
         }
         Ok(response) => Ok(Ok(response)),
         Err(ureq::Error::BadUri(reason)) => Err(HubError::BadAnswer {
             url: url.to_owned(),
             reason,
         }),
-        Err(error) => Ok(Err(Setback {
-            reason: error.to_string(),
-            wait: None,
-        })),
+        Err(error) => Ok(Err(Transient::new(error.to_string()))),
     }
 }
 
-/// The hub's wish: seconds, or a date.
-fn retry_after(text: &str) -> Option<Duration> {
+/// The value of `Retry-After`: seconds, or a date.
+fn parse_retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -329,7 +327,7 @@ fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Reads the hash and length of a file off the answer to a HEAD request.
+/// Reads a file's hash and length from the headers of a HEAD request.
 fn metadata_of(headers: &HeaderMap) -> Result<Metadata, String> {
     let linked = text_of(headers, "x-linked-etag");
     let is_linked = linked.is_some();
@@ -340,13 +338,13 @@ fn metadata_of(headers: &HeaderMap) -> Result<Metadata, String> {
         return Err(format!("the ETag {etag:?} cannot name a file"));
     }
     // A redirect's own Content-Length is not the file's.
-    let own = if is_linked {
+    let own_length = if is_linked {
         None
     } else {
         text_of(headers, "content-length")
     };
     let size = text_of(headers, "x-linked-size")
-        .or(own)
+        .or(own_length)
         .and_then(|size| size.parse().ok());
     Ok(Metadata { etag, size })
 }
@@ -357,11 +355,11 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
         let soon = std::time::SystemTime::now() + Duration::from_secs(90);
-        let wait = retry_after(&httpdate::fmt_http_date(soon));
+        let wait = parse_retry_after(&httpdate::fmt_http_date(soon));
         assert!(wait.is_some_and(|wait| (85..=90).contains(&wait.as_secs())), "{wait:?}");
-        assert_eq!(retry_after("later"), None);
+        assert_eq!(parse_retry_after("later"), None);
     }
 }

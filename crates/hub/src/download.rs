@@ -1,5 +1,5 @@
-//! One file from the hub into the cache: locked against other processes, resumed where an earlier
-//! attempt broke off, verified, and only then given its name.
+//! Downloads one file into the cache: locked against other processes, resumed where an earlier attempt broke off,
+//! verified, and only then renamed to its final name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,17 +10,17 @@ use sha2::{Digest, Sha256};
 
 use crate::client::{Client, Metadata};
 use crate::error::{HubError, Result, io};
-use crate::hub::Progress;
-use crate::patience::{Attempt, Setback};
+use crate::progress::DownloadProgress;
 use crate::repository::Repository;
+use crate::retry::{Attempt, Transient};
 
-/// Makes sure that a file of a commit is in the cache, and says where.
+/// Ensures that a file of a commit is in the cache; returns its path.
 pub(crate) fn fetch(
     client: &Client,
     repository: &Repository,
     commit: &str,
     file: &str,
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<PathBuf> {
     if let Some(path) = repository.cached_file(commit, file) {
         let bytes = fs::metadata(&path).map_err(io(&path, "reading"))?.len();
@@ -47,7 +47,7 @@ pub(crate) fn fetch(
     repository.publish(commit, file, &metadata.etag)
 }
 
-/// Holds a lock file until it is dropped; waits for whoever holds it now.
+/// Takes a lock that lasts until the returned file is dropped; waits for its current holder.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(io(folder, "making this folder"))?;
@@ -65,19 +65,19 @@ struct Download<'a> {
     repository: &'a Repository,
     file: &'a str,
     metadata: &'a Metadata,
-    progress: &'a dyn Progress,
+    progress: &'a dyn DownloadProgress,
 }
 
 impl Download<'_> {
     fn run(&self, url: &str, blob: &Path) -> Result<()> {
         let folder = blob.parent().unwrap_or(blob);
         fs::create_dir_all(folder).map_err(io(folder, "making this folder"))?;
-        // The name other tools give it too, so that either resumes the other's.
+        // Other tools use the same name, so each resumes the other's downloads.
         let partial = blob.with_file_name(format!("{}.incomplete", self.metadata.etag));
         let resumed = fs::metadata(&partial).is_ok_and(|found| found.len() > 0);
         self.receive(url, &partial)?;
         match self.verify(&partial) {
-            // An old beginning may belong to other bytes; the file itself deserves one clean try.
+            // The first bytes may stem from another version of the file: start over once.
             Err(HubError::Damaged { .. }) if resumed => {
                 discard(&partial)?;
                 self.receive(url, &partial)?;
@@ -103,17 +103,17 @@ impl Download<'_> {
             truncate(&out, partial)?;
             have = 0;
         }
-        self.client.patience.wait_out(url, || {
+        self.client.retry_policy.retry(url, || {
             if have > 0 && self.metadata.size == Some(have) {
                 return Ok(Attempt::Done(()));
             }
             let mut response = match self.client.open(self.repository, url, have, None)? {
                 Ok(response) => response,
-                Err(setback) => return Ok(Attempt::Failed(setback)),
+                Err(transient) => return Ok(Attempt::Failed(transient)),
             };
             match response.status().as_u16() {
                 206 if starts_at(&response, have) => {}
-                // The server does not resume, or not from here: from the beginning, then.
+                // The server does not resume, or not from this byte: start over.
                 status => {
                     if have > 0 {
                         truncate(&out, partial)?;
@@ -121,7 +121,7 @@ impl Download<'_> {
                     }
                     if status != 200 {
                         let reason = format!("the hub answered {status} to a request from byte {have}");
-                        return Ok(Attempt::Failed(Setback { reason, wait: None }));
+                        return Ok(Attempt::Failed(Transient::new(reason)));
                     }
                 }
             }
@@ -138,17 +138,17 @@ impl Download<'_> {
                 Ok(()) => "the connection was closed early".to_owned(),
                 Err(error) => format!("the connection broke: {error}"),
             };
-            let setback = Setback { reason, wait: None };
+            let transient = Transient::new(reason);
             Ok(if have > before {
-                Attempt::Advanced(setback)
+                Attempt::Advanced(transient)
             } else {
-                Attempt::Failed(setback)
+                Attempt::Failed(transient)
             })
         })?;
         out.sync_all().map_err(io(partial, "writing"))
     }
 
-    /// Copies what comes. The inner result is the connection's fate, the outer one the disk's.
+    /// Copies the body to the file. The inner result is the connection's, the outer one the disk's.
     fn copy(&self, from: &mut dyn Read, out: &mut File, partial: &Path, have: &mut u64) -> Result<std::io::Result<()>> {
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -164,7 +164,7 @@ impl Download<'_> {
         }
     }
 
-    /// Compares the bytes with what the hub announced.
+    /// Compares length and hash with what the hub announced.
     fn verify(&self, partial: &Path) -> Result<()> {
         let damaged = |kind, expected: &str, found: &str| HubError::Damaged {
             file: self.file.to_owned(),
@@ -192,7 +192,7 @@ impl Download<'_> {
     }
 }
 
-/// Whether a partial answer begins where it should.
+/// Whether a partial answer begins at byte `from`.
 pub(crate) fn starts_at(response: &ureq::http::Response<ureq::Body>, from: u64) -> bool {
     let range = response
         .headers()
@@ -217,7 +217,7 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
     digest(path, Sha256::new())
 }
 
-/// The SHA-1 git gives a blob with these bytes.
+/// The SHA-1 that git gives a blob of these bytes.
 fn git_sha1(path: &Path, length: u64) -> Result<String> {
     digest(path, Sha1::new_with_prefix(format!("blob {length}\0")))
 }
@@ -234,7 +234,7 @@ fn digest<D: Digest>(path: &Path, mut digest: D) -> Result<String> {
     Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Makes a rename last through a power cut, where folders can be synced.
+/// Makes a rename survive a power cut, where the file system can sync folders.
 fn sync_folder(folder: &Path) {
     if let Ok(handle) = File::open(folder) {
         let _ = handle.sync_all();

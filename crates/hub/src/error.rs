@@ -1,8 +1,8 @@
-//! What can go wrong between a hub and the cache.
+//! Everything that can go wrong between a hub and the cache.
 
 use std::path::PathBuf;
 
-/// Why a file of a repository could not be had.
+/// Why a file of a repository could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Neither HF_HOME nor a home folder.
@@ -27,9 +27,9 @@ pub enum HubError {
         id: String,
     },
 
-    /// Not in the cache, and the network may not be used.
+    /// Not in the cache, and offline mode is on.
     #[error(
-        "{what} is not in the cache {} and the hub may not be asked (offline); \
+        "{what} is not in the cache {} and offline mode is on; \
          run once without --offline and without HF_HUB_OFFLINE to fetch it",
         cache.display()
     )]
@@ -40,7 +40,7 @@ pub enum HubError {
         cache: PathBuf,
     },
 
-    /// A gated repository, and the token does not open it.
+    /// A gated repository to which the token gives no access.
     #[error("{repo} is gated: {reason}; {remedy}")]
     Gated {
         /// The repository.
@@ -71,7 +71,16 @@ pub enum HubError {
         revision: String,
     },
 
-    /// Nothing of what was asked for is in the repository.
+    /// A file pattern that is not valid.
+    #[error("the file pattern {pattern:?} is not valid: {reason}")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// Why it cannot be read.
+        reason: String,
+    },
+
+    /// No file of the repository matches.
     #[error("no file of {repo} at {revision} matches {}; it holds {holds}", patterns.join(", "))]
     NoMatch {
         /// The repository.
@@ -84,8 +93,8 @@ pub enum HubError {
         holds: String,
     },
 
-    /// The card does not say which configuration is meant.
-    #[error("{repo} has {asked}; its configurations are {known}; say `config: NAME`, or name the files under `files:`")]
+    /// The card has several configurations or not the requested one.
+    #[error("{repo} has {asked}; its configurations are {known}; set `config: NAME`, or list the files under `files:`")]
     NoConfig {
         /// The repository.
         repo: String,
@@ -95,9 +104,9 @@ pub enum HubError {
         known: String,
     },
 
-    /// The card or the file names know no such split.
+    /// Neither the card nor the file names have this split.
     #[error(
-        "{repo} has no split {split:?}; its splits are {known}; say `split: NAME`, or name the files under `files:`"
+        "{repo} has no split {split:?}; its splits are {known}; set `split: NAME`, or list the files under `files:`"
     )]
     NoSplit {
         /// The repository.
@@ -109,7 +118,7 @@ pub enum HubError {
     },
 
     /// The README's front matter cannot be read.
-    #[error("the front matter of {repo}'s README.md cannot be read: {reason}; name the files under `files:`")]
+    #[error("the front matter of {repo}'s README.md cannot be read: {reason}; list the files under `files:`")]
     BadCard {
         /// The repository.
         repo: String,
@@ -118,7 +127,7 @@ pub enum HubError {
     },
 
     /// A model repository without what a model needs.
-    #[error("{repo} at {revision} is no model that can be loaded: it has no {missing}")]
+    #[error("{repo} at {revision} is not a loadable model: missing {missing}")]
     NotAModel {
         /// The repository.
         repo: String,
@@ -128,30 +137,30 @@ pub enum HubError {
         missing: String,
     },
 
-    /// The hub answered with something else than success.
+    /// The hub answered with an HTTP error.
     #[error("{url} answered {status}{detail}")]
     Status {
         /// What was asked for.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// The hub's own words, with a leading colon.
+        /// The hub's own message, with a leading colon.
         detail: String,
     },
 
-    /// The hub could not be reached, or kept breaking off.
+    /// The hub could not be reached, or every attempt broke off.
     #[error("{url}: {reason} ({attempts} attempts); with --offline only the cache is used")]
     Unreachable {
         /// What was asked for.
         url: String,
         /// The last failure.
         reason: String,
-        /// How often it was tried without getting further.
+        /// Number of attempts in a row without progress.
         attempts: u32,
     },
 
-    /// The hub's answer does not make sense.
-    #[error("{url} answered with something unexpected: {reason}")]
+    /// The hub's answer is not what its API promises.
+    #[error("unexpected answer from {url}: {reason}")]
     BadAnswer {
         /// What was asked for.
         url: String,
@@ -159,10 +168,10 @@ pub enum HubError {
         reason: String,
     },
 
-    /// The bytes are not the ones the hub announced.
+    /// The bytes do not have the announced hash or length.
     #[error(
         "{file} of {repo} arrived damaged: expected {kind} {expected}, found {found}; \
-         nothing of it was kept, try again"
+         the download was deleted, try again"
     )]
     Damaged {
         /// The file inside the repository.
@@ -177,14 +186,14 @@ pub enum HubError {
         found: String,
     },
 
-    /// A file in the cache is not what its name says.
+    /// A file in the cache does not have the hash in its name.
     #[error("the cached file {} is damaged: expected sha256 {expected}, found {found}; delete it and fetch again", path.display())]
     DamagedCache {
         /// The file.
         path: PathBuf,
-        /// Its name's hash.
+        /// The hash in its name.
         expected: String,
-        /// Its bytes' hash.
+        /// The hash of its bytes.
         found: String,
     },
 
@@ -201,20 +210,15 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// Nothing matches; says what there is.
-    pub(crate) fn no_match(
-        repository: &crate::repository::Repository,
-        commit: &str,
-        patterns: Vec<String>,
-        files: &[String],
-    ) -> Self {
+    /// The error for patterns that match nothing; it shows the first of the repository's `files`.
+    pub(crate) fn no_match(repo: String, commit: &str, patterns: Vec<String>, files: &[String]) -> Self {
         let shown: Vec<&str> = files.iter().take(8).map(String::as_str).collect();
         let more = match files.len() - shown.len() {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
         Self::NoMatch {
-            repo: repository.describe(),
+            repo,
             revision: commit.to_owned(),
             patterns,
             holds: format!("{}{more}", shown.join(", ")),

@@ -1,43 +1,60 @@
-//! Globs over repository paths: `*` and `?` stay inside a folder, `**` crosses folders.
+//! Glob patterns over repository paths, with the syntax of Hugging Face's data-file patterns: `*`, `?`, `[0-9]` and
+//! `{a,b}` stay inside a folder, `**` crosses folders.
 
-/// Whether a path matches a glob as a whole.
-pub(crate) fn matches(pattern: &str, path: &str) -> bool {
-    let (pattern, path): (Vec<char>, Vec<char>) = (pattern.chars().collect(), path.chars().collect());
-    // `reach[i]`: the pattern so far can end after `i` characters of the path.
-    let mut reach = vec![false; path.len() + 1];
-    reach[0] = true;
-    let mut at = 0;
-    while at < pattern.len() {
-        let any_folder = pattern[at] == '*' && pattern.get(at + 1) == Some(&'*');
-        let mut next = vec![false; path.len() + 1];
-        for end in 0..=path.len() {
-            let before = end.checked_sub(1);
-            next[end] = match pattern[at] {
-                '*' => reach[end] || before.is_some_and(|before| next[before] && (any_folder || path[before] != '/')),
-                '?' => before.is_some_and(|before| reach[before] && path[before] != '/'),
-                letter => before.is_some_and(|before| reach[before] && path[before] == letter),
-            };
-        }
-        at += 1;
-        if any_folder {
-            at += 1;
-            // `**/x` also means x itself.
-            if pattern.get(at) == Some(&'/') {
-                let deeper = next.clone();
-                for end in 0..=path.len() {
-                    next[end] = reach[end] || (end > 0 && path[end - 1] == '/' && deeper[end - 1]);
-                }
-                at += 1;
-            }
-        }
-        reach = next;
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::error::{HubError, Result};
+
+/// One pattern; a path that equals its text matches too, so that file names with brackets can be given as they are.
+#[derive(Debug)]
+pub(crate) struct PathPattern {
+    text: String,
+    matcher: GlobMatcher,
+}
+
+impl PathPattern {
+    pub(crate) fn new(text: &str) -> Result<Self> {
+        let glob = GlobBuilder::new(text).literal_separator(true).build();
+        let glob = glob.map_err(|error| HubError::BadPattern {
+            pattern: text.to_owned(),
+            reason: error.kind().to_string(),
+        })?;
+        Ok(Self {
+            text: text.to_owned(),
+            matcher: glob.compile_matcher(),
+        })
     }
-    reach[path.len()]
+
+    /// Every pattern of a list.
+    pub(crate) fn all<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Self>> {
+        texts.iter().map(|text| Self::new(text.as_ref())).collect()
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the pattern matches the whole path.
+    pub(crate) fn matches(&self, path: &str) -> bool {
+        path == self.text || self.matcher.is_match(path)
+    }
+}
+
+/// The paths that match any of the patterns, in their order.
+pub(crate) fn matching<'f>(patterns: &[PathPattern], paths: impl IntoIterator<Item = &'f String>) -> Vec<String> {
+    let matches = |path: &&String| patterns.iter().any(|pattern| pattern.matches(path));
+    paths.into_iter().filter(matches).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    #![expect(clippy::unwrap_used, reason = "a failed test may panic")]
+
+    use super::*;
+
+    fn matches(pattern: &str, path: &str) -> bool {
+        PathPattern::new(pattern).unwrap().matches(path)
+    }
 
     #[test]
     fn stars_stay_in_their_folder() {
@@ -49,5 +66,27 @@ mod tests {
         assert!(matches("a?c", "abc") && !matches("a?c", "a/c"));
         assert!(matches("tokenizer*", "tokenizer.json") && !matches("tokenizer*", "x/tokenizer.json"));
         assert!(!matches("", "a") && matches("", ""));
+    }
+
+    #[test]
+    fn classes_and_alternatives_are_those_of_hugging_face() {
+        let shard = "data/train-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].parquet";
+        assert!(matches(shard, "data/train-00000-of-00002.parquet"));
+        assert!(!matches(shard, "data/train-0000a-of-00002.parquet"));
+        assert!(matches("data/{train,valid}-*.json", "data/valid-0.json"));
+        assert!(!matches("data/{train,valid}-*.json", "data/test-0.json"));
+        assert!(matches("[!._]*.csv", "a.csv") && !matches("[!._]*.csv", ".a.csv"));
+        assert!(
+            matches("a[1].json", "a1.json") && matches("a[1].json", "a[1].json"),
+            "a name that is given as it is"
+        );
+    }
+
+    #[test]
+    fn broken_patterns_are_refused_by_name() {
+        for broken in ["data/[0-9.json", "{a,b"] {
+            let error = PathPattern::new(broken).unwrap_err().to_string();
+            assert!(error.contains(broken), "{error}");
+        }
     }
 }

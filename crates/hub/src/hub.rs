@@ -1,4 +1,4 @@
-//! The hub as the other rooms see it: a model folder or dataset files by id.
+//! What other crates use: a model folder or dataset files by hub id.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -9,14 +9,15 @@ use hf_hub::RepoType;
 use crate::client::{Client, Description};
 use crate::download::{fetch, sha256};
 use crate::error::{HubError, Result, io};
-use crate::glob::matches;
-use crate::patience::Patience;
+use crate::glob::{PathPattern, matching};
+use crate::progress::DownloadProgress;
 use crate::repository::Repository;
-use crate::settings::Settings;
+use crate::retry::RetryPolicy;
+use crate::settings::HubSettings;
 
 /// Files fetched at the same time.
 const PARALLEL: usize = 4;
-/// What of a model repository is fetched: enough to load, tokenize, chat and cite.
+/// The files of a model repository that are fetched: what loading, tokenizing, chatting and citing need.
 const MODEL_FILES: [&str; 10] = [
     "config.json",
     "generation_config.json",
@@ -29,22 +30,8 @@ const MODEL_FILES: [&str; 10] = [
     "README.md",
     "LICENSE*",
 ];
-/// Weights in another tool's own naming, which would double the download.
+/// The same weights under another tool's names; they would double the download.
 const NOT_MODEL_FILES: &str = "consolidated*";
-
-/// Told about every file as its bytes arrive.
-pub trait Progress: Sync {
-    /// `done` of `total` bytes of the file `name` are on disk.
-    fn file(&self, name: &str, done: u64, total: Option<u64>);
-}
-
-/// A [`Progress`] that says nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn file(&self, _name: &str, _done: u64, _total: Option<u64>) {}
-}
 
 /// Files of one dataset at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +47,7 @@ pub struct Dataset {
 pub struct DatasetFile {
     /// Path inside the repository.
     pub path: String,
-    /// Where it lies in the cache.
+    /// Its path in the cache.
     pub local: PathBuf,
     /// SHA-256 of its bytes, lower-case hex.
     pub sha256: String,
@@ -68,67 +55,66 @@ pub struct DatasetFile {
     pub bytes: u64,
 }
 
-/// What a dataset repository holds at one commit.
+/// The file list of a dataset repository at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
+pub struct DatasetListing {
     /// The commit.
     pub revision: String,
     /// Paths inside the repository, sorted.
     pub files: Vec<String>,
 }
 
-/// A hub: where to ask, where to keep, as whom.
+/// A client of one hub, with its cache.
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) client: Client,
 }
 
 impl Hub {
-    /// A hub as the environment describes it: HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN,
-    /// HF_TOKEN_PATH and HF_HUB_OFFLINE. With `offline` only the cache is used.
+    /// Configures the hub from HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH and HF_HUB_OFFLINE.
+    /// With `offline`, only the cache is used.
     ///
     /// # Errors
-    /// When there is no place for a cache, or a variable cannot be used.
+    /// If no cache folder can be determined, or a variable has an invalid value.
     pub fn from_env(offline: bool) -> Result<Self> {
-        Settings::from_env(offline).map(Self::new)
+        HubSettings::from_env(offline).map(Self::new)
     }
 
-    /// A hub with settings of one's own.
+    /// A hub with the given settings.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self::with_patience(settings, Patience::default())
+    pub fn new(settings: HubSettings) -> Self {
+        Self::with_retry_policy(settings, RetryPolicy::default())
     }
 
-    pub(crate) fn with_patience(settings: Settings, patience: Patience) -> Self {
+    pub(crate) fn with_retry_policy(settings: HubSettings, retry_policy: RetryPolicy) -> Self {
         Self {
-            client: Client::new(settings, patience),
+            client: Client::new(settings, retry_policy),
         }
     }
 
-    /// How this hub is asked.
+    /// The endpoint, cache and token in use.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &HubSettings {
         self.client.settings()
     }
 
-    /// The snapshot folder of a model with config, tokenizer, templates and safetensors.
+    /// Fetches a model's config, tokenizer, templates and safetensors; returns its snapshot folder.
     ///
     /// # Errors
-    /// When there is no such model, it lacks a config or weights, or it cannot be fetched whole.
-    pub fn model(&self, id: &str, revision: Option<&str>, progress: &dyn Progress) -> Result<PathBuf> {
+    /// If the model does not exist, has no config or weights, or cannot be fetched completely.
+    pub fn model(&self, id: &str, revision: Option<&str>, progress: &dyn DownloadProgress) -> Result<PathBuf> {
         let repository = self.repository(RepoType::Model, id, revision)?;
         let Description { commit, files } = self.describe(&repository)?;
-        let wanted = |file: &&String| {
-            MODEL_FILES.iter().any(|pattern| matches(pattern, file)) && !matches(NOT_MODEL_FILES, file)
-        };
-        let wanted: Vec<String> = files.iter().filter(wanted).cloned().collect();
-        for missing in ["config.json", "*.safetensors"] {
-            if !wanted.iter().any(|file| matches(missing, file)) {
-                let missing = missing.trim_start_matches('*').to_owned();
+        let excluded = PathPattern::new(NOT_MODEL_FILES)?;
+        let mut wanted = matching(&PathPattern::all(&MODEL_FILES)?, &files);
+        wanted.retain(|file| !excluded.matches(file));
+        // Weights may be sharded, so any file with that ending will do.
+        for missing in ["config.json", ".safetensors"] {
+            if !wanted.iter().any(|file| file.ends_with(missing)) {
                 return Err(HubError::NotAModel {
                     repo: repository.describe(),
                     revision: commit,
-                    missing,
+                    missing: missing.to_owned(),
                 });
             }
         }
@@ -136,32 +122,21 @@ impl Hub {
         Ok(repository.snapshot(&commit))
     }
 
-    /// The files of a dataset that match any of `patterns`: globs in which `*` stays inside a
-    /// folder and `**` does not. Every file is verified, cached ones too.
+    /// Fetches the files of a dataset that match any of `patterns`: globs in which `*`, `?`, `[0-9]` and `{a,b}`
+    /// stay inside a folder and `**` crosses folders. Every file is verified, cached ones too.
     ///
     /// # Errors
-    /// When there is no such dataset, a pattern matches nothing, or a file cannot be fetched whole.
+    /// If the dataset does not exist, a pattern is invalid or matches nothing, or a file cannot be fetched completely.
     pub fn dataset_files(
         &self,
         id: &str,
         revision: Option<&str>,
         patterns: &[String],
-        progress: &dyn Progress,
+        progress: &dyn DownloadProgress,
     ) -> Result<Dataset> {
         let repository = self.repository(RepoType::Dataset, id, revision)?;
         let Description { commit, files } = self.describe(&repository)?;
-        let unmatched: Vec<String> = patterns
-            .iter()
-            .filter(|pattern| !files.iter().any(|file| matches(pattern, file)))
-            .cloned()
-            .collect();
-        if !unmatched.is_empty() || patterns.is_empty() {
-            return Err(HubError::no_match(&repository, &commit, unmatched, &files));
-        }
-        let wanted: Vec<String> = files
-            .into_iter()
-            .filter(|file| patterns.iter().any(|pattern| matches(pattern, file)))
-            .collect();
+        let wanted = select_matching(&repository, &commit, &PathPattern::all(patterns)?, &files)?;
         let locals = self.fetch_all(&repository, &commit, &wanted, progress)?;
         let files = wanted
             .into_iter()
@@ -174,15 +149,15 @@ impl Hub {
         })
     }
 
-    /// What a dataset repository holds, without fetching any of it. Offline it is the list that
-    /// was seen when something of that commit was last fetched.
+    /// Lists a dataset repository's files without fetching any. Offline, this is the list that was stored when a file
+    /// of that commit was last fetched.
     ///
     /// # Errors
-    /// When there is no such dataset.
-    pub fn dataset_listing(&self, id: &str, revision: Option<&str>) -> Result<Listing> {
+    /// If the dataset does not exist.
+    pub fn dataset_listing(&self, id: &str, revision: Option<&str>) -> Result<DatasetListing> {
         let repository = self.repository(RepoType::Dataset, id, revision)?;
         let Description { commit, files } = self.describe(&repository)?;
-        Ok(Listing {
+        Ok(DatasetListing {
             revision: commit,
             files,
         })
@@ -192,8 +167,7 @@ impl Hub {
         Repository::new(kind, id, revision, &self.settings().cache)
     }
 
-    /// Commit and files of a revision: from the cache offline or where a full commit is known
-    /// there, else from the hub, whose answer is remembered.
+    /// Commit and files of a revision: offline from the cache, else from the hub, whose answer is stored for later.
     fn describe(&self, repository: &Repository) -> Result<Description> {
         if self.settings().offline {
             let cached = repository.cached_commit().map(|commit| {
@@ -213,13 +187,13 @@ impl Hub {
         Ok(description)
     }
 
-    /// Fetches files side by side; the first error stops the rest. Paths come in the order asked for.
+    /// Fetches files in parallel; the first error stops the rest. Returns their paths in the order of `files`.
     pub(crate) fn fetch_all(
         &self,
         repository: &Repository,
         commit: &str,
         files: &[String],
-        progress: &dyn Progress,
+        progress: &dyn DownloadProgress,
     ) -> Result<Vec<PathBuf>> {
         if self.settings().offline {
             let cached = |file: &String| {
@@ -253,11 +227,30 @@ impl Hub {
     }
 }
 
-/// Hashes a cached file and holds it against its blob's name, where that is a SHA-256.
+/// The files that match; an error where a pattern matches none, or there are no patterns.
+pub(crate) fn select_matching(
+    repository: &Repository,
+    commit: &str,
+    patterns: &[PathPattern],
+    files: &[String],
+) -> Result<Vec<String>> {
+    let unmatched: Vec<String> = patterns
+        .iter()
+        .filter(|pattern| !files.iter().any(|file| pattern.matches(file)))
+        .map(|pattern| pattern.text().to_owned())
+        .collect();
+    if unmatched.is_empty() && !patterns.is_empty() {
+        Ok(matching(patterns, files))
+    } else {
+        Err(HubError::no_match(repository.describe(), commit, unmatched, files))
+    }
+}
+
+/// Hashes a cached file and compares it with the hash in its blob's name, where that is a SHA-256.
 fn verified(path: String, local: PathBuf) -> Result<DatasetFile> {
     let bytes = std::fs::metadata(&local).map_err(io(&local, "reading"))?.len();
     let found = sha256(&local)?;
-    if let Some(expected) = announced(&local).filter(|expected| *expected != found) {
+    if let Some(expected) = expected_sha256(&local).filter(|expected| *expected != found) {
         return Err(HubError::DamagedCache {
             path: local,
             expected,
@@ -272,7 +265,7 @@ fn verified(path: String, local: PathBuf) -> Result<DatasetFile> {
     })
 }
 
-fn announced(local: &Path) -> Option<String> {
+fn expected_sha256(local: &Path) -> Option<String> {
     let blob = std::fs::read_link(local).ok()?;
     let name = blob.file_name()?.to_str()?.to_lowercase();
     (name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(name)

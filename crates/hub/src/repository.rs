@@ -1,6 +1,6 @@
-//! A repository's place in the cache and on the hub, in the layout every Hugging Face tool shares:
-//! `models--org--name/{blobs,refs,snapshots}`. Layout and addresses are hf-hub's; publishing is
-//! done here, because a file must appear under its final name whole or not at all.
+//! A repository's paths in the cache and on the hub, in the layout that all Hugging Face tools share:
+//! `models--org--name/{blobs,refs,snapshots}`. Layout and addresses are hf-hub's; publishing is done here, because a
+//! file must appear under its final name completely or not at all.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ impl Repository {
 
     /// Path of a file below the endpoint.
     pub(crate) fn file_path(&self, commit: &str, file: &str) -> String {
-        format!("{}/resolve/{commit}/{}", self.repo.url(), escape(file))
+        format!("{}/resolve/{commit}/{}", self.repo.url(), percent_encode(file))
     }
 
     /// The repository's folder in the cache.
@@ -90,7 +90,7 @@ impl Repository {
         self.cache.repo(self.repo.clone()).pointer_path(commit)
     }
 
-    /// Where the bytes with this etag are kept.
+    /// The path of the blob with this etag.
     pub(crate) fn blob(&self, etag: &str) -> PathBuf {
         self.cache.repo(self.repo.clone()).blob_path(etag)
     }
@@ -104,18 +104,18 @@ impl Repository {
             .join(format!("{etag}.lock"))
     }
 
-    /// Where parts of the file with this etag are kept, apart from the blobs, which are whole.
-    pub(crate) fn part(&self, etag: &str) -> PathBuf {
+    /// The partial file with this etag; blobs, which are complete, lie elsewhere.
+    pub(crate) fn partial(&self, etag: &str) -> PathBuf {
         self.folder().join(".parts").join(format!("{etag}.part"))
     }
 
-    /// Our own note of a file's etag and length, so that its parts are found offline.
-    pub(crate) fn part_note(&self, commit: &str, file: &str) -> PathBuf {
+    /// Records a file's etag and length, so that its partial file is found offline.
+    pub(crate) fn partial_metadata(&self, commit: &str, file: &str) -> PathBuf {
         let name = format!("{}.json", file.replace('/', "--"));
         self.folder().join(".parts").join(commit).join(name)
     }
 
-    /// The commit this revision meant when the hub was last asked; a full commit means itself.
+    /// The commit this revision pointed to when the hub was last asked; a full commit stands for itself.
     pub(crate) fn cached_commit(&self) -> Option<String> {
         let revision = self.repo.revision();
         if is_commit(revision) {
@@ -126,18 +126,18 @@ impl Repository {
         is_commit(commit).then(|| commit.to_owned())
     }
 
-    /// Remembers which commit this revision means.
+    /// Records which commit this revision points to.
     pub(crate) fn write_ref(&self, commit: &str) -> Result<()> {
         if self.repo.revision() == commit {
             return Ok(());
         }
-        write_whole(
+        write_atomically(
             &self.folder().join("refs").join(self.repo.revision()),
             commit.as_bytes(),
         )
     }
 
-    /// Our own note of a commit's file list, so that globs mean the same offline.
+    /// Records a commit's file list, so that globs match the same files offline.
     fn listing_file(&self, commit: &str) -> PathBuf {
         self.folder().join(".listing").join(format!("{commit}.json"))
     }
@@ -148,10 +148,10 @@ impl Repository {
             return Ok(());
         }
         let text = serde_json::to_vec(files).map_err(|error| io(&path, "writing")(error.into()))?;
-        write_whole(&path, &text)
+        write_atomically(&path, &text)
     }
 
-    /// The files of a commit as far as the cache knows: the hub's own list, else what was fetched.
+    /// The files of a commit: the recorded list if there is one, else the fetched files.
     pub(crate) fn cached_listing(&self, commit: &str) -> Vec<String> {
         let noted = fs::read(self.listing_file(commit)).ok();
         if let Some(files) = noted.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok()) {
@@ -163,13 +163,13 @@ impl Repository {
         files
     }
 
-    /// The file in the snapshot, when it is there whole.
+    /// The file in the snapshot, if present.
     pub(crate) fn cached_file(&self, commit: &str, file: &str) -> Option<PathBuf> {
         let path = self.snapshot(commit).join(file);
         path.is_file().then_some(path)
     }
 
-    /// Makes a blob appear in the snapshot of a commit.
+    /// Links a blob into the snapshot of a commit.
     pub(crate) fn publish(&self, commit: &str, file: &str, etag: &str) -> Result<PathBuf> {
         let path = self.snapshot(commit).join(file);
         let folder = path.parent().unwrap_or(&path).to_owned();
@@ -179,21 +179,21 @@ impl Repository {
             .collect::<PathBuf>()
             .join("blobs")
             .join(etag);
-        let staged = beside(&path);
+        let staged = staging_path(&path);
         let _ = fs::remove_file(&staged);
-        point(&staged, &target, &self.blob(etag)).map_err(io(&staged, "linking"))?;
+        link(&staged, &target, &self.blob(etag)).map_err(io(&staged, "linking"))?;
         fs::rename(&staged, &path).map_err(io(&path, "renaming"))?;
         Ok(path)
     }
 }
 
-/// Whether a revision is a full commit, which can never mean anything else.
+/// Whether a revision is a full commit hash.
 pub(crate) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a path from the hub stays inside the folder it is put into.
-pub(crate) fn is_safe(file: &str) -> bool {
+/// Whether a path from the hub stays inside its folder.
+pub(crate) fn is_safe_path(file: &str) -> bool {
     !file.contains(['\\', '\0'])
         && file
             .split('/')
@@ -201,17 +201,17 @@ pub(crate) fn is_safe(file: &str) -> bool {
 }
 
 #[cfg(unix)]
-fn point(link: &Path, target: &Path, _blob: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(target, link)
+fn link(path: &Path, target: &Path, _blob: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, path)
 }
 
 #[cfg(not(unix))]
-fn point(link: &Path, _target: &Path, blob: &Path) -> std::io::Result<()> {
-    fs::hard_link(blob, link).or_else(|_| fs::copy(blob, link).map(drop))
+fn link(path: &Path, _target: &Path, blob: &Path) -> std::io::Result<()> {
+    fs::hard_link(blob, path).or_else(|_| fs::copy(blob, path).map(drop))
 }
 
-/// A name of this process's own beside a final one.
-fn beside(path: &Path) -> PathBuf {
+/// A temporary name, unique to this thread, in the same folder.
+fn staging_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(
         ".{}.{:?}.partial",
@@ -221,10 +221,10 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder).map_err(io(folder, "making this folder"))?;
-    let staged = beside(path);
+    let staged = staging_path(path);
     let write = || {
         let mut file = fs::File::create(&staged)?;
         std::io::Write::write_all(&mut file, bytes)?;
@@ -248,8 +248,8 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<String>) {
     }
 }
 
-/// Percent-encodes what may not stand in a URL's path; slashes stay.
-fn escape(path: &str) -> String {
+/// Percent-encodes a URL's path; slashes stay.
+fn percent_encode(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
     path.bytes()
         .map(|byte| {
@@ -273,7 +273,9 @@ mod tests {
             assert!(repository(bad).is_err(), "{bad}");
         }
         assert!(Repository::new(RepoType::Model, "a/b", Some("../../x"), Path::new("/c")).is_err());
-        assert!(is_safe("data/train.parquet") && !is_safe("../x") && !is_safe("/x") && !is_safe("a//b"));
-        assert_eq!(escape("data/a b#1.json"), "data/a%20b%231.json");
+        assert!(
+            is_safe_path("data/train.parquet") && !is_safe_path("../x") && !is_safe_path("/x") && !is_safe_path("a//b")
+        );
+        assert_eq!(percent_encode("data/a b#1.json"), "data/a%20b%231.json");
     }
 }

@@ -1,95 +1,91 @@
-//! Which files of a dataset are wanted: globs, or what the dataset's card says of a configuration and split; of many
-//! files a few, drawn by a seed.
+//! Selects the files of a dataset: by globs, or by the configuration and split of the dataset's card. Of many shards it
+//! can sample a few by a seed.
 //!
-//! Nothing but the card is fetched here.
+//! What this is not: it fetches nothing except the card.
 
 use hf_hub::RepoType;
 use sha2::{Digest, Sha256};
 
-use crate::card::{Card, Unchosen};
+use crate::card::{Card, SelectionFailure};
 use crate::error::{HubError, Result, io};
-use crate::glob::matches;
-use crate::hub::{Hub, Progress};
+use crate::glob::PathPattern;
+use crate::hub::{DatasetListing, Hub, select_matching};
+use crate::progress::DownloadProgress;
 use crate::repository::Repository;
 
-/// What is wanted of a dataset.
+/// Which files of a dataset to select.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Globs over the repository's paths, in which `*` stays inside a folder and `**` does not. Without any, the
-    /// dataset's card or its files' names say which files make the split.
+pub struct DatasetQuery {
+    /// Globs over the repository's paths, in which `*` stays inside a folder and `**` crosses folders. Without any,
+    /// the dataset's card or the file names determine the split's files.
     pub patterns: Vec<String>,
-    /// Configuration of the card; its default when absent.
+    /// Configuration of the card; by default the card's default configuration.
     pub config: Option<String>,
-    /// Such as `train`; used without patterns.
+    /// Such as `train`; used only without patterns.
     pub split: String,
     /// At most this many of the files.
     pub shards: Option<u64>,
-    /// Draws the shards.
+    /// Seed of the sampled shards.
     pub seed: u64,
 }
 
-/// Files of a dataset at one commit.
+/// The selected files of a dataset at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selection {
+pub struct DatasetSelection {
     /// The commit.
     pub revision: String,
     /// Paths inside the repository, sorted.
     pub files: Vec<String>,
-    /// Files that were to choose from.
-    pub of: usize,
-    /// License in the card's words, where the card was read.
+    /// Number of matching files before shards were sampled.
+    pub candidates: usize,
+    /// The license that the card states, where the card was read.
     pub license: Option<String>,
 }
 
 impl Hub {
-    /// The files that are meant, of which none is fetched but, without patterns, the README.
+    /// Resolves the matching files; downloads nothing except the README when no patterns are given.
     ///
     /// # Errors
-    /// When there is no such dataset, configuration or split, or nothing matches; what there is, is named.
+    /// If the dataset, configuration or split does not exist, or nothing matches. The error lists what exists.
     pub fn select(
         &self,
         id: &str,
         revision: Option<&str>,
-        wanted: &Wanted,
-        progress: &dyn Progress,
-    ) -> Result<Selection> {
+        query: &DatasetQuery,
+        progress: &dyn DownloadProgress,
+    ) -> Result<DatasetSelection> {
         let repository = Repository::new(RepoType::Dataset, id, revision, &self.settings().cache)?;
         let listing = self.dataset_listing(id, revision)?;
-        let (mut files, mut license) = (Vec::new(), None);
-        if wanted.patterns.is_empty() {
+        let (mut files, license) = if query.patterns.is_empty() {
             let card = self.card(&repository, &listing.revision, &listing.files, progress)?;
-            let chosen = card.files(wanted.config.as_deref(), &wanted.split, &listing.files);
-            files =
-                chosen.map_err(|reason| unchosen(&repository, &listing.revision, wanted, &listing.files, reason))?;
-            license = card.license;
+            let selected = card.files(query.config.as_deref(), &query.split, &listing.files);
+            let files = selected.map_err(|failure| selection_error(&repository, &listing, query, failure))?;
+            (files, card.license)
         } else {
-            let any = |pattern: &&String| !listing.files.iter().any(|file| matches(pattern, file));
-            let unmatched: Vec<String> = wanted.patterns.iter().filter(any).cloned().collect();
-            if !unmatched.is_empty() {
-                return Err(HubError::no_match(
-                    &repository,
-                    &listing.revision,
-                    unmatched,
-                    &listing.files,
-                ));
-            }
-            let meant = |file: &&String| wanted.patterns.iter().any(|pattern| matches(pattern, file));
-            files.extend(listing.files.iter().filter(meant).cloned());
-        }
-        let of = files.len();
-        if let Some(shards) = wanted.shards {
-            draw(&mut files, shards, wanted.seed);
+            let patterns = PathPattern::all(&query.patterns)?;
+            let files = select_matching(&repository, &listing.revision, &patterns, &listing.files)?;
+            (files, None)
+        };
+        let candidates = files.len();
+        if let Some(shards) = query.shards {
+            sample_shards(&mut files, shards, query.seed);
         }
         files.sort();
-        Ok(Selection {
+        Ok(DatasetSelection {
             revision: listing.revision,
             files,
-            of,
+            candidates,
             license,
         })
     }
 
-    fn card(&self, repository: &Repository, commit: &str, files: &[String], progress: &dyn Progress) -> Result<Card> {
+    fn card(
+        &self,
+        repository: &Repository,
+        commit: &str,
+        files: &[String],
+        progress: &dyn DownloadProgress,
+    ) -> Result<Card> {
         let readme = "README.md".to_owned();
         if !files.contains(&readme) {
             return Ok(Card::default());
@@ -106,8 +102,8 @@ impl Hub {
     }
 }
 
-/// Keeps `shards` of the files, those whose seeded hash comes first: the same on every machine.
-fn draw(files: &mut Vec<String>, shards: u64, seed: u64) {
+/// Keeps the `shards` files with the smallest seeded hashes: the same ones on every machine.
+fn sample_shards(files: &mut Vec<String>, shards: u64, seed: u64) {
     files.sort_by_cached_key(|file| {
         let mut hash = Sha256::new();
         hash.update(seed.to_le_bytes());
@@ -117,7 +113,12 @@ fn draw(files: &mut Vec<String>, shards: u64, seed: u64) {
     files.truncate(usize::try_from(shards).unwrap_or(usize::MAX));
 }
 
-fn unchosen(repository: &Repository, commit: &str, wanted: &Wanted, files: &[String], reason: Unchosen) -> HubError {
+fn selection_error(
+    repository: &Repository,
+    listing: &DatasetListing,
+    query: &DatasetQuery,
+    failure: SelectionFailure,
+) -> HubError {
     let repo = repository.describe();
     let list = |known: Vec<String>| {
         if known.is_empty() {
@@ -126,25 +127,26 @@ fn unchosen(repository: &Repository, commit: &str, wanted: &Wanted, files: &[Str
             known.join(", ")
         }
     };
-    match reason {
-        Unchosen::Config(known) => HubError::NoConfig {
+    match failure {
+        SelectionFailure::Config(known) => HubError::NoConfig {
             repo,
-            asked: match &wanted.config {
+            asked: match &query.config {
                 Some(config) => format!("no configuration {config:?}"),
                 None => "several configurations, and `config` names none of them".to_owned(),
             },
             known: list(known),
         },
-        Unchosen::Split(known) => HubError::NoSplit {
+        SelectionFailure::Split(known) => HubError::NoSplit {
             repo,
-            split: wanted.split.clone(),
+            split: query.split.clone(),
             known: list(known),
         },
-        Unchosen::NoRows => {
+        SelectionFailure::NoRows => {
             let patterns = vec!["*.parquet, *.jsonl, *.json, *.csv, *.tsv or *.txt".to_owned()];
-            HubError::no_match(repository, commit, patterns, files)
+            HubError::no_match(repo, &listing.revision, patterns, &listing.files)
         }
-        Unchosen::NoMatch(globs) => HubError::no_match(repository, commit, globs, files),
+        SelectionFailure::NoMatch(globs) => HubError::no_match(repo, &listing.revision, globs, &listing.files),
+        SelectionFailure::BadPattern(reason) => HubError::BadCard { repo, reason },
     }
 }
 
@@ -153,15 +155,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_drawn_by_the_seed_alone() {
+    fn sampled_shards_depend_on_the_seed_alone() {
         let all: Vec<String> = (0..114).map(|index| format!("data/train-{index:05}.parquet")).collect();
-        let drawn = |seed: u64, mut files: Vec<String>| {
-            draw(&mut files, 3, seed);
+        let sampled = |seed: u64, mut files: Vec<String>| {
+            sample_shards(&mut files, 3, seed);
             files
         };
         let reversed = all.iter().rev().cloned().collect();
-        assert_eq!(drawn(42, all.clone()), drawn(42, reversed));
-        assert_ne!(drawn(42, all.clone()), drawn(43, all.clone()));
-        assert_eq!(drawn(1, all).len(), 3);
+        assert_eq!(sampled(42, all.clone()), sampled(42, reversed));
+        assert_ne!(sampled(42, all.clone()), sampled(43, all.clone()));
+        assert_eq!(sampled(1, all).len(), 3);
     }
 }

@@ -1,33 +1,32 @@
-//! Where the hub is, where its files are kept, and as whom it is asked: the environment variables
-//! that every Hugging Face tool reads.
+//! Endpoint, cache, token and offline mode, from the environment variables that all Hugging Face tools read.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::error::{HubError, Result};
 
-/// The hub that is asked when nothing else is said.
+/// The default hub.
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// Everything that decides how a hub is asked.
+/// How to reach a hub and where to cache its files.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct HubSettings {
     /// The hub's address without a slash at the end.
     pub endpoint: String,
     /// The folder that holds `models--…` and `datasets--…`.
     pub cache: PathBuf,
-    /// The token, when there is one.
+    /// The access token, if there is one.
     pub token: Option<Token>,
-    /// The file a token was, or would have been, read from.
+    /// The file from which the token was, or would have been, read.
     pub token_file: PathBuf,
-    /// Only the cache may be used.
+    /// Use only the cache, never the network.
     pub offline: bool,
 }
 
 /// A token and where it came from.
 #[derive(Clone)]
 pub struct Token {
-    /// Sent to the hub, and to nobody it redirects to.
+    /// Sent to the hub only, never to a host it redirects to.
     pub secret: String,
     /// `HF_TOKEN` or the file's path, for messages.
     pub origin: String,
@@ -39,16 +38,16 @@ impl std::fmt::Debug for Token {
     }
 }
 
-impl Settings {
+impl HubSettings {
     /// Reads HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH and HF_HUB_OFFLINE.
     ///
     /// # Errors
-    /// When there is no home folder, or a variable cannot be used.
+    /// If there is no home folder, or a variable has an invalid value.
     pub fn from_env(offline: bool) -> Result<Self> {
         Self::from_lookup(|name| std::env::var_os(name), offline)
     }
 
-    /// The same from any source of variables.
+    /// As [`HubSettings::from_env`], from any source of variables.
     pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>, offline: bool) -> Result<Self> {
         let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let text = |name: &'static str, expected: &'static str| match get(name).map(OsString::into_string) {
@@ -128,14 +127,14 @@ mod tests {
 
     use super::*;
 
-    fn settings(variables: &[(&str, &str)]) -> Result<Settings> {
+    fn settings(variables: &[(&str, &str)]) -> Result<HubSettings> {
         let find = |name: &str| {
             variables
                 .iter()
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| value.into())
         };
-        Settings::from_lookup(find, false)
+        HubSettings::from_lookup(find, false)
     }
 
     #[test]
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_mean_nothing_are_refused() {
+    fn invalid_values_are_refused() {
         assert!(settings(&[("HOME", "/h"), ("HF_ENDPOINT", "hub.example")]).is_err());
         assert!(settings(&[("HOME", "/h"), ("HF_HUB_OFFLINE", "maybe")]).is_err());
     }

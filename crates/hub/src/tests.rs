@@ -11,10 +11,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::error::HubError;
-use crate::hub::{Hub, Progress, Silent};
-use crate::patience::Patience;
-use crate::selection::Wanted;
-use crate::settings::{Settings, Token};
+use crate::hub::Hub;
+use crate::progress::{DownloadProgress, NoProgress};
+use crate::retry::RetryPolicy;
+use crate::selection::DatasetQuery;
+use crate::settings::{HubSettings, Token};
 use fake_hub::{COMMIT, FakeHub, Faults};
 
 const DATASET: &str = "org/rows";
@@ -27,8 +28,8 @@ fn body(length: usize) -> Vec<u8> {
         .collect()
 }
 
-fn settings(endpoint: &str, cache: &Path) -> Settings {
-    Settings {
+fn settings(endpoint: &str, cache: &Path) -> HubSettings {
+    HubSettings {
         endpoint: endpoint.to_owned(),
         cache: cache.to_owned(),
         token: None,
@@ -37,17 +38,17 @@ fn settings(endpoint: &str, cache: &Path) -> Settings {
     }
 }
 
-fn quick() -> Patience {
-    Patience {
-        first: Duration::from_millis(5),
-        longest: Duration::from_millis(40),
-        attempts: 4,
-        invited: 12,
+fn short_pauses() -> RetryPolicy {
+    RetryPolicy {
+        first_pause: Duration::from_millis(5),
+        max_pause: Duration::from_millis(40),
+        max_failures: 4,
+        max_failures_when_asked: 12,
     }
 }
 
 fn hub_for(server: &FakeHub, cache: &Path) -> Hub {
-    Hub::with_patience(settings(&server.endpoint, cache), quick())
+    Hub::with_retry_policy(settings(&server.endpoint, cache), short_pauses())
 }
 
 fn rows(faults: Faults) -> FakeHub {
@@ -91,7 +92,7 @@ fn unfinished(cache: &Path) -> Vec<PathBuf> {
 fn a_dataset_lands_in_the_standard_layout() {
     let (server, cache) = (rows(Faults::default()), TempDir::new().unwrap());
     let dataset = hub_for(&server, cache.path())
-        .dataset_files(DATASET, None, &train(), &Silent)
+        .dataset_files(DATASET, None, &train(), &NoProgress)
         .unwrap();
     assert_eq!(dataset.revision, COMMIT);
     let paths: Vec<&str> = dataset.files.iter().map(|file| file.path.as_str()).collect();
@@ -108,8 +109,8 @@ fn a_dataset_lands_in_the_standard_layout() {
     assert!(!repo.join("snapshots").join(COMMIT).join("data/test.bin").exists());
 }
 
-fn wanted(patterns: &[&str]) -> Wanted {
-    Wanted {
+fn wanted(patterns: &[&str]) -> DatasetQuery {
+    DatasetQuery {
         patterns: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
         config: None,
         split: "train".to_owned(),
@@ -132,26 +133,26 @@ fn a_dataset_by_id_alone_is_read_off_its_card() {
     );
     let cache = TempDir::new().unwrap();
     let hub = hub_for(&server, cache.path());
-    let selection = hub.select(DATASET, None, &wanted(&[]), &Silent).unwrap();
+    let selection = hub.select(DATASET, None, &wanted(&[]), &NoProgress).unwrap();
     assert_eq!(selection.files, ["data/train-0.bin", "data/train-1.bin"]);
     assert_eq!(selection.license.as_deref(), Some("cc-by-4.0"));
-    let one = Wanted {
+    let one = DatasetQuery {
         shards: Some(1),
         ..wanted(&["data/*.bin"])
     };
-    let drawn = hub.select(DATASET, None, &one, &Silent).unwrap();
-    assert_eq!((drawn.files.len(), drawn.of), (1, 3));
-    let test = Wanted {
+    let drawn = hub.select(DATASET, None, &one, &NoProgress).unwrap();
+    assert_eq!((drawn.files.len(), drawn.candidates), (1, 3));
+    let test = DatasetQuery {
         split: "dev".to_owned(),
         ..wanted(&[])
     };
-    let error = hub.select(DATASET, None, &test, &Silent).unwrap_err().to_string();
+    let error = hub.select(DATASET, None, &test, &NoProgress).unwrap_err().to_string();
     assert!(error.contains("no split \"dev\"; its splits are train"), "{error}");
-    let config = Wanted {
+    let config = DatasetQuery {
         config: Some("x".to_owned()),
         ..wanted(&[])
     };
-    let error = hub.select(DATASET, None, &config, &Silent).unwrap_err().to_string();
+    let error = hub.select(DATASET, None, &config, &NoProgress).unwrap_err().to_string();
     assert!(error.contains("its configurations are default"), "{error}");
 }
 
@@ -168,8 +169,8 @@ fn parts_are_fetched_once_survive_cuts_and_are_found_offline() {
     let local = {
         let mut part = hub.partial_file(DATASET, COMMIT, file).unwrap();
         assert_eq!(part.size(), 700_000);
-        part.ensure(699_992..700_000, &Silent).unwrap();
-        part.ensure(1000..160_000, &Silent).unwrap();
+        part.ensure(699_992..700_000, &NoProgress).unwrap();
+        part.ensure(1000..160_000, &NoProgress).unwrap();
         part.local().to_owned()
     };
     let bytes = fs::read(&local).unwrap();
@@ -181,16 +182,16 @@ fn parts_are_fetched_once_survive_cuts_and_are_found_offline() {
     let snapshot = local.ancestors().nth(2).unwrap().join("snapshots").join(COMMIT);
     assert!(snapshot.is_dir(), "other tools expect one");
     let sent = server.bodies_sent();
-    let offline = Settings {
+    let offline = HubSettings {
         offline: true,
         ..settings(&server.endpoint, cache.path())
     };
-    let hub = Hub::with_patience(offline, quick());
+    let hub = Hub::with_retry_policy(offline, short_pauses());
     let mut part = hub.partial_file(DATASET, COMMIT, file).unwrap();
-    part.ensure(2000..100_000, &Silent).unwrap();
+    part.ensure(2000..100_000, &NoProgress).unwrap();
     assert_eq!(server.bodies_sent(), sent);
     assert!(
-        part.ensure(0..10, &Silent)
+        part.ensure(0..10, &NoProgress)
             .unwrap_err()
             .to_string()
             .contains("not in the cache")
@@ -207,8 +208,8 @@ fn parts_that_make_the_whole_are_held_against_its_hash() {
     let (server, cache) = (rows(faults), TempDir::new().unwrap());
     let hub = hub_for(&server, cache.path());
     let mut part = hub.partial_file(DATASET, COMMIT, "data/train-00001.bin").unwrap();
-    part.ensure(0..1000, &Silent).unwrap();
-    let error = part.ensure(0..3000, &Silent).unwrap_err();
+    part.ensure(0..1000, &NoProgress).unwrap();
+    let error = part.ensure(0..3000, &NoProgress).unwrap_err();
     assert!(matches!(error, HubError::Damaged { .. }), "{error}");
     assert!(!part.local().exists());
 }
@@ -222,7 +223,7 @@ fn a_server_without_ranges_is_read_past() {
     let (server, cache) = (rows(faults), TempDir::new().unwrap());
     let hub = hub_for(&server, cache.path());
     let mut part = hub.partial_file(DATASET, COMMIT, "data/train-00001.bin").unwrap();
-    part.ensure(500..700, &Silent).unwrap();
+    part.ensure(500..700, &NoProgress).unwrap();
     assert_eq!(fs::read(part.local()).unwrap()[500..700], body(3000)[500..700]);
 }
 
@@ -230,9 +231,9 @@ fn a_server_without_ranges_is_read_past() {
 fn what_is_cached_is_not_fetched_again() {
     let (server, cache) = (rows(Faults::default()), TempDir::new().unwrap());
     let hub = hub_for(&server, cache.path());
-    hub.dataset_files(DATASET, None, &train(), &Silent).unwrap();
+    hub.dataset_files(DATASET, None, &train(), &NoProgress).unwrap();
     let before = server.bodies_sent();
-    hub.dataset_files(DATASET, None, &train(), &Silent).unwrap();
+    hub.dataset_files(DATASET, None, &train(), &NoProgress).unwrap();
     assert_eq!(server.bodies_sent(), before);
 }
 
@@ -246,7 +247,7 @@ fn cut_connections_are_resumed() {
         TempDir::new().unwrap(),
     );
     let dataset = hub_for(&server, cache.path())
-        .dataset_files(DATASET, None, &train(), &Silent)
+        .dataset_files(DATASET, None, &train(), &NoProgress)
         .unwrap();
     assert_eq!(fs::read(&dataset.files[0].local).unwrap(), body(700_000));
     assert!(
@@ -266,7 +267,7 @@ fn a_server_that_cannot_resume_is_asked_for_everything() {
     let hub = hub_for(&server, cache.path());
     let partial = partial_of(cache.path(), &body(700_000));
     fs::write(&partial, &body(700_000)[..1000]).unwrap();
-    let dataset = hub.dataset_files(DATASET, None, &train(), &Silent).unwrap();
+    let dataset = hub.dataset_files(DATASET, None, &train(), &NoProgress).unwrap();
     assert_eq!(fs::read(&dataset.files[0].local).unwrap(), body(700_000));
 }
 
@@ -283,7 +284,7 @@ fn an_earlier_process_s_beginning_is_used() {
     let partial = partial_of(cache.path(), &body(700_000));
     fs::write(&partial, &body(700_000)[..650_000]).unwrap();
     hub_for(&server, cache.path())
-        .dataset_files(DATASET, None, &train(), &Silent)
+        .dataset_files(DATASET, None, &train(), &NoProgress)
         .unwrap();
     assert!(server.ranges().contains(&"bytes=650000-".to_owned()));
 }
@@ -294,7 +295,7 @@ fn a_wrong_beginning_costs_one_clean_try() {
         let (server, cache) = (rows(Faults::default()), TempDir::new().unwrap());
         fs::write(partial_of(cache.path(), &body(700_000)), wrong).unwrap();
         let dataset = hub_for(&server, cache.path())
-            .dataset_files(DATASET, None, &train(), &Silent)
+            .dataset_files(DATASET, None, &train(), &NoProgress)
             .unwrap();
         assert_eq!(fs::read(&dataset.files[0].local).unwrap(), body(700_000));
     }
@@ -310,14 +311,14 @@ fn busy_hubs_are_waited_for() {
     };
     let (server, cache) = (rows(faults), TempDir::new().unwrap());
     let dataset = hub_for(&server, cache.path())
-        .dataset_files(DATASET, None, &train(), &Silent)
+        .dataset_files(DATASET, None, &train(), &NoProgress)
         .unwrap();
     assert_eq!(fs::read(&dataset.files[0].local).unwrap(), body(700_000));
     assert!(unfinished(cache.path()).is_empty());
 }
 
 #[test]
-fn patience_ends() {
+fn retries_end() {
     let (server, cache) = (
         rows(Faults {
             fail_every: 1,
@@ -326,15 +327,15 @@ fn patience_ends() {
         TempDir::new().unwrap(),
     );
     let error = hub_for(&server, cache.path())
-        .dataset_files(DATASET, None, &train(), &Silent)
+        .dataset_files(DATASET, None, &train(), &NoProgress)
         .unwrap_err();
     let HubError::Unreachable { reason, attempts, .. } = &error else {
         panic!("{error}")
     };
     assert!(reason.contains("503") && *attempts == 12, "{error}");
-    let nobody = Hub::with_patience(settings("http://127.0.0.1:9", cache.path()), quick());
+    let nobody = Hub::with_retry_policy(settings("http://127.0.0.1:9", cache.path()), short_pauses());
     let error = nobody
-        .dataset_files(DATASET, None, &train(), &Silent)
+        .dataset_files(DATASET, None, &train(), &NoProgress)
         .unwrap_err()
         .to_string();
     assert!(error.contains("127.0.0.1:9") && error.contains("--offline"), "{error}");
@@ -350,7 +351,7 @@ fn damaged_bytes_are_named_and_not_kept() {
         };
         let (server, cache) = (rows(faults), TempDir::new().unwrap());
         let error = hub_for(&server, cache.path())
-            .dataset_files(DATASET, None, &train(), &Silent)
+            .dataset_files(DATASET, None, &train(), &NoProgress)
             .unwrap_err();
         let HubError::Damaged { file, kind: found, .. } = &error else {
             panic!("{error}")
@@ -366,10 +367,10 @@ fn damaged_bytes_are_named_and_not_kept() {
 fn a_cached_file_that_rotted_is_named() {
     let (server, cache) = (rows(Faults::default()), TempDir::new().unwrap());
     let hub = hub_for(&server, cache.path());
-    let dataset = hub.dataset_files(DATASET, None, &train(), &Silent).unwrap();
+    let dataset = hub.dataset_files(DATASET, None, &train(), &NoProgress).unwrap();
     let blob = fs::canonicalize(&dataset.files[1].local).unwrap();
     fs::write(&blob, body(2999)).unwrap();
-    let error = hub.dataset_files(DATASET, None, &train(), &Silent).unwrap_err();
+    let error = hub.dataset_files(DATASET, None, &train(), &NoProgress).unwrap_err();
     assert!(matches!(&error, HubError::DamagedCache { .. }), "{error}");
 }
 
@@ -387,18 +388,18 @@ fn gated_repositories_say_which_token_and_where() {
             secret: secret.to_owned(),
             origin: "HF_TOKEN".to_owned(),
         });
-        let hub = Hub::with_patience(
-            Settings {
+        let hub = Hub::with_retry_policy(
+            HubSettings {
                 token,
                 ..settings(&server.endpoint, cache.path())
             },
-            quick(),
+            short_pauses(),
         );
-        hub.dataset_files(DATASET, None, &train(), &Silent)
+        hub.dataset_files(DATASET, None, &train(), &NoProgress)
     };
     let none = with(None).unwrap_err().to_string();
     assert!(
-        none.contains("dataset org/rows is gated") && none.contains("none in HF_TOKEN or"),
+        none.contains("dataset org/rows is gated") && none.contains("none is set in HF_TOKEN or"),
         "{none}"
     );
     assert!(
@@ -430,14 +431,14 @@ fn files_kept_elsewhere_are_fetched_there_without_the_token() {
         secret: "mine".to_owned(),
         origin: "HF_TOKEN".to_owned(),
     });
-    let hub = Hub::with_patience(
-        Settings {
+    let hub = Hub::with_retry_policy(
+        HubSettings {
             token,
             ..settings(&server.endpoint, cache.path())
         },
-        quick(),
+        short_pauses(),
     );
-    let dataset = hub.dataset_files(DATASET, None, &train(), &Silent).unwrap();
+    let dataset = hub.dataset_files(DATASET, None, &train(), &NoProgress).unwrap();
     assert_eq!(fs::read(&dataset.files[0].local).unwrap(), body(3000));
     assert_eq!(elsewhere.bodies_sent(), 1);
 }
@@ -446,13 +447,13 @@ fn files_kept_elsewhere_are_fetched_there_without_the_token() {
 fn offline_takes_the_cache_or_says_what_is_missing() {
     let cache = TempDir::new().unwrap();
     let offline = |cache: &Path| {
-        Hub::new(Settings {
+        Hub::new(HubSettings {
             offline: true,
             ..settings("http://127.0.0.1:9", cache)
         })
     };
     let error = offline(cache.path())
-        .dataset_files(DATASET, None, &train(), &Silent)
+        .dataset_files(DATASET, None, &train(), &NoProgress)
         .unwrap_err()
         .to_string();
     assert!(
@@ -461,24 +462,24 @@ fn offline_takes_the_cache_or_says_what_is_missing() {
     );
     let server = rows(Faults::default());
     let online = hub_for(&server, cache.path())
-        .dataset_files(DATASET, None, &train(), &Silent)
+        .dataset_files(DATASET, None, &train(), &NoProgress)
         .unwrap();
     drop(server);
     assert_eq!(
         offline(cache.path())
-            .dataset_files(DATASET, None, &train(), &Silent)
+            .dataset_files(DATASET, None, &train(), &NoProgress)
             .unwrap(),
         online
     );
     assert_eq!(
         offline(cache.path())
-            .dataset_files(DATASET, Some(COMMIT), &train(), &Silent)
+            .dataset_files(DATASET, Some(COMMIT), &train(), &NoProgress)
             .unwrap(),
         online
     );
     // The list of files is known, so a glob means what it meant online and a gap is noticed.
     let error = offline(cache.path())
-        .dataset_files(DATASET, None, &["data/*.bin".to_owned()], &Silent)
+        .dataset_files(DATASET, None, &["data/*.bin".to_owned()], &NoProgress)
         .unwrap_err();
     assert!(
         error
@@ -497,11 +498,11 @@ fn files_of_other_tools_are_found() {
     fs::write(cache.path().join("models--org--model/refs/main"), COMMIT).unwrap();
     fs::write(snapshot.join("config.json"), "{}").unwrap();
     fs::write(snapshot.join("model.safetensors"), "x").unwrap();
-    let hub = Hub::new(Settings {
+    let hub = Hub::new(HubSettings {
         offline: true,
         ..settings("http://127.0.0.1:9", cache.path())
     });
-    assert_eq!(hub.model(MODEL, None, &Silent).unwrap(), snapshot);
+    assert_eq!(hub.model(MODEL, None, &NoProgress).unwrap(), snapshot);
 }
 
 #[test]
@@ -525,7 +526,7 @@ fn a_model_brings_what_loading_needs_and_no_more() {
     let files: Vec<(&str, Vec<u8>)> = names.iter().map(|name| (*name, name.as_bytes().to_vec())).collect();
     let (server, cache) = (FakeHub::start(Faults::default(), &files), TempDir::new().unwrap());
     let folder = hub_for(&server, cache.path())
-        .model(MODEL, Some("main"), &Silent)
+        .model(MODEL, Some("main"), &NoProgress)
         .unwrap();
     let mut found: Vec<String> = fs::read_dir(&folder)
         .unwrap()
@@ -539,10 +540,10 @@ fn a_model_brings_what_loading_needs_and_no_more() {
     });
     let bare = FakeHub::start(Faults::default(), &[("config.json", b"{}".to_vec())]);
     let error = hub_for(&bare, TempDir::new().unwrap().path())
-        .model(MODEL, None, &Silent)
+        .model(MODEL, None, &NoProgress)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("it has no .safetensors"), "{error}");
+    assert!(error.contains("missing .safetensors"), "{error}");
 }
 
 #[test]
@@ -550,20 +551,20 @@ fn wrong_names_are_told_apart() {
     let (server, cache) = (rows(Faults::default()), TempDir::new().unwrap());
     let hub = hub_for(&server, cache.path());
     let text = |outcome: Result<crate::Dataset, HubError>| outcome.unwrap_err().to_string();
-    let error = text(hub.dataset_files("org/nothing", None, &train(), &Silent));
+    let error = text(hub.dataset_files("org/nothing", None, &train(), &NoProgress));
     assert!(
         error.contains("has no dataset org/nothing, or it is private"),
         "{error}"
     );
-    let error = text(hub.dataset_files(DATASET, Some("v9"), &train(), &Silent));
+    let error = text(hub.dataset_files(DATASET, Some("v9"), &train(), &NoProgress));
     assert!(error.contains("no revision \"v9\""), "{error}");
-    let error = text(hub.dataset_files(DATASET, None, &["data/valid-*".to_owned()], &Silent));
+    let error = text(hub.dataset_files(DATASET, None, &["data/valid-*".to_owned()], &NoProgress));
     assert!(
         error.contains("data/valid-*") && error.contains("it holds README.md"),
         "{error}"
     );
     assert!(matches!(
-        hub.dataset_files("rows", None, &train(), &Silent),
+        hub.dataset_files("rows", None, &train(), &NoProgress),
         Err(HubError::BadId { .. })
     ));
 }
@@ -575,7 +576,7 @@ fn a_hub_cannot_write_outside_its_folder() {
         TempDir::new().unwrap(),
     );
     let error = hub_for(&server, cache.path())
-        .dataset_files(DATASET, None, &["**".to_owned()], &Silent)
+        .dataset_files(DATASET, None, &["**".to_owned()], &NoProgress)
         .unwrap_err();
     assert!(matches!(error, HubError::BadAnswer { .. }), "{error}");
 }
@@ -587,7 +588,7 @@ fn two_at_once_fetch_each_file_once() {
         for _ in 0..4 {
             scope.spawn(|| {
                 hub_for(&server, cache.path())
-                    .dataset_files(DATASET, None, &train(), &Silent)
+                    .dataset_files(DATASET, None, &train(), &NoProgress)
                     .unwrap()
             });
         }
@@ -599,7 +600,7 @@ fn two_at_once_fetch_each_file_once() {
 fn progress_ends_at_the_whole_file() {
     #[derive(Default)]
     struct Seen(Mutex<Vec<(String, u64, Option<u64>)>>);
-    impl Progress for Seen {
+    impl DownloadProgress for Seen {
         fn file(&self, name: &str, done: u64, total: Option<u64>) {
             self.0.lock().unwrap().push((name.to_owned(), done, total));
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::{sha256_file, write_atomic};
-use synapse_hub::{Hub, Wanted};
+use synapse_hub::{DatasetQuery, Hub};
 use synapse_recipe::{BENCHMARKS, Base, Location, RequestsPlan, SpecialistPlan, Stage};
 
 mod sources;
@@ -259,7 +259,7 @@ pub fn fetch_suite(
         .as_ref()
         .and_then(|registry| registry.benchmark(suite, id))
         .ok_or_else(missing)?;
-    let wanted = Wanted {
+    let wanted = DatasetQuery {
         patterns: files.to_vec(),
         config: None,
         split: "test".to_owned(),

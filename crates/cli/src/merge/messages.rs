@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use synapse_checkpoint::ModelConfig;
-use synapse_hub::Progress;
+use synapse_hub::DownloadProgress;
 use synapse_merge::{DivideBy, Extraction, MergeError, MergeReport, MergeRequest, Rescale, ZeroSign};
 
 use crate::console::{print_error, progress_bar, say};
@@ -163,7 +163,7 @@ impl Downloads {
     }
 }
 
-impl Progress for Downloads {
+impl DownloadProgress for Downloads {
     fn file(&self, name: &str, done: u64, total: Option<u64>) {
         if let Ok(mut current) = self.current.lock()
             && *current != name

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::{DType, gguf::import_gguf_as};
-use synapse_hub::{Hub, Progress};
+use synapse_hub::{DownloadProgress, Hub};
 
 /// Finds models, asking the hub only for hub ids.
 pub(crate) struct ModelSource<'a> {
     offline: bool,
-    progress: &'a dyn Progress,
+    progress: &'a dyn DownloadProgress,
     /// Snapshot folders and the ids they were asked for by.
     fetched: RefCell<BTreeMap<PathBuf, String>>,
     /// GGUF files as folders, for as long as the command runs.
@@ -27,7 +27,7 @@ impl Drop for ModelSource<'_> {
 }
 
 impl<'a> ModelSource<'a> {
-    pub(crate) fn new(offline: bool, progress: &'a dyn Progress) -> Self {
+    pub(crate) fn new(offline: bool, progress: &'a dyn DownloadProgress) -> Self {
         Self {
             offline,
             progress,

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::sha256_file;
 use synapse_data::{Part, SourceFile, SourceFiles, fetch_beginning};
-use synapse_hub::{Hub, Progress, Selection, Wanted};
+use synapse_hub::{DatasetQuery, DatasetSelection, DownloadProgress, Hub};
 use synapse_recipe::{Location, SourcePlan};
 
 use crate::{PipelineError, Reporter, Run};
@@ -95,7 +95,7 @@ impl<'a> Downloads<'a> {
     }
 }
 
-impl Progress for Downloads<'_> {
+impl DownloadProgress for Downloads<'_> {
     fn file(&self, name: &str, done: u64, total: Option<u64>) {
         let Ok(mut files) = self.files.lock() else { return };
         files.insert(name.to_owned(), (done, total));
@@ -117,7 +117,7 @@ pub(super) fn fetch_source(run: &Run<'_>, source: &SourcePlan, seed: u64) -> Res
             config,
             portion,
         } => {
-            let wanted = Wanted {
+            let wanted = DatasetQuery {
                 patterns: files.clone(),
                 config: config.clone(),
                 split: source.split.clone(),
@@ -131,9 +131,9 @@ pub(super) fn fetch_source(run: &Run<'_>, source: &SourcePlan, seed: u64) -> Res
                 Some(rows) => fetch_first(&hub, id, &selection, (source, rows), &progress)?,
                 None => fetch_whole(&hub, id, &selection, &progress)?,
             };
-            let drawn = portion.shards.is_some() && selection.files.len() < selection.of;
+            let drawn = portion.shards.is_some() && selection.files.len() < selection.candidates;
             Ok(FetchedSource {
-                drawn_from: drawn.then_some(selection.of),
+                drawn_from: drawn.then_some(selection.candidates),
                 license: selection.license,
                 ..fetched
             })
@@ -145,8 +145,8 @@ pub(super) fn fetch_source(run: &Run<'_>, source: &SourcePlan, seed: u64) -> Res
 pub(super) fn fetch_whole(
     hub: &Hub,
     id: &str,
-    selection: &Selection,
-    progress: &dyn Progress,
+    selection: &DatasetSelection,
+    progress: &dyn DownloadProgress,
 ) -> Result<FetchedSource, PipelineError> {
     let dataset = hub.dataset_files(id, Some(&selection.revision), &selection.files, progress)?;
     let files = dataset.files.into_iter();
@@ -161,9 +161,9 @@ pub(super) fn fetch_whole(
 fn fetch_first(
     hub: &Hub,
     id: &str,
-    selection: &Selection,
+    selection: &DatasetSelection,
     (source, rows): (&SourcePlan, u64),
-    progress: &dyn Progress,
+    progress: &dyn DownloadProgress,
 ) -> Result<FetchedSource, PipelineError> {
     let mut files = Vec::new();
     let mut left = rows;

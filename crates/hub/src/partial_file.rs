@@ -1,8 +1,7 @@
-//! Files of which only parts are fetched: byte ranges land at their own places in a file of the full length, and a
-//! list beside it says which are there. So a giant file's beginning, or the columns that are needed, can be read by
-//! programs that know nothing of this.
+//! Byte ranges of a large file: they are written at their offsets into a sparse file of the full length, and a list
+//! beside it records which are present. Ordinary readers can so read a file's first rows, or only some columns.
 //!
-//! Parts cannot be held against the whole file's hash; a file whose parts add up to the whole is.
+//! Single ranges cannot be verified. Once the ranges cover the whole file, its hash is checked.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,9 +13,10 @@ use hf_hub::RepoType;
 use crate::client::Metadata;
 use crate::download::{discard, lock, sha256};
 use crate::error::{HubError, Result, io};
-use crate::hub::{Hub, Progress};
-use crate::patience::{Attempt, Setback};
-use crate::repository::{Repository, write_whole};
+use crate::hub::Hub;
+use crate::progress::DownloadProgress;
+use crate::repository::{Repository, write_atomically};
+use crate::retry::{Attempt, Transient};
 
 /// A file of a dataset, fetched range by range.
 pub struct PartialFile<'h> {
@@ -27,18 +27,18 @@ pub struct PartialFile<'h> {
     metadata: Metadata,
     size: u64,
     local: PathBuf,
-    /// What is there: sorted, neither overlapping nor touching.
-    have: Vec<Range<u64>>,
+    /// The ranges present: sorted, neither overlapping nor touching.
+    present: Vec<Range<u64>>,
     /// The whole file is in the cache; nothing needs fetching.
-    whole: bool,
+    complete: bool,
     _lock: Option<File>,
 }
 
 impl Hub {
-    /// A file of which nothing is fetched until [`PartialFile::ensure`] asks for it. What earlier runs fetched is there.
+    /// Opens a file of which [`PartialFile::ensure`] fetches ranges. Ranges fetched by earlier runs are present.
     ///
     /// # Errors
-    /// When the hub cannot be asked about it, or does not tell its length; offline, when nothing of it is cached.
+    /// If the hub cannot be reached or does not announce the length; offline, if no part of the file is cached.
     pub fn partial_file(&self, id: &str, commit: &str, path: &str) -> Result<PartialFile<'_>> {
         let repository = Repository::new(RepoType::Dataset, id, Some(commit), &self.settings().cache)?;
         if let Some(local) = repository.cached_file(commit, path) {
@@ -51,14 +51,14 @@ impl Hub {
                 metadata: Metadata { etag, size: Some(size) },
                 size,
                 local,
-                have: Vec::new(),
-                whole: true,
+                present: Vec::new(),
+                complete: true,
                 _lock: None,
                 repository,
             });
         }
-        let note = repository.part_note(commit, path);
-        let metadata = match fs::read(&note)
+        let record = repository.partial_metadata(commit, path);
+        let metadata = match fs::read(&record)
             .ok()
             .and_then(|text| serde_json::from_slice::<(String, u64)>(&text).ok())
         {
@@ -68,21 +68,21 @@ impl Hub {
         };
         let size = metadata.size.ok_or_else(|| HubError::BadAnswer {
             url: self.client.url(&repository.file_path(commit, path)),
-            reason: "it does not tell the file's length, so no part of it can be fetched".to_owned(),
+            reason: "it does not announce the file's length, so no range of it can be fetched".to_owned(),
         })?;
-        let text = serde_json::to_vec(&(&metadata.etag, size)).map_err(|error| io(&note, "writing")(error.into()))?;
-        write_whole(&note, &text)?;
-        // To other tools a repository without the snapshot that its ref names is a damaged one.
+        let text = serde_json::to_vec(&(&metadata.etag, size)).map_err(|error| io(&record, "writing")(error.into()))?;
+        write_atomically(&record, &text)?;
+        // Other tools take a repository whose ref has no snapshot for damaged.
         let snapshot = repository.snapshot(commit);
         fs::create_dir_all(&snapshot).map_err(io(&snapshot, "making"))?;
-        let local = repository.part(&metadata.etag);
-        let held = lock(&repository.lock_file(&format!("{}.part", metadata.etag)))?;
-        let mut have: Vec<Range<u64>> = fs::read(ranges_file(&local))
+        let local = repository.partial(&metadata.etag);
+        let lock = lock(&repository.lock_file(&format!("{}.part", metadata.etag)))?;
+        let mut present: Vec<Range<u64>> = fs::read(ranges_file(&local))
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
         if fs::metadata(&local).map_or(0, |found| found.len()) != size {
-            have.clear();
+            present.clear();
         }
         Ok(PartialFile {
             hub: self,
@@ -91,16 +91,16 @@ impl Hub {
             metadata,
             size,
             local,
-            have,
-            whole: false,
-            _lock: Some(held),
+            present,
+            complete: false,
+            _lock: Some(lock),
             repository,
         })
     }
 
     fn offline(&self, repository: &Repository, path: &str) -> HubError {
         HubError::Offline {
-            what: format!("the part of {path} of {} that is needed", repository.describe()),
+            what: format!("the needed range of {path} of {}", repository.describe()),
             cache: self.settings().cache.clone(),
         }
     }
@@ -113,22 +113,22 @@ impl PartialFile<'_> {
         self.size
     }
 
-    /// Where it lies: a file of the full length in which only what was ensured is meaningful.
+    /// Its path: a file of the full length, of which only the ensured ranges are valid.
     #[must_use]
     pub fn local(&self) -> &Path {
         &self.local
     }
 
-    /// Makes sure that these bytes are on disk.
+    /// Ensures that these bytes are on disk.
     ///
     /// # Errors
-    /// When they cannot be fetched, or the file is complete and not what the hub announced; then nothing is kept.
-    pub fn ensure(&mut self, range: Range<u64>, progress: &dyn Progress) -> Result<()> {
+    /// If they cannot be fetched, or the file is now complete and its hash is wrong; then it is deleted.
+    pub fn ensure(&mut self, range: Range<u64>, progress: &dyn DownloadProgress) -> Result<()> {
         let wanted = range.start.min(self.size)..range.end.min(self.size);
-        if self.whole {
+        if self.complete {
             return Ok(());
         }
-        let missing = missing(&self.have, &wanted);
+        let missing = missing(&self.present, &wanted);
         if missing.is_empty() {
             return Ok(());
         }
@@ -149,12 +149,12 @@ impl PartialFile<'_> {
         }
         out.sync_data().map_err(io(&self.local, "syncing"))?;
         let list = ranges_file(&self.local);
-        let text = serde_json::to_vec(&self.have).map_err(|error| io(&list, "writing")(error.into()))?;
-        write_whole(&list, &text)?;
-        self.verify_if_whole()
+        let text = serde_json::to_vec(&self.present).map_err(|error| io(&list, "writing")(error.into()))?;
+        write_atomically(&list, &text)?;
+        self.verify_if_complete()
     }
 
-    fn receive(&mut self, piece: Range<u64>, out: &mut File, progress: &dyn Progress) -> Result<()> {
+    fn receive(&mut self, piece: Range<u64>, out: &mut File, progress: &dyn DownloadProgress) -> Result<()> {
         let url = self
             .hub
             .client
@@ -162,14 +162,14 @@ impl PartialFile<'_> {
         let mut at = piece.start;
         let mut buffer = vec![0; 1 << 16];
         let hub = self.hub;
-        hub.client.patience.wait_out(&url, || {
+        hub.client.retry_policy.retry(&url, || {
             let before = at;
             let mut response = match hub.client.open(&self.repository, &url, at, Some(piece.end - 1))? {
                 Ok(response) => response,
-                Err(setback) => return Ok(Attempt::Failed(setback)),
+                Err(transient) => return Ok(Attempt::Failed(transient)),
             };
-            let failed = |reason: String| Ok(Attempt::Failed(Setback { reason, wait: None }));
-            // Without ranges the bytes before must be read past.
+            let failed = |reason: String| Ok(Attempt::Failed(Transient::new(reason)));
+            // A server without ranges sends the bytes before `at` too; skip them.
             let mut skip = match response.status().as_u16() {
                 206 if crate::download::starts_at(&response, at) => 0,
                 200 => at,
@@ -190,28 +190,28 @@ impl PartialFile<'_> {
                 let bytes = &buffer[skipped as usize..(skipped + fresh) as usize];
                 out.write_all(bytes).map_err(io(&self.local, "writing"))?;
                 at += fresh;
-                insert(&mut self.have, at - fresh..at);
-                let done = self.have.iter().map(|range| range.end - range.start).sum();
+                insert(&mut self.present, at - fresh..at);
+                let done = self.present.iter().map(|range| range.end - range.start).sum();
                 progress.file(&self.path, done, None);
             }
             if at >= piece.end {
                 return Ok(Attempt::Done(()));
             }
             let reason = format!("the connection broke off at byte {at}");
-            let setback = Setback { reason, wait: None };
+            let transient = Transient::new(reason);
             Ok(if at > before {
-                Attempt::Advanced(setback)
+                Attempt::Advanced(transient)
             } else {
-                Attempt::Failed(setback)
+                Attempt::Failed(transient)
             })
         })
     }
 
-    /// A file that is all there can be held against its hash.
-    fn verify_if_whole(&self) -> Result<()> {
+    /// Checks the hash once all bytes are present.
+    fn verify_if_complete(&self) -> Result<()> {
         let hex = self.metadata.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let whole = matches!(self.have.as_slice(), [all] if *all == (0..self.size));
-        if !whole || self.metadata.etag.len() != 64 || !hex {
+        let complete = matches!(self.present.as_slice(), [all] if *all == (0..self.size));
+        if !complete || self.metadata.etag.len() != 64 || !hex {
             return Ok(());
         }
         let found = sha256(&self.local)?;
@@ -234,11 +234,11 @@ fn ranges_file(local: &Path) -> PathBuf {
     local.with_extension("ranges.json")
 }
 
-/// The gaps of `have` inside `wanted`.
-fn missing(have: &[Range<u64>], wanted: &Range<u64>) -> Vec<Range<u64>> {
+/// The gaps of `present` inside `wanted`.
+fn missing(present: &[Range<u64>], wanted: &Range<u64>) -> Vec<Range<u64>> {
     let mut gaps = Vec::new();
     let mut at = wanted.start;
-    for range in have
+    for range in present
         .iter()
         .filter(|range| range.end > wanted.start && range.start < wanted.end)
     {
@@ -253,17 +253,17 @@ fn missing(have: &[Range<u64>], wanted: &Range<u64>) -> Vec<Range<u64>> {
     gaps
 }
 
-/// Adds a range, joining what touches.
-fn insert(have: &mut Vec<Range<u64>>, mut range: Range<u64>) {
-    have.retain(|other| {
+/// Adds a range, merging those that touch.
+fn insert(present: &mut Vec<Range<u64>>, mut range: Range<u64>) {
+    present.retain(|other| {
         let touches = other.start <= range.end && range.start <= other.end;
         if touches {
             range = other.start.min(range.start)..other.end.max(range.end);
         }
         !touches
     });
-    let at = have.partition_point(|other| other.start < range.start);
-    have.insert(at, range);
+    let at = present.partition_point(|other| other.start < range.start);
+    present.insert(at, range);
 }
 
 #[cfg(test)]
@@ -272,16 +272,16 @@ mod tests {
 
     #[test]
     fn ranges_join_and_gaps_are_found() {
-        let mut have = Vec::new();
+        let mut present = Vec::new();
         for range in [10..20, 40..50, 20..30, 0..5] {
-            insert(&mut have, range);
+            insert(&mut present, range);
         }
-        assert_eq!(have, [0..5, 10..30, 40..50]);
-        assert_eq!(missing(&have, &(3..45)), [5..10, 30..40]);
-        assert_eq!(missing(&have, &(12..20)), []);
+        assert_eq!(present, [0..5, 10..30, 40..50]);
+        assert_eq!(missing(&present, &(3..45)), [5..10, 30..40]);
+        assert_eq!(missing(&present, &(12..20)), []);
         assert_eq!(missing(&[0..5, 7..9], &(3..12)), [5..7, 9..12]);
-        insert(&mut have, 4..41);
-        insert(&mut have, 60..70);
-        assert_eq!(have, [0..50, 60..70]);
+        insert(&mut present, 4..41);
+        insert(&mut present, 60..70);
+        assert_eq!(present, [0..50, 60..70]);
     }
 }
