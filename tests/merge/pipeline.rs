@@ -136,5 +136,5 @@ fn a_pipeline_names_any_method_and_its_parameters() {
         .run(&[])
         .exits(2)
         .says("merge.parameters.gamma")
-        .says("means nothing to della");
+        .says("della has no parameter `gamma`");
 }

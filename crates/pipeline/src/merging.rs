@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use synapse_evaluate::{ComparisonTable, GateAction, GateDecision, GateRule, Outcome};
-use synapse_merge::{AdapterInput, MergeReport, MergeRequest, Method, Setting, Sign, Trim, parse_dtype};
+use synapse_merge::{MergeReport, MergeRequest};
 use synapse_nn::LoadOptions;
 use synapse_recipe::{Document, PipelinePlan, SpecialistPlan, Stage};
 
@@ -11,6 +11,7 @@ use crate::{
     Lab, PipelineError, Run, SpecialistOutcome,
     comparison::{BASE, MERGE, compare},
     domain::{Domain, Logs},
+    merge_request::merge_request,
     publish::{Publication, publish},
     record::{StageRun, fingerprint, write_json},
     specialist::{Questions, data_folder, prepare_and_train, questions},
@@ -210,50 +211,12 @@ impl Trained<'_> {
 
     /// The merge as the pipeline asks for it.
     pub(crate) fn request(&self) -> Result<MergeRequest, PipelineError> {
-        let wrong = |what: String| PipelineError::Unusable {
-            what,
-            hint: "mend the pipeline's merge or export section".into(),
-        };
-        let merge = &self.plan.merge;
-        let method: Method = merge.method.parse().map_err(wrong)?;
-        let mut request = MergeRequest::new(method, &self.base, self.plan.run_dir.join("merged"));
-        let known = method.parameters();
-        if known.contains(&"density") {
-            request.trim = Trim::from_f64(merge.trim).map_err(wrong)?;
-        }
-        for (name, &value) in &merge.parameters {
-            if !known.contains(&name.as_str()) {
-                let known = known.join(", ");
-                return Err(wrong(format!(
-                    "merge.parameters.{name} means nothing to {method} (it knows: {known})"
-                )));
-            }
-            request.parameters.set(name, Setting::number(value));
-        }
-        request.seed = merge.seed;
-        request.sign = merge.sign.parse::<Sign>().map_err(wrong)?;
-        request.lambda = merge.lambda;
-        request.dtype = Some(parse_dtype(&self.plan.export.dtype).map_err(wrong)?);
-        request.max_shard_bytes = self.plan.export.shard_size;
-        if let Some((
-            SpecialistPlan {
-                base: synapse_recipe::Base::Hub { id, .. },
-                ..
-            },
-            _,
-        )) = self.specialists.first()
+        let mut request = merge_request(self.plan, None, &self.base, self.plan.run_dir.join("merged"))?;
+        if let Some((specialist, _)) = self.specialists.first()
+            && let synapse_recipe::Base::Hub { id, .. } = &specialist.base
         {
             request.aliases.insert(self.base.clone(), id.clone());
         }
-        request.adapters = self
-            .specialists
-            .iter()
-            .map(|(plan, _)| AdapterInput {
-                name: plan.name.clone(),
-                path: plan.output.clone(),
-                weight: merge.weights.get(&plan.name).copied().unwrap_or(1.0),
-            })
-            .collect();
         Ok(request)
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use synapse_checkpoint::AdapterFolder;
 use synapse_data::routing::Router;
 use synapse_hub::Hub;
-use synapse_pipeline::Downloads;
+use synapse_pipeline::{Downloads, missing_adapters};
 use synapse_recipe::Document;
 use synapse_server::{Several, Swarm, SwarmLabel};
 
@@ -140,15 +140,7 @@ fn of_pipeline(file: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
             )));
         }
     };
-    let missing: Vec<String> = plan
-        .specialists
-        .iter()
-        .filter(|plan| !is_adapter(&plan.output))
-        .map(|plan| {
-            let (name, output, recipe) = (&plan.name, plan.output.display(), plan.file.display());
-            format!("{name}: no adapter in {output}; train it with `synapse-train run {recipe}`")
-        })
-        .collect();
+    let missing = missing_adapters(&plan);
     if !missing.is_empty() {
         return Err(Failure::request(missing.join("\n")));
     }
