@@ -1,7 +1,7 @@
 //! `run --device`: candle's path walks where the CPU kernels walk, resumes as they do, and what cannot be had is
 //! refused before anything runs. No GPU is needed: candle's operations run on the CPU here.
 
-use synapse_trainer::{HeldOutLoss, Metric, StepReport, read_metrics};
+use synapse_trainer::{HeldOutReport, Metric, StepReport, read_metrics};
 
 use crate::{
     resume::wait_for_checkpoint,
@@ -30,7 +30,7 @@ output: outputs/{name}
 }
 
 /// Trains on a device; steps and held-out losses as recorded.
-fn train(root: &Root, name: &str, device: &str) -> (Vec<StepReport>, Vec<HeldOutLoss>) {
+fn train(root: &Root, name: &str, device: &str) -> (Vec<StepReport>, Vec<HeldOutReport>) {
     let file = format!("recipes/{name}.yaml");
     let output = root.ok(&["run", &file, "--until", "train", "--device", device]);
     let said = stderr(&output);
@@ -63,7 +63,7 @@ fn compare(name: &str, storage: &str, dropout: f32, extra: &str, tolerance: f64)
     assert_eq!((want.len(), wanted.len()), (4, 2), "{name}");
     assert!(want[3].loss != want[0].loss, "{name}: nothing was learned");
     for (have, want) in have.iter().zip(&want) {
-        assert_eq!(have.trained_tokens, want.trained_tokens);
+        assert_eq!(have.target_tokens, want.target_tokens);
         let what = |quantity: &str| format!("{name}, {quantity} of step {}", want.step);
         close(&what("loss"), have.loss, want.loss, tolerance);
         close(&what("gradient norm"), have.grad_norm, want.grad_norm, 10.0 * tolerance);

@@ -117,7 +117,7 @@ fn an_interrupt_leaves_a_resumable_run() {
         .unwrap();
     let output = expect(child.wait_with_output().unwrap(), 1);
     assert!(
-        stderr(&output).contains("the same command resumes"),
+        stderr(&output).contains("run the same command again"),
         "{}",
         stderr(&output)
     );

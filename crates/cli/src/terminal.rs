@@ -6,7 +6,7 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use synapse_pipeline::Reporter;
 use synapse_recipe::Stage;
-use synapse_trainer::{HeldOutLoss, StepReport};
+use synapse_trainer::{HeldOutReport, StepReport};
 
 use crate::console::{progress_bar, say};
 
@@ -146,7 +146,7 @@ impl Reporter for Terminal {
         bar.bar.set_message(what);
     }
 
-    fn held_out(&self, loss: &HeldOutLoss) {
+    fn held_out(&self, loss: &HeldOutReport) {
         if let Ok(mut slot) = self.bar.lock()
             && let Some(bar) = slot.as_mut()
         {

@@ -8,11 +8,12 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
+use synapse_bench::StepCost;
 use synapse_checkpoint::ModelConfig;
 use synapse_data::{Manifest, PackedDataset};
 use synapse_nn::{LoadOptions, Workload};
 use synapse_recipe::{Base, Document, Location, Samples, SpecialistPlan, Stage};
-use synapse_trainer::{Rates, Steps};
+use synapse_trainer::Steps;
 
 use crate::{PipelineError, specialist::data_folder};
 
@@ -140,11 +141,11 @@ impl Rows {
             longest: self.document.clamp(2, tokens),
             ..*workload
         };
-        let rates = Rates::measure(&probe, load, self.trained)?;
+        let cost = StepCost::measure(&probe, load, self.trained)?;
         let layers = workload.config.num_hidden_layers as f64;
-        let a_token = rates.layer * layers + rates.rest;
-        let updates = rates.update * synapse_trainer::trained_parameters(workload) as f64 * self.steps as f64;
-        let seconds = a_token * self.total + updates;
+        let per_token = cost.layer * layers + cost.rest;
+        let updates = cost.update * synapse_trainer::trained_parameters(workload) as f64 * self.steps as f64;
+        let seconds = per_token * self.total + updates;
         Ok(Time {
             seconds,
             tokens_per_second: self.total / seconds,

@@ -1,7 +1,7 @@
 //! What a run tells whoever watches it.
 
 use synapse_recipe::Stage;
-use synapse_trainer::{HeldOutLoss, StepReport};
+use synapse_trainer::{HeldOutReport, StepReport};
 
 /// Receives progress. Every method has a default that says nothing.
 pub trait Reporter: Sync {
@@ -20,7 +20,7 @@ pub trait Reporter: Sync {
     /// A held-out loss is being measured during training: `done` of `total` rows.
     fn measuring(&self, _done: u64, _total: u64) {}
     /// A held-out loss during training.
-    fn held_out(&self, _loss: &HeldOutLoss) {}
+    fn held_out(&self, _loss: &HeldOutReport) {}
     /// Something the user should read.
     fn note(&self, _text: &str) {}
 }

@@ -10,7 +10,7 @@ use synapse_evaluate::Outcome;
 use synapse_nn::LoadOptions;
 use synapse_recipe::{Document, Method, SpecialistPlan, Stage};
 use synapse_tokenizer::Chat;
-use synapse_trainer::{Device, HeldOutLoss, Observer, StepReport, TrainOutcome, TrainRequest, TrainingBase};
+use synapse_trainer::{Device, HeldOutReport, StepReport, TrainOutcome, TrainRequest, TrainingBase, TrainingObserver};
 
 use crate::{
     Fetched, FetchedSource, Lab, PipelineError, Reporter, Run,
@@ -242,7 +242,7 @@ struct Watch<'a> {
     reporter: &'a dyn Reporter,
 }
 
-impl Observer for Watch<'_> {
+impl TrainingObserver for Watch<'_> {
     fn start(&mut self, done: u64, total: u64) {
         self.reporter.training(self.name, done, total);
     }
@@ -255,7 +255,7 @@ impl Observer for Watch<'_> {
         self.reporter.measuring(done, total);
     }
 
-    fn held_out(&mut self, loss: &HeldOutLoss) {
+    fn held_out(&mut self, loss: &HeldOutReport) {
         self.reporter.held_out(loss);
     }
 }
@@ -346,7 +346,7 @@ fn train_into(
     let (folder, config);
     let base = if fetched.base.fresh {
         config = ModelConfig::read(&fetched.base.folder)?;
-        TrainingBase::Fresh(&config)
+        TrainingBase::RandomInit(&config)
     } else {
         folder = ModelFolder::open(&fetched.base.folder)?;
         TrainingBase::Folder(&folder)

@@ -1,4 +1,4 @@
-//! What training leaves behind: a PEFT folder, or a whole model's weights.
+//! The result of training: a PEFT adapter folder, or the weights of a whole model.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use synapse_recipe::LoraPlan;
 
 use crate::{TrainError, model::Model};
 
-/// Names the base in the adapter's configuration.
+/// The base as the adapter's configuration names it.
 pub(crate) struct BaseName<'a> {
     pub(crate) path: &'a str,
     pub(crate) revision: Option<&'a str>,
@@ -41,7 +41,10 @@ pub(crate) fn write_lora(
 }
 
 /// Writes config.json and the weights into an existing folder.
-pub(crate) fn write_full(folder: &Path, model: &dyn Model, values: &[f32], dtype: DType) -> Result<(), TrainError> {
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_full(folder: &Path, model: &dyn Model, values: &[f32], dtype: DType) -> Result<(), TrainError> {
     write_atomic(&folder.join("config.json"), model.config().to_json().as_bytes())?;
     let layout = model.layout();
     let tensors: Vec<_> = layout

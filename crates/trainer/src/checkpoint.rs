@@ -1,7 +1,7 @@
-//! Training checkpoints: `checkpoints/step-N/` with the flat buffers and what they belong to.
+//! Training checkpoints: `checkpoints/step-N/` with the flat buffers and the run they belong to.
 //!
-//! A checkpoint appears whole under its name or not at all. Dropout masks and the order of rows are
-//! functions of seed and step, so the step number is all the random state there is.
+//! A checkpoint is published atomically. Dropout masks and the order of rows are functions of seed and step, so the
+//! step number is the only random state.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::{DType, Staged, TensorFiles, write_atomic, write_safetensors};
 
-use crate::{TrainError, state::TrainingState};
+use crate::{TrainError, optimizer::TrainingState};
 
 const TENSORS: &str = "state.safetensors";
 const DESCRIPTION: &str = "state.json";
@@ -29,7 +29,7 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// `fingerprint` names everything that determines the run's numbers.
+    /// `fingerprint` covers everything that determines the run's numbers.
     pub(crate) fn new(run: &Path, fingerprint: &str) -> Self {
         Self {
             folder: run.join("checkpoints"),
@@ -51,7 +51,7 @@ impl Checkpoints {
         steps
     }
 
-    /// The newest state of this very run, if there is one; those of other runs are removed.
+    /// The newest state of this run, if there is one. Checkpoints with another fingerprint are removed.
     pub(crate) fn newest(&self, length: usize) -> Result<Option<TrainingState>, TrainError> {
         for step in self.steps().into_iter().rev() {
             let path = self.path(step);
@@ -61,7 +61,7 @@ impl Checkpoints {
             };
             let text = std::fs::read_to_string(path.join(DESCRIPTION)).map_err(TrainError::io(&path))?;
             let description: Description =
-                serde_json::from_str(&text).map_err(|error| bad(format!("{DESCRIPTION} is not readable: {error}")))?;
+                serde_json::from_str(&text).map_err(|error| bad(format!("{DESCRIPTION} cannot be read: {error}")))?;
             if description.fingerprint != self.fingerprint || description.format != 1 {
                 std::fs::remove_dir_all(&path).map_err(TrainError::io(&path))?;
                 continue;

@@ -25,7 +25,7 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
-    /// There is nothing to learn from.
+    /// The request cannot be carried out.
     #[error("{what}: {hint}")]
     Unusable {
         /// What is wrong with the request.
@@ -33,18 +33,16 @@ pub enum TrainError {
         /// The way out.
         hint: String,
     },
-    /// A device cannot be had, or refused an operation; out of memory is among these.
+    /// A device is not available, or an operation on it failed, for example because it is out of memory.
     #[error("cannot train on {device}: {source}")]
     Device {
         /// The device.
         device: Device,
-        /// What it or its driver says, or how to build with it.
+        /// The driver's message, or how to build the device in.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The loss or a gradient stopped being a number.
-    #[error(
-        "step {step}: the {what} is {value} in rows {rows:?} of the training data; lower the learning rate or look at those rows with `data inspect`"
-    )]
+    #[error("step {step}: the {what} is {value}; lower the learning rate{}", rows_hint(rows))]
     NotFinite {
         /// Optimizer step, from 1.
         step: u64,
@@ -52,11 +50,11 @@ pub enum TrainError {
         what: &'static str,
         /// NaN or infinite.
         value: f64,
-        /// Rows of the step's micro-batches.
+        /// Dataset rows of the step's micro-batches; empty if they do not come from a dataset.
         rows: Vec<usize>,
     },
-    /// A checkpoint's file does not hold what its description says.
-    #[error("{path}: {problem}; remove that folder to go on from the one before")]
+    /// A checkpoint is damaged.
+    #[error("{path}: {problem}; remove that folder to resume from the checkpoint before it")]
     BadCheckpoint {
         /// The checkpoint.
         path: PathBuf,
@@ -64,7 +62,7 @@ pub enum TrainError {
         problem: String,
     },
     /// The user asked to stop; the state is saved.
-    #[error("stopped at step {step} of {total}; the same command resumes there")]
+    #[error("stopped at step {step} of {total}; run the same command again to resume there")]
     Interrupted {
         /// Steps done.
         step: u64,
@@ -81,12 +79,25 @@ impl TrainError {
         }
     }
 
-    /// Every weight is trained by the kernels alone.
+    /// Full training is supported by the CPU kernels only.
     pub(crate) fn full_on(device: Device) -> Self {
         Self::Unusable {
-            what: format!("`train: {{ method: full }}` on {device}"),
-            hint: "only LoRA is trained there; use `--device cpu`".into(),
+            what: format!("`train: {{ method: full }}` is not supported on {device}"),
+            hint: "train with LoRA there, or use `--device cpu`".into(),
         }
+    }
+
+    /// This build does not contain the device.
+    pub(crate) fn not_built_in(device: Device) -> Self {
+        let (feature, where_built) = match device {
+            Device::Cpu | Device::CandleCpu => ("candle", ""),
+            Device::Cuda => ("cuda", " on a machine with the CUDA toolkit"),
+            Device::Metal => ("metal", " on macOS"),
+        };
+        let reason = format!(
+            "this program was built without it; build it in{where_built} with `cargo build --release --locked -p synapse-train --features {feature}`"
+        );
+        Self::on(device, reason)
     }
 
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
@@ -94,5 +105,14 @@ impl TrainError {
             path: path.to_owned(),
             source,
         }
+    }
+}
+
+/// Points at the rows, if the step's batches came from a dataset.
+fn rows_hint(rows: &[usize]) -> String {
+    if rows.is_empty() {
+        String::new()
+    } else {
+        format!(", or look at rows {rows:?} of the training data with `data inspect`")
     }
 }

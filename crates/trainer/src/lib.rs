@@ -1,43 +1,49 @@
-//! Training: from packed rows and a base to an adapter folder or a model folder.
+//! Training: from packed rows and a base model to a LoRA adapter or a fully trained model.
 //!
-//! The loop is in `run.rs`; around it stand the learning-rate schedule, the order of rows, the
-//! optimizer's flat state, checkpoints that make a killed run end bit-identical to an uninterrupted
-//! one, and metrics as JSON lines and TensorBoard events. What computes a step is behind `model.rs`: the CPU
-//! kernels, or candle's operations on another device (feature `candle`, and `cuda` or `metal` over it). What this crate is not: it prepares no data,
-//! scores no tasks, and knows nothing of stages or of the terminal.
+//! [`train`] carries out a [`TrainRequest`] and reports to a [`TrainingObserver`]. Its parts:
+//!
+//! | module | subject |
+//! |---|---|
+//! | `run` | the loop: rows, optimizer steps, held-out losses, checkpoints |
+//! | `optimizer` | one step: accumulate, clip, AdamW |
+//! | `schedule`, `shuffle` | the learning rate of each step, the rows of each micro-batch |
+//! | `model`, `backend` | what computes a step: the CPU kernels, or candle on another device |
+//! | `workload` | memory and arithmetic of a plan |
+//! | `checkpoint`, `metrics`, `tensorboard`, `artifact` | what a run writes |
+//!
+//! A killed run resumes from its newest checkpoint and ends bit-identical to an uninterrupted one.
+//!
+//! What this crate is not: it prepares no data, scores no tasks, and knows nothing of stages or the terminal.
 
 mod artifact;
-mod budget;
-#[cfg_attr(not(feature = "candle"), path = "without_candle.rs")]
-mod candle;
+pub mod backend;
 mod checkpoint;
-mod course;
 mod device;
+mod device_choice;
 mod error;
-mod events;
-mod kernels;
 mod metrics;
 mod model;
-mod order;
-mod probe;
+mod optimizer;
+mod process_memory;
 mod request;
+mod router_report;
 mod run;
 mod schedule;
-mod state;
-mod synapse;
-mod tasks;
+mod shuffle;
+mod tensorboard;
+mod workload;
 
-pub use budget::{largest_micro_batch, load_options, memory, trained_parameters, workload};
-pub use course::{Course, CourseResult, synapse_config, transformer_config};
-pub use device::{Device, DeviceChoice};
+pub use artifact::write_full;
+pub use device::Device;
+pub use device_choice::DeviceChoice;
 pub use error::TrainError;
-pub use metrics::{HeldOutLoss, Metric, StepReport, read_metrics};
-pub use order::RowOrder;
-pub use probe::{
-    Measurement, Probe, ProbeBase, Rates, available_bytes, peak_resident_bytes, product_rate, resident_bytes,
-};
-pub use request::{Observer, TrainOutcome, TrainRequest, TrainingBase};
+pub use metrics::{HeldOutReport, Metric, StepReport, read_metrics};
+pub use model::Model;
+pub use optimizer::{AdamWOptions, Optimizer, StepInput, StepResult, TrainingState};
+pub use process_memory::{available_bytes, peak_resident_bytes, resident_bytes};
+pub use request::{TrainOutcome, TrainRequest, TrainingBase, TrainingObserver};
+pub use router_report::RouterReport;
 pub use run::train;
-pub use schedule::{Schedule, Steps};
-pub use synapse::RouterReport;
-pub use tasks::Task;
+pub use schedule::{Schedule, Steps, WarmupStart};
+pub use shuffle::ShuffleSampler;
+pub use workload::{flops, largest_micro_batch, load_options, memory, trained_parameters, workload};

@@ -1,6 +1,6 @@
-//! What a run records: `metrics.jsonl`, one object a line, and the same scalars for TensorBoard.
+//! A run's metrics: `metrics.jsonl`, one object per line, and the same scalars for TensorBoard.
 //!
-//! On resume, lines past the checkpoint are dropped, so the file reads as if nothing had happened.
+//! On resume, lines after the checkpoint are dropped, so the file reads like that of an uninterrupted run.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::write_atomic;
 
-use crate::{TrainError, events::EventFile, synapse::RouterReport};
+use crate::{RouterReport, TrainError, tensorboard::EventFile};
 
 /// One optimizer step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct StepReport {
     pub step: u64,
     /// Passes over the rows done.
     pub epoch: f64,
-    /// Mean nats per trained token of the step.
+    /// Mean loss per target token of the step, in nats.
     pub loss: f64,
     /// Learning rate used.
     pub learning_rate: f64,
@@ -27,23 +27,24 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Tokens read in the step.
     pub tokens: u64,
-    /// Tokens trained in the step.
-    pub trained_tokens: u64,
+    /// Tokens of the step that contributed to the loss.
+    #[serde(rename = "trained_tokens")]
+    pub target_tokens: u64,
     /// Wall time of the step.
     pub seconds: f64,
-    /// How tokens were sent to modules, in a model that sends them.
+    /// Router statistics, for mixture-of-experts models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<RouterReport>,
 }
 
-/// A held-out measurement.
+/// The held-out loss at a step of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HeldOutLoss {
-    /// Steps done when it was taken.
+pub struct HeldOutReport {
+    /// Steps done when it was measured.
     pub step: u64,
-    /// Mean nats per trained token, over all tokens.
+    /// Mean loss per target token, in nats.
     pub held_out_loss: f64,
-    /// Tokens it is the mean of.
+    /// Number of target tokens.
     pub held_out_tokens: u64,
 }
 
@@ -54,7 +55,7 @@ pub enum Metric {
     /// A training step.
     Step(StepReport),
     /// A held-out loss.
-    HeldOut(HeldOutLoss),
+    HeldOut(HeldOutReport),
 }
 
 impl Metric {
@@ -66,7 +67,7 @@ impl Metric {
     }
 }
 
-/// Reads a run's metrics; a half-written last line is passed over.
+/// Reads a run's metrics. A half-written last line is skipped.
 ///
 /// # Errors
 /// The file exists but cannot be read.

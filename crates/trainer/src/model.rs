@@ -1,30 +1,35 @@
-//! The model as the loop sees it, whatever computes it.
+//! The model as the training loop sees it, on any backend.
 //!
-//! Parameters and gradients are the loop's: flat f32 buffers on the host, in the order of the layout. The models
-//! here hold the frozen weights and compute losses and gradients; neither optimizer nor schedule is theirs.
+//! Parameters and gradients belong to the optimizer: flat f32 buffers on the host, in the order of the layout. A model
+//! holds the frozen weights and computes losses and gradients; it has neither optimizer nor schedule.
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_nn::{LoraOptions, MicroBatch, Parameter, Pass};
-use synapse_recipe::{LoraPlan, Method};
+use synapse_nn::{MicroBatch, Parameter, Pass};
 
-use crate::{Device, TrainError, TrainRequest, TrainingBase, candle, kernels, synapse::RouterReport};
+use crate::{RouterReport, TrainError};
 
 /// A model with trainable parameters.
-pub(crate) trait Model {
+pub trait Model {
     /// The configuration of the whole model.
     fn config(&self) -> &ModelConfig;
 
-    /// The trainable tensors in the order they lie in the flat buffers.
+    /// The trainable tensors, in the order of the flat buffers.
     fn layout(&self) -> &[Parameter];
 
-    /// Values to start from when training begins from nothing.
+    /// Initial values of the trainable tensors, drawn from a seed.
     fn initial(&self, seed: u64) -> Vec<f32>;
 
-    /// Values of a full model to continue from.
+    /// The weights of a folder, as initial values of full training.
+    ///
+    /// # Errors
+    /// A missing or unreadable tensor, or a backend that trains adapters only.
     fn read_full(&self, folder: &ModelFolder) -> Result<Vec<f32>, TrainError>;
 
     /// Adds `pass.scale ·` the gradient of a micro-batch's summed loss to `gradients`, and returns the summed
     /// negative log-likelihood in nats.
+    ///
+    /// # Errors
+    /// A batch that the model or its device refuses.
     fn accumulate(
         &mut self,
         parameters: &[f32],
@@ -33,15 +38,18 @@ pub(crate) trait Model {
         pass: &Pass,
     ) -> Result<f64, TrainError>;
 
-    /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.
+    /// Summed negative log-likelihood and number of target tokens of each document, without gradients or dropout.
+    ///
+    /// # Errors
+    /// A batch that the model or its device refuses.
     fn losses(&mut self, parameters: &[f32], batch: &MicroBatch) -> Result<Vec<(f64, usize)>, TrainError>;
 
-    /// What a model changes itself after an optimizer step, besides what its gradient does.
-    fn adjust(&mut self, parameters: &mut [f32]) {
+    /// Updates after an optimizer step that do not come from the gradient, such as the bias that balances a router.
+    fn post_step(&mut self, parameters: &mut [f32]) {
         let _ = parameters;
     }
 
-    /// How the tokens since the last call were sent to modules, in a model that sends them.
+    /// Router statistics since the last call, for mixture-of-experts models.
     fn router_report(&mut self) -> Option<RouterReport> {
         None
     }
@@ -49,35 +57,5 @@ pub(crate) trait Model {
     /// Length of the flat buffers.
     fn parameters(&self) -> usize {
         self.layout().last().map_or(0, |last| last.range.end)
-    }
-}
-
-/// Loads what a request trains to the device that it names.
-pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainError> {
-    if let (Method::Lora(_), TrainingBase::Fresh(_)) = (request.method, &request.base) {
-        return Err(TrainError::Unusable {
-            what: "LoRA on a base without weights".into(),
-            hint: "train it first with `train: { method: full }`".into(),
-        });
-    }
-    if request.device != Device::Cpu && !request.base.config().has_attention() {
-        return Err(TrainError::Unusable {
-            what: format!("a Synapse model on {}", request.device),
-            hint: "it trains on the CPU kernels: say --device cpu".into(),
-        });
-    }
-    match request.device {
-        Device::Cpu => kernels::load(request),
-        Device::CandleCpu | Device::Cuda | Device::Metal => candle::load(request),
-    }
-}
-
-/// LoRA's shape as the models take it.
-pub(crate) fn lora_options(plan: &LoraPlan) -> LoraOptions {
-    LoraOptions {
-        rank: plan.rank,
-        scale: plan.scale() as f32,
-        dropout: plan.dropout,
-        targets: plan.targets.clone(),
     }
 }

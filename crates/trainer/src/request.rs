@@ -1,4 +1,4 @@
-//! What a training run is asked for, what it tells while it works, and what it ends with.
+//! The request of a training run, its progress events and its outcome.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -9,23 +9,23 @@ use synapse_recipe::{Method, Quantization, TrainPlan};
 
 use crate::{
     Device,
-    metrics::{HeldOutLoss, StepReport},
+    metrics::{HeldOutReport, StepReport},
 };
 
-/// What is trained on top of.
+/// The base of a training run.
 #[derive(Debug)]
 pub enum TrainingBase<'a> {
     /// A model folder; full training continues from its weights.
     Folder(&'a ModelFolder),
-    /// A configuration whose weights are drawn from the seed.
-    Fresh(&'a ModelConfig),
+    /// A configuration whose weights are initialized at random from the seed.
+    RandomInit(&'a ModelConfig),
 }
 
 impl TrainingBase<'_> {
     pub(crate) fn config(&self) -> &ModelConfig {
         match self {
             Self::Folder(folder) => folder.config(),
-            Self::Fresh(config) => config,
+            Self::RandomInit(config) => config,
         }
     }
 }
@@ -39,23 +39,23 @@ pub struct TrainRequest<'a> {
     pub method: &'a Method,
     /// Storage of frozen weights.
     pub quantization: Quantization,
-    /// What computes.
+    /// The device that computes the steps.
     pub device: Device,
     /// The base.
     pub base: TrainingBase<'a>,
-    /// The base's name in adapter_config.json, and its commit.
+    /// The base's name in adapter_config.json.
     pub base_name: &'a str,
-    /// Commit of a hub base.
+    /// Commit of a base from the hub.
     pub base_revision: Option<&'a str>,
     /// Rows to train on.
     pub rows: &'a PackedDataset,
-    /// Rows to measure on.
+    /// Rows whose loss is measured.
     pub held_out: &'a PackedDataset,
     /// Steps between held-out losses; 0 measures only at the end.
     pub evaluate_every: u64,
-    /// Where metrics and checkpoints live.
+    /// Folder of metrics and checkpoints.
     pub run: &'a Path,
-    /// Names everything that determines the run's numbers; a checkpoint with another one is not resumed.
+    /// Covers everything that determines the run's numbers. A checkpoint with another fingerprint is not resumed.
     pub fingerprint: &'a str,
     /// An existing staging folder that receives the artifact.
     pub out: &'a Path,
@@ -63,16 +63,16 @@ pub struct TrainRequest<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Told about progress.
-pub trait Observer {
-    /// The run begins (again) after `done` of `total` steps.
+/// Receives the progress of a training run.
+pub trait TrainingObserver {
+    /// The run starts or resumes after `done` of `total` steps.
     fn start(&mut self, done: u64, total: u64);
     /// A step is done.
     fn step(&mut self, report: &StepReport);
     /// A held-out loss is being measured: `done` of `total` rows.
     fn measuring(&mut self, done: u64, total: u64);
     /// A held-out loss was measured.
-    fn held_out(&mut self, loss: &HeldOutLoss);
+    fn held_out(&mut self, loss: &HeldOutReport);
 }
 
 /// A finished run.

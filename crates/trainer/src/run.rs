@@ -1,38 +1,43 @@
-//! The loop: accumulate, clip, step, record, now and then measure and save.
+//! The training loop: optimizer steps, metrics, held-out losses and checkpoints.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use synapse_checkpoint::DType;
 use synapse_data::PackedDataset;
-use synapse_nn::{MicroBatch, Pass};
+use synapse_nn::MicroBatch;
 use synapse_recipe::Method;
 
 use crate::{
-    Observer, TrainError, TrainOutcome, TrainRequest, TrainingBase,
+    AdamWOptions, Optimizer, StepInput, TrainError, TrainOutcome, TrainRequest, TrainingBase, TrainingObserver,
+    TrainingState,
     artifact::{self, BaseName},
-    budget::workload,
+    backend,
     checkpoint::Checkpoints,
-    metrics::{HeldOutLoss, Metric, Recorder, StepReport},
-    model::{self, Model},
-    order::RowOrder,
+    metrics::{HeldOutReport, Metric, Recorder, StepReport},
+    model::Model,
     schedule::{Schedule, Steps},
-    state::{Optimizer, TrainingState},
+    shuffle::ShuffleSampler,
+    workload::workload,
 };
 
-/// Rows whose losses are taken in one forward pass.
+/// Tokens of one forward pass of the held-out loss, at least.
 const EVALUATION_TOKENS: usize = 2048;
 
 /// Trains and writes the artifact.
 ///
 /// # Errors
-/// Unusable requests, unreadable inputs, a loss that is not finite, or a requested stop.
-pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<TrainOutcome, TrainError> {
+/// An unusable request, unreadable inputs, a loss that is not finite, or a requested stop.
+pub fn train(request: &TrainRequest<'_>, observer: &mut dyn TrainingObserver) -> Result<TrainOutcome, TrainError> {
     let steps = Steps::new(request.plan, request.rows.len());
     if request.rows.is_empty() || steps.total == 0 {
         return Err(TrainError::Unusable {
-            what: format!("{} training rows give {} steps", request.rows.len(), steps.total),
-            hint: "raise samples, epochs or max_steps, or loosen the filters".into(),
+            what: format!(
+                "{} training rows give {} optimizer steps",
+                request.rows.len(),
+                steps.total
+            ),
+            hint: "raise `samples`, `epochs` or `max_steps`, or loosen the filters".into(),
         });
     }
     let workload = workload(
@@ -41,7 +46,7 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
         request.quantization,
         request.base.config(),
     );
-    let mut model = model::load(request)?;
+    let mut model = backend::load(request)?;
     let checkpoints = Checkpoints::new(request.run, request.fingerprint);
     let state = match checkpoints.newest(model.parameters())? {
         Some(state) => state,
@@ -53,33 +58,32 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn Observer) -> Result<
         request,
         steps,
         schedule: Schedule::new(request.plan, steps.total),
-        order: RowOrder::new(request.rows.len(), request.plan.batch_size, request.plan.seed),
-        gradients: vec![0.0; model.parameters()],
-        state,
+        sampler: ShuffleSampler::new(request.rows.len(), request.plan.batch_size, request.plan.seed),
+        optimizer: Optimizer::new(state, AdamWOptions::from(request.plan)),
         recorder,
         recompute: workload.recompute,
         loss: f64::NAN,
     };
-    while run.state.step < steps.total {
+    while run.done() < steps.total {
         let report = run.step(model.as_mut())?;
         run.loss = report.loss;
         observer.step(&report);
         run.recorder.record(&Metric::Step(report))?;
-        let (done, every) = (run.state.step, request.plan.checkpoint_every);
+        let (done, every) = (run.done(), request.plan.checkpoint_every);
         if request.evaluate_every > 0 && done.is_multiple_of(request.evaluate_every) && done < steps.total {
             run.measure(model.as_mut(), observer)?;
         }
-        // The last step is kept too: measuring what it led to can take as long as the steps.
+        // Save the last step too: measuring the held-out loss after it can take as long as the steps.
         let stop = run.is_stopped();
         if stop || done == steps.total || (every > 0 && done.is_multiple_of(every)) {
-            checkpoints.save(&run.state)?;
+            checkpoints.save(run.optimizer.state())?;
         }
         if stop {
             return Err(run.interrupted());
         }
     }
     let held_out_loss = run.measure(model.as_mut(), observer)?;
-    write(request, model.as_ref(), &run.state.parameters)?;
+    write(request, model.as_ref(), &run.optimizer.state().parameters)?;
     checkpoints.clear()?;
     Ok(TrainOutcome {
         steps: steps.total,
@@ -114,71 +118,49 @@ struct Run<'a> {
     request: &'a TrainRequest<'a>,
     steps: Steps,
     schedule: Schedule,
-    order: RowOrder,
-    gradients: Vec<f32>,
-    state: TrainingState,
+    sampler: ShuffleSampler,
+    optimizer: Optimizer,
     recorder: Recorder,
     recompute: bool,
     loss: f64,
 }
 
 impl Run<'_> {
-    /// One optimizer step.
+    /// Optimizer steps done.
+    fn done(&self) -> u64 {
+        self.optimizer.state().step
+    }
+
+    /// One optimizer step over the next accumulation group.
     fn step(&mut self, model: &mut dyn Model) -> Result<StepReport, TrainError> {
         let start = Instant::now();
         let plan = self.request.plan;
-        let (epoch, place) = (
-            self.state.step / self.steps.per_epoch,
-            self.state.step % self.steps.per_epoch,
-        );
+        let done = self.done();
+        let (epoch, step_in_epoch) = (done / self.steps.per_epoch, done % self.steps.per_epoch);
         let mut rows = Vec::new();
         let mut batches = Vec::new();
-        for index in self.steps.micro_batches(plan, self.state.step) {
-            let indices = self.order.micro_batch(epoch, index);
+        for index in self.steps.micro_batches(plan, done) {
+            let indices = self.sampler.micro_batch(epoch, index);
             rows.extend_from_slice(indices);
             batches.push(micro_batch(self.request.rows, indices));
         }
-        let trained: usize = batches.iter().map(MicroBatch::trained).sum();
-        self.gradients.fill(0.0);
-        let mut sum = 0.0;
-        for (micro, batch) in batches.iter().enumerate() {
-            let key = [plan.seed, self.state.step, micro as u64];
-            let pass = Pass {
-                scale: 1.0 / trained.max(1) as f32,
-                key,
-                recompute: self.recompute,
-            };
-            sum += model.accumulate(&self.state.parameters, &mut self.gradients, batch, &pass)?;
-        }
-        let loss = sum / trained.max(1) as f64;
-        let norm = TrainingState::gradient_norm(model.layout(), &self.gradients);
-        for (what, value) in [("loss", loss), ("gradient norm", norm)] {
-            if !value.is_finite() {
-                return Err(TrainError::NotFinite {
-                    step: self.state.step + 1,
-                    what,
-                    value,
-                    rows,
-                });
-            }
-        }
-        let learning_rate = self.schedule.learning_rate(self.state.step);
-        self.state.update(
-            model.layout(),
-            &self.gradients,
-            norm,
+        let learning_rate = self.schedule.learning_rate(done);
+        let input = StepInput {
+            batches: &batches,
+            rows: &rows,
+            seed: plan.seed,
             learning_rate,
-            &Optimizer::of(plan),
-        );
-        model.adjust(&mut self.state.parameters);
+            recompute: self.recompute,
+        };
+        let result = self.optimizer.step(model, &input)?;
         Ok(StepReport {
-            step: self.state.step,
-            epoch: epoch as f64 + (place + 1) as f64 / self.steps.per_epoch as f64,
-            loss,
+            step: self.done(),
+            epoch: epoch as f64 + (step_in_epoch + 1) as f64 / self.steps.per_epoch as f64,
+            loss: result.loss,
             learning_rate,
-            grad_norm: norm,
+            grad_norm: result.grad_norm,
             tokens: batches.iter().map(|batch| batch.tokens.len() as u64).sum(),
-            trained_tokens: trained as u64,
+            target_tokens: result.target_tokens as u64,
             seconds: start.elapsed().as_secs_f64(),
             router: model.router_report(),
         })
@@ -190,13 +172,17 @@ impl Run<'_> {
 
     fn interrupted(&self) -> TrainError {
         TrainError::Interrupted {
-            step: self.state.step,
+            step: self.done(),
             total: self.steps.total,
         }
     }
 
-    /// The held-out loss now, recorded and reported.
-    fn measure(&mut self, model: &mut dyn Model, observer: &mut dyn Observer) -> Result<Option<f64>, TrainError> {
+    /// Measures the held-out loss, records and reports it.
+    fn measure(
+        &mut self,
+        model: &mut dyn Model,
+        observer: &mut dyn TrainingObserver,
+    ) -> Result<Option<f64>, TrainError> {
         let (mut sum, mut tokens) = (0.0, 0usize);
         let mut batch = MicroBatch::default();
         let rows = self.request.held_out.len();
@@ -204,12 +190,12 @@ impl Run<'_> {
             let row = self.request.held_out.row(index);
             batch.push(&row.input_ids, &row.labels, &row.seq_lengths);
             if batch.tokens.len() >= EVALUATION_TOKENS || index + 1 == rows {
-                // The last measurement is made again by the run that goes on; an earlier one would be missing from its metrics.
-                if self.is_stopped() && self.state.step == self.steps.total {
+                // A resumed run repeats the last measurement, but an earlier one would be missing from its metrics.
+                if self.is_stopped() && self.done() == self.steps.total {
                     return Err(self.interrupted());
                 }
                 observer.measuring(index as u64, rows as u64);
-                for (loss, count) in model.losses(&self.state.parameters, &batch)? {
+                for (loss, count) in model.losses(&self.optimizer.state().parameters, &batch)? {
                     sum += loss;
                     tokens += count;
                 }
@@ -219,8 +205,8 @@ impl Run<'_> {
         if tokens == 0 {
             return Ok(None);
         }
-        let loss = HeldOutLoss {
-            step: self.state.step,
+        let loss = HeldOutReport {
+            step: self.done(),
             held_out_loss: sum / tokens as f64,
             held_out_tokens: tokens as u64,
         };

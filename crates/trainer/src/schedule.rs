@@ -1,13 +1,13 @@
-//! How many optimizer steps there are, and the learning rate of each; as in transformers.
+//! The number of optimizer steps and the learning rate of each, as in transformers.
 
 use synapse_recipe::{Scheduler, TrainPlan};
 
-/// Steps of a run.
+/// Number of steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
     /// Micro-batches of one pass over the rows; the last may be smaller.
     pub micro_batches_per_epoch: u64,
-    /// Optimizer steps of one pass; a partial accumulation group at its end steps too.
+    /// Optimizer steps of one pass, including one for a partial accumulation group at its end.
     pub per_epoch: u64,
     /// Optimizer steps of the run.
     pub total: u64,
@@ -44,7 +44,17 @@ pub struct Schedule {
     scheduler: Scheduler,
     peak: f64,
     warmup: u64,
+    warmup_start: WarmupStart,
     total: u64,
+}
+
+/// The learning rate of the first warmup step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarmupStart {
+    /// Zero, as in transformers: step `i` takes `peak · i / warmup`.
+    Zero,
+    /// The first fraction of the peak: step `i` takes `peak · (i + 1) / warmup`.
+    FirstFraction,
 }
 
 impl Schedule {
@@ -55,13 +65,35 @@ impl Schedule {
             scheduler: plan.scheduler,
             peak: plan.learning_rate,
             warmup,
+            warmup_start: WarmupStart::Zero,
             total,
         }
     }
 
-    /// Learning rate of the step with this index, from 0. With warmup the first is zero.
+    /// Warmup over `warmup` steps, then half a cosine from the peak to zero.
+    pub fn cosine(peak: f64, warmup: u64, total: u64) -> Self {
+        Self {
+            scheduler: Scheduler::Cosine,
+            peak,
+            warmup,
+            warmup_start: WarmupStart::Zero,
+            total,
+        }
+    }
+
+    /// The same schedule with another start of the warmup.
+    #[must_use]
+    pub fn warmup_start(self, warmup_start: WarmupStart) -> Self {
+        Self { warmup_start, ..self }
+    }
+
+    /// Learning rate of the step with this index, from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
         if step < self.warmup {
+            let step = match self.warmup_start {
+                WarmupStart::Zero => step,
+                WarmupStart::FirstFraction => step + 1,
+            };
             return self.peak * step as f64 / self.warmup.max(1) as f64;
         }
         let progress = (step - self.warmup) as f64 / (self.total.saturating_sub(self.warmup)).max(1) as f64;

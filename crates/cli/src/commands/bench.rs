@@ -1,13 +1,11 @@
-//! `bench`: what a workload costs on this machine, measured over whole steps.
-
-use std::path::Path;
+//! `bench`: measures throughput and memory of workloads on this machine.
 
 use serde_json::json;
-use synapse_checkpoint::{ModelConfig, ModelFolder};
+use synapse_bench::{BenchmarkBase, BenchmarkResult, StepBenchmark};
+use synapse_checkpoint::ModelFolder;
 use synapse_nn::{LoadOptions, LoraOptions, Precision, WeightDtype};
 use synapse_pipeline::Reporter;
 use synapse_recipe::LINEAR_MODULES;
-use synapse_trainer::{Measurement, Probe, ProbeBase};
 
 use crate::{
     Outcome,
@@ -50,11 +48,11 @@ fn train(arguments: &BenchTrainArguments) -> Outcome {
     }
     let (folder, config);
     let base = if arguments.random_weights {
-        config = read_config(&arguments.model)?;
-        ProbeBase::Random(&config)
+        config = super::read_config(&arguments.model)?;
+        BenchmarkBase::Random(&config)
     } else {
         folder = ModelFolder::open(&arguments.model)?;
-        ProbeBase::Folder(&folder)
+        BenchmarkBase::Folder(&folder)
     };
     let precision = match arguments.dtype {
         Dtype::F32 => Precision::F32,
@@ -65,7 +63,7 @@ fn train(arguments: &BenchTrainArguments) -> Outcome {
         (Storage::None, Dtype::F32) => WeightDtype::F32,
         (Storage::None, Dtype::Bf16) => WeightDtype::Bf16,
     };
-    let probe = Probe {
+    let benchmark = StepBenchmark {
         base,
         load: LoadOptions { dtype, precision },
         lora: LoraOptions {
@@ -83,14 +81,14 @@ fn train(arguments: &BenchTrainArguments) -> Outcome {
     let terminal = Terminal::new();
     let total = (arguments.steps + arguments.warmup) as u64;
     terminal.progress("bench train", 0, Some(total));
-    let found = probe.measure(&mut |done| terminal.progress("bench train", done as u64, Some(total)))?;
+    let result = benchmark.measure(&mut |done| terminal.progress("bench train", done as u64, Some(total)))?;
     drop(terminal);
-    let memory = synapse_trainer::memory(&probe.workload());
+    let memory = synapse_trainer::memory(&benchmark.workload());
     if arguments.json {
         return print_json(&json!({
-            "tokens_per_second": found.tokens as f64 / found.median_seconds(),
-            "peak_rss_bytes": found.peak_rss,
-            "predicted_peak_bytes": found.predicted,
+            "tokens_per_second": result.tokens as f64 / result.median_seconds(),
+            "peak_rss_bytes": result.peak_rss,
+            "predicted_peak_bytes": result.predicted,
             "predicted": {
                 "weights": memory.weights,
                 "trainable": memory.trainable,
@@ -98,50 +96,41 @@ fn train(arguments: &BenchTrainArguments) -> Outcome {
                 "workspace": memory.workspace,
                 "logits": memory.logits,
             },
-            "gflops": found.flops / found.median_seconds() / 1e9,
-            "gemm_peak_gflops": found.peak_flops / 1e9,
-            "share_of_gemm_peak": found.flops / found.median_seconds() / found.peak_flops,
-            "gflop_per_token": found.flops / found.tokens as f64 / 1e9,
-            "isa": found.isa.name(),
-            "threads": found.threads,
-            "seconds": found.median_seconds(),
-            "step_seconds": found.seconds,
+            "gflops": result.flops / result.median_seconds() / 1e9,
+            "gemm_peak_gflops": result.peak_flops / 1e9,
+            "share_of_gemm_peak": result.flops / result.median_seconds() / result.peak_flops,
+            "gflop_per_token": result.flops / result.tokens as f64 / 1e9,
+            "isa": result.isa.name(),
+            "threads": result.threads,
+            "seconds": result.median_seconds(),
+            "step_seconds": result.seconds,
         }));
     }
-    print(&text(&found))
+    print(&text(&result))
 }
 
-fn text(found: &Measurement) -> String {
-    let seconds = found.median_seconds();
-    let rate = found.flops / seconds;
+fn text(result: &BenchmarkResult) -> String {
+    let seconds = result.median_seconds();
+    let rate = result.flops / seconds;
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let measured = found
-        .peak_rss
-        .map_or_else(|| "not known here".to_owned(), |bytes| format!("{:.2} GiB", gib(bytes)));
+    let measured = result.peak_rss.map_or_else(
+        || "unknown on this system".to_owned(),
+        |bytes| format!("{:.2} GiB", gib(bytes)),
+    );
     format!(
-        "{:.1} tokens/s, {seconds:.3} s a step of {} tokens ({} steps, median)\n\
-         {:.0} GFLOP/s, {:.0} % of a large product's {:.0}; {:.2} GFLOP a token\n\
+        "{:.1} tokens/s, {seconds:.3} s per step of {} tokens (median of {} steps)\n\
+         {:.0} GFLOP/s, {:.0} % of the {:.0} of a large matrix product; {:.2} GFLOP per token\n\
          peak memory {measured}, predicted {:.2} GiB\n\
          {}, {} threads",
-        found.tokens as f64 / seconds,
-        found.tokens,
-        found.seconds.len(),
+        result.tokens as f64 / seconds,
+        result.tokens,
+        result.seconds.len(),
         rate / 1e9,
-        100.0 * rate / found.peak_flops,
-        found.peak_flops / 1e9,
-        found.flops / found.tokens as f64 / 1e9,
-        gib(found.predicted),
-        found.isa.name(),
-        found.threads,
+        100.0 * rate / result.peak_flops,
+        result.peak_flops / 1e9,
+        result.flops / result.tokens as f64 / 1e9,
+        gib(result.predicted),
+        result.isa.name(),
+        result.threads,
     )
-}
-
-/// A config.json, or the folder it lies in.
-pub(super) fn read_config(path: &Path) -> Result<ModelConfig, Failure> {
-    if path.is_dir() {
-        return Ok(ModelConfig::read(path)?);
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::request(format!("cannot read {}: {error}", path.display())))?;
-    Ok(ModelConfig::from_json(&text, path)?)
 }

@@ -1,4 +1,4 @@
-//! One file a command; what several share stands here.
+//! One file per command, and what several of them share.
 
 mod answers;
 mod bench;
@@ -21,7 +21,7 @@ mod tasks;
 use std::io::Write;
 use std::path::Path;
 
-use synapse_checkpoint::{ModelFiles, gguf::TensorType};
+use synapse_checkpoint::{ModelConfig, ModelFiles, gguf::TensorType};
 use synapse_kernels::Isa;
 use synapse_nn::{LoadOptions, Precision, WeightDtype};
 
@@ -99,6 +99,16 @@ pub(crate) fn weight_options(model: &Path, weights: WeightArguments) -> Result<L
         Quant::Q4_0 => WeightDtype::Q4_0,
     };
     Ok(LoadOptions { dtype, ..options })
+}
+
+/// Reads a config.json, named directly or by its folder.
+fn read_config(path: &Path) -> Result<ModelConfig, Failure> {
+    if path.is_dir() {
+        return Ok(ModelConfig::read(path)?);
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::request(format!("cannot read {}: {error}", path.display())))?;
+    Ok(ModelConfig::from_json(&text, path)?)
 }
 
 /// Opens a folder or .gguf file and says which of a file's matrices will not be held as they are stored.

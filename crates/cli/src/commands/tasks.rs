@@ -1,12 +1,12 @@
-//! `bench tasks`: the Synapse architecture and a transformer of the same size take the same courses in synthetic tasks.
+//! `bench tasks`: trains a Synapse model and a transformer of the same size on the same synthetic tasks.
 
 use std::fmt::Write;
 
 use serde_json::json;
+use synapse_bench::{SyntheticTask, SyntheticTaskResult, SyntheticTaskRun, synapse_config, transformer_config};
 use synapse_checkpoint::{ModelConfig, write_atomic};
 use synapse_evaluate::report::{Axes, lines};
 use synapse_pipeline::Reporter;
-use synapse_trainer::{Course, CourseResult, Task, synapse_config, transformer_config};
 
 use crate::{
     Outcome,
@@ -16,22 +16,22 @@ use crate::{
     terminal::Terminal,
 };
 
-/// What was found about one task.
-struct Found {
-    task: Task,
-    results: [CourseResult; 2],
+/// The results of both models on one task.
+struct TaskResults {
+    task: SyntheticTask,
+    results: [SyntheticTaskResult; 2],
 }
 
-/// Trains, asks, writes models, plots and results.json to `--out`, and prints text or JSON.
+/// Trains and evaluates, writes models, plots and results.json to `--out`, and prints text or JSON.
 pub(crate) fn tasks(arguments: &BenchTasksArguments) -> Outcome {
     let named = if arguments.tasks.is_empty() {
-        Task::NAMED.map(|(_, task)| task).to_vec()
+        SyntheticTask::NAMED.map(|(_, task)| task).to_vec()
     } else {
         let parsed = arguments
             .tasks
             .iter()
             .map(|name| name.parse().map_err(Failure::request));
-        parsed.collect::<Result<Vec<Task>, Failure>>()?
+        parsed.collect::<Result<Vec<SyntheticTask>, Failure>>()?
     };
     check(arguments, &named)?;
     let mut all = Vec::with_capacity(named.len());
@@ -58,7 +58,7 @@ pub(crate) fn tasks(arguments: &BenchTasksArguments) -> Outcome {
     print(&table(&all))
 }
 
-fn check(arguments: &BenchTasksArguments, tasks: &[Task]) -> Outcome {
+fn check(arguments: &BenchTasksArguments, tasks: &[SyntheticTask]) -> Outcome {
     for (name, value) in [
         ("--steps", arguments.steps as usize),
         ("--batch", arguments.batch),
@@ -73,7 +73,7 @@ fn check(arguments: &BenchTasksArguments, tasks: &[Task]) -> Outcome {
         let lengths = std::iter::once(&arguments.length).chain(&arguments.asked);
         if let Some(length) = lengths.into_iter().find(|length| **length < task.shortest()) {
             return Err(Failure::request(format!(
-                "{task} does not fit into {length} tokens; it needs {}",
+                "{length} tokens are too few for {task}; it needs at least {}",
                 task.shortest()
             )));
         }
@@ -81,23 +81,23 @@ fn check(arguments: &BenchTasksArguments, tasks: &[Task]) -> Outcome {
     Ok(())
 }
 
-fn one(arguments: &BenchTasksArguments, task: Task) -> Result<Found, Failure> {
-    let course = Course {
+fn one(arguments: &BenchTasksArguments, task: SyntheticTask) -> Result<TaskResults, Failure> {
+    let run = SyntheticTaskRun {
         task,
         steps: arguments.steps,
         batch: arguments.batch,
         length: arguments.length,
         learning_rate: arguments.learning_rate,
         seed: arguments.seed,
-        asked: arguments.asked.clone(),
-        documents: arguments.documents,
+        eval_lengths: arguments.asked.clone(),
+        eval_documents: arguments.documents,
     };
     let synapse = match &arguments.config {
         Some(path) => {
-            let config = super::bench::read_config(path)?;
+            let config = super::read_config(path)?;
             if config.synapse.is_none() {
                 return Err(Failure::request(format!(
-                    "--config {}: is a {}; the transformer beside it is made by itself, so give a `model_type: synapse`",
+                    "--config {} is a {}; pass a model of `model_type: synapse` (the transformer of the same size is generated)",
                     path.display(),
                     config.architecture.class_name()
                 )));
@@ -112,18 +112,19 @@ fn one(arguments: &BenchTasksArguments, task: Task) -> Result<Found, Failure> {
         None => synapse_config(task)?,
     };
     let transformer = transformer_config(&synapse)?;
-    let take = |config: &ModelConfig, name: &str| -> Result<CourseResult, Failure> {
+    let train = |config: &ModelConfig, name: &str| -> Result<SyntheticTaskResult, Failure> {
         let out = arguments.out.join(task.to_string()).join(name);
         std::fs::create_dir_all(&out).map_err(|error| Failure::Work(anyhow::anyhow!("{}: {error}", out.display())))?;
         let terminal = Terminal::new();
-        let mut told = |step: u64, loss: f64| {
+        let mut on_progress = |step: u64, loss: f64| {
             terminal.progress(&format!("{task} {name}, loss {loss:.3}"), step, Some(arguments.steps));
         };
-        Ok(course.take(config, &out, &mut told)?)
+        Ok(run.run(config, &out, &mut on_progress)?)
     };
-    let results = [take(&synapse, "synapse")?, take(&transformer, "transformer")?];
-    let by =
-        |of: fn(&CourseResult) -> Vec<(f64, f64)>| [("Synapse", of(&results[0])), ("transformer", of(&results[1]))];
+    let results = [train(&synapse, "synapse")?, train(&transformer, "transformer")?];
+    let by = |of: fn(&SyntheticTaskResult) -> Vec<(f64, f64)>| {
+        [("Synapse", of(&results[0])), ("transformer", of(&results[1]))]
+    };
     let loss = lines(
         Axes {
             across: "optimizer steps",
@@ -135,8 +136,8 @@ fn one(arguments: &BenchTasksArguments, task: Task) -> Result<Found, Failure> {
     )?;
     let accuracy = lines(
         Axes {
-            across: "tokens of the document that is asked in",
-            up: "share of right answers",
+            across: "document length, tokens",
+            up: "accuracy",
             doubling: true,
             range: Some((0.0, 1.0)),
         },
@@ -151,10 +152,10 @@ fn one(arguments: &BenchTasksArguments, task: Task) -> Result<Found, Failure> {
     let folder = arguments.out.join(task.to_string());
     write_atomic(&folder.join("loss.svg"), loss.as_bytes())?;
     write_atomic(&folder.join("accuracy.svg"), accuracy.as_bytes())?;
-    Ok(Found { task, results })
+    Ok(TaskResults { task, results })
 }
 
-fn table(all: &[Found]) -> String {
+fn table(all: &[TaskResults]) -> String {
     let mut text = String::new();
     for found in all {
         let _ = writeln!(text, "{} (guessing {:.1} %)", found.task, 100.0 * found.task.chance());

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use synapse_recipe::{Document, Stage};
-use synapse_trainer::{HeldOutLoss, StepReport};
+use synapse_trainer::{HeldOutReport, StepReport};
 
 use super::{State, Usage, write};
 use crate::{PipelineError, Reporter};
@@ -123,7 +123,7 @@ impl Reporter for Live<'_> {
         self.does(Some(&so_far), false);
     }
 
-    fn held_out(&self, loss: &HeldOutLoss) {
+    fn held_out(&self, loss: &HeldOutReport) {
         self.inner.held_out(loss);
     }
 

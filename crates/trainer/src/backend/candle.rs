@@ -1,31 +1,29 @@
-//! The same models in candle's operations, on whatever device candle has: `synapse-candle` behind [`Model`].
+//! Models on candle's devices: `synapse-candle` behind [`Model`].
 //!
-//! Products and activations are in the recipe's `compute_dtype`; NF4 weights stay in NF4 on the device and are
-//! decoded for each product. The flat buffers of the loop stay on the host and cross over once a micro-batch.
+//! Products and activations have the recipe's `compute_dtype`. NF4 weights stay quantized on the device and are
+//! dequantized for each product. The flat buffers stay on the host; they are copied to the device once per micro-batch.
 
 use synapse_candle::{CompositeError, CompositeTrainer, DType, DeviceChoice, Quantization as Storage};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_nn::{MicroBatch, Parameter, Pass};
 use synapse_recipe::{ComputeDtype, Method, Quantization};
 
-use crate::{
-    Device, TrainError, TrainRequest, TrainingBase,
-    model::{Model, lora_options},
-};
+use super::lora_options;
+use crate::{Device, TrainError, TrainRequest, TrainingBase, model::Model};
 
-/// An adapter over frozen weights on a device of candle's.
-struct OnCandle {
+/// A LoRA adapter on frozen weights on a candle device.
+struct CandleModel {
     device: Device,
     trainer: CompositeTrainer,
 }
 
-impl OnCandle {
+impl CandleModel {
     fn failed(&self, error: CompositeError) -> TrainError {
         TrainError::on(self.device, error)
     }
 }
 
-impl Model for OnCandle {
+impl Model for CandleModel {
     fn config(&self) -> &ModelConfig {
         self.trainer.decoder().config()
     }
@@ -61,12 +59,12 @@ impl Model for OnCandle {
     }
 }
 
-/// Opens the device, and closes it again.
+/// Opens the device and closes it again.
 pub(crate) fn check(device: Device) -> Result<(), TrainError> {
     open(device).map(|_| ())
 }
 
-/// Loads a base's weights to the device; only adapters are trained there.
+/// Loads a base's weights to the device. Only adapters are trained there.
 pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainError> {
     let device = request.device;
     let (Method::Lora(plan), TrainingBase::Folder(folder)) = (request.method, &request.base) else {
@@ -82,7 +80,7 @@ pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainEr
     };
     let trainer = CompositeTrainer::lora(folder, &open(device)?, dtype, storage, lora_options(plan))
         .map_err(|error| TrainError::on(device, error))?;
-    Ok(Box::new(OnCandle { device, trainer }))
+    Ok(Box::new(CandleModel { device, trainer }))
 }
 
 fn open(device: Device) -> Result<synapse_candle::Device, TrainError> {

@@ -1,18 +1,18 @@
-//! Which rows a micro-batch holds: `torch.randperm` anew for every epoch, so any position can be
-//! found again from its number alone.
+//! The rows of each micro-batch: a fresh `torch.randperm` for every epoch, so that any position can be
+//! recomputed from its number alone.
 
 use synapse_kernels::random::MersenneTwister;
 
-/// The order of rows over a run.
+/// Shuffles rows anew in every epoch and divides them into micro-batches.
 #[derive(Debug, Clone)]
-pub struct RowOrder {
+pub struct ShuffleSampler {
     rows: usize,
     batch: usize,
     seed: u64,
     epoch: Option<(u64, Vec<usize>)>,
 }
 
-impl RowOrder {
+impl ShuffleSampler {
     /// Rows in micro-batches of `batch`.
     pub fn new(rows: usize, batch: usize, seed: u64) -> Self {
         Self {

@@ -1,16 +1,16 @@
-//! What a plan costs in memory, and so whether layers are computed again in the backward pass.
+//! What a plan costs in memory and arithmetic, and therefore whether the backward pass recomputes activations.
 
 use synapse_checkpoint::ModelConfig;
 use synapse_data::PackedDataset;
 use synapse_nn::{LoadOptions, Memory, Precision, Trained, WeightDtype, Workload};
 use synapse_recipe::{ComputeDtype, Method, Quantization, Recompute, TrainPlan};
 
-use crate::{order::RowOrder, probe::available_bytes, schedule::Steps};
+use crate::{process_memory::available_bytes, schedule::Steps, shuffle::ShuffleSampler};
 
-/// Share of the memory that programs may still take which a run plans with.
-const USABLE: f64 = 0.8;
+/// Share of the available memory that a run plans to use.
+const USABLE_SHARE: f64 = 0.8;
 
-/// How a plan loads its base.
+/// Storage and compute precision of a plan's frozen weights.
 pub fn load_options(plan: &TrainPlan, quantization: Quantization) -> LoadOptions {
     let precision = match plan.compute_dtype {
         ComputeDtype::F32 => Precision::F32,
@@ -24,7 +24,7 @@ pub fn load_options(plan: &TrainPlan, quantization: Quantization) -> LoadOptions
     LoadOptions { dtype, precision }
 }
 
-/// A plan's largest micro-batch on a model of this shape.
+/// A plan's largest possible micro-batch on a model of this shape.
 pub fn workload<'a>(
     plan: &TrainPlan,
     method: &'a Method,
@@ -40,7 +40,7 @@ pub fn workload<'a>(
             weights: load.dtype,
         },
     };
-    let kept = Workload {
+    let stored = Workload {
         config,
         trained,
         precision: load.precision,
@@ -49,12 +49,12 @@ pub fn workload<'a>(
         recompute: false,
     };
     Workload {
-        recompute: recomputes(plan.recompute, &kept, available_bytes()),
-        ..kept
+        recompute: recomputes(plan.recompute, &stored, available_bytes()),
+        ..stored
     }
 }
 
-/// Bytes by component at the peak of training, whatever the architecture.
+/// Peak memory of training by component, for any architecture.
 pub fn memory(workload: &Workload<'_>) -> Memory {
     match &workload.config.synapse {
         None => workload.memory(),
@@ -62,7 +62,7 @@ pub fn memory(workload: &Workload<'_>) -> Memory {
     }
 }
 
-/// How many values a workload trains, whatever the architecture.
+/// Number of trainable values of a workload, for any architecture.
 pub fn trained_parameters(workload: &Workload<'_>) -> u64 {
     match &workload.config.synapse {
         None => workload.parameters(),
@@ -70,16 +70,16 @@ pub fn trained_parameters(workload: &Workload<'_>) -> u64 {
     }
 }
 
-/// Floating-point operations of a step, whatever the architecture.
-pub(crate) fn flops(workload: &Workload<'_>, trained_share: f64) -> f64 {
+/// Floating-point operations of a step, for any architecture. `target_share` is the share of tokens with a target.
+pub fn flops(workload: &Workload<'_>, target_share: f64) -> f64 {
     match &workload.config.synapse {
-        None => workload.flops(trained_share),
-        Some(_) => synapse_nn::models::synapse::flops(workload, trained_share),
+        None => workload.flops(target_share),
+        Some(_) => synapse_nn::models::synapse::flops(workload, target_share),
     }
 }
 
-/// The largest micro-batch that a run over these rows sees, and its longest document: what the peak of its memory comes
-/// from. `None` of a run without rows.
+/// Tokens of the largest micro-batch of a run over these rows, and of its longest document. They determine the run's peak
+/// memory. `None` without rows.
 pub fn largest_micro_batch(plan: &TrainPlan, rows: &PackedDataset) -> Option<(usize, usize)> {
     let steps = Steps::new(plan, rows.len());
     let lengths: Vec<(usize, usize)> = (0..rows.len())
@@ -89,11 +89,11 @@ pub fn largest_micro_batch(plan: &TrainPlan, rows: &PackedDataset) -> Option<(us
             (documents.iter().sum::<u32>() as usize, longest as usize)
         })
         .collect();
-    let mut order = RowOrder::new(rows.len(), plan.batch_size, plan.seed);
+    let mut sampler = ShuffleSampler::new(rows.len(), plan.batch_size, plan.seed);
     let mut largest = None;
     for step in 0..steps.total {
         for index in steps.micro_batches(plan, step) {
-            let batch = order.micro_batch(step / steps.per_epoch, index);
+            let batch = sampler.micro_batch(step / steps.per_epoch, index);
             let tokens: usize = batch.iter().map(|&row| lengths[row].0).sum();
             let longest = batch.iter().map(|&row| lengths[row].1).max().unwrap_or(0);
             largest = largest.max(Some((tokens, longest)));
@@ -102,15 +102,15 @@ pub fn largest_micro_batch(plan: &TrainPlan, rows: &PackedDataset) -> Option<(us
     largest
 }
 
-/// What `auto` comes to: layers are computed again only where keeping their activations would not fit.
-/// The results are the same bits either way.
-fn recomputes(asked: Recompute, kept: &Workload<'_>, available: Option<u64>) -> bool {
-    match (asked, available) {
+/// Whether a plan recomputes activations: `auto` does so only if storing them would not fit into the available memory.
+/// The results are bit-identical either way.
+fn recomputes(setting: Recompute, stored: &Workload<'_>, available: Option<u64>) -> bool {
+    match (setting, available) {
         (Recompute::Always, _) => true,
         (Recompute::Never, _) => false,
-        // a system that does not tell is not filled
+        // without knowing the available memory, use as little as possible
         (Recompute::Auto, None) => true,
-        (Recompute::Auto, Some(bytes)) => memory(kept).total() as f64 > USABLE * bytes as f64,
+        (Recompute::Auto, Some(bytes)) => memory(stored).total() as f64 > USABLE_SHARE * bytes as f64,
     }
 }
 
@@ -119,14 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn auto_keeps_activations_where_they_fit() {
+    fn auto_stores_activations_if_they_fit() {
         let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
             "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 100,
             "max_position_embeddings": 64}"#;
         let Ok(config) = ModelConfig::from_json(config, "config.json".as_ref()) else {
             unreachable!("the configuration is complete")
         };
-        let kept = Workload {
+        let stored = Workload {
             config: &config,
             trained: Trained::Full,
             precision: Precision::F32,
@@ -134,11 +134,11 @@ mod tests {
             longest: 64,
             recompute: false,
         };
-        let total = kept.memory().total();
-        assert!(!recomputes(Recompute::Auto, &kept, Some(2 * total)));
-        assert!(recomputes(Recompute::Auto, &kept, Some(total)));
-        assert!(recomputes(Recompute::Auto, &kept, None));
-        assert!(recomputes(Recompute::Always, &kept, Some(2 * total)));
-        assert!(!recomputes(Recompute::Never, &kept, Some(total)));
+        let total = stored.memory().total();
+        assert!(!recomputes(Recompute::Auto, &stored, Some(2 * total)));
+        assert!(recomputes(Recompute::Auto, &stored, Some(total)));
+        assert!(recomputes(Recompute::Auto, &stored, None));
+        assert!(recomputes(Recompute::Always, &stored, Some(2 * total)));
+        assert!(!recomputes(Recompute::Never, &stored, Some(total)));
     }
 }

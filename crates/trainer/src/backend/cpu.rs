@@ -1,15 +1,10 @@
-//! The engine's own model: `synapse-nn` over the CPU kernels.
+//! Models on the CPU kernels: `synapse-nn` behind [`Model`].
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Parameter, Pass, Precision, TrainableModel, WeightDtype};
-use synapse_recipe::Method;
 
-use crate::{
-    TrainError, TrainRequest, TrainingBase,
-    budget::load_options,
-    model::{Model, lora_options},
-    synapse::Synapse,
-};
+use super::synapse::Synapse;
+use crate::{TrainError, model::Model};
 
 impl Model for TrainableModel {
     fn config(&self) -> &ModelConfig {
@@ -43,30 +38,23 @@ impl Model for TrainableModel {
     }
 }
 
-/// Loads the base's weights, or makes room for trained ones.
-pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainError> {
-    let options = load_options(request.plan, request.quantization);
-    match (request.method, &request.base) {
-        (Method::Lora(plan), TrainingBase::Folder(folder)) => lora(folder, &options, lora_options(plan)),
-        (_, base) => full(base.config(), options.precision),
-    }
-}
-
-/// An adapter over a folder's weights.
-pub(crate) fn lora(
-    folder: &ModelFolder,
-    load: &LoadOptions,
-    options: LoraOptions,
-) -> Result<Box<dyn Model>, TrainError> {
+/// A LoRA adapter on a folder's weights.
+///
+/// # Errors
+/// A missing or unreadable tensor, an unknown target module, or a storage that the architecture does not support.
+pub fn lora(folder: &ModelFolder, load: &LoadOptions, options: LoraOptions) -> Result<Box<dyn Model>, TrainError> {
     Ok(if folder.config().has_attention() {
         Box::new(TrainableModel::lora(folder, load, options)?)
     } else {
-        Box::new(Synapse::adapter(folder, unquantized(load)?, options)?)
+        Box::new(Synapse::lora(folder, unquantized(load)?, options)?)
     })
 }
 
-/// An adapter over random weights of a configuration's shape.
-pub(crate) fn lora_random(
+/// A LoRA adapter on random weights of a configuration's shape.
+///
+/// # Errors
+/// An unknown target module, or a storage that the architecture does not support.
+pub fn lora_random(
     config: &ModelConfig,
     load: &LoadOptions,
     options: LoraOptions,
@@ -74,26 +62,29 @@ pub(crate) fn lora_random(
     Ok(if config.has_attention() {
         Box::new(TrainableModel::lora_random(config, load, options)?)
     } else {
-        Box::new(Synapse::random_adapter(config, unquantized(load)?, options)?)
+        Box::new(Synapse::lora_random(config, unquantized(load)?, options)?)
     })
 }
 
-/// The precision of a Synapse model's products, whose weights stay as they are.
+/// The compute precision of a Synapse model, whose weights cannot be quantized.
 fn unquantized(load: &LoadOptions) -> Result<Precision, TrainError> {
     match load.dtype {
         WeightDtype::F32 | WeightDtype::Bf16 => Ok(load.precision),
         WeightDtype::Nf4 { .. } | WeightDtype::Q4_0 | WeightDtype::Q8_0 => Err(TrainError::Unusable {
-            what: "a Synapse model in 4 or 8 bits".into(),
-            hint: "say `quantization: { type: none }` in a recipe, `--quantization none` on the command line".into(),
+            what: "Synapse models cannot be quantized to 4 or 8 bits".into(),
+            hint: "set `quantization: { type: none }` in the recipe, or pass `--quantization none`".into(),
         }),
     }
 }
 
-/// Room for every weight of a model of this configuration.
-pub(crate) fn full(config: &ModelConfig, precision: Precision) -> Result<Box<dyn Model>, TrainError> {
+/// A model of this configuration, all of whose weights are trained.
+///
+/// # Errors
+/// A configuration that the architecture does not support.
+pub fn full(config: &ModelConfig, precision: Precision) -> Result<Box<dyn Model>, TrainError> {
     Ok(if config.has_attention() {
         Box::new(TrainableModel::full(config, precision)?)
     } else {
-        Box::new(Synapse::whole(config, precision)?)
+        Box::new(Synapse::full(config, precision)?)
     })
 }

@@ -15,7 +15,7 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// Starts a new event file in `folder`, replacing one that an earlier attempt left.
+    /// Creates the event file in `folder`, replacing one of an earlier attempt.
     pub(crate) fn create(folder: &Path) -> Result<Self, TrainError> {
         let path = folder.join("events.out.tfevents.synapse");
         let file = File::create(&path).map_err(TrainError::io(&path))?;
