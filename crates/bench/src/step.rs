@@ -4,10 +4,9 @@ use std::time::Instant;
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_kernels::{Isa, Matrix, Shape, gemm, random::Stream, threads};
-use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Precision, Trained, Workload};
+use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Precision, TrainableScope, Workload};
 use synapse_trainer::{
-    AdamWOptions, Model, Optimizer, StepInput, TrainError, TrainingState, backend::cpu, flops, memory,
-    peak_resident_bytes,
+    AdamWOptions, Model, Optimizer, StepInput, TrainError, TrainingState, backend::cpu, peak_resident_bytes,
 };
 
 /// Where the frozen weights come from.
@@ -85,7 +84,7 @@ impl StepBenchmark<'_> {
     pub fn workload(&self) -> Workload<'_> {
         Workload {
             config: self.base.config(),
-            trained: Trained::Lora {
+            scope: TrainableScope::Lora {
                 rank: self.lora.rank,
                 targets: &self.lora.targets,
                 weights: self.load.dtype,
@@ -119,16 +118,16 @@ impl StepBenchmark<'_> {
             on_step(step + 1);
         }
         // every token of a document is a target except its first
-        let share = batch.trained() as f64 / batch.tokens.len() as f64;
+        let share = batch.num_targets() as f64 / batch.tokens.len() as f64;
         let peak_rss = peak_resident_bytes();
         drop((model, optimizer));
         Ok(BenchmarkResult {
             seconds,
             tokens: batch.tokens.len(),
-            flops: flops(&self.workload(), share),
+            flops: self.workload().flops(share),
             peak_flops: product_rate(self.load.precision),
             peak_rss,
-            predicted: memory(&self.workload()).total(),
+            predicted: self.workload().memory().total(),
             isa: Isa::current(),
             threads: threads(),
         })

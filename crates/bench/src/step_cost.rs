@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use synapse_checkpoint::ModelConfig;
-use synapse_nn::{LoadOptions, LoraOptions, Trained, Workload};
+use synapse_nn::{LoadOptions, LoraOptions, TrainableScope, Workload};
 use synapse_trainer::{Model, Optimizer, TrainError, backend::cpu};
 
 use crate::step::{new_optimizer, random_batch, step_input};
@@ -83,9 +83,9 @@ impl StepCost {
             num_hidden_layers: depth,
             ..workload.config.clone()
         };
-        match workload.trained {
-            Trained::Full => cpu::full(&config, workload.precision),
-            Trained::Lora { rank, targets, .. } => {
+        match workload.scope {
+            TrainableScope::Full => cpu::full(&config, workload.precision),
+            TrainableScope::Lora { rank, targets, .. } => {
                 let options = LoraOptions {
                     rank,
                     scale: 1.0,

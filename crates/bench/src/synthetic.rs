@@ -7,7 +7,7 @@ use std::{path::Path, time::Instant};
 
 use serde::Serialize;
 use synapse_checkpoint::{DType, ModelConfig, ModelFolder};
-use synapse_nn::models::load_to_generate;
+use synapse_nn::models::family;
 use synapse_nn::{LanguageModel, LoadOptions, LogitsFor, Precision, Role, Sequence};
 use synapse_trainer::{
     AdamWOptions, Optimizer, RouterReport, Schedule, StepInput, TrainError, TrainingState, WarmupStart, backend::cpu,
@@ -112,7 +112,8 @@ impl SyntheticTaskRun {
         write_full(out, model.as_ref(), &optimizer.state().parameters, DType::F32)?;
         let parameters = model.parameters();
         drop((model, optimizer));
-        let model = load_to_generate(&ModelFolder::open(out)?, &LoadOptions::EXACT)?;
+        let folder = ModelFolder::open(out)?;
+        let model = family(folder.config().architecture).load(&folder, &LoadOptions::EXACT)?;
         let accuracy = self
             .eval_lengths
             .iter()

@@ -185,7 +185,7 @@ mod tests {
         let batch = task.batch(1, 64, 200, 256);
         assert_eq!(batch, task.batch(1, 64, 200, 256));
         assert_eq!(batch.lengths.iter().sum::<usize>(), batch.tokens.len());
-        assert_eq!(batch.trained(), 200 * 16);
+        assert_eq!(batch.num_targets(), 200 * 16);
         assert!(batch.lengths.iter().all(|length| (48..=256).contains(length)));
         let short = batch.lengths.iter().filter(|&&length| length < 111).count();
         assert!(

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use synapse_checkpoint::AdapterFolder;
 
 use crate::{
-    CompositeDecoder, CompositeError,
+    CandleDecoder, CandleError,
     lora::{BARE, Branch, Branches},
 };
 
@@ -21,7 +21,7 @@ impl DeviceAdapter {
     ///
     /// # Errors
     /// A module that the base does not have, a wrong shape, an unreadable folder, or no memory on the device.
-    pub fn load(folder: &Path, decoder: &CompositeDecoder) -> Result<Self, CompositeError> {
+    pub fn load(folder: &Path, decoder: &CandleDecoder) -> Result<Self, CandleError> {
         let (files, config) = (AdapterFolder::open(folder)?, decoder.config());
         files.check_against(config)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);

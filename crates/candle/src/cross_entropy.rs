@@ -4,7 +4,7 @@
 use candle_core::{DType, Tensor, Var};
 use synapse_nn::MicroBatch;
 
-use crate::{CompositeDecoder, CompositeError, frozen};
+use crate::{CandleDecoder, CandleError, frozen};
 
 /// Elements of logits held at once: 128 rows of a 49,152-word vocabulary on the CPU, sixteen times that on a GPU,
 /// which wants taller products.
@@ -47,7 +47,7 @@ impl Chunk {
     }
 }
 
-impl CompositeDecoder {
+impl CandleDecoder {
     /// Summed loss, and the gradient `[t, hidden]` of `scale · sum` by the last layer's output. At least one
     /// position must be trained.
     pub(crate) fn loss_gradient(
@@ -55,7 +55,7 @@ impl CompositeDecoder {
         batch: &MicroBatch,
         x: &Tensor,
         scale: f64,
-    ) -> Result<(f64, Tensor), CompositeError> {
+    ) -> Result<(f64, Tensor), CandleError> {
         let trained = self.trained(batch)?;
         let rows = Var::from_tensor(&x.index_select(&trained.rows, 0)?)?;
         let normed = self.final_norm(&rows)?;
@@ -66,7 +66,7 @@ impl CompositeDecoder {
             Ok(())
         })?;
         let store = frozen::seeded(&normed, &Tensor::cat(&gradients, 0)?)?.backward()?;
-        let by_row = store.get(&rows).ok_or_else(|| CompositeError::GradientCut {
+        let by_row = store.get(&rows).ok_or_else(|| CandleError::GradientCut {
             parameter: "the last layer's output".to_owned(),
         })?;
         let sum = host(&losses)?.into_iter().sum();
@@ -74,11 +74,7 @@ impl CompositeDecoder {
     }
 
     /// Summed loss and trained positions of each document. At least one position must be trained.
-    pub(crate) fn losses_by_document(
-        &self,
-        batch: &MicroBatch,
-        x: &Tensor,
-    ) -> Result<Vec<(f64, usize)>, CompositeError> {
+    pub(crate) fn losses_by_document(&self, batch: &MicroBatch, x: &Tensor) -> Result<Vec<(f64, usize)>, CandleError> {
         let trained = self.trained(batch)?;
         let normed = self.final_norm(&x.index_select(&trained.rows, 0)?)?;
         let mut losses = Vec::new();
@@ -103,7 +99,7 @@ impl CompositeDecoder {
         Ok(sums)
     }
 
-    fn trained(&self, batch: &MicroBatch) -> Result<Trained, CompositeError> {
+    fn trained(&self, batch: &MicroBatch) -> Result<Trained, CandleError> {
         let (positions, targets): (Vec<u32>, Vec<u32>) = (0..)
             .zip(&batch.targets)
             .filter_map(|(position, target)| Some((position, (*target)?)))
@@ -122,8 +118,8 @@ impl CompositeDecoder {
         &self,
         trained: &Trained,
         normed: &Tensor,
-        mut each: impl FnMut(Chunk) -> Result<(), CompositeError>,
-    ) -> Result<(), CompositeError> {
+        mut each: impl FnMut(Chunk) -> Result<(), CandleError>,
+    ) -> Result<(), CandleError> {
         let (elements, total) = (
             if self.device().is_cpu() {
                 CHUNK_ELEMENTS
@@ -150,7 +146,7 @@ impl CompositeDecoder {
 }
 
 /// The chunks' losses on the host, in order; the only wait for the device.
-fn host(losses: &[Tensor]) -> Result<Vec<f64>, CompositeError> {
+fn host(losses: &[Tensor]) -> Result<Vec<f64>, CandleError> {
     let values: Vec<f32> = Tensor::cat(losses, 0)?.to_vec1()?;
     Ok(values.into_iter().map(f64::from).collect())
 }

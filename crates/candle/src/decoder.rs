@@ -2,14 +2,14 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Embedding, Module};
-use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_nn::{MicroBatch, NnError};
+use synapse_checkpoint::{Architecture, ModelConfig, ModelFolder};
+use synapse_nn::{MicroBatch, NnError, inverse_frequencies};
 
-use crate::{CompositeError, Quantization, layer::Layer, load::Loader, norm::rms_norm, rotary, sequences::Sequences};
+use crate::{CandleError, WeightStorage, layer::Layer, load::Loader, norm::rms_norm, sequences::Sequences};
 
 /// A Llama or Qwen2 decoder on a device. Its weights are frozen.
 #[derive(Debug)]
-pub struct CompositeDecoder {
+pub struct CandleDecoder {
     config: ModelConfig,
     embedding: Embedding,
     pub(crate) layers: Vec<Layer>,
@@ -21,7 +21,7 @@ pub struct CompositeDecoder {
     dtype: DType,
 }
 
-impl CompositeDecoder {
+impl CandleDecoder {
     /// Loads a model folder to `device`. Activations and products are in `dtype`, f32 or bf16; norms, softmax and
     /// losses are in f32 either way.
     ///
@@ -31,8 +31,9 @@ impl CompositeDecoder {
         folder: &ModelFolder,
         device: &Device,
         dtype: DType,
-        quantization: Quantization,
-    ) -> Result<Self, CompositeError> {
+        quantization: WeightStorage,
+    ) -> Result<Self, CandleError> {
+        check_architecture(folder.config())?;
         let (config, loader) = (folder.config(), Loader::new(folder, device, dtype, quantization)?);
         let words = [config.vocab_size, config.hidden_size];
         Ok(Self {
@@ -44,7 +45,7 @@ impl CompositeDecoder {
             head: (!config.tie_word_embeddings)
                 .then(|| loader.matrix("lm_head.weight", words))
                 .transpose()?,
-            frequencies: rotary::frequencies(config),
+            frequencies: inverse_frequencies(config),
             config: config.clone(),
             device: device.clone(),
             dtype,
@@ -79,7 +80,7 @@ impl CompositeDecoder {
     }
 
     /// Looks tokens up: `[t, hidden]`.
-    pub(crate) fn embed(&self, tokens: &[u32]) -> Result<Tensor, CompositeError> {
+    pub(crate) fn embed(&self, tokens: &[u32]) -> Result<Tensor, CandleError> {
         Ok(self
             .embedding
             .forward(&Tensor::from_slice(tokens, tokens.len(), &self.device)?)?)
@@ -91,17 +92,17 @@ impl CompositeDecoder {
     }
 
     /// The norm before the head.
-    pub(crate) fn final_norm(&self, x: &Tensor) -> Result<Tensor, CompositeError> {
+    pub(crate) fn final_norm(&self, x: &Tensor) -> Result<Tensor, CandleError> {
         Ok(rms_norm(x, &self.norm, self.config.rms_norm_eps)?)
     }
 
     /// Logits `[n, vocab]` in f32 of normed rows.
-    pub(crate) fn head_logits(&self, normed: &Tensor) -> Result<Tensor, CompositeError> {
+    pub(crate) fn head_logits(&self, normed: &Tensor) -> Result<Tensor, CandleError> {
         Ok(normed.matmul(&self.head().t()?)?.to_dtype(DType::F32)?)
     }
 
     /// The rows of a micro-batch.
-    pub(crate) fn documents(&self, lengths: &[usize]) -> Result<Sequences, CompositeError> {
+    pub(crate) fn documents(&self, lengths: &[usize]) -> Result<Sequences, CandleError> {
         Ok(Sequences::documents(
             lengths,
             &self.frequencies,
@@ -111,7 +112,7 @@ impl CompositeDecoder {
     }
 
     /// `count` rows after `past` cached ones.
-    pub(crate) fn continued(&self, past: usize, count: usize) -> Result<Sequences, CompositeError> {
+    pub(crate) fn continued(&self, past: usize, count: usize) -> Result<Sequences, CandleError> {
         Ok(Sequences::continued(
             past,
             count,
@@ -122,7 +123,7 @@ impl CompositeDecoder {
     }
 
     /// Refuses tokens outside the vocabulary and sequences longer than the model's positions.
-    pub(crate) fn check(&self, tokens: &[u32], longest: usize) -> Result<(), CompositeError> {
+    pub(crate) fn check(&self, tokens: &[u32], longest: usize) -> Result<(), CandleError> {
         let (vocab_size, limit) = (self.config.vocab_size, self.config.max_position_embeddings);
         if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(NnError::TokenOutOfRange { id, vocab_size }.into());
@@ -137,19 +138,31 @@ impl CompositeDecoder {
         Ok(())
     }
 
-    /// As [`CompositeDecoder::check`], and that the batch's three lists belong together.
-    pub(crate) fn check_batch(&self, batch: &MicroBatch) -> Result<(), CompositeError> {
+    /// As [`CandleDecoder::check`], and that the batch's three lists belong together.
+    pub(crate) fn check_batch(&self, batch: &MicroBatch) -> Result<(), CandleError> {
         let expected = batch.tokens.len();
         for (what, found) in [
             ("targets of the batch", batch.targets.len()),
             ("documents of the batch", batch.lengths.iter().sum()),
         ] {
             if found != expected {
-                return Err(CompositeError::Length { what, expected, found });
+                return Err(CandleError::Length { what, expected, found });
             }
         }
         self.check(&batch.tokens, batch.lengths.iter().copied().max().unwrap_or(0))?;
         // a target is looked up in the logits, so it must be a token too
         self.check(&batch.targets.iter().flatten().copied().collect::<Vec<_>>(), 0)
+    }
+}
+
+/// Refuses the architectures that have no candle decoder.
+pub(crate) fn check_architecture(config: &ModelConfig) -> Result<(), CandleError> {
+    match config.architecture {
+        Architecture::Llama | Architecture::Qwen2 => Ok(()),
+        Architecture::Synapse => Err(NnError::Unsupported {
+            what: "a Synapse model in the candle backend".to_owned(),
+            hint: "use `--device cpu`".to_owned(),
+        }
+        .into()),
     }
 }

@@ -2,11 +2,11 @@
 
 use candle_core::Device;
 
-use crate::CompositeError;
+use crate::CandleError;
 
 /// A device of candle's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceChoice {
+pub enum DeviceKind {
     /// The CPU.
     Cpu,
     /// The first CUDA device.
@@ -15,12 +15,12 @@ pub enum DeviceChoice {
     Metal,
 }
 
-impl DeviceChoice {
+impl DeviceKind {
     /// Opens the device.
     ///
     /// # Errors
     /// The build lacks the device's feature, or the driver refuses.
-    pub fn open(self) -> Result<Device, CompositeError> {
+    pub fn open(self) -> Result<Device, CandleError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda => gpu("cuda", cfg!(feature = "cuda"), || Device::new_cuda(0)),
@@ -33,12 +33,12 @@ fn gpu(
     device: &'static str,
     compiled: bool,
     open: impl FnOnce() -> candle_core::Result<Device>,
-) -> Result<Device, CompositeError> {
+) -> Result<Device, CandleError> {
     if !compiled {
         let reason = format!("this program was built without it; build with `--features {device}`");
-        return Err(CompositeError::Unavailable { device, reason });
+        return Err(CandleError::Unavailable { device, reason });
     }
-    open().map_err(|error| CompositeError::Unavailable {
+    open().map_err(|error| CandleError::Unavailable {
         device,
         reason: error.to_string(),
     })
@@ -53,8 +53,8 @@ mod tests {
     #[test]
     #[cfg(not(feature = "cuda"))]
     fn a_device_that_is_not_built_in_says_how_to_get_it() {
-        assert!(DeviceChoice::Cpu.open().unwrap().is_cpu());
-        let error = DeviceChoice::Cuda.open().unwrap_err().to_string();
+        assert!(DeviceKind::Cpu.open().unwrap().is_cpu());
+        let error = DeviceKind::Cuda.open().unwrap_err().to_string();
         assert!(error.contains("--features cuda"), "{error}");
     }
 }

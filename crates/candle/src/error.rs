@@ -5,7 +5,7 @@ use synapse_nn::NnError;
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CompositeError {
+pub enum CandleError {
     /// The model or adapter folder could not be read.
     #[error(transparent)]
     Checkpoint(#[from] synapse_checkpoint::CheckpointError),

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use synapse_nn::{MicroBatch, NnError};
 
-use crate::{CompositeDecoder, CompositeError, DeviceAdapter, layer::LayerCache, lora::BARE};
+use crate::{CandleDecoder, CandleError, DeviceAdapter, layer::LayerCache, lora::BARE};
 
 /// Keys and values of one sequence on the decoder's device. Cloning shares the rows stored so far.
 #[derive(Debug, Clone, Default)]
@@ -31,12 +31,12 @@ impl DeviceCache {
     }
 }
 
-impl CompositeDecoder {
+impl CandleDecoder {
     /// Logits of every position of a prompt, `[n, vocab]` flattened.
     ///
     /// # Errors
     /// No token, a token outside the vocabulary, or more positions than the model has.
-    pub fn logits(&self, tokens: &[u32], adapter: Option<&DeviceAdapter>) -> Result<Vec<f32>, CompositeError> {
+    pub fn logits(&self, tokens: &[u32], adapter: Option<&DeviceAdapter>) -> Result<Vec<f32>, CandleError> {
         let x = self.hidden(tokens, &mut DeviceCache::default(), adapter)?;
         self.logits_of(&x)
     }
@@ -44,13 +44,13 @@ impl CompositeDecoder {
     /// Appends tokens to a cached sequence; logits `[vocab]` of the last.
     ///
     /// # Errors
-    /// As [`CompositeDecoder::logits`]; the cache then stands where it stood.
+    /// As [`CandleDecoder::logits`]; the cache then stands where it stood.
     pub fn append(
         &self,
         tokens: &[u32],
         cache: &mut DeviceCache,
         adapter: Option<&DeviceAdapter>,
-    ) -> Result<Vec<f32>, CompositeError> {
+    ) -> Result<Vec<f32>, CandleError> {
         let x = self.hidden(tokens, cache, adapter)?;
         let logits = self.logits_of(&x.narrow(0, tokens.len() - 1, 1)?)?;
         cache.len += tokens.len();
@@ -65,9 +65,9 @@ impl CompositeDecoder {
         &self,
         batch: &MicroBatch,
         adapter: Option<&DeviceAdapter>,
-    ) -> Result<Vec<(f64, usize)>, CompositeError> {
+    ) -> Result<Vec<(f64, usize)>, CandleError> {
         self.check_batch(batch)?;
-        if batch.trained() == 0 {
+        if batch.num_targets() == 0 {
             return Ok(vec![(0.0, 0); batch.lengths.len()]);
         }
         let sequences = self.documents(&batch.lengths)?;
@@ -89,7 +89,7 @@ impl CompositeDecoder {
         tokens: &[u32],
         cache: &mut DeviceCache,
         adapter: Option<&DeviceAdapter>,
-    ) -> Result<Tensor, CompositeError> {
+    ) -> Result<Tensor, CandleError> {
         if tokens.is_empty() {
             let hint = "give every sequence at least one token".to_owned();
             return Err(NnError::Unsupported {
@@ -113,7 +113,7 @@ impl CompositeDecoder {
         Ok(x)
     }
 
-    fn logits_of(&self, x: &Tensor) -> Result<Vec<f32>, CompositeError> {
+    fn logits_of(&self, x: &Tensor) -> Result<Vec<f32>, CandleError> {
         Ok(self.head_logits(&self.final_norm(x)?)?.flatten_all()?.to_vec1()?)
     }
 }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use synapse_checkpoint::ModelConfig;
 
 use crate::{
-    CompositeError,
+    CandleError,
     attention::attend,
     frozen,
     load::Loader,
@@ -67,7 +67,7 @@ impl Layer {
         loader: &Loader<'_>,
         config: &ModelConfig,
         index: usize,
-    ) -> std::result::Result<Self, CompositeError> {
+    ) -> std::result::Result<Self, CandleError> {
         let prefix = format!("model.layers.{index}");
         let mut linears = Vec::with_capacity(7);
         for (module, output, input) in config.linear_modules() {

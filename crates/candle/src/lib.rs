@@ -1,9 +1,9 @@
 //! Llama and Qwen2 decoders in plain candle operations, on any device candle has.
 //!
 //! On the CPU this crate is the oracle that `synapse-nn`'s hand-written passes are compared with; on CUDA and
-//! Metal it is how models are trained and evaluated. [`CompositeTrainer`] has the contract of
-//! `synapse_nn::TrainableModel` for LoRA: the same flat f32 parameters in the same order, the same
-//! micro-batches, the same dropout masks. [`CompositeDecoder`] gives logits and losses.
+//! Metal it is how models are trained and evaluated. [`CandleTrainer`] has the contract of
+//! `synapse_nn::TrainableDecoder` for LoRA: the same flat f32 parameters in the same order, the same
+//! micro-batches, the same dropout masks. [`CandleDecoder`] gives logits and losses.
 //!
 //! The layer loop is written out here as it is there: the forward pass keeps the layers' inputs, and the
 //! backward pass runs one layer at a time again under candle's autograd. Frozen tensors never meet the tape
@@ -24,7 +24,6 @@ mod layer;
 mod load;
 mod lora;
 mod norm;
-mod parameters;
 mod rotary;
 mod sequences;
 mod trainer;
@@ -32,9 +31,9 @@ mod weight;
 
 pub use adapter::DeviceAdapter;
 pub use candle_core::{DType, Device};
-pub use decoder::CompositeDecoder;
-pub use device::DeviceChoice;
-pub use error::CompositeError;
+pub use decoder::CandleDecoder;
+pub use device::DeviceKind;
+pub use error::CandleError;
 pub use inference::DeviceCache;
-pub use load::Quantization;
-pub use trainer::CompositeTrainer;
+pub use load::WeightStorage;
+pub use trainer::CandleTrainer;

@@ -1,7 +1,6 @@
 //! Rotary position embedding in Hugging Face's layout: the two halves of a head turn against each other.
 
 use candle_core::{D, DType, Device, Result, Tensor};
-use synapse_checkpoint::ModelConfig;
 
 use crate::frozen;
 
@@ -43,19 +42,4 @@ impl Rotation {
         let turned = Tensor::cat(&[&high.neg()?, &low], D::Minus1)?;
         frozen::multiply(x, &self.cos)? + frozen::multiply(&turned, &self.sin)?
     }
-}
-
-/// Angle per position of each pair: `1 / θ^(2i/d)`, divided as Llama 3's scaling says where the model asks for it.
-pub(crate) fn frequencies(config: &ModelConfig) -> Vec<f32> {
-    let half = config.head_dim / 2;
-    let divisors = config.rope_scaling.as_ref().map_or_else(
-        || vec![1.0; half],
-        |scaling| scaling.divisors(config.head_dim, config.rope_theta),
-    );
-    let frequency = |pair: usize| 1.0 / config.rope_theta.powf((2 * pair) as f64 / config.head_dim as f64);
-    divisors
-        .into_iter()
-        .enumerate()
-        .map(|(pair, divisor)| (frequency(pair) / divisor) as f32)
-        .collect()
 }

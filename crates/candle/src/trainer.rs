@@ -2,24 +2,22 @@
 
 use candle_core::{Tensor, Var, backprop::GradStore};
 use synapse_checkpoint::ModelFolder;
-use synapse_kernels::{elementwise::Dropout, random::Stream};
-use synapse_nn::{LoraOptions, MicroBatch, Parameter, Pass};
+use synapse_nn::{LoraLayout, LoraModule, LoraOptions, MicroBatch, Parameter, StepContext, initial_lora};
 
 use crate::{
-    CompositeDecoder, CompositeError, DType, Device, Quantization, frozen,
+    CandleDecoder, CandleError, DType, Device, WeightStorage,
+    decoder::check_architecture,
+    frozen,
     lora::{BARE, Branch, Branches, Mask},
-    parameters::{self, Slots},
     sequences::Sequences,
 };
 
-/// LoRA over the frozen weights of a decoder on a device. Parameters and gradients are the caller's, flat f32 buffers
-/// on the host in the order of [`CompositeTrainer::layout`]; they cross to the device and back once a micro-batch.
+/// LoRA over the frozen weights of a decoder on a device, by candle. Parameters and gradients are the caller's, flat f32 buffers
+/// on the host in the order of [`CandleTrainer::layout`]; they cross to the device and back once a micro-batch.
 #[derive(Debug)]
-pub struct CompositeTrainer {
-    decoder: CompositeDecoder,
-    layout: Vec<Parameter>,
-    slots: Slots,
-    options: LoraOptions,
+pub struct CandleTrainer {
+    decoder: CandleDecoder,
+    lora: LoraLayout,
 }
 
 /// One micro-batch on its way through the layers.
@@ -43,12 +41,12 @@ struct Tape {
 
 impl Tape {
     /// Gradients of the leaves, and of nothing else.
-    fn gradients(&self, dy: &Tensor) -> Result<GradStore, CompositeError> {
+    fn gradients(&self, dy: &Tensor) -> Result<GradStore, CandleError> {
         Ok(frozen::seeded(&self.y, dy)?.backward()?)
     }
 }
 
-impl CompositeTrainer {
+impl CandleTrainer {
     /// LoRA over the weights of a model folder.
     ///
     /// # Errors
@@ -58,44 +56,43 @@ impl CompositeTrainer {
         folder: &ModelFolder,
         device: &Device,
         dtype: DType,
-        quantization: Quantization,
+        quantization: WeightStorage,
         options: LoraOptions,
-    ) -> Result<Self, CompositeError> {
-        let (layout, slots) = parameters::layout(folder.config(), &options)?;
+    ) -> Result<Self, CandleError> {
+        check_architecture(folder.config())?;
+        let lora = LoraLayout::new(folder.config(), options)?;
         Ok(Self {
-            decoder: CompositeDecoder::load(folder, device, dtype, quantization)?,
-            layout,
-            slots,
-            options,
+            decoder: CandleDecoder::load(folder, device, dtype, quantization)?,
+            lora,
         })
     }
 
     /// The trainable tensors in the order they lie in the flat buffer.
     #[must_use]
     pub fn layout(&self) -> &[Parameter] {
-        &self.layout
+        self.lora.parameters()
     }
 
     /// Length of the flat buffers.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        self.layout.last().map_or(0, |last| last.range.end)
+        self.lora.num_values()
     }
 
     /// The model behind.
     #[must_use]
-    pub fn decoder(&self) -> &CompositeDecoder {
+    pub fn decoder(&self) -> &CandleDecoder {
         &self.decoder
     }
 
     /// Values to start from, as PEFT draws them.
     #[must_use]
     pub fn initial(&self, seed: u64) -> Vec<f32> {
-        parameters::initial(&self.layout, seed)
+        initial_lora(self.layout(), seed)
     }
 
-    /// One micro-batch: adds `pass.scale ·` the gradient of the summed loss to `gradients` and returns the summed
-    /// negative log-likelihood in nats (not scaled). With `pass.recompute` only the layers' inputs are kept;
+    /// One micro-batch: adds `context.scale ·` the gradient of the summed loss to `gradients` and returns the summed
+    /// negative log-likelihood in nats (not scaled). With `context.recompute` only the layers' inputs are kept;
     /// without, every layer's tape is. A batch without a trained position adds nothing.
     ///
     /// # Errors
@@ -106,24 +103,24 @@ impl CompositeTrainer {
         parameters: &[f32],
         gradients: &mut [f32],
         batch: &MicroBatch,
-        pass: &Pass,
-    ) -> Result<f64, CompositeError> {
+        context: &StepContext,
+    ) -> Result<f64, CandleError> {
         let found = gradients.len();
         if found != self.parameters() {
-            return Err(CompositeError::Length {
+            return Err(CandleError::Length {
                 what: "gradients",
                 expected: self.parameters(),
                 found,
             });
         }
-        let work = self.work(parameters, batch, Some(pass.key))?;
-        if batch.trained() == 0 {
+        let work = self.work(parameters, batch, Some(context.key))?;
+        if batch.num_targets() == 0 {
             return Ok(0.0);
         }
         let mut x = self.decoder.embed(&batch.tokens)?;
         let (mut inputs, mut tapes) = (Vec::new(), Vec::new());
         for layer in 0..self.decoder.layers.len() {
-            x = if pass.recompute {
+            x = if context.recompute {
                 let y = self.forward(&work, layer, &x, &self.views(&work, layer)?)?;
                 inputs.push(x);
                 y
@@ -134,7 +131,7 @@ impl CompositeTrainer {
                 y
             };
         }
-        let (sum, mut dx) = self.decoder.loss_gradient(batch, &x, f64::from(pass.scale))?;
+        let (sum, mut dx) = self.decoder.loss_gradient(batch, &x, f64::from(context.scale))?;
         for layer in (0..self.decoder.layers.len()).rev() {
             let tape = match (tapes.pop(), inputs.pop()) {
                 (Some(tape), _) => tape,
@@ -149,10 +146,10 @@ impl CompositeTrainer {
     /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.
     ///
     /// # Errors
-    /// As [`CompositeTrainer::accumulate`].
-    pub fn losses(&self, parameters: &[f32], batch: &MicroBatch) -> Result<Vec<(f64, usize)>, CompositeError> {
+    /// As [`CandleTrainer::accumulate`].
+    pub fn losses(&self, parameters: &[f32], batch: &MicroBatch) -> Result<Vec<(f64, usize)>, CandleError> {
         let work = self.work(parameters, batch, None)?;
-        if batch.trained() == 0 {
+        if batch.num_targets() == 0 {
             return Ok(vec![(0.0, 0); batch.lengths.len()]);
         }
         let mut x = self.decoder.embed(&batch.tokens)?;
@@ -162,10 +159,10 @@ impl CompositeTrainer {
         self.decoder.losses_by_document(batch, &x)
     }
 
-    fn work(&self, parameters: &[f32], batch: &MicroBatch, key: Option<[u64; 3]>) -> Result<Work, CompositeError> {
+    fn work(&self, parameters: &[f32], batch: &MicroBatch, key: Option<[u64; 3]>) -> Result<Work, CandleError> {
         let (expected, found) = (self.parameters(), parameters.len());
         if found != expected {
-            return Err(CompositeError::Length {
+            return Err(CandleError::Length {
                 what: "parameters",
                 expected,
                 found,
@@ -176,21 +173,31 @@ impl CompositeTrainer {
             sequences: self.decoder.documents(&batch.lengths)?,
             count: batch.tokens.len(),
             parameters: Tensor::from_slice(parameters, found, self.decoder.device())?,
-            key: key.filter(|_| self.options.dropout > 0.0),
+            key,
+        })
+    }
+
+    /// The adapted modules of a layer, each with its slot.
+    fn layer_modules(&self, layer: usize) -> impl Iterator<Item = (usize, LoraModule)> {
+        let modules = self.decoder.config().linear_modules().into_iter().enumerate();
+        modules.filter_map(move |(slot, (module, ..))| {
+            let found = self.lora.module(&format!("model.layers.{layer}.{module}"))?;
+            Some((slot, found))
         })
     }
 
     /// A layer's tensors in the layout; they lie side by side.
     fn layer_layout(&self, layer: usize) -> &[Parameter] {
-        let mut first = self.slots[layer].iter().flatten();
-        let modules = first.clone().count();
-        first
-            .next()
-            .map_or(&[], |&first| &self.layout[first..first + 2 * modules])
+        let mut modules = self.layer_modules(layer).map(|(_, module)| module.parameter);
+        let Some(first) = modules.next() else {
+            return &[];
+        };
+        let last = modules.last().unwrap_or(first);
+        &self.layout()[first..last + 2]
     }
 
     /// A layer's parameters, in the order of the layout, off the tape.
-    fn views(&self, work: &Work, layer: usize) -> Result<Vec<Tensor>, CompositeError> {
+    fn views(&self, work: &Work, layer: usize) -> Result<Vec<Tensor>, CandleError> {
         let view = |parameter: &Parameter| {
             Ok(work
                 .parameters
@@ -201,42 +208,33 @@ impl CompositeTrainer {
     }
 
     /// A layer's output; `tensors` are its parameters in the order of the layout.
-    fn forward(&self, work: &Work, layer: usize, x: &Tensor, tensors: &[Tensor]) -> Result<Tensor, CompositeError> {
+    fn forward(&self, work: &Work, layer: usize, x: &Tensor, tensors: &[Tensor]) -> Result<Tensor, CandleError> {
         let branches = self.branches(work, layer, tensors)?;
         Ok(self.decoder.layers[layer].forward(x, &work.sequences, &branches, None)?)
     }
 
-    fn branches(&self, work: &Work, layer: usize, tensors: &[Tensor]) -> Result<Branches, CompositeError> {
+    fn branches(&self, work: &Work, layer: usize, tensors: &[Tensor]) -> Result<Branches, CandleError> {
         let mut branches = BARE;
-        let adapted = (0..7).filter(|&slot| self.slots[layer][slot].is_some());
-        for (slot, pair) in adapted.zip(tensors.chunks_exact(2)) {
-            let mask = match work.key {
+        for ((slot, module), pair) in self.layer_modules(layer).zip(tensors.chunks_exact(2)) {
+            let mask = match work.key.and_then(|key| self.lora.dropout(module, key)) {
                 None => None,
-                Some([seed, step, micro]) => {
-                    let stream = Stream::new(&[seed, step, micro, (layer * 7 + slot) as u64]);
-                    let dropout = Dropout {
-                        stream,
-                        probability: self.options.dropout,
-                    };
-                    Some(Mask::draw(
-                        dropout,
-                        (work.count, pair[0].dim(1)?),
-                        self.decoder.dtype(),
-                        self.decoder.device(),
-                    )?)
+                Some(dropout) => {
+                    let shape = (work.count, pair[0].dim(1)?);
+                    let decoder = &self.decoder;
+                    Some(Mask::draw(dropout, shape, decoder.dtype(), decoder.device())?)
                 }
             };
             branches[slot] = Some(Branch {
                 a: pair[0].clone(),
                 b: pair[1].clone(),
-                scale: f64::from(self.options.scale),
+                scale: f64::from(self.lora.options().scale),
                 mask,
             });
         }
         Ok(branches)
     }
 
-    fn tape(&self, work: &Work, layer: usize, x: &Tensor) -> Result<Tape, CompositeError> {
+    fn tape(&self, work: &Work, layer: usize, x: &Tensor) -> Result<Tape, CandleError> {
         let x = Var::from_tensor(x)?;
         let trainables = self
             .views(work, layer)?
@@ -249,16 +247,10 @@ impl CompositeTrainer {
     }
 
     /// Adds a layer's gradients to the flat buffer, in one transfer, and returns that of its input.
-    fn backward(
-        &self,
-        layer: usize,
-        tape: &Tape,
-        dy: &Tensor,
-        gradients: &mut [f32],
-    ) -> Result<Tensor, CompositeError> {
+    fn backward(&self, layer: usize, tape: &Tape, dy: &Tensor, gradients: &mut [f32]) -> Result<Tensor, CandleError> {
         let mut store = tape.gradients(dy)?;
         let mut take = |var: &Var, name: &str| {
-            store.remove(var).ok_or_else(|| CompositeError::GradientCut {
+            store.remove(var).ok_or_else(|| CandleError::GradientCut {
                 parameter: name.to_owned(),
             })
         };
@@ -268,7 +260,7 @@ impl CompositeTrainer {
                 .iter()
                 .zip(&tape.trainables)
                 .map(|(parameter, var)| Ok(take(var, &parameter.name)?.flatten_all()?));
-            let flat: Vec<f32> = Tensor::cat(&flat.collect::<Result<Vec<_>, CompositeError>>()?, 0)?.to_vec1()?;
+            let flat: Vec<f32> = Tensor::cat(&flat.collect::<Result<Vec<_>, CandleError>>()?, 0)?.to_vec1()?;
             for (sum, gradient) in gradients[first.range.start..last.range.end].iter_mut().zip(flat) {
                 *sum += gradient;
             }
@@ -297,11 +289,11 @@ mod tests {
             dropout: 0.3,
             targets,
         };
-        let trainer = CompositeTrainer::lora(
+        let trainer = CandleTrainer::lora(
             &folder,
             &Device::Cpu,
             DType::F32,
-            Quantization::Nf4 { double_quant: true },
+            WeightStorage::Nf4 { double_quant: true },
             options,
         )
         .unwrap();

@@ -4,19 +4,19 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_candle::{CompositeDecoder, CompositeTrainer, DType, Device, DeviceAdapter, DeviceCache, Quantization};
+use synapse_candle::{CandleDecoder, CandleTrainer, DType, Device, DeviceAdapter, DeviceCache, WeightStorage};
 use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder, write_adapter};
 use synapse_kernels::random::Stream;
 use synapse_nn::{
-    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Role, Sequence,
-    TrainableModel, WeightDtype,
+    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Precision, Role, Sequence,
+    StepContext, TrainableDecoder, TrainableModel, WeightDtype,
 };
 
 const MODELS: [&str; 2] = ["tiny-qwen2", "tiny-llama"];
-const STORAGES: [Quantization; 3] = [
-    Quantization::None,
-    Quantization::Nf4 { double_quant: false },
-    Quantization::Nf4 { double_quant: true },
+const STORAGES: [WeightStorage; 3] = [
+    WeightStorage::None,
+    WeightStorage::Nf4 { double_quant: false },
+    WeightStorage::Nf4 { double_quant: true },
 ];
 const MODULES: [&str; 7] = [
     "q_proj",
@@ -66,18 +66,18 @@ fn scaled_llama() -> (tempfile::TempDir, ModelFolder) {
 }
 
 /// How the kernels' path loads the same weights, in f32 arithmetic.
-fn exact(quantization: Quantization) -> LoadOptions {
+fn exact(quantization: WeightStorage) -> LoadOptions {
     match quantization {
-        Quantization::None => LoadOptions::EXACT,
-        Quantization::Nf4 { double_quant } => LoadOptions {
+        WeightStorage::None => LoadOptions::EXACT,
+        WeightStorage::Nf4 { double_quant } => LoadOptions {
             dtype: WeightDtype::Nf4 { double_quant },
             precision: Precision::F32,
         },
     }
 }
 
-fn composite(folder: &ModelFolder, quantization: Quantization) -> CompositeDecoder {
-    CompositeDecoder::load(folder, &Device::Cpu, DType::F32, quantization).unwrap()
+fn composite(folder: &ModelFolder, quantization: WeightStorage) -> CandleDecoder {
+    CandleDecoder::load(folder, &Device::Cpu, DType::F32, quantization).unwrap()
 }
 
 fn lora(dropout: f32, targets: &[&str]) -> LoraOptions {
@@ -89,8 +89,8 @@ fn lora(dropout: f32, targets: &[&str]) -> LoraOptions {
     }
 }
 
-fn trainer(folder: &ModelFolder, dtype: DType, quantization: Quantization, options: LoraOptions) -> CompositeTrainer {
-    CompositeTrainer::lora(folder, &Device::Cpu, dtype, quantization, options).unwrap()
+fn trainer(folder: &ModelFolder, dtype: DType, quantization: WeightStorage, options: LoraOptions) -> CandleTrainer {
+    CandleTrainer::lora(folder, &Device::Cpu, dtype, quantization, options).unwrap()
 }
 
 /// Three documents, one of a single token; some answers are trained, one document is not.
@@ -160,8 +160,8 @@ fn layout_and_initial_values_are_the_kernels() {
     for model in MODELS {
         for targets in [&MODULES[..], &["v_proj", "q_proj"], &["down_proj"]] {
             let folder = open(model);
-            let want = TrainableModel::lora(&folder, &LoadOptions::EXACT, lora(0.0, targets)).unwrap();
-            let have = trainer(&folder, DType::F32, Quantization::None, lora(0.0, targets));
+            let want = TrainableDecoder::lora(&folder, &LoadOptions::EXACT, lora(0.0, targets)).unwrap();
+            let have = trainer(&folder, DType::F32, WeightStorage::None, lora(0.0, targets));
             assert_eq!(have.layout(), want.layout());
             assert_eq!(have.parameters(), want.parameters());
             assert_eq!(have.initial(42), want.initial(42));
@@ -170,8 +170,8 @@ fn layout_and_initial_values_are_the_kernels() {
 }
 
 /// Losses and gradients of both paths, with dropout in the gradients where asked for.
-fn compare(folder: &ModelFolder, quantization: Quantization, options: &LoraOptions) {
-    let mut reference = TrainableModel::lora(folder, &exact(quantization), options.clone()).unwrap();
+fn compare(folder: &ModelFolder, quantization: WeightStorage, options: &LoraOptions) {
+    let mut reference = TrainableDecoder::lora(folder, &exact(quantization), options.clone()).unwrap();
     let ours = trainer(folder, DType::F32, quantization, options.clone());
     let (parameters, batch) = (values(ours.parameters()), batch());
     let context = format!("{}, {quantization:?}, {options:?}", folder.path().display());
@@ -187,8 +187,8 @@ fn compare(folder: &ModelFolder, quantization: Quantization, options: &LoraOptio
             "{context}: loss {have} instead of {want}"
         );
     }
-    let pass = |recompute| Pass {
-        scale: 1.0 / batch.trained() as f32,
+    let pass = |recompute| StepContext {
+        scale: 1.0 / batch.num_targets() as f32,
         key: [1, 2, 3],
         recompute,
     };
@@ -231,10 +231,10 @@ fn losses_and_gradients_are_the_kernels() {
             compare(&open(model), quantization, &lora(0.0, &MODULES));
         }
     }
-    compare(&scaled, Quantization::None, &lora(0.0, &MODULES));
+    compare(&scaled, WeightStorage::None, &lora(0.0, &MODULES));
     compare(
         &open("tiny-llama"),
-        Quantization::None,
+        WeightStorage::None,
         &lora(0.0, &["q_proj", "down_proj"]),
     );
 }
@@ -242,10 +242,10 @@ fn losses_and_gradients_are_the_kernels() {
 #[test]
 fn dropout_masks_are_the_kernels() {
     for model in MODELS {
-        compare(&open(model), Quantization::None, &lora(0.3, &MODULES));
+        compare(&open(model), WeightStorage::None, &lora(0.3, &MODULES));
         compare(
             &open(model),
-            Quantization::Nf4 { double_quant: true },
+            WeightStorage::Nf4 { double_quant: true },
             &lora(0.05, &MODULES),
         );
     }
@@ -254,16 +254,16 @@ fn dropout_masks_are_the_kernels() {
 #[test]
 fn bf16_stays_near_f32() {
     let folder = open("tiny-qwen2");
-    let quantization = Quantization::Nf4 { double_quant: true };
+    let quantization = WeightStorage::Nf4 { double_quant: true };
     let (wide, narrow) = (
         trainer(&folder, DType::F32, quantization, lora(0.3, &MODULES)),
         trainer(&folder, DType::BF16, quantization, lora(0.3, &MODULES)),
     );
     let (parameters, batch) = (values(wide.parameters()), batch());
-    let run = |trainer: &CompositeTrainer| {
+    let run = |trainer: &CandleTrainer| {
         let mut gradients = vec![0.0; parameters.len()];
-        let pass = Pass {
-            scale: 1.0 / batch.trained() as f32,
+        let pass = StepContext {
+            scale: 1.0 / batch.num_targets() as f32,
             key: [1, 2, 3],
             recompute: true,
         };
@@ -289,7 +289,7 @@ fn bf16_stays_near_f32() {
 #[test]
 fn an_adapter_gives_what_the_kernels_give_and_what_was_trained() {
     let folder = open("tiny-qwen2");
-    let trainer = trainer(&folder, DType::F32, Quantization::None, lora(0.0, &MODULES));
+    let trainer = trainer(&folder, DType::F32, WeightStorage::None, lora(0.0, &MODULES));
     let (parameters, batch) = (values(trainer.parameters()), batch());
     let tensors: Vec<_> = trainer
         .layout()
@@ -338,7 +338,7 @@ fn an_adapter_gives_what_the_kernels_give_and_what_was_trained() {
 
 #[test]
 fn cached_steps_equal_one_pass_and_a_cache_can_be_cut_back() {
-    let decoder = composite(&open("tiny-llama"), Quantization::None);
+    let decoder = composite(&open("tiny-llama"), WeightStorage::None);
     let tokens: Vec<u32> = (0..24).map(|i| i * 29 % 128).collect();
     let vocab = decoder.config().vocab_size;
     let whole = decoder.logits(&tokens, None).unwrap();
@@ -369,9 +369,9 @@ fn cached_steps_equal_one_pass_and_a_cache_can_be_cut_back() {
 #[test]
 fn impossible_requests_are_refused_in_words() {
     let folder = open("tiny-qwen2");
-    let trainer = trainer(&folder, DType::F32, Quantization::None, lora(0.0, &["q_proj"]));
+    let trainer = trainer(&folder, DType::F32, WeightStorage::None, lora(0.0, &["q_proj"]));
     let (parameters, batch) = (trainer.initial(1), batch());
-    let pass = Pass {
+    let pass = StepContext {
         scale: 1.0,
         key: [0, 0, 0],
         recompute: true,
@@ -407,18 +407,18 @@ fn impossible_requests_are_refused_in_words() {
             .to_string()
             .starts_with("parameters: expected")
     );
-    let unknown = CompositeTrainer::lora(
+    let unknown = CandleTrainer::lora(
         &folder,
         &Device::Cpu,
         DType::F32,
-        Quantization::None,
+        WeightStorage::None,
         lora(0.0, &["x_proj"]),
     )
     .unwrap_err()
     .to_string();
     assert!(unknown.contains("x_proj") && unknown.contains("q_proj"), "{unknown}");
     assert!(
-        CompositeDecoder::load(&folder, &Device::Cpu, DType::F16, Quantization::None)
+        CandleDecoder::load(&folder, &Device::Cpu, DType::F16, WeightStorage::None)
             .unwrap_err()
             .to_string()
             .contains("bf16")
@@ -430,14 +430,14 @@ fn a_batch_without_trained_positions_adds_nothing() {
     let trainer = trainer(
         &open("tiny-qwen2"),
         DType::F32,
-        Quantization::None,
+        WeightStorage::None,
         lora(0.0, &["q_proj"]),
     );
     let mut batch = MicroBatch::default();
     batch.push(&[1, 2, 3], &[-100; 3], &[3]);
     for batch in [batch, MicroBatch::default()] {
         let mut gradients = vec![0.0; trainer.parameters()];
-        let pass = Pass {
+        let pass = StepContext {
             scale: 1.0,
             key: [0, 0, 0],
             recompute: true,

@@ -6,7 +6,9 @@
 use std::time::Instant;
 
 use synapse_checkpoint::ModelFolder;
-use synapse_nn::{LoadOptions, LoraOptions, MicroBatch, Pass, Precision, TrainableModel, WeightDtype};
+use synapse_nn::{
+    LoadOptions, LoraOptions, MicroBatch, Precision, StepContext, TrainableDecoder, TrainableModel, WeightDtype,
+};
 
 fn main() {
     let arguments: Vec<String> = std::env::args()
@@ -35,7 +37,7 @@ fn main() {
     ]
     .map(str::to_owned)
     .to_vec();
-    let mut model = TrainableModel::lora(
+    let mut model = TrainableDecoder::lora(
         &folder,
         &load,
         LoraOptions {
@@ -61,8 +63,8 @@ fn main() {
         let mut times = Vec::new();
         for step in 0..4 {
             let start = Instant::now();
-            let pass = Pass {
-                scale: 1.0 / batch.trained() as f32,
+            let pass = StepContext {
+                scale: 1.0 / batch.num_targets() as f32,
                 key: [0, step, 0],
                 recompute,
             };

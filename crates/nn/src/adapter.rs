@@ -4,43 +4,26 @@ use std::{collections::BTreeMap, path::Path};
 
 use half::bf16;
 use synapse_checkpoint::{AdapterFolder, ModelConfig};
-use synapse_kernels::{Matrix, Precision};
+use synapse_kernels::Precision;
 
-use crate::{NnError, tensor::Tensor};
+use crate::{NnError, lora::LoraBranch, tensor::Tensor};
 
-/// One adapted module: `y += scale * B (A x)`.
+/// One adapted module: `y += scale · (x·Aᵀ)·Bᵀ`.
 #[derive(Debug, Clone)]
-pub(crate) struct AdapterLinear {
-    /// `[rank, in]`, row-major.
-    pub(crate) a: Tensor,
-    /// `[out, rank]`, row-major.
-    pub(crate) b: Tensor,
-    /// Inner dimension.
-    pub(crate) rank: usize,
+struct LoraWeights {
+    /// `[rank, in]`
+    a: Tensor,
+    /// `[out, rank]`
+    b: Tensor,
+    rank: usize,
     /// `alpha / rank` (or `alpha / sqrt(rank)`).
-    pub(crate) scale: f32,
+    scale: f32,
 }
 
-/// All modules of one adapter.
+/// All modules of one adapter, by their names.
 #[derive(Debug, Clone, Default)]
 pub struct Adapter {
-    /// Of a decoder: per layer, in the order of [`ModelConfig::linear_modules`].
-    pub(crate) layers: Vec<[Option<AdapterLinear>; 7]>,
-    /// Of another architecture: by the modules' names.
-    named: BTreeMap<String, AdapterLinear>,
-}
-
-/// One module of an adapter: `y += scale · (x·Aᵀ)·Bᵀ`.
-#[derive(Debug, Clone, Copy)]
-pub struct AdapterModule<'a> {
-    /// `[rank, in]`
-    pub a: Matrix<'a>,
-    /// `[out, rank]`
-    pub b: Matrix<'a>,
-    /// Inner dimension.
-    pub rank: usize,
-    /// `alpha / rank` (or `alpha / sqrt(rank)`).
-    pub scale: f32,
+    modules: BTreeMap<String, LoraWeights>,
 }
 
 impl Adapter {
@@ -51,41 +34,25 @@ impl Adapter {
     pub fn load(folder: &Path, config: &ModelConfig) -> Result<Self, NnError> {
         let files = AdapterFolder::open(folder)?;
         files.check_against(config)?;
-        let linear = |module: &str, rank, scale| -> Result<AdapterLinear, NnError> {
-            Ok(AdapterLinear {
-                a: Tensor::F32(files.read_a(module)?),
-                b: Tensor::F32(files.read_b(module)?),
-                rank,
-                scale,
-            })
-        };
         let mut adapter = Self::empty();
-        if !config.has_attention() {
-            for module in files.modules() {
-                let own = linear(&module.module, module.rank, module.scale)?;
-                adapter.named.insert(module.module.clone(), own);
-            }
-            return Ok(adapter);
-        }
-        adapter.layers = vec![[const { None }; 7]; config.num_hidden_layers];
         for module in files.modules() {
-            for (layer, linears) in adapter.layers.iter_mut().enumerate() {
-                for (slot, (suffix, _, _)) in config.linear_modules().iter().enumerate() {
-                    if module.module == format!("model.layers.{layer}.{suffix}") {
-                        linears[slot] = Some(linear(&module.module, module.rank, module.scale)?);
-                    }
-                }
-            }
+            let weights = LoraWeights {
+                a: Tensor::F32(files.read_a(&module.module)?),
+                b: Tensor::F32(files.read_b(&module.module)?),
+                rank: module.rank,
+                scale: module.scale,
+            };
+            adapter.modules.insert(module.module.clone(), weights);
         }
         Ok(adapter)
     }
 
-    /// As [`Adapter::load`], for generating at a precision: in bf16 where products round the factors to it anyway,
-    /// which is half the bytes that a generated token reads.
+    /// As [`Adapter::load`], for inference at a precision: in bf16 where products round the factors to it anyway,
+    /// which halves the bytes that a generated token reads.
     ///
     /// # Errors
     /// As [`Adapter::load`].
-    pub fn load_to_generate(folder: &Path, config: &ModelConfig, precision: Precision) -> Result<Self, NnError> {
+    pub fn load_for_inference(folder: &Path, config: &ModelConfig, precision: Precision) -> Result<Self, NnError> {
         let adapter = Self::load(folder, config)?;
         Ok(match precision {
             Precision::Bf16 => adapter.rounded(),
@@ -94,13 +61,7 @@ impl Adapter {
     }
 
     fn rounded(mut self) -> Self {
-        for module in self
-            .layers
-            .iter_mut()
-            .flatten()
-            .flatten()
-            .chain(self.named.values_mut())
-        {
+        for module in self.modules.values_mut() {
             for factor in [&mut module.a, &mut module.b] {
                 if let Tensor::F32(values) = factor {
                     *factor = Tensor::Bf16(values.iter().copied().map(bf16::from_f32).collect());
@@ -117,21 +78,18 @@ impl Adapter {
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.layers.is_empty() && self.named.is_empty()
+        self.modules.is_empty()
     }
 
-    /// A module by its name, of an adapter over another architecture than a decoder's.
-    pub fn module(&self, name: &str) -> Option<AdapterModule<'_>> {
-        self.named.get(name).map(|module| AdapterModule {
+    /// The branch of a module by its full name, if the adapter has one for it.
+    pub(crate) fn branch(&self, module: &str) -> Option<LoraBranch<'_>> {
+        self.modules.get(module).map(|module| LoraBranch {
             a: module.a.matrix(&[]),
             b: module.b.matrix(&[]),
             rank: module.rank,
             scale: module.scale,
+            dropout: None,
+            gradients: None,
         })
-    }
-
-    /// The adapted module, if this adapter touches it.
-    pub(crate) fn linear(&self, layer: usize, slot: usize) -> Option<&AdapterLinear> {
-        self.layers.get(layer)?[slot].as_ref()
     }
 }

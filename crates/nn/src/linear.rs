@@ -3,7 +3,7 @@
 //! With W frozen, neither its gradient nor the product B·A is ever formed (Hu et al. 2021). The base product
 //! and the branch are one sum, so the output is written once.
 
-use std::ops::Range;
+use std::sync::Arc;
 
 use synapse_kernels::{
     Accumulate, Matrix, Precision, Shape,
@@ -12,6 +12,7 @@ use synapse_kernels::{
 };
 
 use crate::{
+    lora::LoraBranch,
     pool::{Activation, Pool},
     tensor::Tensor,
 };
@@ -26,34 +27,30 @@ pub(crate) struct Linear {
     pub(crate) bias: Option<Tensor>,
     pub(crate) input: usize,
     pub(crate) output: usize,
+    /// The module's full name, by which an adapter knows it.
+    pub(crate) module: Arc<str>,
 }
 
-/// A LoRA branch: `a [rank, input]`, `b [output, rank]`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lora<'a> {
-    pub(crate) a: Matrix<'a>,
-    pub(crate) b: Matrix<'a>,
-    pub(crate) rank: usize,
-    pub(crate) scale: f32,
-    pub(crate) dropout: Option<Dropout>,
-}
-
-/// Where a branch's gradients go in the flat gradient buffer.
-#[derive(Debug, Clone)]
-pub(crate) struct LoraRanges {
-    pub(crate) a: Range<usize>,
-    pub(crate) b: Range<usize>,
-}
-
-/// How products sum.
+/// In which order forward products sum, which decides whether a row's bits depend on its neighbors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// As is fastest for the number of rows.
+pub(crate) enum ReductionOrder {
+    /// Whichever is fastest for the number of rows: training.
     Fastest,
-    /// By panels: a row's bits do not depend on the number of rows.
+    /// By packed panels. Batch-invariant: a row's bits do not depend on the number of rows.
     Panels,
-    /// By dot products: the same, and few rows are cheap.
-    Dots,
+    /// By dot products. Batch-invariant too, and cheap for few rows.
+    DotProducts,
+}
+
+impl ReductionOrder {
+    /// Computes a sum of products into `y [m, n]`.
+    pub(crate) fn compute(self, sum: &Sum<'_>, y: &mut [f32]) {
+        match self {
+            Self::Fastest => sum.compute(y, sum.n),
+            Self::Panels => sum.compute_panels(y, sum.n),
+            Self::DotProducts => sum.compute_dots(y, sum.n),
+        }
+    }
 }
 
 /// What one layer's products have in common.
@@ -63,7 +60,7 @@ pub(crate) struct Rows {
     pub(crate) count: usize,
     pub(crate) precision: Precision,
     /// Of forward products; backward ones have many rows.
-    pub(crate) order: Order,
+    pub(crate) order: ReductionOrder,
 }
 
 impl Rows {
@@ -81,11 +78,7 @@ impl Rows {
     /// The forward product of some terms into `y [t, n]`.
     pub(crate) fn forward(&self, n: usize, terms: &[Term<'_>], accumulate: Accumulate, y: &mut [f32]) {
         let sum = self.sum(n, terms, accumulate);
-        match self.order {
-            Order::Fastest => sum.compute(y, n),
-            Order::Panels => sum.compute_panels(y, n),
-            Order::Dots => sum.compute_dots(y, n),
-        }
+        self.order.compute(&sum, y);
     }
 
     fn sum<'a>(&self, n: usize, terms: &'a [Term<'a>], accumulate: Accumulate) -> Sum<'a> {
@@ -111,7 +104,7 @@ impl Linear {
     }
 
     /// `x·Aᵀ`
-    fn hidden_term<'a>(&self, lora: &Lora<'a>, x: Matrix<'a>) -> Term<'a> {
+    fn hidden_term<'a>(&self, lora: &LoraBranch<'a>, x: Matrix<'a>) -> Term<'a> {
         Term {
             left: Left::rows(x, self.input),
             right: Right::transposed(lora.a, self.input),
@@ -121,7 +114,7 @@ impl Linear {
     }
 
     /// `s·H·Bᵀ`
-    fn branch_term<'a>(lora: &Lora<'a>, hidden: Matrix<'a>) -> Term<'a> {
+    fn branch_term<'a>(lora: &LoraBranch<'a>, hidden: Matrix<'a>) -> Term<'a> {
         Term {
             left: Left::rows(hidden, lora.rank),
             right: Right::transposed(lora.b, lora.rank),
@@ -144,7 +137,7 @@ impl Linear {
     }
 
     /// `H = (M⊙x)·Aᵀ`, `[t, rank]`.
-    fn hidden(&self, rows: Rows, lora: Lora<'_>, x: Matrix<'_>, pool: &mut Pool) -> Activation {
+    fn hidden(&self, rows: Rows, lora: LoraBranch<'_>, x: Matrix<'_>, pool: &mut Pool) -> Activation {
         let masked = masked(lora.dropout, x, rows, pool);
         let mut hidden = pool.take(rows.count * lora.rank);
         let term = self.hidden_term(&lora, masked.as_ref().map_or(x, Activation::matrix));
@@ -159,7 +152,7 @@ impl Linear {
     pub(crate) fn forward_adapted(
         &self,
         rows: Rows,
-        weights: (&[f32], Lora<'_>),
+        weights: (&[f32], LoraBranch<'_>),
         x: Matrix<'_>,
         (y, accumulate): (&mut [f32], Accumulate),
         pool: &mut Pool,
@@ -195,9 +188,9 @@ impl Linear {
 }
 
 /// Rows of one linear under one adapter: `y [t, output] += s·x·Aᵀ·Bᵀ`, onto what the base's product has filled.
-pub(crate) struct AdaptedRows<'a> {
+pub(crate) struct BranchRows<'a> {
     pub(crate) linear: &'a Linear,
-    pub(crate) lora: Lora<'a>,
+    pub(crate) lora: LoraBranch<'a>,
     pub(crate) rows: Rows,
     pub(crate) x: Matrix<'a>,
     pub(crate) y: &'a mut [f32],
@@ -205,11 +198,11 @@ pub(crate) struct AdaptedRows<'a> {
 
 /// Adds branches that do not depend on each other, of any adapters. Generated tokens are few rows: their products are
 /// made together, first all with A, then all with B.
-pub(crate) fn add_loras(branches: Vec<AdaptedRows<'_>>, pool: &mut Pool) {
+pub(crate) fn add_loras(branches: Vec<BranchRows<'_>>, pool: &mut Pool) {
     let (together, apart): (Vec<_>, Vec<_>) = branches
         .into_iter()
-        .partition(|branch| branch.rows.order == Order::Dots && branch.lora.dropout.is_none());
-    for AdaptedRows {
+        .partition(|branch| branch.rows.order == ReductionOrder::DotProducts && branch.lora.dropout.is_none());
+    for BranchRows {
         linear,
         lora,
         rows,
@@ -259,7 +252,7 @@ pub(crate) fn add_loras(branches: Vec<AdaptedRows<'_>>, pool: &mut Pool) {
     hidden.into_iter().for_each(|hidden| pool.release(hidden));
 }
 
-impl<'a> AdaptedRows<'a> {
+impl<'a> BranchRows<'a> {
     /// `x·Aᵀ`
     fn hidden_term(&self) -> Term<'a> {
         self.linear.hidden_term(&self.lora, self.x)
@@ -267,17 +260,16 @@ impl<'a> AdaptedRows<'a> {
 }
 
 /// One linear in the backward pass of several that share their input.
-pub(crate) struct Flow<'a> {
+pub(crate) struct LinearBackward<'a> {
     pub(crate) linear: &'a Linear,
-    pub(crate) branch: Option<Branch<'a>>,
+    pub(crate) branch: Option<SavedBranch<'a>>,
     /// The gradient of the output, `[t, output]`.
     pub(crate) dy: Matrix<'a>,
 }
 
 /// A branch in the backward pass.
-pub(crate) struct Branch<'a> {
-    pub(crate) lora: Lora<'a>,
-    pub(crate) ranges: &'a LoraRanges,
+pub(crate) struct SavedBranch<'a> {
+    pub(crate) lora: LoraBranch<'a>,
     /// `H` of the forward pass.
     pub(crate) hidden: &'a Activation,
 }
@@ -287,28 +279,28 @@ pub(crate) struct Branch<'a> {
 pub(crate) fn backward(
     rows: Rows,
     parameters: &[f32],
-    flows: &[Flow<'_>],
+    entries: &[LinearBackward<'_>],
     x: Matrix<'_>,
     (dx, accumulate): (&mut [f32], Accumulate),
     (gradients, pool): (&mut [f32], &mut Pool),
 ) {
-    let input = flows.first().map_or(0, |flow| flow.linear.input);
-    let mut inner = Vec::with_capacity(flows.len()); // G [t, rank] of each
-    for flow in flows {
-        flow.linear.weight_gradient(rows, x, flow.dy, gradients, pool);
-        let branch = flow.branch.as_ref();
-        inner.push(branch.map(|branch| branch.backward(rows, flow, x, gradients, pool)));
+    let input = entries.first().map_or(0, |entry| entry.linear.input);
+    let mut inner = Vec::with_capacity(entries.len()); // G [t, rank] of each
+    for entry in entries {
+        entry.linear.weight_gradient(rows, x, entry.dy, gradients, pool);
+        let branch = entry.branch.as_ref();
+        inner.push(branch.map(|branch| branch.backward(rows, entry, x, gradients, pool)));
     }
-    let mut terms = Vec::with_capacity(2 * flows.len());
+    let mut terms = Vec::with_capacity(2 * entries.len());
     let mut masked = Vec::new();
-    for (flow, inner) in flows.iter().zip(&inner) {
+    for (entry, inner) in entries.iter().zip(&inner) {
         terms.push(Term {
-            left: Left::rows(flow.dy, flow.linear.output),
-            right: Right::rows(flow.linear.weight.matrix(parameters), input),
-            k: flow.linear.output,
+            left: Left::rows(entry.dy, entry.linear.output),
+            right: Right::rows(entry.linear.weight.matrix(parameters), input),
+            k: entry.linear.output,
             scale: 1.0,
         });
-        if let (Some(Branch { lora, .. }), Some(inner)) = (&flow.branch, inner) {
+        if let (Some(SavedBranch { lora, .. }), Some(inner)) = (&entry.branch, inner) {
             let term = Term {
                 left: Left::rows(inner.matrix(), lora.rank),
                 right: Right::rows(lora.a, input),
@@ -332,51 +324,55 @@ pub(crate) fn backward(
     inner.into_iter().flatten().for_each(|inner| pool.release(inner));
 }
 
-impl Branch<'_> {
+impl SavedBranch<'_> {
     /// `dB += s·dyᵀ·H`, `dA += Gᵀ·(M⊙x)`; returns `G = s·dy·B`.
     fn backward(
         &self,
         rows: Rows,
-        flow: &Flow<'_>,
+        entry: &LinearBackward<'_>,
         x: Matrix<'_>,
         gradients: &mut [f32],
         pool: &mut Pool,
     ) -> Activation {
         let (lora, count, rank) = (&self.lora, rows.count, self.lora.rank);
-        let (input, output) = (flow.linear.input, flow.linear.output);
-        Product {
-            scale: lora.scale,
-            accumulate: Accumulate::Add,
-            ..rows.product(
-                (output, rank, count),
-                Left::transposed(flow.dy, output),
-                Right::rows(self.hidden.matrix(), rank),
-            )
+        let (input, output) = (entry.linear.input, entry.linear.output);
+        if let Some(gradient) = lora.gradients {
+            Product {
+                scale: lora.scale,
+                accumulate: Accumulate::Add,
+                ..rows.product(
+                    (output, rank, count),
+                    Left::transposed(entry.dy, output),
+                    Right::rows(self.hidden.matrix(), rank),
+                )
+            }
+            .compute(&mut gradients[gradient.b..gradient.b + output * rank], rank);
         }
-        .compute(&mut gradients[self.ranges.b.clone()], rank);
         let mut inner = pool.take(count * rank);
         Product {
             scale: lora.scale,
             ..rows.product(
                 (count, rank, output),
-                Left::rows(flow.dy, output),
+                Left::rows(entry.dy, output),
                 Right::rows(lora.b, rank),
             )
         }
         .compute(&mut inner, rank);
         let inner = pool.keep(inner, rows.precision);
-        let masked = masked(lora.dropout, x, rows, pool);
-        Product {
-            accumulate: Accumulate::Add,
-            ..rows.product(
-                (rank, input, count),
-                Left::transposed(inner.matrix(), rank),
-                Right::rows(masked.as_ref().map_or(x, Activation::matrix), input),
-            )
-        }
-        .compute(&mut gradients[self.ranges.a.clone()], input);
-        if let Some(masked) = masked {
-            pool.release(masked);
+        if let Some(gradient) = lora.gradients {
+            let masked = masked(lora.dropout, x, rows, pool);
+            Product {
+                accumulate: Accumulate::Add,
+                ..rows.product(
+                    (rank, input, count),
+                    Left::transposed(inner.matrix(), rank),
+                    Right::rows(masked.as_ref().map_or(x, Activation::matrix), input),
+                )
+            }
+            .compute(&mut gradients[gradient.a..gradient.a + rank * input], input);
+            if let Some(masked) = masked {
+                pool.release(masked);
+            }
         }
         inner
     }

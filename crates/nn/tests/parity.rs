@@ -11,8 +11,8 @@ use synapse_kernels::{
     random::MersenneTwister,
 };
 use synapse_nn::{
-    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Pass, Precision, Role, Sequence,
-    TrainableModel, WeightDtype,
+    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Precision, Role, Sequence,
+    StepContext, TrainableDecoder, TrainableModel, WeightDtype,
 };
 
 fn fixtures() -> PathBuf {
@@ -138,13 +138,13 @@ fn nf4_equals_bitsandbytes() {
     }
 }
 
-fn trainable() -> TrainableModel {
+fn trainable() -> TrainableDecoder {
     let folder = ModelFolder::open(&fixtures().join("tiny-qwen2")).unwrap();
     let load = LoadOptions {
         dtype: WeightDtype::Nf4 { double_quant: false },
         precision: Precision::F32,
     };
-    TrainableModel::lora(&folder, &load, lora_options(0.0)).unwrap()
+    TrainableDecoder::lora(&folder, &load, lora_options(0.0)).unwrap()
 }
 
 fn lora_options(dropout: f32) -> LoraOptions {
@@ -167,7 +167,7 @@ fn lora_options(dropout: f32) -> LoraOptions {
     }
 }
 
-fn start(model: &TrainableModel) -> Vec<f32> {
+fn start(model: &TrainableDecoder) -> Vec<f32> {
     let files = tensors("lora/start.safetensors");
     model
         .layout()
@@ -192,9 +192,9 @@ fn batch() -> MicroBatch {
     batch
 }
 
-fn pass(batch: &MicroBatch, recompute: bool) -> Pass {
-    Pass {
-        scale: 1.0 / batch.trained() as f32,
+fn pass(batch: &MicroBatch, recompute: bool) -> StepContext {
+    StepContext {
+        scale: 1.0 / batch.num_targets() as f32,
         key: [1, 2, 3],
         recompute,
     }
@@ -237,7 +237,7 @@ fn lora_gradients_equal_pefts() {
         let sum = model
             .accumulate(&parameters, &mut gradients, &batch, &pass(&batch, recompute))
             .unwrap();
-        let loss = sum / batch.trained() as f64;
+        let loss = sum / batch.num_targets() as f64;
         let expected = f64::from(files.read_f32("loss").unwrap()[0]);
         assert!(
             (loss - expected).abs() < 1e-5 * expected,
@@ -268,7 +268,7 @@ fn ten_steps_follow_peft() {
         let sum = model
             .accumulate(&parameters, &mut gradients, &batch, &pass(&batch, true))
             .unwrap();
-        let (loss, want) = (sum / batch.trained() as f64, f64::from(losses[step]));
+        let (loss, want) = (sum / batch.num_targets() as f64, f64::from(losses[step]));
         assert!(
             (loss - want).abs() < 1e-3 * want,
             "step {step}: loss {loss} instead of {want}"
@@ -304,7 +304,7 @@ fn dropout_with_and_without_recompute_is_the_same_to_the_bit() {
         dtype: WeightDtype::Nf4 { double_quant: true },
         precision: Precision::Bf16,
     };
-    let mut model = TrainableModel::lora(&folder, &load, lora_options(0.3)).unwrap();
+    let mut model = TrainableDecoder::lora(&folder, &load, lora_options(0.3)).unwrap();
     let (parameters, batch) = (start(&model), batch());
     let mut run = |recompute| {
         let mut gradients = vec![0.0; parameters.len()];
@@ -319,7 +319,7 @@ fn dropout_with_and_without_recompute_is_the_same_to_the_bit() {
 #[test]
 fn full_gradients_equal_finite_differences() {
     let folder = ModelFolder::open(&fixtures().join("tiny-qwen2")).unwrap();
-    let mut model = TrainableModel::full(folder.config(), Precision::F32).unwrap();
+    let mut model = TrainableDecoder::full(folder.config(), Precision::F32).unwrap();
     let (mut parameters, batch) = (model.read_full(&folder).unwrap(), batch());
     let mut gradients = vec![0.0; parameters.len()];
     model
@@ -347,7 +347,7 @@ fn full_gradients_equal_finite_differences() {
                 .map(|document| document.0)
                 .sum();
             parameters[parameter.range.clone()].copy_from_slice(&before);
-            sum / batch.trained() as f64
+            sum / batch.num_targets() as f64
         };
         let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
         assert!(
@@ -458,7 +458,7 @@ fn a_packed_row_gives_every_document_what_it_gets_alone() {
     assert_eq!(before[1..], after[1..]);
 
     // Gradients of the row are the sum of the documents'.
-    let pass = |batch: &MicroBatch| Pass {
+    let pass = |batch: &MicroBatch| StepContext {
         scale: 0.1,
         ..pass(batch, false)
     };

@@ -50,7 +50,7 @@ fn adapter(seed: u64, rank: usize, precision: Precision) -> Adapter {
     let config = AdapterConfig::lora("tiny-qwen2", rank, rank as f64, &targets);
     let folder = tempfile::tempdir().unwrap();
     synapse_checkpoint::write_adapter(folder.path(), &config, &tensors).unwrap();
-    Adapter::load_to_generate(folder.path(), base.config(), precision).unwrap()
+    Adapter::load_for_inference(folder.path(), base.config(), precision).unwrap()
 }
 
 /// Every way weights are held and multiplied.
@@ -71,7 +71,7 @@ fn decoders() -> Vec<(&'static str, Decoder)> {
         ("nf4 in f32", load(&nf4(Precision::F32))),
         (
             "tiles",
-            Decoder::load_to_generate(&base(), &nf4(Precision::Bf16)).unwrap(),
+            Decoder::load_for_inference(&base(), &nf4(Precision::Bf16)).unwrap(),
         ),
         ("q4_0", load(&ggml(WeightDtype::Q4_0))),
         ("q8_0", load(&ggml(WeightDtype::Q8_0))),
@@ -198,7 +198,7 @@ fn few_bits_stay_near_the_weights_they_round() {
         precision: Precision::Bf16,
     };
     let exact = logits(&Decoder::load(&base(), &options).unwrap());
-    let rounded = logits(&Decoder::load_to_generate(&base(), &options).unwrap());
+    let rounded = logits(&Decoder::load_for_inference(&base(), &options).unwrap());
     assert_eq!(exact[0], rounded[0], "the prompt keeps its numbers");
     let largest = exact[1].iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let difference = exact[1]

@@ -56,7 +56,7 @@ fn a_file_gives_the_bits_of_its_folder_quantized_at_load() {
             let file = exported(&folder, gguf_type, &root.path().join("model.gguf"));
             for precision in [Precision::Bf16, Precision::F32] {
                 let options = LoadOptions { dtype, precision };
-                let at_load = Decoder::load_to_generate(&folder, &options).unwrap();
+                let at_load = Decoder::load_for_inference(&folder, &options).unwrap();
                 let as_stored = Decoder::load_gguf(&file, precision).unwrap();
                 assert_eq!(at_load.bytes(), as_stored.bytes());
                 assert!(
@@ -109,7 +109,7 @@ fn few_bits_take_few_bytes() {
     let folder = ModelFolder::open(&path).unwrap();
     let bytes = |dtype| {
         let precision = Precision::Bf16;
-        Decoder::load_to_generate(&folder, &LoadOptions { dtype, precision })
+        Decoder::load_for_inference(&folder, &LoadOptions { dtype, precision })
             .unwrap()
             .bytes()
     };
@@ -154,7 +154,7 @@ fn values_that_no_scale_reaches_are_refused_by_name() {
         dtype: WeightDtype::Q4_0,
         precision: Precision::Bf16,
     };
-    let refused = Decoder::load_to_generate(&folder, &options).unwrap_err().to_string();
+    let refused = Decoder::load_for_inference(&folder, &options).unwrap_err().to_string();
     assert!(
         refused.contains(name) && refused.contains("too large for Q4_0"),
         "{refused}"

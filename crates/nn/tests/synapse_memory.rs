@@ -6,8 +6,8 @@ use std::path::Path;
 use peak_alloc::PeakAlloc;
 use synapse_checkpoint::{ModelConfig, Routing};
 use synapse_kernels::random::Stream;
-use synapse_nn::models::synapse::{SynapseLora, SynapseModel, memory};
-use synapse_nn::{LoraOptions, MicroBatch, Pass, Precision, Trained, WeightDtype, Workload};
+use synapse_nn::models::synapse::{SynapseLora, SynapseModel};
+use synapse_nn::{LoraOptions, MicroBatch, Precision, StepContext, TrainableScope, WeightDtype, Workload};
 
 #[global_allocator]
 static COUNTED: PeakAlloc = PeakAlloc;
@@ -63,14 +63,14 @@ fn the_forecast_is_what_is_allocated() {
         for (documents, length, recompute) in [(16, 64, false), (16, 64, true), (1, 1024, false), (1, 1024, true)] {
             let what = format!("{routing:?}, {documents} documents of {length}, recompute {recompute}");
             let batch = batch(documents, length);
-            let pass = Pass {
+            let pass = StepContext {
                 scale: 1e-3,
                 key: [0; 3],
                 recompute,
             };
-            let workload = |trained| Workload {
+            let workload = |scope| Workload {
                 config: &config,
-                trained,
+                scope,
                 precision: Precision::F32,
                 tokens: documents * length,
                 longest: length,
@@ -80,7 +80,7 @@ fn the_forecast_is_what_is_allocated() {
             let values = model.initial(1);
             let mut gradients = vec![0.0; values.len()];
             let (counted, _) = peak(|| model.accumulate(&values, &mut gradients, &batch, &pass).unwrap());
-            let forecast = memory(&workload(Trained::Full));
+            let forecast = workload(TrainableScope::Full).memory();
             assert_eq!(forecast.trainable, 16 * values.len() as u64);
             let passing = forecast.activations + forecast.workspace + forecast.logits;
             assert_held(&what, passing, counted);
@@ -94,11 +94,12 @@ fn the_forecast_is_what_is_allocated() {
                 adapter.accumulate(&values, &mut gradients, &batch, &pass).unwrap();
                 moments
             });
-            let forecast = memory(&workload(Trained::Lora {
+            let forecast = workload(TrainableScope::Lora {
                 rank: options.rank,
                 targets: &targets,
                 weights: WeightDtype::F32,
-            }));
+            })
+            .memory();
             assert_held(&format!("LoRA, {what}"), forecast.total(), counted);
         }
     }

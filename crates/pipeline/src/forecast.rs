@@ -88,7 +88,7 @@ pub struct MemoryForecast {
 
 impl MemoryForecast {
     fn new(workload: &Workload<'_>, process: u64) -> Self {
-        let memory = synapse_trainer::memory(workload);
+        let memory = workload.memory();
         Self {
             weights: memory.weights,
             trainable: memory.trainable,
@@ -144,7 +144,7 @@ impl Rows {
         let cost = StepCost::measure(&probe, load, self.trained)?;
         let layers = workload.config.num_hidden_layers as f64;
         let per_token = cost.layer * layers + cost.rest;
-        let updates = cost.update * synapse_trainer::trained_parameters(workload) as f64 * self.steps as f64;
+        let updates = cost.update * workload.trainable_parameters() as f64 * self.steps as f64;
         let seconds = per_token * self.total + updates;
         Ok(Time {
             seconds,

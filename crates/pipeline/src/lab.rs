@@ -55,11 +55,11 @@ impl Lab {
         load: &LoadOptions,
         batch: usize,
     ) -> Result<Self, PipelineError> {
-        let model = synapse_nn::models::load_files_to_generate(files, load)?;
+        let model = synapse_nn::models::load(files, load)?;
         let adapters = adapters
             .iter()
             .map(|(name, path)| {
-                let adapter = Adapter::load_to_generate(path, files.config(), load.precision)?;
+                let adapter = Adapter::load_for_inference(path, files.config(), load.precision)?;
                 Ok(((*name).to_owned(), Arc::new(adapter)))
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;

@@ -46,4 +46,4 @@ pub use router_report::RouterReport;
 pub use run::train;
 pub use schedule::{Schedule, Steps, WarmupStart};
 pub use shuffle::ShuffleSampler;
-pub use workload::{flops, largest_micro_batch, load_options, memory, trained_parameters, workload};
+pub use workload::{largest_micro_batch, load_options, workload};

@@ -4,7 +4,7 @@
 //! holds the frozen weights and computes losses and gradients; it has neither optimizer nor schedule.
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_nn::{MicroBatch, Parameter, Pass};
+use synapse_nn::{MicroBatch, Parameter, StepContext};
 
 use crate::{RouterReport, TrainError};
 
@@ -25,7 +25,7 @@ pub trait Model {
     /// A missing or unreadable tensor, or a backend that trains adapters only.
     fn read_full(&self, folder: &ModelFolder) -> Result<Vec<f32>, TrainError>;
 
-    /// Adds `pass.scale ·` the gradient of a micro-batch's summed loss to `gradients`, and returns the summed
+    /// Adds `context.scale ·` the gradient of a micro-batch's summed loss to `gradients`, and returns the summed
     /// negative log-likelihood in nats.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ pub trait Model {
         parameters: &[f32],
         gradients: &mut [f32],
         batch: &MicroBatch,
-        pass: &Pass,
+        context: &StepContext,
     ) -> Result<f64, TrainError>;
 
     /// Summed negative log-likelihood and number of target tokens of each document, without gradients or dropout.

@@ -4,7 +4,7 @@
 //! What this is not: the loop. It reads no rows, records nothing and knows no schedule.
 
 use synapse_kernels::adamw::{AdamW, State, sum_of_squares};
-use synapse_nn::{MicroBatch, Parameter, Pass};
+use synapse_nn::{MicroBatch, Parameter, StepContext};
 use synapse_recipe::TrainPlan;
 
 use crate::{TrainError, model::Model};
@@ -158,16 +158,16 @@ impl Optimizer {
     /// # Errors
     /// A batch that the model refuses.
     pub fn accumulate(&mut self, model: &mut dyn Model, input: &StepInput<'_>) -> Result<(f64, usize), TrainError> {
-        let targets: usize = input.batches.iter().map(MicroBatch::trained).sum();
+        let targets: usize = input.batches.iter().map(MicroBatch::num_targets).sum();
         self.gradients.fill(0.0);
         let mut sum = 0.0;
         for (index, batch) in input.batches.iter().enumerate() {
-            let pass = Pass {
+            let context = StepContext {
                 scale: 1.0 / targets.max(1) as f32,
                 key: [input.seed, self.state.step, index as u64],
                 recompute: input.recompute,
             };
-            sum += model.accumulate(&self.state.parameters, &mut self.gradients, batch, &pass)?;
+            sum += model.accumulate(&self.state.parameters, &mut self.gradients, batch, &context)?;
         }
         Ok((sum / targets.max(1) as f64, targets))
     }

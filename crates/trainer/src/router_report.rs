@@ -1,6 +1,7 @@
 //! Router statistics of a training step, for mixture-of-experts models.
 
 use serde::{Deserialize, Serialize};
+use synapse_nn::{LayerRouterStatistics, RouterStatistics};
 
 /// Router statistics of one optimizer step, as means over its micro-batches and the model's layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,4 +18,24 @@ pub struct RouterReport {
     pub modules: Vec<String>,
     /// For each layer, the share of the step's tokens that each module received, in the order of `modules`.
     pub shares: Vec<Vec<f64>>,
+}
+
+impl From<RouterStatistics> for RouterReport {
+    fn from(statistics: RouterStatistics) -> Self {
+        let layers = &statistics.layers;
+        let mean =
+            |of: &dyn Fn(&LayerRouterStatistics) -> f64| layers.iter().map(of).sum::<f64>() / layers.len() as f64;
+        let (passes, tokens) = (statistics.micro_batches as f64, statistics.tokens.max(1));
+        Self {
+            balance_loss: mean(&|layer| layer.balance / passes),
+            router_z_loss: mean(&|layer| layer.z / passes),
+            load_entropy: mean(&LayerRouterStatistics::load_entropy),
+            dead_experts: layers.iter().map(|layer| layer.dead_experts() as u64).sum(),
+            shares: layers
+                .iter()
+                .map(|layer| layer.counts.iter().map(|&count| count as f64 / tokens as f64).collect())
+                .collect(),
+            modules: statistics.modules,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use synapse_checkpoint::ModelConfig;
 use synapse_data::PackedDataset;
-use synapse_nn::{LoadOptions, Memory, Precision, Trained, WeightDtype, Workload};
+use synapse_nn::{LoadOptions, Precision, TrainableScope, WeightDtype, Workload};
 use synapse_recipe::{ComputeDtype, Method, Quantization, Recompute, TrainPlan};
 
 use crate::{process_memory::available_bytes, schedule::Steps, shuffle::ShuffleSampler};
@@ -32,9 +32,9 @@ pub fn workload<'a>(
     config: &'a ModelConfig,
 ) -> Workload<'a> {
     let load = load_options(plan, quantization);
-    let trained = match method {
-        Method::Full => Trained::Full,
-        Method::Lora(lora) => Trained::Lora {
+    let scope = match method {
+        Method::Full => TrainableScope::Full,
+        Method::Lora(lora) => TrainableScope::Lora {
             rank: lora.rank,
             targets: &lora.targets,
             weights: load.dtype,
@@ -42,7 +42,7 @@ pub fn workload<'a>(
     };
     let stored = Workload {
         config,
-        trained,
+        scope,
         precision: load.precision,
         tokens: plan.batch_size * plan.max_seq_len,
         longest: plan.max_seq_len,
@@ -51,30 +51,6 @@ pub fn workload<'a>(
     Workload {
         recompute: recomputes(plan.recompute, &stored, available_bytes()),
         ..stored
-    }
-}
-
-/// Peak memory of training by component, for any architecture.
-pub fn memory(workload: &Workload<'_>) -> Memory {
-    match &workload.config.synapse {
-        None => workload.memory(),
-        Some(_) => synapse_nn::models::synapse::memory(workload),
-    }
-}
-
-/// Number of trainable values of a workload, for any architecture.
-pub fn trained_parameters(workload: &Workload<'_>) -> u64 {
-    match &workload.config.synapse {
-        None => workload.parameters(),
-        Some(_) => synapse_nn::models::synapse::trained_parameters(workload),
-    }
-}
-
-/// Floating-point operations of a step, for any architecture. `target_share` is the share of tokens with a target.
-pub fn flops(workload: &Workload<'_>, target_share: f64) -> f64 {
-    match &workload.config.synapse {
-        None => workload.flops(target_share),
-        Some(_) => synapse_nn::models::synapse::flops(workload, target_share),
     }
 }
 
@@ -110,7 +86,7 @@ fn recomputes(setting: Recompute, stored: &Workload<'_>, available: Option<u64>)
         (Recompute::Never, _) => false,
         // without knowing the available memory, use as little as possible
         (Recompute::Auto, None) => true,
-        (Recompute::Auto, Some(bytes)) => memory(stored).total() as f64 > USABLE_SHARE * bytes as f64,
+        (Recompute::Auto, Some(bytes)) => stored.memory().total() as f64 > USABLE_SHARE * bytes as f64,
     }
 }
 
@@ -128,7 +104,7 @@ mod tests {
         };
         let stored = Workload {
             config: &config,
-            trained: Trained::Full,
+            scope: TrainableScope::Full,
             precision: Precision::F32,
             tokens: 128,
             longest: 64,

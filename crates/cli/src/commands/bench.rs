@@ -83,7 +83,7 @@ fn train(arguments: &BenchTrainArguments) -> Outcome {
     terminal.progress("bench train", 0, Some(total));
     let result = benchmark.measure(&mut |done| terminal.progress("bench train", done as u64, Some(total)))?;
     drop(terminal);
-    let memory = synapse_trainer::memory(&benchmark.workload());
+    let memory = benchmark.workload().memory();
     if arguments.json {
         return print_json(&json!({
             "tokens_per_second": result.tokens as f64 / result.median_seconds(),

@@ -199,7 +199,7 @@ fn load(
         config: files.config().clone(),
         precision: load.precision,
     };
-    let model: Arc<dyn CausalLm> = synapse_nn::models::load_files_to_generate(&files, &load)?;
+    let model: Arc<dyn CausalLm> = synapse_nn::models::load(&files, &load)?;
     let options = EngineOptions {
         max_batch: limits.max_batch,
         max_waiting: limits.max_waiting,
@@ -234,7 +234,7 @@ impl AdapterSource for AdapterFolders {
     }
 
     fn load(&self, folder: &Path) -> Result<Arc<Adapter>, String> {
-        Adapter::load_to_generate(folder, &self.config, self.precision)
+        Adapter::load_for_inference(folder, &self.config, self.precision)
             .map(Arc::new)
             .map_err(|error| error.to_string())
     }

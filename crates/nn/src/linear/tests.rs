@@ -6,6 +6,7 @@ use std::path::Path;
 use synapse_checkpoint::TensorFiles;
 
 use super::*;
+use crate::lora::LoraGradients;
 
 const TOKENS: usize = 9;
 const RANK: usize = 4;
@@ -32,27 +33,29 @@ fn output_and_gradients_equal_torchs() {
     let (weight, bias) = (read("w"), read("bias"));
     let parameters = [weight.as_slice(), &bias].concat();
     let (w, rest) = (0..weight.len(), weight.len()..parameters.len());
-    let ranges = LoraRanges {
-        a: rest.end..rest.end + a.len(),
-        b: rest.end + a.len()..rest.end + a.len() + b.len(),
+    let places = LoraGradients {
+        a: rest.end,
+        b: rest.end + a.len(),
     };
     let linear = Linear {
         weight: Tensor::Parameter(w.clone()),
         bias: Some(Tensor::Parameter(rest.clone())),
         input: 64,
         output: 24,
+        module: "linear".into(),
     };
-    let lora = Lora {
+    let lora = LoraBranch {
         a: Matrix::F32(&a),
         b: Matrix::F32(&b),
         rank: RANK,
         scale: 2.0,
         dropout: None,
+        gradients: Some(places),
     };
     let rows = Rows {
         count: TOKENS,
         precision: Precision::F32,
-        order: Order::Fastest,
+        order: ReductionOrder::Fastest,
     };
     let mut pool = Pool::default();
     let mut y = vec![f32::NAN; TOKENS * linear.output];
@@ -60,22 +63,18 @@ fn output_and_gradients_equal_torchs() {
     let hidden = linear.forward_adapted(rows, (&parameters, lora), Matrix::F32(&x), target, &mut pool);
     assert_close("y", &y, &read("y"));
 
-    let mut gradients = vec![0.0; ranges.b.end];
+    let mut gradients = vec![0.0; places.b + b.len()];
     let mut dx = vec![f32::NAN; x.len()];
-    let flow = Flow {
+    let entry = LinearBackward {
         linear: &linear,
-        branch: Some(Branch {
-            lora,
-            ranges: &ranges,
-            hidden: &hidden,
-        }),
+        branch: Some(SavedBranch { lora, hidden: &hidden }),
         dy: Matrix::F32(&dy),
     };
     let target = (dx.as_mut_slice(), Accumulate::Overwrite);
     backward(
         rows,
         &parameters,
-        &[flow],
+        &[entry],
         Matrix::F32(&x),
         target,
         (&mut gradients, &mut pool),
@@ -84,8 +83,8 @@ fn output_and_gradients_equal_torchs() {
     for (name, range) in [
         ("dw", w),
         ("dbias", rest),
-        ("da", ranges.a.clone()),
-        ("db", ranges.b.clone()),
+        ("da", places.a..places.b),
+        ("db", places.b..places.b + b.len()),
     ] {
         assert_close(name, &gradients[range], &read(name));
     }

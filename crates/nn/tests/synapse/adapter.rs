@@ -4,8 +4,8 @@ use std::path::Path;
 
 use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder, write_adapter};
 use synapse_kernels::random::Stream;
-use synapse_nn::models::synapse::{ServedSynapse, SynapseLora, SynapseModel};
-use synapse_nn::{Adapter, LanguageModel, LoraOptions, MicroBatch, Pass, Precision};
+use synapse_nn::models::synapse::{SynapseCausalLm, SynapseLora, SynapseModel};
+use synapse_nn::{Adapter, LanguageModel, LoraOptions, MicroBatch, Precision, StepContext};
 
 const TARGETS: [&str; 9] = [
     "q_proj",
@@ -66,7 +66,7 @@ fn gradients_are_differences_also_under_dropout() {
         for dropout in [0.0, 0.2] {
             let mut adapter = SynapseLora::new(&folder(name), Precision::F32, options(dropout, &TARGETS)).unwrap();
             let (batch, values) = (batch(), values(&adapter));
-            let pass = Pass {
+            let pass = StepContext {
                 scale: 0.01,
                 key: [1, 2, 3],
                 recompute: true,
@@ -75,7 +75,7 @@ fn gradients_are_differences_also_under_dropout() {
             let modules = adapter.config().synapse.clone().unwrap();
             let objective = |adapter: &mut SynapseLora, values: &[f32], gradients: &mut [f32]| {
                 let passed = adapter.accumulate(values, gradients, &batch, &pass).unwrap();
-                let share = 0.01 * batch.trained() as f64 / passed.layers.len() as f64;
+                let share = 0.01 * batch.num_targets() as f64 / passed.layers.len() as f64;
                 let auxiliary: f64 = passed
                     .layers
                     .iter()
@@ -147,7 +147,7 @@ fn an_adapter_that_was_written_serves_what_was_trained() {
             .collect();
         write_adapter(out.path(), &config, &tensors).unwrap();
         let read = Adapter::load(out.path(), base.config()).unwrap();
-        let served = ServedSynapse::load(&base, Precision::F32).unwrap();
+        let served = SynapseCausalLm::load(&base, Precision::F32).unwrap();
         assert_eq!(served.document_losses(&batch, Some(&read)).unwrap(), trained);
 
         // and it is the base plus scale · B · A

@@ -2,8 +2,8 @@
 
 use synapse_checkpoint::ModelConfig;
 use synapse_kernels::random::Stream;
-use synapse_nn::models::synapse::{Passed, ServedSynapse, SynapseModel};
-use synapse_nn::{CausalLm, KvCache, LanguageModel, LogitsFor, MicroBatch, Pass, Precision, Role, Sequence};
+use synapse_nn::models::synapse::{StepOutput, SynapseCausalLm, SynapseModel};
+use synapse_nn::{CausalLm, KvCache, LanguageModel, LogitsFor, MicroBatch, Precision, Role, Sequence, StepContext};
 
 fn config(routing: &str, slstm_every: usize) -> ModelConfig {
     let text = format!(
@@ -53,14 +53,14 @@ fn batch(lengths: &[usize]) -> MicroBatch {
     batch
 }
 
-const PASS: Pass = Pass {
+const PASS: StepContext = StepContext {
     scale: 0.02,
     key: [0; 3],
     recompute: false,
 };
 
 /// Logits of all of `tokens`, fed in pieces of these sizes.
-fn read(served: &ServedSynapse, cache: &mut KvCache, tokens: &[u32], pieces: &[usize], role: Role) -> Vec<f32> {
+fn read(served: &SynapseCausalLm, cache: &mut KvCache, tokens: &[u32], pieces: &[usize], role: Role) -> Vec<f32> {
     let mut logits = Vec::new();
     let mut rest = tokens;
     for &piece in pieces {
@@ -89,7 +89,7 @@ fn assert_close(left: &[f32], right: &[f32], tolerance: f32, what: &str) {
 fn a_prompt_in_pieces_gives_the_same_bits_and_steps_the_same_numbers() {
     for config in all() {
         let (model, values) = model(&config);
-        let served = ServedSynapse::new(model, values);
+        let served = SynapseCausalLm::new(model, values);
         let ids = tokens(5, 70);
         let whole = read(&served, &mut served.new_cache(), &ids, &[70], Role::Prompt);
         let pieces = read(&served, &mut served.new_cache(), &ids, &[1, 33, 20, 16], Role::Prompt);
@@ -105,7 +105,7 @@ fn training_in_chunks_and_serving_by_steps_agree() {
         let (model, values) = model(&config);
         let batch = batch(&[1, 90, 17]);
         let losses = model.losses(&values, &batch).unwrap();
-        let served = ServedSynapse::new(model, values);
+        let served = SynapseCausalLm::new(model, values);
         for (index, (&length, (sum, count))) in batch.lengths.iter().zip(&losses).enumerate() {
             let ids = tokens(index as u64, length);
             let logits = read(&served, &mut served.new_cache(), &ids, &[length], Role::Prompt);
@@ -127,7 +127,7 @@ fn training_in_chunks_and_serving_by_steps_agree() {
 fn sequences_of_a_batch_get_the_bits_they_get_alone() {
     for config in all() {
         let (model, values) = model(&config);
-        let served = ServedSynapse::new(model, values);
+        let served = SynapseCausalLm::new(model, values);
         let (first, second) = (tokens(1, 19), tokens(2, 45));
         let alone =
             [&first, &second].map(|ids| read(&served, &mut served.new_cache(), ids, &[ids.len()], Role::Prompt));
@@ -153,10 +153,10 @@ fn sequences_of_a_batch_get_the_bits_they_get_alone() {
 }
 
 /// What `accumulate` differentiates: the scaled loss and the auxiliary losses at the weight of the trained tokens.
-fn objective(model: &SynapseModel, passed: &Passed, batch: &MicroBatch) -> f64 {
+fn objective(model: &SynapseModel, passed: &StepOutput, batch: &MicroBatch) -> f64 {
     let modules = model.config().synapse.as_ref().unwrap();
     let scale = f64::from(PASS.scale);
-    let share = scale * batch.trained() as f64 / passed.layers.len() as f64;
+    let share = scale * batch.num_targets() as f64 / passed.layers.len() as f64;
     let auxiliary: f64 = passed
         .layers
         .iter()
@@ -167,7 +167,7 @@ fn objective(model: &SynapseModel, passed: &Passed, batch: &MicroBatch) -> f64 {
 
 /// Which modules every token is sent to, layer by layer.
 fn choices(model: &SynapseModel, values: &[f32], batch: &MicroBatch) -> Vec<bool> {
-    let served = ServedSynapse::new(model.clone(), values.to_vec());
+    let served = SynapseCausalLm::new(model.clone(), values.to_vec());
     let mut rest = batch.tokens.as_slice();
     let mut chosen = Vec::new();
     for &length in &batch.lengths {
@@ -247,7 +247,7 @@ fn documents_beside_each_other_are_documents_alone_and_recomputing_changes_no_bi
         let mut gradients = vec![0.0; values.len()];
         let passed = model.accumulate(&values, &mut gradients, &together, &PASS).unwrap();
         let mut again = vec![0.0; values.len()];
-        let pass = Pass {
+        let pass = StepContext {
             recompute: true,
             ..PASS
         };
@@ -287,14 +287,14 @@ fn losses_under_the_trait_are_the_models_own() {
     let (model, values) = model(&config("dispatch", 2));
     let batch = batch(&[20]);
     let expected = model.losses(&values, &batch).unwrap();
-    let served = ServedSynapse::new(model, values);
+    let served = SynapseCausalLm::new(model, values);
     assert_eq!(served.document_losses(&batch, None).unwrap(), expected);
 }
 
 #[test]
 fn a_trace_says_who_fired() {
     let (model, values) = model(&config("dispatch", 2));
-    let served = ServedSynapse::new(model, values);
+    let served = SynapseCausalLm::new(model, values);
     let trace = served.trace(&tokens(4, 30), None).unwrap().unwrap();
     assert_eq!(
         trace.modules,

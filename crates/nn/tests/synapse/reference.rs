@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::{ModelFolder, TensorFiles};
-use synapse_nn::models::synapse::{ServedSynapse, SynapseModel};
-use synapse_nn::{CausalLm, LogitsFor, MicroBatch, Pass, Precision, Role, Sequence};
+use synapse_nn::models::synapse::{SynapseCausalLm, SynapseModel};
+use synapse_nn::{CausalLm, LogitsFor, MicroBatch, Precision, Role, Sequence, StepContext};
 
 /// What the reference computed for one model.
 struct Reference {
@@ -71,7 +71,7 @@ fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 #[test]
 fn logits_and_trace_are_the_references() {
     for reference in references() {
-        let served = ServedSynapse::load(&reference.folder, Precision::F32).unwrap();
+        let served = SynapseCausalLm::load(&reference.folder, Precision::F32).unwrap();
         let (batch, expected) = (reference.batch(), reference.floats("logits"));
         let (fired, writes, reads) = (
             reference.floats("fired"),
@@ -119,7 +119,7 @@ fn losses_loads_and_gradients_are_the_references() {
         let model = SynapseModel::new(reference.folder.config(), Precision::F32).unwrap();
         let values = model.read(&reference.folder).unwrap();
         let batch = reference.batch();
-        assert_eq!(batch.trained(), reference.integers("trained")[0] as usize);
+        assert_eq!(batch.num_targets(), reference.integers("trained")[0] as usize);
         let losses: Vec<f32> = model
             .losses(&values, &batch)
             .unwrap()
@@ -129,13 +129,13 @@ fn losses_loads_and_gradients_are_the_references() {
         assert_close(&losses, &reference.floats("losses"), 2e-3, "loss of a document");
 
         let mut gradients = vec![0.0; values.len()];
-        let pass = Pass {
-            scale: 1.0 / batch.trained() as f32,
+        let pass = StepContext {
+            scale: 1.0 / batch.num_targets() as f32,
             key: [0; 3],
             recompute: false,
         };
         let passed = model.accumulate(&values, &mut gradients, &batch, &pass).unwrap();
-        let of = |of: &dyn Fn(&synapse_nn::models::synapse::LayerUse) -> f64| -> Vec<f32> {
+        let of = |of: &dyn Fn(&synapse_nn::LayerRouterStatistics) -> f64| -> Vec<f32> {
             passed.layers.iter().map(|layer| of(layer) as f32).collect()
         };
         assert_close(

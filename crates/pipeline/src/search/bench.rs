@@ -82,7 +82,7 @@ impl<'a> Bench<'a> {
         )?;
         let folder = ModelFolder::open(&trained.base)?;
         Ok(Self {
-            decoder: Arc::new(Decoder::load_to_generate(&folder, &LoadOptions::BF16)?),
+            decoder: Arc::new(Decoder::load_for_inference(&folder, &LoadOptions::BF16)?),
             variations: Variations::open(&trained.request()?)?,
             journal: Journal::open(&plan.run_dir.join("search/journal.jsonl"), &search)?,
             rows,
@@ -206,7 +206,11 @@ impl<'a> Bench<'a> {
             let adapter = match model {
                 Model::Specialists => {
                     let (folder, config) = (&specialist.output, self.decoder.config());
-                    Some(Adapter::load_to_generate(folder, config, LoadOptions::BF16.precision)?)
+                    Some(Adapter::load_for_inference(
+                        folder,
+                        config,
+                        LoadOptions::BF16.precision,
+                    )?)
                 }
                 _ => None,
             };
@@ -221,7 +225,7 @@ impl<'a> Bench<'a> {
     fn hold_base(&mut self) -> Result<(), PipelineError> {
         if !self.untouched {
             let folder = ModelFolder::open(&self.trained.base)?;
-            self.decoder = Arc::new(Decoder::load_to_generate(&folder, &LoadOptions::BF16)?);
+            self.decoder = Arc::new(Decoder::load_for_inference(&folder, &LoadOptions::BF16)?);
             (self.held, self.untouched) = (None, true);
         }
         Ok(())
@@ -251,7 +255,7 @@ impl<'a> Bench<'a> {
         (self.held, self.untouched) = (None, false);
         let mut refused = None;
         self.variations.make(&variation, |name, dtype, bytes| {
-            if let Err(error) = decoder.replace(name, dtype, bytes) {
+            if let Err(error) = decoder.set_tensor(name, dtype, bytes) {
                 refused.get_or_insert(error);
             }
         })?;

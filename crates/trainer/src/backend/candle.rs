@@ -3,9 +3,9 @@
 //! Products and activations have the recipe's `compute_dtype`. NF4 weights stay quantized on the device and are
 //! dequantized for each product. The flat buffers stay on the host; they are copied to the device once per micro-batch.
 
-use synapse_candle::{CompositeError, CompositeTrainer, DType, DeviceChoice, Quantization as Storage};
+use synapse_candle::{CandleError, CandleTrainer, DType, DeviceKind, WeightStorage};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
-use synapse_nn::{MicroBatch, Parameter, Pass};
+use synapse_nn::{MicroBatch, Parameter, StepContext};
 use synapse_recipe::{ComputeDtype, Method, Quantization};
 
 use super::lora_options;
@@ -14,11 +14,11 @@ use crate::{Device, TrainError, TrainRequest, TrainingBase, model::Model};
 /// A LoRA adapter on frozen weights on a candle device.
 struct CandleModel {
     device: Device,
-    trainer: CompositeTrainer,
+    trainer: CandleTrainer,
 }
 
 impl CandleModel {
-    fn failed(&self, error: CompositeError) -> TrainError {
+    fn failed(&self, error: CandleError) -> TrainError {
         TrainError::on(self.device, error)
     }
 }
@@ -45,10 +45,10 @@ impl Model for CandleModel {
         parameters: &[f32],
         gradients: &mut [f32],
         batch: &MicroBatch,
-        pass: &Pass,
+        context: &StepContext,
     ) -> Result<f64, TrainError> {
         self.trainer
-            .accumulate(parameters, gradients, batch, pass)
+            .accumulate(parameters, gradients, batch, context)
             .map_err(|error| self.failed(error))
     }
 
@@ -75,19 +75,19 @@ pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainEr
         ComputeDtype::Bf16 => DType::BF16,
     };
     let storage = match request.quantization {
-        Quantization::None => Storage::None,
-        Quantization::Nf4 { double_quant, .. } => Storage::Nf4 { double_quant },
+        Quantization::None => WeightStorage::None,
+        Quantization::Nf4 { double_quant, .. } => WeightStorage::Nf4 { double_quant },
     };
-    let trainer = CompositeTrainer::lora(folder, &open(device)?, dtype, storage, lora_options(plan))
+    let trainer = CandleTrainer::lora(folder, &open(device)?, dtype, storage, lora_options(plan))
         .map_err(|error| TrainError::on(device, error))?;
     Ok(Box::new(CandleModel { device, trainer }))
 }
 
 fn open(device: Device) -> Result<synapse_candle::Device, TrainError> {
     let choice = match device {
-        Device::Cpu | Device::CandleCpu => DeviceChoice::Cpu,
-        Device::Cuda => DeviceChoice::Cuda,
-        Device::Metal => DeviceChoice::Metal,
+        Device::Cpu | Device::CandleCpu => DeviceKind::Cpu,
+        Device::Cuda => DeviceKind::Cuda,
+        Device::Metal => DeviceKind::Metal,
     };
     choice.open().map_err(|error| TrainError::on(device, error))
 }

@@ -1,13 +1,11 @@
 //! The backends that compute training steps, and the choice between them for a request.
 //!
-//! - [`cpu`]: `synapse-nn` over the CPU kernels.
-//! - [`synapse`]: the Synapse models on the same kernels, with their router statistics.
+//! - [`cpu`]: `synapse-nn` over the CPU kernels, every model family.
 //! - `candle`: the decoders in candle operations, on the CPU, CUDA or Metal (feature `candle`).
 
 #[cfg_attr(not(feature = "candle"), path = "without_candle.rs")]
 mod candle;
 pub mod cpu;
-mod synapse;
 
 use synapse_nn::LoraOptions;
 use synapse_recipe::{LoraPlan, Method};
@@ -20,12 +18,6 @@ pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainEr
         return Err(TrainError::Unusable {
             what: "LoRA needs a base with weights, and this base has none".into(),
             hint: "train it first with `train: { method: full }`".into(),
-        });
-    }
-    if request.device != Device::Cpu && !request.base.config().has_attention() {
-        return Err(TrainError::Unusable {
-            what: format!("Synapse models cannot be trained on {}", request.device),
-            hint: "use `--device cpu`".into(),
         });
     }
     match (request.device, request.method, &request.base) {

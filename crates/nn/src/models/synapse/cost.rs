@@ -1,65 +1,63 @@
-//! Bytes that training a Synapse model takes at its peak, from shapes alone: what the passes in `layer`, `thalamus`,
+//! Bytes that training a Synapse model takes at its peak, from shapes alone: what the passes in `layer`, `router`,
 //! `language`, `experts` and `memory` keep, counted value by value.
 //!
 //! Which modules a token is sent to is not known before, so every one of them is counted with an even share, which is what
 //! the balance loss asks for. `tests/memory.rs` holds the sums to what an allocator counts. What this is not: time.
 
-use crate::{Memory, Trained, Workload};
 use synapse_checkpoint::{ModelConfig, Routing, SynapseConfig};
+
+use crate::{TrainableScope, TrainingMemory, Workload};
+
+use super::training::LOGIT_ROWS;
 
 /// Tokens of a chunk of the cells that keep a state at every chunk's border.
 const CHUNK: usize = 64;
-/// Rows of logits held at once.
-const LOGIT_ROWS: usize = 512;
 /// Bytes of a value; all are f32.
 const VALUE: usize = 4;
 
 /// Memory of training on a workload's micro-batches.
-///
-/// # Panics
-/// A configuration of another architecture.
-pub fn memory(workload: &Workload<'_>) -> Memory {
+pub(super) fn memory(workload: &Workload<'_>) -> TrainingMemory {
     let sizes = Sizes::new(workload);
     let layers = workload.config.num_hidden_layers;
-    let per_layer: Vec<usize> = (0..layers).map(|layer| sizes.kept(layer)).collect();
-    let kept: usize = if workload.recompute {
+    let per_layer: Vec<usize> = (0..layers).map(|layer| sizes.saved(layer)).collect();
+    let saved: usize = if workload.recompute {
         per_layer.iter().copied().max().unwrap_or(0)
     } else {
         per_layer.iter().sum()
     };
     let workspace = (0..layers).map(|layer| sizes.workspace(layer)).max().unwrap_or(0);
-    let (weights, gradients, trained) = match workload.trained {
-        Trained::Full => (0, 0, workload.config.parameters()),
+    let (weights, gradients, trained) = match workload.scope {
+        TrainableScope::Full => (0, 0, workload.config.parameters()),
         // the pass has places for the frozen weights' gradients, and adds the adapter's up beside the loop's own
-        Trained::Lora { .. } => {
-            let (frozen, adapter) = (workload.config.parameters(), trained_parameters(workload));
+        TrainableScope::Lora { .. } => {
+            let (frozen, adapter) = (workload.config.parameters(), trainable_parameters(workload));
             (frozen, frozen + adapter, adapter)
         }
     };
-    Memory {
+    TrainingMemory {
         weights: VALUE as u64 * (weights + gradients),
         // values, gradients and two moments
         trainable: 4 * VALUE as u64 * trained,
         // the stream before every layer, and after the last
-        activations: (VALUE * (sizes.tokens * sizes.hidden * (layers + 1) + kept)) as u64,
+        activations: (VALUE * (sizes.tokens * sizes.hidden * (layers + 1) + saved)) as u64,
         workspace: (VALUE * workspace) as u64,
         logits: (VALUE * sizes.tokens.min(LOGIT_ROWS) * workload.config.vocab_size) as u64,
     }
 }
 
 /// How many values a workload trains.
-pub fn trained_parameters(workload: &Workload<'_>) -> u64 {
-    match workload.trained {
-        Trained::Full => workload.config.parameters(),
-        Trained::Lora { .. } => adapted(workload).map(|(_, values)| values as u64).sum(),
+pub(super) fn trainable_parameters(workload: &Workload<'_>) -> u64 {
+    match workload.scope {
+        TrainableScope::Full => workload.config.parameters(),
+        TrainableScope::Lora { .. } => adapter(workload).map(|(_, values)| values as u64).sum(),
     }
 }
 
 /// The modules that an adapter changes, each with its values; none in full training.
-fn adapted<'a>(workload: &Workload<'a>) -> impl Iterator<Item = (String, usize)> + use<'a> {
-    let (rank, targets) = match workload.trained {
-        Trained::Full => (0, &[][..]),
-        Trained::Lora { rank, targets, .. } => (rank, targets),
+fn adapter<'a>(workload: &Workload<'a>) -> impl Iterator<Item = (String, usize)> + use<'a> {
+    let (rank, targets) = match workload.scope {
+        TrainableScope::Full => (0, &[][..]),
+        TrainableScope::Lora { rank, targets, .. } => (rank, targets),
     };
     let wanted = |module: &str| targets.iter().any(|target| module.ends_with(&format!(".{target}")));
     let modules = workload.config.adaptable_modules().into_iter();
@@ -69,26 +67,26 @@ fn adapted<'a>(workload: &Workload<'a>) -> impl Iterator<Item = (String, usize)>
 }
 
 /// Floating-point operations of the products with weights, forward and backward over one micro-batch, a multiplication
-/// and an addition counted as two; `trained_share` is the share of positions that are trained. The cells' own work is not
+/// and an addition counted as two; `target_share` is the share of positions that are trained. The cells' own work is not
 /// counted; in the bundled model it is a tenth of this.
-pub fn flops(workload: &Workload<'_>, trained_share: f64) -> f64 {
+pub(super) fn flops(workload: &Workload<'_>, target_share: f64) -> f64 {
     let config = workload.config;
     let sizes = Sizes::new(workload);
     let even = sizes.modules.modules_per_token as f64 / sizes.modules.choices() as f64;
     let weights = config.weights_per_token() as f64;
     // of those of the modules that are sent to, what a token is multiplied with in the mean
-    let adapted: f64 = adapted(workload)
+    let adapter: f64 = adapter(workload)
         .map(|(module, values)| values as f64 * if sizes.is_sent(&module) { even } else { 1.0 })
         .sum();
-    let weight_gradients = if matches!(workload.trained, Trained::Full) {
+    let weight_gradients = if matches!(workload.scope, TrainableScope::Full) {
         2.0
     } else {
         0.0
     };
-    let forward = 2.0 * weights + 2.0 * adapted;
-    let backward = (2.0 + weight_gradients) * weights + 4.0 * adapted;
+    let forward = 2.0 * weights + 2.0 * adapter;
+    let backward = (2.0 + weight_gradients) * weights + 4.0 * adapter;
     let again = if workload.recompute { forward } else { 0.0 };
-    let head = (4.0 + weight_gradients) * (config.vocab_size * config.hidden_size) as f64 * trained_share;
+    let head = (4.0 + weight_gradients) * (config.vocab_size * config.hidden_size) as f64 * target_share;
     workload.tokens as f64 * (forward + backward + again + head)
 }
 
@@ -149,7 +147,7 @@ impl<'a> Sizes<'a> {
     }
 
     /// An even share of all rows.
-    fn sent(&self) -> Rows {
+    fn dispatch(&self) -> Rows {
         let share = |rows: usize| (rows * self.modules.modules_per_token).div_ceil(self.modules.choices());
         Rows {
             count: share(self.tokens),
@@ -159,18 +157,18 @@ impl<'a> Sizes<'a> {
     }
 
     /// Of a layer, for its backward pass.
-    fn kept(&self, layer: usize) -> usize {
-        let (hidden, tokens, sent) = (self.hidden, self.tokens, self.sent());
+    fn saved(&self, layer: usize) -> usize {
+        let (hidden, tokens, dispatch) = (self.hidden, self.tokens, self.dispatch());
         let m = self.modules;
         // who sees a row and at which place its weight is, the row gathered, and what came of it
         let part = |rows: Rows| rows.count * (4 + 2 * hidden);
-        let experts = m.num_experts * (part(sent) + sent.count * 3 * m.expert_size);
+        let experts = m.num_experts * (part(dispatch) + dispatch.count * 3 * m.expert_size);
         let relayed = if m.relay { tokens * hidden } else { 0 };
-        let always = tokens * self.thalamus() + relayed;
+        let always = tokens * self.router() + relayed;
         match m.routing {
             Routing::Dispatch => {
                 let norm = tokens * (hidden + 1);
-                let modules = 2 * part(sent) + self.language(layer, sent) + self.memory(sent);
+                let modules = 2 * part(dispatch) + self.language(layer, dispatch) + self.memory(dispatch);
                 always + norm + experts + modules
             }
             Routing::Sequential => {
@@ -182,7 +180,7 @@ impl<'a> Sizes<'a> {
     }
 
     /// A token in the thalamus, and who it is sent to.
-    fn thalamus(&self) -> usize {
+    fn router(&self) -> usize {
         let m = self.modules;
         7 * m.router_size
             + 2 * m.router_state
@@ -234,10 +232,10 @@ impl<'a> Sizes<'a> {
         // the gradients of the layer's output and of what modules saw; those of a module's output and input; its own
         let through = |rows: usize, own: usize| tokens * 2 * hidden + rows * (2 * hidden + own);
         let modules = match m.routing {
-            Routing::Dispatch => through(self.sent().count, language.max(memory).max(m.expert_size)),
+            Routing::Dispatch => through(self.dispatch().count, language.max(memory).max(m.expert_size)),
             Routing::Sequential => through(tokens, language.max(memory)),
         };
-        let thalamus = tokens * (3 * hidden + 4 * m.router_size + 2 * m.router_state + m.choices());
-        loss.max(modules).max(thalamus)
+        let router = tokens * (3 * hidden + 4 * m.router_size + 2 * m.router_state + m.choices());
+        loss.max(modules).max(router)
     }
 }

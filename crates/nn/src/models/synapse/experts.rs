@@ -2,10 +2,10 @@
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 
-use crate::models::synapse::{
+use super::{
+    blocks::{gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
-    shared::{gated, gated_backward},
 };
 
 /// Where an expert's weights lie.
@@ -18,7 +18,7 @@ pub(crate) struct Expert {
 
 /// What the backward pass needs.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct SavedActivations {
     gate: Vec<f32>,   // [t, size]
     up: Vec<f32>,     // [t, size]
     hidden: Vec<f32>, // [t, size]
@@ -50,12 +50,12 @@ impl Expert {
     }
 
     /// `u [t, hidden]` → `[t, hidden]`.
-    pub(crate) fn forward(&self, weights: Weights<'_>, u: &[f32]) -> (Vec<f32>, Kept) {
+    pub(crate) fn forward(&self, weights: Weights<'_>, u: &[f32]) -> (Vec<f32>, SavedActivations) {
         let gate = self.gate.forward(weights, u);
         let up = self.up.forward(weights, u);
         let hidden = gated(&up, &gate);
         let y = self.down.forward(weights, &hidden);
-        (y, Kept { gate, up, hidden })
+        (y, SavedActivations { gate, up, hidden })
     }
 
     /// Adds to `du` and the weights' gradients.
@@ -63,15 +63,15 @@ impl Expert {
         &self,
         weights: Weights<'_>,
         u: &[f32],
-        kept: &mut Kept,
+        saved: &mut SavedActivations,
         dy: &[f32],
         (du, gradients): (&mut [f32], &mut [f32]),
     ) {
-        let mut dhidden = vec![0.0; kept.hidden.len()];
-        self.down.backward(weights, &kept.hidden, dy, &mut dhidden, gradients);
+        let mut dhidden = vec![0.0; saved.hidden.len()];
+        self.down.backward(weights, &saved.hidden, dy, &mut dhidden, gradients);
         // in place: both factors become their gradients
-        gated_backward(&mut kept.up, &mut kept.gate, &dhidden);
-        self.gate.backward(weights, u, &kept.gate, du, gradients);
-        self.up.backward(weights, u, &kept.up, du, gradients);
+        gated_backward(&mut saved.up, &mut saved.gate, &dhidden);
+        self.gate.backward(weights, u, &saved.gate, du, gradients);
+        self.up.backward(weights, u, &saved.up, du, gradients);
     }
 }

@@ -2,25 +2,25 @@
 //!
 //! This file is the choice between the two; each has a file of its own.
 
-mod matrix;
-mod scalar;
+mod mlstm;
+mod slstm;
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 
-use crate::models::synapse::{carry::Carry, layout::Layout, linear::Weights};
+use super::{layout::Layout, linear::Weights, recurrent_state::RecurrentState};
 
 /// A layer's language module.
 #[derive(Debug, Clone)]
 pub(crate) enum Language {
-    Matrix(matrix::Block),
-    Scalar(scalar::Block),
+    Mlstm(mlstm::Block),
+    Slstm(slstm::Block),
 }
 
 /// What the backward pass needs.
 #[derive(Debug)]
-pub(crate) enum Kept {
-    Matrix(matrix::Kept),
-    Scalar(scalar::Kept),
+pub(crate) enum SavedActivations {
+    Mlstm(mlstm::SavedActivations),
+    Slstm(slstm::SavedActivations),
 }
 
 impl Language {
@@ -32,17 +32,17 @@ impl Language {
         modules: &SynapseConfig,
     ) -> Self {
         if modules.is_slstm(layer) {
-            Self::Scalar(scalar::Block::new(layout, prefix, config, modules))
+            Self::Slstm(slstm::Block::new(layout, prefix, config, modules))
         } else {
-            Self::Matrix(matrix::Block::new(layout, prefix, config, modules))
+            Self::Mlstm(mlstm::Block::new(layout, prefix, config, modules))
         }
     }
 
     /// Values of a document's state.
     pub(crate) fn state_len(&self) -> usize {
         match self {
-            Self::Matrix(block) => block.state_len(),
-            Self::Scalar(block) => block.state_len(),
+            Self::Mlstm(block) => block.state_len(),
+            Self::Slstm(block) => block.state_len(),
         }
     }
 
@@ -52,16 +52,16 @@ impl Language {
         weights: Weights<'_>,
         u: &[f32],
         lengths: &[usize],
-        carry: Carry<'_, '_>,
-    ) -> (Vec<f32>, Kept) {
+        recurrent_state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, SavedActivations) {
         match self {
-            Self::Matrix(block) => {
-                let (y, kept) = block.forward(weights, u, lengths, carry);
-                (y, Kept::Matrix(kept))
+            Self::Mlstm(block) => {
+                let (y, saved) = block.forward(weights, u, lengths, recurrent_state);
+                (y, SavedActivations::Mlstm(saved))
             }
-            Self::Scalar(block) => {
-                let (y, kept) = block.forward(weights, u, lengths, carry);
-                (y, Kept::Scalar(kept))
+            Self::Slstm(block) => {
+                let (y, saved) = block.forward(weights, u, lengths, recurrent_state);
+                (y, SavedActivations::Slstm(saved))
             }
         }
     }
@@ -71,13 +71,13 @@ impl Language {
         &self,
         weights: Weights<'_>,
         rows: (&[f32], &[usize]),
-        kept: &mut Kept,
+        saved: &mut SavedActivations,
         dy: &[f32],
         targets: (&mut [f32], &mut [f32]),
     ) {
-        match (self, kept) {
-            (Self::Matrix(block), Kept::Matrix(kept)) => block.backward(weights, rows, kept, dy, targets),
-            (Self::Scalar(block), Kept::Scalar(kept)) => block.backward(weights, rows, kept, dy, targets),
+        match (self, saved) {
+            (Self::Mlstm(block), SavedActivations::Mlstm(saved)) => block.backward(weights, rows, saved, dy, targets),
+            (Self::Slstm(block), SavedActivations::Slstm(saved)) => block.backward(weights, rows, saved, dy, targets),
             _ => unreachable!("a block gets back what it kept"),
         }
     }

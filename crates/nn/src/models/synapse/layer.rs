@@ -1,31 +1,31 @@
 //! One layer: the thalamus looks at every token and sends it to the modules that fire.
 //!
-//! Dispatch: `u = RMS(x); r = thalamus(u); y = x + Σ_{m ∈ top-k} w_m · module_m(u + r)`; a module sees only the tokens
+//! Dispatch: `u = RMS(x); r = router(u); y = x + Σ_{m ∈ top-k} w_m · module_m(u + r)`; a module sees only the tokens
 //! that were sent to it, and its state moves with those alone. Sequential, the ablation: language module, chosen experts
 //! and memory one after the other, each with a norm of its own, every token through all three.
 //!
-//! The way back is in `backward`, what a trace shows in `firing`.
+//! The way back is in `backward`, what a trace shows in `trace`.
 
 mod backward;
-mod firing;
+mod trace;
 
 use std::ops::Range;
 
 use synapse_checkpoint::{ModelConfig, Routing, SynapseConfig};
 use synapse_kernels::norm;
 
-pub(crate) use backward::Descent;
+pub(crate) use backward::BackwardContext;
 
-use crate::models::synapse::{
-    carry::{Carry, States},
+use super::{
+    dispatch::Dispatch,
     experts::{self, Expert},
     language::{self, Language},
     layout::Layout,
     linear::Weights,
     memory::{self, Memory},
-    routing::Choices,
-    sent::Sent,
-    thalamus::{self, Thalamus},
+    recurrent_state::{RecurrentState, States},
+    router::{self, Router},
+    routing::TopKRouting,
 };
 
 /// A layer's modules and where their weights lie.
@@ -37,7 +37,7 @@ pub(crate) struct Layer {
     epsilon: f32,
     hidden: usize,
     k: usize,
-    thalamus: Thalamus,
+    router: Router,
     /// Where the bias on the selection lies, in a model that has one.
     selection_bias: Option<Range<usize>>,
     relay: bool,
@@ -56,19 +56,19 @@ struct Normed {
 
 /// What a module kept of the rows that it saw.
 #[derive(Debug)]
-struct Part<K> {
-    sent: Sent,
+struct DispatchedModule<K> {
+    dispatch: Dispatch,
     u: Vec<f32>, // [rows, hidden]
     y: Vec<f32>, // [rows, hidden]
-    kept: K,
+    saved: K,
 }
 
 /// The thalamus' view of a batch.
 #[derive(Debug)]
 struct Routed {
     logits: Vec<f32>, // [t, choices]
-    choices: Choices,
-    kept: thalamus::Kept,
+    choices: TopKRouting,
+    saved: router::SavedActivations,
     /// What the modules see, where that is not `u`: `u + r`.
     relayed: Option<Vec<f32>>, // [t, hidden]
 }
@@ -81,30 +81,30 @@ impl Routed {
 
 /// What the backward pass of a layer needs besides its input.
 #[derive(Debug)]
-pub(crate) enum Kept {
-    Dispatch(Box<Dispatched>),
-    Sequential(Box<Sequenced>),
+pub(crate) enum SavedActivations {
+    Dispatch(Box<DispatchActivations>),
+    Sequential(Box<SequentialActivations>),
 }
 
 #[derive(Debug)]
-pub(crate) struct Dispatched {
+pub(crate) struct DispatchActivations {
     normed: Normed,
     routed: Routed,
-    language: Option<Part<language::Kept>>,
-    experts: Vec<Option<Part<experts::Kept>>>,
-    memory: Option<Part<memory::Kept>>,
+    language: Option<DispatchedModule<language::SavedActivations>>,
+    experts: Vec<Option<DispatchedModule<experts::SavedActivations>>>,
+    memory: Option<DispatchedModule<memory::SavedActivations>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Sequenced {
+pub(crate) struct SequentialActivations {
     first: Normed,
-    language: language::Kept,
+    language: language::SavedActivations,
     between: [Vec<f32>; 2], // the stream after the language module, and after the experts
     second: Normed,
     routed: Routed,
-    experts: Vec<Option<Part<experts::Kept>>>,
+    experts: Vec<Option<DispatchedModule<experts::SavedActivations>>>,
     third: Normed,
-    memory: memory::Kept,
+    memory: memory::SavedActivations,
 }
 
 impl Layer {
@@ -120,7 +120,7 @@ impl Layer {
             epsilon: config.rms_norm_eps as f32,
             hidden: config.hidden_size,
             k: modules.modules_per_token,
-            thalamus: Thalamus::new(layout, &prefix, config, modules),
+            router: Router::new(layout, &prefix, config, modules),
             relay: modules.relay,
             balance_all: modules.balance_all,
             selection_bias: (modules.selection_bias_rate > 0.0)
@@ -135,7 +135,7 @@ impl Layer {
 
     /// Values of a document's state: thalamus, language module, memory.
     pub(crate) fn state_len(&self) -> usize {
-        self.thalamus.state_len() + self.language.state_len() + self.memory.state_len()
+        self.router.state_len() + self.language.state_len() + self.memory.state_len()
     }
 
     /// What the thalamus chooses among.
@@ -170,12 +170,12 @@ impl Layer {
         x: &[f32],
         lengths: &[usize],
         states: States<'_>,
-    ) -> (Vec<f32>, Kept) {
-        let (thalamus, rest) = split(states, self.thalamus.state_len());
+    ) -> (Vec<f32>, SavedActivations) {
+        let (router, rest) = split(states, self.router.state_len());
         let (language, memory) = split(rest, self.language.state_len());
         match self.routing {
-            Routing::Dispatch => self.dispatch(weights, x, lengths, [thalamus, language, memory]),
-            Routing::Sequential => self.sequence(weights, x, lengths, [thalamus, language, memory]),
+            Routing::Dispatch => self.dispatch(weights, x, lengths, [router, language, memory]),
+            Routing::Sequential => self.sequence(weights, x, lengths, [router, language, memory]),
         }
     }
 
@@ -184,33 +184,35 @@ impl Layer {
         weights: Weights<'_>,
         x: &[f32],
         lengths: &[usize],
-        [thalamus, mut language_states, mut memory_states]: [States<'_>; 3],
-    ) -> (Vec<f32>, Kept) {
+        [router, mut language_states, mut memory_states]: [States<'_>; 3],
+    ) -> (Vec<f32>, SavedActivations) {
         let normed = self.norm(weights, 0, x);
-        let routed = self.route(weights, &normed.u, lengths, thalamus);
+        let routed = self.route(weights, &normed.u, lengths, router);
         let mut y = x.to_vec();
         let seen = routed.seen(&normed.u);
-        let language = self.part(&routed.choices, 0, lengths, seen, |u, lengths| {
-            self.language.forward(weights, u, lengths, carry(&mut language_states))
+        let language = self.run_module(&routed.choices, 0, lengths, seen, |u, lengths| {
+            self.language
+                .forward(weights, u, lengths, recurrent_state(&mut language_states))
         });
         let experts = self.experts(weights, &routed.choices, lengths, seen);
-        let memory = self.part(&routed.choices, self.experts.len() + 1, lengths, seen, |u, lengths| {
-            self.memory.forward(weights, u, lengths, carry(&mut memory_states))
+        let memory = self.run_module(&routed.choices, self.experts.len() + 1, lengths, seen, |u, lengths| {
+            self.memory
+                .forward(weights, u, lengths, recurrent_state(&mut memory_states))
         });
         let chosen = &routed.choices.weights;
-        add_part(language.as_ref(), chosen, &mut y, self.hidden);
+        combine(language.as_ref(), chosen, &mut y, self.hidden);
         for expert in &experts {
-            add_part(expert.as_ref(), chosen, &mut y, self.hidden);
+            combine(expert.as_ref(), chosen, &mut y, self.hidden);
         }
-        add_part(memory.as_ref(), chosen, &mut y, self.hidden);
-        let kept = Dispatched {
+        combine(memory.as_ref(), chosen, &mut y, self.hidden);
+        let saved = DispatchActivations {
             normed,
             routed,
             language,
             experts,
             memory,
         };
-        (y, Kept::Dispatch(Box::new(kept)))
+        (y, SavedActivations::Dispatch(Box::new(saved)))
     }
 
     fn sequence(
@@ -218,26 +220,26 @@ impl Layer {
         weights: Weights<'_>,
         x: &[f32],
         lengths: &[usize],
-        [thalamus, mut language_states, mut memory_states]: [States<'_>; 3],
-    ) -> (Vec<f32>, Kept) {
+        [router, mut language_states, mut memory_states]: [States<'_>; 3],
+    ) -> (Vec<f32>, SavedActivations) {
         let first = self.norm(weights, 0, x);
-        let (mut stream, language) = self
-            .language
-            .forward(weights, &first.u, lengths, carry(&mut language_states));
+        let (mut stream, language) =
+            self.language
+                .forward(weights, &first.u, lengths, recurrent_state(&mut language_states));
         add_to(&mut stream, x);
         let after_language = stream.clone();
         let second = self.norm(weights, 1, &stream);
-        let routed = self.route(weights, &second.u, lengths, thalamus);
+        let routed = self.route(weights, &second.u, lengths, router);
         let experts = self.experts(weights, &routed.choices, lengths, routed.seen(&second.u));
         for expert in &experts {
-            add_part(expert.as_ref(), &routed.choices.weights, &mut stream, self.hidden);
+            combine(expert.as_ref(), &routed.choices.weights, &mut stream, self.hidden);
         }
         let third = self.norm(weights, 2, &stream);
         let (mut y, memory) = self
             .memory
-            .forward(weights, &third.u, lengths, carry(&mut memory_states));
+            .forward(weights, &third.u, lengths, recurrent_state(&mut memory_states));
         add_to(&mut y, &stream);
-        let kept = Sequenced {
+        let saved = SequentialActivations {
             first,
             language,
             between: [after_language, stream],
@@ -247,7 +249,7 @@ impl Layer {
             third,
             memory,
         };
-        (y, Kept::Sequential(Box::new(kept)))
+        (y, SavedActivations::Sequential(Box::new(saved)))
     }
 
     fn norm(&self, weights: Weights<'_>, index: usize, x: &[f32]) -> Normed {
@@ -261,8 +263,8 @@ impl Layer {
     }
 
     fn route(&self, weights: Weights<'_>, u: &[f32], lengths: &[usize], mut states: States<'_>) -> Routed {
-        let (logits, kept) = self.thalamus.forward(weights, u, lengths, carry(&mut states));
-        let choices = Choices::of(
+        let (logits, saved) = self.router.forward(weights, u, lengths, recurrent_state(&mut states));
+        let choices = TopKRouting::of(
             &logits,
             self.selection_bias.as_ref().map(|range| weights.of(range)),
             self.choices(),
@@ -270,53 +272,53 @@ impl Layer {
         );
         let relayed = self.relay.then(|| {
             let mut seen = u.to_vec();
-            add_to(&mut seen, &kept.context);
+            add_to(&mut seen, &saved.context);
             seen
         });
         Routed {
             logits,
             choices,
-            kept,
+            saved,
             relayed,
         }
     }
 
     /// One module on the rows sent to it, or nothing where none was.
-    fn part<K>(
+    fn run_module<K>(
         &self,
-        choices: &Choices,
+        choices: &TopKRouting,
         module: usize,
         lengths: &[usize],
         u: &[f32],
         forward: impl FnOnce(&[f32], &[usize]) -> (Vec<f32>, K),
-    ) -> Option<Part<K>> {
-        let sent = Sent::new(choices, module, lengths);
-        if sent.is_empty() {
+    ) -> Option<DispatchedModule<K>> {
+        let dispatch = Dispatch::new(choices, module, lengths);
+        if dispatch.is_empty() {
             return None;
         }
-        let u = sent.gather(u, self.hidden);
-        let (y, kept) = forward(&u, &sent.lengths);
-        Some(Part { sent, u, y, kept })
+        let u = dispatch.gather(u, self.hidden);
+        let (y, saved) = forward(&u, &dispatch.lengths);
+        Some(DispatchedModule { dispatch, u, y, saved })
     }
 
     fn experts(
         &self,
         weights: Weights<'_>,
-        choices: &Choices,
+        choices: &TopKRouting,
         lengths: &[usize],
         u: &[f32],
-    ) -> Vec<Option<Part<experts::Kept>>> {
+    ) -> Vec<Option<DispatchedModule<experts::SavedActivations>>> {
         self.experts
             .iter()
             .zip(self.expert_choices())
-            .map(|(expert, module)| self.part(choices, module, lengths, u, |u, _| expert.forward(weights, u)))
+            .map(|(expert, module)| self.run_module(choices, module, lengths, u, |u, _| expert.forward(weights, u)))
             .collect()
     }
 }
 
-fn add_part<K>(part: Option<&Part<K>>, weights: &[f32], y: &mut [f32], hidden: usize) {
-    if let Some(part) = part {
-        part.sent.add_weighed(&part.y, weights, y, hidden);
+fn combine<K>(run: Option<&DispatchedModule<K>>, weights: &[f32], y: &mut [f32], hidden: usize) {
+    if let Some(run) = run {
+        run.dispatch.combine(&run.y, weights, y, hidden);
     }
 }
 
@@ -335,9 +337,9 @@ fn split(states: States<'_>, at: usize) -> (States<'_>, States<'_>) {
     }
 }
 
-fn carry<'a, 'b>(states: &'a mut States<'b>) -> Carry<'a, 'b> {
+fn recurrent_state<'a, 'b>(states: &'a mut States<'b>) -> RecurrentState<'a, 'b> {
     match states {
-        None => Carry::Whole,
-        Some(states) => Carry::Steps(states),
+        None => RecurrentState::FullSequence,
+        Some(states) => RecurrentState::Stateful(states),
     }
 }

@@ -55,7 +55,7 @@ impl Layout {
         let mut values = vec![0.0; self.len()];
         for (index, parameter) in self.parameters.iter().enumerate() {
             let stream = Stream::new(&[seed, index as u64]);
-            let start = Start::of(parameter, config, modules);
+            let start = Initializer::of(parameter, config, modules);
             start.fill(stream, &mut values[parameter.range.clone()]);
         }
         values
@@ -68,7 +68,7 @@ fn decays(name: &str, shape: &[usize]) -> bool {
 }
 
 /// What a tensor starts from.
-enum Start {
+enum Initializer {
     Zero,
     One,
     /// N(0, σ).
@@ -78,7 +78,7 @@ enum Start {
     /// `ln(n + 1)` along the last axis of this length.
     Rates(usize),
     /// Such that softplus of it is log-uniform in [1e-3, 1e-1].
-    Steps,
+    StepSizes,
     /// The language module's gates: the input gates N(0, 0.1), the forget gates from 3 to 6 over the heads.
     Gates(usize),
     /// Input gates of an sLSTM's channels as above, forget gates from 3 to 6 over the heads.
@@ -88,7 +88,7 @@ enum Start {
     },
 }
 
-impl Start {
+impl Initializer {
     fn of(parameter: &Parameter, config: &ModelConfig, modules: &SynapseConfig) -> Self {
         let name = parameter.name.as_str();
         let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
@@ -101,7 +101,7 @@ impl Start {
         } else if ends(&["memory.A_log", "thalamus.selection_bias"]) {
             Self::Zero
         } else if ends(&["thalamus.dt_proj.bias", "memory.decay_proj.bias"]) {
-            Self::Steps
+            Self::StepSizes
         } else if ends(&["conv.weight"]) || (name.contains(".thalamus.") && ends(&["proj.weight", "gate.weight"])) {
             Self::Uniform(1.0 / (columns as f32).sqrt())
         } else if ends(&["language.gates.bias"]) {
@@ -132,7 +132,7 @@ impl Start {
                 Self::Normal(spread) => spread * stream.normal(i),
                 Self::Uniform(bound) => bound * (2.0 * stream.uniform(i) - 1.0),
                 Self::Rates(states) => ((index % states + 1) as f32).ln(),
-                Self::Steps => {
+                Self::StepSizes => {
                     let step = (1e-3f32.ln() + stream.uniform(i) * (1e-1f32.ln() - 1e-3f32.ln())).exp();
                     // the inverse of softplus
                     step + (-(-step).exp_m1()).ln()

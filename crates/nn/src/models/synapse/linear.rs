@@ -1,6 +1,9 @@
 //! Linear layers over the flat buffer, forward and backward: `y = x·Wᵀ + b`, and under an adapter `+ s·(M⊙x)·Aᵀ·Bᵀ`.
 //!
 //! Under an adapter that is trained W is frozen, and neither its gradient nor B·A is ever formed (Hu et al. 2021).
+//!
+//! The decoders' linear (`crate::linear`) is another one: it keeps activations in the products' precision, in pooled
+//! buffers, and sums base and branch in one product, which rounds differently.
 
 use std::{ops::Range, sync::Arc};
 
@@ -9,21 +12,12 @@ use synapse_kernels::{
     gemm::{Left, Product, Right, Sum, Term},
 };
 
-use crate::models::synapse::{
-    layout::Layout,
-    lora::{Adapted, Branch},
+use crate::{
+    linear::ReductionOrder,
+    lora::{AdapterSource, LoraBranch, LoraGradients},
 };
 
-/// How forward products sum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// As is fastest for the number of rows: training.
-    Fastest,
-    /// By panels: a row's bits do not depend on the number of rows.
-    Panels,
-    /// By dot products: the same, and few rows are cheap.
-    Dots,
-}
+use super::layout::Layout;
 
 /// The weights and how products with them are computed.
 #[derive(Debug, Clone, Copy)]
@@ -31,9 +25,9 @@ pub(crate) struct Weights<'a> {
     /// The flat buffer.
     pub(crate) values: &'a [f32],
     pub(crate) precision: Precision,
-    pub(crate) order: Order,
+    pub(crate) order: ReductionOrder,
     /// The adapter over them.
-    pub(crate) adapted: Option<Adapted<'a>>,
+    pub(crate) adapter: Option<AdapterSource<'a>>,
 }
 
 impl<'a> Weights<'a> {
@@ -54,11 +48,7 @@ impl<'a> Weights<'a> {
             accumulate: Accumulate::Overwrite,
             precision: self.precision,
         };
-        match self.order {
-            Order::Fastest => sum.compute(y, n),
-            Order::Panels => sum.compute_panels(y, n),
-            Order::Dots => sum.compute_dots(y, n),
-        }
+        self.order.compute(&sum, y);
     }
 
     /// A product of the backward pass, `[m, n]` summed over k, with a factor on it.
@@ -155,7 +145,7 @@ impl Linear {
             1.0,
         );
         let branch = self.branch(weights);
-        let hidden = branch.as_ref().map(|branch| branch.hidden(weights, x, self.input)); // [t, rank]
+        let hidden = branch.as_ref().map(|branch| self.hidden(weights, branch, x)); // [t, rank]
         let mut terms = vec![base];
         if let (Some(branch), Some(hidden)) = (&branch, &hidden) {
             let rows = branch.b.tail(self.first * branch.rank);
@@ -173,8 +163,22 @@ impl Linear {
         y
     }
 
-    fn branch<'a>(&self, weights: Weights<'a>) -> Option<Branch<'a>> {
-        weights.adapted?.branch(&self.module)
+    fn branch<'a>(&self, weights: Weights<'a>) -> Option<LoraBranch<'a>> {
+        weights.adapter?.branch(&self.module)
+    }
+
+    /// `H = (M⊙x)·Aᵀ`, `[t, rank]`.
+    fn hidden(&self, weights: Weights<'_>, branch: &LoraBranch<'_>, x: &[f32]) -> Vec<f32> {
+        let masked = masked(branch, x);
+        let mut hidden = vec![0.0; x.len() / self.input * branch.rank];
+        let term = Term {
+            left: Left::rows(masked.as_deref().unwrap_or(x), self.input),
+            right: Right::transposed(branch.a, self.input),
+            k: self.input,
+            scale: 1.0,
+        };
+        weights.sum(&[term], &mut hidden, branch.rank);
+        hidden
     }
 
     /// Adds to the gradients of the input `dx` and, of the layer, to those of what is trained.
@@ -194,7 +198,7 @@ impl Linear {
                 added,
             )
             .compute(dx, self.input);
-        if weights.adapted.is_some() {
+        if weights.adapter.is_some() {
             if let Some(branch) = self.branch(weights) {
                 self.branch_backward(weights, &branch, (x, dy), dx, gradients);
             }
@@ -219,7 +223,7 @@ impl Linear {
     fn branch_backward(
         &self,
         weights: Weights<'_>,
-        branch: &Branch<'_>,
+        branch: &LoraBranch<'_>,
         (x, dy): (&[f32], &[f32]),
         dx: &mut [f32],
         gradients: &mut [f32],
@@ -237,9 +241,9 @@ impl Linear {
                 scaled,
             )
             .compute(&mut inner, rank);
-        if let Some((a, b)) = &branch.places {
-            let hidden = branch.hidden(weights, x, self.input);
-            let start = b.start + self.first * rank;
+        if let Some(LoraGradients { a, b }) = branch.gradients {
+            let hidden = self.hidden(weights, branch, x);
+            let start = b + self.first * rank;
             let left = Left::transposed(dy, self.output);
             weights
                 .product(
@@ -249,11 +253,11 @@ impl Linear {
                     (branch.scale, Accumulate::Add),
                 )
                 .compute(&mut gradients[start..start + self.output * rank], rank);
-            let masked = branch.masked(x);
+            let masked = masked(branch, x);
             let right = Right::rows(masked.as_deref().unwrap_or(x), self.input);
             weights
                 .product((rank, self.input, count), Left::transposed(&inner, rank), right, added)
-                .compute(&mut gradients[a.clone()], self.input);
+                .compute(&mut gradients[a..a + rank * self.input], self.input);
         }
         let a = Right::rows(branch.a, self.input);
         let shape = (count, self.input, rank);
@@ -270,4 +274,13 @@ impl Linear {
             }
         }
     }
+}
+
+/// `M⊙x`, where there is a dropout mask.
+fn masked(branch: &LoraBranch<'_>, x: &[f32]) -> Option<Vec<f32>> {
+    branch.dropout.map(|dropout| {
+        let mut y = vec![0.0; x.len()];
+        dropout.apply(x, (&mut y).into());
+        y
+    })
 }

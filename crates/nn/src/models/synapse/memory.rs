@@ -13,11 +13,11 @@ use synapse_kernels::{
     recurrent::{delta, softplus},
 };
 
-use crate::models::synapse::{
-    carry::{Carry, sigmoid},
+use super::{
+    blocks::{Filter, HeadNorm, columns, gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
-    shared::{Filter, HeadNorm, columns, gated, gated_backward},
+    recurrent_state::{RecurrentState, sigmoid},
 };
 
 /// Added under the root of a key's length.
@@ -40,7 +40,7 @@ pub(crate) struct Memory {
 
 /// What the backward pass needs, and what a trace shows.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct SavedActivations {
     raw: Vec<f32>,             // [t, 2 · keys + values] before the convolution
     query_raw: Vec<f32>,       // [t, keys] before the norm
     key_raw: Vec<f32>,         // [t, keys] before the norm
@@ -104,10 +104,10 @@ impl Memory {
         weights: Weights<'_>,
         u: &[f32],
         lengths: &[usize],
-        mut carry: Carry<'_, '_>,
-    ) -> (Vec<f32>, Kept) {
+        mut recurrent_state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, SavedActivations) {
         let (keys, values, heads) = (self.keys(), self.values(), self.shape.heads);
-        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
+        let (mut conv_states, mut cell_states) = recurrent_state.split(self.filter.state_len());
         let projected = [&self.query, &self.key, &self.value].map(|linear| linear.forward(weights, u));
         let raw = beside(&projected.each_ref().map(Vec::as_slice), &[keys, keys, values]);
         let mixed = self.filter.forward(weights, &raw, lengths, &mut conv_states);
@@ -153,7 +153,7 @@ impl Memory {
         let gate = self.gate.forward(weights, u);
         let gated = gated(&normed, &gate);
         let y = self.output.forward(weights, &gated);
-        let kept = Kept {
+        let saved = SavedActivations {
             raw,
             query_raw,
             key_raw,
@@ -169,7 +169,7 @@ impl Memory {
             gated,
             boundaries,
         };
-        (y, kept)
+        (y, saved)
     }
 
     /// Adds to `du` and the weights' gradients.
@@ -177,30 +177,30 @@ impl Memory {
         &self,
         weights: Weights<'_>,
         (u, lengths): (&[f32], &[usize]),
-        kept: &mut Kept,
+        saved: &mut SavedActivations,
         dy: &[f32],
         (du, gradients): (&mut [f32], &mut [f32]),
     ) {
         let (keys, values, heads) = (self.keys(), self.values(), self.shape.heads);
-        let Some(boundaries) = &kept.boundaries else {
+        let Some(boundaries) = &saved.boundaries else {
             unreachable!("gradients are taken of whole documents")
         };
         let zeros = |like: &[f32]| vec![0.0; like.len()];
-        let mut dgated = zeros(&kept.gated);
-        self.output.backward(weights, &kept.gated, dy, &mut dgated, gradients);
+        let mut dgated = zeros(&saved.gated);
+        self.output.backward(weights, &saved.gated, dy, &mut dgated, gradients);
         // in place: what was gated and the gate become their gradients
-        gated_backward(&mut kept.normed, &mut kept.gate, &dgated);
-        self.gate.backward(weights, u, &kept.gate, du, gradients);
-        let dread = self.norm.backward(weights, &kept.read, &kept.normed, gradients);
+        gated_backward(&mut saved.normed, &mut saved.gate, &dgated);
+        self.gate.backward(weights, u, &saved.gate, du, gradients);
+        let dread = self.norm.backward(weights, &saved.read, &saved.normed, gradients);
 
-        let (mut dquery, mut dkey, mut dvalue) = (zeros(&kept.query), zeros(&kept.key), zeros(&kept.value));
-        let (mut dbeta, mut ddecay) = (zeros(&kept.beta), zeros(&kept.log_decay));
+        let (mut dquery, mut dkey, mut dvalue) = (zeros(&saved.query), zeros(&saved.key), zeros(&saved.value));
+        let (mut dbeta, mut ddecay) = (zeros(&saved.beta), zeros(&saved.log_decay));
         let operands = delta::Inputs {
-            q: &kept.query,
-            k: &kept.key,
-            v: &kept.value,
-            beta: &kept.beta,
-            log_decay: &kept.log_decay,
+            q: &saved.query,
+            k: &saved.key,
+            v: &saved.value,
+            beta: &saved.beta,
+            log_decay: &saved.log_decay,
         };
         let targets = delta::Gradients {
             q: &mut dquery,
@@ -211,7 +211,7 @@ impl Memory {
         };
         delta::backward(self.shape, operands, lengths, boundaries, &dread, targets);
 
-        for (d, beta) in dbeta.iter_mut().zip(&kept.beta) {
+        for (d, beta) in dbeta.iter_mut().zip(&saved.beta) {
             *d *= beta * (1.0 - beta);
         }
         self.strength.backward(weights.exact(), u, &dbeta, du, gradients);
@@ -219,16 +219,16 @@ impl Memory {
             // log α = −e^a · softplus(r): dα/da = log α, dα/dr = −e^a · σ(r)
             for (i, d) in ddecay.iter_mut().enumerate() {
                 let head = i % heads;
-                gradients[rates.start + head] += *d * kept.log_decay[i];
-                *d *= -weights.values[rates.start + head].exp() * sigmoid(kept.decay_raw[i]);
+                gradients[rates.start + head] += *d * saved.log_decay[i];
+                *d *= -weights.values[rates.start + head].exp() * sigmoid(saved.decay_raw[i]);
             }
             linear.backward(weights.exact(), u, &ddecay, du, gradients);
         }
-        let (mut dquery_raw, mut dkey_raw) = (zeros(&kept.query), zeros(&kept.key));
-        heads::unit_backward(&kept.query_raw, self.shape.key, EPSILON, &dquery, &mut dquery_raw);
-        heads::unit_backward(&kept.key_raw, self.shape.key, EPSILON, &dkey, &mut dkey_raw);
+        let (mut dquery_raw, mut dkey_raw) = (zeros(&saved.query), zeros(&saved.key));
+        heads::unit_backward(&saved.query_raw, self.shape.key, EPSILON, &dquery, &mut dquery_raw);
+        heads::unit_backward(&saved.key_raw, self.shape.key, EPSILON, &dkey, &mut dkey_raw);
         let dmixed = beside(&[&dquery_raw, &dkey_raw, &dvalue], &[keys, keys, values]);
-        let draw = self.filter.backward(weights, (&kept.raw, lengths), &dmixed, gradients);
+        let draw = self.filter.backward(weights, (&saved.raw, lengths), &dmixed, gradients);
         for (linear, d) in [&self.query, &self.key, &self.value]
             .into_iter()
             .zip(apart(&draw, [keys, keys, values]))

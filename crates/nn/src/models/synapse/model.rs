@@ -3,15 +3,14 @@
 
 use std::ops::Range;
 
-use crate::{MicroBatch, NnError, Parameter};
+use crate::{MicroBatch, NnError, Parameter, linear::ReductionOrder, lora::AdapterSource, training::read_parameters};
 use synapse_checkpoint::{ModelConfig, ModelFolder, SynapseConfig};
 use synapse_kernels::Precision;
 
-use crate::models::synapse::{
+use super::{
     layer::Layer,
     layout::Layout,
-    linear::{Linear, Order, Weights},
-    lora::Adapted,
+    linear::{Linear, Weights},
 };
 
 /// A Synapse model without its weights' values.
@@ -86,11 +85,7 @@ impl SynapseModel {
     /// # Errors
     /// An unreadable tensor.
     pub fn read(&self, folder: &ModelFolder) -> Result<Vec<f32>, NnError> {
-        let mut values = Vec::with_capacity(self.parameters());
-        for parameter in self.layout() {
-            values.extend(folder.read_f32(&parameter.name)?);
-        }
-        Ok(values)
+        read_parameters(folder, self.layout())
     }
 
     /// Values of one document's state, all layers: what a sequence costs in memory, however long it is.
@@ -98,7 +93,7 @@ impl SynapseModel {
         self.layers.iter().map(Layer::state_len).sum()
     }
 
-    /// The names of what the thalamus chooses among, in the order of its logits.
+    /// The names of what the router chooses among, in the order of its logits.
     pub fn choice_names(&self) -> Vec<String> {
         let experts = (0..self.modules.num_experts).map(|expert| format!("expert {expert}"));
         match self.modules.routing {
@@ -110,12 +105,17 @@ impl SynapseModel {
         }
     }
 
-    pub(crate) fn weights<'a>(&self, values: &'a [f32], order: Order, adapted: Option<Adapted<'a>>) -> Weights<'a> {
+    pub(crate) fn weights<'a>(
+        &self,
+        values: &'a [f32],
+        order: ReductionOrder,
+        adapter: Option<AdapterSource<'a>>,
+    ) -> Weights<'a> {
         Weights {
             values,
             precision: self.precision,
             order,
-            adapted,
+            adapter,
         }
     }
 

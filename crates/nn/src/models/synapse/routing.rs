@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// What a layer's tokens are sent to.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Choices {
+pub(crate) struct TopKRouting {
     /// `[t, k]`, the most wanted first; of equals the lower index.
     pub(crate) modules: Vec<u32>,
     /// `[t, k]`, the softmax over a token's chosen logits.
@@ -20,7 +20,7 @@ pub(crate) struct Choices {
 
 /// A layer's auxiliary losses and loads.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Load {
+pub(crate) struct RouterLoad {
     /// `n · Σ f P`, 1 where the balanced choices are used evenly.
     pub(crate) balance: f64,
     /// Mean of `logsumexp²`.
@@ -31,12 +31,12 @@ pub(crate) struct Load {
 
 /// Factors on the auxiliary losses' gradients.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Auxiliary {
+pub(crate) struct AuxiliaryScales {
     pub(crate) balance: f32,
     pub(crate) z: f32,
 }
 
-impl Choices {
+impl TopKRouting {
     /// Chooses for every row of `logits [t, choices]`; a bias moves what is chosen, not how much it weighs.
     pub(crate) fn of(logits: &[f32], bias: Option<&[f32]>, choices: usize, k: usize) -> Self {
         let rows = logits.len() / choices;
@@ -94,17 +94,17 @@ impl Choices {
         logits: &[f32],
         choices: usize,
         balanced: Range<usize>,
-        mut wanted: Option<(Auxiliary, &mut [f32])>,
-    ) -> Load {
+        mut wanted: Option<(AuxiliaryScales, &mut [f32])>,
+    ) -> RouterLoad {
         let rows = logits.len() / choices;
         let mut counts = vec![0u64; choices];
         for &module in &self.modules {
             counts[module as usize] += 1;
         }
-        let sent: u64 = counts[balanced.clone()].iter().sum();
+        let dispatch: u64 = counts[balanced.clone()].iter().sum();
         let share: Vec<f64> = counts[balanced.clone()]
             .iter()
-            .map(|&count| count as f64 / sent.max(1) as f64)
+            .map(|&count| count as f64 / dispatch.max(1) as f64)
             .collect();
         let (mut balance, mut z) = (0.0, 0.0);
         let (mut all, mut among) = (Vec::new(), Vec::new());
@@ -127,7 +127,7 @@ impl Choices {
                 }
             }
         }
-        Load {
+        RouterLoad {
             balance: balance / rows.max(1) as f64,
             z: z / rows.max(1) as f64,
             counts,
@@ -151,12 +151,12 @@ mod tests {
 
     #[test]
     fn the_largest_are_chosen_and_weighed_by_their_softmax() {
-        let choices = Choices::of(&[0.0, 2.0, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0], None, 4, 2);
+        let choices = TopKRouting::of(&[0.0, 2.0, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0], None, 4, 2);
         assert_eq!(choices.modules, [1, 3, 0, 1]);
         assert_eq!(choices.weights, [0.5, 0.5, 0.5, 0.5]);
         assert_eq!(choices.rows(1), [(0, 0), (1, 3)]);
         assert!(choices.rows(2).is_empty());
-        let biased = Choices::of(&[0.0, 2.0, 1.0, 0.5], Some(&[3.0, 0.0, 0.0, 0.0]), 4, 2);
+        let biased = TopKRouting::of(&[0.0, 2.0, 1.0, 0.5], Some(&[3.0, 0.0, 0.0, 0.0]), 4, 2);
         assert_eq!(biased.modules, [0, 1]);
         let weight = 1.0 / (1.0 + 2.0f32.exp());
         assert!((biased.weights[0] - weight).abs() < 1e-6);
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn even_use_costs_one_and_gradients_are_differences() {
         let even = [0.0f32; 12];
-        let choices = Choices {
+        let choices = TopKRouting {
             modules: vec![0, 1, 2],
             weights: vec![1.0; 3],
             k: 1,
@@ -173,8 +173,8 @@ mod tests {
         assert!((choices.auxiliary(&even, 4, 0..3, None).balance - 1.0).abs() < 1e-12);
 
         let logits: Vec<f32> = (0..20).map(|i| (f64::from(i) * 1.7).sin() as f32).collect();
-        let chosen = Choices::of(&logits, None, 5, 2);
-        let factors = Auxiliary { balance: 0.7, z: 0.3 };
+        let chosen = TopKRouting::of(&logits, None, 5, 2);
+        let factors = AuxiliaryScales { balance: 0.7, z: 0.3 };
         let value = |logits: &[f32]| {
             let load = chosen.auxiliary(logits, 5, 1..4, None);
             0.7 * load.balance + 0.3 * load.z
@@ -184,7 +184,7 @@ mod tests {
         // the weights' part: Σ c · w over the chosen
         let c: Vec<f32> = (0..8).map(|i| i as f32 - 3.0).collect();
         let weighed = |logits: &[f32]| -> f64 {
-            let again = Choices::of(logits, None, 5, 2);
+            let again = TopKRouting::of(logits, None, 5, 2);
             again.weights.iter().zip(&c).map(|(w, c)| f64::from(w * c)).sum()
         };
         let mut through = vec![0.0; 20];

@@ -7,14 +7,11 @@
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::{Precision, random::Stream};
 
-use crate::models::synapse::{
-    carry::Carry,
-    experts::Expert,
-    language::Language,
-    layout::Layout,
-    linear::{Order, Weights},
-    memory::Memory,
-    thalamus::Thalamus,
+use crate::linear::ReductionOrder;
+
+use super::{
+    experts::Expert, language::Language, layout::Layout, linear::Weights, memory::Memory,
+    recurrent_state::RecurrentState, router::Router,
 };
 
 const HIDDEN: usize = 24;
@@ -54,12 +51,12 @@ impl Fixture {
         }
     }
 
-    fn weights(&self, order: Order) -> Weights<'_> {
+    fn weights(&self, order: ReductionOrder) -> Weights<'_> {
         Weights {
             values: &self.values,
             precision: Precision::F32,
             order,
-            adapted: None,
+            adapter: None,
         }
     }
 }
@@ -70,15 +67,15 @@ fn normal(seed: u64, count: usize) -> Vec<f32> {
 }
 
 /// What a module does with rows of some documents: states are those of the documents, where they are carried on.
-type Forward<'a> = dyn Fn(Order, &[f32], &[usize], Carry<'_, '_>) -> Vec<f32> + 'a;
+type Forward<'a> = dyn Fn(ReductionOrder, &[f32], &[usize], RecurrentState<'_, '_>) -> Vec<f32> + 'a;
 
 /// Compares the three ways over the same documents.
 fn compare(what: &str, state_len: usize, forward: &Forward<'_>) {
     let rows: usize = LENGTHS.iter().sum();
     let u = normal(7, rows * HIDDEN); // [rows, hidden]
-    let whole = forward(Order::Fastest, &u, &LENGTHS, Carry::Whole);
+    let whole = forward(ReductionOrder::Fastest, &u, &LENGTHS, RecurrentState::FullSequence);
     let width = whole.len() / rows;
-    let read = |cuts: &dyn Fn(usize) -> Vec<usize>, order: Order| {
+    let read = |cuts: &dyn Fn(usize) -> Vec<usize>, order: ReductionOrder| {
         let mut out = Vec::with_capacity(whole.len());
         let mut start = 0;
         for length in LENGTHS {
@@ -86,21 +83,21 @@ fn compare(what: &str, state_len: usize, forward: &Forward<'_>) {
             for piece in cuts(length) {
                 let mut states = [state.as_mut_slice()];
                 let rows = &u[start * HIDDEN..(start + piece) * HIDDEN];
-                out.extend(forward(order, rows, &[piece], Carry::Steps(&mut states)));
+                out.extend(forward(order, rows, &[piece], RecurrentState::Stateful(&mut states)));
                 start += piece;
             }
         }
         out
     };
-    let prompt = read(&|length| vec![length], Order::Panels);
-    let steps = read(&|length| vec![1; length], Order::Dots);
+    let prompt = read(&|length| vec![length], ReductionOrder::Panels);
+    let steps = read(&|length| vec![1; length], ReductionOrder::DotProducts);
     let uneven = |length: usize| {
         let first = length.div_ceil(3);
         [first, length - first].into_iter().filter(|&piece| piece > 0).collect()
     };
     assert_eq!(
         prompt,
-        read(&uneven, Order::Panels),
+        read(&uneven, ReductionOrder::Panels),
         "{what}: where a prompt is cut changes no bit"
     );
     for (name, found) in [("a prompt", &prompt), ("steps", &steps)] {
@@ -120,13 +117,13 @@ fn compare(what: &str, state_len: usize, forward: &Forward<'_>) {
 #[test]
 fn the_thalamus_reads_a_prompt_as_it_reads_steps() {
     let f = Fixture::new();
-    let thalamus = Thalamus::new(&f.layout, "model.layers.0", &f.config, &f.modules);
-    compare("thalamus", thalamus.state_len(), &|order, u, lengths, carry| {
-        let (logits, kept) = thalamus.forward(f.weights(order), u, lengths, carry);
+    let router = Router::new(&f.layout, "model.layers.0", &f.config, &f.modules);
+    compare("thalamus", router.state_len(), &|order, u, lengths, recurrent_state| {
+        let (logits, saved) = router.forward(f.weights(order), u, lengths, recurrent_state);
         // what the router wants, and the context that the modules see
         logits
             .chunks_exact(f.modules.choices())
-            .zip(kept.context.chunks_exact(HIDDEN))
+            .zip(saved.context.chunks_exact(HIDDEN))
             .flat_map(|(logits, context)| [logits, context].concat())
             .collect()
     });
@@ -138,9 +135,9 @@ fn both_language_modules_read_a_prompt_as_they_read_steps() {
     for (layer, what) in ["mLSTM", "sLSTM"].into_iter().enumerate() {
         let prefix = format!("model.layers.{layer}");
         let language = Language::new(&f.layout, &prefix, layer, &f.config, &f.modules);
-        assert_eq!(matches!(language, Language::Matrix(_)), layer == 0);
-        compare(what, language.state_len(), &|order, u, lengths, carry| {
-            language.forward(f.weights(order), u, lengths, carry).0
+        assert_eq!(matches!(language, Language::Mlstm(_)), layer == 0);
+        compare(what, language.state_len(), &|order, u, lengths, recurrent_state| {
+            language.forward(f.weights(order), u, lengths, recurrent_state).0
         });
     }
 }
@@ -156,7 +153,7 @@ fn an_expert_reads_a_prompt_as_it_reads_steps() {
 fn the_memory_reads_a_prompt_as_it_reads_steps() {
     let f = Fixture::new();
     let memory = Memory::new(&f.layout, "model.layers.0", &f.config, &f.modules);
-    compare("memory", memory.state_len(), &|order, u, lengths, carry| {
-        memory.forward(f.weights(order), u, lengths, carry).0
+    compare("memory", memory.state_len(), &|order, u, lengths, recurrent_state| {
+        memory.forward(f.weights(order), u, lengths, recurrent_state).0
     });
 }

@@ -4,23 +4,23 @@ use std::cmp::Ordering;
 
 use synapse_kernels::norm;
 
-use super::{Dispatched, Kept, Layer, Normed, Part, Routed, Sequenced};
+use super::{DispatchActivations, DispatchedModule, Layer, Normed, Routed, SavedActivations, SequentialActivations};
 use crate::models::synapse::{
     experts,
     linear::Weights,
-    routing::{Auxiliary, Load},
+    routing::{AuxiliaryScales, RouterLoad},
 };
 
 /// What the backward pass of all layers has in common.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Descent<'a> {
+pub(crate) struct BackwardContext<'a> {
     pub(crate) weights: Weights<'a>,
     pub(crate) lengths: &'a [usize],
-    pub(crate) auxiliary: Auxiliary,
+    pub(crate) auxiliary: AuxiliaryScales,
 }
 
 /// The way back through the modules that tokens were sent to.
-struct Back<'a> {
+struct ModuleGradients<'a> {
     /// The weights of a token's modules, `[t, k]`.
     chosen: &'a [f32],
     /// The gradient of the layer's output, `[t, hidden]`.
@@ -30,7 +30,7 @@ struct Back<'a> {
     hidden: usize,
 }
 
-impl<'a> Back<'a> {
+impl<'a> ModuleGradients<'a> {
     fn new(chosen: &'a [f32], dx: &'a [f32], hidden: usize) -> Self {
         Self {
             chosen,
@@ -45,14 +45,14 @@ impl<'a> Back<'a> {
     /// input.
     fn through<K>(
         &mut self,
-        part: &mut Part<K>,
+        run: &mut DispatchedModule<K>,
         backward: impl FnOnce((&[f32], &[usize]), &mut K, &[f32], &mut [f32]),
     ) {
-        let Part { sent, u, y, kept } = part;
-        let dy = sent.split_gradient(self.dx, y, self.chosen, &mut self.dweights, self.hidden);
+        let DispatchedModule { dispatch, u, y, saved } = run;
+        let dy = dispatch.split_gradient(self.dx, y, self.chosen, &mut self.dweights, self.hidden);
         let mut d = vec![0.0; u.len()];
-        backward((u, &sent.lengths), kept, &dy, &mut d);
-        sent.add(&d, &mut self.du, self.hidden);
+        backward((u, &dispatch.lengths), saved, &dy, &mut d);
+        dispatch.add(&d, &mut self.du, self.hidden);
     }
 }
 
@@ -60,91 +60,91 @@ impl Layer {
     /// From the gradient of the output to that of the input; adds to the weights' gradients.
     pub(crate) fn backward(
         &self,
-        descent: Descent<'_>,
+        context: BackwardContext<'_>,
         x: &[f32],
-        kept: &mut Kept,
+        saved: &mut SavedActivations,
         dy: Vec<f32>,
         gradients: &mut [f32],
-    ) -> (Vec<f32>, Load) {
-        match kept {
-            Kept::Dispatch(kept) => self.dispatch_backward(descent, x, kept, dy, gradients),
-            Kept::Sequential(kept) => self.sequence_backward(descent, x, kept, dy, gradients),
+    ) -> (Vec<f32>, RouterLoad) {
+        match saved {
+            SavedActivations::Dispatch(saved) => self.dispatch_backward(context, x, saved, dy, gradients),
+            SavedActivations::Sequential(saved) => self.sequence_backward(context, x, saved, dy, gradients),
         }
     }
 
     fn dispatch_backward(
         &self,
-        descent: Descent<'_>,
+        context: BackwardContext<'_>,
         x: &[f32],
-        kept: &mut Dispatched,
+        saved: &mut DispatchActivations,
         mut dx: Vec<f32>,
         gradients: &mut [f32],
-    ) -> (Vec<f32>, Load) {
-        let weights = descent.weights;
-        let mut back = Back::new(&kept.routed.choices.weights, &dx, self.hidden);
-        if let Some(part) = &mut kept.language {
-            back.through(part, |rows, kept, dy, d| {
-                self.language.backward(weights, rows, kept, dy, (d, &mut *gradients));
+    ) -> (Vec<f32>, RouterLoad) {
+        let weights = context.weights;
+        let mut modules = ModuleGradients::new(&saved.routed.choices.weights, &dx, self.hidden);
+        if let Some(run) = &mut saved.language {
+            modules.through(run, |rows, saved, dy, d| {
+                self.language.backward(weights, rows, saved, dy, (d, &mut *gradients));
             });
         }
-        self.experts_backward(weights, &mut kept.experts, &mut back, gradients);
-        if let Some(part) = &mut kept.memory {
-            back.through(part, |rows, kept, dy, d| {
-                self.memory.backward(weights, rows, kept, dy, (d, &mut *gradients));
+        self.experts_backward(weights, &mut saved.experts, &mut modules, gradients);
+        if let Some(run) = &mut saved.memory {
+            modules.through(run, |rows, saved, dy, d| {
+                self.memory.backward(weights, rows, saved, dy, (d, &mut *gradients));
             });
         }
-        let Back { dweights, mut du, .. } = back;
+        let ModuleGradients { dweights, mut du, .. } = modules;
         let load = self.route_backward(
-            descent,
-            &kept.normed.u,
-            &mut kept.routed,
+            context,
+            &saved.normed.u,
+            &mut saved.routed,
             &dweights,
             (&mut du, gradients),
         );
-        self.norm_backward(weights, 0, x, &kept.normed, &du, (&mut dx, gradients));
+        self.norm_backward(weights, 0, x, &saved.normed, &du, (&mut dx, gradients));
         (dx, load)
     }
 
     fn sequence_backward(
         &self,
-        descent: Descent<'_>,
+        context: BackwardContext<'_>,
         x: &[f32],
-        kept: &mut Sequenced,
+        saved: &mut SequentialActivations,
         mut dx: Vec<f32>,
         gradients: &mut [f32],
-    ) -> (Vec<f32>, Load) {
-        let (weights, lengths) = (descent.weights, descent.lengths);
+    ) -> (Vec<f32>, RouterLoad) {
+        let (weights, lengths) = (context.weights, context.lengths);
         let mut du = vec![0.0; x.len()];
         self.memory.backward(
             weights,
-            (&kept.third.u, lengths),
-            &mut kept.memory,
+            (&saved.third.u, lengths),
+            &mut saved.memory,
             &dx,
             (&mut du, gradients),
         );
-        self.norm_backward(weights, 2, &kept.between[1], &kept.third, &du, (&mut dx, gradients));
+        self.norm_backward(weights, 2, &saved.between[1], &saved.third, &du, (&mut dx, gradients));
 
-        let mut back = Back::new(&kept.routed.choices.weights, &dx, self.hidden);
-        self.experts_backward(weights, &mut kept.experts, &mut back, gradients);
-        let Back { dweights, mut du, .. } = back;
+        let mut modules = ModuleGradients::new(&saved.routed.choices.weights, &dx, self.hidden);
+        self.experts_backward(weights, &mut saved.experts, &mut modules, gradients);
+        let ModuleGradients { dweights, mut du, .. } = modules;
         let load = self.route_backward(
-            descent,
-            &kept.second.u,
-            &mut kept.routed,
+            context,
+            &saved.second.u,
+            &mut saved.routed,
             &dweights,
             (&mut du, gradients),
         );
-        self.norm_backward(weights, 1, &kept.between[0], &kept.second, &du, (&mut dx, gradients));
+        self.norm_backward(weights, 1, &saved.between[0], &saved.second, &du, (&mut dx, gradients));
 
         du.fill(0.0);
         self.language.backward(
             weights,
-            (&kept.first.u, lengths),
-            &mut kept.language,
+            (&saved.first.u, lengths),
+            &mut saved.language,
             &dx,
             (&mut du, gradients),
         );
-        self.norm_backward(weights, 0, x, &kept.first, &du, (&mut dx, gradients));
+        self.norm_backward(weights, 0, x, &saved.first, &du, (&mut dx, gradients));
         (dx, load)
     }
 
@@ -164,26 +164,26 @@ impl Layer {
 
     fn route_backward(
         &self,
-        descent: Descent<'_>,
+        context: BackwardContext<'_>,
         u: &[f32],
         routed: &mut Routed,
         dweights: &[f32],
         (du, gradients): (&mut [f32], &mut [f32]),
-    ) -> Load {
+    ) -> RouterLoad {
         let mut dlogits = vec![0.0; routed.logits.len()];
         routed.choices.backward(dweights, self.choices(), &mut dlogits);
         let load = routed.choices.auxiliary(
             &routed.logits,
             self.choices(),
             self.balanced_choices(),
-            Some((descent.auxiliary, &mut dlogits)),
+            Some((context.auxiliary, &mut dlogits)),
         );
         // what the modules asked of `u + r` goes to both
         let dcontext = if self.relay { du.to_vec() } else { vec![0.0; du.len()] };
-        self.thalamus.backward(
-            descent.weights,
-            (u, descent.lengths),
-            &mut routed.kept,
+        self.router.backward(
+            context.weights,
+            (u, context.lengths),
+            &mut routed.saved,
             (&dlogits, dcontext),
             (du, gradients),
         );
@@ -193,20 +193,20 @@ impl Layer {
     fn experts_backward(
         &self,
         weights: Weights<'_>,
-        parts: &mut [Option<Part<experts::Kept>>],
-        back: &mut Back<'_>,
+        parts: &mut [Option<DispatchedModule<experts::SavedActivations>>],
+        modules: &mut ModuleGradients<'_>,
         gradients: &mut [f32],
     ) {
-        for (expert, part) in self.experts.iter().zip(parts) {
-            let Some(part) = part else { continue };
-            back.through(part, |(u, _), kept, dy, d| {
-                expert.backward(weights, u, kept, dy, (d, &mut *gradients));
+        for (expert, run) in self.experts.iter().zip(parts) {
+            let Some(run) = run else { continue };
+            modules.through(run, |(u, _), saved, dy, d| {
+                expert.backward(weights, u, saved, dy, (d, &mut *gradients));
             });
         }
     }
 
     /// Moves the selection's bias by `rate` towards the balanced choices that got less than an even share of what those got.
-    pub(crate) fn adjust(&self, values: &mut [f32], counts: &[u64], rate: f32) {
+    pub(crate) fn post_step(&self, values: &mut [f32], counts: &[u64], rate: f32) {
         let Some(range) = self.selection_bias.clone() else {
             return;
         };

@@ -13,7 +13,8 @@ use synapse_kernels::{
     tiled::{Kind, Tiled},
 };
 
-use crate::{NnError, decoder::Source, tensor::Tensor};
+use super::source::WeightSource;
+use crate::{NnError, tensor::Tensor};
 
 /// Weights are quantized in pieces of about this many elements.
 const PIECE_ELEMENTS: usize = 1 << 22;
@@ -61,7 +62,7 @@ fn blocks(tensor_type: TensorType, values: &[f32], columns: usize) -> Vec<u8> {
 }
 
 /// Tiles of a matrix whose rows `read` gives piece by piece.
-pub(crate) fn quantized(
+pub(crate) fn quantized_matrix(
     tensor_type: TensorType,
     (name, [rows, columns]): (&str, [usize; 2]),
     precision: Precision,
@@ -96,10 +97,10 @@ pub(crate) struct QuantizedSource<'a> {
     pub(crate) precision: Precision,
 }
 
-impl Source for QuantizedSource<'_> {
+impl WeightSource for QuantizedSource<'_> {
     fn matrix(&mut self, name: &str, shape: [usize; 2], _linear: bool) -> Result<Tensor, NnError> {
         let tensor_type = stored_type(self.folder.config(), self.wanted, name, &shape);
-        quantized(tensor_type, (name, shape), self.precision, |rows, values| {
+        quantized_matrix(tensor_type, (name, shape), self.precision, |rows, values| {
             Ok(self.folder.read_f32_rows(name, rows, values)?)
         })
     }
@@ -115,7 +116,7 @@ pub(crate) struct GgufSource<'a> {
     pub(crate) precision: Precision,
 }
 
-impl Source for GgufSource<'_> {
+impl WeightSource for GgufSource<'_> {
     fn matrix(&mut self, name: &str, shape: [usize; 2], _linear: bool) -> Result<Tensor, NnError> {
         let (tensor_type, stored) = self.model.read_stored(name)?;
         Ok(matrix(tensor_type, shape, &stored, self.precision))

@@ -5,24 +5,21 @@
 
 use crate::{
     Adapter, CausalLm, KvCache, LanguageModel, LayerTrace, LogitsFor, MicroBatch, ModuleTrace, NnError, Role, Sequence,
+    linear::ReductionOrder, lora::AdapterSource,
 };
 use synapse_checkpoint::ModelFolder;
 use synapse_kernels::{Precision, norm};
 
-use crate::models::synapse::{
-    linear::{Order, Weights},
-    lora::Adapted,
-    model::SynapseModel,
-};
+use super::{linear::Weights, model::SynapseModel};
 
 /// A model with its weights, ready to serve.
 #[derive(Debug, Clone)]
-pub struct ServedSynapse {
+pub struct SynapseCausalLm {
     model: SynapseModel,
     values: Vec<f32>,
 }
 
-impl ServedSynapse {
+impl SynapseCausalLm {
     /// Loads a model folder.
     ///
     /// # Errors
@@ -72,9 +69,9 @@ impl ServedSynapse {
                     rest
                 })
                 .collect();
-            let (y, kept) = layer.forward(weights, &x, lengths, Some(own));
+            let (y, saved) = layer.forward(weights, &x, lengths, Some(own));
             if let Some(traces) = &mut traces {
-                traces.push(layer.firing(&kept));
+                traces.push(layer.trace(&saved));
             }
             x = y;
         }
@@ -82,7 +79,7 @@ impl ServedSynapse {
     }
 }
 
-impl CausalLm for ServedSynapse {
+impl CausalLm for SynapseCausalLm {
     fn vocab_size(&self) -> usize {
         self.model.config.vocab_size
     }
@@ -108,7 +105,7 @@ impl CausalLm for ServedSynapse {
             &[tokens.len()],
             vec![&mut state],
             self.model
-                .weights(&self.values, Order::Panels, adapter.map(Adapted::Served)),
+                .weights(&self.values, ReductionOrder::Panels, adapter.map(AdapterSource::Loaded)),
             Some(&mut layers),
         );
         Ok(Some(ModuleTrace {
@@ -133,10 +130,12 @@ impl CausalLm for ServedSynapse {
         for group in groups(batch) {
             let (role, adapter) = (batch[group[0]].role, batch[group[0]].adapter);
             let order = match role {
-                Role::Prompt => Order::Panels,
-                Role::Generated => Order::Dots,
+                Role::Prompt => ReductionOrder::Panels,
+                Role::Generated => ReductionOrder::DotProducts,
             };
-            let weights = self.model.weights(&self.values, order, adapter.map(Adapted::Served));
+            let weights = self
+                .model
+                .weights(&self.values, order, adapter.map(AdapterSource::Loaded));
             let (mut tokens, mut lengths, mut states, mut wanted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for (_, sequence) in batch.iter_mut().enumerate().filter(|(place, _)| group.contains(place)) {
                 tokens.extend_from_slice(sequence.tokens);
@@ -174,23 +173,25 @@ fn groups(batch: &[Sequence<'_>]) -> Vec<Vec<usize>> {
     groups
 }
 
-impl LanguageModel for ServedSynapse {
+impl LanguageModel for SynapseCausalLm {
     fn document_losses(&self, batch: &MicroBatch, adapter: Option<&Adapter>) -> Result<Vec<(f64, usize)>, NnError> {
-        let weights = self
-            .model
-            .weights(&self.values, Order::Fastest, adapter.map(Adapted::Served));
+        let weights = self.model.weights(
+            &self.values,
+            ReductionOrder::Fastest,
+            adapter.map(AdapterSource::Loaded),
+        );
         self.model.losses_under(weights, batch)
     }
 }
 
-impl ServedSynapse {
+impl SynapseCausalLm {
     /// What each sequence asked for, from the hidden states `[t, hidden]`.
     fn outputs(
         &self,
         x: &[f32],
         lengths: &[usize],
         wanted: &[LogitsFor],
-        order: Order,
+        order: ReductionOrder,
         mut give: impl FnMut(usize, Vec<f32>),
     ) {
         let weights = self.model.weights(&self.values, order, None);

@@ -9,16 +9,16 @@ use std::ops::Range;
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::recurrent::{scan, softplus};
 
-use crate::models::synapse::{
-    carry::{Carry, sigmoid},
+use super::{
+    blocks::{Filter, gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
-    shared::{Filter, gated, gated_backward},
+    recurrent_state::{RecurrentState, sigmoid},
 };
 
 /// Where the thalamus' weights lie.
 #[derive(Debug, Clone)]
-pub(crate) struct Thalamus {
+pub(crate) struct Router {
     input: Linear,
     gate: Linear,
     filter: Filter,
@@ -36,7 +36,7 @@ pub(crate) struct Thalamus {
 
 /// What the backward pass needs.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct SavedActivations {
     x: Vec<f32>,                  // [t, inner] before the convolution
     z: Vec<f32>,                  // [t, inner]
     mixed: Vec<f32>,              // [t, inner] after the convolution
@@ -50,7 +50,7 @@ pub(crate) struct Kept {
     pub(crate) context: Vec<f32>, // [t, hidden]
 }
 
-impl Thalamus {
+impl Router {
     pub(crate) fn new(layout: &Layout, prefix: &str, config: &ModelConfig, modules: &SynapseConfig) -> Self {
         let at = |name: &str| layout.range(&format!("{prefix}.thalamus.{name}"));
         let (hidden, inner, state) = (config.hidden_size, modules.router_size, modules.router_state);
@@ -96,9 +96,9 @@ impl Thalamus {
         weights: Weights<'_>,
         u: &[f32],
         lengths: &[usize],
-        mut carry: Carry<'_, '_>,
-    ) -> (Vec<f32>, Kept) {
-        let (mut conv_states, mut scan_states) = carry.split(self.filter.state_len());
+        mut recurrent_state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, SavedActivations) {
+        let (mut conv_states, mut scan_states) = recurrent_state.split(self.filter.state_len());
         let x = self.input.forward(weights, u);
         let z = self.gate.forward(weights, u);
         let mixed = self.filter.forward(weights, &x, lengths, &mut conv_states);
@@ -120,7 +120,7 @@ impl Thalamus {
         let gated = gated(&y, &z);
         let context = self.output.forward(weights, &gated);
         let logits = self.head.forward(weights.exact(), &context);
-        let kept = Kept {
+        let saved = SavedActivations {
             x,
             z,
             mixed,
@@ -133,7 +133,7 @@ impl Thalamus {
             gated,
             context,
         };
-        (logits, kept)
+        (logits, saved)
     }
 
     /// Adds to `du` and the weights' gradients; `dcontext [t, hidden]` is what the context's other readers ask of it.
@@ -141,27 +141,27 @@ impl Thalamus {
         &self,
         weights: Weights<'_>,
         (u, lengths): (&[f32], &[usize]),
-        kept: &mut Kept,
+        saved: &mut SavedActivations,
         (dlogits, mut dcontext): (&[f32], Vec<f32>),
         (du, gradients): (&mut [f32], &mut [f32]),
     ) {
         self.head
-            .backward(weights.exact(), &kept.context, dlogits, &mut dcontext, gradients);
-        let mut dgated = vec![0.0; kept.gated.len()];
+            .backward(weights.exact(), &saved.context, dlogits, &mut dcontext, gradients);
+        let mut dgated = vec![0.0; saved.gated.len()];
         self.output
-            .backward(weights, &kept.gated, &dcontext, &mut dgated, gradients);
+            .backward(weights, &saved.gated, &dcontext, &mut dgated, gradients);
         // in place: the scan's output and the gate become their gradients
-        gated_backward(&mut kept.y, &mut kept.z, &dgated);
-        let (dy, dz) = (&kept.y, &kept.z);
+        gated_backward(&mut saved.y, &mut saved.z, &dgated);
+        let (dy, dz) = (&saved.y, &saved.z);
 
-        let mut dmixed = vec![0.0; kept.mixed.len()];
-        let mut ddelta = vec![0.0; kept.delta.len()];
-        let (mut db, mut dc) = (vec![0.0; kept.b.len()], vec![0.0; kept.c.len()]);
+        let mut dmixed = vec![0.0; saved.mixed.len()];
+        let mut ddelta = vec![0.0; saved.delta.len()];
+        let (mut db, mut dc) = (vec![0.0; saved.b.len()], vec![0.0; saved.c.len()]);
         let inputs = scan::Inputs {
-            x: &kept.mixed,
-            delta: &kept.delta,
-            b: &kept.b,
-            c: &kept.c,
+            x: &saved.mixed,
+            delta: &saved.delta,
+            b: &saved.b,
+            c: &saved.c,
         };
         let (a_log, d) = gradients[self.rates.start..self.skip.end].split_at_mut(self.rates.len());
         let targets = scan::Gradients {
@@ -173,17 +173,17 @@ impl Thalamus {
             d,
         };
         scan::backward(self.scan(weights), inputs, lengths, dy, targets);
-        for (d, &raw) in ddelta.iter_mut().zip(&kept.raw) {
+        for (d, &raw) in ddelta.iter_mut().zip(&saved.raw) {
             *d *= sigmoid(raw);
         }
-        let mut dlow = vec![0.0; kept.low.len()];
+        let mut dlow = vec![0.0; saved.low.len()];
         self.step_sizes
-            .backward(weights.exact(), &kept.low, &ddelta, &mut dlow, gradients);
+            .backward(weights.exact(), &saved.low, &ddelta, &mut dlow, gradients);
         for (linear, d) in [(&self.steps, &dlow), (&self.writes, &db), (&self.reads, &dc)] {
-            linear.backward(weights, &kept.mixed, d, &mut dmixed, gradients);
+            linear.backward(weights, &saved.mixed, d, &mut dmixed, gradients);
         }
 
-        let dx = self.filter.backward(weights, (&kept.x, lengths), &dmixed, gradients);
+        let dx = self.filter.backward(weights, (&saved.x, lengths), &dmixed, gradients);
         self.input.backward(weights, u, &dx, du, gradients);
         self.gate.backward(weights, u, dz, du, gradients);
     }

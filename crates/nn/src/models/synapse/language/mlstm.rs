@@ -7,10 +7,10 @@ use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::recurrent::mlstm;
 
 use crate::models::synapse::{
-    carry::Carry,
+    blocks::{Filter, HeadNorm, columns, gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
-    shared::{Filter, HeadNorm, columns, gated, gated_backward},
+    recurrent_state::RecurrentState,
 };
 
 /// Where the block's weights lie.
@@ -32,7 +32,7 @@ pub(crate) struct Block {
 
 /// What the backward pass needs.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct SavedActivations {
     main: Vec<f32>,    // [t, width]
     side: Vec<f32>,    // [t, width]
     mixed: Vec<f32>,   // [t, width] after the convolution
@@ -91,10 +91,10 @@ impl Block {
         weights: Weights<'_>,
         u: &[f32],
         lengths: &[usize],
-        mut carry: Carry<'_, '_>,
-    ) -> (Vec<f32>, Kept) {
+        mut recurrent_state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, SavedActivations) {
         let (width, heads) = (self.width, self.heads);
-        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
+        let (mut conv_states, mut cell_states) = recurrent_state.split(self.filter.state_len());
         let main = self.main.forward(weights, u);
         let side = self.side.forward(weights, u);
         let mixed = self.filter.forward(weights, &main, lengths, &mut conv_states);
@@ -128,7 +128,7 @@ impl Block {
         }
         let gated = gated(&summed, &side);
         let y = self.down.forward(weights, &gated);
-        let kept = Kept {
+        let saved = SavedActivations {
             main,
             side,
             mixed,
@@ -143,48 +143,48 @@ impl Block {
             gated,
             boundaries,
         };
-        (y, kept)
+        (y, saved)
     }
 
     pub(super) fn backward(
         &self,
         weights: Weights<'_>,
         (u, lengths): (&[f32], &[usize]),
-        kept: &mut Kept,
+        saved: &mut SavedActivations,
         dy: &[f32],
         (du, gradients): (&mut [f32], &mut [f32]),
     ) {
         let (width, heads) = (self.width, self.heads);
-        let Some(boundaries) = &kept.boundaries else {
+        let Some(boundaries) = &saved.boundaries else {
             unreachable!("gradients are taken of whole documents")
         };
-        let mut dgated = vec![0.0; kept.gated.len()];
-        self.down.backward(weights, &kept.gated, dy, &mut dgated, gradients);
+        let mut dgated = vec![0.0; saved.gated.len()];
+        self.down.backward(weights, &saved.gated, dy, &mut dgated, gradients);
         // in place: what was gated and the gate become their gradients
-        gated_backward(&mut kept.summed, &mut kept.side, &dgated);
-        let (dsummed, dside) = (&kept.summed, &kept.side);
+        gated_backward(&mut saved.summed, &mut saved.side, &dgated);
+        let (dsummed, dside) = (&saved.summed, &saved.side);
 
         let skip = weights.of(&self.skip);
-        let mut dmixed = vec![0.0; kept.mixed.len()];
+        let mut dmixed = vec![0.0; saved.mixed.len()];
         let dskip = &mut gradients[self.skip.clone()];
         for (row, d) in dmixed.chunks_exact_mut(width).enumerate() {
             let start = row * width;
             for i in 0..width {
                 d[i] = dsummed[start + i] * skip[i];
-                dskip[i] += dsummed[start + i] * kept.mixed[start + i];
+                dskip[i] += dsummed[start + i] * saved.mixed[start + i];
             }
         }
-        let dcell = self.norm.backward(weights, &kept.cell, dsummed, gradients);
+        let dcell = self.norm.backward(weights, &saved.cell, dsummed, gradients);
 
         let zeros = |like: &[f32]| vec![0.0; like.len()];
-        let (mut dquery, mut dkey, mut dvalue) = (zeros(&kept.query), zeros(&kept.key), zeros(&kept.value));
-        let (mut dinputs, mut dforgets) = (zeros(&kept.inputs), zeros(&kept.forgets));
+        let (mut dquery, mut dkey, mut dvalue) = (zeros(&saved.query), zeros(&saved.key), zeros(&saved.value));
+        let (mut dinputs, mut dforgets) = (zeros(&saved.inputs), zeros(&saved.forgets));
         let operands = mlstm::Inputs {
-            q: &kept.query,
-            k: &kept.key,
-            v: &kept.value,
-            input_gate: &kept.inputs,
-            forget_gate: &kept.forgets,
+            q: &saved.query,
+            k: &saved.key,
+            v: &saved.value,
+            input_gate: &saved.inputs,
+            forget_gate: &saved.forgets,
         };
         let targets = mlstm::Gradients {
             q: &mut dquery,
@@ -196,9 +196,9 @@ impl Block {
         mlstm::backward(self.shape(), operands, lengths, boundaries, &dcell, targets);
 
         let dgates = join(&[&dinputs, &dforgets], heads);
-        let mut djoined = zeros(&kept.joined);
+        let mut djoined = zeros(&saved.joined);
         self.gates
-            .backward(weights.exact(), &kept.joined, &dgates, &mut djoined, gradients);
+            .backward(weights.exact(), &saved.joined, &dgates, &mut djoined, gradients);
         for (row, joined) in djoined.chunks_exact(3 * width).enumerate() {
             for (part, target) in [&mut dquery, &mut dkey, &mut dvalue].into_iter().enumerate() {
                 let from = &joined[part * width..(part + 1) * width];
@@ -208,10 +208,13 @@ impl Block {
             }
         }
         self.query
-            .backward(weights, &kept.mixed, &dquery, &mut dmixed, gradients);
-        self.key.backward(weights, &kept.mixed, &dkey, &mut dmixed, gradients);
-        let mut dmain = self.filter.backward(weights, (&kept.main, lengths), &dmixed, gradients);
-        self.value.backward(weights, &kept.main, &dvalue, &mut dmain, gradients);
+            .backward(weights, &saved.mixed, &dquery, &mut dmixed, gradients);
+        self.key.backward(weights, &saved.mixed, &dkey, &mut dmixed, gradients);
+        let mut dmain = self
+            .filter
+            .backward(weights, (&saved.main, lengths), &dmixed, gradients);
+        self.value
+            .backward(weights, &saved.main, &dvalue, &mut dmain, gradients);
         self.main.backward(weights, u, &dmain, du, gradients);
         self.side.backward(weights, u, dside, du, gradients);
     }

@@ -1,14 +1,18 @@
-//! A specialist over a Synapse model: LoRA that is trained over frozen weights.
+//! LoRA over the frozen weights of a Synapse model.
+//!
+//! Any module whose name ends in `_proj` can be adapted. PEFT's usual seven targets reach the language module, the
+//! experts and the memory, and leave the router as it is.
 
-use crate::{LoraOptions, MicroBatch, NnError, Parameter, Pass, Precision, initial_lora};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
+use synapse_kernels::Precision;
 
-use crate::models::synapse::{
-    Passed,
-    linear::{Order, Weights},
-    lora::{Adapted, LoraLayout},
-    model::SynapseModel,
+use crate::{
+    LoraOptions, MicroBatch, NnError, Parameter, StepContext, initial_lora,
+    linear::ReductionOrder,
+    lora::{AdapterSource, LoraLayout, TrainedAdapter},
 };
+
+use super::{linear::Weights, model::SynapseModel, training::StepOutput};
 
 /// A Synapse model whose weights are frozen, with an adapter that is trained. The adapter's values are the caller's.
 #[derive(Debug)]
@@ -43,8 +47,8 @@ impl SynapseLora {
     }
 
     fn over(model: SynapseModel, values: Vec<f32>, options: LoraOptions) -> Result<Self, NnError> {
-        let layout = LoraLayout::new(model.config(), options, values.len())?;
-        let gradients = vec![0.0; values.len() + layout.len()];
+        let layout = LoraLayout::new(model.config(), options)?;
+        let gradients = vec![0.0; values.len() + layout.num_values()];
         Ok(Self {
             model,
             values,
@@ -60,12 +64,12 @@ impl SynapseLora {
 
     /// The adapter's tensors in the order they lie in the flat buffer: per module A, then B.
     pub fn layout(&self) -> &[Parameter] {
-        &self.layout.parameters
+        self.layout.parameters()
     }
 
     /// Values to start from, as PEFT draws them.
     pub fn initial(&self, seed: u64) -> Vec<f32> {
-        initial_lora(&self.layout.parameters, seed)
+        initial_lora(self.layout.parameters(), seed)
     }
 
     /// As [`SynapseModel::choice_names`].
@@ -74,8 +78,13 @@ impl SynapseLora {
     }
 
     fn weights<'a>(&'a self, adapter: &'a [f32], key: Option<[u64; 3]>) -> Weights<'a> {
-        let adapted = Adapted::Trained(&self.layout, adapter, key);
-        self.model.weights(&self.values, Order::Fastest, Some(adapted))
+        let source = AdapterSource::Trained(TrainedAdapter {
+            layout: &self.layout,
+            values: adapter,
+            key,
+            gradient_offset: self.values.len(),
+        });
+        self.model.weights(&self.values, ReductionOrder::Fastest, Some(source))
     }
 
     /// One micro-batch, as [`SynapseModel::accumulate`]: adds to the adapter's gradients.
@@ -87,21 +96,21 @@ impl SynapseLora {
         adapter: &[f32],
         gradients: &mut [f32],
         batch: &MicroBatch,
-        pass: &Pass,
-    ) -> Result<Passed, NnError> {
+        context: &StepContext,
+    ) -> Result<StepOutput, NnError> {
         self.model.check(batch)?;
         let mut all = std::mem::take(&mut self.gradients);
         let own = self.values.len();
         all[own..].fill(0.0);
-        let passed = self
+        let output = self
             .model
-            .pass(self.weights(adapter, Some(pass.key)), &mut all, batch, pass);
+            .step(self.weights(adapter, Some(context.key)), &mut all, batch, context);
         gradients
             .iter_mut()
             .zip(&all[own..])
             .for_each(|(sum, value)| *sum += value);
         self.gradients = all;
-        Ok(passed)
+        Ok(output)
     }
 
     /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.

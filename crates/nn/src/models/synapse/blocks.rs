@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use synapse_kernels::{elementwise, heads, recurrent::conv};
 
-use crate::models::synapse::{carry::States, layout::Layout, linear::Weights};
+use super::{layout::Layout, linear::Weights, recurrent_state::States};
 
 /// A causal depthwise convolution with SiLU, `{module}.weight [channels, kernel]` and `{module}.bias`.
 #[derive(Debug, Clone)]

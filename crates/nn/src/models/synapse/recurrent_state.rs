@@ -5,20 +5,20 @@ pub(crate) type States<'a> = Option<Vec<&'a mut [f32]>>;
 
 /// What a module's recurrences start from.
 #[derive(Debug)]
-pub(crate) enum Carry<'a, 'b> {
+pub(crate) enum RecurrentState<'a, 'b> {
     /// Every document begins at its first row and nothing is kept: training. Cells go in chunks.
-    Whole,
+    FullSequence,
     /// A state for each document, read and left behind: serving. Cells go token by token, so that a row's bits do
     /// not depend on how a prompt was cut.
-    Steps(&'a mut [&'b mut [f32]]),
+    Stateful(&'a mut [&'b mut [f32]]),
 }
 
-impl Carry<'_, '_> {
+impl RecurrentState<'_, '_> {
     /// The states cut in two: the first `at` values of each, and the rest. `None` where there are none.
     pub(crate) fn split(&mut self, at: usize) -> (States<'_>, States<'_>) {
         match self {
-            Self::Whole => (None, None),
-            Self::Steps(states) => {
+            Self::FullSequence => (None, None),
+            Self::Stateful(states) => {
                 let (first, second) = states.iter_mut().map(|state| state.split_at_mut(at)).unzip();
                 (Some(first), Some(second))
             }

@@ -1,19 +1,20 @@
-//! Other values in a loaded decoder's tensors: what a merge that is only tried puts in the base's place, without a folder
-//! in between.
+//! New values for the tensors of a loaded decoder, so that a merge can be tried in memory without writing a folder.
 
 use synapse_checkpoint::DType;
 
-use crate::{Decoder, NnError, tensor::Tensor};
+use crate::{NnError, tensor::Tensor};
+
+use super::decoder::Decoder;
 
 impl Decoder {
-    /// Puts little-endian elements of `dtype` in the place of a tensor's values, stored as those were: afterwards the
-    /// decoder is what it would be, loaded the same way from a folder that holds them.
+    /// Replaces a tensor's values by little-endian elements of `dtype`, in the storage that it has. Afterwards the decoder
+    /// is the one that loading a folder with these values would give.
     ///
     /// # Errors
-    /// The model has no such tensor, it has another number of elements, or it is quantized or trained.
-    pub fn replace(&mut self, name: &str, dtype: DType, bytes: &[u8]) -> Result<(), NnError> {
+    /// The model has no such tensor, the number of elements differs, or the tensor is quantized or trainable.
+    pub fn set_tensor(&mut self, name: &str, dtype: DType, bytes: &[u8]) -> Result<(), NnError> {
         let refused = |hint: String| NnError::Unsupported {
-            what: format!("putting {} bytes of {dtype} in the place of {name}", bytes.len()),
+            what: format!("replacing {name} by {} bytes of {dtype}", bytes.len()),
             hint,
         };
         let count = match self.tensor_mut(name) {
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tensor_of_a_model_can_be_replaced_by_another_models() {
+    fn every_tensor_can_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("config.json"), CONFIG).unwrap();
         let config = synapse_checkpoint::ModelConfig::read(folder.path()).unwrap();
@@ -111,8 +112,8 @@ mod tests {
                 let values: Vec<f32> = (0..count).map(|at| ((at * 7 % 13) as f32 - 6.0) / 16.0).collect();
                 let mut bytes = Vec::new();
                 DType::BF16.extend_bytes(&values, &mut bytes);
-                decoder.replace(&name, DType::BF16, &bytes).unwrap();
-                let short = decoder.replace(&name, DType::BF16, &bytes[2..]);
+                decoder.set_tensor(&name, DType::BF16, &bytes).unwrap();
+                let short = decoder.set_tensor(&name, DType::BF16, &bytes[2..]);
                 assert!(
                     short
                         .unwrap_err()
@@ -124,7 +125,7 @@ mod tests {
                 first = false;
             }
             assert_ne!(logits(&decoder), before);
-            let unknown = decoder.replace("model.layers.2.input_layernorm.weight", DType::F32, &[0; 256]);
+            let unknown = decoder.set_tensor("model.layers.2.input_layernorm.weight", DType::F32, &[0; 256]);
             assert!(unknown.unwrap_err().to_string().contains("no such tensor"));
         }
     }

@@ -6,12 +6,12 @@ use std::ops::Range;
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::{elementwise, recurrent::slstm};
 
-use super::matrix::{halves, join};
+use super::mlstm::{halves, join};
 use crate::models::synapse::{
-    carry::Carry,
+    blocks::{Filter, HeadNorm, columns, gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
-    shared::{Filter, HeadNorm, columns, gated, gated_backward},
+    recurrent_state::RecurrentState,
 };
 
 /// Where the block's weights lie.
@@ -33,7 +33,7 @@ pub(crate) struct Block {
 
 /// What the backward pass needs.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct SavedActivations {
     mixed: Vec<f32>,  // [t, hidden] after the convolution
     pre: Vec<f32>,    // [t, 4, width] z, i, f, o
     cell: Vec<f32>,   // [t, width]
@@ -41,7 +41,7 @@ pub(crate) struct Kept {
     gate: Vec<f32>,   // [t, feed-forward]
     up: Vec<f32>,     // [t, feed-forward]
     inner: Vec<f32>,  // [t, feed-forward]
-    saved: Option<slstm::Saved>,
+    cell_saved: Option<slstm::Saved>,
 }
 
 impl Block {
@@ -86,10 +86,10 @@ impl Block {
         weights: Weights<'_>,
         u: &[f32],
         lengths: &[usize],
-        mut carry: Carry<'_, '_>,
-    ) -> (Vec<f32>, Kept) {
+        mut recurrent_state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, SavedActivations) {
         let width = self.width;
-        let (mut conv_states, mut cell_states) = carry.split(self.filter.state_len());
+        let (mut conv_states, mut cell_states) = recurrent_state.split(self.filter.state_len());
         let mixed = self.filter.forward(weights, u, lengths, &mut conv_states);
         let (z, o) = halves(&self.cell.forward(weights, u), width);
         let (i, f) = halves(&self.gates.forward(weights.exact(), &mixed), width);
@@ -99,7 +99,7 @@ impl Block {
             recurrent: weights.of(&self.recurrent),
         };
         let mut cell = vec![0.0; z.len()];
-        let saved = match cell_states.as_deref_mut() {
+        let cell_saved = match cell_states.as_deref_mut() {
             Some(states) => {
                 slstm::forward(self.shape(), operands, lengths, Some(states), &mut cell);
                 None
@@ -111,7 +111,7 @@ impl Block {
         let up = self.ffn_up.forward(weights, &normed);
         let inner = gated(&up, &gate);
         let y = self.down.forward(weights, &inner);
-        let kept = Kept {
+        let saved = SavedActivations {
             mixed,
             pre,
             cell,
@@ -119,52 +119,52 @@ impl Block {
             gate,
             up,
             inner,
-            saved,
+            cell_saved,
         };
-        (y, kept)
+        (y, saved)
     }
 
     pub(super) fn backward(
         &self,
         weights: Weights<'_>,
         (u, lengths): (&[f32], &[usize]),
-        kept: &mut Kept,
+        saved: &mut SavedActivations,
         dy: &[f32],
         (du, gradients): (&mut [f32], &mut [f32]),
     ) {
         let width = self.width;
-        let Some(saved) = &kept.saved else {
+        let Some(cell_saved) = &saved.cell_saved else {
             unreachable!("gradients are taken of whole documents")
         };
-        let mut dinner = vec![0.0; kept.inner.len()];
-        self.down.backward(weights, &kept.inner, dy, &mut dinner, gradients);
+        let mut dinner = vec![0.0; saved.inner.len()];
+        self.down.backward(weights, &saved.inner, dy, &mut dinner, gradients);
         // in place: both factors become their gradients
-        gated_backward(&mut kept.up, &mut kept.gate, &dinner);
-        let mut dnormed = vec![0.0; kept.normed.len()];
+        gated_backward(&mut saved.up, &mut saved.gate, &dinner);
+        let mut dnormed = vec![0.0; saved.normed.len()];
         self.ffn_gate
-            .backward(weights, &kept.normed, &kept.gate, &mut dnormed, gradients);
+            .backward(weights, &saved.normed, &saved.gate, &mut dnormed, gradients);
         self.ffn_up
-            .backward(weights, &kept.normed, &kept.up, &mut dnormed, gradients);
-        let dcell = self.norm.backward(weights, &kept.cell, &dnormed, gradients);
-        let mut dpre = vec![0.0; kept.pre.len()];
+            .backward(weights, &saved.normed, &saved.up, &mut dnormed, gradients);
+        let dcell = self.norm.backward(weights, &saved.cell, &dnormed, gradients);
+        let mut dpre = vec![0.0; saved.pre.len()];
         let operands = slstm::Inputs {
-            pre: &kept.pre,
+            pre: &saved.pre,
             recurrent: weights.of(&self.recurrent),
         };
         let targets = slstm::Gradients {
             pre: &mut dpre,
             recurrent: &mut gradients[self.recurrent.clone()],
         };
-        slstm::backward(self.shape(), operands, lengths, saved, &dcell, targets);
+        slstm::backward(self.shape(), operands, lengths, cell_saved, &dcell, targets);
 
         // z, i, f, o → (z, o) and (i, f)
         let part = |index: usize| columns(&dpre, 4 * width, index * width..(index + 1) * width);
         let dcells = join(&[&part(0), &part(3)], width);
         let dgates = join(&[&part(1), &part(2)], width);
         self.cell.backward(weights, u, &dcells, du, gradients);
-        let mut dmixed = vec![0.0; kept.mixed.len()];
+        let mut dmixed = vec![0.0; saved.mixed.len()];
         self.gates
-            .backward(weights.exact(), &kept.mixed, &dgates, &mut dmixed, gradients);
+            .backward(weights.exact(), &saved.mixed, &dgates, &mut dmixed, gradients);
         let through = self.filter.backward(weights, (u, lengths), &dmixed, gradients);
         elementwise::add(du, &through);
     }

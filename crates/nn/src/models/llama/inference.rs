@@ -5,19 +5,20 @@ use std::ops::Range;
 
 use synapse_kernels::{
     Accumulate, Precision,
-    attention::{CachedSpan, Heads, Role, forward_cached},
-    cross_entropy, elementwise,
+    attention::{CachedSpan, Role, forward_cached},
+    elementwise,
     gemm::{Left, Right, Term},
     norm,
     tiled::{Activations, Output, Tiled, products},
 };
 
 use crate::{
-    Adapter, CausalLm, Decoder, KvCache, LanguageModel, LogitsFor, MicroBatch, NnError, Sequence,
-    decoder::slot,
-    linear::{self, AdaptedRows, Lora, Order, Rows},
+    Adapter, CausalLm, KvCache, LanguageModel, LogitsFor, MicroBatch, NnError, Sequence,
+    linear::{self, BranchRows, ReductionOrder, Rows},
     pool::{Buffer, Pool},
 };
+
+use super::decoder::{Decoder, slot};
 
 /// Rows of neighboring sequences that run under one adapter.
 struct Group<'a> {
@@ -111,7 +112,9 @@ impl LanguageModel for Decoder {
             .collect();
         let mut step = Step::new(self, Role::Prompt, &sequences.iter().collect::<Vec<_>>())?;
         let x = step.layers(&mut sequences.iter_mut().collect::<Vec<_>>());
-        Ok(step.losses(batch, &x))
+        let chunk_rows = (CHUNK_ELEMENTS / self.config.vocab_size).max(16);
+        let head = self.lm_head(&[], ReductionOrder::Panels, chunk_rows);
+        Ok(head.document_losses(batch, &x, &mut step.pool))
     }
 }
 
@@ -161,23 +164,13 @@ impl<'a> Step<'a> {
         Ok(step)
     }
 
-    fn heads(&self) -> Heads {
-        let config = &self.decoder.config;
-        Heads {
-            queries: config.num_attention_heads,
-            keys: config.num_key_value_heads,
-            dim: config.head_dim,
-            precision: self.decoder.precision,
-        }
-    }
-
     fn rows(&self, count: usize) -> Rows {
         Rows {
             count,
             precision: self.decoder.precision,
             order: match self.role {
-                Role::Prompt => Order::Panels,
-                Role::Generated => Order::Dots,
+                Role::Prompt => ReductionOrder::Panels,
+                Role::Generated => ReductionOrder::DotProducts,
             },
         }
     }
@@ -190,8 +183,8 @@ impl<'a> Step<'a> {
     /// What a linear's tokens are multiplied with, where that is tiles.
     fn tile(&self, layer: usize, slot: usize) -> Option<&'a Tiled> {
         let decoder = self.decoder;
-        let own = match &decoder.generation {
-            Some(generation) => Some(&generation.layers[layer][slot]),
+        let own = match &decoder.decode_weights {
+            Some(weights) => Some(&weights.layers[layer][slot]),
             None => decoder.layers[layer].linears[slot].weight.tiles(),
         };
         own.filter(|_| self.uses_tiles())
@@ -200,8 +193,8 @@ impl<'a> Step<'a> {
     /// The same of the output head.
     fn head_tile(&self) -> Option<&'a Tiled> {
         let decoder = self.decoder;
-        let own = match &decoder.generation {
-            Some(generation) => Some(&generation.head),
+        let own = match &decoder.decode_weights {
+            Some(weights) => Some(&weights.head),
             None => decoder.head().tiles(),
         };
         own.filter(|_| self.uses_tiles())
@@ -230,20 +223,13 @@ impl<'a> Step<'a> {
             let linear = &self.decoder.layers[layer].linears[slot];
             let mut passed = 0;
             for group in &self.groups {
-                let Some(module) = group.adapter.linear(layer, slot) else {
+                let Some(lora) = group.adapter.branch(&linear.module) else {
                     continue;
-                };
-                let lora = Lora {
-                    a: module.a.matrix(&[]),
-                    b: module.b.matrix(&[]),
-                    rank: module.rank,
-                    scale: module.scale,
-                    dropout: None,
                 };
                 let (_, rest) = y.split_at_mut((group.rows.start - passed) * linear.output);
                 let (own, rest) = rest.split_at_mut(group.rows.len() * linear.output);
                 (y, passed) = (rest, group.rows.end);
-                branches.push(AdaptedRows {
+                branches.push(BranchRows {
                     linear,
                     lora,
                     rows: self.rows(group.rows.len()),
@@ -281,7 +267,7 @@ impl<'a> Step<'a> {
     }
 
     fn attend(&mut self, index: usize, x: &mut [f32], batch: &mut [&mut Sequence<'_>]) {
-        let (decoder, heads, t) = (self.decoder, self.heads(), self.tokens.len());
+        let (decoder, heads, t) = (self.decoder, self.decoder.heads(), self.tokens.len());
         let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
         let normed = self.norm(x, decoder.layers[index].input_norm.vector(&[]));
         let (mut q, mut k, mut v) = (
@@ -335,35 +321,6 @@ impl<'a> Step<'a> {
         for buffer in [normed, gate, up, activated, y] {
             self.pool.give(buffer);
         }
-    }
-
-    /// Loss of every trained position, summed by document, in chunks of logits.
-    fn losses(&mut self, batch: &MicroBatch, x: &[f32]) -> Vec<(f64, usize)> {
-        let (hidden, vocab) = (self.decoder.config.hidden_size, self.decoder.config.vocab_size);
-        let document = |position: usize| self.spans.partition_point(|rows| rows.end <= position);
-        let trained: Vec<(usize, usize, u32)> = batch
-            .targets
-            .iter()
-            .enumerate()
-            .filter_map(|(position, target)| target.map(|target| (document(position), position, target)))
-            .collect();
-        let mut sums = vec![(0.0, 0); batch.lengths.len()];
-        for chunk in trained.chunks((CHUNK_ELEMENTS / vocab).max(16)) {
-            let rows: Vec<f32> = chunk
-                .iter()
-                .flat_map(|(_, position, _)| &x[position * hidden..(position + 1) * hidden])
-                .copied()
-                .collect();
-            let targets: Vec<u32> = chunk.iter().map(|(_, _, target)| *target).collect();
-            let mut logits = self.head(&rows);
-            let mut losses = vec![0.0; chunk.len()];
-            cross_entropy::loss(&mut logits, vocab, &targets, &mut losses);
-            for ((document, _, _), loss) in chunk.iter().zip(&losses) {
-                sums[*document].0 += f64::from(*loss);
-                sums[*document].1 += 1;
-            }
-        }
-        sums
     }
 
     /// Final norm and head: `[n, hidden]` to `[n, vocab]`.

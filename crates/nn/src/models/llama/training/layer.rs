@@ -6,19 +6,22 @@ use synapse_kernels::{
     elementwise, norm,
 };
 
-use super::{MicroBatch, TrainableModel};
 use crate::{
-    decoder::slot,
-    linear::{self, Branch, Flow, Order, Rows},
+    MicroBatch,
+    linear::{self, LinearBackward, ReductionOrder, Rows, SavedBranch},
+    lora::AdapterSource,
+    models::llama::decoder::slot,
     pool::{Activation, Buffer, Pool},
 };
+
+use super::TrainableDecoder;
 
 /// Linears of a layer.
 const SLOTS: usize = 7;
 
 /// What the backward pass of a layer reads. Shapes: t tokens, h hidden, q and k widths of queries and keys,
 /// i intermediate, r rank. What only products read is kept in their precision.
-pub(super) struct State {
+pub(super) struct SavedActivations {
     inverse1: Buffer<f32>,               // [t]
     normed1: Activation,                 // [t, h]
     q: Activation,                       // [t, q], rotated
@@ -35,7 +38,7 @@ pub(super) struct State {
     hidden: [Option<Activation>; SLOTS], // [t, r] per adapted linear
 }
 
-impl State {
+impl SavedActivations {
     pub(super) fn release(self, pool: &mut Pool) {
         for buffer in [self.inverse1, self.log_sums, self.middle, self.inverse2] {
             pool.give(buffer);
@@ -60,19 +63,19 @@ impl State {
     }
 }
 
-/// A model, its parameters and one micro-batch.
-pub(super) struct Work<'a> {
-    model: &'a TrainableModel,
+/// A pass of one micro-batch through the layers.
+pub(super) struct LayerPass<'a> {
+    model: &'a TrainableDecoder,
     parameters: &'a [f32],
     lengths: &'a [usize],
     positions: Vec<u32>,
     rows: Rows,
-    key: Option<[u64; 3]>,
+    adapter: Option<AdapterSource<'a>>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> LayerPass<'a> {
     pub(super) fn new(
-        model: &'a TrainableModel,
+        model: &'a TrainableDecoder,
         parameters: &'a [f32],
         batch: &'a MicroBatch,
         key: Option<[u64; 3]>,
@@ -85,9 +88,9 @@ impl<'a> Work<'a> {
             rows: Rows {
                 count: batch.tokens.len(),
                 precision: model.decoder.precision,
-                order: Order::Fastest,
+                order: ReductionOrder::Fastest,
             },
-            key,
+            adapter: model.adapter(parameters, key),
         }
     }
 
@@ -100,7 +103,7 @@ impl<'a> Work<'a> {
         pool: &mut Pool,
     ) -> Option<Activation> {
         let linear = &self.model.decoder.layers[layer].linears[slot];
-        match self.model.branch(self.parameters, layer, slot, self.key) {
+        match self.adapter.and_then(|adapter| adapter.branch(&linear.module)) {
             None => {
                 linear.forward(self.rows, self.parameters, x.matrix(), y, accumulate);
                 None
@@ -113,7 +116,7 @@ impl<'a> Work<'a> {
     }
 
     fn spans<'s>(&self, q: &'s Activation, k: &'s Activation, v: &'s Activation) -> Vec<Span<'s>> {
-        let heads = self.model.heads();
+        let heads = self.model.decoder.heads();
         let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
         let mut start = 0;
         self.lengths
@@ -132,9 +135,9 @@ impl<'a> Work<'a> {
     }
 
     /// `y [t, h]` = the layer's output for `x [t, h]`.
-    pub(super) fn forward(&self, index: usize, x: &[f32], y: &mut [f32], pool: &mut Pool) -> State {
+    pub(super) fn forward(&self, index: usize, x: &[f32], y: &mut [f32], pool: &mut Pool) -> SavedActivations {
         let (decoder, t, precision) = (&self.model.decoder, self.rows.count, self.rows.precision);
-        let (layer, config, heads) = (&decoder.layers[index], &decoder.config, self.model.heads());
+        let (layer, config, heads) = (&decoder.layers[index], &decoder.config, self.model.decoder.heads());
         let epsilon = config.rms_norm_eps as f32;
         let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
         let mut hidden = [const { None }; SLOTS];
@@ -169,7 +172,7 @@ impl<'a> Work<'a> {
         let (gate, up) = (pool.keep(gate, precision), pool.keep(up, precision));
         MatrixMut::F32(&mut *y).store(&middle);
         hidden[slot::DOWN] = self.linear((index, slot::DOWN), &activated, (y, Accumulate::Add), pool);
-        State {
+        SavedActivations {
             inverse1,
             normed1,
             q,
@@ -188,40 +191,41 @@ impl<'a> Work<'a> {
     }
 
     /// One linear of a backward pass, with the gradient `dy` of its output.
-    fn flow<'f>(
+    fn linear_backward<'f>(
         &'f self,
         (layer, slot): (usize, usize),
         hidden: &'f [Option<Activation>; SLOTS],
         dy: Matrix<'f>,
-    ) -> Flow<'f> {
-        let branch = self.model.branch(self.parameters, layer, slot, self.key);
-        let slots = self.model.lora.as_ref().map(|(_, slots)| &slots[layer][slot]);
-        let branch = match (branch, slots, &hidden[slot]) {
-            (Some(lora), Some(Some(slot)), Some(hidden)) => Some(Branch {
-                lora,
-                ranges: &slot.ranges,
-                hidden,
-            }),
+    ) -> LinearBackward<'f> {
+        let linear = &self.model.decoder.layers[layer].linears[slot];
+        let branch = match (
+            self.adapter.and_then(|adapter| adapter.branch(&linear.module)),
+            &hidden[slot],
+        ) {
+            (Some(lora), Some(hidden)) => Some(SavedBranch { lora, hidden }),
             _ => None,
         };
-        Flow {
-            linear: &self.model.decoder.layers[layer].linears[slot],
-            branch,
-            dy,
-        }
+        LinearBackward { linear, branch, dy }
     }
 
     /// Weight and branch gradients of linears with a common input and, into `dx`, its gradient.
     fn linears_backward(
         &self,
-        flows: &[Flow<'_>],
+        entries: &[LinearBackward<'_>],
         x: &Activation,
         dx: &mut [f32],
         gradients: &mut [f32],
         pool: &mut Pool,
     ) {
         let target = (dx, Accumulate::Overwrite);
-        linear::backward(self.rows, self.parameters, flows, x.matrix(), target, (gradients, pool));
+        linear::backward(
+            self.rows,
+            self.parameters,
+            entries,
+            x.matrix(),
+            target,
+            (gradients, pool),
+        );
     }
 
     /// The gradient of the layer's input from that of its output; `dy` is taken over and becomes the result.
@@ -229,14 +233,14 @@ impl<'a> Work<'a> {
         &self,
         index: usize,
         x: &[f32],
-        mut state: State,
+        mut saved: SavedActivations,
         dy: Buffer<f32>,
         gradients: &mut [f32],
         pool: &mut Pool,
     ) -> Buffer<f32> {
-        let mut dx = self.mlp_backward(index, &mut state, dy, gradients, pool);
-        self.attention_backward(index, x, &state, &mut dx, gradients, pool);
-        state.release(pool);
+        let mut dx = self.mlp_backward(index, &mut saved, dy, gradients, pool);
+        self.attention_backward(index, x, &saved, &mut dx, gradients, pool);
+        saved.release(pool);
         dx
     }
 
@@ -244,7 +248,7 @@ impl<'a> Work<'a> {
     fn mlp_backward(
         &self,
         index: usize,
-        state: &mut State,
+        saved: &mut SavedActivations,
         mut dy: Buffer<f32>,
         gradients: &mut [f32],
         pool: &mut Pool,
@@ -253,22 +257,22 @@ impl<'a> Work<'a> {
         let wide = self.rows.count * self.model.decoder.config.intermediate_size;
         let mut d_activated = pool.take(wide);
         let rounded = pool.operand(&dy, self.rows.precision);
-        let down = [self.flow((index, slot::DOWN), &state.hidden, rounded.matrix())];
-        self.linears_backward(&down, &state.activated, &mut d_activated, gradients, pool);
+        let down = [self.linear_backward((index, slot::DOWN), &saved.hidden, rounded.matrix())];
+        self.linears_backward(&down, &saved.activated, &mut d_activated, gradients, pool);
         pool.release_operand(rounded);
-        elementwise::swiglu_backward(state.gate.target(), state.up.target(), &d_activated);
+        elementwise::swiglu_backward(saved.gate.target(), saved.up.target(), &d_activated);
         pool.give(d_activated);
         let mut d_normed = pool.take(dy.len());
-        let flows = [
-            self.flow((index, slot::GATE), &state.hidden, state.gate.matrix()),
-            self.flow((index, slot::UP), &state.hidden, state.up.matrix()),
+        let entries = [
+            self.linear_backward((index, slot::GATE), &saved.hidden, saved.gate.matrix()),
+            self.linear_backward((index, slot::UP), &saved.hidden, saved.up.matrix()),
         ];
-        self.linears_backward(&flows, &state.normed2, &mut d_normed, gradients, pool);
+        self.linears_backward(&entries, &saved.normed2, &mut d_normed, gradients, pool);
         if let Some(range) = layer.post_norm.range() {
-            norm::backward_weight(&state.middle, &state.inverse2, &d_normed, &mut gradients[range]);
+            norm::backward_weight(&saved.middle, &saved.inverse2, &d_normed, &mut gradients[range]);
         }
         let weight = layer.post_norm.vector(self.parameters);
-        norm::backward(&state.middle, weight, &state.inverse2, &d_normed, &mut dy);
+        norm::backward(&saved.middle, weight, &saved.inverse2, &d_normed, &mut dy);
         pool.give(d_normed);
         dy
     }
@@ -278,23 +282,23 @@ impl<'a> Work<'a> {
         &self,
         index: usize,
         x: &[f32],
-        state: &State,
+        saved: &SavedActivations,
         dx: &mut [f32],
         gradients: &mut [f32],
         pool: &mut Pool,
     ) {
         let (decoder, precision, t) = (&self.model.decoder, self.rows.precision, self.rows.count);
-        let (layer, heads) = (&decoder.layers[index], self.model.heads());
+        let (layer, heads) = (&decoder.layers[index], self.model.decoder.heads());
         let (query, key) = (heads.queries * heads.dim, heads.keys * heads.dim);
         let mut d_attended = pool.take(t * query);
         let rounded = pool.operand(dx, precision);
-        let output = [self.flow((index, slot::OUTPUT), &state.hidden, rounded.matrix())];
-        self.linears_backward(&output, &state.attended, &mut d_attended, gradients, pool);
+        let output = [self.linear_backward((index, slot::OUTPUT), &saved.hidden, rounded.matrix())];
+        self.linears_backward(&output, &saved.attended, &mut d_attended, gradients, pool);
         pool.release_operand(rounded);
         let (mut dq, mut dk, mut dv) = (pool.take(t * query), pool.take(t * key), pool.take(t * key));
-        let saved = Saved {
-            out: state.attended.matrix(),
-            log_sums: &state.log_sums,
+        let forward = Saved {
+            out: saved.attended.matrix(),
+            log_sums: &saved.log_sums,
             d_out: &d_attended,
         };
         let targets = Gradients {
@@ -302,23 +306,23 @@ impl<'a> Work<'a> {
             dk: &mut dk,
             dv: &mut dv,
         };
-        attention::backward(heads, &self.spans(&state.q, &state.k, &state.v), saved, targets);
+        attention::backward(heads, &self.spans(&saved.q, &saved.k, &saved.v), forward, targets);
         pool.give(d_attended);
         decoder.rope.rotate_back(&mut dq, query, &self.positions);
         decoder.rope.rotate_back(&mut dk, key, &self.positions);
         let [dq, dk, dv] = [dq, dk, dv].map(|gradient| pool.keep(gradient, precision));
         let mut d_normed = pool.take(dx.len());
-        let flows = [
-            self.flow((index, slot::QUERY), &state.hidden, dq.matrix()),
-            self.flow((index, slot::KEY), &state.hidden, dk.matrix()),
-            self.flow((index, slot::VALUE), &state.hidden, dv.matrix()),
+        let entries = [
+            self.linear_backward((index, slot::QUERY), &saved.hidden, dq.matrix()),
+            self.linear_backward((index, slot::KEY), &saved.hidden, dk.matrix()),
+            self.linear_backward((index, slot::VALUE), &saved.hidden, dv.matrix()),
         ];
-        self.linears_backward(&flows, &state.normed1, &mut d_normed, gradients, pool);
+        self.linears_backward(&entries, &saved.normed1, &mut d_normed, gradients, pool);
         if let Some(range) = layer.input_norm.range() {
-            norm::backward_weight(x, &state.inverse1, &d_normed, &mut gradients[range]);
+            norm::backward_weight(x, &saved.inverse1, &d_normed, &mut gradients[range]);
         }
         let weight = layer.input_norm.vector(self.parameters);
-        norm::backward(x, weight, &state.inverse1, &d_normed, dx);
+        norm::backward(x, weight, &saved.inverse1, &d_normed, dx);
         for gradient in [dq, dk, dv] {
             pool.release(gradient);
         }

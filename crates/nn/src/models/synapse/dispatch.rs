@@ -1,28 +1,31 @@
 //! The rows of a batch that one module sees: gathered, and scattered back by their weights.
 
-use crate::models::synapse::routing::Choices;
+use super::routing::TopKRouting;
 
 /// Rows of a batch, in order, and how they fall on its documents.
 #[derive(Debug, Clone)]
-pub(crate) struct Sent {
-    /// Row in the batch, and the place of its weight in [`Choices::weights`].
+pub(crate) struct Dispatch {
+    /// Row in the batch, and the place of its weight in [`TopKRouting::weights`].
     pub(crate) rows: Vec<(usize, usize)>,
     /// Rows of each document, 0 where none was sent.
     pub(crate) lengths: Vec<usize>,
 }
 
-impl Sent {
-    pub(crate) fn new(choices: &Choices, module: usize, lengths: &[usize]) -> Self {
+impl Dispatch {
+    pub(crate) fn new(choices: &TopKRouting, module: usize, lengths: &[usize]) -> Self {
         let rows = choices.rows(module);
-        let mut sent = Vec::with_capacity(lengths.len());
+        let mut per_document = Vec::with_capacity(lengths.len());
         let (mut end, mut at) = (0, 0);
         for &length in lengths {
             end += length;
             let from = at;
             at += rows[at..].partition_point(|&(row, _)| row < end);
-            sent.push(at - from);
+            per_document.push(at - from);
         }
-        Self { rows, lengths: sent }
+        Self {
+            rows,
+            lengths: per_document,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -39,7 +42,7 @@ impl Sent {
     }
 
     /// `x[row] += weight · y` for every row.
-    pub(crate) fn add_weighed(&self, y: &[f32], weights: &[f32], x: &mut [f32], width: usize) {
+    pub(crate) fn combine(&self, y: &[f32], weights: &[f32], x: &mut [f32], width: usize) {
         for (&(row, place), y) in self.rows.iter().zip(y.chunks_exact(width)) {
             let weight = weights[place];
             for (x, y) in x[row * width..(row + 1) * width].iter_mut().zip(y) {
@@ -57,7 +60,7 @@ impl Sent {
         }
     }
 
-    /// From the gradient of what [`Sent::add_weighed`] wrote: the weights' (written to their places) and `y`'s.
+    /// From the gradient of what [`Dispatch::combine`] wrote: the weights' (written to their places) and `y`'s.
     pub(crate) fn split_gradient(
         &self,
         dx: &[f32],
