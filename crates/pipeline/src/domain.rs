@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use synapse_data::PackedDataset;
 use synapse_evaluate::{
-    Document, Form, Journal, Journaled, Outcome, Prompting, QuestionAnswer, RunOptions, SourceRow, Subject, Suite,
-    SuiteData, read_rows,
+    Document, Form, Journal, Journaled, Outcome, QuestionAnswer, RunOptions, SourceRow, Subject, Suite, SuiteData,
+    read_rows,
 };
-use synapse_recipe::SpecialistPlan;
+use synapse_recipe::{SpecialistPlan, SuiteId};
 
-use crate::{Fetched, FetchedSource, Lab, PipelineError, Run, record::StageRun, trace::TracedSample};
+use crate::{Fetched, FetchedSource, Lab, PipelineError, Run, record::StageRun, trace::TracedSample, translate};
 
 /// What suites read from a folder of prepared data; nothing without one.
 ///
@@ -47,9 +47,9 @@ pub fn suite_data(data: Option<&Path>) -> Result<SuiteData, PipelineError> {
 ///
 /// # Errors
 /// A file that cannot be read; file and place are named.
-pub fn add_questions(data: &mut SuiteData, suite: &str, fetched: &FetchedSource) -> Result<(), PipelineError> {
+pub fn add_questions(data: &mut SuiteData, suite: SuiteId, fetched: &FetchedSource) -> Result<(), PipelineError> {
     let files = fetched.files().files;
-    if suite == "gsm8k" {
+    if suite == SuiteId::Gsm8k {
         let questions = synapse_data::read_questions(&files)?;
         data.questions = questions
             .into_iter()
@@ -62,7 +62,7 @@ pub fn add_questions(data: &mut SuiteData, suite: &str, fetched: &FetchedSource)
         let records = synapse_data::read_records(file)?;
         rows.extend(records.into_iter().map(|(place, fields)| SourceRow::new(place, fields)));
     }
-    data.files.insert(suite.to_owned(), rows);
+    data.files.insert(suite.id().to_owned(), rows);
     Ok(())
 }
 
@@ -79,13 +79,10 @@ impl Domain {
         let mut source = suite_data(Some(data))?;
         source.domain.clone_from(&plan.name);
         for (suite, files) in &fetched.questions {
-            add_questions(&mut source, suite, files)?;
+            add_questions(&mut source, *suite, files)?;
         }
         source.form = Form {
-            prompting: match plan.evaluate.prompting {
-                synapse_recipe::Prompting::Chat => Prompting::Chat,
-                synapse_recipe::Prompting::Raw => Prompting::Raw,
-            },
+            prompting: translate::prompting(plan.evaluate.prompting),
             shots: plan.evaluate.shots,
             system_prompt: plan.system_prompt.clone(),
         };
@@ -96,7 +93,7 @@ impl Domain {
             .evaluate
             .suites
             .iter()
-            .map(|id| synapse_evaluate::build(id, &source))
+            .map(|id| synapse_evaluate::build(id.id(), &source))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             name: plan.name.clone(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::{sha256_file, write_atomic};
 use synapse_hub::{DatasetQuery, Hub};
-use synapse_recipe::{BENCHMARKS, Base, Location, RequestsPlan, SpecialistPlan, Stage};
+use synapse_recipe::{Base, Location, RequestsPlan, SpecialistPlan, Stage, SuiteId};
 
 mod sources;
 
@@ -30,7 +30,7 @@ pub struct Fetched {
     #[serde(default)]
     pub requests: Vec<Vec<FetchedSource>>,
     /// Suite → the files its questions are in.
-    pub questions: BTreeMap<String, FetchedSource>,
+    pub questions: BTreeMap<SuiteId, FetchedSource>,
     /// The files of questions that other recipes' requests are held against.
     #[serde(default)]
     pub kept_out: Vec<FetchedSource>,
@@ -199,16 +199,11 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
     }
 }
 
-/// The dataset of a benchmark on the hub.
-fn hub_id(suite: &str) -> Option<&'static str> {
-    BENCHMARKS.iter().find(|(name, _)| *name == suite).map(|(_, id)| *id)
-}
-
-fn fetch_questions(run: &Run<'_>, plan: &SpecialistPlan) -> Result<BTreeMap<String, FetchedSource>, PipelineError> {
+fn fetch_questions(run: &Run<'_>, plan: &SpecialistPlan) -> Result<BTreeMap<SuiteId, FetchedSource>, PipelineError> {
     let folder = plan.file.parent().unwrap_or(Path::new(""));
     let fetched = plan.evaluate.questions().map(|(suite, file)| {
         let found = fetch_suite(suite, file, folder, run.options.offline, run.reporter)?;
-        Ok((suite.to_owned(), found))
+        Ok((suite, found))
     });
     fetched.collect()
 }
@@ -219,7 +214,7 @@ fn fetch_kept_out(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<FetchedSou
         .flat_map(|requests| {
             let folder = requests.file.parent().unwrap_or(Path::new(""));
             let questions = requests.questions.iter();
-            questions.map(move |(suite, file)| (suite.as_str(), file.as_deref(), folder))
+            questions.map(move |(suite, file)| (*suite, file.as_deref(), folder))
         })
         .collect();
     asked
@@ -234,7 +229,7 @@ fn fetch_kept_out(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<FetchedSou
 /// # Errors
 /// No such file; a suite that needs a file of one's own; a registry without the dataset; whatever the hub says.
 pub fn fetch_suite(
-    suite: &str,
+    suite: SuiteId,
     file: Option<&Path>,
     folder: &Path,
     offline: bool,
@@ -243,7 +238,7 @@ pub fn fetch_suite(
     if let Some(file) = file {
         return FetchedSource::local(file);
     }
-    let id = hub_id(suite).ok_or_else(|| PipelineError::Unusable {
+    let id = suite.hub_dataset().ok_or_else(|| PipelineError::Unusable {
         what: format!("suite `{suite}` has no dataset on the hub"),
         hint: "name a file with its questions".into(),
     })?;
@@ -257,7 +252,7 @@ pub fn fetch_suite(
     })?;
     let (id, revision, files) = registry
         .as_ref()
-        .and_then(|registry| registry.benchmark(suite, id))
+        .and_then(|registry| registry.benchmark(suite.id(), id))
         .ok_or_else(missing)?;
     let wanted = DatasetQuery {
         patterns: files.to_vec(),

@@ -21,6 +21,7 @@ mod run;
 mod search;
 mod specialist;
 mod trace;
+mod translate;
 
 pub use comparison::table;
 pub use domain::{add_questions, suite_data};

@@ -4,8 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_merge::{AdapterInput, MergeError, MergeRequest, Method, Setting, Sign, Trim, parse_dtype};
+use synapse_merge::{AdapterInput, MergeError, MergeRequest, Method, Setting, Trim};
 use synapse_recipe::PipelinePlan;
+
+use crate::translate;
 
 /// One message for every adapter that its recipe has not published yet, with the command that trains it.
 pub fn missing_adapters(plan: &PipelinePlan) -> Vec<String> {
@@ -39,10 +41,7 @@ pub fn merge_request(
 ) -> Result<MergeRequest, MergeError> {
     let at = |key: String| move |problem: String| MergeError::Request(vec![format!("{key}: {problem}")]);
     let merge = &plan.merge;
-    let method = match method {
-        Some(method) => method,
-        None => merge.method.parse().map_err(at("merge.method".to_owned()))?,
-    };
+    let method = method.unwrap_or_else(|| translate::merge_method(merge.method));
     let mut request = MergeRequest::new(method, base, out);
     let known = method.parameters();
     if known.contains(&"density") {
@@ -56,9 +55,9 @@ pub fn merge_request(
         request.parameters.set(name, Setting::number(value));
     }
     request.seed = merge.seed;
-    request.sign = merge.sign.parse::<Sign>().map_err(at("merge.sign".to_owned()))?;
+    request.sign = translate::sign(merge.sign);
     request.lambda = merge.lambda;
-    request.dtype = Some(parse_dtype(&plan.export.dtype).map_err(at("export.dtype".to_owned()))?);
+    request.dtype = Some(translate::dtype(plan.export.dtype));
     request.max_shard_bytes = plan.export.shard_size;
     request.adapters = plan
         .specialists

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use synapse_evaluate::{ComparisonTable, GateAction, GateDecision, GateRule, Outcome};
+use synapse_evaluate::{ComparisonTable, GateDecision, GateRule, Outcome};
 use synapse_merge::{MergeReport, MergeRequest};
 use synapse_nn::LoadOptions;
 use synapse_recipe::{Document, PipelinePlan, SpecialistPlan, Stage};
@@ -16,6 +16,7 @@ use crate::{
     record::{StageRun, fingerprint, write_json},
     specialist::{Questions, data_folder, prepare_and_train, questions},
     trace::TracedSample,
+    translate,
 };
 
 /// How far a pipeline came.
@@ -144,7 +145,7 @@ impl Trained<'_> {
                 let wanted = &self.plan.evaluate;
                 plan.evaluate.suites.retain(|suite| wanted.suites.contains(suite));
                 if !plan.evaluate.suites.contains(&self.plan.gate.on) {
-                    plan.evaluate.suites.push(self.plan.gate.on.clone());
+                    plan.evaluate.suites.push(self.plan.gate.on);
                 }
                 plan.evaluate.limit = wanted.limit.or(plan.evaluate.limit);
                 Domain::open(&plan, &data_folder(specialist), &outcome.fetched)
@@ -283,16 +284,12 @@ impl Trained<'_> {
     /// What the gate says of a comparison.
     pub(crate) fn decide(&self, table: &ComparisonTable) -> Result<GateDecision, PipelineError> {
         let gate = &self.plan.gate;
-        let action = match gate.action {
-            synapse_recipe::GateAction::Refuse => GateAction::Refuse,
-            synapse_recipe::GateAction::Stamp => GateAction::Stamp,
-        };
         Ok(GateDecision::judge(
             table,
             &GateRule {
-                on: gate.on.clone(),
+                on: gate.on.id().to_owned(),
                 max_regress: gate.max_regress,
-                action,
+                action: translate::gate_action(gate.action),
             },
         )?)
     }

@@ -7,16 +7,17 @@ use synapse_checkpoint::{ModelFolder, Staged, write_atomic};
 use synapse_evaluate::{ComparisonTable, GateDecision, TableColumn, Unit};
 use synapse_export::{
     CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, GgufExport,
-    GgufType, Measured, export_gguf, model_card,
+    Measured, export_gguf, model_card,
 };
 use synapse_merge::MergeReport;
-use synapse_recipe::{Base, Method, Quantization, SpecialistPlan, Stage};
+use synapse_recipe::{Base, GgufType, MergeMethod, Method, Quantization, SpecialistPlan, Stage};
 
 use crate::{
     PipelineError, SpecialistOutcome,
     comparison::{BASE, MERGE},
     merging::Trained,
     record::{StageRun, fingerprint},
+    translate,
 };
 
 /// What is published.
@@ -55,9 +56,9 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
                 bytes += target.metadata().map_err(PipelineError::io(&target))?.len();
             }
             let model = ModelFolder::open(staged.path())?;
-            for word in &plan.export.gguf {
-                let gguf_type: GgufType = word.parse()?;
-                let file = gguf_name(&plan.name, gguf_type);
+            for &kind in &plan.export.gguf {
+                let gguf_type = translate::gguf_type(kind);
+                let file = gguf_name(&plan.name, kind);
                 run.reporter.progress(&file, 0, None);
                 export_gguf(
                     &GgufExport {
@@ -78,8 +79,8 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
     Ok(())
 }
 
-fn gguf_name(name: &str, gguf_type: GgufType) -> String {
-    format!("{name}-{}.gguf", gguf_type.name())
+fn gguf_name(name: &str, kind: GgufType) -> String {
+    format!("{name}-{kind}.gguf")
 }
 
 fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
@@ -98,7 +99,7 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
         publication.report.copied
     ));
     let first = trained.specialists.first();
-    let ties = plan.merge.method == "ties";
+    let ties = plan.merge.method == MergeMethod::Ties;
     Ok(CardData {
         kind: CardKind::Merge,
         name: plan.name.clone(),
@@ -112,7 +113,7 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
             .unwrap_or_default(),
         parameters: Some(config.parameters()),
         context_length: Some(config.max_position_embeddings as u64),
-        dtype: Some(plan.export.dtype.clone()),
+        dtype: Some(plan.export.dtype.to_string()),
         specialists: trained
             .specialists
             .iter()
@@ -124,9 +125,9 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
             .flat_map(|(specialist, outcome)| datasets(specialist, outcome))
             .collect(),
         merge: Some(CardMerge {
-            method: plan.merge.method.clone(),
+            method: plan.merge.method.to_string(),
             trim: ties.then_some(plan.merge.trim),
-            sign: ties.then(|| plan.merge.sign.clone()),
+            sign: ties.then(|| plan.merge.sign.to_string()),
             lambda: plan.merge.lambda,
             weights: plan
                 .specialists
@@ -141,7 +142,7 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
         }),
         gate: Some(CardGate {
             max_regress: plan.gate.max_regress,
-            on: plan.gate.on.clone(),
+            on: plan.gate.on.to_string(),
             passed: matches!(publication.decision, GateDecision::Pass { .. }),
             failures: match publication.decision {
                 GateDecision::Pass { .. } => Vec::new(),
@@ -166,7 +167,7 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
             .export
             .gguf
             .iter()
-            .filter_map(|word| Some(gguf_name(&plan.name, word.parse().ok()?)))
+            .map(|&kind| gguf_name(&plan.name, kind))
             .collect(),
         notes,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -213,9 +213,7 @@ pub(crate) type Questions<'a> = Vec<(&'a str, Vec<(&'a str, &'a str)>)>;
 /// What identifies the questions that suites read from files.
 pub(crate) fn questions(fetched: &Fetched) -> Questions<'_> {
     let suites = fetched.questions.iter();
-    suites
-        .map(|(suite, files)| (suite.as_str(), files.identity()))
-        .collect()
+    suites.map(|(suite, files)| (suite.id(), files.identity())).collect()
 }
 
 /// What the suites ask that is not among the held-out rows.

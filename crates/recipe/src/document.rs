@@ -138,12 +138,11 @@ impl Source {
             self.refused.push(finding.path.join("."));
             self.tree.remove(&finding.path);
         }
-        // JSON is YAML; rendering the tree as such leaves nothing for a second parser to read differently.
-        match serde_yaml::from_str::<T>(&self.tree.to_json().to_string()) {
+        match serde_json::from_value::<T>(self.tree.to_json()) {
             Ok(value) => (Some(value), problems),
             Err(error) => {
                 if problems.is_empty() {
-                    let message = format!("this file cannot be read: {}", error.without_snippet());
+                    let message = format!("this file cannot be read: {error}");
                     problems.push(self.problem_at(Position::default(), "", message, None));
                 }
                 (None, problems)

@@ -18,20 +18,24 @@
 mod check;
 mod diagnostics;
 mod document;
+mod enums;
 mod load;
 mod overrides;
 mod paths;
 mod plan;
+mod raw;
 mod registry;
 mod resolve;
 mod schema;
 mod size;
 mod suggest;
-mod vocabulary;
-mod written;
 mod yaml;
 
 pub use diagnostics::{Diagnostics, Problem};
+pub use enums::{
+    ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod, Overlong, Prompting,
+    Recompute, Scheduler, SignVote, Stage, SuiteId,
+};
 pub use load::{check, load};
 pub use plan::{
     Base, DataPlan, Document, EvaluatePlan, ExportPlan, GatePlan, LimitsPlan, Location, LoraPlan, MergePlan, Method,
@@ -39,7 +43,3 @@ pub use plan::{
 };
 pub use registry::{BenchmarkEntry, Registry, RegistryEntry, RegistryFiles};
 pub use schema::schema;
-pub use vocabulary::{
-    BENCHMARKS, ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod,
-    OWN_SUITES, Overlong, Prompting, ROUTER_LABELS, Recompute, SAMPLED_SUITES, SUITES, Scheduler, SignVote, Stage,
-};

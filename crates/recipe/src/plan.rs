@@ -12,8 +12,9 @@ mod data;
 
 pub use data::{DataPlan, LimitsPlan, Location, Portion, RequestsPlan, Samples, SourcePlan};
 
-use crate::vocabulary::{
-    BENCHMARKS, ComputeDtype, GateAction, LossOn, Overlong, Prompting, Recompute, Scheduler, Stage,
+use crate::enums::{
+    ComputeDtype, ExportDtype, GateAction, GgufType, LossOn, MergeMethod, Overlong, Prompting, Recompute, Scheduler,
+    SignVote, Stage, SuiteId,
 };
 
 /// What one file describes.
@@ -220,8 +221,8 @@ pub struct TrainPlan {
 /// What is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluatePlan {
-    /// Suite names in the order their columns appear, each in [`crate::SUITES`].
-    pub suites: Vec<String>,
+    /// Suites in the order their columns appear.
+    pub suites: Vec<SuiteId>,
     /// Optimizer steps between held-out losses while training; 0 measures only at the end.
     pub every: u64,
     /// Items of each task suite, at most; held-out loss always takes every held-out row.
@@ -229,7 +230,7 @@ pub struct EvaluatePlan {
     /// Tokens of one generated answer, at most.
     pub max_new_tokens: usize,
     /// Suite → file with its questions, where it is not the hub's dataset.
-    pub files: BTreeMap<String, PathBuf>,
+    pub files: BTreeMap<SuiteId, PathBuf>,
     /// Whether benchmarks are asked through the chat template.
     pub prompting: Prompting,
     /// Worked examples before each question of gsm8k.
@@ -242,11 +243,10 @@ pub struct EvaluatePlan {
 
 impl EvaluatePlan {
     /// The suites that read their questions from files, with the file of those that have one of their own.
-    pub fn questions(&self) -> impl Iterator<Item = (&str, Option<&Path>)> {
+    pub fn questions(&self) -> impl Iterator<Item = (SuiteId, Option<&Path>)> {
         self.suites.iter().filter_map(|suite| {
             let file = self.files.get(suite).map(PathBuf::as_path);
-            let read = file.is_some() || BENCHMARKS.iter().any(|(name, _)| name == suite);
-            read.then_some((suite.as_str(), file))
+            (file.is_some() || suite.hub_dataset().is_some()).then_some((*suite, file))
         })
     }
 }
@@ -298,12 +298,13 @@ fn is_zero(seed: &u64) -> bool {
 /// How adapters are merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MergePlan {
-    /// `ties`, `linear`, `task_arithmetic`, `dare_ties` …
-    pub method: String,
-    /// Share of each delta's entries set to zero, smallest first, in [0, 1).
+    /// How the deltas are combined.
+    pub method: MergeMethod,
+    /// Share of each delta's entries set to zero, smallest first, in [0, 1). Its shortest decimal text has the digits
+    /// of the recipe, up to 15 of them; entries are counted by that decimal, not by the binary fraction.
     pub trim: f64,
-    /// `frequency` (majority of signs) or `total` (sign of the sum).
-    pub sign: String,
+    /// How the sign of an entry is elected.
+    pub sign: SignVote,
     /// Factor on the merged delta.
     pub lambda: f64,
     /// Weight of every recipe by name; all recipes are present.
@@ -321,8 +322,8 @@ pub struct MergePlan {
 pub struct GatePlan {
     /// How much worse than the base the merge may be in any domain, in the suite's unit.
     pub max_regress: f64,
-    /// The suite that is compared, in [`crate::SUITES`].
-    pub on: String,
+    /// The suite that is compared.
+    pub on: SuiteId,
     /// What happens when it is worse.
     pub action: GateAction,
 }
@@ -330,10 +331,10 @@ pub struct GatePlan {
 /// What is written when a model is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportPlan {
-    /// `bf16`, `f16` or `f32`.
-    pub dtype: String,
+    /// Type of the published weights.
+    pub dtype: ExportDtype,
     /// Bytes of one safetensors file, at most.
     pub shard_size: u64,
-    /// GGUF files to write beside it, by quantization; see [`crate::GgufType`].
-    pub gguf: Vec<String>,
+    /// GGUF files to write beside it, by quantization.
+    pub gguf: Vec<GgufType>,
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::Diagnostics;
 use crate::document::Source;
+use crate::enums::Format;
 use crate::schema::Kind;
-use crate::vocabulary::Format;
 
 /// Where the registry lies below the folder that holds recipes.
 const FILE: &str = "data/registry.yaml";

@@ -4,8 +4,8 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
+use crate::raw::{Pipeline, Recipe, StageList};
 use crate::registry::Registry;
-use crate::written::{Pipeline, Recipe, StageList};
 
 /// The kinds of file, told apart by a key only one of them has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use synapse_recipe::{
-    Base, Document, Location, Method, PipelinePlan, Quantization, Samples, SpecialistPlan, Stage, check, load, schema,
+    Base, Document, Location, MergeMethod, Method, PipelinePlan, Quantization, Samples, SpecialistPlan, Stage, check,
+    load, schema,
 };
 
 fn root() -> PathBuf {
@@ -91,7 +92,7 @@ fn synapse_3b_is_the_job_it_was_built_for() {
         .map(|specialist| specialist.name.as_str())
         .collect();
     assert_eq!(names, ["math", "code", "general", "coordinator"]);
-    assert_eq!((plan.merge.method.as_str(), plan.merge.trim), ("ties", 0.8));
+    assert_eq!((plan.merge.method, plan.merge.trim), (MergeMethod::Ties, 0.8));
     for specialist in &plan.specialists {
         let Method::Lora(lora) = &specialist.method else {
             panic!("{} is no adapter", specialist.name)

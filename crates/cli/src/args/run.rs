@@ -13,10 +13,10 @@ pub(crate) struct RunArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Repeat this stage and those after it
-    #[arg(long, value_parser = stage)]
+    #[arg(long)]
     pub(crate) from: Option<Stage>,
     /// Stop after this stage
-    #[arg(long, value_parser = stage)]
+    #[arg(long)]
     pub(crate) until: Option<Stage>,
     /// Repeat every stage
     #[arg(long)]
@@ -44,13 +44,6 @@ pub(crate) enum Device {
     Cuda,
     /// candle on the Metal device (built with the feature `metal`)
     Metal,
-}
-
-fn stage(word: &str) -> Result<Stage, String> {
-    Stage::ALL.into_iter().find(|stage| stage.id() == word).ok_or_else(|| {
-        let known: Vec<_> = Stage::ALL.iter().map(|stage| stage.id()).collect();
-        format!("stages are {}", known.join(", "))
-    })
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use synapse_evaluate::{
     Evaluation, FILE_SUITES, Form, Journal, Journaled, Prompting, RunOptions, SAMPLED_SUITES, SUITE_IDS, Suite,
 };
 use synapse_pipeline::{Lab, Reporter, add_questions, fetch_suite, suite_data};
+use synapse_recipe::SuiteId;
 
 use crate::{
     Outcome,
@@ -94,6 +95,7 @@ pub(crate) fn suites(names: &[String], arguments: &MeasureArguments) -> Result<V
             .iter()
             .find(|(name, _)| name == suite)
             .map(|(_, file)| file.as_path());
+        let suite: SuiteId = suite.parse().map_err(Failure::request)?;
         let fetched = fetch_suite(suite, file, Path::new(""), arguments.offline, &terminal)?;
         add_questions(&mut source, suite, &fetched)?;
     }

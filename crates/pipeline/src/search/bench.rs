@@ -9,7 +9,7 @@ use synapse_evaluate::Document;
 use synapse_kernels::random::MersenneTwister;
 use synapse_merge::{Trim, Variation, Variations};
 use synapse_nn::{Adapter, Decoder, LanguageModel, LoadOptions, MicroBatch};
-use synapse_recipe::Stage;
+use synapse_recipe::{Stage, SuiteId};
 use synapse_tokenizer::Chat;
 
 use super::{
@@ -138,7 +138,7 @@ impl<'a> Bench<'a> {
                 let kept = (base - merge) / (base - own);
                 trial.gain_kept.insert(rows.domain.clone(), kept);
             }
-            if gate.on == "held-out-loss" && merge - base > gate.max_regress * base.abs() {
+            if gate.on == SuiteId::HeldOutLoss && merge - base > gate.max_regress * base.abs() {
                 trial.regressed.push(rows.domain.clone());
             }
         }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use synapse_merge::Method;
 use synapse_recipe::PipelinePlan;
 
 use super::{Point, SearchOptions};
+use crate::translate;
 
 /// The usual trims and λ.
 const TRIMS: [f64; 4] = [0.5, 0.7, 0.8, 0.9];
@@ -26,7 +26,7 @@ impl Space {
     /// The space that a pipeline's merge and the options span.
     pub(super) fn of(plan: &PipelinePlan, options: &SearchOptions) -> Result<Self, String> {
         let merge = &plan.merge;
-        let method: Method = merge.method.parse()?;
+        let method = translate::merge_method(merge.method);
         let known = method.parameters();
         if !known.contains(&"lambda") {
             return Err(format!("{method} has no lambda, so there is nothing to search for"));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::Format;
+use crate::enums::{Format, SuiteId};
 
 /// Rows and how they are mixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ pub struct RequestsPlan {
     /// Its rows, without sources of plain text, which ask for nothing.
     pub data: DataPlan,
     /// The suites whose questions its rows are held against, with the file of those that have one of their own.
-    pub questions: Vec<(String, Option<PathBuf>)>,
+    pub questions: Vec<(SuiteId, Option<PathBuf>)>,
 }
 
 /// Where a source's rows are.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::plan::Base;
+use crate::raw::BaseWritten;
 use crate::resolve::Resolver;
-use crate::written::BaseWritten;
 
 impl Resolver<'_> {
     pub(super) fn base(&mut self, written: &BaseWritten) -> Base {

@@ -4,15 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::document::Source as Document;
+use crate::enums::Format;
 use crate::plan::{DataPlan, LimitsPlan, Location, Portion, RequestsPlan, Samples, SourcePlan, SpecialistPlan};
+use crate::raw::{Limits, Recipe, SamplesWord, SamplesWritten, Source};
 use crate::registry::{Registry, RegistryEntry};
 use crate::resolve::Resolver;
 use crate::resolve::base::hub_id;
 use crate::resolve::specialist;
 use crate::schema::Kind;
 use crate::suggest::{alternatives, nearest};
-use crate::vocabulary::Format;
-use crate::written::{Limits, Recipe, SamplesWord, SamplesWritten, Source};
 
 /// The name of generated routing rows.
 const ROUTING: &str = "routing";
@@ -78,7 +78,7 @@ impl RequestsPlan {
         data.sources.retain(|source| source.format != Some(Format::Text));
         let questions = recipe.evaluate.questions().filter(|_| data.decontaminate);
         let questions = questions
-            .map(|(suite, file)| (suite.to_owned(), file.map(Path::to_owned)))
+            .map(|(suite, file)| (suite, file.map(Path::to_owned)))
             .collect();
         (!data.sources.is_empty()).then(|| Self {
             label: label.to_owned(),

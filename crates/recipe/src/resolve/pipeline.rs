@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use crate::check::Schema;
 use crate::diagnostics::{Diagnostics, Problem};
 use crate::document::Source;
+use crate::enums::{Prompting, SuiteId};
 use crate::overrides::Override;
 use crate::paths::{overlap, run_dir};
 use crate::plan::{ExportPlan, GatePlan, MergePlan, Method, PipelinePlan, RequestsPlan, SpecialistPlan};
+use crate::raw::{ByteSize, Evaluate, Merge, Pipeline};
 use crate::resolve::{Resolver, specialist};
 use crate::schema::Kind;
 use crate::size::parse_bytes;
 use crate::suggest::{alternatives, nearest};
-use crate::vocabulary::Prompting;
-use crate::written::{ByteSize, Evaluate, Merge, Pipeline};
 use crate::yaml::Value;
 
 /// Checks and resolves a pipeline. Overrides of its own keys apply to it; `math.train.epochs=1`
@@ -136,22 +136,22 @@ impl Resolver<'_> {
             );
             self.value("output", message, None);
         }
-        let mut suites: Vec<String> = Vec::new();
-        for suite in specialists.iter().flat_map(|plan| &plan.evaluate.suites) {
-            if !suites.contains(suite) {
-                suites.push(suite.clone());
+        let mut suites: Vec<SuiteId> = Vec::new();
+        for &suite in specialists.iter().flat_map(|plan| &plan.evaluate.suites) {
+            if !suites.contains(&suite) {
+                suites.push(suite);
             }
         }
         let evaluate = self.evaluate("evaluate", &written.evaluate, suites);
         self.only_the_recipes_say(&written.evaluate);
-        if complete && !evaluate.suites.contains(&written.gate.on.0) {
+        if complete && !evaluate.suites.contains(&written.gate.on) {
             let hint = match evaluate.suites.as_slice() {
                 [] => "nothing is evaluated".to_owned(),
-                suites => format!("evaluated are {}", alternatives(suites.iter().map(String::as_str))),
+                suites => format!("evaluated are {}", alternatives(suites.iter().map(|suite| suite.id()))),
             };
             self.value(
                 "gate.on",
-                format!("the gate is on `{}`, which is not evaluated", written.gate.on.0),
+                format!("the gate is on `{}`, which is not evaluated", written.gate.on),
                 Some(hint),
             );
         }
@@ -176,13 +176,13 @@ impl Resolver<'_> {
             evaluate,
             gate: GatePlan {
                 max_regress: written.gate.max_regress,
-                on: written.gate.on.0,
+                on: written.gate.on,
                 action: written.gate.action,
             },
             export: ExportPlan {
-                dtype: written.export.dtype.id().to_owned(),
+                dtype: written.export.dtype,
                 shard_size,
-                gguf: written.export.gguf.iter().map(|kind| kind.id().to_owned()).collect(),
+                gguf: written.export.gguf,
             },
             run_dir: run_dir(&output),
             output,
@@ -262,9 +262,9 @@ impl Resolver<'_> {
             );
         }
         MergePlan {
-            method: written.method.id().to_owned(),
+            method: written.method,
             trim: written.trim,
-            sign: written.sign.id().to_owned(),
+            sign: written.sign,
             lambda: written.lambda,
             weights,
             parameters: written.parameters.clone(),

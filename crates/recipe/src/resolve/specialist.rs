@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Diagnostics, Problem};
 use crate::document::Source;
+use crate::enums::{LINEAR_MODULES, SuiteId};
 use crate::paths::{overlap, run_dir, tidy};
 use crate::plan::{
     Base, EvaluatePlan, Location, LoraPlan, Method, Quantization, RouterPlan, SpecialistPlan, TrainPlan,
+};
+use crate::raw::{
+    Evaluate, Lora, MethodWritten, QuantizationKind, QuantizationWritten, ROUTER_LABELS, Recipe, Targets, Train,
 };
 use crate::registry::Registry;
 use crate::resolve::Resolver;
 use crate::resolve::data::{data_plan, limits_plan};
 use crate::schema::Kind;
 use crate::suggest::alternatives;
-use crate::vocabulary::{BENCHMARKS, LINEAR_MODULES, OWN_SUITES, ROUTER_LABELS, SAMPLED_SUITES};
-use crate::written::{Evaluate, Lora, MethodWritten, QuantizationKind, QuantizationWritten, Recipe, Targets, Train};
 
 /// Suites that a recipe without an `evaluate:` section runs.
-const DEFAULT_SUITE: &str = "held-out-loss";
+const DEFAULT_SUITE: SuiteId = SuiteId::HeldOutLoss;
 /// Rows set aside when a recipe does not say.
 const DEFAULT_HELD_OUT: u64 = 100;
 /// Checks and resolves one recipe.
@@ -68,11 +70,11 @@ impl Resolver<'_> {
             );
         }
         let stages = self.stages(recipe.pipeline.as_deref());
-        let mut evaluate = self.evaluate("evaluate", &recipe.evaluate, vec![DEFAULT_SUITE.to_owned()]);
+        let mut evaluate = self.evaluate("evaluate", &recipe.evaluate, vec![DEFAULT_SUITE]);
         self.suite_inputs(&recipe.evaluate, &mut evaluate);
         let measured = !evaluate.suites.is_empty() || self.source.is_refused("evaluate");
         let data = data_plan(self, &recipe, registry, if measured { DEFAULT_HELD_OUT } else { 0 });
-        if data.held_out == 0 && (evaluate.every > 0 || evaluate.suites.iter().any(|suite| suite == DEFAULT_SUITE)) {
+        if data.held_out == 0 && (evaluate.every > 0 || evaluate.suites.contains(&DEFAULT_SUITE)) {
             let message = "`held_out` is 0, but held-out loss is measured";
             self.value(
                 "held_out",
@@ -82,7 +84,7 @@ impl Resolver<'_> {
         }
         let generated = data.sources.iter().any(|source| source.location == Location::Routing);
         let router = self.router(&recipe, generated);
-        if evaluate.suites.iter().any(|suite| suite == "routing") && router.is_none() {
+        if evaluate.suites.contains(&SuiteId::Routing) && router.is_none() {
             let hint = "add `router: {}` when this recipe trains a coordinator";
             self.value(
                 "evaluate.suites",
@@ -146,7 +148,7 @@ impl Resolver<'_> {
         output
     }
 
-    pub(crate) fn evaluate(&mut self, key: &str, written: &Evaluate, default: Vec<String>) -> EvaluatePlan {
+    pub(crate) fn evaluate(&mut self, key: &str, written: &Evaluate, default: Vec<SuiteId>) -> EvaluatePlan {
         let suites = match &written.suites {
             None => default,
             Some(suites) => {
@@ -154,12 +156,12 @@ impl Resolver<'_> {
                     if suites[..index].contains(suite) {
                         self.value(
                             &format!("{key}.suites.{index}"),
-                            format!("the suite `{}` is listed twice", suite.0),
+                            format!("the suite `{suite}` is listed twice"),
                             None,
                         );
                     }
                 }
-                suites.iter().map(|suite| suite.0.clone()).collect()
+                suites.clone()
             }
         };
         EvaluatePlan {
@@ -179,25 +181,29 @@ impl Resolver<'_> {
     fn suite_inputs(&mut self, written: &Evaluate, plan: &mut EvaluatePlan) {
         for (suite, path) in &written.files {
             let key = format!("evaluate.files.{suite}");
-            let reads = OWN_SUITES.contains(&suite.as_str()) || BENCHMARKS.iter().any(|(name, _)| name == suite);
-            if !reads {
-                let known = BENCHMARKS.iter().map(|(name, _)| *name).chain(OWN_SUITES);
-                let hint = format!("suites that read one are {}", alternatives(known));
+            let reader = SuiteId::ALL
+                .into_iter()
+                .find(|known| known.id() == suite && known.reads_file());
+            let Some(suite) = reader else {
+                let known = SuiteId::ALL.into_iter().filter(|suite| suite.reads_file());
+                let hint = format!("suites that read one are {}", alternatives(known.map(SuiteId::id)));
                 self.value(&key, format!("the suite `{suite}` reads no file"), Some(hint));
-            } else if !plan.suites.contains(suite) {
+                continue;
+            };
+            if !plan.suites.contains(&suite) {
                 let hint = "add it to evaluate.suites, or leave its file out";
                 self.value(&key, format!("the suite `{suite}` is not asked"), Some(hint.to_owned()));
             } else {
                 let file = self.input(&key, path);
                 if file.is_file() {
-                    plan.files.insert(suite.clone(), file);
+                    plan.files.insert(suite, file);
                 } else {
                     self.value(&key, format!("no such file: {}", file.display()), None);
                 }
             }
         }
-        for suite in OWN_SUITES {
-            if plan.suites.iter().any(|asked| asked == suite) && !written.files.contains_key(suite) {
+        for suite in SuiteId::ALL.into_iter().filter(|suite| suite.needs_file()) {
+            if plan.suites.contains(&suite) && !written.files.contains_key(suite.id()) {
                 let hint = format!("name it under evaluate: files: {{ {suite}: FILE.jsonl }}");
                 self.value(
                     "evaluate.suites",
@@ -206,13 +212,17 @@ impl Resolver<'_> {
                 );
             }
         }
-        if plan.shots > 0 && !plan.suites.iter().any(|suite| suite == "gsm8k") {
+        if plan.shots > 0 && !plan.suites.contains(&SuiteId::Gsm8k) {
             let hint = "only gsm8k has worked examples".to_owned();
             self.value("evaluate.shots", "`evaluate.shots` has no suite to act on", Some(hint));
         }
-        let sampled = plan.suites.iter().any(|suite| SAMPLED_SUITES.contains(&suite.as_str()));
+        let sampled = plan.suites.iter().any(|suite| suite.is_sampled());
         if (plan.samples > 1 || plan.temperature > 0.0) && !sampled {
-            let hint = format!("suites that answer several times are {}", alternatives(SAMPLED_SUITES));
+            let known = SuiteId::ALL.into_iter().filter(|suite| suite.is_sampled());
+            let hint = format!(
+                "suites that answer several times are {}",
+                alternatives(known.map(SuiteId::id))
+            );
             self.value(
                 "evaluate.samples",
                 "`evaluate.samples` has no suite to act on",

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use crate::diagnostics::Diagnostics;
 use crate::document::Source;
+use crate::enums::Stage;
+use crate::raw::StageList;
 use crate::resolve::Resolver;
 use crate::schema::Kind;
-use crate::vocabulary::Stage;
-use crate::written::StageList;
 
 /// Stages of a recipe that names no pipeline, and the only ones a recipe alone can go through.
 const SPECIALIST_STAGES: [Stage; 4] = [Stage::Fetch, Stage::Prepare, Stage::Train, Stage::Evaluate];

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{Format, Prompting, Stage};
-use crate::written::train::{Lora, QuantizationWritten, Train};
+use crate::enums::{Format, Prompting, Stage, SuiteId};
+use crate::raw::train::{Lora, QuantizationWritten, Train};
+
+/// Labels of a coordinator whose recipe names none.
+pub(crate) const ROUTER_LABELS: [&str; 5] = ["math", "code", "general", "several", "none"];
 
 /// A recipe: one base model, one mixture of data, one trained artifact.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -244,7 +247,7 @@ impl Default for Filters {
 pub(crate) struct Evaluate {
     /// Suites to run; held-out-loss alone when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) suites: Option<Vec<Suite>>,
+    pub(crate) suites: Option<Vec<SuiteId>>,
     /// Optimizer steps between held-out losses while training; 0 measures only at the end.
     pub(crate) every: u64,
     /// Items of each task suite, at most; held-out loss always takes every held-out row.
@@ -272,11 +275,6 @@ pub(crate) struct Evaluate {
     pub(crate) temperature: f64,
 }
 
-/// Name of an evaluation suite.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub(crate) struct Suite(#[schemars(extend("enum" = crate::vocabulary::SUITES))] pub(crate) String);
-
 /// Answers of a coordinator.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -289,7 +287,7 @@ pub(crate) struct Router {
 impl Default for Router {
     fn default() -> Self {
         Self {
-            labels: crate::vocabulary::ROUTER_LABELS.map(str::to_owned).to_vec(),
+            labels: ROUTER_LABELS.map(str::to_owned).to_vec(),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{ExportDtype, GateAction, GgufType, MergeMethod, SignVote};
-use crate::written::recipe::{Evaluate, Suite};
+use crate::enums::{ExportDtype, GateAction, GgufType, MergeMethod, SignVote, SuiteId};
+use crate::raw::recipe::Evaluate;
 
 /// A pipeline: recipes, the merge of their adapters, the gate, the export.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -77,7 +77,7 @@ pub(crate) struct Gate {
     #[schemars(range(min = 0.0))]
     pub(crate) max_regress: f64,
     /// The suite that decides.
-    pub(crate) on: Suite,
+    pub(crate) on: SuiteId,
     /// `refuse` exports nothing, `stamp` exports and says so on the model card.
     pub(crate) action: GateAction,
 }
@@ -86,7 +86,7 @@ impl Default for Gate {
     fn default() -> Self {
         Self {
             max_regress: 0.02,
-            on: Suite("held-out-loss".to_owned()),
+            on: SuiteId::HeldOutLoss,
             action: GateAction::default(),
         }
     }

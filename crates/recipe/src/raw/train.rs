@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::{ComputeDtype, LossOn, Overlong, Recompute, Scheduler};
+use crate::enums::{ComputeDtype, LossOn, Overlong, Recompute, Scheduler};
 
 /// Storage of the frozen base weights.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -9,5 +9,7 @@ mod recipe;
 mod train;
 
 pub(crate) use pipeline::{ByteSize, Merge, Pipeline};
-pub(crate) use recipe::{BaseWritten, Evaluate, Limits, Recipe, SamplesWord, SamplesWritten, Source, StageList};
+pub(crate) use recipe::{
+    BaseWritten, Evaluate, Limits, ROUTER_LABELS, Recipe, SamplesWord, SamplesWritten, Source, StageList,
+};
 pub(crate) use train::{Lora, MethodWritten, QuantizationKind, QuantizationWritten, Targets, Train};
