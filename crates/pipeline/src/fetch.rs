@@ -45,10 +45,11 @@ pub struct FetchedBase {
     pub name: String,
     /// Commit of a hub base.
     pub revision: Option<String>,
-    /// sha256 over configuration and weights (configuration alone for a fresh base).
+    /// sha256 over configuration and weights (over configuration and tokenizer for a base without weights).
     pub hash: String,
     /// Whether it has no weights yet.
-    pub fresh: bool,
+    #[serde(rename = "fresh")]
+    pub from_scratch: bool,
 }
 
 /// Fetches what a recipe needs.
@@ -133,7 +134,7 @@ fn local_hashes(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<String>, Pip
         Base::Hub { .. } => {}
         Base::Folder(folder) => hashes.push(run.model_hash(folder)?),
         Base::Gguf(file) => hashes.push(sha256_file(file)?),
-        Base::Fresh(folder) => hashes.push(fresh_hash(folder)?),
+        Base::FromScratch(folder) => hashes.push(from_scratch_hash(folder)?),
     }
     let kept_out = requests(plan).flat_map(|requests| requests.questions.iter().filter_map(|(_, file)| file.as_ref()));
     for file in plan.evaluate.files.values().chain(kept_out) {
@@ -148,8 +149,8 @@ fn local_hashes(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<String>, Pip
     Ok(hashes)
 }
 
-/// A fresh base is its configuration and tokenizer.
-fn fresh_hash(folder: &Path) -> Result<String, PipelineError> {
+/// A base without weights is its configuration and tokenizer.
+fn from_scratch_hash(folder: &Path) -> Result<String, PipelineError> {
     let mut joined = String::new();
     for name in ["config.json", "tokenizer.json"] {
         joined.push_str(&sha256_file(&folder.join(name))?);
@@ -164,7 +165,7 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
             folder: folder.to_owned(),
             name,
             revision,
-            fresh: false,
+            from_scratch: false,
         })
     };
     match &plan.base {
@@ -189,12 +190,12 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
             }
             folder_base(&folder, folder.display().to_string(), None)
         }
-        Base::Fresh(folder) => Ok(FetchedBase {
+        Base::FromScratch(folder) => Ok(FetchedBase {
             folder: folder.clone(),
             name: folder.display().to_string(),
             revision: None,
-            hash: fresh_hash(folder)?,
-            fresh: true,
+            hash: from_scratch_hash(folder)?,
+            from_scratch: true,
         }),
     }
 }
@@ -246,7 +247,7 @@ pub fn fetch_suite(
         what: format!("suite `{suite}` needs {id}'s test files"),
         hint: "list them under `benchmarks:` in data/registry.yaml, or name a file with its questions".into(),
     };
-    let registry = synapse_recipe::Registry::find(folder).map_err(|problems| PipelineError::Unusable {
+    let registry = synapse_recipe::find_registry(folder).map_err(|problems| PipelineError::Unusable {
         what: problems.to_string(),
         hint: "mend data/registry.yaml".into(),
     })?;

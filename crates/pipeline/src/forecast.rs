@@ -12,7 +12,7 @@ use synapse_bench::StepCost;
 use synapse_checkpoint::ModelConfig;
 use synapse_data::{Manifest, PackedDataset};
 use synapse_nn::{LoadOptions, Workload};
-use synapse_recipe::{Base, Document, Location, Samples, SpecialistPlan, Stage};
+use synapse_recipe::{Base, Location, Plan, Samples, SpecialistPlan, Stage};
 use synapse_trainer::Steps;
 
 use crate::{PipelineError, specialist::data_folder};
@@ -158,10 +158,10 @@ impl Forecast {
     ///
     /// # Errors
     /// A configuration or manifest that is there but cannot be read.
-    pub fn new(document: &Document) -> Result<Self, PipelineError> {
+    pub fn new(document: &Plan) -> Result<Self, PipelineError> {
         let plans = match document {
-            Document::Specialist(plan) => vec![plan],
-            Document::Pipeline(plan) => plan.specialists.iter().collect(),
+            Plan::Specialist(plan) => vec![plan],
+            Plan::Pipeline(plan) => plan.specialists.iter().collect(),
         };
         let process = synapse_trainer::resident_bytes().unwrap_or(0);
         let recipes = plans
@@ -203,7 +203,7 @@ impl RecipeForecast {
                 .is_file()
         });
         let config = match &plan.base {
-            Base::Folder(folder) | Base::Fresh(folder) => Some(ModelConfig::read(folder)?),
+            Base::Folder(folder) | Base::FromScratch(folder) => Some(ModelConfig::read(folder)?),
             Base::Hub { .. } | Base::Gguf(_) => recorded_base(&plan.run_dir)
                 .map(|folder| ModelConfig::read(&folder))
                 .transpose()?,

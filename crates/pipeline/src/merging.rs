@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use synapse_evaluate::{ComparisonTable, GateDecision, GateRule, Outcome};
 use synapse_merge::{MergeReport, MergeRequest};
 use synapse_nn::LoadOptions;
-use synapse_recipe::{Document, PipelinePlan, SpecialistPlan, Stage};
+use synapse_recipe::{PipelinePlan, Plan, SpecialistPlan, Stage};
 
 use crate::{
     Lab, PipelineError, Run, SpecialistOutcome,
@@ -42,7 +42,7 @@ pub(crate) struct Trained<'a> {
 /// # Errors
 /// Whatever a stage refuses, or the gate.
 pub fn run_pipeline(run: &Run<'_>, plan: &PipelinePlan) -> Result<PipelineOutcome, PipelineError> {
-    let document = Document::Pipeline(plan.clone());
+    let document = Plan::Pipeline(plan.clone());
     run.with_page(document, |run| all_stages(run, plan))
 }
 

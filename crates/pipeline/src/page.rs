@@ -12,7 +12,7 @@ use synapse_evaluate::report::{
 };
 use synapse_evaluate::{GateDecision, Outcome};
 use synapse_merge::MergeReport;
-use synapse_recipe::{Document, PipelinePlan, SpecialistPlan, Stage};
+use synapse_recipe::{PipelinePlan, Plan, SpecialistPlan, Stage};
 use synapse_trainer::{Metric, RouterReport, read_metrics};
 
 mod live;
@@ -63,7 +63,7 @@ pub fn report(run: &Path) -> Result<PathBuf, PipelineError> {
 }
 
 /// The plan that a run left.
-fn document(run: &Path) -> Result<Document, PipelineError> {
+fn document(run: &Path) -> Result<Plan, PipelineError> {
     let path = run.join("plan.json");
     let text = std::fs::read(&path).map_err(|_| PipelineError::Unusable {
         what: format!("{} is not a run's folder: it has no plan.json", run.display()),
@@ -78,28 +78,28 @@ fn document(run: &Path) -> Result<Document, PipelineError> {
     Ok(if value.get("specialists").is_some() {
         let mut plan: PipelinePlan = serde_json::from_value(value).map_err(unreadable)?;
         run.clone_into(&mut plan.run_dir);
-        Document::Pipeline(plan)
+        Plan::Pipeline(plan)
     } else {
         let mut plan: SpecialistPlan = serde_json::from_value(value).map_err(unreadable)?;
         run.clone_into(&mut plan.run_dir);
-        Document::Specialist(plan)
+        Plan::Specialist(plan)
     })
 }
 
 /// Writes the page of a run in this state.
-pub(crate) fn write(document: &Document, state: &State) -> Result<PathBuf, PipelineError> {
+pub(crate) fn write(document: &Plan, state: &State) -> Result<PathBuf, PipelineError> {
     let data = collect(document, state)?;
     let path = document.run_dir().join("report.html");
     write_atomic(&path, report::render(&data)?.as_bytes())?;
     Ok(path)
 }
 
-fn collect(document: &Document, state: &State) -> Result<ReportData, PipelineError> {
+fn collect(document: &Plan, state: &State) -> Result<ReportData, PipelineError> {
     let run = document.run_dir();
     let usage = Usage::read(run);
     let (specialists, subtitle) = match document {
-        Document::Specialist(plan) => (std::slice::from_ref(plan), format!("on {}", plan.base)),
-        Document::Pipeline(plan) => (
+        Plan::Specialist(plan) => (std::slice::from_ref(plan), format!("on {}", plan.base)),
+        Plan::Pipeline(plan) => (
             plan.specialists.as_slice(),
             format!(
                 "{} specialists on {}, merged by {}",
@@ -301,10 +301,10 @@ fn traced(domain: &str, subject: &str, sample: &TracedText) -> TokenTrace {
     }
 }
 
-fn recipes(document: &Document) -> Vec<RecipeText> {
+fn recipes(document: &Plan) -> Vec<RecipeText> {
     let files: Vec<&PathBuf> = match document {
-        Document::Specialist(plan) => vec![&plan.file],
-        Document::Pipeline(plan) => std::iter::once(&plan.file)
+        Plan::Specialist(plan) => vec![&plan.file],
+        Plan::Pipeline(plan) => std::iter::once(&plan.file)
             .chain(plan.specialists.iter().map(|specialist| &specialist.file))
             .collect(),
     };
@@ -320,10 +320,10 @@ fn recipes(document: &Document) -> Vec<RecipeText> {
 }
 
 /// Stages one after another with the seconds of the run that made each.
-fn stages(document: &Document) -> Result<Vec<StageTime>, PipelineError> {
+fn stages(document: &Plan) -> Result<Vec<StageTime>, PipelineError> {
     let runs: Vec<(&str, &Path)> = match document {
-        Document::Specialist(plan) => vec![(plan.name.as_str(), plan.run_dir.as_path())],
-        Document::Pipeline(plan) => plan
+        Plan::Specialist(plan) => vec![(plan.name.as_str(), plan.run_dir.as_path())],
+        Plan::Pipeline(plan) => plan
             .specialists
             .iter()
             .map(|specialist| (specialist.name.as_str(), specialist.run_dir.as_path()))

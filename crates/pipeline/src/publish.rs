@@ -10,7 +10,7 @@ use synapse_export::{
     Measured, export_gguf, model_card,
 };
 use synapse_merge::MergeReport;
-use synapse_recipe::{Base, GgufType, MergeMethod, Method, Quantization, SpecialistPlan, Stage};
+use synapse_recipe::{Base, GgufType, MergeMethod, QuantizationPlan, SpecialistPlan, Stage, TrainingMethod};
 
 use crate::{
     PipelineError, SpecialistOutcome,
@@ -196,7 +196,7 @@ fn comparison(column: &TableColumn) -> Comparison {
 fn base(specialist: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardInput {
     let id = match &specialist.base {
         Base::Hub { id, .. } => id.clone(),
-        Base::Folder(path) | Base::Gguf(path) | Base::Fresh(path) => path
+        Base::Folder(path) | Base::Gguf(path) | Base::FromScratch(path) => path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default(),
@@ -219,19 +219,19 @@ pub(crate) fn license_of(folder: &Path) -> Option<String> {
 
 fn card_specialist(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardSpecialist {
     let storage = match plan.quantization {
-        Quantization::None => String::new(),
-        Quantization::Nf4 { double_quant, .. } => {
+        QuantizationPlan::None => String::new(),
+        QuantizationPlan::Nf4 { double_quant, .. } => {
             format!(", NF4{}", if double_quant { " double-quantized" } else { "" })
         }
     };
     let method = match &plan.method {
-        Method::Lora(lora) => format!(
+        TrainingMethod::Lora(lora) => format!(
             "{}LoRA, rank {}, alpha {}{storage}",
             if storage.is_empty() { "" } else { "Q" },
             lora.rank,
             lora.alpha
         ),
-        Method::Full => "every weight".to_owned(),
+        TrainingMethod::Full => "every weight".to_owned(),
     };
     CardSpecialist {
         name: plan.name.clone(),

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use synapse_checkpoint::ModelFolder;
-use synapse_recipe::{Document, Stage};
+use synapse_recipe::{Plan, Stage};
 use synapse_trainer::DeviceChoice;
 
 use crate::{PipelineError, Reporter, page::Live};
@@ -54,7 +54,7 @@ impl<'a> Run<'a> {
     /// Does `work` with the run's page written as it goes on, and once more when it ended, however it ended.
     pub(crate) fn with_page<T>(
         &self,
-        document: Document,
+        document: Plan,
         work: impl FnOnce(&Run<'_>) -> Result<T, PipelineError>,
     ) -> Result<T, PipelineError> {
         let live = Live::new(document, &self.options.command, self.reporter);

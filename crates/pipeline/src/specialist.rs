@@ -8,7 +8,7 @@ use synapse_checkpoint::{ModelConfig, ModelFolder, Staged};
 use synapse_data::{Benchmark, Manifest, PackedDataset, PrepareEvent, PrepareRequest};
 use synapse_evaluate::Outcome;
 use synapse_nn::LoadOptions;
-use synapse_recipe::{Document, Method, SpecialistPlan, Stage};
+use synapse_recipe::{Plan, SpecialistPlan, Stage, TrainingMethod};
 use synapse_tokenizer::Chat;
 use synapse_trainer::{Device, HeldOutReport, StepReport, TrainOutcome, TrainRequest, TrainingBase, TrainingObserver};
 
@@ -60,7 +60,7 @@ pub(crate) fn data_folder(plan: &SpecialistPlan) -> PathBuf {
 /// # Errors
 /// Whatever a stage refuses; what was finished stays and is not repeated next time.
 pub fn run_specialist(run: &Run<'_>, plan: &SpecialistPlan) -> Result<SpecialistOutcome, PipelineError> {
-    let document = Document::Specialist(plan.clone());
+    let document = Plan::Specialist(plan.clone());
     run.with_page(document, |run| all_stages(run, plan))
 }
 
@@ -342,7 +342,7 @@ fn train_into(
     let rows = PackedDataset::open(&data.join("train.arrow"))?;
     let held_out = PackedDataset::open(&data.join("held_out.arrow"))?;
     let (folder, config);
-    let base = if fetched.base.fresh {
+    let base = if fetched.base.from_scratch {
         config = ModelConfig::read(&fetched.base.folder)?;
         TrainingBase::RandomInit(&config)
     } else {
@@ -372,7 +372,7 @@ fn train_into(
             reporter: run.reporter,
         },
     )?;
-    if plan.method == Method::Full {
+    if plan.method == TrainingMethod::Full {
         synapse_export::copy_tokenizer_files(&fetched.base.folder, out)?;
     }
     Ok(outcome)
@@ -381,8 +381,8 @@ fn train_into(
 /// sha256 of what the recipe published.
 pub(crate) fn artifact_hash(plan: &SpecialistPlan) -> Result<String, PipelineError> {
     Ok(match plan.method {
-        Method::Lora(_) => synapse_checkpoint::AdapterFolder::open(&plan.output)?.content_hash()?,
-        Method::Full => ModelFolder::open(&plan.output)?.content_hash()?,
+        TrainingMethod::Lora(_) => synapse_checkpoint::AdapterFolder::open(&plan.output)?.content_hash()?,
+        TrainingMethod::Full => ModelFolder::open(&plan.output)?.content_hash()?,
     })
 }
 
@@ -418,12 +418,12 @@ fn evaluate(
             let logs = Logs::open(&stage)?;
             let sample = TracedSample::of(plan, &plan.name);
             match plan.method {
-                Method::Full => {
+                TrainingMethod::Full => {
                     let lab = Lab::open(&plan.output, &[], &LoadOptions::BF16)?;
                     logs.trace(&lab, &sample)?;
                     logs.done(domain.measure(run, &mut lab.subject(&plan.name, None), &logs)?)
                 }
-                Method::Lora(_) => {
+                TrainingMethod::Lora(_) => {
                     let lab = Lab::open(&fetched.base.folder, &[(&plan.name, &plan.output)], &LoadOptions::BF16)?;
                     let mut outcomes = domain.measure(run, &mut lab.subject("base", None), &logs)?;
                     outcomes.extend(domain.measure(run, &mut lab.subject(&plan.name, Some(&plan.name)), &logs)?);

@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 use serde_json::Value as Json;
 
 use crate::check::words::{constants, expected, explain, follow, mistyped_hint, non_null, plain, type_name, types_of};
-use crate::schema::{Kind, schema};
+use crate::kind::Kind;
+use crate::schema::schema;
 use crate::suggest::{accepted, alternatives, nearest};
 use crate::yaml::{Node, Position, Value};
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::diagnostics::{Diagnostics, Problem};
-use crate::document::Source;
-use crate::plan::Document;
-use crate::registry::Registry;
+use crate::kind::Kind;
+use crate::parsed_file::ParsedFile;
+use crate::plan::Plan;
+use crate::registry_file::read_registry;
 use crate::resolve::{parse_overrides, pipeline, specialist, stage_list};
-use crate::schema::Kind;
 
 /// Reads, checks and resolves a recipe or a pipeline.
 ///
@@ -18,14 +18,14 @@ use crate::schema::Kind;
 ///
 /// # Errors
 /// Every problem of the file, its overrides and the files it names.
-pub fn load(path: &Path, overrides: &[String]) -> Result<Document, Diagnostics> {
+pub fn load(path: &Path, overrides: &[String]) -> Result<Plan, Diagnostics> {
     let changes = parse_overrides(overrides).map_err(Diagnostics::new)?;
-    let mut source = Source::read(path)?;
+    let mut source = ParsedFile::read(path)?;
     match source.kind() {
-        Kind::Pipeline => pipeline(&mut source, changes).map(Document::Pipeline),
+        Kind::Pipeline => pipeline(&mut source, changes).map(Plan::Pipeline),
         Kind::Recipe => {
             let problems = source.apply(changes);
-            specialist(&mut source, problems).map(Document::Specialist)
+            specialist(&mut source, problems).map(Plan::Specialist)
         }
         Kind::StageList => Err(refuse(
             path,
@@ -45,9 +45,9 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Document, Diagnostics> 
 /// # Errors
 /// Every problem of the file and of the files it names.
 pub fn check(path: &Path, overrides: &[String]) -> Result<(), Diagnostics> {
-    match Source::read(path)?.kind() {
+    match ParsedFile::read(path)?.kind() {
         Kind::StageList => stage_list(path).map(drop),
-        Kind::Registry => Registry::read(path).map(drop),
+        Kind::Registry => read_registry(path).map(drop),
         Kind::Recipe | Kind::Pipeline => load(path, overrides).map(drop),
     }
 }

@@ -13,22 +13,22 @@ mod data;
 pub use data::{DataPlan, LimitsPlan, Location, Portion, RequestsPlan, Samples, SourcePlan};
 
 use crate::enums::{
-    ComputeDtype, ExportDtype, GateAction, GgufType, LossOn, MergeMethod, Overlong, Prompting, Recompute, Scheduler,
-    SignVote, Stage, SuiteId,
+    ComputeDtype, ExportDtype, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod, Overlong, Prompting,
+    Recompute, Scheduler, SignVote, Stage, SuiteId,
 };
 
 /// What one file describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
-pub enum Document {
+pub enum Plan {
     /// A recipe: one base, one data mixture, one trained artifact.
     Specialist(SpecialistPlan),
     /// A pipeline: recipes, their merge, the gate and the export.
     Pipeline(PipelinePlan),
 }
 
-impl Document {
+impl Plan {
     /// The name the file gives itself.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -75,9 +75,9 @@ pub struct SpecialistPlan {
     /// What the data's report must show before training begins.
     pub limits: LimitsPlan,
     /// How frozen base weights are stored while training.
-    pub quantization: Quantization,
+    pub quantization: QuantizationPlan,
     /// What is trained: an adapter or every weight.
-    pub method: Method,
+    pub method: TrainingMethod,
     /// The loop: steps, optimizer, schedule, sequence shape.
     pub train: TrainPlan,
     /// What is measured during and after training.
@@ -106,7 +106,8 @@ pub enum Base {
     /// A GGUF file, imported to a model folder before training.
     Gguf(PathBuf),
     /// A folder with config.json and tokenizer files but no weights: they are initialized from `train.seed`.
-    Fresh(PathBuf),
+    #[serde(rename = "fresh")]
+    FromScratch(PathBuf),
 }
 
 impl std::fmt::Display for Base {
@@ -118,7 +119,7 @@ impl std::fmt::Display for Base {
                 revision: Some(revision),
             } => write!(out, "{id}@{revision}"),
             Self::Folder(path) | Self::Gguf(path) => write!(out, "{}", path.display()),
-            Self::Fresh(path) => write!(out, "fresh weights for {}", path.display()),
+            Self::FromScratch(path) => write!(out, "{} (from scratch)", path.display()),
         }
     }
 }
@@ -126,7 +127,7 @@ impl std::fmt::Display for Base {
 /// Storage of the frozen base weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Quantization {
+pub enum QuantizationPlan {
     /// Kept in the compute dtype.
     None,
     /// 4-bit NormalFloat as bitsandbytes computes it.
@@ -141,7 +142,7 @@ pub enum Quantization {
 /// What training changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Method {
+pub enum TrainingMethod {
     /// Low-rank adapters beside frozen weights.
     Lora(LoraPlan),
     /// Every weight.
@@ -161,6 +162,19 @@ pub struct LoraPlan {
     pub targets: Vec<String>,
     /// Scale is alpha/√r instead of alpha/r.
     pub rslora: bool,
+}
+
+impl Default for LoraPlan {
+    /// Rank 16 on every linear module, alpha twice the rank.
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            targets: LINEAR_MODULES.map(str::to_owned).to_vec(),
+            rslora: false,
+        }
+    }
 }
 
 impl LoraPlan {
@@ -218,6 +232,34 @@ pub struct TrainPlan {
     pub checkpoint_every: u64,
 }
 
+impl Default for TrainPlan {
+    /// The values of a recipe without a `train:` section.
+    fn default() -> Self {
+        Self {
+            epochs: 1.0,
+            max_steps: None,
+            batch_size: 2,
+            gradient_accumulation: 8,
+            max_seq_len: 2048,
+            learning_rate: 2e-4,
+            scheduler: Scheduler::default(),
+            warmup_ratio: 0.03,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            loss_on: LossOn::default(),
+            packing: true,
+            overlong: Overlong::default(),
+            recompute: Recompute::default(),
+            compute_dtype: ComputeDtype::default(),
+            seed: 42,
+            checkpoint_every: 50,
+        }
+    }
+}
+
 /// What is measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluatePlan {
@@ -239,6 +281,23 @@ pub struct EvaluatePlan {
     pub samples: usize,
     /// Temperature of those answers.
     pub temperature: f64,
+}
+
+impl Default for EvaluatePlan {
+    /// The values of a recipe without an `evaluate:` section, which measures held-out loss.
+    fn default() -> Self {
+        Self {
+            suites: vec![SuiteId::HeldOutLoss],
+            every: 0,
+            limit: None,
+            max_new_tokens: 256,
+            files: BTreeMap::new(),
+            prompting: Prompting::default(),
+            shots: 0,
+            samples: 1,
+            temperature: 0.0,
+        }
+    }
 }
 
 impl EvaluatePlan {

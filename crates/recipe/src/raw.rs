@@ -1,15 +1,13 @@
-//! Files as they are written. These types are the source of the JSON Schema, whose descriptions
-//! and ranges come from the comments and attributes here; `resolve` turns them into plans.
+//! Recipes and pipelines as they are written: the types that `resolve` turns into plans.
 //!
-//! Every field has a default so that the sections around a mistake can still be checked; which
-//! keys must be present is said by `required` in the schema.
+//! The JSON Schema is generated from these types; its descriptions and ranges are the comments and attributes here.
+//! Every field has a default, so that the sections around a mistake can still be checked. The schema's `required` says
+//! which keys must be present.
 
 mod pipeline;
 mod recipe;
 mod train;
 
 pub(crate) use pipeline::{ByteSize, Merge, Pipeline};
-pub(crate) use recipe::{
-    BaseWritten, Evaluate, Limits, ROUTER_LABELS, Recipe, SamplesWord, SamplesWritten, Source, StageList,
-};
-pub(crate) use train::{Lora, MethodWritten, QuantizationKind, QuantizationWritten, Targets, Train};
+pub(crate) use recipe::{Evaluate, Limits, ROUTER_LABELS, RawBase, RawSamples, Recipe, SamplesWord, Source, StageList};
+pub(crate) use train::{Lora, QuantizationKind, RawMethod, RawQuantization, Targets, Train};

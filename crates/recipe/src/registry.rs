@@ -1,19 +1,14 @@
-//! The dataset registry, `data/registry.yaml`: short names for datasets whose id, revision, files,
-//! format and license are known. It fetches nothing.
+//! The dataset registry, `data/registry.yaml`: short names for datasets with their hub id, revision, files, format and
+//! license.
+//!
+//! What this is not: the reading of the file (`registry_file`), or any fetching.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostics::Diagnostics;
-use crate::document::Source;
 use crate::enums::Format;
-use crate::schema::Kind;
-
-/// Where the registry lies below the folder that holds recipes.
-const FILE: &str = "data/registry.yaml";
 
 /// Datasets by short name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -92,32 +87,6 @@ pub struct RegistryFiles {
 }
 
 impl Registry {
-    /// Reads the registry that applies to files in `folder`: the nearest `data/registry.yaml` in
-    /// it or above it. `None` when there is none.
-    ///
-    /// # Errors
-    /// Every problem of the registry file.
-    pub fn find(folder: &Path) -> Result<Option<Self>, Diagnostics> {
-        let start = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        let Some(root) = start.ancestors().find(|above| above.join(FILE).is_file()) else {
-            return Ok(None);
-        };
-        Self::read(&root.join(FILE)).map(Some)
-    }
-
-    /// Reads one registry file.
-    ///
-    /// # Errors
-    /// Every problem of the file.
-    pub fn read(file: &Path) -> Result<Self, Diagnostics> {
-        let mut source = Source::read(file)?;
-        let (registry, problems) = source.deserialize::<Self>(Kind::Registry);
-        match registry {
-            Some(registry) if problems.is_empty() => Ok(registry),
-            _ => Err(Diagnostics::new(problems)),
-        }
-    }
-
     /// Where a suite's questions lie: hub id, pinned commit, globs. Of a dataset with a training split, its test files.
     #[must_use]
     pub fn benchmark(&self, suite: &str, id: &str) -> Option<(&str, Option<&str>, &[String])> {

@@ -1,19 +1,24 @@
-//! From files as written to plans: defaults, paths, and the conditions that no schema can say.
+//! From files as written to plans: defaults, paths, and the conditions that a schema cannot express.
 //!
-//! Every check that can still be made is made, also beside values the schema refused, so that one
-//! look at the messages is enough.
+//! Values that the schema refused do not end the checks: everything else is still checked, so that one run reports all
+//! problems.
 
 mod base;
 mod data;
+mod evaluate;
+mod location;
+mod output;
 mod pipeline;
+mod requests;
 mod specialist;
 mod stages;
+mod training;
 
 use std::path::{Path, PathBuf};
 
 use crate::diagnostics::Problem;
-use crate::document::Source;
-use crate::paths::tidy;
+use crate::parsed_file::ParsedFile;
+use crate::paths::normalize;
 
 pub(crate) use pipeline::{parse_overrides, pipeline};
 pub(crate) use specialist::specialist;
@@ -21,32 +26,31 @@ pub(crate) use stages::stage_list;
 
 /// A recipe's source with the problems found so far.
 pub(crate) struct Resolver<'a> {
-    pub(crate) source: &'a Source,
+    pub(crate) source: &'a ParsedFile,
     pub(crate) problems: Vec<Problem>,
 }
 
 impl Resolver<'_> {
-    /// Notes a problem with a value, unless the schema already refused it.
-    pub(crate) fn value(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
+    /// Reports a problem with a value, unless the schema already refused it.
+    pub(crate) fn refuse_value(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
         if !self.source.is_refused(key) {
             self.problems.push(self.source.at_value(key, message.into(), hint));
         }
     }
 
-    /// Notes a problem with a key, unless the schema already refused it.
-    pub(crate) fn key(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
+    /// Reports a problem with a key, unless the schema already refused it.
+    pub(crate) fn refuse_key(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
         if !self.source.is_refused(key) {
             self.problems.push(self.source.at_key(key, message.into(), hint));
         }
     }
 
-    /// Where an input path leads: from the file's folder, or from the working directory when it
-    /// was given on the command line.
+    /// An input path, resolved from the file's folder, or from the working directory if it came from the command line.
     pub(crate) fn input(&self, key: &str, path: &Path) -> PathBuf {
         if self.source.is_override(key) {
-            tidy(path)
+            normalize(path)
         } else {
-            tidy(&self.source.folder().join(path))
+            normalize(&self.source.folder().join(path))
         }
     }
 }

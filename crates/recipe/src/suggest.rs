@@ -38,7 +38,7 @@ const SYNONYMS: [(&str, &str); 32] = [
 ];
 
 /// Keys of earlier versions that are still read, by serde aliases, and what they are called now.
-const ALIASES: [(&str, &str); 1] = [("licence", "license")];
+const ALIASES: [(&str, &str); 2] = [("fresh", "from_scratch"), ("licence", "license")];
 
 /// The name under which the schema knows a key.
 pub(crate) fn accepted(key: &str) -> &str {

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use synapse_recipe::{
-    Base, Document, Location, MergeMethod, Method, PipelinePlan, Quantization, Samples, SpecialistPlan, Stage, check,
-    load, schema,
+    Base, Location, MergeMethod, PipelinePlan, Plan, QuantizationPlan, Samples, SpecialistPlan, Stage, TrainingMethod,
+    check, load, schema,
 };
 
 fn root() -> PathBuf {
@@ -16,8 +16,8 @@ fn root() -> PathBuf {
 fn pipeline(file: &str, overrides: &[&str]) -> PipelinePlan {
     let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
     match load(&root().join(file), &overrides) {
-        Ok(Document::Pipeline(plan)) => plan,
-        Ok(Document::Specialist(_)) => panic!("{file} is a recipe"),
+        Ok(Plan::Pipeline(plan)) => plan,
+        Ok(Plan::Specialist(_)) => panic!("{file} is a recipe"),
         Err(diagnostics) => panic!("{diagnostics}"),
     }
 }
@@ -94,7 +94,7 @@ fn synapse_3b_is_the_job_it_was_built_for() {
     assert_eq!(names, ["math", "code", "general", "coordinator"]);
     assert_eq!((plan.merge.method, plan.merge.trim), (MergeMethod::Ties, 0.8));
     for specialist in &plan.specialists {
-        let Method::Lora(lora) = &specialist.method else {
+        let TrainingMethod::Lora(lora) = &specialist.method else {
             panic!("{} is no adapter", specialist.name)
         };
         let coordinator = specialist.name == "coordinator";
@@ -103,7 +103,7 @@ fn synapse_3b_is_the_job_it_was_built_for() {
         assert_eq!(lora.targets.len(), 7);
         assert_eq!(
             specialist.quantization,
-            Quantization::Nf4 {
+            QuantizationPlan::Nf4 {
                 block_size: 64,
                 double_quant: true
             }
@@ -179,6 +179,6 @@ fn a_plan_survives_its_json() {
     for file in ["pipelines/synapse-3b.yaml", "recipes/math.yaml"] {
         let document = load(&root().join(file), &[]).unwrap();
         let text = serde_json::to_string_pretty(&document).unwrap();
-        assert_eq!(serde_json::from_str::<Document>(&text).unwrap(), document);
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), document);
     }
 }

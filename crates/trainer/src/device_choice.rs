@@ -3,7 +3,7 @@
 //! The CPU kernels are always available. The candle devices are cargo features: `candle` (on by default in
 //! `synapse-train`), `cuda` and `metal`.
 
-use synapse_recipe::Method;
+use synapse_recipe::TrainingMethod;
 
 use crate::{Device, TrainError, backend};
 
@@ -23,15 +23,15 @@ impl DeviceChoice {
     /// # Errors
     /// [`TrainError::Device`] if this build or machine does not have the named device, and [`TrainError::Unusable`] if
     /// it does not support the method.
-    pub fn resolve(self, method: &Method) -> Result<Device, TrainError> {
+    pub fn resolve(self, method: &TrainingMethod) -> Result<Device, TrainError> {
         match (self, method) {
-            (Self::Named(Device::Cpu), _) | (Self::Auto, Method::Full) => Ok(Device::Cpu),
-            (Self::Named(device), Method::Lora(_)) => backend::check(device).map(|()| device),
-            (Self::Named(device), Method::Full) => {
+            (Self::Named(Device::Cpu), _) | (Self::Auto, TrainingMethod::Full) => Ok(Device::Cpu),
+            (Self::Named(device), TrainingMethod::Lora(_)) => backend::check(device).map(|()| device),
+            (Self::Named(device), TrainingMethod::Full) => {
                 backend::check(device)?;
                 Err(TrainError::full_on(device))
             }
-            (Self::Auto, Method::Lora(_)) => Ok([Device::Cuda, Device::Metal]
+            (Self::Auto, TrainingMethod::Lora(_)) => Ok([Device::Cuda, Device::Metal]
                 .into_iter()
                 .find(|device| backend::check(*device).is_ok())
                 .unwrap_or_default()),
@@ -45,8 +45,8 @@ mod tests {
 
     use super::*;
 
-    fn lora() -> Method {
-        Method::Lora(synapse_recipe::LoraPlan {
+    fn lora() -> TrainingMethod {
+        TrainingMethod::Lora(synapse_recipe::LoraPlan {
             rank: 4,
             alpha: 8.0,
             dropout: 0.0,
@@ -57,10 +57,10 @@ mod tests {
 
     #[test]
     fn the_kernels_are_always_there_and_train_by_every_method() {
-        for method in [lora(), Method::Full] {
+        for method in [lora(), TrainingMethod::Full] {
             assert_eq!(DeviceChoice::Named(Device::Cpu).resolve(&method).unwrap(), Device::Cpu);
         }
-        assert_eq!(DeviceChoice::Auto.resolve(&Method::Full).unwrap(), Device::Cpu);
+        assert_eq!(DeviceChoice::Auto.resolve(&TrainingMethod::Full).unwrap(), Device::Cpu);
     }
 
     #[test]
@@ -77,17 +77,17 @@ mod tests {
     #[test]
     fn the_reference_path_is_there_where_it_is_built_in_and_trains_adapters_only() {
         let reference = DeviceChoice::Named(Device::CandleCpu);
-        let refused = |method: &Method| reference.resolve(method).unwrap_err().to_string();
+        let refused = |method: &TrainingMethod| reference.resolve(method).unwrap_err().to_string();
         if cfg!(feature = "candle") {
             assert_eq!(reference.resolve(&lora()).unwrap(), Device::CandleCpu);
-            let error = refused(&Method::Full);
+            let error = refused(&TrainingMethod::Full);
             assert!(
                 error.contains("method: full") && error.contains("--device cpu"),
                 "{error}"
             );
         } else {
             assert!(refused(&lora()).contains("--features candle"));
-            assert!(refused(&Method::Full).contains("--features candle"));
+            assert!(refused(&TrainingMethod::Full).contains("--features candle"));
         }
     }
 }

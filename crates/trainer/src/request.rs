@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_data::PackedDataset;
-use synapse_recipe::{Method, Quantization, TrainPlan};
+use synapse_recipe::{QuantizationPlan, TrainPlan, TrainingMethod};
 
 use crate::{
     Device,
@@ -36,9 +36,9 @@ pub struct TrainRequest<'a> {
     /// The loop's settings.
     pub plan: &'a TrainPlan,
     /// LoRA or full.
-    pub method: &'a Method,
+    pub method: &'a TrainingMethod,
     /// Storage of frozen weights.
-    pub quantization: Quantization,
+    pub quantization: QuantizationPlan,
     /// The device that computes the steps.
     pub device: Device,
     /// The base.

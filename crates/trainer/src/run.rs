@@ -6,7 +6,7 @@ use std::time::Instant;
 use synapse_checkpoint::DType;
 use synapse_data::PackedDataset;
 use synapse_nn::MicroBatch;
-use synapse_recipe::Method;
+use synapse_recipe::TrainingMethod;
 
 use crate::{
     AdamWOptions, Optimizer, StepInput, TrainError, TrainOutcome, TrainRequest, TrainingBase, TrainingObserver,
@@ -95,21 +95,21 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn TrainingObserver) ->
 
 fn initial(request: &TrainRequest<'_>, model: &dyn Model) -> Result<Vec<f32>, TrainError> {
     match (request.method, &request.base) {
-        (Method::Full, TrainingBase::Folder(folder)) => Ok(model.read_full(folder)?),
+        (TrainingMethod::Full, TrainingBase::Folder(folder)) => Ok(model.read_full(folder)?),
         _ => Ok(model.initial(request.plan.seed)),
     }
 }
 
 fn write(request: &TrainRequest<'_>, model: &dyn Model, values: &[f32]) -> Result<(), TrainError> {
     match request.method {
-        Method::Lora(plan) => {
+        TrainingMethod::Lora(plan) => {
             let base = BaseName {
                 path: request.base_name,
                 revision: request.base_revision,
             };
             artifact::write_lora(request.out, plan, &base, model.layout(), values)
         }
-        Method::Full => artifact::write_full(request.out, model, values, DType::BF16),
+        TrainingMethod::Full => artifact::write_full(request.out, model, values, DType::BF16),
     }
 }
 

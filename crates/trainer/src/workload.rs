@@ -3,7 +3,7 @@
 use synapse_checkpoint::ModelConfig;
 use synapse_data::PackedDataset;
 use synapse_nn::{LoadOptions, Precision, TrainableScope, WeightDtype, Workload};
-use synapse_recipe::{ComputeDtype, Method, Quantization, Recompute, TrainPlan};
+use synapse_recipe::{ComputeDtype, QuantizationPlan, Recompute, TrainPlan, TrainingMethod};
 
 use crate::{process_memory::available_bytes, schedule::Steps, shuffle::ShuffleSampler};
 
@@ -11,15 +11,15 @@ use crate::{process_memory::available_bytes, schedule::Steps, shuffle::ShuffleSa
 const USABLE_SHARE: f64 = 0.8;
 
 /// Storage and compute precision of a plan's frozen weights.
-pub fn load_options(plan: &TrainPlan, quantization: Quantization) -> LoadOptions {
+pub fn load_options(plan: &TrainPlan, quantization: QuantizationPlan) -> LoadOptions {
     let precision = match plan.compute_dtype {
         ComputeDtype::F32 => Precision::F32,
         ComputeDtype::Bf16 => Precision::Bf16,
     };
     let dtype = match (quantization, precision) {
-        (Quantization::Nf4 { double_quant, .. }, _) => WeightDtype::Nf4 { double_quant },
-        (Quantization::None, Precision::F32) => WeightDtype::F32,
-        (Quantization::None, Precision::Bf16) => WeightDtype::Bf16,
+        (QuantizationPlan::Nf4 { double_quant, .. }, _) => WeightDtype::Nf4 { double_quant },
+        (QuantizationPlan::None, Precision::F32) => WeightDtype::F32,
+        (QuantizationPlan::None, Precision::Bf16) => WeightDtype::Bf16,
     };
     LoadOptions { dtype, precision }
 }
@@ -27,14 +27,14 @@ pub fn load_options(plan: &TrainPlan, quantization: Quantization) -> LoadOptions
 /// A plan's largest possible micro-batch on a model of this shape.
 pub fn workload<'a>(
     plan: &TrainPlan,
-    method: &'a Method,
-    quantization: Quantization,
+    method: &'a TrainingMethod,
+    quantization: QuantizationPlan,
     config: &'a ModelConfig,
 ) -> Workload<'a> {
     let load = load_options(plan, quantization);
     let scope = match method {
-        Method::Full => TrainableScope::Full,
-        Method::Lora(lora) => TrainableScope::Lora {
+        TrainingMethod::Full => TrainableScope::Full,
+        TrainingMethod::Lora(lora) => TrainableScope::Lora {
             rank: lora.rank,
             targets: &lora.targets,
             weights: load.dtype,

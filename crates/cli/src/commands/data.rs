@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use synapse_pipeline::{Run, RunOptions, SpecialistOutcome, keep_limits, run_specialist};
-use synapse_recipe::{Document, SpecialistPlan, Stage};
+use synapse_recipe::{Plan, SpecialistPlan, Stage};
 
 use crate::{
     Outcome,
@@ -42,8 +42,8 @@ pub(crate) fn data(command: &DataCommand) -> Outcome {
 /// Runs every recipe of the file until a stage.
 fn each(arguments: &RunArguments, until: Stage) -> Result<Vec<(SpecialistPlan, SpecialistOutcome)>, Failure> {
     let plans = match load(arguments)? {
-        Document::Specialist(plan) => vec![plan],
-        Document::Pipeline(plan) => plan.specialists,
+        Plan::Specialist(plan) => vec![plan],
+        Plan::Pipeline(plan) => plan.specialists,
     };
     let terminal = Terminal::new();
     let run = Run::new(

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use synapse_pipeline::{Run, RunOptions, run_pipeline, run_specialist};
-use synapse_recipe::Document;
+use synapse_recipe::Plan;
 use synapse_trainer::DeviceChoice;
 
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) fn stop_on_signal() -> Outcome {
 }
 
 /// Loads the file with the command line's overrides.
-pub(crate) fn load(arguments: &RunArguments) -> Result<Document, Failure> {
+pub(crate) fn load(arguments: &RunArguments) -> Result<Plan, Failure> {
     let mut set = arguments.set.clone();
     if let Some(output) = &arguments.output {
         set.push(format!("output={}", output.display()));
@@ -63,10 +63,10 @@ pub(crate) fn choice(device: Device) -> DeviceChoice {
 }
 
 /// The devices that the file's recipes train on, in words; a device that cannot be had is a wrong request.
-pub(crate) fn devices(document: &Document, choice: DeviceChoice) -> Result<String, Failure> {
+pub(crate) fn devices(document: &Plan, choice: DeviceChoice) -> Result<String, Failure> {
     let plans = match document {
-        Document::Specialist(plan) => std::slice::from_ref(plan),
-        Document::Pipeline(plan) => &plan.specialists,
+        Plan::Specialist(plan) => std::slice::from_ref(plan),
+        Plan::Pipeline(plan) => &plan.specialists,
     };
     let mut names: Vec<&str> = Vec::new();
     for plan in plans {
@@ -92,13 +92,13 @@ pub(crate) fn run(arguments: &RunArguments) -> Outcome {
     let terminal = Terminal::new();
     let run = Run::new(options(arguments), &terminal, &STOP);
     match &document {
-        Document::Specialist(plan) => {
+        Plan::Specialist(plan) => {
             let outcome = run_specialist(&run, plan)?;
             if !outcome.outcomes.is_empty() {
                 print(&synapse_pipeline::table(&outcome.outcomes))?;
             }
         }
-        Document::Pipeline(plan) => {
+        Plan::Pipeline(plan) => {
             let outcome = run_pipeline(&run, plan)?;
             if let Some(table) = &outcome.table {
                 print(table)?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use synapse_pipeline::{Finalist, Run, RunOptions, SearchOptions, SearchOutcome, Trial};
-use synapse_recipe::Document;
+use synapse_recipe::Plan;
 
 use crate::{
     Outcome,
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) fn search(arguments: &SearchArguments) -> Outcome {
     let document = synapse_recipe::load(&arguments.file, &arguments.set)?;
     devices(&document, choice(arguments.device))?;
-    let Document::Pipeline(plan) = document else {
+    let Plan::Pipeline(plan) = document else {
         return Err(Failure::request(format!(
             "{} is a recipe, and a search is for a pipeline's merge",
             arguments.file.display()

@@ -6,7 +6,7 @@ use synapse_checkpoint::AdapterFolder;
 use synapse_data::routing::Router;
 use synapse_hub::Hub;
 use synapse_pipeline::{Downloads, missing_adapters};
-use synapse_recipe::Document;
+use synapse_recipe::Plan;
 use synapse_server::{Several, Swarm, SwarmLabel};
 
 use crate::{failure::Failure, terminal::Terminal};
@@ -132,8 +132,8 @@ fn member_of(label: &str, adapters: &[(String, PathBuf)], coordinator: &str) -> 
 /// What a pipeline's recipes have published.
 fn of_pipeline(file: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
     let plan = match synapse_recipe::load(file, &[])? {
-        Document::Pipeline(plan) => plan,
-        Document::Specialist(_) => {
+        Plan::Pipeline(plan) => plan,
+        Plan::Specialist(_) => {
             return Err(Failure::request(format!(
                 "{}: this is a recipe; --swarm wants a pipeline, or a folder of adapters",
                 file.display()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use synapse_merge::MergeError;
 use synapse_pipeline::{merge_request, missing_adapters};
-use synapse_recipe::Document;
+use synapse_recipe::Plan;
 
 use crate::arguments::Arguments;
 use crate::model_source::{ModelSource, tidy};
@@ -26,8 +26,8 @@ pub(crate) fn prepare(arguments: &Arguments, source: &ModelSource<'_>) -> Result
         )));
     }
     let plan = match synapse_recipe::load(&path, &[]).map_err(|problems| wrong(problems.to_string()))? {
-        Document::Pipeline(plan) => plan,
-        Document::Specialist(_) => {
+        Plan::Pipeline(plan) => plan,
+        Plan::Specialist(_) => {
             return Err(wrong(format!(
                 "{} is a recipe; --pipeline wants a pipeline",
                 path.display()

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use synapse_recipe::{Document, Stage};
+use synapse_recipe::{Plan, Stage};
 use synapse_trainer::{HeldOutReport, StepReport};
 
 use super::{State, Usage, write};
@@ -16,7 +16,7 @@ const SHARE: u32 = 50;
 
 /// Watches a run for its page.
 pub(crate) struct Live<'a> {
-    document: Document,
+    document: Plan,
     command: String,
     inner: &'a dyn Reporter,
     began: Instant,
@@ -33,7 +33,7 @@ struct Written {
 }
 
 impl<'a> Live<'a> {
-    pub(crate) fn new(document: Document, command: &str, inner: &'a dyn Reporter) -> Self {
+    pub(crate) fn new(document: Plan, command: &str, inner: &'a dyn Reporter) -> Self {
         let now = Instant::now();
         Self {
             document,

@@ -37,6 +37,25 @@ pub struct DataPlan {
     pub benchmarks: Vec<PathBuf>,
 }
 
+impl Default for DataPlan {
+    /// The values of a recipe that only lists its sources: nothing is held out, exact duplicates are dropped.
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            total: None,
+            strict: false,
+            seed: 42,
+            held_out: 0,
+            min_chars: 1,
+            max_chars: None,
+            dedupe: true,
+            near_duplicates: None,
+            decontaminate: false,
+            benchmarks: Vec::new(),
+        }
+    }
+}
+
 /// What may be lost or must be there before training begins; shares lie between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct LimitsPlan {
@@ -79,6 +98,32 @@ pub struct SourcePlan {
     /// Recipes whose requests generated rows are made of, beside templates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<RequestsPlan>,
+}
+
+impl SourcePlan {
+    /// All training rows of a source, whose format is detected.
+    #[must_use]
+    pub fn new(dataset: impl Into<String>, location: Location) -> Self {
+        Self {
+            dataset: dataset.into(),
+            location,
+            samples: Samples::All,
+            split: "train".to_owned(),
+            format: None,
+            map: BTreeMap::new(),
+            system_prompt: None,
+            held_out_file: None,
+            license: None,
+            requests: Vec::new(),
+        }
+    }
+
+    /// All rows of a local file.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self::new(path.display().to_string(), Location::File(path))
+    }
 }
 
 /// Another recipe's requests, for rows generated with one label.

@@ -1,4 +1,4 @@
-//! A recipe as it is written: the model, its data, what is measured.
+//! A recipe as it is written: its model, its data, its evaluation.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::enums::{Format, Prompting, Stage, SuiteId};
-use crate::raw::train::{Lora, QuantizationWritten, Train};
+use crate::raw::train::{Lora, RawQuantization, Train};
 
 /// Labels of a coordinator whose recipe names none.
 pub(crate) const ROUTER_LABELS: [&str; 5] = ["math", "code", "general", "several", "none"];
@@ -23,8 +23,8 @@ pub(crate) struct Recipe {
     /// A file that lists the stages; fetch, prepare, train, evaluate when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pipeline: Option<PathBuf>,
-    /// The model that is trained: a hub id (organization/name, optionally @revision), a model folder, a .gguf file, or `{ fresh: FOLDER }`.
-    pub(crate) base: BaseWritten,
+    /// The model that is trained: a hub id (organization/name, optionally @revision), a model folder, a .gguf file, or `{ from_scratch: FOLDER }`.
+    pub(crate) base: RawBase,
     /// System turn put in front of every chat row that brings none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) system_prompt: Option<String>,
@@ -49,7 +49,7 @@ pub(crate) struct Recipe {
     pub(crate) limits: Limits,
     /// Storage of the frozen base weights; full precision when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) quantization: Option<QuantizationWritten>,
+    pub(crate) quantization: Option<RawQuantization>,
     /// Shape of the adapters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lora: Option<Lora>,
@@ -68,14 +68,14 @@ pub(crate) struct Recipe {
 /// The model a recipe starts from.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(crate) enum BaseWritten {
+pub(crate) enum RawBase {
     /// A hub id, a model folder or a .gguf file.
     Named(String),
     /// A model folder without weights.
-    Fresh(Fresh),
+    FromScratch(FromScratch),
 }
 
-impl Default for BaseWritten {
+impl Default for RawBase {
     fn default() -> Self {
         Self::Named(String::new())
     }
@@ -84,9 +84,10 @@ impl Default for BaseWritten {
 /// A model whose weights are initialized instead of read.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Fresh {
+pub(crate) struct FromScratch {
     /// Folder with config.json and tokenizer files; weights are initialized from `train.seed`.
-    pub(crate) fresh: PathBuf,
+    #[serde(alias = "fresh")]
+    pub(crate) from_scratch: PathBuf,
 }
 
 /// One source of rows.
@@ -97,7 +98,7 @@ pub(crate) struct Source {
     /// A name of data/registry.yaml, a hub id (organization/name), a local file, or `routing` for generated routing rows.
     pub(crate) dataset: String,
     /// Training rows to take: a number, `all`, or `rest` to fill up to `total`.
-    pub(crate) samples: SamplesWritten,
+    pub(crate) samples: RawSamples,
     /// Split of the dataset; benchmarks' test splits are refused.
     pub(crate) split: Split,
     /// Files of the repository as globs, when the dataset is a hub id that the registry does not describe.
@@ -152,14 +153,14 @@ impl Default for Split {
 /// How many rows of a source are taken.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(crate) enum SamplesWritten {
+pub(crate) enum RawSamples {
     /// A word.
     Word(SamplesWord),
     /// This many rows, or all with a warning when there are fewer.
     Count(#[schemars(range(min = 1))] u64),
 }
 
-impl Default for SamplesWritten {
+impl Default for RawSamples {
     fn default() -> Self {
         Self::Word(SamplesWord::All)
     }

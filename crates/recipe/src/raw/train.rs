@@ -4,11 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::enums::{ComputeDtype, LossOn, Overlong, Recompute, Scheduler};
+use crate::plan::TrainPlan;
 
 /// Storage of the frozen base weights.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct QuantizationWritten {
+pub(crate) struct RawQuantization {
     /// `nf4` (4-bit NormalFloat) or `none`.
     #[serde(rename = "type")]
     pub(crate) kind: QuantizationKind,
@@ -19,7 +20,7 @@ pub(crate) struct QuantizationWritten {
     pub(crate) double_quant: bool,
 }
 
-impl Default for QuantizationWritten {
+impl Default for RawQuantization {
     fn default() -> Self {
         Self {
             kind: QuantizationKind::Nf4,
@@ -134,7 +135,7 @@ impl LinearModule {
 /// What training changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum MethodWritten {
+pub(crate) enum RawMethod {
     /// Adapters beside frozen weights.
     #[default]
     Lora,
@@ -147,7 +148,7 @@ pub(crate) enum MethodWritten {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Train {
     /// `lora` trains adapters, `full` every weight.
-    pub(crate) method: MethodWritten,
+    pub(crate) method: RawMethod,
     /// Passes over the data; a fraction stops early in the last one.
     #[schemars(range(max = 10000.0), extend("exclusiveMinimum" = 0))]
     pub(crate) epochs: f64,
@@ -205,28 +206,50 @@ pub(crate) struct Train {
 
 impl Default for Train {
     fn default() -> Self {
+        let TrainPlan {
+            epochs,
+            max_steps,
+            batch_size,
+            gradient_accumulation,
+            max_seq_len,
+            learning_rate,
+            scheduler,
+            warmup_ratio,
+            weight_decay,
+            max_grad_norm,
+            adam_beta1,
+            adam_beta2,
+            adam_epsilon,
+            loss_on,
+            packing,
+            overlong,
+            recompute,
+            compute_dtype,
+            seed,
+            checkpoint_every,
+        } = TrainPlan::default();
         Self {
-            method: MethodWritten::default(),
-            epochs: 1.0,
-            max_steps: None,
-            batch_size: 2,
-            gradient_accumulation: 8,
-            max_seq_len: 2048,
-            learning_rate: 2e-4,
-            scheduler: Scheduler::default(),
-            warmup_ratio: 0.03,
-            weight_decay: 0.0,
-            max_grad_norm: 1.0,
-            adam_beta1: 0.9,
-            adam_beta2: 0.999,
-            adam_epsilon: 1e-8,
-            loss_on: LossOn::default(),
-            packing: true,
-            overlong: Overlong::default(),
-            recompute: Recompute::Auto,
-            compute_dtype: ComputeDtype::default(),
-            seed: 42,
-            checkpoint_every: 50,
+            method: RawMethod::default(),
+            epochs,
+            max_steps,
+            batch_size,
+            gradient_accumulation,
+            max_seq_len,
+            learning_rate,
+            scheduler,
+            warmup_ratio,
+            weight_decay,
+            max_grad_norm,
+            adam_beta1,
+            adam_beta2,
+            adam_epsilon,
+            loss_on,
+            packing,
+            overlong,
+            recompute,
+            compute_dtype,
+            seed,
+            checkpoint_every,
         }
     }
 }

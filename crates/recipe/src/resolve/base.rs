@@ -1,28 +1,35 @@
-//! The model a recipe starts from: which of four things its `base:` names, and whether it is there.
+//! The model a recipe starts from: which of four forms its `base:` has, and whether the files exist.
 
 use std::path::Path;
 
 use crate::plan::Base;
-use crate::raw::BaseWritten;
+use crate::raw::RawBase;
 use crate::resolve::Resolver;
 
 impl Resolver<'_> {
-    pub(super) fn base(&mut self, written: &BaseWritten) -> Base {
+    pub(super) fn base(&mut self, written: &RawBase) -> Base {
         match written {
-            BaseWritten::Fresh(fresh) => {
-                let folder = self.input("base.fresh", &fresh.fresh);
+            RawBase::FromScratch(base) => {
+                let folder = self.input(self.from_scratch_key(), &base.from_scratch);
                 for needed in ["config.json", "tokenizer.json"] {
                     if !folder.join(needed).is_file() {
-                        let message = format!(
-                            "a fresh base needs {}, and there is no such file",
-                            folder.join(needed).display()
-                        );
-                        self.value("base.fresh", message, None);
+                        let message = format!("no such file: {}", folder.join(needed).display());
+                        let hint = "training from scratch needs config.json and tokenizer.json in that folder";
+                        self.refuse_value(self.from_scratch_key(), message, Some(hint.to_owned()));
                     }
                 }
-                Base::Fresh(folder)
+                Base::FromScratch(folder)
             }
-            BaseWritten::Named(text) => self.named_base(text),
+            RawBase::Named(text) => self.named_base(text),
+        }
+    }
+
+    /// The key as it is written: earlier versions called it `fresh`.
+    fn from_scratch_key(&self) -> &'static str {
+        let base = self.source.tree.get("base");
+        match base.and_then(|base| base.get("fresh")) {
+            Some(_) => "base.fresh",
+            None => "base.from_scratch",
         }
     }
 
@@ -33,21 +40,21 @@ impl Resolver<'_> {
             .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
         {
             if !path.is_file() {
-                self.value("base", format!("no such file: {}", path.display()), None);
+                self.refuse_value("base", format!("no such file: {}", path.display()), None);
             }
             return Base::Gguf(path);
         }
         if path.is_dir() && !text.is_empty() {
             if !path.join("config.json").is_file() {
-                self.value(
+                self.refuse_value(
                     "base",
                     format!("{} is not a model folder: it has no config.json", path.display()),
                     None,
                 );
             } else if !holds_weights(&path) {
                 let message = format!("{} has no .safetensors file", path.display());
-                let hint = format!("to start from initialized weights, write `base: {{ fresh: {text} }}`");
-                self.value("base", message, Some(hint));
+                let hint = format!("to start from initialized weights, write `base: {{ from_scratch: {text} }}`");
+                self.refuse_value("base", message, Some(hint));
             }
             return Base::Folder(path);
         }
@@ -63,11 +70,11 @@ impl Resolver<'_> {
         let hint = if text.starts_with('~') {
             "`~` is not expanded here; write the path out"
         } else if looks_like_path {
-            "what another recipe makes is there once that one has run; hub ids have the form organization/name"
+            "if another recipe makes this model, run that one first; hub ids have the form organization/name"
         } else {
             "hub ids have the form organization/name, such as Qwen/Qwen2.5-3B-Instruct"
         };
-        self.value("base", message, Some(hint.to_owned()));
+        self.refuse_value("base", message, Some(hint.to_owned()));
         Base::Folder(path)
     }
 }

@@ -1,18 +1,18 @@
-//! From a pipeline as written to its plan: its recipes resolved one by one, and what must hold
-//! between them.
+//! From a pipeline as written to its plan: its recipes are resolved one by one, then compared with each other.
 
 use std::collections::BTreeMap;
 
 use crate::check::Schema;
 use crate::diagnostics::{Diagnostics, Problem};
-use crate::document::Source;
 use crate::enums::{Prompting, SuiteId};
+use crate::kind::Kind;
 use crate::overrides::Override;
+use crate::parsed_file::ParsedFile;
 use crate::paths::{overlap, run_dir};
-use crate::plan::{ExportPlan, GatePlan, MergePlan, Method, PipelinePlan, RequestsPlan, SpecialistPlan};
+use crate::plan::{ExportPlan, GatePlan, MergePlan, PipelinePlan, SpecialistPlan, TrainingMethod};
 use crate::raw::{ByteSize, Evaluate, Merge, Pipeline};
+use crate::resolve::requests::requests_plan;
 use crate::resolve::{Resolver, specialist};
-use crate::schema::Kind;
 use crate::size::parse_bytes;
 use crate::suggest::{alternatives, nearest};
 use crate::yaml::Value;
@@ -22,7 +22,7 @@ use crate::yaml::Value;
 ///
 /// # Errors
 /// Every problem of it and of its recipes.
-pub(crate) fn pipeline(source: &mut Source, overrides: Vec<Override>) -> Result<PipelinePlan, Diagnostics> {
+pub(crate) fn pipeline(source: &mut ParsedFile, overrides: Vec<Override>) -> Result<PipelinePlan, Diagnostics> {
     let schema = Schema::of(Kind::Pipeline);
     let (own, others): (Vec<_>, Vec<_>) = overrides
         .into_iter()
@@ -43,8 +43,8 @@ pub(crate) fn pipeline(source: &mut Source, overrides: Vec<Override>) -> Result<
     }
 }
 
-/// Which of a pipeline's overrides concern the recipe in `source`.
-fn overrides_for(source: &Source, names: &[String], all: &[Override]) -> Vec<Override> {
+/// The overrides of a pipeline that apply to the recipe in `source`.
+fn overrides_for(source: &ParsedFile, names: &[String], all: &[Override]) -> Vec<Override> {
     let own = recipe_name(source);
     let concerns = |change: &Override| match names.iter().find(|name| *name == change.head()) {
         None => Some(change.clone()),
@@ -54,7 +54,7 @@ fn overrides_for(source: &Source, names: &[String], all: &[Override]) -> Vec<Ove
     all.iter().filter_map(concerns).collect()
 }
 
-fn recipe_name(source: &Source) -> Option<String> {
+fn recipe_name(source: &ParsedFile) -> Option<String> {
     match &source.tree.get("name")?.value {
         Value::Text(name) => Some(name.clone()),
         _ => None,
@@ -69,12 +69,12 @@ impl Resolver<'_> {
             let key = format!("recipes.{index}");
             let file = self.input(&key, recipe);
             if !file.is_file() {
-                self.value(&key, format!("no such file: {}", file.display()), None);
+                self.refuse_value(&key, format!("no such file: {}", file.display()), None);
                 continue;
             }
-            match Source::read(&file) {
+            match ParsedFile::read(&file) {
                 Ok(source) if source.kind() == Kind::Recipe => sources.push(source),
-                Ok(_) => self.value(
+                Ok(_) => self.refuse_value(
                     &key,
                     format!("{} is not a recipe", file.display()),
                     Some("a pipeline lists recipes only".to_owned()),
@@ -92,12 +92,12 @@ impl Resolver<'_> {
                 Err(diagnostics) => self.problems.extend(diagnostics.problems),
             }
         }
-        // What a recipe takes from another one of the pipeline, it takes with that one's overrides.
+        // A recipe that reads another recipe of this pipeline sees that one's overrides.
         let others = plans.clone();
         let sources = plans.iter_mut().flat_map(|plan| &mut plan.data.sources);
         for requests in sources.flat_map(|source| &mut source.requests) {
             let same = others.iter().find(|other| other.file == requests.file);
-            if let Some(plan) = same.and_then(|other| RequestsPlan::of(&requests.label, other)) {
+            if let Some(plan) = same.and_then(|other| requests_plan(&requests.label, other)) {
                 *requests = plan;
             }
         }
@@ -105,8 +105,8 @@ impl Resolver<'_> {
         (plans, complete)
     }
 
-    /// How a domain is asked belongs to the recipe of that domain; a pipeline chooses among suites and limits them.
-    fn only_the_recipes_say(&mut self, written: &Evaluate) {
+    /// How a suite is run belongs in the recipes; a pipeline only chooses suites and limits their items.
+    fn refuse_recipe_keys(&mut self, written: &Evaluate) {
         let said = [
             ("every", written.every > 0),
             ("max_new_tokens", written.max_new_tokens.is_some()),
@@ -117,24 +117,24 @@ impl Resolver<'_> {
             ("temperature", written.temperature > 0.0),
         ];
         for (key, _) in said.into_iter().filter(|(_, said)| *said) {
-            let hint = "a pipeline's evaluate: has suites and limit".to_owned();
+            let hint = "in a pipeline, `evaluate:` takes only `suites` and `limit`".to_owned();
             let message = format!("`evaluate.{key}` belongs in the recipes");
-            self.value(&format!("evaluate.{key}"), message, Some(hint));
+            self.refuse_value(&format!("evaluate.{key}"), message, Some(hint));
         }
     }
 
     fn pipeline(&mut self, written: Pipeline, specialists: Vec<SpecialistPlan>, complete: bool) -> PipelinePlan {
-        self.name(&written.name);
+        self.check_name(&written.name);
         let output = self.output(&written.output);
-        self.agreement(&specialists);
+        self.check_agreement(&specialists);
         for plan in specialists.iter().filter(|plan| overlap(&plan.output, &output)) {
             let message = format!(
-                "`output` gets in the way of {}'s: {} and {}",
-                plan.name,
+                "`output` ({}) overlaps the output of {} ({})",
                 output.display(),
+                plan.name,
                 plan.output.display()
             );
-            self.value("output", message, None);
+            self.refuse_value("output", message, None);
         }
         let mut suites: Vec<SuiteId> = Vec::new();
         for &suite in specialists.iter().flat_map(|plan| &plan.evaluate.suites) {
@@ -143,15 +143,18 @@ impl Resolver<'_> {
             }
         }
         let evaluate = self.evaluate("evaluate", &written.evaluate, suites);
-        self.only_the_recipes_say(&written.evaluate);
+        self.refuse_recipe_keys(&written.evaluate);
         if complete && !evaluate.suites.contains(&written.gate.on) {
             let hint = match evaluate.suites.as_slice() {
-                [] => "nothing is evaluated".to_owned(),
-                suites => format!("evaluated are {}", alternatives(suites.iter().map(|suite| suite.id()))),
+                [] => "no suite is evaluated".to_owned(),
+                suites => format!(
+                    "the evaluated suites are {}",
+                    alternatives(suites.iter().map(|suite| suite.id()))
+                ),
             };
-            self.value(
+            self.refuse_value(
                 "gate.on",
-                format!("the gate is on `{}`, which is not evaluated", written.gate.on),
+                format!("the gate compares `{}`, which is not evaluated", written.gate.on),
                 Some(hint),
             );
         }
@@ -160,7 +163,7 @@ impl Resolver<'_> {
             ByteSize::Bytes(bytes) => *bytes,
             ByteSize::Text(text) => parse_bytes(text).unwrap_or_else(|| {
                 let message = format!("`export.shard_size` must be a size, found `{text}`");
-                self.value(
+                self.refuse_value(
                     "export.shard_size",
                     message,
                     Some("such as 5GB, 512MiB or a number of bytes".to_owned()),
@@ -189,8 +192,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// What must hold between recipes: adapters of one base, names and outputs of their own.
-    fn agreement(&mut self, specialists: &[SpecialistPlan]) {
+    /// Recipes of one pipeline train adapters on the same base, under different names and outputs.
+    fn check_agreement(&mut self, specialists: &[SpecialistPlan]) {
         let Some(first) = specialists.first() else {
             return;
         };
@@ -200,15 +203,15 @@ impl Resolver<'_> {
                     "the recipes disagree about the base: {} has {}, {} has {}",
                     first.name, first.base, plan.name, plan.base
                 );
-                self.value(
+                self.refuse_value(
                     "recipes",
                     message,
                     Some("adapters can be merged only on the base they were trained on".to_owned()),
                 );
             }
-            if plan.method == Method::Full {
-                let message = format!("{} trains every weight, a merge needs adapters", plan.name);
-                self.value("recipes", message, None);
+            if plan.method == TrainingMethod::Full {
+                let message = format!("{} trains every weight, but only adapters can be merged", plan.name);
+                self.refuse_value("recipes", message, None);
             }
             for earlier in &specialists[..index] {
                 if earlier.name == plan.name {
@@ -218,16 +221,16 @@ impl Resolver<'_> {
                         earlier.file.display(),
                         plan.file.display()
                     );
-                    self.value("recipes", message, None);
+                    self.refuse_value("recipes", message, None);
                 } else if overlap(&earlier.output, &plan.output) {
                     let message = format!(
-                        "the outputs of {} and {} get in each other's way: {} and {}",
+                        "the output of {} ({}) overlaps the output of {} ({})",
                         earlier.name,
-                        plan.name,
                         earlier.output.display(),
+                        plan.name,
                         plan.output.display()
                     );
-                    self.value("recipes", message, None);
+                    self.refuse_value("recipes", message, None);
                 }
             }
         }
@@ -244,7 +247,7 @@ impl Resolver<'_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the recipes are {}", alternatives(names.iter().copied())),
             };
-            self.key(
+            self.refuse_key(
                 &format!("merge.weights.{name}"),
                 format!("no recipe is called `{name}`"),
                 Some(hint),
@@ -255,7 +258,7 @@ impl Resolver<'_> {
             .map(|name| ((*name).to_owned(), written.weights.get(*name).copied().unwrap_or(1.0)))
             .collect();
         if complete && !weights.is_empty() && weights.values().all(|weight| *weight == 0.0) {
-            self.value(
+            self.refuse_value(
                 "merge.weights",
                 "all weights are 0, so the merge would be the base",
                 None,

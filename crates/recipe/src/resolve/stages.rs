@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::diagnostics::Diagnostics;
-use crate::document::Source;
 use crate::enums::Stage;
+use crate::kind::Kind;
+use crate::parsed_file::ParsedFile;
 use crate::raw::StageList;
 use crate::resolve::Resolver;
-use crate::schema::Kind;
 
 /// Stages of a recipe that names no pipeline, and the only ones a recipe alone can go through.
 const SPECIALIST_STAGES: [Stage; 4] = [Stage::Fetch, Stage::Prepare, Stage::Train, Stage::Evaluate];
@@ -20,7 +20,7 @@ impl Resolver<'_> {
         };
         let file = self.input("pipeline", written);
         if !file.is_file() {
-            self.value(
+            self.refuse_value(
                 "pipeline",
                 format!("no such file: {}", file.display()),
                 Some("it lists the stages, as pipelines/specialist.yaml does".to_owned()),
@@ -34,7 +34,7 @@ impl Resolver<'_> {
                         "{} lists the stage `{stage}`, which needs several recipes",
                         file.display()
                     );
-                    self.value(
+                    self.refuse_value(
                         "pipeline",
                         message,
                         Some("merge, gate and export belong to a pipeline with `recipes:`".to_owned()),
@@ -55,7 +55,7 @@ impl Resolver<'_> {
 /// # Errors
 /// Every problem of the file, stages twice or out of order among them.
 pub(crate) fn stage_list(file: &Path) -> Result<Vec<Stage>, Diagnostics> {
-    let mut source = Source::read(file)?;
+    let mut source = ParsedFile::read(file)?;
     let (list, problems) = source.deserialize::<StageList>(Kind::StageList);
     let Some(list) = list else {
         return Err(Diagnostics::new(problems));
@@ -68,7 +68,7 @@ pub(crate) fn stage_list(file: &Path) -> Result<Vec<Stage>, Diagnostics> {
         if pair[0] >= pair[1] {
             let message = format!("`{}` cannot come after `{}`", pair[1], pair[0]);
             let order = Stage::ALL.map(Stage::id).join(", ");
-            resolver.value(
+            resolver.refuse_value(
                 &format!("stages.{}", index + 1),
                 message,
                 Some(format!("the order is {order}")),

@@ -6,7 +6,7 @@
 use synapse_candle::{CandleError, CandleTrainer, DType, DeviceKind, WeightStorage};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_nn::{MicroBatch, Parameter, StepContext};
-use synapse_recipe::{ComputeDtype, Method, Quantization};
+use synapse_recipe::{ComputeDtype, QuantizationPlan, TrainingMethod};
 
 use super::lora_options;
 use crate::{Device, TrainError, TrainRequest, TrainingBase, model::Model};
@@ -67,7 +67,7 @@ pub(crate) fn check(device: Device) -> Result<(), TrainError> {
 /// Loads a base's weights to the device. Only adapters are trained there.
 pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainError> {
     let device = request.device;
-    let (Method::Lora(plan), TrainingBase::Folder(folder)) = (request.method, &request.base) else {
+    let (TrainingMethod::Lora(plan), TrainingBase::Folder(folder)) = (request.method, &request.base) else {
         return Err(TrainError::full_on(device));
     };
     let dtype = match request.plan.compute_dtype {
@@ -75,8 +75,8 @@ pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainEr
         ComputeDtype::Bf16 => DType::BF16,
     };
     let storage = match request.quantization {
-        Quantization::None => WeightStorage::None,
-        Quantization::Nf4 { double_quant, .. } => WeightStorage::Nf4 { double_quant },
+        QuantizationPlan::None => WeightStorage::None,
+        QuantizationPlan::Nf4 { double_quant, .. } => WeightStorage::Nf4 { double_quant },
     };
     let trainer = CandleTrainer::lora(folder, &open(device)?, dtype, storage, lora_options(plan))
         .map_err(|error| TrainError::on(device, error))?;

@@ -8,20 +8,20 @@ mod candle;
 pub mod cpu;
 
 use synapse_nn::LoraOptions;
-use synapse_recipe::{LoraPlan, Method};
+use synapse_recipe::{LoraPlan, TrainingMethod};
 
 use crate::{Device, TrainError, TrainRequest, TrainingBase, model::Model};
 
 /// Loads the model that a request trains, on the request's device.
 pub(crate) fn load(request: &TrainRequest<'_>) -> Result<Box<dyn Model>, TrainError> {
-    if let (Method::Lora(_), TrainingBase::RandomInit(_)) = (request.method, &request.base) {
+    if let (TrainingMethod::Lora(_), TrainingBase::RandomInit(_)) = (request.method, &request.base) {
         return Err(TrainError::Unusable {
             what: "LoRA needs a base with weights, and this base has none".into(),
             hint: "train it first with `train: { method: full }`".into(),
         });
     }
     match (request.device, request.method, &request.base) {
-        (Device::Cpu, Method::Lora(plan), TrainingBase::Folder(folder)) => {
+        (Device::Cpu, TrainingMethod::Lora(plan), TrainingBase::Folder(folder)) => {
             let load = crate::load_options(request.plan, request.quantization);
             cpu::lora(folder, &load, lora_options(plan))
         }

@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 
 use crate::check::{Finding, Schema};
 use crate::diagnostics::{Diagnostics, Problem};
+use crate::kind::Kind;
 use crate::overrides::Override;
-use crate::schema::Kind;
 use crate::yaml::{self, Node, Position, Value};
 
 /// A file as a tree, and who is to blame for what in it.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct ParsedFile {
     pub(crate) file: PathBuf,
     pub(crate) tree: Node,
     overrides: Vec<Override>,
@@ -21,7 +21,7 @@ pub(crate) struct Source {
     refused: Vec<String>,
 }
 
-impl Source {
+impl ParsedFile {
     /// Reads a file.
     ///
     /// # Errors
