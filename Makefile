@@ -48,7 +48,7 @@ swarm: build ## serve the quickstart's four specialists, routed by their coordin
 	$(BIN)/synapse-train serve --swarm pipelines/quickstart.yaml
 
 bench: ## rates of the kernels on this machine
-	$(CARGO) bench --locked -p synapse-kernels --bench gemm --bench ops --bench tiled
+	$(CARGO) bench --locked -p synapse-kernels --bench gemm --bench ops --bench packed
 
 base: build ## train the bundled base again from its recipe (a quarter of an hour)
 	$(BIN)/synapse-train run recipes/nano/base.yaml --offline --force

@@ -8,7 +8,7 @@ use std::{path::Path, time::Instant};
 use serde::Serialize;
 use synapse_checkpoint::{DType, ModelConfig, ModelFolder};
 use synapse_nn::models::family;
-use synapse_nn::{LanguageModel, LoadOptions, LogitsFor, Precision, Role, Sequence};
+use synapse_nn::{LanguageModel, LoadOptions, LogitsFor, Phase, Precision, Sequence};
 use synapse_trainer::{
     AdamWOptions, Optimizer, RouterReport, Schedule, StepInput, TrainError, TrainingState, WarmupStart, backend::cpu,
     write_full,
@@ -139,7 +139,7 @@ impl SyntheticTaskRun {
             let sequence = Sequence {
                 tokens: &tokens,
                 cache: &mut cache,
-                role: Role::Prompt,
+                phase: Phase::Prefill,
                 adapter: None,
                 logits: LogitsFor::All,
             };

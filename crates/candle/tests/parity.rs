@@ -8,7 +8,7 @@ use synapse_candle::{CandleDecoder, CandleTrainer, DType, Device, DeviceAdapter,
 use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder, write_adapter};
 use synapse_kernels::random::Stream;
 use synapse_nn::{
-    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Precision, Role, Sequence,
+    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Phase, Precision, Sequence,
     StepContext, TrainableDecoder, TrainableModel, WeightDtype,
 };
 
@@ -130,7 +130,7 @@ fn reference_logits(decoder: &Decoder, tokens: &[u32], adapter: Option<&Adapter>
         .forward(&mut [Sequence {
             tokens,
             cache: &mut cache,
-            role: Role::Prompt,
+            phase: Phase::Prefill,
             adapter,
             logits: LogitsFor::All,
         }])

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use synapse_nn::{CausalLm, LogitsFor, Role, Sequence};
+use synapse_nn::{CausalLm, LogitsFor, Phase, Sequence};
 use synapse_tokenizer::Chat;
 
 use crate::observer::{Step, Watch};
@@ -109,9 +109,9 @@ impl Scheduler {
                 budget = left;
                 for part in sequence.step(chunk) {
                     report.sequences += 1;
-                    match part.role {
-                        Role::Prompt => report.prompt_tokens += part.tokens.len(),
-                        Role::Generated => report.generated_tokens += part.tokens.len(),
+                    match part.phase {
+                        Phase::Prefill => report.prompt_tokens += part.tokens.len(),
+                        Phase::Decode => report.generated_tokens += part.tokens.len(),
                     }
                     taking_part.push((index, part.logits));
                     batch.push(part);

@@ -1,7 +1,7 @@
 //! Scores: how likely each of several continuations of one prompt is. The prompt is read once; what follows it is read
 //! for all continuations in one pass.
 
-use synapse_nn::{Adapter, KvCache, LogitsFor, Role, Sequence};
+use synapse_nn::{Adapter, KvCache, LogitsFor, Phase, Sequence};
 use tokio::sync::oneshot;
 
 use crate::{EngineError, Result};
@@ -59,7 +59,7 @@ impl Scoring {
             Sequence {
                 tokens: &tokens[..tokens.len() - 1],
                 cache,
-                role: Role::Prompt,
+                phase: Phase::Prefill,
                 adapter,
                 logits: LogitsFor::All,
             }

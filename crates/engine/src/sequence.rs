@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use synapse_nn::{CausalLm, KvCache, LogitsFor, Role, Sequence};
+use synapse_nn::{CausalLm, KvCache, LogitsFor, Phase, Sequence};
 use synapse_tokenizer::Chat;
 use tokio::sync::oneshot;
 
@@ -187,19 +187,19 @@ impl Running {
         let read = self.cache.len();
         let end = read + self.prompt_tokens_next(chunk);
         let adapter = self.adapter.as_ref().map(|bound| bound.adapter.as_ref());
-        let (tokens, role, logits) = match &mut self.task {
+        let (tokens, phase, logits) = match &mut self.task {
             Task::Scores(scoring) if end == read => return scoring.parts(adapter),
-            Task::Answer(answer) if end == read => (answer.next(), Role::Generated, LogitsFor::Last),
-            Task::Embedding(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::HiddenSum),
+            Task::Answer(answer) if end == read => (answer.next(), Phase::Decode, LogitsFor::Last),
+            Task::Embedding(_) => (&self.prompt[read..end], Phase::Prefill, LogitsFor::HiddenSum),
             Task::Answer(_) | Task::Scores(_) if end < self.prompt.len() => {
-                (&self.prompt[read..end], Role::Prompt, LogitsFor::None)
+                (&self.prompt[read..end], Phase::Prefill, LogitsFor::None)
             }
-            Task::Answer(_) | Task::Scores(_) => (&self.prompt[read..end], Role::Prompt, LogitsFor::Last),
+            Task::Answer(_) | Task::Scores(_) => (&self.prompt[read..end], Phase::Prefill, LogitsFor::Last),
         };
         vec![Sequence {
             tokens,
             cache: &mut self.cache,
-            role,
+            phase,
             adapter,
             logits,
         }]

@@ -8,7 +8,7 @@ use std::{hint::black_box, time::Instant};
 use synapse_kernels::{
     Isa, Precision,
     adamw::{AdamW, State},
-    attention::{self, CachedSpan, Gradients, Heads, Role, Saved, Span},
+    attention::{self, AttentionGradients, CachedSpan, Heads, Phase, SavedAttention, Span},
     cross_entropy,
     elementwise::{self, Dropout},
     norm,
@@ -102,12 +102,12 @@ fn attention_rates() {
     });
     let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
     measure("attention backward", products(5.0), || {
-        let saved = Saved {
+        let saved = SavedAttention {
             out: (&out).into(),
             log_sums: &log_sums,
             d_out: &q,
         };
-        let gradients = Gradients {
+        let gradients = AttentionGradients {
             dq: &mut dq,
             dk: &mut dk,
             dv: &mut dv,
@@ -125,7 +125,7 @@ fn attention_rates() {
         .collect();
     let products = 32.0 * 2.0 * 2.0 * 9.0 * 64.0 * TOKENS as f64 / 1e9;
     measure("attention, 32 generated", (products, "GFLOP/s"), || {
-        attention::forward_cached(HEADS, Role::Generated, &spans, &mut out);
+        attention::forward_cached(HEADS, Phase::Decode, &spans, &mut out);
     });
 }
 

@@ -1,13 +1,14 @@
-//! Causal attention of training, one document at a time, with grouped key/value heads; `cached` serves.
+//! Causal attention with grouped key/value heads, for training: one document at a time. `cached` attends over a
+//! key/value cache, for serving.
 //!
-//! Queries are taken in tiles; no buffer larger than tile × keys exists, and the backward pass
-//! recomputes the probabilities from the saved log-sum-exp (Dao et al. 2022).
+//! Queries are processed in tiles; no buffer is larger than tile × keys, and the backward pass recomputes the
+//! probabilities from the saved log-sum-exp (FlashAttention, Dao et al. 2022).
 
 mod cached;
 
 use std::cell::RefCell;
 
-pub use cached::{CachedSpan, Role, forward_cached};
+pub use cached::{CachedSpan, Phase, forward_cached};
 
 use crate::{
     Accumulate, Matrix, MatrixMut, Precision, Shape,
@@ -18,7 +19,7 @@ use crate::{
     parallel::{SharedMut, parallel_for},
 };
 
-/// Query rows taken at once.
+/// Query rows per tile.
 const TILE: usize = 64;
 
 /// Shapes that all documents share.
@@ -68,7 +69,7 @@ pub struct Span<'a> {
 #[derive(Default)]
 struct Scratch {
     scores: Vec<f32>,
-    slopes: Vec<f32>,
+    d_scores: Vec<f32>,
     tile: Vec<f32>,
     output: Vec<f32>,
     dk: Vec<f32>,
@@ -122,7 +123,7 @@ fn starts(spans: &[Span<'_>]) -> Vec<usize> {
         .collect()
 }
 
-/// `scale · Q Kᵀ` of one tile into `scores [rows, keys]`; returns how many keys the tile sees.
+/// `scale · Q Kᵀ` of one tile into `scores [rows, keys]`; returns the number of keys that the tile attends to.
 fn scores(heads: Heads, span: &Span<'_>, (head, first, rows): (usize, usize, usize), scores: &mut Vec<f32>) -> usize {
     let keys = first + rows;
     grow(scores, rows * keys);
@@ -178,9 +179,9 @@ fn forward_tile(
     .compute_serial(&mut scratch.tile, heads.dim);
 }
 
-/// What the backward pass reads besides the spans.
+/// What the backward pass reads besides the spans: the forward pass's saved tensors and the incoming gradient.
 #[derive(Debug, Clone, Copy)]
-pub struct Saved<'a> {
+pub struct SavedAttention<'a> {
     /// The forward pass's output.
     pub out: Matrix<'a>,
     /// Its log-sums.
@@ -191,7 +192,7 @@ pub struct Saved<'a> {
 
 /// Where the backward pass writes; all are overwritten.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct AttentionGradients<'a> {
     /// `[Σ count, queries * dim]`
     pub dq: &'a mut [f32],
     /// `[Σ count, keys * dim]`
@@ -202,7 +203,7 @@ pub struct Gradients<'a> {
 
 /// The backward pass of [`forward`].
 #[expect(clippy::needless_pass_by_value, reason = "the gradients are three borrowed buffers")]
-pub fn backward(heads: Heads, spans: &[Span<'_>], saved: Saved<'_>, gradients: Gradients<'_>) {
+pub fn backward(heads: Heads, spans: &[Span<'_>], saved: SavedAttention<'_>, gradients: AttentionGradients<'_>) {
     let starts = starts(spans);
     let (dq, dk, dv) = (
         SharedMut::new(gradients.dq),
@@ -245,7 +246,7 @@ fn backward_tile(
     heads: Heads,
     span: &Span<'_>,
     tile: (usize, usize, usize),
-    saved: &Saved<'_>,
+    saved: &SavedAttention<'_>,
     start: usize,
     scratch: &mut Scratch,
 ) {
@@ -290,7 +291,7 @@ fn backward_tile(
     )
     .compute_serial(&mut scratch.dv, dim);
     // dP = dO · Vᵀ
-    grow(&mut scratch.slopes, rows * keys);
+    grow(&mut scratch.d_scores, rows * keys);
     let shape = Shape {
         m: rows,
         n: keys,
@@ -298,7 +299,7 @@ fn backward_tile(
     };
     let right = Right::transposed(span.v.tail(group * dim), key_width);
     product(shape, Left::rows(d_out, width), right, 1.0, Accumulate::Overwrite)
-        .compute_serial(&mut scratch.slopes, keys);
+        .compute_serial(&mut scratch.d_scores, keys);
     // dS = P ⊙ (dP − rowsum(dO ⊙ O))
     scratch.output.resize(dim, 0.0);
     for row in 0..rows {
@@ -308,7 +309,7 @@ fn backward_tile(
         score_gradient(
             &scratch.scores[range.clone()],
             sum_by(dim, |i| gradient[i] * output[i]),
-            &mut scratch.slopes[range],
+            &mut scratch.d_scores[range],
         );
     }
     // dQ = scale · dS · K
@@ -321,7 +322,7 @@ fn backward_tile(
     let right = Right::rows(span.k.tail(group * dim), key_width);
     product(
         shape,
-        Left::rows(&scratch.slopes, keys),
+        Left::rows(&scratch.d_scores, keys),
         right,
         heads.scale(),
         Accumulate::Overwrite,
@@ -336,7 +337,7 @@ fn backward_tile(
     let right = Right::rows(span.q.tail(first * width + head * dim), width);
     product(
         shape,
-        Left::transposed(&scratch.slopes, keys),
+        Left::transposed(&scratch.d_scores, keys),
         right,
         heads.scale(),
         Accumulate::Add,
@@ -345,13 +346,13 @@ fn backward_tile(
 }
 
 crate::isa::multiversion! {
-    fn score_gradient(probabilities: &[f32], shift: f32, slopes: &mut [f32]) = score_gradient_body
+    fn score_gradient(probabilities: &[f32], shift: f32, d_scores: &mut [f32]) = score_gradient_body
 }
 
 #[inline(always)]
-fn score_gradient_body(probabilities: &[f32], shift: f32, slopes: &mut [f32]) {
-    for (slope, p) in slopes.iter_mut().zip(probabilities) {
-        *slope = p * (*slope - shift);
+fn score_gradient_body(probabilities: &[f32], shift: f32, d_scores: &mut [f32]) {
+    for (d_score, p) in d_scores.iter_mut().zip(probabilities) {
+        *d_score = p * (*d_score - shift);
     }
 }
 

@@ -1,11 +1,11 @@
-//! The instruction set in use: detected once, forced by `SYNAPSE_ISA`.
+//! The instruction set in use: detected once, or forced by `SYNAPSE_ISA`.
 
 use std::sync::OnceLock;
 
-/// A level of instruction set that the kernels have a path for.
+/// An instruction-set level for which the kernels have a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
-    /// Plain Rust; every machine.
+    /// Plain Rust, on every machine.
     Portable,
     /// AVX2 with FMA and F16C, which every processor with AVX2 has.
     Avx2,
@@ -13,7 +13,7 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with the bf16 dot product.
     Avx512Bf16,
-    /// The bf16 tile unit (AMX), beside AVX512-BF16.
+    /// The bf16 tile unit (AMX), in addition to AVX512-BF16.
     Amx,
 }
 
@@ -21,7 +21,7 @@ impl Isa {
     /// Every level, lowest first.
     pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
-    /// The name `SYNAPSE_ISA` takes.
+    /// Its name in `SYNAPSE_ISA`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -51,7 +51,7 @@ impl Isa {
             #[cfg(simd_x86)]
             Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(simd_x86)]
-            Self::Amx => Self::Avx512Bf16.is_available() && crate::gemm::amx_works(),
+            Self::Amx => Self::Avx512Bf16.is_available() && crate::amx::is_usable(),
             #[cfg(not(simd_x86))]
             _ => false,
         }
@@ -62,16 +62,16 @@ impl Isa {
         matches!(self, Self::Avx512Bf16 | Self::Amx)
     }
 
-    /// The level in use: `SYNAPSE_ISA` if it names one this machine has, else the best there is.
+    /// The level in use: the one named by `SYNAPSE_ISA` if this machine has it, otherwise the best one.
     pub fn current() -> Self {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
         *CURRENT.get_or_init(|| Self::from_environment().unwrap_or_else(|_| Self::best()))
     }
 
-    /// What `SYNAPSE_ISA` asks for.
+    /// The level named by `SYNAPSE_ISA`, or the best one if it is not set.
     ///
     /// # Errors
-    /// A name that does not exist or that this machine cannot run; the message says which can.
+    /// The level does not exist or this machine does not have it; the message lists those it has.
     pub fn from_environment() -> Result<Self, String> {
         let Ok(asked) = std::env::var("SYNAPSE_ISA") else {
             return Ok(Self::best());
@@ -102,7 +102,7 @@ impl Isa {
 /// Compiles a function body once per instruction set and picks at run time.
 ///
 /// The body is plain Rust marked `#[inline(always)]`; the compiler vectorizes it anew under each
-/// feature set, so the twins are the same source by construction.
+/// feature set, so all versions come from the same source.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $visibility:vis fn $name:ident $(<$($generic:ident: $bound:ident),+>)? ($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? = $body:path) => {
         $(#[$meta])*
@@ -115,7 +115,7 @@ macro_rules! multiversion {
                 fn avx512 $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $output)? { $body($($argument),*) }
                 match $crate::Isa::current() {
                     $crate::Isa::Portable => {}
-                    // SAFETY: `Isa::current` only names levels that this machine was seen to have.
+                    // SAFETY: `Isa::current` only returns levels that were detected on this machine.
                     $crate::Isa::Avx2 => return unsafe { avx2($($argument),*) },
                     // SAFETY: as above; the higher levels include plain AVX-512.
                     $crate::Isa::Avx512 | $crate::Isa::Avx512Bf16 | $crate::Isa::Amx => return unsafe { avx512($($argument),*) },
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// A level that is asked for and absent must not leave the tests to pass on another.
+    /// Tests must not pass on another level than the one that was asked for.
     #[test]
     fn the_level_asked_for_is_the_one_in_use() {
         assert_eq!(Isa::from_environment(), Ok(Isa::current()));

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::{Nf4Matrix, math::round_bf16, parallel::for_each_chunk, tiled::Tiled};
+use crate::{Nf4Matrix, math::round_bf16, packed::PackedWeight, parallel::for_each_chunk};
 
 /// An element that activations are kept in: f32, or bf16 where only products read them.
 pub(crate) trait Element: Copy + Default + Send + Sync {
@@ -106,8 +106,8 @@ pub enum Matrix<'a> {
     Bf16(&'a [bf16]),
     /// 4-bit NormalFloat
     Nf4(&'a Nf4Matrix),
-    /// 4 or 8 bits in tiles of sixteen rows
-    Tiled(&'a Tiled),
+    /// 4 or 8 bits, packed in tiles of sixteen rows
+    Packed(&'a PackedWeight),
 }
 
 impl<'a> From<&'a [f32]> for Matrix<'a> {
@@ -135,7 +135,7 @@ impl Matrix<'_> {
             Self::F32(values) => values.len(),
             Self::Bf16(values) => values.len(),
             Self::Nf4(matrix) => matrix.shape().0 * matrix.shape().1,
-            Self::Tiled(matrix) => matrix.shape().0 * matrix.shape().1,
+            Self::Packed(matrix) => matrix.shape().0 * matrix.shape().1,
         }
     }
 
@@ -150,7 +150,7 @@ impl Matrix<'_> {
             Self::F32(values) => out.copy_from_slice(&values[start..start + out.len()]),
             Self::Bf16(values) => convert(&values[start..start + out.len()], out),
             Self::Nf4(matrix) => matrix.decode(start, out),
-            Self::Tiled(matrix) => matrix.widen(start, out),
+            Self::Packed(matrix) => matrix.widen(start, out),
         }
     }
 
@@ -163,7 +163,7 @@ impl Matrix<'_> {
         match self {
             Self::F32(values) => Self::F32(&values[start..]),
             Self::Bf16(values) => Self::Bf16(&values[start..]),
-            Self::Nf4(_) | Self::Tiled(_) => unreachable!("a quantized matrix is used whole"),
+            Self::Nf4(_) | Self::Packed(_) => unreachable!("a quantized matrix is used whole"),
         }
     }
 }

@@ -91,9 +91,9 @@ fn backward_row_body(x: &[f32], weight: &[f32], rho: f32, dy: &[f32], dx: &mut [
     let n = x.len();
     let (weight, dy) = (&weight[..n], &dy[..n]);
     let mean = sum_by(n, |i| x[i] * weight[i] * dy[i]) / n as f32;
-    let pull = rho * rho * rho * mean;
+    let projection = rho * rho * rho * mean;
     for (((dx, x), weight), dy) in dx.iter_mut().zip(x).zip(weight).zip(dy) {
-        *dx += rho * weight * dy - x * pull;
+        *dx += rho * weight * dy - x * projection;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Splitting work over threads. One place, so that the pool behind it can change.
+//! Splitting work over threads. Kernels use only this module, so that the pool behind it can change.
 
 use std::{cell::Cell, marker::PhantomData};
 
@@ -9,7 +9,7 @@ thread_local! {
     static LIMIT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Threads that kernels may use: one a core, or what `SYNAPSE_THREADS` says.
+/// Threads that kernels may use: one per core, or the number in `SYNAPSE_THREADS`.
 pub fn threads() -> usize {
     match LIMIT.get() {
         0 => Pool::global().threads(),
@@ -17,8 +17,8 @@ pub fn threads() -> usize {
     }
 }
 
-/// Runs `work` as if there were `count` threads: the work is cut for so many, and with one it stays on this
-/// thread. Results never depend on it; that is what it is for.
+/// Runs `work` as if there were `count` threads: work is split for that number, and with 1 it stays on this thread.
+/// Results never depend on the number of threads; tests use this to show it.
 pub fn with_threads<T>(count: usize, work: impl FnOnce() -> T) -> T {
     struct Restore(usize);
     impl Drop for Restore {
@@ -30,8 +30,8 @@ pub fn with_threads<T>(count: usize, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Runs `task(i)` for every `i < count`, on all threads. Which thread runs which index is open,
-/// so tasks must write to disjoint places and not depend on order.
+/// Runs `task(i)` for every `i < count`, on all threads. Any thread may run any index, so tasks must write to disjoint
+/// places and must not depend on order.
 pub fn parallel_for(count: usize, task: impl Fn(usize) + Sync) {
     if count <= 1 || threads() == 1 {
         (0..count).for_each(task);
@@ -40,11 +40,11 @@ pub fn parallel_for(count: usize, task: impl Fn(usize) + Sync) {
     }
 }
 
-/// Elements below which splitting costs more than it gains.
+/// Below this number of elements splitting costs more than it gains.
 const SMALL: usize = 1 << 14;
 
 /// Cuts `data` into chunks of a whole number of `row` elements and runs `task(first_row, chunk)` on
-/// each, in parallel where it pays; what is left of a row belongs to the last chunk.
+/// each, in parallel if that is faster; an incomplete last row belongs to the last chunk.
 pub fn for_each_row_block<T: Send>(data: &mut [T], row: usize, task: impl Fn(usize, &mut [T]) + Sync) {
     if row == 0 || data.is_empty() {
         return;
@@ -59,7 +59,7 @@ pub fn for_each_row_block<T: Send>(data: &mut [T], row: usize, task: impl Fn(usi
     let target = SharedMut::new(data);
     parallel_for(rows.div_ceil(block), |index| {
         let first = index * block * row;
-        // the last block also takes what is left of a row
+        // the last block also has the incomplete last row
         let last = if (index + 1) * block >= rows {
             len
         } else {
@@ -70,8 +70,7 @@ pub fn for_each_row_block<T: Send>(data: &mut [T], row: usize, task: impl Fn(usi
     });
 }
 
-/// Cuts `data` anywhere at a multiple of 64 and runs `task(first_element, chunk)` on each part, in parallel where
-/// it pays.
+/// Cuts `data` at multiples of 64 and runs `task(first_element, chunk)` on each part, in parallel if that is faster.
 pub fn for_each_chunk<T: Send>(data: &mut [T], task: impl Fn(usize, &mut [T]) + Sync) {
     const ROW: usize = 64;
     for_each_row_block(data, ROW, |first, chunk| task(first * ROW, chunk));
@@ -100,7 +99,7 @@ impl<'a, T> SharedMut<'a, T> {
 
     /// # Safety
     /// `offset..offset + len` must lie inside the slice this was made from, and no other task may
-    /// touch it while the returned slice lives.
+    /// access it while the returned slice lives.
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
     pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &mut [T] {
         // SAFETY: the caller promises bounds and exclusiveness.

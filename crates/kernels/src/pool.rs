@@ -1,9 +1,8 @@
-//! The threads behind [`crate::parallel`]: one worker a core, made for kernels of a tenth of a millisecond.
+//! The thread pool behind [`crate::parallel`]: one worker per core, for kernels of a tenth of a millisecond.
 //!
-//! A training step issues thousands of short parallel sections, so a worker keeps looking for the next one for
-//! a moment before it sleeps, and the caller works along instead of waiting. Only one section runs at a time;
-//! a second caller, or a section inside a section, runs its tasks itself. What this is not: a scheduler (no
-//! queues, no stealing, no futures).
+//! A training step runs thousands of short parallel sections, so a worker spins for a moment before it sleeps, and the
+//! calling thread takes tasks too. Only one section runs at a time; a second caller, or a section inside a section,
+//! runs its tasks on its own thread. What this is not: a scheduler (no queues, no work stealing, no futures).
 
 use std::{
     any::Any,
@@ -17,17 +16,17 @@ use std::{
     thread,
 };
 
-/// Looks at the gate before a worker sleeps, about a tenth of a millisecond.
+/// Iterations that a worker spins before it sleeps, about a tenth of a millisecond.
 const SPINS: u32 = 4000;
 
-/// Bits of the gate: workers inside the current section, whether it may still be entered, and its number.
+/// Bits of the gate: the number of workers inside the current section, whether workers may enter it, and its number.
 const INSIDE: u64 = OPEN - 1;
 const OPEN: u64 = 1 << 16;
 const NUMBER: u64 = 1 << 32;
 
-/// A value that shares its cache line with nothing.
+/// A value alone on its cache line.
 #[repr(align(128))]
-struct Apart<T>(T);
+struct CachePadded<T>(T);
 
 /// One parallel section: the tasks `0..count`.
 #[derive(Clone, Copy)]
@@ -38,16 +37,17 @@ struct Section {
 
 pub(crate) struct Pool {
     workers: usize,
-    gate: Apart<AtomicU64>,
-    /// The next task to be taken.
-    next: Apart<AtomicUsize>,
+    gate: CachePadded<AtomicU64>,
+    /// The next task.
+    next: CachePadded<AtomicUsize>,
     section: UnsafeCell<Option<Section>>,
-    /// Held by the caller whose section runs.
+    /// Locked by the caller whose section runs.
     owner: Mutex<()>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Number of sleeping workers.
     asleep: AtomicUsize,
-    bed: Mutex<()>,
-    bell: Condvar,
+    sleepers: Mutex<()>,
+    wake: Condvar,
 }
 
 // SAFETY: `section` is written only by the owner while no worker is inside, and read only by workers inside;
@@ -57,13 +57,13 @@ unsafe impl Sync for Pool {}
 unsafe impl Send for Pool {}
 
 impl Pool {
-    /// The process's pool, started at the first use.
+    /// The pool of the process, started on first use.
     pub(crate) fn global() -> &'static Self {
         static POOL: OnceLock<&'static Pool> = OnceLock::new();
         POOL.get_or_init(|| {
             let pool: &'static Self = Box::leak(Box::new(Self::new(wanted_threads() - 1)));
             for index in 0..pool.workers {
-                // a thread that cannot be started only costs speed
+                // without this thread the pool is only slower
                 let _ = thread::Builder::new()
                     .name(format!("kernels-{index}"))
                     .spawn(|| pool.work());
@@ -75,14 +75,14 @@ impl Pool {
     fn new(workers: usize) -> Self {
         Self {
             workers,
-            gate: Apart(AtomicU64::new(0)),
-            next: Apart(AtomicUsize::new(0)),
+            gate: CachePadded(AtomicU64::new(0)),
+            next: CachePadded(AtomicUsize::new(0)),
             section: UnsafeCell::new(None),
             owner: Mutex::new(()),
             panic: Mutex::new(None),
             asleep: AtomicUsize::new(0),
-            bed: Mutex::new(()),
-            bell: Condvar::new(),
+            sleepers: Mutex::new(()),
+            wake: Condvar::new(),
         }
     }
 
@@ -100,7 +100,7 @@ impl Pool {
             Ok(owner) => owner,
             // a caller's task panicked once; the section it left is closed
             Err(TryLockError::Poisoned(owner)) => owner.into_inner(),
-            // somebody else's section runs, or this is a task of one
+            // another caller's section is running, or this is one of its tasks
             Err(TryLockError::WouldBlock) => return (0..count).for_each(task),
         };
         // SAFETY: only the lifetime is erased; no thread uses the pointer after `Closing` is dropped below.
@@ -114,8 +114,8 @@ impl Pool {
         let number = (self.gate.0.load(Ordering::Relaxed) & !(NUMBER - 1)).wrapping_add(NUMBER);
         self.gate.0.store(number | OPEN, Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) > 0 {
-            drop(self.bed.lock().unwrap_or_else(PoisonError::into_inner));
-            self.bell.notify_all();
+            drop(self.sleepers.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake.notify_all();
         }
         {
             let _closing = Closing(self);
@@ -139,7 +139,7 @@ impl Pool {
         }
     }
 
-    /// A worker's life.
+    /// The loop of a worker thread.
     fn work(&self) {
         let mut seen = 0;
         loop {
@@ -171,7 +171,7 @@ impl Pool {
             .is_ok()
     }
 
-    /// Waits for an open section other than `seen`.
+    /// Waits for an open section other than `seen`: spins, then sleeps.
     fn wait(&self, seen: u64) -> u64 {
         let fresh = |gate: u64| gate & OPEN != 0 && gate & !(NUMBER - 1) != seen;
         for _ in 0..SPINS {
@@ -181,7 +181,7 @@ impl Pool {
             }
             hint::spin_loop();
         }
-        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
         self.asleep.fetch_add(1, Ordering::SeqCst);
         loop {
             let gate = self.gate.0.load(Ordering::SeqCst);
@@ -189,25 +189,25 @@ impl Pool {
                 self.asleep.fetch_sub(1, Ordering::SeqCst);
                 return gate;
             }
-            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
+            sleepers = self.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// Closes the gate and waits until every worker has left, also when the caller's own task panics.
+/// Closes the gate and waits until every worker has left, even if the caller's own task panics.
 struct Closing<'a>(&'a Pool);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
         let gate = &self.0.gate.0;
-        // after a panic the tasks not yet taken are dropped
+        // after a panic the remaining tasks are dropped
         self.0.next.0.store(usize::MAX / 2, Ordering::Relaxed);
         gate.fetch_and(!OPEN, Ordering::AcqRel);
         let mut looks = 0u32;
         while gate.load(Ordering::Acquire) & INSIDE != 0 {
             looks += 1;
             if looks.is_multiple_of(SPINS) {
-                // the machine is shared and a worker may not be running
+                // a worker may not be scheduled right now
                 thread::yield_now();
             } else {
                 hint::spin_loop();
@@ -216,10 +216,10 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// What `SYNAPSE_THREADS` asks for, else one thread a core.
+/// The value of `SYNAPSE_THREADS`, or one thread per core if it is not set.
 ///
 /// # Errors
-/// A value that is no whole number from 1 on.
+/// The value is not a positive whole number.
 pub fn threads_from_environment() -> Result<usize, String> {
     let Ok(asked) = std::env::var("SYNAPSE_THREADS") else {
         return Ok(thread::available_parallelism().map_or(1, usize::from));
@@ -227,12 +227,12 @@ pub fn threads_from_environment() -> Result<usize, String> {
     match asked.parse() {
         Ok(count) if (1..=INSIDE as usize).contains(&count) => Ok(count),
         _ => Err(format!(
-            "SYNAPSE_THREADS={asked} is no number of threads; give a whole number from 1 on, or leave it out for one a core"
+            "SYNAPSE_THREADS={asked} is not a number of threads; set a whole number from 1 on, or unset it for one thread per core"
         )),
     }
 }
 
-/// As [`threads_from_environment`]; programs have refused a wrong value before the pool starts.
+/// Same as [`threads_from_environment`]; programs refuse a wrong value before the pool starts.
 fn wanted_threads() -> usize {
     threads_from_environment().unwrap_or(1)
 }
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    fn a_panic_reaches_the_caller_and_the_pool_keeps_working() {
         let pool = pool(2);
         for bad in [0, 7] {
             let panic = catch_unwind(AssertUnwindSafe(|| {

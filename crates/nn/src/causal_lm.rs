@@ -1,6 +1,6 @@
 //! What a serving engine needs of a model: one ragged forward pass over many sequences.
 
-use synapse_kernels::attention::Role;
+use synapse_kernels::attention::Phase;
 
 use crate::{Adapter, KvCache, MicroBatch, ModuleTrace, NnError};
 
@@ -25,7 +25,7 @@ pub struct Sequence<'a> {
     /// The sequence's own cache; the tokens are appended to it.
     pub cache: &'a mut KvCache,
     /// What the tokens are: a token's numbers depend on it, and on nothing else in the batch.
-    pub role: Role,
+    pub phase: Phase,
     /// The LoRA adapter this sequence runs under, or the bare base.
     pub adapter: Option<&'a Adapter>,
     /// What the step gives.

@@ -31,6 +31,6 @@ pub use load_options::{LoadOptions, WeightDtype};
 pub use lora::{LoraLayout, LoraModule, LoraOptions, Parameter, initial_lora};
 pub use models::llama::{Decoder, TrainableDecoder};
 pub use rotary::inverse_frequencies;
-pub use synapse_kernels::{Precision, attention::Role};
+pub use synapse_kernels::{Precision, attention::Phase};
 pub use trace::{LayerTrace, ModuleTrace};
 pub use training::{LayerRouterStatistics, MicroBatch, RouterStatistics, StepContext, TrainableModel};

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use half::bf16;
-use synapse_kernels::{Matrix, Nf4Matrix, tiled::Tiled};
+use synapse_kernels::{Matrix, Nf4Matrix, packed::PackedWeight};
 
 /// One weight tensor, row-major.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub(crate) enum Tensor {
     /// Frozen 4-bit NormalFloat.
     Nf4(Nf4Matrix),
     /// Frozen, 4 or 8 bits as ggml quantizes.
-    Tiled(Tiled),
+    Packed(PackedWeight),
     /// A range of the trainable parameters.
     Parameter(Range<usize>),
 }
@@ -28,7 +28,7 @@ impl Tensor {
             Self::F32(values) => Matrix::F32(values),
             Self::Bf16(values) => Matrix::Bf16(values),
             Self::Nf4(matrix) => Matrix::Nf4(matrix),
-            Self::Tiled(matrix) => Matrix::Tiled(matrix),
+            Self::Packed(matrix) => Matrix::Packed(matrix),
             Self::Parameter(range) => Matrix::F32(&parameters[range.clone()]),
         }
     }
@@ -45,9 +45,9 @@ impl Tensor {
     }
 
     /// The tiles, where the tensor is held in them.
-    pub(crate) fn tiles(&self) -> Option<&Tiled> {
+    pub(crate) fn tiles(&self) -> Option<&PackedWeight> {
         match self {
-            Self::Tiled(tiles) => Some(tiles),
+            Self::Packed(tiles) => Some(tiles),
             _ => None,
         }
     }
@@ -66,7 +66,7 @@ impl Tensor {
             Self::F32(values) => values.len() * 4,
             Self::Bf16(values) => values.len() * 2,
             Self::Nf4(matrix) => matrix.bytes(),
-            Self::Tiled(matrix) => matrix.bytes(),
+            Self::Packed(matrix) => matrix.bytes(),
             Self::Parameter(_) => 0,
         }
     }

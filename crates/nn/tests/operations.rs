@@ -8,7 +8,7 @@ use synapse_checkpoint::TensorFiles;
 use synapse_kernels::{
     Matrix, MatrixMut, Precision,
     adamw::{AdamW, State},
-    attention::{self, Gradients, Heads, Saved, Span},
+    attention::{self, AttentionGradients, Heads, SavedAttention, Span},
     cross_entropy, elementwise, norm, rope,
 };
 
@@ -69,12 +69,12 @@ fn attention_of_two_documents() {
     attention::forward(heads, &spans, out.as_mut_slice(), &mut log_sums);
     let d_out = torchs.each_ref().map(|torch| torch.read("dy")).concat();
     let [mut dq, mut dk, mut dv] = [32, 16, 16].map(|width| vec![f32::NAN; tokens * width]);
-    let saved = Saved {
+    let saved = SavedAttention {
         out: Matrix::F32(&out),
         log_sums: &log_sums,
         d_out: &d_out,
     };
-    let gradients = Gradients {
+    let gradients = AttentionGradients {
         dq: &mut dq,
         dk: &mut dk,
         dv: &mut dv,

@@ -11,7 +11,7 @@ use synapse_kernels::{
     random::MersenneTwister,
 };
 use synapse_nn::{
-    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Precision, Role, Sequence,
+    Adapter, CausalLm, Decoder, LoadOptions, LogitsFor, LoraOptions, MicroBatch, Phase, Precision, Sequence,
     StepContext, TrainableDecoder, TrainableModel, WeightDtype,
 };
 
@@ -42,7 +42,7 @@ fn logits(decoder: &Decoder, tokens: &[u32], adapter: Option<&Adapter>) -> Vec<f
     let sequence = Sequence {
         tokens,
         cache: &mut cache,
-        role: Role::Prompt,
+        phase: Phase::Prefill,
         adapter,
         logits: LogitsFor::All,
     };
@@ -79,14 +79,14 @@ fn cached_steps_equal_one_pass_and_batches_equal_single_runs() {
             Sequence {
                 tokens: &other,
                 cache: &mut two,
-                role: Role::Prompt,
+                phase: Phase::Prefill,
                 adapter: None,
                 logits: LogitsFor::None,
             },
             Sequence {
                 tokens: &[token],
                 cache: &mut one,
-                role: Role::Prompt,
+                phase: Phase::Prefill,
                 adapter: None,
                 logits: LogitsFor::Last,
             },

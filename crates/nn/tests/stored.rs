@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::{DType, GgufModel, ModelFolder, gguf::import_gguf_as};
 use synapse_export::{GgufExport, GgufType, export_gguf};
-use synapse_nn::{CausalLm, Decoder, LoadOptions, LogitsFor, Precision, Role, Sequence, WeightDtype};
+use synapse_nn::{CausalLm, Decoder, LoadOptions, LogitsFor, Phase, Precision, Sequence, WeightDtype};
 
 const TYPES: [(GgufType, WeightDtype); 2] = [(GgufType::Q8_0, WeightDtype::Q8_0), (GgufType::Q4_0, WeightDtype::Q4_0)];
 
@@ -35,11 +35,11 @@ fn logits(decoder: &Decoder) -> [Vec<f32>; 2] {
     let mut cache = decoder.new_cache();
     let vocab = decoder.vocab_size() as u32;
     let tokens: Vec<u32> = (0..24).map(|i| (i * 37 + 5) % vocab).collect();
-    [(Role::Prompt, 0..16), (Role::Generated, 16..24)].map(|(role, part)| {
+    [(Phase::Prefill, 0..16), (Phase::Decode, 16..24)].map(|(phase, part)| {
         let sequence = Sequence {
             tokens: &tokens[part],
             cache: &mut cache,
-            role,
+            phase,
             adapter: None,
             logits: LogitsFor::All,
         };

@@ -1,8 +1,8 @@
-//! Attention over a key/value cache, for serving: what a token gets depends on its own position and role alone.
+//! Attention over a key/value cache, for serving. A token's output depends only on its own position and phase.
 //!
-//! A prompt's queries are cut at absolute positions and its keys in blocks of one length, and a generated token has
-//! a kernel of its own. So neither the chunks a prompt is read in, nor a prefix that was cached, nor the other
-//! sequences of a batch change a bit. The backward pass's forward twin is in the parent module.
+//! Prefill cuts queries at absolute positions and keys in blocks of one length; decoding has a kernel of its own. So
+//! neither chunked prefill, nor a cached prefix, nor the other sequences of a batch change a bit. The forward pass of
+//! training is in the parent module.
 
 use std::ops::Range;
 
@@ -14,19 +14,19 @@ use crate::{
     parallel::{SharedMut, parallel_for, threads},
 };
 
-/// Keys that one product sums over: no more than a packed block, so that a sum is never cut elsewhere.
+/// Keys that one product sums over: at most one packed block, so that a sum is never split elsewhere.
 const KEYS: usize = 384;
 
-/// What a sequence's new tokens are.
+/// Which phase of generation a sequence's new tokens belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Given: read many at a time.
-    Prompt,
-    /// Sampled by the model: read one at a time.
-    Generated,
+pub enum Phase {
+    /// Tokens of the prompt, processed many at a time.
+    Prefill,
+    /// Tokens that the model generated, processed one at a time.
+    Decode,
 }
 
-/// One sequence's new queries and its cache, which holds their keys and values already.
+/// One sequence's new queries and its cache, which already holds their keys and values.
 #[derive(Debug, Clone, Copy)]
 pub struct CachedSpan<'a> {
     /// Rotated queries, `[count, queries * dim]`.
@@ -41,8 +41,8 @@ pub struct CachedSpan<'a> {
     pub past: usize,
 }
 
-/// Attention of several sequences whose new tokens have one role; `out [Σ count, queries * dim]`, one after another.
-pub fn forward_cached(heads: Heads, role: Role, spans: &[CachedSpan<'_>], out: &mut [f32]) {
+/// Attention of several sequences whose new tokens are in one phase; `out [Σ count, queries * dim]`, one after another.
+pub fn forward_cached(heads: Heads, phase: Phase, spans: &[CachedSpan<'_>], out: &mut [f32]) {
     let mut next = 0;
     let starts: Vec<usize> = spans
         .iter()
@@ -57,9 +57,9 @@ pub fn forward_cached(heads: Heads, role: Role, spans: &[CachedSpan<'_>], out: &
         "the output of attention is too short"
     );
     let out = SharedMut::new(out);
-    // few key heads do not divide evenly among threads, so one query head at a time; many read their keys once
-    let parts = match role {
-        Role::Generated if spans.len() * heads.keys < 4 * threads() => heads.group(),
+    // few key heads do not divide evenly among threads: then one query head per task; otherwise keys are read once
+    let parts = match phase {
+        Phase::Decode if spans.len() * heads.keys < 4 * threads() => heads.group(),
         _ => 1,
     };
     let share = heads.group() / parts;
@@ -73,13 +73,13 @@ pub fn forward_cached(heads: Heads, role: Role, spans: &[CachedSpan<'_>], out: &
             out,
         };
         let first = part * share;
-        SCRATCH.with_borrow_mut(|scratch| match role {
-            Role::Prompt => job.prompt(scratch),
-            Role::Generated => (0..job.span.count).for_each(|row| job.generated(row, first..first + share, scratch)),
+        SCRATCH.with_borrow_mut(|scratch| match phase {
+            Phase::Prefill => job.prefill(scratch),
+            Phase::Decode => (0..job.span.count).for_each(|row| job.decode(row, first..first + share, scratch)),
         });
     };
     let tasks = spans.len() * heads.keys * parts;
-    // a wake-up costs more than a short cache
+    // waking threads costs more than a short cache
     let work: usize = spans.iter().map(|span| span.count * (span.past + span.count)).sum();
     if work * heads.query_width() < 1 << 15 {
         (0..tasks).for_each(task);
@@ -99,7 +99,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn prompt(&self, scratch: &mut Scratch) {
+    fn prefill(&self, scratch: &mut Scratch) {
         let Self { heads, span, .. } = *self;
         for head in self.group * heads.group()..(self.group + 1) * heads.group() {
             let mut first = 0;
@@ -175,7 +175,7 @@ impl Job<'_> {
     }
 
     /// One row of some query heads that share the key head: keys and values are read once.
-    fn generated(&self, row: usize, queries: Range<usize>, scratch: &mut Scratch) {
+    fn decode(&self, row: usize, queries: Range<usize>, scratch: &mut Scratch) {
         let Self { heads, span, group, .. } = *self;
         let seen = span.past + row + 1;
         let (first, count) = (queries.start, queries.len());
@@ -267,7 +267,7 @@ mod tests {
     }
 
     /// Reads `tokens` tokens in chunks that end at `ends`.
-    fn read(heads: Heads, role: Role, (q, k, v): (&[f32], &[f32], &[f32]), ends: &[usize]) -> Vec<f32> {
+    fn read(heads: Heads, phase: Phase, (q, k, v): (&[f32], &[f32], &[f32]), ends: &[usize]) -> Vec<f32> {
         let mut out = Vec::new();
         let mut past = 0;
         for &end in ends {
@@ -279,7 +279,7 @@ mod tests {
                 past,
             };
             let mut part = vec![f32::NAN; (end - past) * heads.query_width()];
-            forward_cached(heads, role, &[span], &mut part);
+            forward_cached(heads, phase, &[span], &mut part);
             out.extend(part);
             past = end;
         }
@@ -290,28 +290,28 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn neither_chunks_nor_neighbors_change_a_bit(cuts in prop::collection::vec(1usize..520, 0..4), generated: bool, halves: bool) {
+        fn neither_chunks_nor_neighbors_change_a_bit(cuts in prop::collection::vec(1usize..520, 0..4), decode: bool, halves: bool) {
             const TOKENS: usize = 520;
             let heads = heads(if halves { Precision::Bf16 } else { Precision::F32 });
-            let role = if generated { Role::Generated } else { Role::Prompt };
+            let phase = if decode { Phase::Decode } else { Phase::Prefill };
             let (q, k, v) = (values(1, TOKENS * heads.query_width()), values(2, TOKENS * heads.key_width()), values(3, TOKENS * heads.key_width()));
-            let whole = read(heads, role, (&q, &k, &v), &[TOKENS]);
+            let whole = read(heads, phase, (&q, &k, &v), &[TOKENS]);
             let mut ends = cuts;
             ends.push(TOKENS);
             ends.sort_unstable();
             ends.dedup();
-            prop_assert!(whole == read(heads, role, (&q, &k, &v), &ends), "cut at {ends:?}");
+            prop_assert!(whole == read(heads, phase, (&q, &k, &v), &ends), "cut at {ends:?}");
             // a neighbor before it
             let other = CachedSpan { q: &q[..heads.query_width()], k: &k[..heads.key_width()], v: &v[..heads.key_width()], count: 1, past: 0 };
             let this = CachedSpan { q: &q, k: &k, v: &v, count: TOKENS, past: 0 };
             let mut both = vec![f32::NAN; (TOKENS + 1) * heads.query_width()];
-            forward_cached(heads, role, &[other, this], &mut both);
+            forward_cached(heads, phase, &[other, this], &mut both);
             prop_assert!(both[heads.query_width()..] == whole);
         }
     }
 
     #[test]
-    fn both_roles_agree_with_the_training_pass() {
+    fn both_phases_agree_with_the_training_pass() {
         let heads = heads(Precision::F32);
         let tokens = 450;
         let (q, k, v) = (
@@ -332,10 +332,10 @@ mod tests {
             expected.as_mut_slice(),
             &mut vec![0.0; tokens * heads.queries],
         );
-        for role in [Role::Prompt, Role::Generated] {
-            for (ours, theirs) in read(heads, role, (&q, &k, &v), &[tokens]).iter().zip(&expected) {
+        for phase in [Phase::Prefill, Phase::Decode] {
+            for (ours, theirs) in read(heads, phase, (&q, &k, &v), &[tokens]).iter().zip(&expected) {
                 // averages of values of order 1 over 450 rounded weights
-                assert!((ours - theirs).abs() < 1e-5, "{role:?}: {ours} instead of {theirs}");
+                assert!((ours - theirs).abs() < 1e-5, "{phase:?}: {ours} instead of {theirs}");
             }
         }
     }

@@ -117,7 +117,7 @@ fn backward_equals_finite_differences() {
     let (mut out, mut log_sums) = (vec![0.0; total * 32], vec![0.0; total * 4]);
     forward(heads, &spans, &mut out, &mut log_sums);
     let (mut dq, mut dk, mut dv) = (vec![0.0; total * 32], vec![0.0; total * 16], vec![0.0; total * 16]);
-    let saved = Saved {
+    let saved = SavedAttention {
         out: (&out).into(),
         log_sums: &log_sums,
         d_out: &d_out,
@@ -126,7 +126,7 @@ fn backward_equals_finite_differences() {
         heads,
         &spans,
         saved,
-        Gradients {
+        AttentionGradients {
             dq: &mut dq,
             dk: &mut dk,
             dv: &mut dv,

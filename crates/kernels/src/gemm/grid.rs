@@ -1,6 +1,6 @@
 //! How the output of a product is cut into tasks.
 
-use super::PANEL;
+use crate::micro_tile::PANEL;
 
 /// Rows and columns of one task.
 #[derive(Debug, Clone, Copy)]
@@ -26,27 +26,27 @@ impl Grid {
         let panels = n.div_ceil(PANEL);
         // few wide blocks read the left operand less often; many narrow ones balance better
         let columns = (panels / wanted).clamp(1, 8) * PANEL;
-        let across = n.div_ceil(columns);
+        let copy_columns = n.div_ceil(columns);
         let down = if threads == 1 {
             1
         } else {
-            wanted.div_ceil(across).min(m.div_ceil(height)).max(1)
+            wanted.div_ceil(copy_columns).min(m.div_ceil(height)).max(1)
         };
         let rows = m.div_ceil(down).next_multiple_of(height);
         Self { m, n, rows, columns }
     }
 
-    fn across(&self) -> usize {
+    fn copy_columns(&self) -> usize {
         self.n.div_ceil(self.columns)
     }
 
     pub(super) fn count(&self) -> usize {
-        self.across() * self.m.div_ceil(self.rows)
+        self.copy_columns() * self.m.div_ceil(self.rows)
     }
 
     pub(super) fn block(&self, index: usize) -> Block {
-        let (down, across) = (index / self.across(), index % self.across());
-        let (first_row, first_column) = (down * self.rows, across * self.columns);
+        let (down, copy_columns) = (index / self.copy_columns(), index % self.copy_columns());
+        let (first_row, first_column) = (down * self.rows, copy_columns * self.columns);
         Block {
             first_row,
             rows: self.rows.min(self.m - first_row),

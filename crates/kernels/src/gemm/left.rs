@@ -107,7 +107,7 @@ impl Task<'_> {
             // SAFETY: each task owns the rows of its tile.
             let rows = unsafe { target.slice(first * stride, count * stride) };
             if self.left.transposed {
-                self.turn(first, rows, stride);
+                self.transpose(first, rows, stride);
             } else {
                 self.take(first, rows, stride);
             }
@@ -141,10 +141,10 @@ impl Task<'_> {
     }
 
     /// Copies columns `first..` of the stored `[k, m]` matrix into rows.
-    fn turn<T: Element>(&self, first: usize, rows: &mut [T], stride: usize) {
+    fn transpose<T: Element>(&self, first: usize, rows: &mut [T], stride: usize) {
         const DEEP: usize = 32;
         let count = rows.len() / stride;
-        let done = self.turn_squares(first, rows, stride);
+        let done = self.transpose_tiles(first, rows, stride);
         if done == self.k {
             return;
         }
@@ -165,8 +165,8 @@ impl Task<'_> {
         }
     }
 
-    /// The part of [`Task::turn`] that vectors do; returns the depth reached.
-    fn turn_squares<T: Element>(&self, first: usize, rows: &mut [T], stride: usize) -> usize {
+    /// The part of [`Task::transpose`] that vectors do; returns the depth reached.
+    fn transpose_tiles<T: Element>(&self, first: usize, rows: &mut [T], stride: usize) -> usize {
         let (count, unit) = (rows.len() / stride, self.format.unit());
         if !count.is_multiple_of(16) || !self.format.has_lanes() {
             return 0;
@@ -175,7 +175,7 @@ impl Task<'_> {
         #[cfg(simd_x86)]
         for at in (0..depth).step_by(16 * unit) {
             for column in (0..count).step_by(16) {
-                let square = super::lanes::Square {
+                let tile = super::avx512::Tile16x16 {
                     matrix: self.left.matrix,
                     start: at * self.left.stride + first + column,
                     stride: self.left.stride,
@@ -183,7 +183,7 @@ impl Task<'_> {
                 };
                 let out = rows[column * stride + at..].as_mut_ptr().cast::<f32>();
                 // SAFETY: `T` is as wide as the format's element; sixteen rows from `column` on have sixteen units.
-                unsafe { square.across_turned(self.format, out) };
+                unsafe { tile.transpose_columns(self.format, out) };
             }
         }
         #[cfg(not(simd_x86))]

@@ -1,7 +1,10 @@
 //! The innermost loops: a tile of up to `ROWS` rows by one panel of 32 columns.
 
-use super::{Block, Format, PANEL, left::Rows};
-use crate::Isa;
+use super::{Block, Format, left::Rows};
+use crate::{
+    Isa,
+    micro_tile::{PANEL, Tile},
+};
 
 /// Rows of the largest tile.
 const ROWS: usize = 12;
@@ -17,19 +20,6 @@ pub(super) struct Call<'a> {
     pub(super) add: bool,
     pub(super) out: *mut f32,
     pub(super) out_stride: usize,
-}
-
-/// One tile: pointers to its first 4-byte units, each an f32 or a pair of bf16.
-pub(super) struct Tile {
-    pub(super) left: *const f32,
-    pub(super) left_stride: usize,
-    pub(super) panel: *const f32,
-    pub(super) steps: usize,
-    pub(super) out: *mut f32,
-    pub(super) out_stride: usize,
-    pub(super) width: usize,
-    pub(super) scale: f32,
-    pub(super) add: bool,
 }
 
 /// Rows that one tile covers.
@@ -56,7 +46,7 @@ pub(super) unsafe fn run(rows: &Rows<'_>, format: Format, block: &Block, call: &
     let (depth, steps, height) = (call.depth / unit, format.units(call.length), height(format));
     let panels = block.columns.div_ceil(PANEL);
     #[cfg(simd_x86)]
-    let _tiles = format.tiles().then(super::amx::Session::begin);
+    let _tiles = format.tiles().then(crate::amx::Session::begin);
     for row in (0..block.rows).step_by(height) {
         let count = height.min(block.rows - row);
         for (index, panel) in call.packed.chunks_exact(steps * PANEL).enumerate().take(panels) {
@@ -78,7 +68,7 @@ pub(super) unsafe fn run(rows: &Rows<'_>, format: Format, block: &Block, call: &
                 add: call.add,
             };
             // SAFETY: the tile's pointers were derived above; the machine has the format's level.
-            unsafe { tile.dispatch(format, count) };
+            unsafe { dispatch(&tile, format, count) };
         }
     }
 }
@@ -93,41 +83,21 @@ macro_rules! by_rows {
     };
 }
 
-impl Tile {
-    /// # Safety
-    /// The pointers must be valid for `count` rows, and the machine must have the format's level.
-    unsafe fn dispatch(&self, format: Format, count: usize) {
-        // SAFETY: the caller's promise covers every kernel below.
-        unsafe {
-            match format.isa {
-                #[cfg(simd_x86)]
-                Isa::Amx if format.pairs => super::amx::tile(self, count),
-                #[cfg(simd_x86)]
-                Isa::Avx512Bf16 if format.pairs => by_rows!(count, avx512_bf16, self, 1 2 3 4 5 6 7 8 9 10 11 12),
-                #[cfg(simd_x86)]
-                Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => by_rows!(count, avx512, self, 1 2 3 4 5 6 7 8 9 10 11 12),
-                #[cfg(simd_x86)]
-                Isa::Avx2 => by_rows!(count, avx2, self, 1 2 3 4),
-                _ => by_rows!(count, portable, self, 1 2 3 4),
-            }
-        }
-    }
-
-    /// Writes sums of one row to the output.
-    ///
-    /// # Safety
-    /// `row` must be a row of the tile.
-    #[inline(always)]
-    pub(super) unsafe fn store(&self, row: usize, first: usize, sums: &[f32]) {
-        let width = self.width.saturating_sub(first).min(sums.len());
-        // SAFETY: `width` columns from `first` are inside the output's row.
-        let out = unsafe { std::slice::from_raw_parts_mut(self.out.add(row * self.out_stride + first), width) };
-        for (target, &sum) in out.iter_mut().zip(sums) {
-            *target = if self.add {
-                *target + self.scale * sum
-            } else {
-                self.scale * sum
-            };
+/// # Safety
+/// The pointers must be valid for `count` rows, and the machine must have the format's level.
+unsafe fn dispatch(tile: &Tile, format: Format, count: usize) {
+    // SAFETY: the caller's promise covers every kernel below.
+    unsafe {
+        match format.isa {
+            #[cfg(simd_x86)]
+            Isa::Amx if format.pairs => crate::amx::multiply(tile, count),
+            #[cfg(simd_x86)]
+            Isa::Avx512Bf16 if format.pairs => by_rows!(count, avx512_bf16, tile, 1 2 3 4 5 6 7 8 9 10 11 12),
+            #[cfg(simd_x86)]
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => by_rows!(count, avx512, tile, 1 2 3 4 5 6 7 8 9 10 11 12),
+            #[cfg(simd_x86)]
+            Isa::Avx2 => by_rows!(count, avx2, tile, 1 2 3 4),
+            _ => by_rows!(count, portable, tile, 1 2 3 4),
         }
     }
 }

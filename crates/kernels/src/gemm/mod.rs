@@ -6,11 +6,9 @@
 //! shapes alone, so the number of threads does not change a bit of the result.
 
 #[cfg(simd_x86)]
-mod amx;
-mod dots;
+mod avx512;
+mod gemv;
 mod grid;
-#[cfg(simd_x86)]
-mod lanes;
 mod left;
 mod micro;
 mod operand;
@@ -18,13 +16,12 @@ mod right;
 
 use std::cell::RefCell;
 
-#[cfg(simd_x86)]
-pub(crate) use amx::works as amx_works;
 use grid::{Block, Grid};
 pub use operand::{Left, Right};
 
 use crate::{
     Isa, Matrix,
+    micro_tile::PANEL,
     parallel::{SharedMut, parallel_for, threads},
 };
 
@@ -102,8 +99,6 @@ pub struct Sum<'a> {
     pub precision: Precision,
 }
 
-/// Columns that one micro-kernel call covers: the width of a packed panel.
-const PANEL: usize = 32;
 /// Depth of a packed block in 4-byte units (an f32, or a pair of bf16): its rows fit the first-level cache.
 const DEPTH: usize = 384;
 /// The same for the tile unit, whose blocks have more rows and which reads its operands four times as fast.
@@ -244,7 +239,7 @@ impl Sum<'_> {
     pub fn compute_dots(&self, out: &mut [f32], out_stride: usize) {
         assert!(self.can_be_dotted(), "dot products need rows on both sides");
         if self.begin(out, out_stride) {
-            dots::run(&[dots::Job::new(self, (out, out_stride), true)], true);
+            gemv::run(&[gemv::Job::new(self, (out, out_stride), true)], true);
         }
     }
 
@@ -258,10 +253,10 @@ impl Sum<'_> {
         for (sum, out) in sums {
             assert!(sum.can_be_dotted(), "dot products need rows on both sides");
             if sum.begin(out, sum.n) {
-                jobs.push(dots::Job::new(sum, (out, sum.n), true));
+                jobs.push(gemv::Job::new(sum, (out, sum.n), true));
             }
         }
-        dots::run(&jobs, true);
+        gemv::run(&jobs, true);
     }
 
     fn can_be_dotted(&self) -> bool {
@@ -286,7 +281,7 @@ impl Sum<'_> {
             return;
         }
         if self.m <= FEW_ROWS && self.can_be_dotted() {
-            dots::run(&[dots::Job::new(self, (out, out_stride), false)], parallel);
+            gemv::run(&[gemv::Job::new(self, (out, out_stride), false)], parallel);
         } else {
             self.panels(out, out_stride, parallel);
         }

@@ -54,7 +54,7 @@ pub(super) fn panels(
     let step = if right.transposed { units } else { ROWS };
     for first in (0..units).step_by(step.max(1)) {
         for (index, panel) in packed.chunks_exact_mut(size).enumerate().take(count) {
-            packing(index).squares(first..(first + step).min(units), panel);
+            packing(index).tiles(first..(first + step).min(units), panel);
         }
     }
     for (index, panel) in packed.chunks_exact_mut(size).enumerate().take(count) {
@@ -152,12 +152,12 @@ impl Packing<'_> {
 
     /// Packs what vectors can of some units.
     #[cfg(simd_x86)]
-    fn squares(&self, units: Range<usize>, panel: &mut [f32]) {
-        use super::lanes::Square;
+    fn tiles(&self, units: Range<usize>, panel: &mut [f32]) {
+        use super::avx512::Tile16x16;
         let (columns, depth) = self.by_vectors();
         let (unit, stride) = (self.format.unit(), self.right.stride);
         let units = units.start..units.end.min(depth / unit);
-        let square = |start| Square {
+        let tile = |start| Tile16x16 {
             matrix: self.right.matrix,
             start,
             stride,
@@ -166,22 +166,22 @@ impl Packing<'_> {
         for column in (0..columns).step_by(16) {
             if self.right.transposed {
                 for first in units.clone().step_by(16) {
-                    let square = square((self.column + column) * stride + self.depth + first * unit);
+                    let tile = tile((self.column + column) * stride + self.depth + first * unit);
                     let out = panel[first * PANEL + column..].as_mut_ptr();
                     // SAFETY: the operand reaches these rows and columns, and the panel has the lines.
-                    unsafe { square.along_turned(self.format, out) };
+                    unsafe { tile.transpose_rows(self.format, out) };
                 }
             } else if !units.is_empty() {
-                let square = square((self.depth + units.start * unit) * stride + self.column + column);
+                let tile = tile((self.depth + units.start * unit) * stride + self.column + column);
                 let out = panel[units.start * PANEL + column..].as_mut_ptr();
                 // SAFETY: as above.
-                unsafe { square.across(self.format, units.len(), out) };
+                unsafe { tile.copy_columns(self.format, units.len(), out) };
             }
         }
     }
 
     #[cfg(not(simd_x86))]
-    fn squares(&self, _units: Range<usize>, _panel: &mut [f32]) {}
+    fn tiles(&self, _units: Range<usize>, _panel: &mut [f32]) {}
 }
 
 /// Two values rounded to bf16 (nearest, ties to even) in one 32-bit unit.

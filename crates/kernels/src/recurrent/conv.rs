@@ -14,7 +14,7 @@ use crate::{
 
 /// One filter a channel.
 #[derive(Debug, Clone, Copy)]
-pub struct Filter<'a> {
+pub struct ConvFilter<'a> {
     /// `w [channels, width]`; a channel's last tap meets the current row.
     pub weight: &'a [f32],
     /// `b [channels]`
@@ -25,7 +25,7 @@ pub struct Filter<'a> {
 
 /// Where the backward pass writes.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct ConvGradients<'a> {
     /// `[t, channels]`, overwritten
     pub x: &'a mut [f32],
     /// `[channels, width]`, added to
@@ -42,7 +42,13 @@ pub struct Gradients<'a> {
 ///
 /// # Panics
 /// If an operand is too short.
-pub fn forward(filter: Filter<'_>, x: &[f32], lengths: &[usize], mut states: Option<&mut [&mut [f32]]>, y: &mut [f32]) {
+pub fn forward(
+    filter: ConvFilter<'_>,
+    x: &[f32],
+    lengths: &[usize],
+    mut states: Option<&mut [&mut [f32]]>,
+    y: &mut [f32],
+) {
     let taps = Taps::new(filter);
     let channels = taps.channels();
     let size = lengths.iter().sum::<usize>() * channels;
@@ -89,11 +95,11 @@ fn advance(state: &mut [f32], x: &[f32]) {
 ///
 /// # Panics
 /// If an operand is too short.
-pub fn backward(filter: Filter<'_>, x: &[f32], lengths: &[usize], dy: &[f32], gradients: Gradients<'_>) {
+pub fn backward(filter: ConvFilter<'_>, x: &[f32], lengths: &[usize], dy: &[f32], gradients: ConvGradients<'_>) {
     let taps = Taps::new(filter);
     let (channels, width) = (taps.channels(), taps.width);
     let size = lengths.iter().sum::<usize>() * channels;
-    let Gradients { x: dx, weight, bias } = gradients;
+    let ConvGradients { x: dx, weight, bias } = gradients;
     assert!(
         x.len() >= size && dy.len() >= size && dx.len() >= size,
         "operands of the convolution are too short"
@@ -153,7 +159,7 @@ struct Taps<'a> {
 }
 
 impl<'a> Taps<'a> {
-    fn new(filter: Filter<'a>) -> Self {
+    fn new(filter: ConvFilter<'a>) -> Self {
         let (channels, width) = (filter.bias.len(), filter.width);
         assert!(
             width > 0 && filter.weight.len() == channels * width,

@@ -18,7 +18,7 @@ mod step;
 
 use std::{cell::RefCell, ops::Range};
 
-pub use backward::{Gradients, backward};
+pub use backward::{DeltaGradients, backward};
 use chunk::{CHUNK, Chunk, Parts, forward};
 
 use super::documents;
@@ -29,7 +29,7 @@ use crate::{
 
 /// The widths of a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct DeltaShape {
     /// Heads, each a memory of its own.
     pub heads: usize,
     /// Width of a head's keys and queries.
@@ -38,7 +38,7 @@ pub struct Shape {
     pub value: usize,
 }
 
-impl Shape {
+impl DeltaShape {
     /// Elements of a document's state, `heads · key · value`: head by head the transpose of `S`, `[key, value]`, so
     /// that reading and writing run along contiguous values. All zero before the first token.
     pub fn state(&self) -> usize {
@@ -65,7 +65,7 @@ impl Shape {
 
 /// What goes in, documents end to end.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct DeltaInputs<'a> {
     /// Queries, `[t, heads * key]`, each of length 1.
     pub q: &'a [f32],
     /// Keys, `[t, heads * key]`, each of length 1.
@@ -78,10 +78,10 @@ pub struct Inputs<'a> {
     pub log_decay: &'a [f32],
 }
 
-impl Inputs<'_> {
+impl DeltaInputs<'_> {
     /// # Panics
     /// If an input or `values`, an output or its gradient, does not have the documents' rows.
-    fn check(&self, shape: Shape, lengths: &[usize], values: &[f32]) {
+    fn check(&self, shape: DeltaShape, lengths: &[usize], values: &[f32]) {
         let rows = lengths.iter().sum::<usize>();
         let (keys, wide) = (rows * shape.heads * shape.key, rows * shape.heads * shape.value);
         assert!(
@@ -107,13 +107,19 @@ fn decay(x: f32) -> f32 {
 
 /// Token by token, and the definition; writes `o [t, heads * value]`.
 ///
-/// `states` has a slice of [`Shape::state`] elements (its layout is described there) for each document: the incoming
+/// `states` has a slice of [`DeltaShape::state`] elements (its layout is described there) for each document: the incoming
 /// state, zero at a document's start, and afterwards the outgoing one. A document may be cut into several calls and
 /// have any others beside it: its outputs keep their bits.
 ///
 /// # Panics
 /// If the inputs, `o` or `states` do not fit the shape and the lengths.
-pub fn recurrent(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], states: &mut [&mut [f32]], o: &mut [f32]) {
+pub fn recurrent(
+    shape: DeltaShape,
+    inputs: DeltaInputs<'_>,
+    lengths: &[usize],
+    states: &mut [&mut [f32]],
+    o: &mut [f32],
+) {
     inputs.check(shape, lengths, o);
     assert!(
         states.len() == lengths.len() && states.iter().all(|state| state.len() == shape.state()),
@@ -137,14 +143,14 @@ pub fn recurrent(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], states: &m
 
 /// The states at the starts of the chunks, which [`chunkwise`] keeps for [`backward()`].
 #[derive(Debug, Clone)]
-pub struct Boundaries {
+pub struct DeltaChunkStates {
     /// `[chunks, heads, key, value]`, the chunks of a document in order and the documents in order.
     states: Vec<f32>,
 }
 
-impl Boundaries {
+impl DeltaChunkStates {
     /// One head's memory at the start of a chunk.
-    fn memory(&self, shape: Shape, chunk: usize, head: usize) -> &[f32] {
+    fn memory(&self, shape: DeltaShape, chunk: usize, head: usize) -> &[f32] {
         let start = (chunk * shape.heads + head) * shape.memory();
         &self.states[start..start + shape.memory()]
     }
@@ -198,7 +204,7 @@ thread_local! {
 ///
 /// # Panics
 /// If the inputs or `o` do not fit the shape and the lengths.
-pub fn chunkwise(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], o: &mut [f32]) -> Boundaries {
+pub fn chunkwise(shape: DeltaShape, inputs: DeltaInputs<'_>, lengths: &[usize], o: &mut [f32]) -> DeltaChunkStates {
     inputs.check(shape, lengths, o);
     let (documents, chunks) = chunked(lengths);
     let mut states = vec![0.0; chunks * shape.state()];
@@ -224,7 +230,7 @@ pub fn chunkwise(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], o: &mut [f
             }
         });
     });
-    Boundaries { states }
+    DeltaChunkStates { states }
 }
 
 #[cfg(test)]

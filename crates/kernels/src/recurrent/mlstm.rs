@@ -9,13 +9,13 @@
 
 mod backward;
 mod chunk;
+mod chunk_gradients;
 mod chunkwise;
-mod slopes;
 
 use std::ops::Range;
 
-pub use backward::{Gradients, backward};
-pub use chunkwise::{Boundaries, chunkwise};
+pub use backward::{MlstmGradients, backward};
+pub use chunkwise::{MlstmChunkStates, chunkwise};
 
 use super::{documents, log_sigmoid};
 use crate::{
@@ -28,7 +28,7 @@ const EPSILON: f32 = 1e-6;
 
 /// Sizes that all documents share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct MlstmShape {
     /// Heads.
     pub heads: usize,
     /// Width of a head's queries and keys, `dk`.
@@ -37,7 +37,7 @@ pub struct Shape {
     pub value: usize,
 }
 
-impl Shape {
+impl MlstmShape {
     /// Length of a document's state: `[heads, dk·dv + dk + 1]`, in each head `C [dk, dv]`, `n [dk]` and `m`.
     pub fn state(self) -> usize {
         self.heads * self.head_state()
@@ -63,7 +63,7 @@ impl Shape {
 
 /// What the cell reads: documents end to end.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct MlstmInputs<'a> {
     /// Queries, `[t, heads * dk]`.
     pub q: &'a [f32],
     /// Keys, not scaled, `[t, heads * dk]`.
@@ -76,9 +76,9 @@ pub struct Inputs<'a> {
     pub forget_gate: &'a [f32],
 }
 
-impl<'a> Inputs<'a> {
+impl<'a> MlstmInputs<'a> {
     /// The rows of each document, once every operand is known to have them.
-    fn documents(&self, shape: Shape, lengths: &[usize]) -> Vec<Range<usize>> {
+    fn documents(&self, shape: MlstmShape, lengths: &[usize]) -> Vec<Range<usize>> {
         let total: usize = lengths.iter().sum();
         let (keys, values, gates) = (
             total * shape.key_width(),
@@ -97,7 +97,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// One head of row `t`.
-    fn token(&self, shape: Shape, t: usize, head: usize) -> Token<'a> {
+    fn token(&self, shape: MlstmShape, t: usize, head: usize) -> Token<'a> {
         let (key, value) = (
             t * shape.key_width() + head * shape.key,
             t * shape.value_width() + head * shape.value,
@@ -122,12 +122,18 @@ struct Token<'a> {
     forget: f32,
 }
 
-/// The cell token by token: `h [t, heads * dv]`. Each document's state, of [`Shape::state`] elements, is read as the one
+/// The cell token by token: `h [t, heads * dv]`. Each document's state, of [`MlstmShape::state`] elements, is read as the one
 /// before its first row and left as the one after its last; zeros are the state of a document that begins.
 ///
 /// # Panics
 /// If an operand does not fit the shape and the lengths.
-pub fn recurrent(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], states: &mut [&mut [f32]], h: &mut [f32]) {
+pub fn recurrent(
+    shape: MlstmShape,
+    inputs: MlstmInputs<'_>,
+    lengths: &[usize],
+    states: &mut [&mut [f32]],
+    h: &mut [f32],
+) {
     let documents = inputs.documents(shape, lengths);
     assert!(
         states.len() == lengths.len() && states.iter().all(|state| state.len() == shape.state()),
@@ -149,7 +155,7 @@ pub fn recurrent(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], states: &m
     });
 }
 
-fn check_output(shape: Shape, lengths: &[usize], h: &[f32]) {
+fn check_output(shape: MlstmShape, lengths: &[usize], h: &[f32]) {
     let total: usize = lengths.iter().sum();
     assert!(
         h.len() == total * shape.value_width(),
@@ -168,18 +174,18 @@ fn step_body(token: &Token<'_>, state: &mut [f32], h: &mut [f32]) {
     let (width, value) = (token.key.len(), token.value);
     let (memory, rest) = state.split_at_mut(width * value.len());
     let (normalizer, maximum) = rest.split_at_mut(width);
-    let kept = log_sigmoid(token.forget) + maximum[0];
-    maximum[0] = kept.max(token.input);
-    let keep = exp(kept - maximum[0]);
+    let decayed = log_sigmoid(token.forget) + maximum[0];
+    maximum[0] = decayed.max(token.input);
+    let forget_factor = exp(decayed - maximum[0]);
     let write = exp(token.input - maximum[0]) / (width as f32).sqrt();
     for (n, key) in normalizer.iter_mut().zip(token.key) {
-        *n = keep * *n + write * key;
+        *n = forget_factor * *n + write * key;
     }
     h.fill(0.0);
     for ((row, key), query) in memory.chunks_exact_mut(value.len()).zip(token.key).zip(token.query) {
         let write = write * key;
         for ((c, v), h) in row.iter_mut().zip(value).zip(&mut *h) {
-            *c = keep * *c + write * v;
+            *c = forget_factor * *c + write * v;
             *h += query * *c;
         }
     }

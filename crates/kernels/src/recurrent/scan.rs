@@ -11,7 +11,7 @@ mod reverse;
 
 use std::{cell::RefCell, ops::Range};
 
-pub use backward::{Gradients, backward};
+pub use backward::{ScanGradients, backward};
 
 use self::block::{Block, Blocks, LANES, Lanes, Segment, at_least, pack, segments, transpose, transpose_back, unpack};
 use super::documents;
@@ -28,7 +28,7 @@ const SMALL: usize = 1 << 15;
 
 /// What is learned.
 #[derive(Debug, Clone, Copy)]
-pub struct Parameters<'a> {
+pub struct ScanParameters<'a> {
     /// `A_log [inner, state]`; `A = −exp(A_log)`
     pub a_log: &'a [f32],
     /// The skip `D [inner]`
@@ -39,7 +39,7 @@ pub struct Parameters<'a> {
 
 /// What a token brings.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct ScanInputs<'a> {
     /// `x [t, inner]`
     pub x: &'a [f32],
     /// The steps `Δ [t, inner]`, positive: after the softplus.
@@ -58,8 +58,8 @@ pub struct Inputs<'a> {
 /// # Panics
 /// If an operand is too short.
 pub fn forward(
-    parameters: Parameters<'_>,
-    inputs: Inputs<'_>,
+    parameters: ScanParameters<'_>,
+    inputs: ScanInputs<'_>,
     lengths: &[usize],
     states: Option<&mut [&mut [f32]]>,
     y: &mut [f32],
@@ -128,7 +128,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(parameters: Parameters<'_>, inputs: Inputs<'_>, lengths: &[usize]) -> Self {
+    fn new(parameters: ScanParameters<'_>, inputs: ScanInputs<'_>, lengths: &[usize]) -> Self {
         let (rows, inner, state) = (lengths.iter().sum::<usize>(), parameters.d.len(), parameters.state);
         assert!(
             state > 0 && parameters.a_log.len() == inner * state,

@@ -12,7 +12,7 @@ mod step;
 
 use std::{cell::RefCell, ops::Range};
 
-pub use backward::{Gradients, backward};
+pub use backward::{SlstmGradients, backward};
 use step::step;
 
 use super::documents;
@@ -39,14 +39,14 @@ const RECORD_H: usize = 7;
 
 /// Sizes that all documents share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct SlstmShape {
     /// Heads.
     pub heads: usize,
     /// Width of a head.
     pub dim: usize,
 }
 
-impl Shape {
+impl SlstmShape {
     /// Length of a document's state: `[4, heads * dim]`, c, n, h and m.
     pub fn state(self) -> usize {
         STATE * self.width()
@@ -79,16 +79,16 @@ impl Shape {
 
 /// What the cell reads: documents end to end.
 #[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
+pub struct SlstmInputs<'a> {
     /// `W x + b` of the gates z, i, f and o: `[t, 4, heads * dim]`.
     pub pre: &'a [f32],
     /// The recurrent matrices R, `[heads, 4, dim (out), dim (in)]`.
     pub recurrent: &'a [f32],
 }
 
-impl Inputs<'_> {
+impl SlstmInputs<'_> {
     /// The rows of each document, once every operand and `h` (or its gradient) are known to have them.
-    fn documents(&self, shape: Shape, lengths: &[usize], h: &[f32]) -> Vec<Range<usize>> {
+    fn documents(&self, shape: SlstmShape, lengths: &[usize], h: &[f32]) -> Vec<Range<usize>> {
         let total: usize = lengths.iter().sum();
         assert!(
             self.pre.len() == total * GATES * shape.width()
@@ -102,18 +102,24 @@ impl Inputs<'_> {
 
 /// What the forward pass keeps for [`backward`].
 #[derive(Debug, Clone)]
-pub struct Saved {
+pub struct SlstmActivations {
     /// `[t, heads, 8, padded]`
     records: Vec<f32>,
 }
 
-/// The cell: `h [t, heads * dim]`. Each document's state, of [`Shape::state`] elements, is read as the one before its
+/// The cell: `h [t, heads * dim]`. Each document's state, of [`SlstmShape::state`] elements, is read as the one before its
 /// first row and left as the one after its last; zeros (n = 0) are the state of a document that begins, and without
 /// states all do.
 ///
 /// # Panics
 /// If an operand does not fit the shape and the lengths.
-pub fn forward(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], states: Option<&mut [&mut [f32]]>, h: &mut [f32]) {
+pub fn forward(
+    shape: SlstmShape,
+    inputs: SlstmInputs<'_>,
+    lengths: &[usize],
+    states: Option<&mut [&mut [f32]]>,
+    h: &mut [f32],
+) {
     let documents = inputs.documents(shape, lengths, h);
     let states = states.map(|states| {
         assert!(
@@ -135,7 +141,7 @@ pub fn forward(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], states: Opti
 ///
 /// # Panics
 /// If an operand does not fit the shape and the lengths.
-pub fn forward_saved(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], h: &mut [f32]) -> Saved {
+pub fn forward_saved(shape: SlstmShape, inputs: SlstmInputs<'_>, lengths: &[usize], h: &mut [f32]) -> SlstmActivations {
     let total: usize = lengths.iter().sum();
     let documents = inputs.documents(shape, lengths, h);
     let mut records = vec![0.0; shape.record(total, 0)];
@@ -145,7 +151,7 @@ pub fn forward_saved(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], h: &mu
         records: Some(SharedMut::new(&mut records)),
     };
     run(shape, inputs, &documents, &targets);
-    Saved { records }
+    SlstmActivations { records }
 }
 
 /// Where the forward pass writes.
@@ -169,7 +175,7 @@ thread_local! {
     static TRANSPOSED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-fn run(shape: Shape, inputs: Inputs<'_>, documents: &[Range<usize>], targets: &Targets<'_>) {
+fn run(shape: SlstmShape, inputs: SlstmInputs<'_>, documents: &[Range<usize>], targets: &Targets<'_>) {
     let mut transposed = TRANSPOSED.take();
     transpose(shape, inputs.recurrent, &mut transposed);
     let width = shape.dim * GATES * shape.padded();
@@ -189,7 +195,7 @@ fn run(shape: Shape, inputs: Inputs<'_>, documents: &[Range<usize>], targets: &T
 
 /// R as a row vector from the left multiplies it: `[heads, dim (in), 4, padded (out)]`, so that a product runs along
 /// outputs.
-fn transpose(shape: Shape, recurrent: &[f32], transposed: &mut Vec<f32>) {
+fn transpose(shape: SlstmShape, recurrent: &[f32], transposed: &mut Vec<f32>) {
     let (dim, padded) = (shape.dim, shape.padded());
     let width = dim * GATES * padded;
     grow(transposed, shape.heads * width);
@@ -214,7 +220,7 @@ fn transpose(shape: Shape, recurrent: &[f32], transposed: &mut Vec<f32>) {
 
 impl Scratch {
     /// Takes a head's state of a document.
-    fn begin(&mut self, shape: Shape, head: usize, document: usize, targets: &Targets<'_>) {
+    fn begin(&mut self, shape: SlstmShape, head: usize, document: usize, targets: &Targets<'_>) {
         let (dim, padded) = (shape.dim, shape.padded());
         self.gates.clear();
         self.gates.resize(KEPT * padded, 0.0);
@@ -230,7 +236,7 @@ impl Scratch {
     }
 
     /// Leaves a head's state of a document.
-    fn end(&self, shape: Shape, head: usize, document: usize, targets: &Targets<'_>) {
+    fn end(&self, shape: SlstmShape, head: usize, document: usize, targets: &Targets<'_>) {
         let (dim, padded) = (shape.dim, shape.padded());
         if let Some(states) = &targets.states {
             for (index, vector) in self.state.chunks_exact(padded).enumerate() {
@@ -244,7 +250,7 @@ impl Scratch {
     /// One token of a head.
     fn token(
         &mut self,
-        shape: Shape,
+        shape: SlstmShape,
         (t, head): (usize, usize),
         (pre, matrices): (&[f32], &[f32]),
         targets: &Targets<'_>,

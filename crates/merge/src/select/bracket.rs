@@ -6,7 +6,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use synapse_kernels::ranks::Found;
+use synapse_kernels::selection::BracketCounts;
 
 use super::counts::INFINITY;
 use super::{Answer, Series, Unranked, magnitude};
@@ -119,7 +119,7 @@ fn sweep(
     series: &impl Series,
     wanted: &[(usize, usize)],
     brackets: &[RangeInclusive<u32>],
-) -> Result<Vec<Found>, Unranked> {
+) -> Result<Vec<BracketCounts>, Unranked> {
     // A series of which no rank is wanted is still looked at for what is not finite.
     let unwanted = (0..series.count()).filter(|index| wanted.iter().all(|(other, _)| other != index));
     let nowhere = u32::MAX..=u32::MAX;
@@ -131,7 +131,7 @@ fn sweep(
         .collect();
     let (mut found, _) = field.sweep(
         series.with_base(),
-        || (vec![Found::default(); searches.len()], Vec::new()),
+        || (vec![BracketCounts::default(); searches.len()], Vec::new()),
         |(found, scratch), tile| {
             for (found, &(index, bracket)) in found.iter_mut().zip(&searches) {
                 found.add(series.values(&tile, index, scratch), bracket);
@@ -157,7 +157,7 @@ fn sweep(
 }
 
 /// The `wanted`-th largest magnitude, if it is within the bracket.
-fn answer(mut found: Found, wanted: u64) -> Option<Answer> {
+fn answer(mut found: BracketCounts, wanted: u64) -> Option<Answer> {
     let inside = wanted.checked_sub(found.above)?;
     let at = found.within.len().checked_sub(usize::try_from(inside).ok()?)?;
     if inside == 0 {

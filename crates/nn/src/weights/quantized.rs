@@ -10,7 +10,7 @@ use synapse_checkpoint::{
 };
 use synapse_kernels::{
     Precision, for_each_row_block,
-    tiled::{Kind, Tiled},
+    packed::{PackedFormat, PackedWeight},
 };
 
 use super::source::WeightSource;
@@ -20,10 +20,10 @@ use crate::{NnError, tensor::Tensor};
 const PIECE_ELEMENTS: usize = 1 << 22;
 
 /// Matrices as this type's tiles; `None` for a type that has none.
-fn tiles(tensor_type: TensorType) -> Option<Kind> {
+fn tiles(tensor_type: TensorType) -> Option<PackedFormat> {
     match tensor_type {
-        TensorType::Q4_0 => Some(Kind::Q4_0),
-        TensorType::Q8_0 => Some(Kind::Q8_0),
+        TensorType::Q4_0 => Some(PackedFormat::Q4_0),
+        TensorType::Q8_0 => Some(PackedFormat::Q8_0),
         _ => None,
     }
 }
@@ -32,9 +32,9 @@ fn tiles(tensor_type: TensorType) -> Option<Kind> {
 /// f32 where products do not round, else in bf16.
 fn matrix(tensor_type: TensorType, [rows, columns]: [usize; 2], stored: &[u8], precision: Precision) -> Tensor {
     if let Some(kind) = tiles(tensor_type) {
-        let mut tiled = Tiled::zeros(kind, rows, columns);
+        let mut tiled = PackedWeight::zeros(kind, rows, columns);
         tiled.store_rows(0, stored);
-        return Tensor::Tiled(tiled);
+        return Tensor::Packed(tiled);
     }
     let mut values = Vec::with_capacity(rows * columns);
     dequantize(tensor_type, stored, &mut values);
@@ -69,7 +69,7 @@ pub(crate) fn quantized_matrix(
     mut read: impl FnMut(Range<usize>, &mut Vec<f32>) -> Result<(), NnError>,
 ) -> Result<Tensor, NnError> {
     let mut values = Vec::new();
-    let mut tiled = tiles(tensor_type).map(|kind| Tiled::zeros(kind, rows, columns));
+    let mut tiled = tiles(tensor_type).map(|kind| PackedWeight::zeros(kind, rows, columns));
     // rows that no block divides stay F16, in one piece
     let step = tiled.as_ref().map_or(rows, |_| (PIECE_ELEMENTS / columns).max(1));
     for first in (0..rows).step_by(step.max(1)) {
@@ -87,7 +87,7 @@ pub(crate) fn quantized_matrix(
             None => return Ok(matrix(tensor_type, [rows, columns], &stored, precision)),
         }
     }
-    Ok(tiled.map_or_else(|| Tensor::F32(Vec::new()), Tensor::Tiled))
+    Ok(tiled.map_or_else(|| Tensor::F32(Vec::new()), Tensor::Packed))
 }
 
 /// A folder's weights, quantized as an export to GGUF would.

@@ -3,7 +3,7 @@
 use synapse_checkpoint::ModelConfig;
 use synapse_kernels::random::Stream;
 use synapse_nn::models::synapse::{StepOutput, SynapseCausalLm, SynapseModel};
-use synapse_nn::{CausalLm, KvCache, LanguageModel, LogitsFor, MicroBatch, Precision, Role, Sequence, StepContext};
+use synapse_nn::{CausalLm, KvCache, LanguageModel, LogitsFor, MicroBatch, Phase, Precision, Sequence, StepContext};
 
 fn config(routing: &str, slstm_every: usize) -> ModelConfig {
     let text = format!(
@@ -60,7 +60,7 @@ const PASS: StepContext = StepContext {
 };
 
 /// Logits of all of `tokens`, fed in pieces of these sizes.
-fn read(served: &SynapseCausalLm, cache: &mut KvCache, tokens: &[u32], pieces: &[usize], role: Role) -> Vec<f32> {
+fn read(served: &SynapseCausalLm, cache: &mut KvCache, tokens: &[u32], pieces: &[usize], phase: Phase) -> Vec<f32> {
     let mut logits = Vec::new();
     let mut rest = tokens;
     for &piece in pieces {
@@ -69,7 +69,7 @@ fn read(served: &SynapseCausalLm, cache: &mut KvCache, tokens: &[u32], pieces: &
         let sequence = Sequence {
             tokens: now,
             cache,
-            role,
+            phase,
             adapter: None,
             logits: LogitsFor::All,
         };
@@ -91,10 +91,10 @@ fn a_prompt_in_pieces_gives_the_same_bits_and_steps_the_same_numbers() {
         let (model, values) = model(&config);
         let served = SynapseCausalLm::new(model, values);
         let ids = tokens(5, 70);
-        let whole = read(&served, &mut served.new_cache(), &ids, &[70], Role::Prompt);
-        let pieces = read(&served, &mut served.new_cache(), &ids, &[1, 33, 20, 16], Role::Prompt);
+        let whole = read(&served, &mut served.new_cache(), &ids, &[70], Phase::Prefill);
+        let pieces = read(&served, &mut served.new_cache(), &ids, &[1, 33, 20, 16], Phase::Prefill);
         assert_eq!(whole, pieces);
-        let steps = read(&served, &mut served.new_cache(), &ids, &[1; 70], Role::Generated);
+        let steps = read(&served, &mut served.new_cache(), &ids, &[1; 70], Phase::Decode);
         assert_close(&steps, &whole, 1e-4, "step");
     }
 }
@@ -108,7 +108,7 @@ fn training_in_chunks_and_serving_by_steps_agree() {
         let served = SynapseCausalLm::new(model, values);
         for (index, (&length, (sum, count))) in batch.lengths.iter().zip(&losses).enumerate() {
             let ids = tokens(index as u64, length);
-            let logits = read(&served, &mut served.new_cache(), &ids, &[length], Role::Prompt);
+            let logits = read(&served, &mut served.new_cache(), &ids, &[length], Phase::Prefill);
             let expected: f64 = (0..length - 1)
                 .map(|t| {
                     let row = &logits[t * 40..(t + 1) * 40];
@@ -130,21 +130,21 @@ fn sequences_of_a_batch_get_the_bits_they_get_alone() {
         let served = SynapseCausalLm::new(model, values);
         let (first, second) = (tokens(1, 19), tokens(2, 45));
         let alone =
-            [&first, &second].map(|ids| read(&served, &mut served.new_cache(), ids, &[ids.len()], Role::Prompt));
+            [&first, &second].map(|ids| read(&served, &mut served.new_cache(), ids, &[ids.len()], Phase::Prefill));
         let (mut a, mut b, mut c) = (served.new_cache(), served.new_cache(), served.new_cache());
         // a third sequence generates beside them
-        read(&served, &mut c, &[7, 8], &[2], Role::Prompt);
-        let sequence = |tokens, cache, role| Sequence {
+        read(&served, &mut c, &[7, 8], &[2], Phase::Prefill);
+        let sequence = |tokens, cache, phase| Sequence {
             tokens,
             cache,
-            role,
+            phase,
             adapter: None,
             logits: LogitsFor::All,
         };
         let mut batch = [
-            sequence(&first[..], &mut a, Role::Prompt),
-            sequence(&[9][..], &mut c, Role::Generated),
-            sequence(&second[..], &mut b, Role::Prompt),
+            sequence(&first[..], &mut a, Phase::Prefill),
+            sequence(&[9][..], &mut c, Phase::Decode),
+            sequence(&second[..], &mut b, Phase::Prefill),
         ];
         let together = served.forward(&mut batch).unwrap();
         assert_eq!(together[0], alone[0]);

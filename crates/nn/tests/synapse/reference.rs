@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::{ModelFolder, TensorFiles};
 use synapse_nn::models::synapse::{SynapseCausalLm, SynapseModel};
-use synapse_nn::{CausalLm, LogitsFor, MicroBatch, Precision, Role, Sequence, StepContext};
+use synapse_nn::{CausalLm, LogitsFor, MicroBatch, Phase, Precision, Sequence, StepContext};
 
 /// What the reference computed for one model.
 struct Reference {
@@ -86,7 +86,7 @@ fn logits_and_trace_are_the_references() {
             let sequence = Sequence {
                 tokens,
                 cache: &mut cache,
-                role: Role::Prompt,
+                phase: Phase::Prefill,
                 adapter: None,
                 logits: LogitsFor::All,
             };

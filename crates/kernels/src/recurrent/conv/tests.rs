@@ -41,8 +41,8 @@ impl Case {
         }
     }
 
-    fn filter(&self) -> Filter<'_> {
-        Filter {
+    fn filter(&self) -> ConvFilter<'_> {
+        ConvFilter {
             weight: &self.weight,
             bias: &self.bias,
             width: self.width,
@@ -59,7 +59,7 @@ impl Case {
     fn backward(&self) -> [Vec<f32>; 3] {
         let mut x = vec![f32::NAN; self.x.len()];
         let (mut weight, mut bias) = (vec![0.5; self.weight.len()], vec![0.5; self.bias.len()]);
-        let gradients = Gradients {
+        let gradients = ConvGradients {
             x: &mut x,
             weight: &mut weight,
             bias: &mut bias,

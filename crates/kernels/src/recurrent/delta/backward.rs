@@ -6,16 +6,16 @@ use std::cell::RefCell;
 
 use chunk::Scratch;
 
-use super::{Boundaries, Inputs, Shape, chunk::Chunk, chunked};
+use super::{DeltaChunkStates, DeltaInputs, DeltaShape, chunk::Chunk, chunked};
 use crate::parallel::{SharedMut, parallel_for};
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Where the gradients of [`Inputs`] go; all are overwritten.
+/// Where the gradients of [`DeltaInputs`] go; all are overwritten.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct DeltaGradients<'a> {
     /// `[t, heads * key]`
     pub q: &'a mut [f32],
     /// `[t, heads * key]`
@@ -34,22 +34,22 @@ pub struct Gradients<'a> {
 /// # Panics
 /// If anything does not fit the shape and the lengths.
 pub fn backward(
-    shape: Shape,
-    inputs: Inputs<'_>,
+    shape: DeltaShape,
+    inputs: DeltaInputs<'_>,
     lengths: &[usize],
-    boundaries: &Boundaries,
+    boundaries: &DeltaChunkStates,
     d_o: &[f32],
-    gradients: Gradients<'_>,
+    gradients: DeltaGradients<'_>,
 ) {
     inputs.check(shape, lengths, d_o);
-    let Gradients {
+    let DeltaGradients {
         q,
         k,
         v,
         beta,
         log_decay,
     } = gradients;
-    Inputs {
+    DeltaInputs {
         q,
         k,
         v,

@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use super::{
-    FORGOTTEN, Inputs, Shape,
+    DeltaInputs, DeltaShape, FORGOTTEN,
     columns::{Columns, for_columns, load},
     decay,
     products::{add, multiply, scale, scale_each, scale_rows, term},
@@ -26,15 +26,15 @@ pub(super) const CHUNK: usize = 64;
 /// One head's part of consecutive tokens of one document, at most [`CHUNK`].
 #[derive(Clone, Copy)]
 pub(super) struct Chunk<'a> {
-    pub(super) shape: Shape,
+    pub(super) shape: DeltaShape,
     pub(super) head: usize,
     pub(super) first: usize,
     pub(super) count: usize,
-    inputs: Inputs<'a>,
+    inputs: DeltaInputs<'a>,
 }
 
 impl<'a> Chunk<'a> {
-    pub(super) fn new(shape: Shape, inputs: Inputs<'a>, head: usize, rows: Range<usize>) -> Self {
+    pub(super) fn new(shape: DeltaShape, inputs: DeltaInputs<'a>, head: usize, rows: Range<usize>) -> Self {
         Self {
             shape,
             head,
@@ -99,7 +99,7 @@ pub(super) struct Parts {
 impl Parts {
     /// Computes all parts from the chunk's inputs and the state before it, `memory [key, value]`.
     pub(super) fn compute(&mut self, chunk: Chunk<'_>, memory: &[f32]) {
-        let (count, Shape { key, value, .. }) = (chunk.count, chunk.shape);
+        let (count, DeltaShape { key, value, .. }) = (chunk.count, chunk.shape);
         self.gates(chunk);
         self.overlaps.resize(count * count, 0.0);
         self.reads.resize(count * count, 0.0);
@@ -165,7 +165,7 @@ impl Parts {
 
 /// The chunk's `output [L, value]`, and its outgoing state in place of the incoming one, `memory [key, value]`.
 pub(super) fn forward(chunk: Chunk<'_>, parts: &mut Parts, memory: &mut [f32], output: &mut Vec<f32>) {
-    let (count, Shape { key, value, .. }) = (chunk.count, chunk.shape);
+    let (count, DeltaShape { key, value, .. }) = (chunk.count, chunk.shape);
     parts.compute(chunk, memory);
     output.resize(count * value, 0.0);
     let q = Left::rows(chunk.q(), chunk.key_stride());

@@ -1,14 +1,20 @@
 //! One token: what the memory returns for the key is replaced by the value, then the query is asked.
 
 use super::{
-    Inputs, Shape,
+    DeltaInputs, DeltaShape,
     columns::{Columns, for_columns, load},
     decay,
 };
 
 /// The token of one head: `u = β·(v − α·S·k)`, `S ← α·S + u·kᵀ`, `o = S·q`, with `memory [key, value]` the transpose
 /// of `S` and `o [value]`.
-pub(super) fn step(shape: Shape, inputs: Inputs<'_>, (token, head): (usize, usize), memory: &mut [f32], o: &mut [f32]) {
+pub(super) fn step(
+    shape: DeltaShape,
+    inputs: DeltaInputs<'_>,
+    (token, head): (usize, usize),
+    memory: &mut [f32],
+    o: &mut [f32],
+) {
     let gate = token * shape.heads + head;
     let mut step = Step {
         q: &inputs.q[shape.keys(token, head)],

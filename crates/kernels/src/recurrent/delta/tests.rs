@@ -10,9 +10,9 @@ use crate::{
 /// Owned inputs: q, k, v, β and log α.
 type Tensors<T> = [Vec<T>; 5];
 
-fn inputs(tensors: &Tensors<f32>) -> Inputs<'_> {
+fn inputs(tensors: &Tensors<f32>) -> DeltaInputs<'_> {
     let [q, k, v, beta, log_decay] = tensors;
-    Inputs {
+    DeltaInputs {
         q,
         k,
         v,
@@ -32,7 +32,7 @@ fn directions(seed: u64, count: usize, width: usize) -> Vec<f32> {
 }
 
 /// Random inputs of `rows` tokens; `spread` scales what goes into the gates, and 0 is DeltaNet with β = 0.5.
-fn random(shape: Shape, rows: usize, spread: f32) -> Tensors<f32> {
+fn random(shape: DeltaShape, rows: usize, spread: f32) -> Tensors<f32> {
     let gates = rows * shape.heads;
     let beta = normals(4, gates)
         .iter()
@@ -58,14 +58,14 @@ fn random(shape: Shape, rows: usize, spread: f32) -> Tensors<f32> {
 }
 
 /// The tokens `rows` of inputs.
-fn part(shape: Shape, tensors: &Tensors<f32>, rows: Range<usize>) -> Tensors<f32> {
+fn part(shape: DeltaShape, tensors: &Tensors<f32>, rows: Range<usize>) -> Tensors<f32> {
     let widths = [shape.key, shape.key, shape.value, 1, 1].map(|width| width * shape.heads);
     std::array::from_fn(|i| tensors[i][rows.start * widths[i]..rows.end * widths[i]].to_vec())
 }
 
 /// The equations: the outputs, and each document's last state `[heads, value, key]`.
-fn reference(shape: Shape, tensors: &Tensors<f64>, lengths: &[usize]) -> (Vec<f64>, Vec<Vec<f64>>) {
-    let Shape { heads, key, value } = shape;
+fn reference(shape: DeltaShape, tensors: &Tensors<f64>, lengths: &[usize]) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let DeltaShape { heads, key, value } = shape;
     let [q, k, v, beta, log_decay] = tensors;
     let mut o = vec![0.0; v.len()];
     let mut states = Vec::new();
@@ -91,7 +91,7 @@ fn reference(shape: Shape, tensors: &Tensors<f64>, lengths: &[usize]) -> (Vec<f6
 }
 
 /// Outputs and last states token by token from zero states.
-fn by_steps(shape: Shape, tensors: &Tensors<f32>, lengths: &[usize]) -> (Vec<f32>, Vec<Vec<f32>>) {
+fn by_steps(shape: DeltaShape, tensors: &Tensors<f32>, lengths: &[usize]) -> (Vec<f32>, Vec<Vec<f32>>) {
     let mut o = vec![f32::NAN; tensors[2].len()];
     let mut states = vec![vec![0.0; shape.state()]; lengths.len()];
     let mut borrowed: Vec<&mut [f32]> = states.iter_mut().map(Vec::as_mut_slice).collect();
@@ -99,17 +99,17 @@ fn by_steps(shape: Shape, tensors: &Tensors<f32>, lengths: &[usize]) -> (Vec<f32
     (o, states)
 }
 
-fn by_chunks(shape: Shape, tensors: &Tensors<f32>, lengths: &[usize]) -> (Vec<f32>, Boundaries) {
+fn by_chunks(shape: DeltaShape, tensors: &Tensors<f32>, lengths: &[usize]) -> (Vec<f32>, DeltaChunkStates) {
     let mut o = vec![f32::NAN; tensors[2].len()];
     let boundaries = chunkwise(shape, inputs(tensors), lengths, &mut o);
     (o, boundaries)
 }
 
-fn gradients(shape: Shape, tensors: &Tensors<f32>, lengths: &[usize], d_o: &[f32]) -> Tensors<f32> {
+fn gradients(shape: DeltaShape, tensors: &Tensors<f32>, lengths: &[usize], d_o: &[f32]) -> Tensors<f32> {
     let (_, boundaries) = by_chunks(shape, tensors, lengths);
     let mut out: Tensors<f32> = std::array::from_fn(|i| vec![f32::NAN; tensors[i].len()]);
     let [q, k, v, beta, log_decay] = &mut out;
-    let gradients = Gradients {
+    let gradients = DeltaGradients {
         q,
         k,
         v,
@@ -134,12 +134,12 @@ fn assert_close(got: &[f32], expected: &[f64], tolerance: f64, what: &str) {
     }
 }
 
-fn shape(heads: usize, key: usize, value: usize) -> Shape {
-    Shape { heads, key, value }
+fn shape(heads: usize, key: usize, value: usize) -> DeltaShape {
+    DeltaShape { heads, key, value }
 }
 
 /// Odd widths and lengths on both sides of the chunk's, each with a spread of its gates.
-fn cases() -> Vec<(Shape, Vec<usize>, f32)> {
+fn cases() -> Vec<(DeltaShape, Vec<usize>, f32)> {
     vec![
         (shape(1, 1, 1), vec![1], 1.0),
         (shape(2, 5, 3), vec![1, 63, 0, 65, 2], 1.0),

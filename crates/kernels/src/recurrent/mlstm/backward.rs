@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{Inputs, Shape, chunk::Chunk, chunkwise::Boundaries, slopes::Slopes};
+use super::{MlstmInputs, MlstmShape, chunk::Chunk, chunk_gradients::ChunkGradients, chunkwise::MlstmChunkStates};
 use crate::{
     math::sigmoid,
     parallel::{SharedMut, parallel_for},
@@ -10,7 +10,7 @@ use crate::{
 
 /// Where the backward pass writes; all are overwritten.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct MlstmGradients<'a> {
     /// Of the queries, `[t, heads * dk]`.
     pub q: &'a mut [f32],
     /// Of the keys, `[t, heads * dk]`.
@@ -33,7 +33,7 @@ struct Targets<'a> {
 }
 
 thread_local! {
-    static SLOPES: RefCell<Slopes> = RefCell::default();
+    static SCRATCH: RefCell<ChunkGradients> = RefCell::default();
 }
 
 /// The backward pass of [`super::chunkwise`]: gradients of all inputs from `dh [t, heads * dv]`.
@@ -41,16 +41,16 @@ thread_local! {
 /// # Panics
 /// If an operand does not fit the shape and the lengths.
 pub fn backward(
-    shape: Shape,
-    inputs: Inputs<'_>,
+    shape: MlstmShape,
+    inputs: MlstmInputs<'_>,
     lengths: &[usize],
-    boundaries: &Boundaries,
+    boundaries: &MlstmChunkStates,
     dh: &[f32],
-    gradients: Gradients<'_>,
+    gradients: MlstmGradients<'_>,
 ) {
     let documents = inputs.documents(shape, lengths);
     boundaries.check(shape, lengths);
-    let Gradients {
+    let MlstmGradients {
         q,
         k,
         v,
@@ -77,7 +77,7 @@ pub fn backward(
         let (document, head) = (task / shape.heads, task % shape.heads);
         let rows = documents[document].clone();
         let states = boundaries.states(document, head, rows.len());
-        SLOPES.with_borrow_mut(|slopes| {
+        SCRATCH.with_borrow_mut(|scratch| {
             for (index, first) in rows.clone().step_by(boundaries.chunk()).enumerate().rev() {
                 let chunk = Chunk {
                     shape,
@@ -90,16 +90,16 @@ pub fn backward(
                     .rchunks_exact(shape.head_state())
                     .next();
                 let last = first + chunk.rows == rows.end;
-                slopes.compute(&chunk, (before, last), dh);
-                write(&chunk, slopes, targets);
+                scratch.compute(&chunk, (before, last), dh);
+                write(&chunk, scratch, targets);
             }
         });
     });
 }
 
 /// Hands the chunk's gradients out.
-fn write(chunk: &Chunk<'_>, slopes: &Slopes, targets: Targets<'_>) {
-    let Shape { key, value, .. } = chunk.shape;
+fn write(chunk: &Chunk<'_>, scratch: &ChunkGradients, targets: Targets<'_>) {
+    let MlstmShape { key, value, .. } = chunk.shape;
     for t in 0..chunk.rows {
         // SAFETY: one task owns a head's columns of a document, in every gradient.
         let (q, k, v, input, forget) = unsafe {
@@ -111,11 +111,11 @@ fn write(chunk: &Chunk<'_>, slopes: &Slopes, targets: Targets<'_>) {
                 targets.forget_gate.slice(chunk.gate_place(t), 1),
             )
         };
-        q.copy_from_slice(&slopes.dq[t * key..(t + 1) * key]);
-        k.copy_from_slice(&slopes.dk[t * key..(t + 1) * key]);
-        v.copy_from_slice(&slopes.dv[t * value..(t + 1) * value]);
-        input[0] = slopes.inputs[t];
+        q.copy_from_slice(&scratch.dq[t * key..(t + 1) * key]);
+        k.copy_from_slice(&scratch.dk[t * key..(t + 1) * key]);
+        v.copy_from_slice(&scratch.dv[t * value..(t + 1) * value]);
+        input[0] = scratch.inputs[t];
         // d ln σ(x) = σ(−x) dx
-        forget[0] = slopes.forgets[t] * sigmoid(-chunk.inputs.forget_gate[chunk.gate_place(t)]);
+        forget[0] = scratch.forgets[t] * sigmoid(-chunk.inputs.forget_gate[chunk.gate_place(t)]);
     }
 }

@@ -5,7 +5,7 @@
 //! `e_t = exp(b_t + m − M_t)`, numerators `Σ_s S_ts v_s + e_t Cᵀq_t`, denominators `Σ_s S_ts + e_t n·q_t`. The last row
 //! also makes the state after the chunk: `m' = M_L`, `C' = e_L C + Σ_s W_Ls k̂_s v_sᵀ`, `n' = e_L n + Σ_s W_Ls k̂_s`.
 
-use super::{Inputs, Shape};
+use super::{MlstmInputs, MlstmShape};
 use crate::{
     Accumulate, Precision,
     gemm::{Left, Right, Sum, Term, grow},
@@ -16,8 +16,8 @@ use crate::{
 /// One chunk of one head of a document.
 #[derive(Clone, Copy)]
 pub(super) struct Chunk<'a> {
-    pub(super) shape: Shape,
-    pub(super) inputs: Inputs<'a>,
+    pub(super) shape: MlstmShape,
+    pub(super) inputs: MlstmInputs<'a>,
     pub(super) head: usize,
     /// Its first row among all documents' rows.
     pub(super) first: usize,
@@ -69,14 +69,14 @@ impl<'a> Chunk<'a> {
 
 /// A state's parts: `C [dk, dv]` and `n [dk]`.
 #[inline(always)]
-pub(super) fn parts(shape: Shape, state: &[f32]) -> (&[f32], &[f32]) {
+pub(super) fn parts(shape: MlstmShape, state: &[f32]) -> (&[f32], &[f32]) {
     let (memory, rest) = state.split_at(shape.key * shape.value);
     (memory, &rest[..shape.key])
 }
 
 /// What a chunk's forward pass computes before its outputs; vectors may be longer than the chunk needs.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct ChunkActivations {
     /// `W [rows, rows]`, zero where `s > t`.
     pub(super) weights: Vec<f32>,
     /// `S [rows, rows]`, zero where `s > t`.
@@ -89,11 +89,11 @@ pub(super) struct Kept {
     pub(super) denominators: Vec<f32>,
     /// `e_t q_t`, `[rows, dk]`; only with a state before the chunk.
     pub(super) queries: Vec<f32>,
-    /// `W_Ls k̂_s`, `[rows, dk]`; only after [`Kept::compute_keys`].
+    /// `W_Ls k̂_s`, `[rows, dk]`; only after [`ChunkActivations::compute_keys`].
     pub(super) keys: Vec<f32>,
 }
 
-impl Kept {
+impl ChunkActivations {
     /// All but `keys` of a chunk that begins with the state `before`; without one it is a document's first.
     pub(super) fn compute(&mut self, chunk: &Chunk<'_>, before: Option<&[f32]>) {
         let (rows, width) = (chunk.rows, chunk.shape.key);
@@ -144,11 +144,11 @@ pub(super) fn multiply((m, n): (usize, usize), terms: &[Term<'_>], accumulate: A
 
 crate::isa::multiversion! {
     /// `W`, `e` and `M` from the gates and `m`.
-    fn decay(chunk: &Chunk<'_>, maximum: f32, kept: &mut Kept) = decay_body
+    fn decay(chunk: &Chunk<'_>, maximum: f32, activations: &mut ChunkActivations) = decay_body
 }
 
 #[inline(always)]
-fn decay_body(chunk: &Chunk<'_>, mut maximum: f32, kept: &mut Kept) {
+fn decay_body(chunk: &Chunk<'_>, mut maximum: f32, activations: &mut ChunkActivations) {
     let rows = chunk.rows;
     let mut through = maximum;
     // D row by row: `log f` is added to the row above, so nothing cancels as it would in b_t − b_s, and the largest
@@ -156,7 +156,7 @@ fn decay_body(chunk: &Chunk<'_>, mut maximum: f32, kept: &mut Kept) {
     for t in 0..rows {
         let forget = log_sigmoid(chunk.inputs.forget_gate[chunk.gate_place(t)]);
         let input = chunk.inputs.input_gate[chunk.gate_place(t)];
-        let (above, row) = kept.weights.split_at_mut(t * rows);
+        let (above, row) = activations.weights.split_at_mut(t * rows);
         if t > 0 {
             for (d, above) in row[..t].iter_mut().zip(&above[(t - 1) * rows..]) {
                 *d = above + forget;
@@ -165,12 +165,12 @@ fn decay_body(chunk: &Chunk<'_>, mut maximum: f32, kept: &mut Kept) {
         row[t] = input;
         through += forget;
         maximum = (maximum + forget).max(input);
-        kept.carried[t] = through;
-        kept.maxima[t] = maximum;
+        activations.carried[t] = through;
+        activations.maxima[t] = maximum;
     }
-    for (t, row) in kept.weights.chunks_exact_mut(rows).enumerate().take(rows) {
-        let maximum = kept.maxima[t];
-        kept.carried[t] = exp(kept.carried[t] - maximum);
+    for (t, row) in activations.weights.chunks_exact_mut(rows).enumerate().take(rows) {
+        let maximum = activations.maxima[t];
+        activations.carried[t] = exp(activations.carried[t] - maximum);
         // whole vectors, the last of which may begin what is hidden
         for d in &mut row[..(t + 1).next_multiple_of(16).min(rows)] {
             *d = exp(*d - maximum);
@@ -181,26 +181,26 @@ fn decay_body(chunk: &Chunk<'_>, mut maximum: f32, kept: &mut Kept) {
 
 crate::isa::multiversion! {
     /// `S` from `q·k̂`, and what it makes: `e_t q_t` and the denominators.
-    fn weigh(chunk: &Chunk<'_>, before: Option<&[f32]>, kept: &mut Kept) = weigh_body
+    fn weigh(chunk: &Chunk<'_>, before: Option<&[f32]>, activations: &mut ChunkActivations) = weigh_body
 }
 
 #[inline(always)]
-fn weigh_body(chunk: &Chunk<'_>, before: Option<&[f32]>, kept: &mut Kept) {
+fn weigh_body(chunk: &Chunk<'_>, before: Option<&[f32]>, activations: &mut ChunkActivations) {
     let (rows, width) = (chunk.rows, chunk.shape.key);
     for t in 0..rows {
-        let row = &mut kept.scores[t * rows..(t + 1) * rows];
-        for (score, weight) in row.iter_mut().zip(&kept.weights[t * rows..(t + 1) * rows]) {
+        let row = &mut activations.scores[t * rows..(t + 1) * rows];
+        for (score, weight) in row.iter_mut().zip(&activations.weights[t * rows..(t + 1) * rows]) {
             *score *= weight;
         }
         let mut sum = sum_by(rows, |s| row[s]);
         if let Some(state) = before {
-            let carried = kept.carried[t];
-            let target = &mut kept.queries[t * width..(t + 1) * width];
+            let carried = activations.carried[t];
+            let target = &mut activations.queries[t * width..(t + 1) * width];
             for (out, query) in target.iter_mut().zip(chunk.query(t)) {
                 *out = carried * query;
             }
             sum += dot(target, parts(chunk.shape, state).1);
         }
-        kept.denominators[t] = sum;
+        activations.denominators[t] = sum;
     }
 }

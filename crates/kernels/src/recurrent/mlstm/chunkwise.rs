@@ -4,8 +4,8 @@
 use std::{cell::RefCell, ops::Range};
 
 use super::{
-    Inputs, Shape, check_output,
-    chunk::{Chunk, Kept, multiply, parts},
+    MlstmInputs, MlstmShape, check_output,
+    chunk::{Chunk, ChunkActivations, multiply, parts},
     denominator,
 };
 use crate::{
@@ -20,17 +20,17 @@ const CHUNK: usize = 64;
 /// The states with which chunks begin, for the backward pass; a document's first chunk begins with zeros, and they
 /// are not stored.
 #[derive(Debug, Clone)]
-pub struct Boundaries {
+pub struct MlstmChunkStates {
     chunk: usize,
-    shape: Shape,
+    shape: MlstmShape,
     /// Each document's first state.
     starts: Vec<usize>,
     /// `[Σ heads * (chunks − 1), dk·dv + dk + 1]`, document by document and in it head by head.
     values: Vec<f32>,
 }
 
-impl Boundaries {
-    fn new(shape: Shape, chunk: usize, lengths: &[usize]) -> Self {
+impl MlstmChunkStates {
+    fn new(shape: MlstmShape, chunk: usize, lengths: &[usize]) -> Self {
         let mut count = 0;
         let starts = lengths
             .iter()
@@ -67,7 +67,7 @@ impl Boundaries {
     }
 
     /// Whether these are the states of such documents.
-    pub(super) fn check(&self, shape: Shape, lengths: &[usize]) {
+    pub(super) fn check(&self, shape: MlstmShape, lengths: &[usize]) {
         let count: usize = lengths
             .iter()
             .map(|length| length.div_ceil(self.chunk).saturating_sub(1))
@@ -81,7 +81,7 @@ impl Boundaries {
 
 #[derive(Default)]
 struct Scratch {
-    kept: Kept,
+    activations: ChunkActivations,
     /// Numerators, `[rows, dv]`.
     numerators: Vec<f32>,
 }
@@ -95,21 +95,21 @@ thread_local! {
 ///
 /// # Panics
 /// If an operand does not fit the shape and the lengths.
-pub fn chunkwise(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], h: &mut [f32]) -> Boundaries {
+pub fn chunkwise(shape: MlstmShape, inputs: MlstmInputs<'_>, lengths: &[usize], h: &mut [f32]) -> MlstmChunkStates {
     chunkwise_by(CHUNK, shape, inputs, lengths, h)
 }
 
 /// [`chunkwise`] in chunks of a given length.
 pub(super) fn chunkwise_by(
     chunk: usize,
-    shape: Shape,
-    inputs: Inputs<'_>,
+    shape: MlstmShape,
+    inputs: MlstmInputs<'_>,
     lengths: &[usize],
     h: &mut [f32],
-) -> Boundaries {
+) -> MlstmChunkStates {
     let documents = inputs.documents(shape, lengths);
     check_output(shape, lengths, h);
-    let mut boundaries = Boundaries::new(shape, chunk, lengths);
+    let mut boundaries = MlstmChunkStates::new(shape, chunk, lengths);
     let mut values = std::mem::take(&mut boundaries.values);
     let (states, h) = (SharedMut::new(&mut values), SharedMut::new(h));
     parallel_for(documents.len() * shape.heads, |task| {
@@ -142,20 +142,23 @@ pub(super) fn chunkwise_by(
 
 /// A chunk's numerators, and the state `after` it.
 fn forward(chunk: &Chunk<'_>, before: Option<&[f32]>, after: Option<&mut [f32]>, scratch: &mut Scratch) {
-    let Shape { key, value, .. } = chunk.shape;
+    let MlstmShape { key, value, .. } = chunk.shape;
     let (rows, values) = (chunk.rows, Right::rows(chunk.values(), chunk.shape.value_width()));
-    let Scratch { kept, numerators } = scratch;
-    kept.compute(chunk, before);
+    let Scratch {
+        activations,
+        numerators,
+    } = scratch;
+    activations.compute(chunk, before);
     grow(numerators, rows * value);
     let inside = Term {
-        left: Left::rows(&kept.scores, rows),
+        left: Left::rows(&activations.scores, rows),
         right: values,
         k: rows,
         scale: 1.0,
     };
     if let Some(state) = before {
         let carried = Term {
-            left: Left::rows(&kept.queries, key),
+            left: Left::rows(&activations.queries, key),
             right: Right::rows(parts(chunk.shape, state).0, value),
             k: key,
             scale: 1.0,
@@ -165,8 +168,8 @@ fn forward(chunk: &Chunk<'_>, before: Option<&[f32]>, after: Option<&mut [f32]>,
         multiply((rows, value), &[inside], Accumulate::Overwrite, numerators);
     }
     let Some(after) = after else { return };
-    kept.compute_keys(chunk);
-    let keep = kept.carried[rows - 1];
+    activations.compute_keys(chunk);
+    let keep = activations.carried[rows - 1];
     match before {
         Some(before) => after
             .iter_mut()
@@ -177,23 +180,23 @@ fn forward(chunk: &Chunk<'_>, before: Option<&[f32]>, after: Option<&mut [f32]>,
     let (memory, rest) = after.split_at_mut(key * value);
     let (normalizer, maximum) = rest.split_at_mut(key);
     let written = Term {
-        left: Left::transposed(&kept.keys, key),
+        left: Left::transposed(&activations.keys, key),
         right: values,
         k: rows,
         scale: 1.0,
     };
     multiply((key, value), &[written], Accumulate::Add, memory);
-    for row in kept.keys.chunks_exact(key).take(rows) {
+    for row in activations.keys.chunks_exact(key).take(rows) {
         normalizer.iter_mut().zip(row).for_each(|(n, key)| *n += key);
     }
-    maximum[0] = kept.maxima[rows - 1];
+    maximum[0] = activations.maxima[rows - 1];
 }
 
 /// The chunk's rows of `h`: numerators by denominators.
 fn write(chunk: &Chunk<'_>, scratch: &Scratch, h: SharedMut<'_>) {
     let width = chunk.shape.value;
     for (t, numerators) in scratch.numerators.chunks_exact(width).enumerate().take(chunk.rows) {
-        let inverse = 1.0 / denominator(scratch.kept.denominators[t], scratch.kept.maxima[t]);
+        let inverse = 1.0 / denominator(scratch.activations.denominators[t], scratch.activations.maxima[t]);
         // SAFETY: one task owns a head's columns of a document.
         let h = unsafe { h.slice(chunk.value_place(t), width) };
         h.iter_mut()

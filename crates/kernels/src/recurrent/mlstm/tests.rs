@@ -8,37 +8,37 @@ use crate::{
 };
 
 /// Shapes and documents: odd widths, documents of one token, none, and a little more than one and two chunks.
-const CASES: [(Shape, &[usize]); 4] = [
+const CASES: [(MlstmShape, &[usize]); 4] = [
     (shape(2, 3, 5), &[1, 67, 9, 130]),
     (shape(1, 1, 1), &[5]),
     (shape(3, 16, 17), &[2, 0, 40]),
     (shape(1, 7, 2), &[64, 1, 128]),
 ];
 
-const fn shape(heads: usize, key: usize, value: usize) -> Shape {
-    Shape { heads, key, value }
+const fn shape(heads: usize, key: usize, value: usize) -> MlstmShape {
+    MlstmShape { heads, key, value }
 }
 
 /// Owned inputs: q, k, v, ĩ and f̃.
 #[derive(Clone)]
 struct Owned<T>([Vec<T>; 5]);
 
-fn widths(shape: Shape) -> [usize; 5] {
+fn widths(shape: MlstmShape) -> [usize; 5] {
     let (key, value) = (shape.key_width(), shape.value_width());
     [key, key, value, shape.heads, shape.heads]
 }
 
 impl Owned<f32> {
-    fn new(shape: Shape, total: usize, gates: f32) -> Self {
+    fn new(shape: MlstmShape, total: usize, gates: f32) -> Self {
         let scales = [1.0, 1.0, 1.0, gates, gates];
         Self(std::array::from_fn(|i| {
             scaled_normals(i as u64, total * widths(shape)[i], scales[i])
         }))
     }
 
-    fn inputs(&self) -> Inputs<'_> {
+    fn inputs(&self) -> MlstmInputs<'_> {
         let [q, k, v, input_gate, forget_gate] = &self.0;
-        Inputs {
+        MlstmInputs {
             q,
             k,
             v,
@@ -52,7 +52,7 @@ impl Owned<f32> {
     }
 
     /// Some rows alone.
-    fn rows(&self, shape: Shape, rows: Range<usize>) -> Self {
+    fn rows(&self, shape: MlstmShape, rows: Range<usize>) -> Self {
         let widths = widths(shape);
         Self(std::array::from_fn(|i| {
             self.0[i][rows.start * widths[i]..rows.end * widths[i]].to_vec()
@@ -61,8 +61,8 @@ impl Owned<f32> {
 }
 
 /// `h` by the equations.
-fn reference(shape: Shape, Owned([q, k, v, i, f]): &Owned<f64>, lengths: &[usize]) -> Vec<f64> {
-    let Shape { heads, key, value } = shape;
+fn reference(shape: MlstmShape, Owned([q, k, v, i, f]): &Owned<f64>, lengths: &[usize]) -> Vec<f64> {
+    let MlstmShape { heads, key, value } = shape;
     let mut h = vec![0.0; v.len()];
     for rows in documents(lengths) {
         for head in 0..heads {
@@ -92,7 +92,7 @@ fn reference(shape: Shape, Owned([q, k, v, i, f]): &Owned<f64>, lengths: &[usize
     h
 }
 
-fn token_by_token(shape: Shape, inputs: Inputs<'_>, lengths: &[usize]) -> Vec<f32> {
+fn token_by_token(shape: MlstmShape, inputs: MlstmInputs<'_>, lengths: &[usize]) -> Vec<f32> {
     let mut states = vec![vec![0.0; shape.state()]; lengths.len()];
     let mut states: Vec<_> = states.iter_mut().map(Vec::as_mut_slice).collect();
     // what `h` held does not matter
@@ -104,8 +104,8 @@ fn token_by_token(shape: Shape, inputs: Inputs<'_>, lengths: &[usize]) -> Vec<f3
 /// `h` and the five gradients by chunks of a length.
 fn by_chunks(
     chunk: usize,
-    shape: Shape,
-    inputs: Inputs<'_>,
+    shape: MlstmShape,
+    inputs: MlstmInputs<'_>,
     lengths: &[usize],
     dh: &[f32],
 ) -> (Vec<f32>, [Vec<f32>; 5]) {
@@ -114,7 +114,7 @@ fn by_chunks(
     let mut gradients =
         [inputs.q, inputs.k, inputs.v, inputs.input_gate, inputs.forget_gate].map(|x| vec![0.5; x.len()]);
     let [q, k, v, input_gate, forget_gate] = &mut gradients;
-    let targets = Gradients {
+    let targets = MlstmGradients {
         q,
         k,
         v,

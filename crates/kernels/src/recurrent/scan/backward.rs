@@ -14,7 +14,7 @@
 use std::{cell::RefCell, ops::Range};
 
 use super::{
-    Inputs, Layout, Parameters, advance,
+    Layout, ScanInputs, ScanParameters, advance,
     block::{Block, Blocks, LANES, Lanes, Segment, at_least, pack, segments, unpack},
     documents,
     reverse::{Targets, Trace, record, reverse},
@@ -27,7 +27,7 @@ const RUN: usize = 512;
 
 /// Where the backward pass writes.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct ScanGradients<'a> {
     /// `[t, inner]`, overwritten
     pub x: &'a mut [f32],
     /// `[t, inner]`, overwritten
@@ -48,15 +48,15 @@ pub struct Gradients<'a> {
 /// # Panics
 /// If an operand is too short.
 pub fn backward(
-    parameters: Parameters<'_>,
-    inputs: Inputs<'_>,
+    parameters: ScanParameters<'_>,
+    inputs: ScanInputs<'_>,
     lengths: &[usize],
     dy: &[f32],
-    gradients: Gradients<'_>,
+    gradients: ScanGradients<'_>,
 ) {
     let layout = Layout::new(parameters, inputs, lengths);
     let Layout { rows, inner, state } = layout;
-    let Gradients {
+    let ScanGradients {
         x,
         delta,
         b,
@@ -166,7 +166,7 @@ thread_local! {
 /// What all tasks read, and what they share out among them.
 struct Pass<'a> {
     layout: Layout,
-    inputs: Inputs<'a>,
+    inputs: ScanInputs<'a>,
     dy: &'a [f32],
     x: SharedMut<'a>,
     delta: SharedMut<'a>,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Inputs, Parameters};
+use super::{ScanInputs, ScanParameters};
 use crate::{math::exp, parallel::SharedMut};
 
 /// Channels of a block.
@@ -31,7 +31,7 @@ pub(super) struct Block<'a> {
 }
 
 impl Blocks {
-    pub(super) fn new(parameters: Parameters<'_>) -> Self {
+    pub(super) fn new(parameters: ScanParameters<'_>) -> Self {
         let state = parameters.state;
         let d: Vec<_> = parameters.d.chunks(LANES).map(lanes).collect();
         let mut a = vec![[0.0; LANES]; d.len() * state];
@@ -70,7 +70,7 @@ impl<'a> Segment<'a> {
     pub(super) fn new(
         x: &'a [Lanes],
         delta: &'a [Lanes],
-        inputs: Inputs<'a>,
+        inputs: ScanInputs<'a>,
         state: usize,
         rows: &Range<usize>,
     ) -> Self {

@@ -56,17 +56,17 @@ impl Case {
         Self::scaled(shape, 1.0)
     }
 
-    fn parameters(&self) -> Parameters<'_> {
-        Parameters {
+    fn parameters(&self) -> ScanParameters<'_> {
+        ScanParameters {
             a_log: &self.operands[4],
             d: &self.operands[5],
             state: self.state,
         }
     }
 
-    fn inputs(&self) -> Inputs<'_> {
+    fn inputs(&self) -> ScanInputs<'_> {
         let [x, delta, b, c, ..] = &self.operands;
-        Inputs { x, delta, b, c }
+        ScanInputs { x, delta, b, c }
     }
 
     fn forward(&self) -> Vec<f32> {
@@ -82,7 +82,7 @@ impl Case {
             gradient.fill(if index < 4 { f32::NAN } else { 0.5 });
         }
         let [x, delta, b, c, a_log, d] = &mut gradients;
-        let targets = Gradients {
+        let targets = ScanGradients {
             x,
             delta,
             b,
@@ -205,7 +205,7 @@ fn cut_calls_give_the_same_bits() {
             let both = piece.operands.clone().map(|operand| operand.repeat(2));
             let mut y = vec![f32::NAN; 2 * count * inner];
             let [left, right] = &mut kept;
-            let inputs = Inputs {
+            let inputs = ScanInputs {
                 x: &both[0],
                 delta: &both[1],
                 b: &both[2],

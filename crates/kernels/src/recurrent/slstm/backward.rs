@@ -7,7 +7,7 @@
 use std::{array, cell::RefCell};
 
 use super::{
-    GATES, Inputs, LANES, Lanes, RECORD, RECORD_H, RECORD_STATE, Saved, Shape,
+    GATES, LANES, Lanes, RECORD, RECORD_H, RECORD_STATE, SlstmActivations, SlstmInputs, SlstmShape,
     step::{add_rows, lanes},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 
 /// Where the backward pass writes.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct SlstmGradients<'a> {
     /// Of `W x + b`, `[t, 4, heads * dim]`; overwritten.
     pub pre: &'a mut [f32],
     /// Of the recurrent matrices, `[heads, 4, dim (out), dim (in)]`; added to.
@@ -44,16 +44,16 @@ thread_local! {
 /// # Panics
 /// If an operand does not fit the shape and the lengths.
 pub fn backward(
-    shape: Shape,
-    inputs: Inputs<'_>,
+    shape: SlstmShape,
+    inputs: SlstmInputs<'_>,
     lengths: &[usize],
-    saved: &Saved,
+    saved: &SlstmActivations,
     dh: &[f32],
-    gradients: Gradients<'_>,
+    gradients: SlstmGradients<'_>,
 ) {
     let documents = inputs.documents(shape, lengths, dh);
     let total: usize = lengths.iter().sum();
-    let Gradients { pre, recurrent } = gradients;
+    let SlstmGradients { pre, recurrent } = gradients;
     assert!(
         pre.len() == inputs.pre.len()
             && recurrent.len() == inputs.recurrent.len()
@@ -88,7 +88,7 @@ pub fn backward(
 }
 
 impl Scratch {
-    fn begin(&mut self, shape: Shape) {
+    fn begin(&mut self, shape: SlstmShape) {
         self.flow.clear();
         self.flow.resize(3 * shape.padded(), 0.0);
         self.gates.clear();
@@ -97,8 +97,8 @@ impl Scratch {
 }
 
 /// `dR_g += Σ_t dp_g,t h_{t−1}ᵀ`: the record of a document's first token has an h of zeros.
-fn matrices(shape: Shape, total: usize, (saved, d_pre): (&Saved, &[f32]), recurrent: &mut [f32]) {
-    let Shape { heads, dim } = shape;
+fn matrices(shape: SlstmShape, total: usize, (saved, d_pre): (&SlstmActivations, &[f32]), recurrent: &mut [f32]) {
+    let SlstmShape { heads, dim } = shape;
     for_each_row_block(recurrent, dim * dim, |first, block| {
         for (index, out) in (first..).zip(block.chunks_exact_mut(dim * dim)) {
             let (head, gate) = (index / GATES, index % GATES);

@@ -9,15 +9,15 @@ use crate::{
 };
 
 /// Shapes and documents: odd widths, documents of one token and of none, and whole lanes.
-const CASES: [(Shape, &[usize]); 4] = [
-    (Shape { heads: 3, dim: 5 }, &[1, 9, 4]),
-    (Shape { heads: 1, dim: 1 }, &[6]),
-    (Shape { heads: 2, dim: 16 }, &[3, 0, 7]),
-    (Shape { heads: 1, dim: 19 }, &[11, 1]),
+const CASES: [(SlstmShape, &[usize]); 4] = [
+    (SlstmShape { heads: 3, dim: 5 }, &[1, 9, 4]),
+    (SlstmShape { heads: 1, dim: 1 }, &[6]),
+    (SlstmShape { heads: 2, dim: 16 }, &[3, 0, 7]),
+    (SlstmShape { heads: 1, dim: 19 }, &[11, 1]),
 ];
 
 /// `W x + b` and the recurrent matrices.
-fn operands(shape: Shape, total: usize, scale: f32) -> (Vec<f32>, Vec<f32>) {
+fn operands(shape: SlstmShape, total: usize, scale: f32) -> (Vec<f32>, Vec<f32>) {
     (
         scaled_normals(1, total * GATES * shape.width(), scale),
         scaled_normals(2, shape.heads * shape.matrices(), 1.0 / (shape.dim as f32).sqrt()),
@@ -25,8 +25,8 @@ fn operands(shape: Shape, total: usize, scale: f32) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// `h` by the equations.
-fn reference(shape: Shape, pre: &[f64], recurrent: &[f64], lengths: &[usize]) -> Vec<f64> {
-    let Shape { heads, dim } = shape;
+fn reference(shape: SlstmShape, pre: &[f64], recurrent: &[f64], lengths: &[usize]) -> Vec<f64> {
+    let SlstmShape { heads, dim } = shape;
     let mut out = vec![0.0; pre.len() / GATES];
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     for rows in documents(lengths) {
@@ -58,11 +58,11 @@ fn reference(shape: Shape, pre: &[f64], recurrent: &[f64], lengths: &[usize]) ->
 }
 
 /// `h`, and the gradients of `pre` and of the matrices, which are added to `held`.
-fn trained(shape: Shape, inputs: Inputs<'_>, lengths: &[usize], dh: &[f32], held: f32) -> [Vec<f32>; 3] {
+fn trained(shape: SlstmShape, inputs: SlstmInputs<'_>, lengths: &[usize], dh: &[f32], held: f32) -> [Vec<f32>; 3] {
     let (mut h, mut d_pre) = (vec![0.5; dh.len()], vec![0.5; inputs.pre.len()]);
     let mut d_recurrent = vec![held; inputs.recurrent.len()];
     let saved = forward_saved(shape, inputs, lengths, &mut h);
-    let gradients = Gradients {
+    let gradients = SlstmGradients {
         pre: &mut d_pre,
         recurrent: &mut d_recurrent,
     };
@@ -75,7 +75,7 @@ fn forward_equals_the_equations() {
     for (shape, lengths) in CASES {
         let total: usize = lengths.iter().sum();
         let (pre, recurrent) = operands(shape, total, 1.0);
-        let inputs = Inputs {
+        let inputs = SlstmInputs {
             pre: &pre,
             recurrent: &recurrent,
         };
@@ -94,7 +94,7 @@ fn gradients_equal_finite_differences() {
     for (shape, lengths) in CASES {
         let total: usize = lengths.iter().sum();
         let (pre, recurrent) = operands(shape, total, 1.0);
-        let inputs = Inputs {
+        let inputs = SlstmInputs {
             pre: &pre,
             recurrent: &recurrent,
         };
@@ -125,10 +125,10 @@ fn gradients_equal_finite_differences() {
 
 #[test]
 fn cut_calls_give_the_bits_of_a_whole_one() {
-    let (shape, length) = (Shape { heads: 2, dim: 9 }, 23);
+    let (shape, length) = (SlstmShape { heads: 2, dim: 9 }, 23);
     let (pre, recurrent) = operands(shape, length, 1.0);
     let mut whole = vec![0.0; length * shape.width()];
-    let inputs = Inputs {
+    let inputs = SlstmInputs {
         pre: &pre,
         recurrent: &recurrent,
     };
@@ -143,7 +143,7 @@ fn cut_calls_give_the_bits_of_a_whole_one() {
         let mut h = vec![0.0; (3 + rows.len()) * shape.width()];
         let mut other = vec![0.0; shape.state()];
         let mut states = [other.as_mut_slice(), state.as_mut_slice()];
-        let inputs = Inputs {
+        let inputs = SlstmInputs {
             pre: &both,
             recurrent: &recurrent,
         };
@@ -155,12 +155,12 @@ fn cut_calls_give_the_bits_of_a_whole_one() {
 
 #[test]
 fn no_state_crosses_documents() {
-    let (shape, lengths) = (Shape { heads: 2, dim: 17 }, [5, 1, 8]);
+    let (shape, lengths) = (SlstmShape { heads: 2, dim: 17 }, [5, 1, 8]);
     let total = lengths.iter().sum();
     let (pre, recurrent) = operands(shape, total, 1.0);
     let dh = scaled_normals(3, total * shape.width(), 1.0);
     let run = |rows: Range<usize>, lengths: &[usize]| {
-        let inputs = Inputs {
+        let inputs = SlstmInputs {
             pre: &pre[rows.start * GATES * shape.width()..rows.end * GATES * shape.width()],
             recurrent: &recurrent,
         };
@@ -183,9 +183,9 @@ fn no_state_crosses_documents() {
 
 #[test]
 fn a_long_document_with_steep_gates_stays_finite() {
-    let (shape, lengths) = (Shape { heads: 2, dim: 9 }, [8192]);
+    let (shape, lengths) = (SlstmShape { heads: 2, dim: 9 }, [8192]);
     let (pre, recurrent) = operands(shape, lengths[0], 3.0);
-    let inputs = Inputs {
+    let inputs = SlstmInputs {
         pre: &pre,
         recurrent: &recurrent,
     };
@@ -201,11 +201,11 @@ fn one_thread_gives_the_bits_of_many() {
     // the last has matrices large enough to be split
     for (shape, lengths) in CASES
         .into_iter()
-        .chain([(Shape { heads: 2, dim: 48 }, [9, 4].as_slice())])
+        .chain([(SlstmShape { heads: 2, dim: 48 }, [9, 4].as_slice())])
     {
         let total = lengths.iter().sum();
         let (pre, recurrent) = operands(shape, total, 1.0);
-        let inputs = Inputs {
+        let inputs = SlstmInputs {
             pre: &pre,
             recurrent: &recurrent,
         };

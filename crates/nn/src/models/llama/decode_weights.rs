@@ -7,7 +7,7 @@
 use synapse_checkpoint::gguf::TensorType;
 use synapse_kernels::{
     Matrix, Precision,
-    tiled::{Kind, Tiled},
+    packed::{PackedFormat, PackedWeight},
 };
 
 use crate::{NnError, linear::Linear, tensor::Tensor, weights::quantized_matrix};
@@ -16,8 +16,8 @@ use crate::{NnError, linear::Linear, tensor::Tensor, weights::quantized_matrix};
 #[derive(Debug, Clone)]
 pub(crate) struct DecodeWeights {
     /// In the order of the layers' linears.
-    pub(crate) layers: Vec<[Tiled; 7]>,
-    pub(crate) head: Tiled,
+    pub(crate) layers: Vec<[PackedWeight; 7]>,
+    pub(crate) head: PackedWeight,
 }
 
 impl DecodeWeights {
@@ -29,10 +29,10 @@ impl DecodeWeights {
         precision: Precision,
     ) -> Result<Self, NnError> {
         let tile = |linear: &Linear| match &linear.weight {
-            Tensor::Nf4(weight) => check_width(linear.input).map(|()| Tiled::from_nf4(weight)),
+            Tensor::Nf4(weight) => check_width(linear.input).map(|()| PackedWeight::from_nf4(weight)),
             _ => unreachable!("the linears were loaded in NF4"),
         };
-        let layer = |linears: &[Linear; 7]| -> Result<[Tiled; 7], NnError> {
+        let layer = |linears: &[Linear; 7]| -> Result<[PackedWeight; 7], NnError> {
             let tiles = linears.iter().map(tile).collect::<Result<Vec<_>, NnError>>()?;
             Ok(tiles
                 .try_into()
@@ -45,7 +45,7 @@ impl DecodeWeights {
             head.widen(rows.start * hidden, values);
             Ok(())
         })?;
-        let Tensor::Tiled(head) = quantized else {
+        let Tensor::Packed(head) = quantized else {
             unreachable!("whole blocks of 64 are whole blocks of 32")
         };
         Ok(Self {
@@ -56,12 +56,12 @@ impl DecodeWeights {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.layers.iter().flatten().map(Tiled::bytes).sum::<usize>() + self.head.bytes()
+        self.layers.iter().flatten().map(PackedWeight::bytes).sum::<usize>() + self.head.bytes()
     }
 }
 
 fn check_width(inputs: usize) -> Result<(), NnError> {
-    if Tiled::fits(Kind::Nf4, inputs) {
+    if PackedWeight::fits(PackedFormat::Nf4, inputs) {
         return Ok(());
     }
     Err(NnError::Unsupported {

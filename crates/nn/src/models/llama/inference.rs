@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use synapse_kernels::{
     Accumulate, Precision,
-    attention::{CachedSpan, Role, forward_cached},
+    attention::{CachedSpan, Phase, forward_cached},
     elementwise,
     gemm::{Left, Right, Term},
     norm,
-    tiled::{Activations, Output, Tiled, products},
+    packed::{PackedProduct, PackedWeight, QuantizedActivations, products},
 };
 
 use crate::{
@@ -26,17 +26,17 @@ struct Group<'a> {
     adapter: &'a Adapter,
 }
 
-/// One forward pass over sequences whose tokens have one role.
+/// One forward pass over sequences whose tokens are in one phase.
 struct Step<'a> {
     decoder: &'a Decoder,
-    role: Role,
+    phase: Phase,
     tokens: Vec<u32>,
     positions: Vec<u32>,
     groups: Vec<Group<'a>>,
     /// Rows of each sequence.
     spans: Vec<Range<usize>>,
     pool: Pool,
-    activations: Activations,
+    activations: QuantizedActivations,
 }
 
 impl CausalLm for Decoder {
@@ -62,20 +62,22 @@ impl CausalLm for Decoder {
     fn forward(&self, batch: &mut [Sequence<'_>]) -> Result<Vec<Vec<f32>>, NnError> {
         let mut parts = Vec::with_capacity(2);
         // every sequence is checked before any cache changes
-        for role in [Role::Prompt, Role::Generated] {
+        for phase in [Phase::Prefill, Phase::Decode] {
             let (places, sequences): (Vec<usize>, Vec<&Sequence<'_>>) = batch
                 .iter()
                 .enumerate()
-                .filter(|(_, sequence)| sequence.role == role)
+                .filter(|(_, sequence)| sequence.phase == phase)
                 .unzip();
             if !places.is_empty() {
-                parts.push((Step::new(self, role, &sequences)?, places));
+                parts.push((Step::new(self, phase, &sequences)?, places));
             }
         }
         let mut logits = vec![Vec::new(); batch.len()];
         for (mut step, places) in parts {
-            let mut sequences: Vec<&mut Sequence<'_>> =
-                batch.iter_mut().filter(|sequence| sequence.role == step.role).collect();
+            let mut sequences: Vec<&mut Sequence<'_>> = batch
+                .iter_mut()
+                .filter(|sequence| sequence.phase == step.phase)
+                .collect();
             let x = step.layers(&mut sequences);
             for (sequence, rows) in sequences.iter_mut().zip(&step.spans) {
                 sequence.cache.len += rows.len();
@@ -104,13 +106,13 @@ impl LanguageModel for Decoder {
                 Sequence {
                     tokens,
                     cache,
-                    role: Role::Prompt,
+                    phase: Phase::Prefill,
                     adapter,
                     logits: LogitsFor::None,
                 }
             })
             .collect();
-        let mut step = Step::new(self, Role::Prompt, &sequences.iter().collect::<Vec<_>>())?;
+        let mut step = Step::new(self, Phase::Prefill, &sequences.iter().collect::<Vec<_>>())?;
         let x = step.layers(&mut sequences.iter_mut().collect::<Vec<_>>());
         let chunk_rows = (CHUNK_ELEMENTS / self.config.vocab_size).max(16);
         let head = self.lm_head(&[], ReductionOrder::Panels, chunk_rows);
@@ -119,17 +121,17 @@ impl LanguageModel for Decoder {
 }
 
 impl<'a> Step<'a> {
-    fn new(decoder: &'a Decoder, role: Role, batch: &[&Sequence<'a>]) -> Result<Self, NnError> {
+    fn new(decoder: &'a Decoder, phase: Phase, batch: &[&Sequence<'a>]) -> Result<Self, NnError> {
         let limit = decoder.config.max_position_embeddings;
         let mut step = Self {
             decoder,
-            role,
+            phase,
             tokens: Vec::new(),
             positions: Vec::new(),
             groups: Vec::new(),
             spans: Vec::new(),
             pool: Pool::default(),
-            activations: Activations::default(),
+            activations: QuantizedActivations::default(),
         };
         for sequence in batch {
             decoder.check_tokens(sequence.tokens)?;
@@ -168,20 +170,20 @@ impl<'a> Step<'a> {
         Rows {
             count,
             precision: self.decoder.precision,
-            order: match self.role {
-                Role::Prompt => ReductionOrder::Panels,
-                Role::Generated => ReductionOrder::DotProducts,
+            order: match self.phase {
+                Phase::Prefill => ReductionOrder::Panels,
+                Phase::Decode => ReductionOrder::DotProducts,
             },
         }
     }
 
     /// Whether tokens are multiplied with tiles where there are some: those of prompts are bound by arithmetic.
     fn uses_tiles(&self) -> bool {
-        self.role == Role::Generated && self.decoder.precision == Precision::Bf16
+        self.phase == Phase::Decode && self.decoder.precision == Precision::Bf16
     }
 
     /// What a linear's tokens are multiplied with, where that is tiles.
-    fn tile(&self, layer: usize, slot: usize) -> Option<&'a Tiled> {
+    fn tile(&self, layer: usize, slot: usize) -> Option<&'a PackedWeight> {
         let decoder = self.decoder;
         let own = match &decoder.decode_weights {
             Some(weights) => Some(&weights.layers[layer][slot]),
@@ -191,7 +193,7 @@ impl<'a> Step<'a> {
     }
 
     /// The same of the output head.
-    fn head_tile(&self) -> Option<&'a Tiled> {
+    fn head_tile(&self) -> Option<&'a PackedWeight> {
         let decoder = self.decoder;
         let own = match &decoder.decode_weights {
             Some(weights) => Some(&weights.head),
@@ -299,7 +301,7 @@ impl<'a> Step<'a> {
             })
             .collect();
         let mut attended = self.pool.take(t * query);
-        forward_cached(heads, self.role, &spans, &mut attended);
+        forward_cached(heads, self.phase, &spans, &mut attended);
         let mut y = self.pool.take(x.len());
         self.linears(index, [slot::OUTPUT], &attended, [&mut y]);
         elementwise::add(x, &y);
@@ -403,15 +405,15 @@ impl<'a> Step<'a> {
 }
 
 /// Products of generated tokens with those weights that are in tiles, of which one group has one kind of block.
-fn tiled(activations: &mut Activations, x: &[f32], tiles: &[Option<&Tiled>], ys: &mut [&mut [f32]]) {
+fn tiled(activations: &mut QuantizedActivations, x: &[f32], tiles: &[Option<&PackedWeight>], ys: &mut [&mut [f32]]) {
     let Some(first) = tiles.iter().flatten().next() else {
         return;
     };
     activations.quantize(first.kind(), x, first.shape().1);
-    let mut outputs: Vec<Output<'_>> = tiles
+    let mut outputs: Vec<PackedProduct<'_>> = tiles
         .iter()
         .zip(ys)
-        .filter_map(|(tile, out)| Some(Output { weight: (*tile)?, out }))
+        .filter_map(|(tile, out)| Some(PackedProduct { weight: (*tile)?, out }))
         .collect();
     products(activations, &mut outputs);
 }

@@ -37,7 +37,7 @@ impl Decoder {
                 }
                 values.len()
             }
-            Some(Tensor::Nf4(_) | Tensor::Tiled(_) | Tensor::Parameter(_)) => {
+            Some(Tensor::Nf4(_) | Tensor::Packed(_) | Tensor::Parameter(_)) => {
                 return Err(refused("load the model in bf16 or f32".into()));
             }
         };
@@ -78,7 +78,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
     use super::*;
-    use crate::{CausalLm, LoadOptions, LogitsFor, Role, Sequence};
+    use crate::{CausalLm, LoadOptions, LogitsFor, Phase, Sequence};
 
     const CONFIG: &str = r#"{ "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 64,
         "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -91,7 +91,7 @@ mod tests {
         let sequence = Sequence {
             tokens: &[3],
             cache: &mut cache,
-            role: Role::Prompt,
+            phase: Phase::Prefill,
             adapter: None,
             logits: LogitsFor::Last,
         };

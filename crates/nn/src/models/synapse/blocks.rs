@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use synapse_kernels::{elementwise, heads, recurrent::conv};
+use synapse_kernels::{elementwise, head_norm, recurrent::conv};
 
 use super::{layout::Layout, linear::Weights, recurrent_state::States};
 
@@ -30,8 +30,8 @@ impl Filter {
         (self.kernel - 1) * self.bias.len()
     }
 
-    fn of<'a>(&self, weights: Weights<'a>) -> conv::Filter<'a> {
-        conv::Filter {
+    fn of<'a>(&self, weights: Weights<'a>) -> conv::ConvFilter<'a> {
+        conv::ConvFilter {
             weight: weights.of(&self.weight),
             bias: weights.of(&self.bias),
             width: self.kernel,
@@ -61,7 +61,7 @@ impl Filter {
     ) -> Vec<f32> {
         let mut dx = vec![0.0; x.len()];
         let (weight, bias) = gradients[self.weight.start..self.bias.end].split_at_mut(self.weight.len());
-        let targets = conv::Gradients {
+        let targets = conv::ConvGradients {
             x: &mut dx,
             weight,
             bias,
@@ -91,7 +91,7 @@ impl HeadNorm {
 
     pub(crate) fn forward(&self, weights: Weights<'_>, x: &[f32]) -> Vec<f32> {
         let mut y = vec![0.0; x.len()];
-        heads::rms(x, weights.of(&self.weight), self.dim, Self::EPSILON, &mut y);
+        head_norm::rms(x, weights.of(&self.weight), self.dim, Self::EPSILON, &mut y);
         y
     }
 
@@ -100,7 +100,7 @@ impl HeadNorm {
         let mut dx = vec![0.0; x.len()];
         let weight = weights.of(&self.weight);
         let target = &mut gradients[self.weight.clone()];
-        heads::rms_backward(x, weight, (self.dim, Self::EPSILON), dy, &mut dx, target);
+        head_norm::rms_backward(x, weight, (self.dim, Self::EPSILON), dy, &mut dx, target);
         dx
     }
 }

@@ -4,8 +4,8 @@
 //! sequence gets the same bits alone or beside others, its prompt in one piece or in many.
 
 use crate::{
-    Adapter, CausalLm, KvCache, LanguageModel, LayerTrace, LogitsFor, MicroBatch, ModuleTrace, NnError, Role, Sequence,
-    linear::ReductionOrder, lora::AdapterSource,
+    Adapter, CausalLm, KvCache, LanguageModel, LayerTrace, LogitsFor, MicroBatch, ModuleTrace, NnError, Phase,
+    Sequence, linear::ReductionOrder, lora::AdapterSource,
 };
 use synapse_checkpoint::ModelFolder;
 use synapse_kernels::{Precision, norm};
@@ -128,10 +128,10 @@ impl CausalLm for SynapseCausalLm {
         }
         let mut outputs = vec![Vec::new(); batch.len()];
         for group in groups(batch) {
-            let (role, adapter) = (batch[group[0]].role, batch[group[0]].adapter);
-            let order = match role {
-                Role::Prompt => ReductionOrder::Panels,
-                Role::Generated => ReductionOrder::DotProducts,
+            let (phase, adapter) = (batch[group[0]].phase, batch[group[0]].adapter);
+            let order = match phase {
+                Phase::Prefill => ReductionOrder::Panels,
+                Phase::Decode => ReductionOrder::DotProducts,
             };
             let weights = self
                 .model
@@ -153,12 +153,12 @@ impl CausalLm for SynapseCausalLm {
     }
 }
 
-/// The sequences that run together: of one role, under one adapter. Which others there are changes no bit of theirs.
+/// The sequences that run together: of one phase, under one adapter. Which others there are changes no bit of theirs.
 fn groups(batch: &[Sequence<'_>]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (place, sequence) in batch.iter().enumerate() {
         let same = |other: &Sequence<'_>| {
-            other.role == sequence.role
+            other.phase == sequence.phase
                 && match (other.adapter, sequence.adapter) {
                     (None, None) => true,
                     (Some(one), Some(other)) => std::ptr::eq(one, other),

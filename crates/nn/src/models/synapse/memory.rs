@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::{
-    heads,
+    head_norm,
     recurrent::{delta, softplus},
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Memory {
     gate: Linear,
     norm: HeadNorm,
     output: Linear,
-    shape: delta::Shape,
+    shape: delta::DeltaShape,
 }
 
 /// What the backward pass needs, and what a trace shows.
@@ -54,7 +54,7 @@ pub(crate) struct SavedActivations {
     normed: Vec<f32>,          // [t, values]
     gate: Vec<f32>,            // [t, values]
     gated: Vec<f32>,           // [t, values]
-    boundaries: Option<delta::Boundaries>,
+    boundaries: Option<delta::DeltaChunkStates>,
 }
 
 impl Memory {
@@ -77,7 +77,7 @@ impl Memory {
             gate: linear("g_proj", false, hidden, values),
             norm: HeadNorm::new(layout, &format!("{prefix}.memory.norm"), modules.memory_value_size),
             output: linear("o_proj", false, values, hidden),
-            shape: delta::Shape {
+            shape: delta::DeltaShape {
                 heads,
                 key: modules.memory_key_size,
                 value: modules.memory_value_size,
@@ -113,8 +113,8 @@ impl Memory {
         let mixed = self.filter.forward(weights, &raw, lengths, &mut conv_states);
         let [query_raw, key_raw, value] = apart(&mixed, [keys, keys, values]);
         let (mut query, mut key) = (vec![0.0; query_raw.len()], vec![0.0; key_raw.len()]);
-        heads::unit(&query_raw, self.shape.key, EPSILON, &mut query);
-        heads::unit(&key_raw, self.shape.key, EPSILON, &mut key);
+        head_norm::l2(&query_raw, self.shape.key, EPSILON, &mut query);
+        head_norm::l2(&key_raw, self.shape.key, EPSILON, &mut key);
         let beta: Vec<f32> = self
             .strength
             .forward(weights.exact(), u)
@@ -134,7 +134,7 @@ impl Memory {
             }
             None => (Vec::new(), vec![0.0; beta.len()]),
         };
-        let operands = delta::Inputs {
+        let operands = delta::DeltaInputs {
             q: &query,
             k: &key,
             v: &value,
@@ -195,14 +195,14 @@ impl Memory {
 
         let (mut dquery, mut dkey, mut dvalue) = (zeros(&saved.query), zeros(&saved.key), zeros(&saved.value));
         let (mut dbeta, mut ddecay) = (zeros(&saved.beta), zeros(&saved.log_decay));
-        let operands = delta::Inputs {
+        let operands = delta::DeltaInputs {
             q: &saved.query,
             k: &saved.key,
             v: &saved.value,
             beta: &saved.beta,
             log_decay: &saved.log_decay,
         };
-        let targets = delta::Gradients {
+        let targets = delta::DeltaGradients {
             q: &mut dquery,
             k: &mut dkey,
             v: &mut dvalue,
@@ -225,8 +225,8 @@ impl Memory {
             linear.backward(weights.exact(), u, &ddecay, du, gradients);
         }
         let (mut dquery_raw, mut dkey_raw) = (zeros(&saved.query), zeros(&saved.key));
-        heads::unit_backward(&saved.query_raw, self.shape.key, EPSILON, &dquery, &mut dquery_raw);
-        heads::unit_backward(&saved.key_raw, self.shape.key, EPSILON, &dkey, &mut dkey_raw);
+        head_norm::l2_backward(&saved.query_raw, self.shape.key, EPSILON, &dquery, &mut dquery_raw);
+        head_norm::l2_backward(&saved.key_raw, self.shape.key, EPSILON, &dkey, &mut dkey_raw);
         let dmixed = beside(&[&dquery_raw, &dkey_raw, &dvalue], &[keys, keys, values]);
         let draw = self.filter.backward(weights, (&saved.raw, lengths), &dmixed, gradients);
         for (linear, d) in [&self.query, &self.key, &self.value]

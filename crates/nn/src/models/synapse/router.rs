@@ -82,8 +82,8 @@ impl Router {
         self.filter.state_len() + self.inner * self.state
     }
 
-    fn scan<'a>(&self, weights: Weights<'a>) -> scan::Parameters<'a> {
-        scan::Parameters {
+    fn scan<'a>(&self, weights: Weights<'a>) -> scan::ScanParameters<'a> {
+        scan::ScanParameters {
             a_log: weights.of(&self.rates),
             d: weights.of(&self.skip),
             state: self.state,
@@ -110,7 +110,7 @@ impl Router {
         let raw = self.step_sizes.forward(weights.exact(), &low);
         let delta: Vec<f32> = raw.iter().map(|&raw| softplus(raw)).collect();
         let mut y = vec![0.0; x.len()];
-        let inputs = scan::Inputs {
+        let inputs = scan::ScanInputs {
             x: &mixed,
             delta: &delta,
             b: &b,
@@ -157,14 +157,14 @@ impl Router {
         let mut dmixed = vec![0.0; saved.mixed.len()];
         let mut ddelta = vec![0.0; saved.delta.len()];
         let (mut db, mut dc) = (vec![0.0; saved.b.len()], vec![0.0; saved.c.len()]);
-        let inputs = scan::Inputs {
+        let inputs = scan::ScanInputs {
             x: &saved.mixed,
             delta: &saved.delta,
             b: &saved.b,
             c: &saved.c,
         };
         let (a_log, d) = gradients[self.rates.start..self.skip.end].split_at_mut(self.rates.len());
-        let targets = scan::Gradients {
+        let targets = scan::ScanGradients {
             x: &mut dmixed,
             delta: &mut ddelta,
             b: &mut db,

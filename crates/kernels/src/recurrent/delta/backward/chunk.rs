@@ -14,7 +14,7 @@
 //! the last; `log_decay_i` is in every `g_t` from `i` on.
 
 use super::super::{
-    Shape,
+    DeltaShape,
     chunk::{CHUNK, Chunk, Parts},
     columns::{Columns, for_columns, load},
     products::{add, inner, multiply, scale, scale_rows, term},
@@ -69,7 +69,7 @@ impl Scratch {
         }
     }
 
-    fn resize(&mut self, count: usize, shape: Shape) {
+    fn resize(&mut self, count: usize, shape: DeltaShape) {
         for buffer in [
             &mut self.d_written,
             &mut self.d_errors,
@@ -88,7 +88,7 @@ impl Scratch {
 
     /// `G`, `de` and `dβ`; begins `dg` with `z`.
     fn values(&mut self, chunk: Chunk<'_>, d_o: &[f32]) {
-        let (count, Shape { key, value, .. }) = (chunk.count, chunk.shape);
+        let (count, DeltaShape { key, value, .. }) = (chunk.count, chunk.shape);
         let parts = &self.parts;
         let k = Left::rows(chunk.k(), chunk.key_stride());
         multiply(
@@ -138,7 +138,7 @@ impl Scratch {
 
     /// `dq`, `dk` and `dS`, and what the state before the chunk gives `dg`.
     fn keys(&mut self, chunk: Chunk<'_>, memory: &[f32], d_o: &[f32]) {
-        let (count, Shape { key, value, .. }, stride) = (chunk.count, chunk.shape, chunk.key_stride());
+        let (count, DeltaShape { key, value, .. }, stride) = (chunk.count, chunk.shape, chunk.key_stride());
         let parts = &self.parts;
         let rows = (d_o, chunk.value_stride());
         scale_rows(&parts.from_start, rows, &mut self.d_output_at_start);

@@ -2,7 +2,7 @@
 
 use synapse_kernels::{
     Accumulate, Matrix, MatrixMut,
-    attention::{self, Gradients, Saved, Span},
+    attention::{self, AttentionGradients, SavedAttention, Span},
     elementwise, norm,
 };
 
@@ -296,12 +296,12 @@ impl<'a> LayerPass<'a> {
         self.linears_backward(&output, &saved.attended, &mut d_attended, gradients, pool);
         pool.release_operand(rounded);
         let (mut dq, mut dk, mut dv) = (pool.take(t * query), pool.take(t * key), pool.take(t * key));
-        let forward = Saved {
+        let forward = SavedAttention {
             out: saved.attended.matrix(),
             log_sums: &saved.log_sums,
             d_out: &d_attended,
         };
-        let targets = Gradients {
+        let targets = AttentionGradients {
             dq: &mut dq,
             dk: &mut dk,
             dv: &mut dv,

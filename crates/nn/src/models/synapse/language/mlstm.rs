@@ -45,7 +45,7 @@ pub(crate) struct SavedActivations {
     cell: Vec<f32>,    // [t, width]
     summed: Vec<f32>,  // [t, width] norm and skip
     gated: Vec<f32>,   // [t, width]
-    boundaries: Option<mlstm::Boundaries>,
+    boundaries: Option<mlstm::MlstmChunkStates>,
 }
 
 impl Block {
@@ -77,9 +77,9 @@ impl Block {
         self.filter.state_len() + self.heads * (dim * dim + dim + 1)
     }
 
-    fn shape(&self) -> mlstm::Shape {
+    fn shape(&self) -> mlstm::MlstmShape {
         let dim = self.width / self.heads;
-        mlstm::Shape {
+        mlstm::MlstmShape {
             heads: self.heads,
             key: dim,
             value: dim,
@@ -105,7 +105,7 @@ impl Block {
         let gates = self.gates.forward(weights.exact(), &joined);
         let (inputs, forgets) = halves(&gates, heads);
         let mut cell = vec![0.0; main.len()];
-        let operands = mlstm::Inputs {
+        let operands = mlstm::MlstmInputs {
             q: &query,
             k: &key,
             v: &value,
@@ -179,14 +179,14 @@ impl Block {
         let zeros = |like: &[f32]| vec![0.0; like.len()];
         let (mut dquery, mut dkey, mut dvalue) = (zeros(&saved.query), zeros(&saved.key), zeros(&saved.value));
         let (mut dinputs, mut dforgets) = (zeros(&saved.inputs), zeros(&saved.forgets));
-        let operands = mlstm::Inputs {
+        let operands = mlstm::MlstmInputs {
             q: &saved.query,
             k: &saved.key,
             v: &saved.value,
             input_gate: &saved.inputs,
             forget_gate: &saved.forgets,
         };
-        let targets = mlstm::Gradients {
+        let targets = mlstm::MlstmGradients {
             q: &mut dquery,
             k: &mut dkey,
             v: &mut dvalue,

@@ -41,7 +41,7 @@ pub(crate) struct SavedActivations {
     gate: Vec<f32>,   // [t, feed-forward]
     up: Vec<f32>,     // [t, feed-forward]
     inner: Vec<f32>,  // [t, feed-forward]
-    cell_saved: Option<slstm::Saved>,
+    cell_saved: Option<slstm::SlstmActivations>,
 }
 
 impl Block {
@@ -74,8 +74,8 @@ impl Block {
         self.filter.state_len() + 4 * self.width
     }
 
-    fn shape(&self) -> slstm::Shape {
-        slstm::Shape {
+    fn shape(&self) -> slstm::SlstmShape {
+        slstm::SlstmShape {
             heads: self.heads,
             dim: self.width / self.heads,
         }
@@ -94,7 +94,7 @@ impl Block {
         let (z, o) = halves(&self.cell.forward(weights, u), width);
         let (i, f) = halves(&self.gates.forward(weights.exact(), &mixed), width);
         let pre = join(&[&z, &i, &f, &o], width);
-        let operands = slstm::Inputs {
+        let operands = slstm::SlstmInputs {
             pre: &pre,
             recurrent: weights.of(&self.recurrent),
         };
@@ -147,11 +147,11 @@ impl Block {
             .backward(weights, &saved.normed, &saved.up, &mut dnormed, gradients);
         let dcell = self.norm.backward(weights, &saved.cell, &dnormed, gradients);
         let mut dpre = vec![0.0; saved.pre.len()];
-        let operands = slstm::Inputs {
+        let operands = slstm::SlstmInputs {
             pre: &saved.pre,
             recurrent: weights.of(&self.recurrent),
         };
-        let targets = slstm::Gradients {
+        let targets = slstm::SlstmGradients {
             pre: &mut dpre,
             recurrent: &mut gradients[self.recurrent.clone()],
         };

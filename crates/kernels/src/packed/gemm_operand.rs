@@ -1,31 +1,31 @@
-//! Tiles as operands of the general product: their codes lie as its panels want them, so nothing is transposed.
+//! Packed weights as operands of `gemm`: their codes have the layout of its panels, so nothing is transposed.
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_load_si512, _mm512_mul_ps, _mm512_set1_epi32,
     _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srlv_epi32, _mm512_sub_epi32,
 };
 
-use super::{Kind, QUAD, ROWS, Tiled, avx512::scales};
+use super::{PackedFormat, PackedWeight, QUAD, ROWS, avx512::scales};
 
-/// Sixteen inputs of sixteen rows from element `start` of the row-major matrix on: vector `i` is input `i` of all
-/// rows. `None` where they are not parts of one tile and block, or the levels are a table's.
+/// Sixteen inputs of sixteen rows, beginning at element `start` of the row-major matrix: vector `i` is input `i` of all
+/// rows. `None` if they are not in one tile and block, or if the format has a table of levels.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn floats_turned(weight: &Tiled, start: usize, stride: usize) -> Option<[__m512; 16]> {
+pub(crate) fn transposed_floats(weight: &PackedWeight, start: usize, stride: usize) -> Option<[__m512; 16]> {
     let (row, column) = (start / weight.columns, start % weight.columns);
     let aligned = row.is_multiple_of(ROWS) && column.is_multiple_of(16) && stride == weight.columns;
-    if !aligned || weight.kind == Kind::Nf4 {
+    if !aligned || weight.kind == PackedFormat::Nf4 {
         return None;
     }
     let kind = weight.kind;
-    let place = row / ROWS * weight.blocks() + column / kind.block();
-    let scale = scales(&weight.scales, place);
-    let lines = &weight.codes[place * kind.lines()..][..kind.lines()];
+    let block_index = row / ROWS * weight.blocks() + column / kind.block();
+    let scale = scales(&weight.scales, block_index);
+    let lines = &weight.codes[block_index * kind.lines()..][..kind.lines()];
     let first = column % kind.block();
     let mut values = [_mm512_setzero_ps(); 16];
     for (input, value) in (first..).zip(&mut values) {
-        // a byte of every lane, of 4 bits its half
-        let (line, shift, mask) = if kind == Kind::Q8_0 {
+        // one byte of every lane, or a nibble of it for 4-bit codes
+        let (line, shift, mask) = if kind == PackedFormat::Q8_0 {
             (input / QUAD, 8 * (input % QUAD), 255)
         } else {
             (input / (2 * QUAD), 8 * (input % QUAD) + 4 * (input / QUAD % 2), 15)
@@ -42,11 +42,11 @@ pub(crate) fn floats_turned(weight: &Tiled, start: usize, stride: usize) -> Opti
     Some(values)
 }
 
-/// As [`floats_turned`] of 32 inputs: vector `i` is the pair of inputs `2i` and `2i + 1`, joined by `couple`.
+/// As [`transposed_floats`] of 32 inputs: vector `i` is the pair of inputs `2i` and `2i + 1`, joined by `couple`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) fn pairs_turned(
-    weight: &Tiled,
+pub(crate) fn transposed_pairs(
+    weight: &PackedWeight,
     start: usize,
     stride: usize,
     couple: impl Fn(__m512, __m512) -> __m512i,
@@ -55,8 +55,8 @@ pub(crate) fn pairs_turned(
         return None;
     }
     let halves = [
-        floats_turned(weight, start, stride)?,
-        floats_turned(weight, start + 16, stride)?,
+        transposed_floats(weight, start, stride)?,
+        transposed_floats(weight, start + 16, stride)?,
     ];
     let mut pairs = [_mm512_setzero_si512(); 16];
     for (pair, values) in pairs.iter_mut().zip(halves.as_flattened().as_chunks::<2>().0) {

@@ -16,11 +16,11 @@ use super::Format;
 use crate::{
     Matrix, Nf4Matrix,
     nf4::{BLOCK, CODE},
-    tiled::{self, Tiled},
+    packed::{self, PackedWeight},
 };
 
 /// Sixteen lines of sixteen units: where they are and how they are stored.
-pub(super) struct Square<'a> {
+pub(super) struct Tile16x16<'a> {
     pub(super) matrix: Matrix<'a>,
     /// First element.
     pub(super) start: usize,
@@ -30,18 +30,18 @@ pub(super) struct Square<'a> {
     pub(super) out_stride: usize,
 }
 
-impl Square<'_> {
+impl Tile16x16<'_> {
     /// Reads sixteen stored rows, sixteen units of each; writes line `u` = unit `u` of the sixteen rows.
     ///
     /// # Safety
     /// [`Format::has_lanes`], and `out` must be valid for sixteen lines of sixteen units. The operand must hold the square.
-    pub(super) unsafe fn along_turned(&self, format: Format, out: *mut f32) {
+    pub(super) unsafe fn transpose_rows(&self, format: Format, out: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
             if format.pairs {
-                along_turned_pairs(self, out);
+                transpose_rows_pairs(self, out);
             } else {
-                along_turned_floats(self, out);
+                transpose_rows_floats(self, out);
             }
         }
     }
@@ -49,14 +49,14 @@ impl Square<'_> {
     /// Reads sixteen columns of sixteen units of stored rows; writes line `c` = column `c`'s sixteen units.
     ///
     /// # Safety
-    /// As [`Square::along_turned`].
-    pub(super) unsafe fn across_turned(&self, format: Format, out: *mut f32) {
+    /// As [`Tile16x16::transpose_rows`].
+    pub(super) unsafe fn transpose_columns(&self, format: Format, out: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
             if format.pairs {
-                across_turned_pairs(self, out);
+                transpose_columns_pairs(self, out);
             } else {
-                across_turned_floats(self, out);
+                transpose_columns_floats(self, out);
             }
         }
     }
@@ -64,14 +64,14 @@ impl Square<'_> {
     /// Reads sixteen columns of `units` units of stored rows; writes line `u` = unit `u` of the sixteen columns.
     ///
     /// # Safety
-    /// As [`Square::along_turned`], for `units` lines.
-    pub(super) unsafe fn across(&self, format: Format, units: usize, out: *mut f32) {
+    /// As [`Tile16x16::transpose_rows`], for `units` lines.
+    pub(super) unsafe fn copy_columns(&self, format: Format, units: usize, out: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
             if format.pairs {
-                across_pairs(self, units, out);
+                copy_columns_pairs(self, units, out);
             } else {
-                across_floats(self, units, out);
+                copy_columns_floats(self, units, out);
             }
         }
     }
@@ -93,8 +93,8 @@ macro_rules! by_format {
                 let $known = Matrix::Nf4(data);
                 $work
             }
-            Matrix::Tiled(data) => {
-                let $known = Matrix::Tiled(data);
+            Matrix::Packed(data) => {
+                let $known = Matrix::Packed(data);
                 $work
             }
         }
@@ -102,107 +102,107 @@ macro_rules! by_format {
 }
 
 /// Defines the walks for one kind of unit.
-macro_rules! walks {
-    ($features:literal, $unit:literal, $along:ident, $across:ident, $tiles:ident, $along_turned:ident, $across_turned:ident, $rows:ident) => {
+macro_rules! define_loads {
+    ($features:literal, $unit:literal, $along:ident, $copy_columns:ident, $tiles:ident, $transpose_rows:ident, $transpose_columns:ident, $rows:ident) => {
         /// # Safety
         /// As the method that calls it.
         #[target_feature(enable = $features)]
-        unsafe fn $along_turned(square: &Square<'_>, out: *mut f32) {
-            if let Matrix::Tiled(tiles) = square.matrix
-                && let Some(lines) = $tiles(tiles, square)
+        unsafe fn $transpose_rows(tile: &Tile16x16<'_>, out: *mut f32) {
+            if let Matrix::Packed(tiles) = tile.matrix
+                && let Some(lines) = $tiles(tiles, tile)
             {
                 // SAFETY: the output has sixteen lines of sixteen units.
-                return unsafe { store(lines, square, out) };
+                return unsafe { store(lines, tile, out) };
             }
             let mut lines = [_mm512_setzero_si512(); 16];
             by_format!(
-                square.matrix,
+                tile.matrix,
                 |matrix| for (line, target) in lines.iter_mut().enumerate() {
                     // SAFETY: the operand holds the square.
-                    *target = unsafe { $along(matrix, square.start + line * square.stride) };
+                    *target = unsafe { $along(matrix, tile.start + line * tile.stride) };
                 }
             );
             // SAFETY: the output has sixteen lines of sixteen units.
-            unsafe { store_turned(lines, square, out) };
+            unsafe { store_transposed(lines, tile, out) };
         }
 
         /// # Safety
         /// As the method that calls it.
         #[target_feature(enable = $features)]
-        unsafe fn $across_turned(square: &Square<'_>, out: *mut f32) {
+        unsafe fn $transpose_columns(tile: &Tile16x16<'_>, out: *mut f32) {
             let mut lines = [_mm512_setzero_si512(); 16];
             by_format!(
-                square.matrix,
+                tile.matrix,
                 |matrix| for (line, target) in lines.iter_mut().enumerate() {
                     // SAFETY: the operand holds the square.
-                    *target = unsafe { $across(matrix, square.start + $unit * line * square.stride, square.stride) };
+                    *target = unsafe { $copy_columns(matrix, tile.start + $unit * line * tile.stride, tile.stride) };
                 }
             );
             // SAFETY: the output has sixteen lines of sixteen units.
-            unsafe { store_turned(lines, square, out) };
+            unsafe { store_transposed(lines, tile, out) };
         }
 
         /// # Safety
         /// As the method that calls it.
         #[target_feature(enable = $features)]
-        unsafe fn $rows(square: &Square<'_>, units: usize, out: *mut f32) {
-            by_format!(square.matrix, |matrix| for line in 0..units {
+        unsafe fn $rows(tile: &Tile16x16<'_>, units: usize, out: *mut f32) {
+            by_format!(tile.matrix, |matrix| for line in 0..units {
                 // SAFETY: the operand holds the lines, and so does the output.
                 unsafe {
-                    let value = $across(matrix, square.start + $unit * line * square.stride, square.stride);
-                    _mm512_storeu_si512(out.add(line * square.out_stride).cast(), value);
+                    let value = $copy_columns(matrix, tile.start + $unit * line * tile.stride, tile.stride);
+                    _mm512_storeu_si512(out.add(line * tile.out_stride).cast(), value);
                 }
             });
         }
     };
 }
 
-walks!(
+define_loads!(
     "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16",
     2,
     pairs_along,
     pairs_across,
-    pairs_of_tiles,
-    along_turned_pairs,
-    across_turned_pairs,
-    across_pairs
+    packed_pairs,
+    transpose_rows_pairs,
+    transpose_columns_pairs,
+    copy_columns_pairs
 );
-walks!(
+define_loads!(
     "avx512f,avx512bw,avx512dq,avx512vl",
     1,
     floats_along,
     floats_across,
-    floats_of_tiles,
-    along_turned_floats,
-    across_turned_floats,
-    across_floats
+    packed_floats,
+    transpose_rows_floats,
+    transpose_columns_floats,
+    copy_columns_floats
 );
 
 /// # Safety
 /// The output must have sixteen lines of sixteen units.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn store_turned(lines: [__m512i; 16], square: &Square<'_>, out: *mut f32) {
+unsafe fn store_transposed(lines: [__m512i; 16], tile: &Tile16x16<'_>, out: *mut f32) {
     // SAFETY: the caller's promise.
-    unsafe { store(transpose(lines), square, out) };
+    unsafe { store(transpose(lines), tile, out) };
 }
 
 /// # Safety
-/// As [`store_turned`].
+/// As [`store_transposed`].
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn store(lines: [__m512i; 16], square: &Square<'_>, out: *mut f32) {
+unsafe fn store(lines: [__m512i; 16], tile: &Tile16x16<'_>, out: *mut f32) {
     for (line, value) in lines.into_iter().enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { _mm512_storeu_si512(out.add(line * square.out_stride).cast(), value) };
+        unsafe { _mm512_storeu_si512(out.add(line * tile.out_stride).cast(), value) };
     }
 }
 
 /// A square of a weight whose tiles have it turned already.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn floats_of_tiles(tiles: &Tiled, square: &Square<'_>) -> Option<[__m512i; 16]> {
-    let values = tiled::floats_turned(tiles, square.start, square.stride)?;
+fn packed_floats(tiles: &PackedWeight, tile: &Tile16x16<'_>) -> Option<[__m512i; 16]> {
+    let values = packed::transposed_floats(tiles, tile.start, tile.stride)?;
     let mut lines = [_mm512_setzero_si512(); 16];
     for (line, value) in lines.iter_mut().zip(values) {
         *line = _mm512_castps_si512(value);
@@ -210,11 +210,11 @@ fn floats_of_tiles(tiles: &Tiled, square: &Square<'_>) -> Option<[__m512i; 16]> 
     Some(lines)
 }
 
-/// As [`floats_of_tiles`].
+/// As [`packed_floats`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn pairs_of_tiles(tiles: &Tiled, square: &Square<'_>) -> Option<[__m512i; 16]> {
-    tiled::pairs_turned(tiles, square.start, square.stride, |low, high| couple(low, high))
+fn packed_pairs(tiles: &PackedWeight, tile: &Tile16x16<'_>) -> Option<[__m512i; 16]> {
+    packed::transposed_pairs(tiles, tile.start, tile.stride, |low, high| join_pairs(low, high))
 }
 
 /// Sixteen elements from `start` on, widened.
@@ -248,7 +248,7 @@ unsafe fn values(matrix: Matrix<'_>, start: usize) -> __m512 {
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
             }
             Matrix::Nf4(matrix) => nf4_values(matrix, start),
-            Matrix::Tiled(matrix) => {
+            Matrix::Packed(matrix) => {
                 let mut out = [0.0f32; 16];
                 matrix.widen(start, &mut out);
                 _mm512_loadu_ps(out.as_ptr())
@@ -303,7 +303,7 @@ unsafe fn pairs_along(matrix: Matrix<'_>, start: usize) -> __m512i {
                 let scale = _mm512_set1_ps(matrix.absmax()[start / BLOCK]);
                 let first = _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(bytes), levels());
                 let second = _mm512_permutexvar_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(15)), levels());
-                couple(_mm512_mul_ps(first, scale), _mm512_mul_ps(second, scale))
+                join_pairs(_mm512_mul_ps(first, scale), _mm512_mul_ps(second, scale))
             }
             _ => {
                 let (low, high) = (round(values(matrix, start)), round(values(matrix, start + 16)));
@@ -327,14 +327,14 @@ unsafe fn pairs_across(matrix: Matrix<'_>, start: usize, stride: usize) -> __m51
             let high = _mm256_loadu_si256(data.as_ptr().add(start + stride).cast());
             return interleave(low, high);
         }
-        couple(values(matrix, start), values(matrix, start + stride))
+        join_pairs(values(matrix, start), values(matrix, start + stride))
     }
 }
 
 /// Sixteen pairs of two rounded vectors, `low` in the low halves.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn couple(low: __m512, high: __m512) -> __m512i {
+fn join_pairs(low: __m512, high: __m512) -> __m512i {
     interleave(round(low), round(high))
 }
 

@@ -1,10 +1,10 @@
-//! Rows of activations in 8 bits.
+//! Activations quantized to 8 bits.
 
-use super::Kind;
+use super::PackedFormat;
 
-/// Rows of activations in 8 bits, in blocks of the weights that they will be multiplied with.
+/// Rows of activations quantized to 8 bits, in blocks of the same length as the weights'.
 #[derive(Debug, Clone, Default)]
-pub struct Activations {
+pub struct QuantizedActivations {
     pub(super) rows: usize,
     pub(super) columns: usize,
     /// Inputs that share a scale.
@@ -13,20 +13,21 @@ pub struct Activations {
     pub(super) values: Vec<i8>,
     /// `[rows, columns/block]`
     pub(super) scales: Vec<f32>,
-    /// The sum of a block's values, `[rows, columns/block]`: what codes stored above what they stand for add to a product.
+    /// The sum of each block's values, `[rows, columns/block]`: corrects products for the offset of stored codes.
     pub(super) sums: Vec<i32>,
 }
 
-impl Activations {
-    /// Rounds rows of activations `[rows, columns]`, 127 steps of the largest of a block, for weights of this kind.
+impl QuantizedActivations {
+    /// Quantizes rows of activations `[rows, columns]` to 127 steps of each block's largest magnitude, for weights of
+    /// this format.
     ///
     /// # Panics
-    /// If the columns are no whole number of blocks, or `x` holds no whole rows.
-    pub fn quantize(&mut self, kind: Kind, x: &[f32], columns: usize) {
+    /// If the columns are not a whole number of blocks, or `x` does not hold whole rows.
+    pub fn quantize(&mut self, kind: PackedFormat, x: &[f32], columns: usize) {
         let block = kind.block();
         assert!(
             columns > 0 && columns.is_multiple_of(block) && x.len().is_multiple_of(columns),
-            "activations of {} elements are no rows of {columns}, a multiple of {block}",
+            "activations of {} elements do not divide into rows of {columns}, which must be a multiple of {block}",
             x.len()
         );
         (self.rows, self.columns, self.block) = (x.len() / columns, columns, block);
@@ -72,11 +73,11 @@ fn round_blocks<const BLOCK: usize>(x: &[f32], values: &mut [i8], (scales, sums)
 /// Added to a value below 2^22 this leaves its nearest whole number (ties to even) in the lowest bits.
 const WHOLE: f32 = 12_582_912.0;
 
-/// Rounds one block; gives the step. A block of zeros, or one that is not finite, keeps its scale's meaning:
-/// zeros stay zeros, and what is not finite stays so in the product.
+/// Quantizes one block and returns its scale. Zeros stay zeros, and a block that is not finite gives products that are
+/// not finite.
 #[inline(always)]
 fn round_block<const BLOCK: usize>(x: &[f32; BLOCK], values: &mut [i8; BLOCK]) -> f32 {
-    // in lanes, so that it becomes vectors: neither order nor NaN matters to a largest magnitude in whole numbers
+    // in lanes, so that it vectorizes: as integers, magnitudes have a maximum whatever the order and NaN
     let mut lanes = [0u32; 16];
     for part in x.as_chunks::<16>().0 {
         for (lane, value) in lanes.iter_mut().zip(part) {

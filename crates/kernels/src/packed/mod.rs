@@ -1,12 +1,13 @@
-//! Products for generated tokens: 4- and 8-bit weights in tiles of sixteen rows, activations in 8 bits.
+//! Quantized matrix-vector products for decoding: 4- and 8-bit weights packed in tiles of sixteen rows, activations
+//! quantized to 8 bits.
 //!
-//! One token reads every weight once, so bytes bound it; several tokens share the read. Whole numbers are summed
-//! per block of inputs and scaled into one f32 sum, block after block: an output depends on its own row of
-//! activations alone, not on its neighbors, the number of threads or the instruction set, to the bit.
+//! Decoding one token reads every weight once, so memory bandwidth bounds it; several tokens share the read. Integer
+//! products are summed per block of inputs and scaled into one f32 sum, block after block. An output depends only on its
+//! own row of activations: neighbors, thread count and instruction set do not change a bit.
 //!
-//! What this is not: exact. Activations are rounded to 127 steps of their block's largest, and NF4's sixteen levels
-//! to 8 bits (that adds 0.2 % to the error it has anyway); prompts and training use [`crate::gemm`]. Nor does it
-//! quantize weights: NF4 is [`crate::nf4`]'s, ggml's blocks come from files or from whoever writes them.
+//! What this is not: exact. Activations are quantized to 127 steps of the largest magnitude of their block, and NF4's
+//! sixteen levels to 8 bits (which adds 0.2 % to NF4's own error); prefill and training use [`crate::gemm`]. It does not
+//! quantize weights either: [`crate::nf4`] does for NF4, and ggml's blocks come from GGUF files.
 
 mod activations;
 #[cfg(simd_x86)]
@@ -14,31 +15,31 @@ mod avx2;
 #[cfg(simd_x86)]
 mod avx512;
 #[cfg(simd_x86)]
-mod packing;
+mod gemm_operand;
 mod weight;
 
-pub use activations::Activations;
+pub use activations::QuantizedActivations;
 #[cfg(simd_x86)]
-pub(crate) use packing::{floats_turned, pairs_turned};
-pub use weight::{Kind, Tiled};
+pub(crate) use gemm_operand::{transposed_floats, transposed_pairs};
+pub use weight::{PackedFormat, PackedWeight};
 
 #[cfg(simd_x86)]
 use crate::Isa;
 use crate::parallel::{SharedMut, parallel_for, threads};
-use weight::LONGEST;
+use weight::MAX_BLOCK;
 
 /// Output rows of a tile.
 const ROWS: usize = 16;
 /// Inputs that one 32-bit lane multiplies at once.
 const QUAD: usize = 4;
-/// Rows of activations that share one pass over a tile.
-const MOST: usize = 8;
+/// Rows of activations that share one pass over a tile, at most.
+const MAX_ROWS: usize = 8;
 
 /// One product with shared activations, `out [m, rows] = x · Wᵀ`.
 #[derive(Debug)]
-pub struct Output<'a> {
+pub struct PackedProduct<'a> {
     /// The weight.
-    pub weight: &'a Tiled,
+    pub weight: &'a PackedWeight,
     /// Row-major, overwritten.
     pub out: &'a mut [f32],
 }
@@ -46,10 +47,10 @@ pub struct Output<'a> {
 /// Computes several products with the same activations in one pass over all tiles.
 ///
 /// # Panics
-/// If a weight's inputs or blocks are not the activations', or an output is too short.
-pub fn products(activations: &Activations, outputs: &mut [Output<'_>]) {
+/// If a weight and the activations differ in columns or block length, or an output is too short.
+pub fn products(activations: &QuantizedActivations, outputs: &mut [PackedProduct<'_>]) {
     let rows = activations.rows;
-    for Output { weight, out } in &*outputs {
+    for PackedProduct { weight, out } in &*outputs {
         assert!(
             weight.columns == activations.columns
                 && weight.kind.block() == activations.block
@@ -65,12 +66,12 @@ pub fn products(activations: &Activations, outputs: &mut [Output<'_>]) {
     if rows == 0 {
         return;
     }
-    let weights: Vec<(&Tiled, SharedMut<'_>)> = outputs
+    let weights: Vec<(&PackedWeight, SharedMut<'_>)> = outputs
         .iter_mut()
-        .map(|Output { weight, out }| (*weight, SharedMut::new(out)))
+        .map(|PackedProduct { weight, out }| (*weight, SharedMut::new(out)))
         .collect();
     let tiles: usize = weights.iter().map(|(weight, _)| weight.rows.div_ceil(ROWS)).sum();
-    // below this a wake-up costs more than the other thread saves
+    // below this, waking a thread costs more than it saves
     let small = tiles * ROWS * activations.columns * rows < 1 << 15;
     let tasks = if small { 1 } else { (4 * threads()).min(tiles) };
     let share = tiles.div_ceil(tasks.max(1)).max(1);
@@ -88,9 +89,9 @@ pub fn products(activations: &Activations, outputs: &mut [Output<'_>]) {
 }
 
 /// One tile against all rows of activations.
-fn product_of_tile(weight: &Tiled, tile: usize, activations: &Activations, out: SharedMut<'_>) {
-    for first in (0..activations.rows).step_by(MOST) {
-        let count = MOST.min(activations.rows - first);
+fn product_of_tile(weight: &PackedWeight, tile: usize, activations: &QuantizedActivations, out: SharedMut<'_>) {
+    for first in (0..activations.rows).step_by(MAX_ROWS) {
+        let count = MAX_ROWS.min(activations.rows - first);
         let job = Job {
             weight,
             tile,
@@ -109,9 +110,9 @@ fn product_of_tile(weight: &Tiled, tile: usize, activations: &Activations, out: 
 /// One tile and some rows of activations from `first` on.
 #[derive(Clone, Copy)]
 struct Job<'a> {
-    weight: &'a Tiled,
+    weight: &'a PackedWeight,
     tile: usize,
-    activations: &'a Activations,
+    activations: &'a QuantizedActivations,
     first: usize,
 }
 
@@ -123,24 +124,21 @@ struct Row<'a> {
     /// `[columns/block]`
     scales: &'a [f32],
     /// `[columns/block]`
-    #[cfg_attr(
-        not(simd_x86),
-        expect(dead_code, reason = "the portable path reads codes with their sign")
-    )]
+    #[cfg_attr(not(simd_x86), expect(dead_code, reason = "the portable path reads signed codes"))]
     sums: &'a [i32],
 }
 
 impl<'a> Job<'a> {
-    /// Stores the outputs of `M` rows, of which those beyond `count` repeat the last there is.
+    /// Stores the outputs of `count` of `M` rows; the rows beyond `count` repeat the last one.
     fn store<const M: usize>(&self, count: usize, out: SharedMut<'_>) {
         let mut sums = [[0.0f32; ROWS]; M];
         let rows: [usize; M] = std::array::from_fn(|row| self.first + row.min(count - 1));
         self.sums(rows.map(|row| self.row(row)), &mut sums);
         let width = ROWS.min(self.weight.rows - self.tile * ROWS);
         for (offset, sums) in sums.iter().enumerate().take(count) {
-            let place = (self.first + offset) * self.weight.rows + self.tile * ROWS;
+            let block_index = (self.first + offset) * self.weight.rows + self.tile * ROWS;
             // SAFETY: each tile's columns are one task's, and `products` checked the length.
-            unsafe { out.slice(place, width) }.copy_from_slice(&sums[..width]);
+            unsafe { out.slice(block_index, width) }.copy_from_slice(&sums[..width]);
         }
     }
 
@@ -149,10 +147,10 @@ impl<'a> Job<'a> {
         #[cfg(simd_x86)]
         match Isa::current() {
             Isa::Portable => {}
-            // SAFETY: the level is one that this machine was seen to have.
+            // SAFETY: this machine has the level, as detected.
             Isa::Avx2 => return unsafe { avx2::sums(self, rows, sums) },
             Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
-                // SAFETY: as above, and the product's own feature was asked for.
+                // SAFETY: as above, and VNNI was detected.
                 return unsafe {
                     if avx512::is_available() {
                         avx512::sums(self, rows, sums);
@@ -174,18 +172,18 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The twin of the vector paths, and the only one elsewhere.
+    /// The scalar reference of the vector paths, and the only path on other machines.
     fn portable<const M: usize>(&self, rows: [Row<'_>; M], sums: &mut [[f32; ROWS]; M]) {
         let (blocks, block) = (self.weight.blocks(), self.weight.kind.block());
         *sums = [[0.0; ROWS]; M];
         for at in 0..blocks {
-            let place = self.tile * blocks + at;
+            let block_index = self.tile * blocks + at;
             for lane in 0..ROWS {
-                let mut codes = [0i8; LONGEST];
+                let mut codes = [0i8; MAX_BLOCK];
                 for (input, code) in codes[..block].iter_mut().enumerate() {
-                    *code = self.weight.code(place, lane, input);
+                    *code = self.weight.code(block_index, lane, input);
                 }
-                let weight = self.weight.scale(place, lane);
+                let weight = self.weight.scale(block_index, lane);
                 for (row, sums) in rows.iter().zip(&mut *sums) {
                     let values = &row.values[at * block..][..block];
                     let products = codes.iter().zip(values).map(|(&w, &x)| i32::from(w) * i32::from(x));

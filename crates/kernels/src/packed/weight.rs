@@ -1,4 +1,4 @@
-//! Weights in tiles of sixteen rows: how their codes lie in memory, and what they stand for.
+//! Weights packed in tiles of sixteen rows: the memory layout of their codes, and the values they encode.
 
 use half::f16;
 
@@ -9,12 +9,12 @@ use crate::{
     parallel::{SharedMut, parallel_for},
 };
 
-/// The longest block of any kind.
-pub(super) const LONGEST: usize = 64;
+/// The longest block of any format.
+pub(super) const MAX_BLOCK: usize = 64;
 
-/// What codes stand for, and how many inputs of a row share a scale.
+/// What codes encode, and how many inputs of a row share a scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PackedFormat {
     /// 4-bit NormalFloat, its sixteen levels rounded to 8 bits; f32 scales of 64 inputs.
     Nf4,
     /// ggml's Q4_0: a code from −8 to 7; f16 scales of 32 inputs.
@@ -23,7 +23,7 @@ pub enum Kind {
     Q8_0,
 }
 
-impl Kind {
+impl PackedFormat {
     /// Inputs that share a scale.
     pub const fn block(self) -> usize {
         match self {
@@ -32,7 +32,7 @@ impl Kind {
         }
     }
 
-    /// How far a code as it is multiplied lies above what it stands for.
+    /// The offset of a stored code above the value it encodes.
     pub(super) const fn offset(self) -> i32 {
         match self {
             Self::Nf4 | Self::Q8_0 => 128,
@@ -40,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// Lines of a tile's block.
+    /// Lines per block of a tile.
     pub(super) const fn lines(self) -> usize {
         match self {
             Self::Nf4 | Self::Q4_0 => self.block() / (2 * QUAD),
@@ -48,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// A byte whose codes stand for zero.
+    /// A byte whose codes encode zero.
     const fn zero(self) -> u8 {
         match self {
             Self::Nf4 => 0x77,
@@ -92,34 +92,34 @@ pub(super) enum Scales {
     Halves(Vec<f16>),
 }
 
-/// A weight `[rows, columns]` in tiles.
+/// A weight `[rows, columns]`, packed in tiles of sixteen rows.
 ///
 /// Codes of 4 bits are `[rows/16][columns/block][block/8]` lines: byte `r, j` of line `v` holds the inputs `8v + j`
 /// (low) and `8v + 4 + j` (high) of row `r`. Those of 8 bits are `[rows/16][columns/block][block/4]` lines: byte
 /// `r, j` of line `v` is the input `4v + j`, plus 128.
 #[derive(Debug, Clone)]
-pub struct Tiled {
-    pub(super) kind: Kind,
+pub struct PackedWeight {
+    pub(super) kind: PackedFormat,
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) codes: Vec<Line>,
     pub(super) scales: Scales,
 }
 
-impl Tiled {
-    /// Whether a weight of so many inputs can be tiled.
-    pub fn fits(kind: Kind, columns: usize) -> bool {
+impl PackedWeight {
+    /// Whether a weight with `columns` inputs can be packed.
+    pub fn fits(kind: PackedFormat, columns: usize) -> bool {
         columns > 0 && columns.is_multiple_of(kind.block())
     }
 
-    /// A weight of zeros, to be filled by [`Tiled::store_rows`].
+    /// A weight of zeros, to be filled by [`PackedWeight::store_rows`].
     ///
     /// # Panics
-    /// If the inputs are no whole number of blocks ([`Tiled::fits`]).
-    pub fn zeros(kind: Kind, rows: usize, columns: usize) -> Self {
+    /// If the inputs are not a whole number of blocks ([`PackedWeight::fits`]).
+    pub fn zeros(kind: PackedFormat, rows: usize, columns: usize) -> Self {
         assert!(
             Self::fits(kind, columns),
-            "{columns} inputs are no multiple of {}: the weight cannot be tiled",
+            "{columns} inputs are not a multiple of {}, so the weight cannot be packed",
             kind.block()
         );
         let blocks = rows.div_ceil(ROWS) * (columns / kind.block());
@@ -129,44 +129,44 @@ impl Tiled {
             columns,
             codes: vec![Line([kind.zero(); ROWS * QUAD]); blocks * kind.lines()],
             scales: match kind {
-                Kind::Nf4 => Scales::Floats(vec![0.0; blocks * ROWS]),
-                Kind::Q4_0 | Kind::Q8_0 => Scales::Halves(vec![f16::ZERO; blocks * ROWS]),
+                PackedFormat::Nf4 => Scales::Floats(vec![0.0; blocks * ROWS]),
+                PackedFormat::Q4_0 | PackedFormat::Q8_0 => Scales::Halves(vec![f16::ZERO; blocks * ROWS]),
             },
         }
     }
 
-    /// The same weight in tiles, its sixteen levels rounded to 8 bits.
+    /// Packs an NF4 weight; its sixteen levels are rounded to 8 bits.
     ///
     /// # Panics
-    /// If the inputs are no multiple of 64 ([`Tiled::fits`]).
+    /// If the inputs are not a multiple of 64 ([`PackedWeight::fits`]).
     pub fn from_nf4(weight: &Nf4Matrix) -> Self {
         let (rows, columns) = weight.shape();
-        let mut tiled = Self::zeros(Kind::Nf4, rows, columns);
-        let block_bytes = Kind::Nf4.block() / 2;
+        let mut packed = Self::zeros(PackedFormat::Nf4, rows, columns);
+        let block_bytes = PackedFormat::Nf4.block() / 2;
         for (at, codes) in weight.codes().chunks_exact(block_bytes).enumerate() {
-            let (row, block) = (at * LONGEST / columns, at * LONGEST % columns / LONGEST);
-            let place = tiled.place(row, block);
-            if let Scales::Floats(scales) = &mut tiled.scales {
-                scales[place * ROWS + row % ROWS] = weight.absmax()[at] / 127.0;
+            let (row, block) = (at * MAX_BLOCK / columns, at * MAX_BLOCK % columns / MAX_BLOCK);
+            let block_index = packed.block_index(row, block);
+            if let Scales::Floats(scales) = &mut packed.scales {
+                scales[block_index * ROWS + row % ROWS] = weight.absmax()[at] / 127.0;
             }
             let code = |input: usize| codes[input / 2] >> (4 * (1 - input % 2)) & 15;
-            let lines = &mut tiled.codes[place * Kind::Nf4.lines()..][..Kind::Nf4.lines()];
-            fill_fours(lines, row % ROWS, code);
+            let lines = &mut packed.codes[block_index * PackedFormat::Nf4.lines()..][..PackedFormat::Nf4.lines()];
+            pack_nibbles(lines, row % ROWS, code);
         }
-        tiled
+        packed
     }
 
-    /// Fills whole rows from `first` on with blocks as ggml stores them, codes and scales as they are.
+    /// Fills whole rows, beginning with row `first`, with blocks in ggml's layout; codes and scales are not changed.
     ///
     /// # Panics
-    /// If `stored` holds no whole rows of this weight's kind, more than there are, or the kind is not ggml's.
+    /// If `stored` does not hold whole rows of this format, holds too many, or the format is not ggml's.
     pub fn store_rows(&mut self, first: usize, stored: &[u8]) {
         let (kind, block_bytes) = (self.kind, self.kind.stored_bytes());
         let row_bytes = self.columns / kind.block() * block_bytes;
         let last = first + stored.len() / row_bytes;
         assert!(
             stored.len().is_multiple_of(row_bytes) && last <= self.rows,
-            "{} bytes from row {first} on are no rows of a {kind:?} weight [{}, {}]",
+            "{} bytes from row {first} on are not whole rows of a {kind:?} weight [{}, {}]",
             stored.len(),
             self.rows,
             self.columns
@@ -179,7 +179,7 @@ impl Tiled {
         let tiles = first / ROWS..last.div_ceil(ROWS);
         parallel_for(tiles.len(), |task| {
             let tile = tiles.start + task;
-            // SAFETY: each tile is one task's, and the rows were seen to be there.
+            // SAFETY: each tile belongs to one task, and the rows are in range, as asserted.
             let (codes, scales) = unsafe {
                 (
                     codes.slice(tile * per_tile * kind.lines(), per_tile * kind.lines()),
@@ -191,9 +191,9 @@ impl Tiled {
                 for (block, stored) in stored.chunks_exact(block_bytes).enumerate() {
                     scales[block * ROWS + row % ROWS] = f16::from_le_bytes([stored[0], stored[1]]);
                     let lines = &mut codes[block * kind.lines()..][..kind.lines()];
-                    if kind == Kind::Q4_0 {
+                    if kind == PackedFormat::Q4_0 {
                         // sixteen low nibbles, then the high ones of the same bytes
-                        fill_fours(lines, row % ROWS, |input| {
+                        pack_nibbles(lines, row % ROWS, |input| {
                             stored[2 + input % 16] >> (input / 16 * 4) & 15
                         });
                     } else {
@@ -213,8 +213,8 @@ impl Tiled {
         (self.rows, self.columns)
     }
 
-    /// What the codes stand for.
-    pub fn kind(&self) -> Kind {
+    /// The format of the codes.
+    pub fn kind(&self) -> PackedFormat {
         self.kind
     }
 
@@ -227,36 +227,36 @@ impl Tiled {
         size_of_val(self.codes.as_slice()) + scales
     }
 
-    /// Blocks of a row.
+    /// Blocks per row.
     pub(super) fn blocks(&self) -> usize {
         self.columns / self.kind.block()
     }
 
-    /// Which of all tiles' blocks holds a row's block of inputs.
-    fn place(&self, row: usize, block: usize) -> usize {
+    /// Index, among the blocks of all tiles, of a row's block of inputs.
+    fn block_index(&self, row: usize, block: usize) -> usize {
         row / ROWS * self.blocks() + block
     }
 
-    /// The scale of one row in one of all tiles' blocks.
-    pub(super) fn scale(&self, place: usize, row: usize) -> f32 {
+    /// The scale of one row in the block at `block_index`.
+    pub(super) fn scale(&self, block_index: usize, row: usize) -> f32 {
         match &self.scales {
-            Scales::Floats(scales) => scales[place * ROWS + row],
-            Scales::Halves(scales) => scales[place * ROWS + row].to_f32(),
+            Scales::Floats(scales) => scales[block_index * ROWS + row],
+            Scales::Halves(scales) => scales[block_index * ROWS + row].to_f32(),
         }
     }
 
-    /// What one code stands for, −128 … 127.
-    pub(super) fn code(&self, place: usize, row: usize, input: usize) -> i8 {
-        let lines = &self.codes[place * self.kind.lines()..];
+    /// The value that one code encodes, −128 … 127.
+    pub(super) fn code(&self, block_index: usize, row: usize, input: usize) -> i8 {
+        let lines = &self.codes[block_index * self.kind.lines()..];
         let nibble = || lines[input / 8].0[row * QUAD + input % QUAD] >> (input / QUAD % 2 * 4) & 15;
         match self.kind {
-            Kind::Nf4 => (LEVELS[usize::from(nibble())] ^ 128).cast_signed(),
-            Kind::Q4_0 => nibble().cast_signed() - 8,
-            Kind::Q8_0 => (lines[input / QUAD].0[row * QUAD + input % QUAD] ^ 128).cast_signed(),
+            PackedFormat::Nf4 => (LEVELS[usize::from(nibble())] ^ 128).cast_signed(),
+            PackedFormat::Q4_0 => nibble().cast_signed() - 8,
+            PackedFormat::Q8_0 => (lines[input / QUAD].0[row * QUAD + input % QUAD] ^ 128).cast_signed(),
         }
     }
 
-    /// What `out.len()` elements of the row-major matrix from `start` on stand for.
+    /// Dequantizes `out.len()` elements of the row-major matrix, beginning at `start`.
     ///
     /// # Panics
     /// If there are fewer.
@@ -267,18 +267,18 @@ impl Tiled {
         while !rest.is_empty() {
             let (row, column) = (at / self.columns, at % self.columns);
             assert!(row < self.rows, "row {row} of a weight of {}", self.rows);
-            let (place, first) = (self.place(row, column / block), column % block);
+            let (block_index, first) = (self.block_index(row, column / block), column % block);
             let (part, others) = rest.split_at_mut((block - first).min(rest.len()));
-            let scale = self.scale(place, row % ROWS);
+            let scale = self.scale(block_index, row % ROWS);
             for (offset, target) in part.iter_mut().enumerate() {
-                *target = f32::from(self.code(place, row % ROWS, first + offset)) * scale;
+                *target = f32::from(self.code(block_index, row % ROWS, first + offset)) * scale;
             }
             at += part.len();
             rest = others;
         }
     }
 
-    /// The matrix as products see it, row-major f32.
+    /// The whole matrix in f32, row-major.
     pub fn dequantize(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.rows * self.columns];
         self.widen(0, &mut out);
@@ -286,8 +286,8 @@ impl Tiled {
     }
 }
 
-/// Packs one row's codes of 4 bits into a tile's lines.
-fn fill_fours(lines: &mut [Line], row: usize, code: impl Fn(usize) -> u8) {
+/// Packs one row's 4-bit codes into a tile's lines.
+fn pack_nibbles(lines: &mut [Line], row: usize, code: impl Fn(usize) -> u8) {
     for (group, line) in lines.iter_mut().enumerate() {
         for j in 0..QUAD {
             let input = group * 2 * QUAD + j;

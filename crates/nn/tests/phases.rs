@@ -1,4 +1,4 @@
-//! A token's numbers depend on its role and its own sequence alone: not on the batch, its adapters, or the chunks a
+//! A token's numbers depend on its phase and its own sequence alone: not on the batch, its adapters, or the chunks a
 //! prompt was read in. Everything is compared bit for bit.
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
@@ -6,7 +6,9 @@ use std::path::Path;
 
 use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder};
 use synapse_kernels::random::Stream;
-use synapse_nn::{Adapter, CausalLm, Decoder, KvCache, LoadOptions, LogitsFor, Precision, Role, Sequence, WeightDtype};
+use synapse_nn::{
+    Adapter, CausalLm, Decoder, KvCache, LoadOptions, LogitsFor, Phase, Precision, Sequence, WeightDtype,
+};
 
 /// Tokens generated after each prompt.
 const GENERATED: usize = 6;
@@ -110,7 +112,7 @@ impl<'a> Request<'a> {
         Sequence {
             tokens: if prompt { &self.prompt[read..end] } else { &self.next },
             cache: &mut self.cache,
-            role: if prompt { Role::Prompt } else { Role::Generated },
+            phase: if prompt { Phase::Prefill } else { Phase::Decode },
             adapter: self.adapter,
             logits: if end == self.prompt.len() {
                 LogitsFor::Last
@@ -222,7 +224,7 @@ fn hidden_sum(decoder: &Decoder, prompt: &[u32], beside: Option<&Adapter>) -> Ve
         let own = Sequence {
             tokens: chunk,
             cache: &mut cache,
-            role: Role::Prompt,
+            phase: Phase::Prefill,
             adapter: None,
             logits: LogitsFor::HiddenSum,
         };
@@ -256,7 +258,7 @@ fn hidden_states_are_those_under_the_head_and_depend_on_no_neighbor() {
         .forward(&mut [Sequence {
             tokens: &[7],
             cache: &mut cache,
-            role: Role::Prompt,
+            phase: Phase::Prefill,
             adapter: None,
             logits: LogitsFor::Last,
         }])

@@ -10,12 +10,12 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
     (0..count as u64).map(|i| stream.normal(i)).collect()
 }
 
-const KINDS: [Kind; 3] = [Kind::Nf4, Kind::Q4_0, Kind::Q8_0];
+const KINDS: [PackedFormat; 3] = [PackedFormat::Nf4, PackedFormat::Q4_0, PackedFormat::Q8_0];
 
 /// Any codes at all, of scales about 1 with both signs: files hold what others wrote.
-fn stored(kind: Kind, blocks: usize, seed: u64) -> Vec<u8> {
+fn stored(kind: PackedFormat, blocks: usize, seed: u64) -> Vec<u8> {
     let stream = Stream::new(&[seed]);
-    let codes = kind.block() * if kind == Kind::Q8_0 { 2 } else { 1 } / 2;
+    let codes = kind.block() * if kind == PackedFormat::Q8_0 { 2 } else { 1 } / 2;
     let mut bytes = Vec::new();
     for block in 0..blocks as u64 {
         let scale = half::f16::from_f32(stream.normal(block));
@@ -26,12 +26,12 @@ fn stored(kind: Kind, blocks: usize, seed: u64) -> Vec<u8> {
 }
 
 /// What ggml's blocks stand for (`dequantize_row_q4_0` and `_q8_0` in ggml-quants.c).
-fn meant(kind: Kind, stored: &[u8]) -> Vec<f32> {
-    let size = if kind == Kind::Q8_0 { 34 } else { 18 };
+fn meant(kind: PackedFormat, stored: &[u8]) -> Vec<f32> {
+    let size = if kind == PackedFormat::Q8_0 { 34 } else { 18 };
     let block = |block: &[u8]| -> Vec<f32> {
         let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
         let code = |i: usize| {
-            if kind == Kind::Q8_0 {
+            if kind == PackedFormat::Q8_0 {
                 i32::from(block[2 + i].cast_signed())
             } else if i < 16 {
                 i32::from(block[2 + i] & 15) - 8
@@ -44,27 +44,27 @@ fn meant(kind: Kind, stored: &[u8]) -> Vec<f32> {
     stored.chunks_exact(size).flat_map(block).collect()
 }
 
-fn weight(kind: Kind, rows: usize, columns: usize, seed: u64) -> Tiled {
-    if kind == Kind::Nf4 {
+fn weight(kind: PackedFormat, rows: usize, columns: usize, seed: u64) -> PackedWeight {
+    if kind == PackedFormat::Nf4 {
         let dense = values(seed, rows * columns);
-        return Tiled::from_nf4(&Nf4Matrix::quantize(&dense, rows, columns, true));
+        return PackedWeight::from_nf4(&Nf4Matrix::quantize(&dense, rows, columns, true));
     }
-    let mut tiled = Tiled::zeros(kind, rows, columns);
-    tiled.store_rows(0, &stored(kind, rows * columns / kind.block(), seed));
-    tiled
+    let mut packed = PackedWeight::zeros(kind, rows, columns);
+    packed.store_rows(0, &stored(kind, rows * columns / kind.block(), seed));
+    packed
 }
 
-fn product(weight: &Tiled, x: &[f32]) -> Vec<f32> {
-    let mut activations = Activations::default();
+fn product(weight: &PackedWeight, x: &[f32]) -> Vec<f32> {
+    let mut activations = QuantizedActivations::default();
     activations.quantize(weight.kind, x, weight.columns);
     let mut out = vec![f32::NAN; activations.rows * weight.rows];
-    products(&activations, &mut [Output { weight, out: &mut out }]);
+    products(&activations, &mut [PackedProduct { weight, out: &mut out }]);
     out
 }
 
 /// Rounded activations, `[m, columns]` in f64.
-fn rounded(kind: Kind, x: &[f32]) -> Vec<f64> {
-    let mut activations = Activations::default();
+fn rounded(kind: PackedFormat, x: &[f32]) -> Vec<f64> {
+    let mut activations = QuantizedActivations::default();
     activations.quantize(kind, x, kind.block());
     let value = |(at, &value): (usize, &i8)| f64::from(value) * f64::from(activations.scales[at / kind.block()]);
     activations.values.iter().enumerate().map(value).collect()
@@ -78,15 +78,15 @@ proptest! {
         kind in prop::sample::select(&KINDS), rows in 1_usize..70, blocks in 1_usize..8, m in 1_usize..12, seed in any::<u64>(),
     ) {
         let columns = blocks * kind.block();
-        let tiled = weight(kind, rows, columns, seed);
+        let packed = weight(kind, rows, columns, seed);
         let x = values(!seed, m * columns);
-        let out = product(&tiled, &x);
-        let (dense, exact) = (tiled.dequantize(), rounded(kind, &x));
-        let mut activations = Activations::default();
+        let out = product(&packed, &x);
+        let (dense, exact) = (packed.dequantize(), rounded(kind, &x));
+        let mut activations = QuantizedActivations::default();
         activations.quantize(kind, &x, columns);
         for row in 0..m {
             for tile in 0..rows.div_ceil(ROWS) {
-                let job = Job { weight: &tiled, tile, activations: &activations, first: row };
+                let job = Job { weight: &packed, tile, activations: &activations, first: row };
                 let mut twin = [[0.0; ROWS]; 1];
                 job.portable([job.row(row)], &mut twin);
                 for (lane, twin) in twin[0].iter().enumerate().take(rows - tile * ROWS) {
@@ -107,11 +107,11 @@ proptest! {
     fn a_row_is_the_same_alone(
         kind in prop::sample::select(&KINDS), rows in 1_usize..40, m in 1_usize..20, seed in any::<u64>(),
     ) {
-        let tiled = weight(kind, rows, 128, seed);
+        let packed = weight(kind, rows, 128, seed);
         let x = values(!seed, m * 128);
-        let together = product(&tiled, &x);
+        let together = product(&packed, &x);
         for (x, out) in x.chunks_exact(128).zip(together.chunks_exact(rows)) {
-            prop_assert_eq!(product(&tiled, x), out);
+            prop_assert_eq!(product(&packed, x), out);
         }
     }
 
@@ -120,20 +120,20 @@ proptest! {
     fn what_is_stored_is_what_is_read(
         eight in any::<bool>(), rows in 1_usize..70, blocks in 1_usize..8, cut in 0_usize..70, seed in any::<u64>(),
     ) {
-        let kind = if eight { Kind::Q8_0 } else { Kind::Q4_0 };
+        let kind = if eight { PackedFormat::Q8_0 } else { PackedFormat::Q4_0 };
         let columns = blocks * kind.block();
         let stored = stored(kind, rows * blocks, seed);
         let expected = meant(kind, &stored);
-        let mut tiled = Tiled::zeros(kind, rows, columns);
-        prop_assert!(tiled.dequantize().iter().all(|&value| value == 0.0));
+        let mut packed = PackedWeight::zeros(kind, rows, columns);
+        prop_assert!(packed.dequantize().iter().all(|&value| value == 0.0));
         let cut = cut.min(rows);
         let (first, rest) = stored.split_at(stored.len() / rows * cut);
-        tiled.store_rows(cut, rest);
-        tiled.store_rows(0, first);
-        prop_assert_eq!(&tiled.dequantize()[..], &expected[..]);
+        packed.store_rows(cut, rest);
+        packed.store_rows(0, first);
+        prop_assert_eq!(&packed.dequantize()[..], &expected[..]);
         let start = seed as usize % expected.len();
         let mut part = vec![0.0; (expected.len() - start).min(77)];
-        tiled.widen(start, &mut part);
+        packed.widen(start, &mut part);
         prop_assert_eq!(&part[..], &expected[start..start + part.len()]);
     }
 
@@ -144,30 +144,34 @@ proptest! {
         halves in any::<bool>(), seed in any::<u64>(),
     ) {
         let k = blocks * kind.block();
-        let tiled = weight(kind, n, k, seed);
-        let (dense, x) = (tiled.dequantize(), values(!seed, m * k));
+        let packed = weight(kind, n, k, seed);
+        let (dense, x) = (packed.dequantize(), values(!seed, m * k));
         let precision = if halves { Precision::Bf16 } else { Precision::F32 };
         let product = |matrix: Matrix<'_>| {
             let mut y = vec![f32::NAN; m * n];
             linear(&x, matrix, &mut y, Shape { m, n, k }, precision);
             y
         };
-        prop_assert_eq!(product(Matrix::Tiled(&tiled)), product(Matrix::F32(&dense)));
+        prop_assert_eq!(product(Matrix::Packed(&packed)), product(Matrix::F32(&dense)));
     }
 }
 
 #[test]
 fn several_weights_in_one_pass() {
-    let kinds = [(Kind::Q4_0, 48), (Kind::Q8_0, 17), (Kind::Q4_0, 160)];
+    let kinds = [
+        (PackedFormat::Q4_0, 48),
+        (PackedFormat::Q8_0, 17),
+        (PackedFormat::Q4_0, 160),
+    ];
     let weights = kinds.map(|(kind, rows)| weight(kind, rows, 576, rows as u64));
     let x = values(1, 3 * 576);
-    let mut activations = Activations::default();
-    activations.quantize(Kind::Q4_0, &x, 576);
+    let mut activations = QuantizedActivations::default();
+    activations.quantize(PackedFormat::Q4_0, &x, 576);
     let mut outs = weights.each_ref().map(|weight| vec![f32::NAN; 3 * weight.rows]);
-    let mut outputs: Vec<Output<'_>> = weights
+    let mut outputs: Vec<PackedProduct<'_>> = weights
         .iter()
         .zip(&mut outs)
-        .map(|(weight, out)| Output { weight, out })
+        .map(|(weight, out)| PackedProduct { weight, out })
         .collect();
     products(&activations, &mut outputs);
     for (weight, out) in weights.iter().zip(&outs) {
@@ -183,19 +187,22 @@ fn levels_add_little_to_the_error_that_nf4_has() {
         let squares = values.iter().zip(&dense).map(|(a, b)| f64::from(a - b).powi(2));
         squares.sum::<f64>().sqrt()
     };
-    let (before, after) = (error(&nf4.dequantize()), error(&Tiled::from_nf4(&nf4).dequantize()));
+    let (before, after) = (
+        error(&nf4.dequantize()),
+        error(&PackedWeight::from_nf4(&nf4).dequantize()),
+    );
     assert!(after < 1.005 * before, "{before} became {after}");
 }
 
 #[test]
 fn zeros_stay_zeros_and_what_is_not_finite_stays_so() {
     for kind in KINDS {
-        let tiled = weight(kind, 16, 64, 3);
-        assert!(product(&tiled, &[0.0; 64]).iter().all(|&value| value == 0.0));
+        let packed = weight(kind, 16, 64, 3);
+        assert!(product(&packed, &[0.0; 64]).iter().all(|&value| value == 0.0));
         for wrong in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
             let mut x = [0.5; 64];
             x[7] = wrong;
-            assert!(product(&tiled, &x).iter().all(|value| value.is_nan()));
+            assert!(product(&packed, &x).iter().all(|value| value.is_nan()));
         }
     }
 }

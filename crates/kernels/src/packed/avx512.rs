@@ -1,4 +1,4 @@
-//! Tiles by AVX-512 VNNI: sixteen rows in the lanes, four inputs a lane and instruction.
+//! Packed products with AVX-512 VNNI: sixteen rows in the lanes, four inputs per lane and instruction.
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 };
 
 use super::{
-    Job, Kind, ROWS, Row,
+    Job, PackedFormat, ROWS, Row,
     weight::{LEVELS, Line, Scales},
 };
 
@@ -31,19 +31,19 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sum
             Scales::Floats(scales) => {
                 let scales = scales[part].as_ptr();
                 let scale = |block: usize| _mm512_loadu_ps(scales.add(block * ROWS));
-                walk(job, Kind::Nf4, (rows, scale), sums, |lines, inputs, dots| {
+                walk(job, PackedFormat::Nf4, (rows, scale), sums, |lines, inputs, dots| {
                     nf4(lines, inputs, dots)
                 });
             }
             Scales::Halves(scales) => {
                 let scales = scales[part].as_ptr();
                 let scale = |block: usize| _mm512_cvtph_ps(_mm256_loadu_si256(scales.add(block * ROWS).cast()));
-                if job.weight.kind == Kind::Q4_0 {
-                    walk(job, Kind::Q4_0, (rows, scale), sums, |lines, inputs, dots| {
+                if job.weight.kind == PackedFormat::Q4_0 {
+                    walk(job, PackedFormat::Q4_0, (rows, scale), sums, |lines, inputs, dots| {
                         q4_0(lines, inputs, dots)
                     });
                 } else {
-                    walk(job, Kind::Q8_0, (rows, scale), sums, |lines, inputs, dots| {
+                    walk(job, PackedFormat::Q8_0, (rows, scale), sums, |lines, inputs, dots| {
                         q8_0(lines, inputs, dots)
                     });
                 }
@@ -52,7 +52,7 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sum
     }
 }
 
-/// All blocks of a tile; `scale` gives a block's sixteen scales, `block` adds a block's dots to what it is given.
+/// All blocks of a tile; `scale` returns a block's sixteen scales, `block` adds a block's dot products to its argument.
 ///
 /// # Safety
 /// As [`sums`]; `block` may read a block of codes and of each row's inputs, `scale` every block's scales.
@@ -60,7 +60,7 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sum
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn walk<const M: usize>(
     job: &Job<'_>,
-    kind: Kind,
+    kind: PackedFormat,
     (rows, scale): ([Row<'_>; M], impl Fn(usize) -> __m512),
     sums: &mut [[f32; ROWS]; M],
     block: impl Fn(*const Line, [*const i32; M], [__m512i; M]) -> [__m512i; M],
@@ -69,7 +69,7 @@ unsafe fn walk<const M: usize>(
     let lines = &job.weight.codes[job.tile * blocks * kind.lines()..][..blocks * kind.lines()];
     let mut totals = [_mm512_setzero_ps(); M];
     for at in 0..blocks {
-        // the codes are stored above what they stand for
+        // the codes are stored with an offset
         let mut excess = [_mm512_setzero_si512(); M];
         for (excess, row) in excess.iter_mut().zip(&rows) {
             *excess = _mm512_set1_epi32(-kind.offset() * row.sums[at]);
@@ -81,7 +81,7 @@ unsafe fn walk<const M: usize>(
         };
         let weights = scale(at);
         for m in 0..M {
-            // not fused, as the twin is not
+            // not fused, as in the scalar reference
             let scale = _mm512_mul_ps(weights, _mm512_set1_ps(rows[m].scales[at]));
             totals[m] = _mm512_add_ps(totals[m], _mm512_mul_ps(_mm512_cvtepi32_ps(dots[m]), scale));
         }
@@ -95,13 +95,13 @@ unsafe fn walk<const M: usize>(
 /// A block's sixteen scales.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn scales(scales: &Scales, place: usize) -> __m512 {
+pub(super) fn scales(scales: &Scales, block_index: usize) -> __m512 {
     // SAFETY: the slices are sixteen scales long.
     unsafe {
         match scales {
-            Scales::Floats(scales) => _mm512_loadu_ps(scales[place * ROWS..][..ROWS].as_ptr()),
+            Scales::Floats(scales) => _mm512_loadu_ps(scales[block_index * ROWS..][..ROWS].as_ptr()),
             Scales::Halves(scales) => {
-                _mm512_cvtph_ps(_mm256_loadu_si256(scales[place * ROWS..][..ROWS].as_ptr().cast()))
+                _mm512_cvtph_ps(_mm256_loadu_si256(scales[block_index * ROWS..][..ROWS].as_ptr().cast()))
             }
         }
     }
@@ -116,7 +116,7 @@ unsafe fn nf4<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots:
     unsafe {
         let table = _mm512_broadcast_i32x4(_mm_loadu_si128(LEVELS.as_ptr().cast()));
         let level = |codes| _mm512_shuffle_epi8(table, codes);
-        fours(Kind::Nf4, lines, inputs, dots, level)
+        nibbles(PackedFormat::Nf4, lines, inputs, dots, level)
     }
 }
 
@@ -126,17 +126,17 @@ unsafe fn nf4<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots:
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn q4_0<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots: [__m512i; M]) -> [__m512i; M] {
     // SAFETY: the caller's promise.
-    unsafe { fours(Kind::Q4_0, lines, inputs, dots, |codes| codes) }
+    unsafe { nibbles(PackedFormat::Q4_0, lines, inputs, dots, |codes| codes) }
 }
 
-/// Codes of 4 bits; `level` says what they are multiplied as.
+/// 4-bit codes; `level` maps them to the factors that are multiplied.
 ///
 /// # Safety
 /// As [`sums`]; a block of codes of this kind and of inputs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn fours<const M: usize>(
-    kind: Kind,
+unsafe fn nibbles<const M: usize>(
+    kind: PackedFormat,
     lines: *const Line,
     inputs: [*const i32; M],
     dots: [__m512i; M],
@@ -165,7 +165,7 @@ unsafe fn fours<const M: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn q8_0<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots: [__m512i; M]) -> [__m512i; M] {
     let (mut even, mut odd) = (dots, [_mm512_setzero_si512(); M]);
-    for line in (0..Kind::Q8_0.lines()).step_by(2) {
+    for line in (0..PackedFormat::Q8_0.lines()).step_by(2) {
         // SAFETY: the caller's promise.
         unsafe {
             let first = _mm512_load_si512(lines.add(line).cast());
@@ -182,7 +182,7 @@ unsafe fn q8_0<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots
 /// Four inputs in every lane.
 ///
 /// # Safety
-/// The inputs must be there.
+/// `inputs` must have an element `at`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn quad(inputs: *const i32, at: usize) -> __m512i {

@@ -1,15 +1,16 @@
-//! The tile unit of Sapphire Rapids and later: 32 x 32 outputs in four tiles, 32 elements along `k` a step.
+//! AMX, the tile unit of Sapphire Rapids and later: 32 x 32 outputs in four tiles, 32 elements along `k` per step.
 //!
-//! The intrinsics are not stable, so the instructions are written out. A process must ask the kernel for the
-//! tiles' state once, a thread must configure them; and because a wrong product would be silent, the unit is
-//! only used after it was seen to multiply right on this machine ([`works`]).
+//! The intrinsics are not stable, so the instructions are written in assembly. A process must request the tile state
+//! from the operating system once, and each thread must configure the tiles. A wrong product would go unnoticed, so the
+//! unit is only used after a probe multiplied correctly on this machine ([`is_usable`]). This module is below `isa`,
+//! which asks for the probe, and `gemm`, which multiplies with it.
 //! Source: Intel Architecture Instruction Set Extensions, chapter 3.
 
 use std::{arch::asm, sync::OnceLock};
 
 use half::bf16;
 
-use super::{PANEL, micro::Tile};
+use crate::micro_tile::{PANEL, Tile};
 
 /// Rows of a tile, and columns in 4-byte units.
 const SIDE: usize = 16;
@@ -53,12 +54,12 @@ impl Configuration {
     }
 }
 
-/// While it lives, this thread may compute whole tiles.
-pub(super) struct Session(());
+/// While this value exists, its thread may compute whole tiles.
+pub(crate) struct Session(());
 
 impl Session {
-    pub(super) fn begin() -> Self {
-        // SAFETY: formats with tiles exist only where `works` got the permission.
+    pub(crate) fn begin() -> Self {
+        // SAFETY: formats with tiles exist only where `is_usable` got the permission.
         unsafe { Configuration::new(16, 16).load() };
         Self(())
     }
@@ -75,7 +76,7 @@ impl Drop for Session {
 ///
 /// # Safety
 /// The pointers must be valid for `count` rows and whole steps of 16 pairs, within a [`Session`].
-pub(super) unsafe fn tile(tile: &Tile, count: usize) {
+pub(crate) unsafe fn multiply(tile: &Tile, count: usize) {
     let mut sums = [[0.0f32; PANEL]; 2 * SIDE];
     // SAFETY: the caller's promise; rows beyond `count` are not configured, so they are not read.
     unsafe {
@@ -97,7 +98,7 @@ pub(super) unsafe fn tile(tile: &Tile, count: usize) {
 }
 
 /// # Safety
-/// As [`tile`], configured for more than sixteen rows.
+/// As [`multiply`], configured for more than sixteen rows.
 unsafe fn both(tile: &Tile, sums: &mut [[f32; PANEL]; 2 * SIDE]) {
     let stride = tile.left_stride * 4;
     // SAFETY: the caller's promise; `sums` holds the four tiles, 128 bytes a row.
@@ -134,7 +135,7 @@ unsafe fn both(tile: &Tile, sums: &mut [[f32; PANEL]; 2 * SIDE]) {
 }
 
 /// # Safety
-/// As [`tile`], configured for at most sixteen rows.
+/// As [`multiply`], configured for at most sixteen rows.
 unsafe fn upper(tile: &Tile, sums: &mut [[f32; PANEL]; 2 * SIDE]) {
     let stride = tile.left_stride * 4;
     // SAFETY: the caller's promise; `sums` holds the two tiles, 128 bytes a row.
@@ -163,10 +164,10 @@ unsafe fn upper(tile: &Tile, sums: &mut [[f32; PANEL]; 2 * SIDE]) {
     }
 }
 
-/// Whether this process may use the tiles and they multiply as expected; asked once.
-pub(crate) fn works() -> bool {
-    static WORKS: OnceLock<bool> = OnceLock::new();
-    *WORKS.get_or_init(|| is_present() && is_permitted() && multiplies())
+/// Whether this process may use the tiles and they multiply correctly; probed once.
+pub(crate) fn is_usable() -> bool {
+    static USABLE: OnceLock<bool> = OnceLock::new();
+    *USABLE.get_or_init(|| is_present() && is_permitted() && multiplies())
 }
 
 /// AMX-TILE and AMX-BF16 in leaf 7.
@@ -175,7 +176,7 @@ fn is_present() -> bool {
     leaf.edx & (1 << 24) != 0 && leaf.edx & (1 << 22) != 0
 }
 
-/// Asks the kernel for the tiles' state.
+/// Requests the tile state from the operating system.
 #[cfg(target_os = "linux")]
 fn is_permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
@@ -211,7 +212,7 @@ fn multiplies() -> bool {
             add: true,
         };
         // SAFETY: the operands hold 32 rows and 32 pairs, the output `count` rows, and the session runs.
-        unsafe { tile(&operands, count) };
+        unsafe { multiply(&operands, count) };
         out.iter().enumerate().all(|(at, &got)| {
             let (row, column) = (at / PANEL, at % PANEL);
             let product =

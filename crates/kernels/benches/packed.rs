@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use synapse_kernels::{
     Isa, Nf4Matrix,
+    packed::{PackedFormat, PackedProduct, PackedWeight, QuantizedActivations, products},
     random::Stream,
-    tiled::{Activations, Kind, Output, Tiled, products},
 };
 
 /// More than caches hold.
@@ -19,25 +19,25 @@ fn main() {
     let (n, k) = (1536, 576);
     let stream = Stream::new(&[1]);
     let dense: Vec<f32> = (0..(n * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
-    let nf4 = Tiled::from_nf4(&Nf4Matrix::quantize(&dense, n, k, true));
+    let nf4 = PackedWeight::from_nf4(&Nf4Matrix::quantize(&dense, n, k, true));
     // any codes take the same time
-    let [four, eight] = [Kind::Q4_0, Kind::Q8_0].map(|kind| Tiled::zeros(kind, n, k));
+    let [four, eight] = [PackedFormat::Q4_0, PackedFormat::Q8_0].map(|kind| PackedWeight::zeros(kind, n, k));
     for (name, weight) in [("nf4", nf4), ("q4_0", four), ("q8_0", eight)] {
         let weights = vec![weight; BYTES / (n * k)];
         for m in [1, 2, 4, 8, 16, 32] {
             let x: Vec<f32> = (0..(m * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
             let mut out = vec![0.0; m * n];
-            let mut activations = Activations::default();
+            let mut activations = QuantizedActivations::default();
             let mut best = f64::INFINITY;
             for _ in 0..3 {
                 let start = Instant::now();
                 for weight in &weights {
                     activations.quantize(weight.kind(), &x, k);
-                    products(&activations, &mut [Output { weight, out: &mut out }]);
+                    products(&activations, &mut [PackedProduct { weight, out: &mut out }]);
                 }
                 best = best.min(start.elapsed().as_secs_f64());
             }
-            let bytes: usize = weights.iter().map(Tiled::bytes).sum();
+            let bytes: usize = weights.iter().map(PackedWeight::bytes).sum();
             let operations = 2.0 * (m * n * k * weights.len()) as f64;
             println!(
                 "{name}, {m:>2} rows: {:>5.1} GB/s, {:>6.1} Gop/s, {:>6.2} µs a product",

@@ -1,7 +1,7 @@
 //! Norms of each head's part of a row, `[t, heads · dim]` read as `[t · heads, dim]`.
 //!
-//! RMS with a weight per element of the whole row (xLSTM's and Gated DeltaNet's norm of a cell's output), and the
-//! length-1 norm of keys and queries (DeltaNet). What this is not: the norm of the residual stream, which is `norm`.
+//! RMSNorm with a weight per element of the whole row (for a cell's output in xLSTM and Gated DeltaNet), and L2
+//! normalization of keys and queries (DeltaNet). What this is not: the norm of the residual stream, which is `norm`.
 
 use crate::{
     math::{dot, sum_by},
@@ -33,14 +33,14 @@ pub fn rms_backward(
 }
 
 /// `y = x / ‖x‖` for each head, `‖x‖ = (Σ x² + ε)^½`.
-pub fn unit(x: &[f32], dim: usize, epsilon: f32, y: &mut [f32]) {
-    for_each_row_block(y, dim, |first, block| unit_rows(&x[first * dim..], dim, epsilon, block));
+pub fn l2(x: &[f32], dim: usize, epsilon: f32, y: &mut [f32]) {
+    for_each_row_block(y, dim, |first, block| l2_rows(&x[first * dim..], dim, epsilon, block));
 }
 
-/// Gradient of [`unit()`]: overwrites `dx`.
-pub fn unit_backward(x: &[f32], dim: usize, epsilon: f32, dy: &[f32], dx: &mut [f32]) {
+/// Gradient of [`l2`]: overwrites `dx`.
+pub fn l2_backward(x: &[f32], dim: usize, epsilon: f32, dy: &[f32], dx: &mut [f32]) {
     for_each_row_block(dx, dim, |first, block| {
-        unit_backward_rows(&x[first * dim..], (dim, epsilon), &dy[first * dim..], block);
+        l2_backward_rows(&x[first * dim..], (dim, epsilon), &dy[first * dim..], block);
     });
 }
 
@@ -77,9 +77,9 @@ fn rms_backward_rows_body(x: &[f32], weight: &[f32], (dim, epsilon): (usize, f32
             let range = start..start + dim;
             let (x, w, dy) = (&x[range.clone()], &weight[range.clone()], &dy[range.clone()]);
             let rho = 1.0 / (dot(x, x) / dim as f32 + epsilon).sqrt();
-            let pull = rho * rho * rho * (sum_by(dim, |i| x[i] * w[i] * dy[i]) / dim as f32);
+            let projection = rho * rho * rho * (sum_by(dim, |i| x[i] * w[i] * dy[i]) / dim as f32);
             for (((dx, x), w), dy) in dx[range].iter_mut().zip(x).zip(w).zip(dy) {
-                *dx = rho * w * dy - x * pull;
+                *dx = rho * w * dy - x * projection;
             }
         }
     }
@@ -108,11 +108,11 @@ fn rms_weight_rows_body(x: &[f32], (dim, epsilon): (usize, f32), dy: &[f32], dwe
 }
 
 crate::isa::multiversion! {
-    fn unit_rows(x: &[f32], dim: usize, epsilon: f32, y: &mut [f32]) = unit_rows_body
+    fn l2_rows(x: &[f32], dim: usize, epsilon: f32, y: &mut [f32]) = l2_rows_body
 }
 
 #[inline(always)]
-fn unit_rows_body(x: &[f32], dim: usize, epsilon: f32, y: &mut [f32]) {
+fn l2_rows_body(x: &[f32], dim: usize, epsilon: f32, y: &mut [f32]) {
     for (x, y) in x.chunks_exact(dim).zip(y.chunks_exact_mut(dim)) {
         let inverse = 1.0 / (dot(x, x) + epsilon).sqrt();
         for (y, x) in y.iter_mut().zip(x) {
@@ -122,20 +122,20 @@ fn unit_rows_body(x: &[f32], dim: usize, epsilon: f32, y: &mut [f32]) {
 }
 
 crate::isa::multiversion! {
-    fn unit_backward_rows(x: &[f32], head: (usize, f32), dy: &[f32], dx: &mut [f32]) = unit_backward_rows_body
+    fn l2_backward_rows(x: &[f32], head: (usize, f32), dy: &[f32], dx: &mut [f32]) = l2_backward_rows_body
 }
 
 #[inline(always)]
-fn unit_backward_rows_body(x: &[f32], (dim, epsilon): (usize, f32), dy: &[f32], dx: &mut [f32]) {
+fn l2_backward_rows_body(x: &[f32], (dim, epsilon): (usize, f32), dy: &[f32], dx: &mut [f32]) {
     for ((x, dy), dx) in x
         .chunks_exact(dim)
         .zip(dy.chunks_exact(dim))
         .zip(dx.chunks_exact_mut(dim))
     {
         let inverse = 1.0 / (dot(x, x) + epsilon).sqrt();
-        let pull = inverse * inverse * inverse * dot(x, dy);
+        let projection = inverse * inverse * inverse * dot(x, dy);
         for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx = inverse * dy - x * pull;
+            *dx = inverse * dy - x * projection;
         }
     }
 }
@@ -210,14 +210,14 @@ mod tests {
                 );
             }
 
-            unit(&x, dim, EPSILON as f32, &mut y);
+            l2(&x, dim, EPSILON as f32, &mut y);
             assert!((total(&y) - objective(&wx, None, dim, &dy)).abs() < 1e-4);
-            unit_backward(&x, dim, EPSILON as f32, &dy, &mut dx);
+            l2_backward(&x, dim, EPSILON as f32, &dy, &mut dx);
             for (i, got) in dx.iter().enumerate() {
                 let expected = slope(&wx, i, |x| objective(x, None, dim, &dy));
                 assert!(
                     (f64::from(*got) - expected).abs() < 1e-3 * (1.0 + expected.abs()),
-                    "unit dx {i}"
+                    "l2 dx {i}"
                 );
             }
         }

@@ -1,46 +1,46 @@
-//! One pass over values on the way to a rank by magnitude: how many lie above a bracket, and which lie within.
+//! Statistics for top-k selection by magnitude: one pass counts the values above a bracket and collects those inside.
 //!
-//! |x| read as an integer orders like |x|, so all of this is integer comparison. What this is not: the choice of a
-//! bracket, and the rank itself, which the merge makes of what is found here.
+//! The bits of |x| as an integer order like |x|, so everything here is integer comparison. What this is not: the search
+//! itself. The caller chooses brackets and narrows them down to the k-th largest magnitude.
 
 use std::ops::RangeInclusive;
 
-/// The bits of |x|, an integer that orders like it; from `0x7f80_0000` on x is infinite or NaN.
+/// Mask of the bits of |x|, which order like |x| as an integer; from `0x7f80_0000` on, x is infinite or NaN.
 const MAGNITUDE: u32 = 0x7fff_ffff;
-/// Values handled at once: a vector of AVX-512.
+/// Values per step: an AVX-512 vector.
 const LANES: usize = 16;
 
-/// What one pass found.
+/// What one pass counted and collected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct BracketCounts {
     /// Magnitudes above the bracket.
     pub above: u64,
-    /// Magnitudes within the bracket, in the values' order.
+    /// Magnitudes inside the bracket, in the order of the values.
     pub within: Vec<u32>,
     /// The largest magnitude of all.
     pub largest: u32,
 }
 
-impl Found {
-    /// Adds `values`, f32 of any length, to what was found, for the same `bracket` of magnitudes.
+impl BracketCounts {
+    /// Adds the counts of `values`, of any length; `bracket` must be the same in every call.
     pub fn add(&mut self, values: &[f32], bracket: &RangeInclusive<u32>) {
         #[cfg(simd_x86)]
         if crate::Isa::current() >= crate::Isa::Avx512 {
-            // SAFETY: `Isa::current` only names levels that this machine was seen to have.
+            // SAFETY: `Isa::current` only returns levels that were detected on this machine.
             unsafe { self.add_avx512(values, bracket) };
             return;
         }
         self.add_plain(values, bracket);
     }
 
-    /// Adds what was found of later values.
+    /// Adds the counts of later values.
     pub fn join(&mut self, mut later: Self) {
         self.above += later.above;
         self.largest = self.largest.max(later.largest);
         self.within.append(&mut later.within);
     }
 
-    /// The same as [`Found::add`] without intrinsics.
+    /// The scalar reference of [`BracketCounts::add`].
     fn add_plain(&mut self, values: &[f32], bracket: &RangeInclusive<u32>) {
         for values in values.chunks(LANES) {
             let mut inside = 0_u32;
@@ -82,8 +82,8 @@ impl Found {
             }
             let length = self.within.len();
             self.within.reserve(LANES);
-            // SAFETY: sixteen lanes fit behind the length, as just reserved; as many of them as `inside` has bits are
-            // values within the bracket and count as written, the others stay outside the length.
+            // SAFETY: sixteen lanes fit behind the length, as just reserved; the first `inside.count_ones()` of them are
+            // values in the bracket, and only those are added to the length.
             unsafe {
                 let compressed = _mm512_maskz_compress_epi32(inside, magnitudes);
                 _mm512_storeu_si512(self.within.as_mut_ptr().add(length).cast(), compressed);
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever path the machine takes, it finds what one value at a time finds.
+        /// Every path of this machine agrees with the definition.
         #[test]
         fn paths_agree(
             values in prop::collection::vec(prop_oneof![any::<f32>(), (-3_i8..=3).prop_map(f32::from)], 0..100),
@@ -112,20 +112,20 @@ mod tests {
             width in prop_oneof![Just(0_u32), 0_u32..0x0200_0000, 0_u32..=MAGNITUDE],
         ) {
             let bracket = low..=low.saturating_add(width).min(MAGNITUDE);
-            let mut found = Found::default();
+            let mut found = BracketCounts::default();
             let (first, second) = values.split_at(cut.min(values.len()));
-            let mut later = Found::default();
+            let mut later = BracketCounts::default();
             found.add(first, &bracket);
             later.add(second, &bracket);
             found.join(later);
             let magnitudes: Vec<u32> = values.iter().map(|value| value.to_bits() & MAGNITUDE).collect();
-            let expected = Found {
+            let expected = BracketCounts {
                 above: magnitudes.iter().filter(|&magnitude| magnitude > bracket.end()).count() as u64,
                 within: magnitudes.iter().copied().filter(|magnitude| bracket.contains(magnitude)).collect(),
                 largest: magnitudes.iter().copied().max().unwrap_or(0),
             };
             prop_assert_eq!(&found, &expected);
-            let mut plain = Found::default();
+            let mut plain = BracketCounts::default();
             plain.add_plain(&values, &bracket);
             prop_assert_eq!(&plain, &expected);
         }

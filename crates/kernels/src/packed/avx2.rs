@@ -1,8 +1,8 @@
-//! Tiles by AVX2: eight rows in the lanes, four inputs a lane.
+//! Packed products with AVX2: eight rows in the lanes, four inputs per lane.
 //!
-//! The unit multiplies an unsigned by a signed byte and adds two such products into 16 bits. Q4_0's codes are small
-//! and positive as they are stored; of the others a weight's sign moves to the activation, and two products of at
-//! most 128 · 127 fit.
+//! `maddubs` multiplies an unsigned by a signed byte and adds two such products in 16 bits. Q4_0's codes are stored small
+//! and positive; for the other formats the weight's sign moves to the activation, and two products of at most 128 · 127
+//! fit.
 
 use std::arch::x86_64::{
     __m256, __m256i, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 };
 
 use super::{
-    Job, Kind, QUAD, ROWS, Row,
+    Job, PackedFormat, QUAD, ROWS, Row,
     weight::{LEVELS, Line, Scales},
 };
 
@@ -34,23 +34,23 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sum
         for at in 0..blocks {
             let lines = &lines[at * kind.lines()..][..kind.lines()];
             let inputs = rows.map(|row| row.values[at * block..][..block].as_ptr().cast());
-            // SAFETY: the lines are a block of codes of this kind, and the inputs as many bytes.
+            // SAFETY: the lines are a block of codes of this format, and the inputs have as many bytes.
             let dots = unsafe {
                 match kind {
-                    Kind::Nf4 => nf4(lines, half, inputs),
-                    Kind::Q4_0 => {
+                    PackedFormat::Nf4 => nf4(lines, half, inputs),
+                    PackedFormat::Q4_0 => {
                         let mut excess = [_mm256_setzero_si256(); M];
                         for (excess, row) in excess.iter_mut().zip(&rows) {
                             *excess = _mm256_set1_epi32(-kind.offset() * row.sums[at]);
                         }
                         q4_0(lines, half, inputs, excess)
                     }
-                    Kind::Q8_0 => q8_0(lines, half, inputs),
+                    PackedFormat::Q8_0 => q8_0(lines, half, inputs),
                 }
             };
             let weights = scales(&weight.scales, (job.tile * blocks + at) * ROWS + half * LANES);
             for m in 0..M {
-                // not fused, as the twin is not
+                // not fused, as in the scalar reference
                 let scale = _mm256_mul_ps(weights, _mm256_set1_ps(rows[m].scales[at]));
                 totals[m] = _mm256_add_ps(totals[m], _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m]), scale));
             }
@@ -86,7 +86,7 @@ fn codes(line: &Line, half: usize) -> __m256i {
 /// Four inputs in every lane.
 ///
 /// # Safety
-/// The inputs must be there.
+/// `inputs` must have an element `at`.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn quad(inputs: *const i32, at: usize) -> __m256i {
