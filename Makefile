@@ -2,7 +2,9 @@
 # `make` alone lists them.
 
 CARGO ?= cargo
-BIN := target/release
+# Where cargo puts the programs, also if CARGO_TARGET_DIR or `build.target-dir` is set. Only recipes that use BIN ask cargo.
+TARGET_DIR = $(shell $(CARGO) metadata --format-version 1 --no-deps --offline | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+BIN = $(TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
 .PHONY: help build quickstart test explore check check-cuda smollm2 synapse-arch serve swarm bench install base parity
@@ -25,10 +27,11 @@ explore: export PROPTEST_CASES ?= 2000
 explore: ## property tests on fresh random cases, failing cases are kept as regressions
 	$(CARGO) test --release --locked --workspace --lib --bins --tests --no-fail-fast
 
-check: ## formatting, lints, documentation and the kernels as other machines compile them
+check: ## formatting, lints, documentation, the kernels as other machines compile them, candle-datasets
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --release --locked -p synapse-kernels --features portable
+	$(CARGO) test --release --locked -p synapse-candle --features candle-datasets --lib
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 check-cuda: ## type-check the CUDA build without CUDA (nvcc from PyPI; minutes)

@@ -49,7 +49,7 @@ fn edges_are_those_of_the_table() {
             .unwrap_or_else(|| panic!("crates/README.md has no line for `{name}`"));
         for dependency in package["dependencies"].as_array().unwrap() {
             let target = dependency["name"].as_str().unwrap();
-            // tests may look wherever they like
+            // tests may use any crate
             if dependency["kind"] == "dev" || !target.starts_with("synapse-") {
                 continue;
             }
@@ -64,7 +64,7 @@ fn edges_are_those_of_the_table() {
     for name in allowed.keys() {
         assert!(
             seen.contains(name),
-            "crates/README.md lists `{name}`, which is no crate"
+            "crates/README.md lists `{name}`, which is not a crate"
         );
     }
 }
@@ -94,6 +94,6 @@ fn crates_without_candle_stay_without() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(
         !String::from_utf8_lossy(&output.stdout).contains("candle"),
-        "candle reached a room that must build without it"
+        "a crate that must build without candle depends on it"
     );
 }

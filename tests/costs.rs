@@ -88,7 +88,7 @@ fn bench_decode_states_its_figures() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("a prefill generates nothing"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("which generates nothing"));
     for (arguments, words) in [
         (&["--batch", "0"][..], "--batch"),
         (&["--tokens", "1"], "--tokens"),
@@ -148,7 +148,7 @@ fn a_gguf_file_is_a_model() {
     };
     for command in [&["serve"][..], &["bench", "decode"]] {
         let arguments = [command, &["nano.gguf", "--quant", "nf4"]].concat();
-        refused(&arguments, 2, "says itself how its weights are held");
+        refused(&arguments, 2, "determines the storage of its weights itself");
     }
     root.write("wrong.gguf", "not a model");
     refused(
@@ -164,7 +164,7 @@ fn a_gguf_file_is_a_model() {
         .unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        output.status.success() && told.contains("matrices of F16 are held in bf16"),
+        output.status.success() && told.contains("F16 matrices are converted to bf16"),
         "{told}"
     );
 }

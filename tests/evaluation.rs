@@ -214,7 +214,7 @@ fn an_interrupted_evaluation_ends_as_one_that_was_not() {
         ]
     };
     for (name, message) in [
-        ("-INT", "stopped; the same command goes on with what broken holds"),
+        ("-INT", "stopped; run the same command again to resume from broken"),
         ("-TERM", "stopped;"),
     ] {
         let mut child = root.train(&arguments("broken")).stderr(Stdio::piped()).spawn().unwrap();
@@ -277,9 +277,9 @@ fn models_are_compared_on_the_same_items() {
         (&[&alone[..], &["nowhere"]].concat(), "nowhere: no such file or folder"),
         (
             &[&alone[..], &["data/nano/base"]].concat(),
-            "has to be measured: --suite",
+            "has to be evaluated first; pass --suite",
         ),
-        (&[&alone[..], &["recipes"]].concat(), "neither a run's folder"),
+        (&[&alone[..], &["recipes"]].concat(), "not a run folder"),
         (&[&alone[..], &["kept@other"]].concat(), "pick one: kept@base"),
         (&alone, "2 values required"),
     ] {
@@ -299,7 +299,7 @@ fn wrong_evaluations_are_refused_before_a_model_is_loaded() {
     for (arguments, words) in [
         (
             &["--suite", "glue"][..],
-            "unknown suite `glue`; there are held-out-loss",
+            "unknown suite `glue`; the suites are held-out-loss",
         ),
         (&["--suite", "routing"], "--data outputs/runs/NAME/data"),
         (&["--suite", "custom"], "--questions custom=FILE.jsonl"),
@@ -325,9 +325,12 @@ fn wrong_evaluations_are_refused_before_a_model_is_loaded() {
                 "--temperature",
                 "0.5",
             ],
-            "are for code-tests",
+            "apply only to code-tests",
         ),
-        (&["--suite", "code-tests", "--shots", "3"], "--shots is for gsm8k"),
+        (
+            &["--suite", "code-tests", "--shots", "3"],
+            "--shots applies only to gsm8k",
+        ),
     ] {
         let output = expect(
             root.train(&[&["eval", "nowhere"], arguments].concat())
@@ -405,7 +408,7 @@ fn the_page_lives_with_its_run() {
     let output = root.ok(&["report", "outputs/runs/nano-general"]);
     assert!(stdout(&output).trim().ends_with("nano-general/report.html") && page.is_file());
     let output = expect(root.train(&["report", "recipes"]).output().unwrap(), 2);
-    assert!(stderr(&output).contains("not a run's folder"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("not a run folder"), "{}", stderr(&output));
     // what the recipe measured can be held against each other
     let versus = root.ok(&["compare", "outputs/runs/nano-general@base", "outputs/runs/nano-general"]);
     assert!(

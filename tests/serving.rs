@@ -261,7 +261,7 @@ fn a_swarm_is_found_in_a_folder_or_a_pipeline_and_routes() {
         &["serve", "--swarm", "adapters"],
         "adapters: none of the adapters is a coordinator",
     );
-    refused(&["serve", "--swarm", "recipes"], "recipes: holds no adapter folders");
+    refused(&["serve", "--swarm", "recipes"], "recipes: contains no adapter folders");
     refused(&["serve", "--swarm", "recipes/math.yaml"], "this is a recipe");
     refused(
         &["serve", "--swarm", "adapters", "--swarm-threshold", "2"],
@@ -326,7 +326,7 @@ fn a_request_for_several_specialists_is_drafted_by_them_and_written_by_the_base(
         .output()
         .unwrap();
     assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing to be joined with"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot be combined with others"));
 
     let ask = |server: &Server, max_tokens: usize| {
         let body = json!({

@@ -6,6 +6,8 @@
 mod architecture;
 /// Twenty wrong requests: one clear message each, nothing half-written.
 mod bad_requests;
+/// `completions`: shell completion scripts.
+mod completions;
 /// What a run costs, measured and forecast.
 mod costs;
 /// A recipe's data before any training: fetched, reported, shown.
@@ -14,6 +16,8 @@ mod data;
 mod devices;
 /// `eval`, `compare` and `report`: benchmarks in the hub's layout, interrupted and resumed.
 mod evaluation;
+/// The Makefile's targets find the programs wherever cargo puts them.
+mod makefile;
 /// `synapse-merge`: methods, adapters, mergekit files, deltas, interrupted merges.
 mod merge;
 /// The Synapse architecture: trained, traced, served, specialized, merged.

@@ -15,6 +15,8 @@
 mod adapter;
 mod attention;
 mod cross_entropy;
+#[cfg(feature = "candle-datasets")]
+pub mod datasets;
 mod decoder;
 mod device;
 mod error;

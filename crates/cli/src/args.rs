@@ -1,5 +1,6 @@
-//! The command line as typed: the commands themselves, and the arguments of each group in a file of its own. Each
-//! command's own file resolves it.
+//! The command line as clap parses it: the commands here, and the arguments of each group of commands in a file of its own.
+//!
+//! What this is not: the commands' behavior, which is in `commands`.
 
 mod answer;
 mod bench;
@@ -9,6 +10,7 @@ mod run;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 pub(crate) use answer::{GenerateArguments, LimitArguments, ListenArguments, Quant, ServeArguments, WeightArguments};
 pub(crate) use bench::{BenchCommand, BenchDecodeArguments, BenchTasksArguments, BenchTrainArguments, Storage, Switch};
@@ -25,11 +27,11 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a recipe or a pipeline; finished stages are not repeated
+    /// Run a recipe or a pipeline; finished stages are skipped
     Run(RunArguments),
-    /// Search a pipeline's merge for its trim, lambda and weights: on held-out loss, in memory, under the gate
+    /// Search for a pipeline's best merge settings (trim, lambda, weights), in memory, by held-out loss
     Search(SearchArguments),
-    /// Show what would run: stages, steps, tokens, memory, licenses
+    /// Show what a run would do: stages, steps, tokens, memory, licenses
     Plan(PlanArguments),
     /// Validate recipes and pipelines
     Check {
@@ -37,57 +39,63 @@ pub(crate) enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Print the recipes' JSON Schema
+    /// Print the JSON Schema of recipes and pipelines
     Schema,
-    /// Work with a recipe's data alone
+    /// Fetch, prepare or show a recipe's data without training
     #[command(subcommand)]
     Data(DataCommand),
     /// Download a model from the hub
     Pull {
-        /// organization/name
+        /// Model id, such as organization/name
         id: String,
         /// Branch, tag or commit
         #[arg(long)]
         revision: Option<String>,
-        /// Copy the snapshot here instead of only caching it
+        /// Copy the model to this folder in addition to caching it
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Turn a GGUF file into a Hugging Face model folder
+    /// Convert a GGUF file to a Hugging Face model folder
     Import {
-        /// The file
+        /// GGUF file to read
         file: PathBuf,
-        /// The folder to write
+        /// Model folder to write
         #[arg(long)]
         out: PathBuf,
     },
-    /// Write a model folder in another format
+    /// Convert a model folder to another format
     Export(ExportArguments),
-    /// Measure a model
+    /// Evaluate a model
     Eval(EvalArguments),
-    /// Hold models against each other on the same items, with intervals
+    /// Compare models on the same items, with confidence intervals
     Compare(CompareArguments),
     /// Continue a prompt or a conversation
     Generate(GenerateArguments),
     /// Serve a model behind an OpenAI-compatible API
     Serve(ServeArguments),
-    /// Serve what was published last
+    /// Serve the model that was published last
     Up(ListenArguments),
-    /// Measure what a workload costs on this machine
+    /// Measure the speed and memory of workloads on this machine
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Write a run's report.html from what its folder holds, and say where it is
+    /// Write the report.html of a run and print its path
     Report {
-        /// The run's folder, such as outputs/runs/quickstart
+        /// Run folder, such as outputs/runs/quickstart
         run: PathBuf,
     },
-    /// Show the runs below outputs/
+    /// List the runs in outputs/ and their finished stages
     Status {
-        /// Where runs are
+        /// Folder that contains `runs/`
         #[arg(long, default_value = "outputs")]
         outputs: PathBuf,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Print a completion script for a shell, such as `source <(synapse-train completions bash)`
+    Completions {
+        /// Shell to complete for
+        #[arg(value_enum)]
+        shell: Shell,
     },
 }

@@ -1,4 +1,4 @@
-//! Errors at the front door: whether the request was wrong (2) or the work failed (1).
+//! Errors of the commands: whether the request was wrong (exit code 2) or the work failed (1).
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// A wrong request in words.
+    /// A wrong request with its message.
     pub(crate) fn request(message: impl std::fmt::Display) -> Self {
         Self::Request(anyhow::anyhow!("{message}"))
     }
@@ -26,7 +26,7 @@ impl Failure {
         })
     }
 
-    /// Whether the reader of stdout went away, which is no failure.
+    /// Whether the reader of stdout closed the pipe, which does not count as a failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         let (Self::Request(error) | Self::Work(error)) = self;
         error.chain().any(|cause| {
@@ -36,7 +36,7 @@ impl Failure {
         })
     }
 
-    /// The whole chain in one text.
+    /// The whole chain of causes in one line.
     pub(crate) fn text(&self) -> String {
         let (Self::Request(error) | Self::Work(error)) = self;
         // transparent errors repeat their source's text

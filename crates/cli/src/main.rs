@@ -1,6 +1,6 @@
-//! `synapse-train`: the front door.
+//! The program `synapse-train`.
 //!
-//! Exit codes: 0 done, 1 the work failed, 2 the request was wrong. stdout is data, stderr is talk.
+//! Exit codes: 0 success, 1 the work failed, 2 the request was wrong. stdout carries data, stderr messages.
 
 mod args;
 mod commands;

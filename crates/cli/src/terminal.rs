@@ -1,4 +1,4 @@
-//! What a person at a terminal sees: stage lines, one progress bar, errors. All of it on stderr.
+//! Progress on stderr: a line per finished stage, and one progress bar if stderr is a terminal.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use synapse_trainer::{HeldOutReport, StepReport};
 
 use crate::console::{progress_bar, say};
 
-/// Shows a run: finished stages as lines, the current one as a bar where stderr is a terminal.
+/// Reports progress on stderr.
 pub(crate) struct Terminal {
     bar: Mutex<Option<Bar>>,
     interactive: bool,
@@ -44,15 +44,15 @@ impl Terminal {
         say(text);
     }
 
-    /// Without a terminal, a line every quarter of a minute shows that the work goes on.
-    fn now_and_then(&self, bar: &mut Bar, line: &str) {
+    /// Without a terminal, prints a progress line every 15 seconds.
+    fn periodic_line(&self, bar: &mut Bar, line: &str) {
         if !self.interactive && bar.last_line.elapsed().as_secs() >= 15 {
             bar.last_line = Instant::now();
             say(format_args!("  {line}"));
         }
     }
 
-    /// The bar for `what`, made anew when the work changes.
+    /// Updates the bar of `what`, and replaces the bar of other work.
     fn with_bar(&self, what: &str, total: Option<u64>, template: &str, update: impl FnOnce(&mut Bar)) {
         let Ok(mut slot) = self.bar.lock() else { return };
         if slot.as_ref().is_none_or(|bar| bar.what != what) {
@@ -106,7 +106,7 @@ impl Reporter for Terminal {
             bar.bar.set_position(done);
             bar.bar.set_message(what.to_owned());
             let of = total.map_or_else(String::new, |total| format!(" of {total}"));
-            self.now_and_then(bar, &format!("{what}, {done}{of}"));
+            self.periodic_line(bar, &format!("{what}, {done}{of}"));
         });
     }
 
@@ -134,7 +134,7 @@ impl Reporter for Terminal {
         let (name, total) = (bar.bar.prefix(), bar.bar.length().unwrap_or(0));
         let (step, loss) = (report.step, report.loss);
         let line = format!("{name:12} step {step}/{total} loss {loss:.3}{held_out} {rate:.0} tok/s");
-        self.now_and_then(bar, &line);
+        self.periodic_line(bar, &line);
     }
 
     fn measuring(&self, done: u64, total: u64) {
@@ -142,7 +142,7 @@ impl Reporter for Terminal {
         let Some(bar) = slot.as_mut() else { return };
         let what = format!("measuring held-out loss, row {done}/{total}");
         let line = format!("{:12} {what}", bar.bar.prefix());
-        self.now_and_then(bar, &line);
+        self.periodic_line(bar, &line);
         bar.bar.set_message(what);
     }
 
@@ -159,7 +159,7 @@ impl Reporter for Terminal {
     }
 }
 
-/// Seconds in words of at most seven letters.
+/// A duration in at most seven characters.
 pub(crate) fn duration(seconds: f64) -> String {
     if seconds < 100.0 {
         format!("{seconds:.1} s")

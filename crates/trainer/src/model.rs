@@ -4,6 +4,7 @@
 //! holds the frozen weights and computes losses and gradients; it has neither optimizer nor schedule.
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
+use synapse_data::PackedRow;
 use synapse_nn::{MicroBatch, Parameter, StepContext};
 
 use crate::{RouterReport, TrainError};
@@ -24,6 +25,21 @@ pub trait Model {
     /// # Errors
     /// A missing or unreadable tensor, or a backend that trains adapters only.
     fn read_full(&self, folder: &ModelFolder) -> Result<Vec<f32>, TrainError>;
+
+    /// Groups dataset rows into micro-batches of `batch_size` rows; the last one may be smaller.
+    ///
+    /// # Errors
+    /// A row that the backend refuses.
+    fn micro_batches(&self, rows: &[PackedRow], batch_size: usize) -> Result<Vec<MicroBatch>, TrainError> {
+        let micro_batches = rows.chunks(batch_size).map(|rows| {
+            let mut batch = MicroBatch::default();
+            for row in rows {
+                batch.push(&row.input_ids, &row.labels, &row.seq_lengths);
+            }
+            batch
+        });
+        Ok(micro_batches.collect())
+    }
 
     /// Adds `context.scale ·` the gradient of a micro-batch's summed loss to `gradients`, and returns the summed
     /// negative log-likelihood in nats.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use synapse_checkpoint::DType;
-use synapse_data::PackedDataset;
+use synapse_data::PackedRow;
 use synapse_nn::MicroBatch;
 use synapse_recipe::TrainingMethod;
 
@@ -137,17 +137,16 @@ impl Run<'_> {
         let plan = self.request.plan;
         let done = self.done();
         let (epoch, step_in_epoch) = (done / self.steps.per_epoch, done % self.steps.per_epoch);
-        let mut rows = Vec::new();
-        let mut batches = Vec::new();
+        let mut indices = Vec::new();
         for index in self.steps.micro_batches(plan, done) {
-            let indices = self.sampler.micro_batch(epoch, index);
-            rows.extend_from_slice(indices);
-            batches.push(micro_batch(self.request.rows, indices));
+            indices.extend_from_slice(self.sampler.micro_batch(epoch, index));
         }
+        let rows: Vec<PackedRow> = indices.iter().map(|&index| self.request.rows.row(index)).collect();
+        let batches = model.micro_batches(&rows, plan.batch_size)?;
         let learning_rate = self.schedule.learning_rate(done);
         let input = StepInput {
             batches: &batches,
-            rows: &rows,
+            rows: &indices,
             seed: plan.seed,
             learning_rate,
             recompute: self.recompute,
@@ -215,13 +214,4 @@ impl Run<'_> {
         self.recorder.record(&Metric::HeldOut(loss))?;
         Ok(Some(value))
     }
-}
-
-fn micro_batch(rows: &PackedDataset, indices: &[usize]) -> MicroBatch {
-    let mut batch = MicroBatch::default();
-    for &index in indices {
-        let row = rows.row(index);
-        batch.push(&row.input_ids, &row.labels, &row.seq_lengths);
-    }
-    batch
 }

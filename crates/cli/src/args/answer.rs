@@ -1,4 +1,4 @@
-//! What answers, from a prompt or behind a socket, as typed.
+//! Arguments of the commands that generate text: `generate`, `serve` and `up`.
 
 use std::path::PathBuf;
 
@@ -8,56 +8,56 @@ use super::Dtype;
 
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArguments {
-    /// The model folder, or a .gguf file
+    /// Model folder or .gguf file
     pub(crate) model: PathBuf,
-    /// A LoRA adapter over it
+    /// LoRA adapter for the model
     #[arg(long)]
     pub(crate) adapter: Option<PathBuf>,
-    /// What the user says
+    /// User message
     #[arg(long, conflicts_with = "messages", required_unless_present = "messages")]
     pub(crate) prompt: Option<String>,
-    /// A JSON file with a list of {"role", "content"}
+    /// JSON file with a list of messages: {"role", "content"}
     #[arg(long)]
     pub(crate) messages: Option<PathBuf>,
-    /// Tokens of the answer, at most
+    /// Maximum number of tokens to generate
     #[arg(long, default_value_t = 256)]
     pub(crate) max_tokens: usize,
-    /// 0 takes the likeliest token
+    /// Sampling temperature; 0 always takes the most likely token
     #[arg(long, default_value_t = 0.0)]
     pub(crate) temperature: f32,
-    /// Seeds sampling
+    /// Seed of sampling
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Take the prompt as it is, without the chat template
+    /// Use the prompt as it is, without the chat template
     #[arg(long, requires = "prompt")]
     pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) weights: WeightArguments,
-    /// Write what each layer's modules did with every token, of a model that sends tokens to modules
+    /// Write how each layer's router dispatched every token, for models with an expert router
     #[arg(long, value_name = "FILE.json")]
     pub(crate) trace: Option<PathBuf>,
-    /// As JSON: text, token_ids, finish_reason, timings
+    /// Print JSON: text, token_ids, finish_reason, timings
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// The model folder or .gguf file; with --swarm the adapters' base where it is left out
+    /// Model folder or .gguf file [default with --swarm: the adapters' base]
     #[arg(required_unless_present = "swarm")]
     pub(crate) model: Option<PathBuf>,
-    /// Serve an adapter under a name of its own; repeatable
+    /// Serve a LoRA adapter under this name; repeatable
     #[arg(long = "adapter", value_name = "NAME=DIR")]
     pub(crate) adapters: Vec<String>,
-    /// Serve the specialists of a pipeline, or of a folder of adapters, and the model `synapse-swarm`, under which their
-    /// coordinator sends each conversation to the one that fits
+    /// Serve the specialists of a pipeline or of a folder of adapters, and the model `synapse-swarm`, which routes each
+    /// conversation to the specialist that the coordinator chooses
     #[arg(long, value_name = "PIPELINE.yaml|DIR")]
     pub(crate) swarm: Option<PathBuf>,
-    /// Probability that a label needs to decide; below it the turn before decides, or the base answers
+    /// Minimum probability of the coordinator's label; below it the previous turn's label is used, or else the base model
     #[arg(long, default_value_t = 0.5, requires = "swarm")]
     pub(crate) swarm_threshold: f64,
-    /// Specialists that draft an answer, for the base to write the reply from, where a request needs several of them;
-    /// 0 lets the base answer without drafts
+    /// Number of specialists that draft an answer if a request needs several; the base model writes the reply from the
+    /// drafts. With 0 the base model answers without drafts
     #[arg(long, value_name = "N", default_value_t = 2, requires = "swarm")]
     pub(crate) swarm_drafts: usize,
     #[command(flatten)]
@@ -69,16 +69,16 @@ pub(crate) struct ListenArguments {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: String,
-    /// Port to listen on; 0 takes a free one
+    /// Port to listen on; 0 chooses a free one
     #[arg(long, default_value_t = 6900)]
     pub(crate) port: u16,
-    /// File with one API key a line
+    /// File of API keys, one per line
     #[arg(long)]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// Let pages of this origin use the server from a browser, such as `https://chat.example`; repeatable
+    /// Allow web pages of this origin (CORS), such as `https://chat.example`; repeatable
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub(crate) allowed_origins: Vec<String>,
-    /// Let adapters below this folder be loaded and removed while the server runs (POST and DELETE /v1/adapters)
+    /// Allow clients to load and remove adapters from this folder (POST and DELETE /v1/adapters)
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter_root: Option<PathBuf>,
     #[command(flatten)]
@@ -87,60 +87,60 @@ pub(crate) struct ListenArguments {
     pub(crate) weights: WeightArguments,
 }
 
-/// How much a server takes on.
+/// A server's limits.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct LimitArguments {
-    /// Requests answered together
+    /// Number of requests processed at the same time
     #[arg(long, default_value_t = 16)]
     pub(crate) max_batch: usize,
-    /// Requests that may wait for that before further ones are refused with 429
+    /// Number of queued requests; further ones are refused with 429
     #[arg(long, default_value_t = 64)]
     pub(crate) max_waiting: usize,
-    /// Tokens of a prompt and its answer together, where the model would hold more
+    /// Maximum tokens of a prompt and its answer together [default: the model's maximum]
     #[arg(long)]
     pub(crate) context: Option<usize>,
-    /// MiB of keys and values of earlier prompts kept for prompts that begin alike, such as a conversation's next turn
+    /// MiB of the prefix cache, which reuses keys and values for prompts with the same beginning, such as a conversation's next turn
     #[arg(long, default_value_t = 512)]
     pub(crate) prefix_cache: usize,
-    /// Tokens of a prompt, or of a text to embed
+    /// Maximum tokens of a prompt or of a text to embed
     #[arg(long)]
     pub(crate) max_prompt_tokens: Option<usize>,
-    /// Bytes of a request
+    /// Maximum bytes of a request
     #[arg(long, default_value_t = 4 << 20)]
     pub(crate) max_body_bytes: usize,
-    /// Adapters loaded at a time
+    /// Maximum number of loaded adapters
     #[arg(long, default_value_t = 16)]
     pub(crate) max_adapters: usize,
-    /// Seconds that a client has to send a request's head, and again for its body; then its connection is closed
+    /// Seconds in which a client must send a request's headers, and again its body, before the connection is closed
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) read_timeout: u64,
-    /// Seconds that accepted requests have after SIGTERM or Ctrl-C; a second signal cuts them off
+    /// Seconds to finish accepted requests after SIGTERM or Ctrl-C; a second signal aborts them
     #[arg(long, default_value_t = 30)]
     pub(crate) drain: u64,
 }
 
-/// How a model that generates is held in memory.
+/// Storage and precision of a model that generates text.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct WeightArguments {
-    /// Arithmetic, and storage of what is not quantized
+    /// Compute precision, and storage of weights that are not quantized
     #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
     pub(crate) dtype: Dtype,
-    /// Quantize weights at load, not those of a .gguf file; generated tokens then also round activations to 8 bits
+    /// Quantize the weights of a model folder at load; decoding then also rounds activations to 8 bits
     #[arg(long, value_enum, default_value_t = Quant::None)]
     pub(crate) quant: Quant,
 }
 
-/// What a model that generates is quantized to at load.
+/// Quantization at load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Quant {
-    /// As stored
+    /// No quantization
     None,
-    /// 4-bit NormalFloat in blocks of 64; embedding and head as stored
+    /// 4-bit NormalFloat in blocks of 64; embedding and LM head are not quantized
     Nf4,
-    /// As `export --quant q8_0` does: 8 bits in blocks of 32
+    /// 8 bits in blocks of 32, as in `export --quant q8_0`
     #[value(name = "q8_0")]
     Q8_0,
-    /// As `export --quant q4_0` does: 4 bits in blocks of 32, the output head 8
+    /// 4 bits in blocks of 32, 8 bits for the LM head, as in `export --quant q4_0`
     #[value(name = "q4_0")]
     Q4_0,
 }

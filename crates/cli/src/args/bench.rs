@@ -1,4 +1,4 @@
-//! The benchmarks, as typed.
+//! Arguments of the benchmarks.
 
 use std::path::PathBuf;
 
@@ -8,95 +8,95 @@ use super::{Dtype, WeightArguments};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Answers to random prompts: generated tokens/s, and the prompts' beside them
+    /// Generation from random prompts: generated tokens/s and prompt tokens/s
     Decode(BenchDecodeArguments),
-    /// Random prompts: tokens/s
+    /// Prompt processing of random prompts: tokens/s
     Prefill(BenchDecodeArguments),
-    /// Answers to random prompts, all together and one after the other: generated tokens/s of both, prompts included
+    /// Requests with random prompts, first batched and then one by one: generated tokens/s of both, prompts included
     Serve(BenchDecodeArguments),
-    /// QLoRA steps on random tokens: tokens/s, GFLOP/s, peak memory
+    /// QLoRA training steps on random tokens: tokens/s, GFLOP/s, peak memory
     Train(BenchTrainArguments),
-    /// The Synapse architecture and a transformer of its size learn synthetic tasks: recall, parity, sums modulo 5
+    /// Train a Synapse model and a transformer of its size on synthetic tasks: recall, parity, sums modulo 5
     Tasks(BenchTasksArguments),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchTasksArguments {
-    /// recall, parity or mod5; repeatable, all of them where none is named
+    /// Task: recall, parity or mod5; repeatable [default: all]
     #[arg(long = "task", value_name = "TASK")]
     pub(crate) tasks: Vec<String>,
-    /// Where models, plots and results.json go
+    /// Output folder of models, plots and results.json
     #[arg(long, value_name = "DIR", default_value = "outputs/tasks")]
     pub(crate) out: PathBuf,
-    /// Another Synapse model than the built-in one: a config.json, its vocabulary put aside
+    /// Configuration of the Synapse model instead of the built-in one; its vocabulary is replaced by the task's
     #[arg(long, value_name = "CONFIG.json")]
     pub(crate) config: Option<PathBuf>,
     /// Optimizer steps
     #[arg(long, default_value_t = 2000)]
     pub(crate) steps: u64,
-    /// Documents of a step
+    /// Documents per step
     #[arg(long, default_value_t = 32)]
     pub(crate) batch: usize,
-    /// Tokens of the longest document in training; shorter ones, which are easier, are among them
+    /// Tokens of the longest training document; shorter, easier ones are mixed in
     #[arg(long, default_value_t = 64)]
     pub(crate) length: usize,
-    /// Tokens of the documents that are asked in afterwards
+    /// Lengths of the evaluation documents, in tokens
     #[arg(long, value_delimiter = ',', default_values_t = [64, 256, 1024, 4096])]
     pub(crate) asked: Vec<usize>,
-    /// Documents of each of these lengths
+    /// Evaluation documents per length
     #[arg(long, default_value_t = 64)]
     pub(crate) documents: usize,
-    /// Peak of the learning rate
+    /// Peak learning rate
     #[arg(long, default_value_t = 3e-3)]
     pub(crate) learning_rate: f64,
-    /// Seeds weights and documents
+    /// Seed of weights and documents
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchDecodeArguments {
-    /// The model folder, or a .gguf file
+    /// Model folder or .gguf file
     pub(crate) model: PathBuf,
-    /// Requests answered together
+    /// Number of concurrent requests
     #[arg(long, default_value_t = 1)]
     pub(crate) batch: usize,
-    /// Tokens of a prompt
+    /// Tokens per prompt
     #[arg(long, default_value_t = 512)]
     pub(crate) prompt: usize,
-    /// Tokens generated for each, 128 if not said; a prefill generates none
+    /// Tokens to generate per request; not for `prefill` [default: 128]
     #[arg(long)]
     pub(crate) tokens: Option<usize>,
-    /// Requests take these adapters in turn; repeatable
+    /// LoRA adapter; repeatable, requests use the adapters in turn
     #[arg(long = "adapter", value_name = "DIR")]
     pub(crate) adapters: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) weights: WeightArguments,
-    /// Rounds, of which the median counts
+    /// Measured rounds, whose median is reported
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: usize,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchTrainArguments {
-    /// The model folder, or with --random-weights a config.json
+    /// Model folder; with --random-weights a config.json is enough
     pub(crate) model: PathBuf,
-    /// Random weights of the configuration's shape
+    /// Use random weights of the configuration's shape
     #[arg(long)]
     pub(crate) random_weights: bool,
-    /// Documents of a step
+    /// Documents per step
     #[arg(long, default_value_t = 2)]
     pub(crate) batch: usize,
-    /// Tokens of a document
+    /// Tokens per document
     #[arg(long, default_value_t = 512)]
     pub(crate) seq: usize,
-    /// Rank of LoRA on all linears
+    /// LoRA rank, on all linear modules
     #[arg(long, default_value_t = 64)]
     pub(crate) rank: usize,
     /// LoRA dropout
@@ -105,19 +105,19 @@ pub(crate) struct BenchTrainArguments {
     /// Storage of the frozen weights
     #[arg(long, value_enum, default_value_t = Storage::Nf4)]
     pub(crate) quantization: Storage,
-    /// Precision of activations and products
+    /// Precision of activations and matrix products
     #[arg(long, value_enum, default_value_t = Dtype::Bf16)]
     pub(crate) dtype: Dtype,
-    /// Compute layers again in the backward pass
+    /// Recompute activations in the backward pass
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     pub(crate) recompute: Switch,
-    /// Steps that count
+    /// Measured steps
     #[arg(long, default_value_t = 5)]
     pub(crate) steps: usize,
-    /// Steps before those
+    /// Unmeasured steps before them
     #[arg(long, default_value_t = 1)]
     pub(crate) warmup: usize,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -126,7 +126,7 @@ pub(crate) struct BenchTrainArguments {
 pub(crate) enum Storage {
     /// 4-bit NormalFloat, double-quantized
     Nf4,
-    /// The precision of the products
+    /// Not quantized, in the precision of --dtype
     None,
 }
 

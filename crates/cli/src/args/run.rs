@@ -1,4 +1,4 @@
-//! What runs, plans and shows a recipe's data, as typed.
+//! Arguments of the commands that work on recipes and pipelines.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,12 @@ use synapse_recipe::Stage;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// The recipe or pipeline
+    /// Recipe or pipeline
     pub(crate) file: PathBuf,
     /// Override a value, such as `--set train.epochs=1`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Repeat this stage and those after it
+    /// Repeat this stage and the following ones
     #[arg(long)]
     pub(crate) from: Option<Stage>,
     /// Stop after this stage
@@ -21,111 +21,111 @@ pub(crate) struct RunArguments {
     /// Repeat every stage
     #[arg(long)]
     pub(crate) force: bool,
-    /// Publish here instead of the recipe's `output`
+    /// Publish to this folder instead of the recipe's `output`
     #[arg(long)]
     pub(crate) output: Option<PathBuf>,
-    /// What computes the training steps
+    /// Device of the training steps
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub(crate) device: Device,
-    /// Ask the network for nothing
+    /// Make no network requests
     #[arg(long)]
     pub(crate) offline: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Device {
-    /// A GPU that is built in and there, else the CPU kernels
+    /// The first available GPU that this build supports, else the CPU kernels
     Auto,
     /// The CPU kernels
     Cpu,
-    /// candle on the CPU: the reference path, slow (built with the feature `candle`)
+    /// candle on the CPU: slow, the reference for the other backends (feature `candle`, on by default)
     CandleCpu,
-    /// candle on the first CUDA device (built with the feature `cuda`)
+    /// candle on the first CUDA device (feature `cuda`)
     Cuda,
-    /// candle on the Metal device (built with the feature `metal`)
+    /// candle on the Metal device (feature `metal`)
     Metal,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SearchArguments {
-    /// The pipeline; what is not trained yet is trained first
+    /// Pipeline; specialists that are not trained yet are trained first
     pub(crate) file: PathBuf,
     /// Override a value, such as `--set gate.max_regress=0.01`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Trims to try, separated by commas, beside the pipeline's own [default: 0.5,0.7,0.8,0.9]
+    /// Trims to try, separated by commas, in addition to the pipeline's own [default: 0.5,0.7,0.8,0.9]
     #[arg(long, value_name = "TRIM,...", value_delimiter = ',')]
     pub(crate) trims: Vec<f64>,
-    /// Lambdas to try, beside the pipeline's own [default: 0.6,0.8,1,1.3,1.6,2]
+    /// Lambdas to try, in addition to the pipeline's own [default: 0.6,0.8,1,1.3,1.6,2]
     #[arg(long, value_name = "LAMBDA,...", value_delimiter = ',')]
     pub(crate) lambdas: Vec<f64>,
-    /// By what one specialist's weight is multiplied in the neighbors of the best
+    /// Factors by which to scale one specialist's weight in the neighborhood of the best point
     #[arg(long, value_name = "FACTOR,...", value_delimiter = ',', default_values_t = [0.7, 1.4])]
     pub(crate) weight_factors: Vec<f64>,
-    /// How often the neighbors of the best are tried
+    /// Rounds in which the neighborhood of the best point is searched
     #[arg(long, default_value_t = 2)]
     pub(crate) rounds: usize,
-    /// Held-out rows of every domain that the first trials see; the last see all
+    /// Held-out rows per domain in the first trials; the last trials use all rows
     #[arg(long, default_value_t = 8)]
     pub(crate) rows: usize,
-    /// How many of the best answer the pipeline's suites
+    /// Number of best points that are evaluated on the pipeline's suites
     #[arg(long, default_value_t = 3)]
     pub(crate) finalists: usize,
-    /// Which rows come first
+    /// Seed of the choice of rows
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// What computes the training steps, where something is to be trained
+    /// Device of the training steps, if a specialist has to be trained
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub(crate) device: Device,
-    /// Ask the network for nothing
+    /// Make no network requests
     #[arg(long)]
     pub(crate) offline: bool,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PlanArguments {
-    /// The recipe or pipeline
+    /// Recipe or pipeline
     pub(crate) file: PathBuf,
-    /// Override a value
+    /// Override a value, such as `--set train.epochs=1`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// Fetch what a recipe needs, and say where it lies
+    /// Fetch the base and the datasets of a recipe and print their paths
     Fetch {
         #[command(flatten)]
         run: RunArguments,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Prepare a recipe's data and say what is in it; exits with 1 when it breaks the recipe's limits
+    /// Prepare a recipe's data and print a summary; the exit code is 1 if it violates the recipe's limits
     Report {
         #[command(flatten)]
         run: RunArguments,
-        /// The whole manifest as JSON
+        /// Print the whole manifest as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show one prepared row as the training step sees it: trained 【tokens】, and those ⟪cut off⟫ its end
+    /// Show one prepared row: 【target tokens】 with loss, and tokens that were ⟪truncated⟫
     Inspect {
         #[command(flatten)]
         run: RunArguments,
         /// Index of the row
         #[arg(long, default_value_t = 0)]
         row: usize,
-        /// Colors instead of brackets
+        /// Mark tokens by color instead of brackets
         #[arg(long, value_enum, default_value_t = Color::Auto)]
         color: Color,
-        /// Every token as JSON: id, text, whether it is trained
+        /// Print every token as JSON: id, text, and whether it is a target
         #[arg(long)]
         json: bool,
     },
@@ -134,7 +134,7 @@ pub(crate) enum DataCommand {
 /// When to write colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set
+    /// Only on a terminal, and only if NO_COLOR is not set
     Auto,
     Always,
     Never,

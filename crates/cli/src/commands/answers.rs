@@ -1,4 +1,4 @@
-//! `bench decode`, `bench prefill` and `bench serve`: what answering costs, measured through the engine that serves.
+//! `bench decode`, `bench prefill` and `bench serve`: the speed of the serving engine.
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,18 +18,18 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Which figure is asked for.
+/// The measured quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
-    /// Generated tokens, after all prompts are read.
+pub(crate) enum Workload {
+    /// Generated tokens after prefill.
     Decode,
     /// Prompt tokens.
     Prefill,
-    /// Generated tokens from the first request to the last answer, together and one after the other.
+    /// Generated tokens from the first request to the last answer, batched and one by one.
     Serve,
 }
 
-impl What {
+impl Workload {
     fn name(self) -> &'static str {
         match self {
             Self::Decode => "bench decode",
@@ -42,24 +42,24 @@ impl What {
 /// One round's seconds.
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    /// Until every prompt is read.
+    /// Prefill of all prompts.
     prefill: f64,
-    /// Of generating after that.
+    /// Decoding after that.
     decode: f64,
     /// From the first request to the last answer.
     together: f64,
-    /// The same requests one after the other; 0 where that was not asked for.
+    /// As many requests one by one; 0 if not measured.
     in_turn: f64,
 }
 
-/// Tokens generated for a request where the user does not say.
+/// Default number of tokens to generate per request.
 const GENERATED: usize = 128;
 
 /// Measures and prints text or JSON.
-pub(crate) fn bench(what: What, arguments: &BenchDecodeArguments) -> Outcome {
-    if what == What::Prefill && arguments.tokens.is_some() {
+pub(crate) fn bench(workload: Workload, arguments: &BenchDecodeArguments) -> Outcome {
+    if workload == Workload::Prefill && arguments.tokens.is_some() {
         return Err(Failure::request(
-            "--tokens: a prefill generates nothing; `bench decode` does",
+            "--tokens does not apply to `bench prefill`, which generates nothing; use `bench decode`",
         ));
     }
     for (name, value, least) in [
@@ -74,24 +74,24 @@ pub(crate) fn bench(what: What, arguments: &BenchDecodeArguments) -> Outcome {
             )));
         }
     }
-    let bench = Bench::open(what, arguments)?;
+    let bench = Bench::open(workload, arguments)?;
     let terminal = Terminal::new();
     let total = Some(arguments.rounds as u64);
     let mut rounds = Vec::with_capacity(arguments.rounds);
-    // the first round warms caches and is not counted
+    // the first round warms the caches and is not counted
     for round in 0..=arguments.rounds {
         let found = bench.round(round)?;
         if round > 0 {
             rounds.push(found);
         }
-        synapse_pipeline::Reporter::progress(&terminal, what.name(), round as u64, total);
+        synapse_pipeline::Reporter::progress(&terminal, workload.name(), round as u64, total);
     }
     drop(terminal);
     bench.report(&rounds)
 }
 
 struct Bench<'a> {
-    what: What,
+    workload: Workload,
     arguments: &'a BenchDecodeArguments,
     config: ModelConfig,
     lab: Lab,
@@ -99,7 +99,7 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn open(what: What, arguments: &'a BenchDecodeArguments) -> Result<Self, Failure> {
+    fn open(workload: Workload, arguments: &'a BenchDecodeArguments) -> Result<Self, Failure> {
         let names: Vec<String> = (0..arguments.adapters.len())
             .map(|index| format!("adapter{index}"))
             .collect();
@@ -109,7 +109,7 @@ impl<'a> Bench<'a> {
         let files = open_model(&arguments.model, &load)?;
         let lab = Lab::of_files(&files, &adapters, &load)?;
         let bench = Self {
-            what,
+            workload,
             arguments,
             config: files.config().clone(),
             lab,
@@ -118,7 +118,7 @@ impl<'a> Bench<'a> {
         let (prompt, tokens, context) = (arguments.prompt, bench.answer_tokens(), bench.lab.engine().context());
         if prompt + tokens > context {
             return Err(Failure::request(format!(
-                "--prompt {prompt} and --tokens {tokens} are more than the model's {context} positions"
+                "--prompt {prompt} and --tokens {tokens} exceed the model's {context} positions"
             )));
         }
         Ok(bench)
@@ -131,15 +131,15 @@ impl<'a> Bench<'a> {
         let completions = engine.generate(requests(2 * round).collect())?;
         let together = start.elapsed().as_secs_f64();
         let mut in_turn = 0.0;
-        if self.what == What::Serve {
-            // Other prompts than before, which are known now.
+        if self.workload == Workload::Serve {
+            // other prompts, because the prefix cache holds the first ones
             let start = Instant::now();
             for request in requests(2 * round + 1) {
                 engine.generate(vec![request])?;
             }
             in_turn = start.elapsed().as_secs_f64();
         }
-        // The last to have read its prompt ends the prefill of requests that began together.
+        // the batch's prefill ends with that of its slowest request
         let longest = |seconds: fn(&Completion) -> f64| completions.iter().map(seconds).fold(0.0, f64::max);
         let prefill = longest(|completion| completion.timings.prefill_seconds);
         let whole = longest(|completion| completion.timings.prefill_seconds + completion.timings.decode_seconds);
@@ -151,7 +151,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// A prompt of random tokens, other ones in every round, and an answer of a fixed length.
+    /// A prompt of random tokens, different in every round, and an answer of a fixed length.
     fn request(&self, round: usize, index: usize) -> Request {
         let stream = Stream::new(&[13, round as u64, index as u64]);
         let vocab = self.lab.vocab_size() as u32;
@@ -171,9 +171,9 @@ impl<'a> Bench<'a> {
     }
 
     fn answer_tokens(&self) -> usize {
-        match self.what {
-            What::Prefill => 1,
-            What::Decode | What::Serve => self.arguments.tokens.unwrap_or(GENERATED),
+        match self.workload {
+            Workload::Prefill => 1,
+            Workload::Decode | Workload::Serve => self.arguments.tokens.unwrap_or(GENERATED),
         }
     }
 
@@ -181,20 +181,20 @@ impl<'a> Bench<'a> {
         let seconds = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
         let batch = self.arguments.batch;
         let (prompts, answers) = (batch * self.arguments.prompt, batch * self.answer_tokens());
-        // A prompt's last position gives the first token.
+        // the first token of an answer comes from prefill
         let generated = answers - batch;
-        let (tokens, spent, flops) = match self.what {
-            What::Decode => (
+        let (tokens, spent, flops) = match self.workload {
+            Workload::Decode => (
                 generated,
                 seconds(|round| round.decode),
                 generated as f64 * self.flops(true),
             ),
-            What::Prefill => (
+            Workload::Prefill => (
                 prompts,
                 seconds(|round| round.prefill),
                 prompts as f64 * self.flops(false),
             ),
-            What::Serve => {
+            Workload::Serve => {
                 let flops = prompts as f64 * self.flops(false) + generated as f64 * self.flops(true);
                 (answers, seconds(|round| round.together), flops)
             }
@@ -214,19 +214,19 @@ impl<'a> Bench<'a> {
             "threads": threads,
         });
         let prefill = prompts as f64 / seconds(|round| round.prefill);
-        let told = match self.what {
-            What::Decode => {
+        let told = match self.workload {
+            Workload::Decode => {
                 figures["prefill_tokens_per_second"] = prefill.into();
                 figures["decode_tokens_per_second"] = rate.into();
                 format!("prefill {prefill:.1} tokens/s, decode {rate:.1} tokens/s")
             }
-            What::Prefill => format!("prefill {rate:.1} tokens/s"),
-            What::Serve => {
+            Workload::Prefill => format!("prefill {rate:.1} tokens/s"),
+            Workload::Serve => {
                 let in_turn = tokens as f64 / seconds(|round| round.in_turn);
                 figures["in_turn_tokens_per_second"] = in_turn.into();
                 figures["speedup"] = Value::from(rate / in_turn);
                 format!(
-                    "{rate:.1} tokens/s together, {in_turn:.1} in turn: {:.2}x",
+                    "{rate:.1} tokens/s batched, {in_turn:.1} one by one: {:.2}x",
                     rate / in_turn
                 )
             }
@@ -235,14 +235,14 @@ impl<'a> Bench<'a> {
             return print_json(&figures);
         }
         print(&format!(
-            "{told} ({batch} together, {} + {} tokens, median of {})\n{isa}, {threads} threads",
+            "{told} (batch {batch}, {} + {} tokens, median of {} rounds)\n{isa}, {threads} threads",
             self.arguments.prompt,
             self.answer_tokens(),
             rounds.len()
         ))
     }
 
-    /// Operations of a token's products with the weights: of a prompt's only the last one's meet the head.
+    /// Floating-point operations per token of the products with the weights. In a prompt, only the last token uses the LM head.
     fn flops(&self, with_head: bool) -> f64 {
         let config = &self.config;
         let head = if with_head {

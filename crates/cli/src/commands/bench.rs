@@ -11,7 +11,7 @@ use crate::{
     Outcome,
     args::{BenchCommand, BenchTrainArguments, Dtype, Storage, Switch},
     commands::{
-        answers::{self, What},
+        answers::{self, Workload},
         print, print_json, tasks,
     },
     failure::Failure,
@@ -21,9 +21,9 @@ use crate::{
 /// Measures and prints text or JSON.
 pub(crate) fn bench(command: &BenchCommand) -> Outcome {
     match command {
-        BenchCommand::Decode(arguments) => answers::bench(What::Decode, arguments),
-        BenchCommand::Prefill(arguments) => answers::bench(What::Prefill, arguments),
-        BenchCommand::Serve(arguments) => answers::bench(What::Serve, arguments),
+        BenchCommand::Decode(arguments) => answers::bench(Workload::Decode, arguments),
+        BenchCommand::Prefill(arguments) => answers::bench(Workload::Prefill, arguments),
+        BenchCommand::Serve(arguments) => answers::bench(Workload::Serve, arguments),
         BenchCommand::Train(arguments) => train(arguments),
         BenchCommand::Tasks(arguments) => tasks::tasks(arguments),
     }

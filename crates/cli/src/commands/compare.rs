@@ -1,4 +1,4 @@
-//! `compare`: models held against the first one on the same items, from what runs and `eval` left or measured anew.
+//! `compare`: compares models with a baseline on the same items, from the results of runs and `eval` or measured anew.
 
 use std::path::Path;
 
@@ -16,21 +16,21 @@ use crate::{
     failure::Failure,
 };
 
-/// Prints a block a suite, or JSON.
+/// Prints one block per suite, or JSON.
 pub(crate) fn compare(arguments: &CompareArguments) -> Outcome {
     let asked = if arguments.suite.is_empty() {
         Vec::new()
     } else {
         suites(&arguments.suite, &arguments.measure)?
     };
-    // Everything that can be refused is, before anything is measured.
+    // refuse a wrong request before anything is measured
     let sources = arguments
         .models
         .iter()
         .map(|text| source(text, !asked.is_empty()))
         .collect::<Result<Vec<_>, _>>()?;
     if !asked.is_empty() && !sources.iter().any(|source| matches!(source, Source::Model(_))) {
-        return Err(Failure::request("--suite is for model folders, and none is given"));
+        return Err(Failure::request("--suite applies to model folders, but none is given"));
     }
     stop_on_signal()?;
     let mut models: Vec<(String, Vec<synapse_evaluate::Outcome>)> = Vec::new();
@@ -47,11 +47,11 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Outcome {
     print(&format!("{}\n{VERSUS_LEGEND}", blocks.join("\n")))
 }
 
-/// Where a model's numbers come from.
+/// The source of a model's results.
 enum Source {
-    /// A model folder, to be measured.
+    /// A model folder to evaluate.
     Model(String),
-    /// Numbers that are there, with the name of the one model they are of.
+    /// Existing results, with the name of their model.
     Outcomes(String, Vec<synapse_evaluate::Outcome>),
 }
 
@@ -101,7 +101,7 @@ fn source(text: &str, measures: bool) -> Result<Source, Failure> {
     let outcomes = if file.is_file() {
         let text = std::fs::read(&file)?;
         serde_json::from_slice::<Written>(&text)
-            .map_err(|error| refused(&format!("not what `eval` writes: {error}")))?
+            .map_err(|error| refused(&format!("not a result file of `eval`: {error}")))?
             .outcomes
     } else if path.join("stages").is_dir() {
         synapse_pipeline::outcomes(path)?
@@ -110,17 +110,17 @@ fn source(text: &str, measures: bool) -> Result<Source, Failure> {
             return Err(refused("a model folder holds one model"));
         }
         if !measures {
-            return Err(refused("a model folder has to be measured: --suite NAME[,NAME]"));
+            return Err(refused(
+                "a model folder has to be evaluated first; pass --suite NAME[,NAME]",
+            ));
         }
         return Ok(Source::Model(text.to_owned()));
     } else if path.join("adapter_config.json").is_file() {
         return Err(refused(
-            "an adapter is measured over its base: `synapse-train eval BASE --adapter DIR --suite NAME --out FOLDER`, then compare FOLDER",
+            "an adapter is evaluated with its base: run `synapse-train eval BASE --adapter DIR --suite NAME --out FOLDER`, then compare FOLDER",
         ));
     } else {
-        return Err(refused(
-            "neither a run's folder, nor what `eval --out` wrote, nor a model folder",
-        ));
+        return Err(refused("not a run folder, a result of `eval --out` or a model folder"));
     };
     one_subject(outcomes, wanted, path).map_err(|why| refused(&why))
 }
@@ -134,7 +134,7 @@ fn one_subject(outcomes: Vec<synapse_evaluate::Outcome>, wanted: Option<&str>, p
         }
     }
     let chosen = match (wanted, subjects.as_slice()) {
-        (_, []) => return Err("nothing was measured there yet".into()),
+        (_, []) => return Err("it has no results yet".into()),
         (Some(wanted), all) => all.iter().find(|name| **name == wanted).copied(),
         (None, [only]) => Some(*only),
         (None, ["base", other]) => Some(*other),
@@ -142,7 +142,7 @@ fn one_subject(outcomes: Vec<synapse_evaluate::Outcome>, wanted: Option<&str>, p
     };
     let Some(chosen) = chosen.map(str::to_owned) else {
         return Err(format!(
-            "holds several models; pick one: {}",
+            "it has results of several models; choose one of {}",
             subjects
                 .iter()
                 .map(|name| format!("{}@{name}", path.display()))

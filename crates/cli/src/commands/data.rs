@@ -1,4 +1,4 @@
-//! `data fetch|report|inspect`: a recipe's data without training.
+//! `data fetch`, `data report` and `data inspect`: a recipe's data without training.
 
 use serde_json::json;
 use synapse_pipeline::{Run, RunOptions, SpecialistOutcome, keep_limits, run_specialist};
@@ -62,7 +62,7 @@ fn each(arguments: &RunArguments, until: Stage) -> Result<Vec<(SpecialistPlan, S
     Ok(done)
 }
 
-/// Every recipe's report, and then whether its limits are kept.
+/// Prints every recipe's report, then checks its limits.
 fn report(arguments: &RunArguments, json: bool) -> Outcome {
     let done = each(arguments, Stage::Prepare)?;
     let manifests = done
@@ -70,7 +70,7 @@ fn report(arguments: &RunArguments, json: bool) -> Outcome {
         .filter_map(|(plan, outcome)| Some((plan, outcome.manifest.as_ref()?)));
     let manifests: Vec<_> = manifests.collect();
     if json {
-        // One recipe's manifest stands alone, as it does in its folder.
+        // a single manifest is printed as it is in its folder, not as a list
         match manifests.as_slice() {
             [(_, manifest)] => print_json(manifest)?,
             several => print_json(&several.iter().map(|(_, manifest)| manifest).collect::<Vec<_>>())?,

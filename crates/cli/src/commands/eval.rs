@@ -1,4 +1,4 @@
-//! `eval`: suites on one model folder, with or without an adapter. `compare` measures model folders by it as well.
+//! `eval`: evaluates a model, with or without an adapter, on suites. `compare` evaluates model folders with it too.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Measures and prints a table or JSON.
+/// Evaluates and prints a table or JSON.
 pub(crate) fn eval(arguments: &EvalArguments) -> Outcome {
     let suites = suites(&arguments.suite, &arguments.measure)?;
     stop_on_signal()?;
@@ -43,45 +43,45 @@ pub(crate) fn eval(arguments: &EvalArguments) -> Outcome {
     print(&synapse_pipeline::table(&outcomes))
 }
 
-/// The suites asked for over their rows; everything that is wrong with the request is said before a model is loaded.
+/// The requested suites with their rows. A wrong request is refused before a model is loaded.
 pub(crate) fn suites(names: &[String], arguments: &MeasureArguments) -> Result<Vec<Box<dyn Suite>>, Failure> {
     let given = questions(names, arguments)?;
     for suite in names {
         if !SUITE_IDS.contains(&suite.as_str()) {
             return Err(Failure::request(format!(
-                "unknown suite `{suite}`; there are {}",
+                "unknown suite `{suite}`; the suites are {}",
                 SUITE_IDS.join(", ")
             )));
         }
         let held_out = suite != "code-tests" && !FILE_SUITES.contains(&suite.as_str());
         if held_out && arguments.data.is_none() {
             return Err(Failure::request(format!(
-                "suite `{suite}` needs the rows of a prepared recipe: --data outputs/runs/NAME/data"
+                "suite `{suite}` needs the rows of a prepared recipe; pass --data outputs/runs/NAME/data"
             )));
         }
         if ["choices", "custom"].contains(&suite.as_str()) && !given.iter().any(|(name, _)| name == suite) {
             return Err(Failure::request(format!(
-                "suite `{suite}` needs a file: --questions {suite}=FILE.jsonl"
+                "suite `{suite}` needs a file; pass --questions {suite}=FILE.jsonl"
             )));
         }
     }
     let sampled = names.iter().any(|suite| SAMPLED_SUITES.contains(&suite.as_str()));
     if (arguments.samples > 1 || arguments.temperature != 0.0) && !sampled {
         return Err(Failure::request(format!(
-            "--samples and --temperature are for {}",
+            "--samples and --temperature apply only to {}",
             SAMPLED_SUITES.join(", ")
         )));
     }
     if arguments.samples > 1 && arguments.temperature == 0.0 {
         return Err(Failure::request(
-            "several answers at temperature 0 are all the same; give --temperature 0.8 or so",
+            "at temperature 0 all samples are the same; pass a higher one, such as --temperature 0.8",
         ));
     }
     if !(0.0..=2.0).contains(&arguments.temperature) {
         return Err(Failure::request("--temperature must be between 0 and 2"));
     }
     if arguments.shots > 0 && !names.iter().any(|suite| suite == "gsm8k") {
-        return Err(Failure::request("--shots is for gsm8k"));
+        return Err(Failure::request("--shots applies only to gsm8k"));
     }
     let mut source = suite_data(arguments.data.as_deref())?;
     source.form = Form {
@@ -197,8 +197,8 @@ impl Measured<'_> {
         let evaluations = match synapse_evaluate::evaluate(&mut subject, suites, &options, &report) {
             Err(synapse_evaluate::EvaluateError::Stopped) => {
                 return Err(Failure::Work(anyhow::anyhow!(match self.out {
-                    Some(out) => format!("stopped; the same command goes on with what {} holds", out.display()),
-                    None => "stopped; nothing is kept without --out".to_owned(),
+                    Some(out) => format!("stopped; run the same command again to resume from {}", out.display()),
+                    None => "stopped; the results are lost without --out".to_owned(),
                 })));
             }
             other => other?,
@@ -216,7 +216,7 @@ impl Measured<'_> {
         Ok(evaluations)
     }
 
-    /// Everything besides the prompt that an answer depends on.
+    /// Everything that an answer depends on besides the prompt.
     fn identity(&self, arguments: &MeasureArguments) -> Result<String, Failure> {
         let model = ModelFiles::open(self.model)?.content_hash()?;
         let adapter = match self.adapter {

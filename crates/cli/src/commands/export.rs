@@ -1,4 +1,4 @@
-//! `import` and `export`: between GGUF files and model folders.
+//! `import` and `export`: convert between GGUF files and model folders.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use crate::{
     failure::Failure,
 };
 
-/// GGUF to a model folder.
+/// Converts a GGUF file to a model folder.
 pub(crate) fn import(file: &Path, out: &Path) -> Outcome {
     synapse_checkpoint::import_gguf(file, out)?;
     print(&out.display().to_string())
 }
 
-/// A model folder to GGUF.
+/// Converts a model folder to a GGUF file.
 pub(crate) fn export(arguments: &ExportArguments) -> Outcome {
     let ExportFormat::Gguf = arguments.format;
     let gguf_type: GgufType = arguments

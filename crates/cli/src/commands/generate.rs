@@ -1,4 +1,4 @@
-//! `generate`: one answer from a model folder.
+//! `generate`: one completion from a model.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::{
     failure::Failure,
 };
 
-/// Generates and prints, token by token unless as JSON.
+/// Generates and prints token by token, or as JSON at the end.
 pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     let messages = match (&arguments.messages, &arguments.prompt) {
         (Some(path), _) => {
@@ -25,7 +25,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
                 .map_err(|error| Failure::request(format!("{}: not a list of messages: {error}", path.display())))?
         }
         (None, Some(prompt)) => vec![Message::new("user", prompt)],
-        (None, None) => return Err(Failure::request("give --prompt or --messages")),
+        (None, None) => return Err(Failure::request("pass --prompt or --messages")),
     };
     let adapters: Vec<_> = arguments
         .adapter
@@ -36,7 +36,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     let lab = Lab::of_files(&open_model(&arguments.model, &load)?, &adapters, &load)?;
     if arguments.trace.is_some() && lab.engine().modules().is_empty() {
         return Err(Failure::request(
-            "--trace: this model sends every token through all of itself; only models of `model_type: synapse` have modules to trace",
+            "--trace: this model has no expert router to trace; only `model_type: synapse` models do",
         ));
     }
     let prompt = match &arguments.prompt {
@@ -98,10 +98,12 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     }
 }
 
-/// Writes what each layer's modules did with every token that was read or generated.
+/// Writes the router trace of every prompt and generated token.
 fn write_trace(lab: &Lab, adapter: Option<&str>, (tokens, answer_from): (&[u32], usize), path: &Path) -> Outcome {
     let Some(trace) = TracedText::of(lab, adapter, tokens, answer_from)? else {
-        return Err(Failure::Work(anyhow::anyhow!("a model with modules gave no trace")));
+        return Err(Failure::Work(anyhow::anyhow!(
+            "the model has an expert router but returned no trace"
+        )));
     };
     let document = serde_json::to_value(&trace)?;
     Ok(synapse_checkpoint::write_atomic(

@@ -1,4 +1,4 @@
-//! `pull`: a model from the hub.
+//! `pull`: downloads a model from the hub.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use synapse_pipeline::Downloads;
 
 use crate::{Outcome, commands::print, terminal::Terminal};
 
-/// Fetches a snapshot and prints its folder.
+/// Downloads a snapshot and prints its folder.
 pub(crate) fn pull(id: &str, revision: Option<&str>, out: Option<&Path>) -> Outcome {
     let terminal = Terminal::new();
     let snapshot = Hub::from_env(false)?.model(id, revision, &Downloads::new(&terminal, id))?;

@@ -1,5 +1,5 @@
-//! `data inspect`: one prepared row, token by token, exactly as the training step will see it, with where each document
-//! comes from, what was cut off it, and whether its last answer learns to stop.
+//! `data inspect`: one prepared row, token by token, as the training step reads it, with the source of each document, its
+//! truncated tokens, and whether its last answer ends with a stop token that carries loss.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -11,15 +11,15 @@ use synapse_tokenizer::Chat;
 
 use crate::{args::Color, failure::Failure};
 
-/// What stands around the tokens of one kind.
+/// The part of a token in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Read, not learned.
-    Read,
-    /// Learned.
-    Trained,
-    /// Not there: cut off the document's end.
-    Cut,
+enum TokenKind {
+    /// Context without loss.
+    Context,
+    /// A target, with loss.
+    Target,
+    /// Truncated from the document's end and not in the row.
+    Truncated,
 }
 
 /// One row as text or JSON.
@@ -34,12 +34,12 @@ pub(crate) fn inspect(
     let rows = PackedDataset::open(&data.join("train.arrow"))?;
     if index >= rows.len() {
         return Err(Failure::request(format!(
-            "--row {index}: {} has {} rows, the first is 0",
+            "--row {index}: {} has {} rows, numbered from 0",
             plan.name,
             rows.len()
         )));
     }
-    let shown = Shown {
+    let shown = InspectedRow {
         chat: Chat::open(base)?,
         row: rows.row(index),
         origins: read_origins(&data.join("origins.jsonl"), index)?,
@@ -55,13 +55,13 @@ pub(crate) fn inspect(
     shown.text(&format!("{} row {index}", plan.name), colored)
 }
 
-struct Shown {
+struct InspectedRow {
     chat: Chat,
     row: PackedRow,
     origins: Vec<DocumentOrigin>,
 }
 
-impl Shown {
+impl InspectedRow {
     /// The documents with their first positions.
     fn documents(&self) -> impl Iterator<Item = (std::ops::Range<usize>, Option<&DocumentOrigin>)> {
         let mut start = 0;
@@ -72,12 +72,12 @@ impl Shown {
         })
     }
 
-    fn is_trained(&self, position: usize) -> bool {
+    fn is_target(&self, position: usize) -> bool {
         self.row.labels[position] != -100
     }
 
     fn text(&self, title: &str, colored: bool) -> Result<String, Failure> {
-        let count = |range: std::ops::Range<usize>| range.filter(|&position| self.is_trained(position)).count();
+        let count = |range: std::ops::Range<usize>| range.filter(|&position| self.is_target(position)).count();
         let all = self.row.input_ids.len();
         let mut text = format!(
             "{title}: {all} tokens in {} documents, {} trained\n",
@@ -96,18 +96,18 @@ impl Shown {
                 count(range.clone()),
                 self.ending(range.clone(), origin)
             ));
-            let mut tokens: Vec<(u32, Kind)> = range
+            let mut tokens: Vec<(u32, TokenKind)> = range
                 .map(|position| {
-                    let kind = if self.is_trained(position) {
-                        Kind::Trained
+                    let kind = if self.is_target(position) {
+                        TokenKind::Target
                     } else {
-                        Kind::Read
+                        TokenKind::Context
                     };
                     (self.row.input_ids[position], kind)
                 })
                 .collect();
             let cut = origin.into_iter().flat_map(|origin| &origin.cut);
-            tokens.extend(cut.map(|&id| (id, Kind::Cut)));
+            tokens.extend(cut.map(|&id| (id, TokenKind::Truncated)));
             for run in tokens.chunk_by(|a, b| a.1 == b.1) {
                 let ids: Vec<u32> = run.iter().map(|(id, _)| *id).collect();
                 text.push_str(&marked(&self.chat.decode(&ids, false)?, run[0].1, colored));
@@ -117,12 +117,12 @@ impl Shown {
         Ok(text)
     }
 
-    /// Whether the document's last trained token is one that ends an answer or a text.
+    /// Whether the document's last target is a token that ends an answer or a text.
     fn ending(&self, range: std::ops::Range<usize>, origin: Option<&DocumentOrigin>) -> String {
         if let Some(origin) = origin.filter(|origin| !origin.cut.is_empty()) {
             return format!("its last {} tokens are cut off", origin.cut.len());
         }
-        let last = range.rev().find(|&position| self.is_trained(position));
+        let last = range.rev().find(|&position| self.is_target(position));
         let Some(id) = last.map(|position| self.row.input_ids[position]) else {
             return "nothing is trained".to_owned();
         };
@@ -140,7 +140,7 @@ impl Shown {
             let tokens: Vec<Value> = range
                 .map(|position| {
                     let id = self.row.input_ids[position];
-                    json!({ "id": id, "text": self.chat.token_text(id), "trained": self.is_trained(position) })
+                    json!({ "id": id, "text": self.chat.token_text(id), "trained": self.is_target(position) })
                 })
                 .collect();
             json!({
@@ -156,15 +156,15 @@ impl Shown {
     }
 }
 
-/// Text of one kind between its marks: readable with and without colors.
-fn marked(text: &str, kind: Kind, colored: bool) -> String {
+/// Text of one kind, in color or between brackets.
+fn marked(text: &str, kind: TokenKind, colored: bool) -> String {
     let (before, after) = match (kind, colored) {
-        (Kind::Read, false) => ("", ""),
-        (Kind::Trained, false) => ("【", "】"),
-        (Kind::Cut, false) => ("⟪", "⟫"),
-        (Kind::Read, true) => ("\x1b[2m", "\x1b[0m"),
-        (Kind::Trained, true) => ("\x1b[1;32m", "\x1b[0m"),
-        (Kind::Cut, true) => ("\x1b[9;31m", "\x1b[0m"),
+        (TokenKind::Context, false) => ("", ""),
+        (TokenKind::Target, false) => ("【", "】"),
+        (TokenKind::Truncated, false) => ("⟪", "⟫"),
+        (TokenKind::Context, true) => ("\x1b[2m", "\x1b[0m"),
+        (TokenKind::Target, true) => ("\x1b[1;32m", "\x1b[0m"),
+        (TokenKind::Truncated, true) => ("\x1b[9;31m", "\x1b[0m"),
     };
     format!("{before}{text}{after}")
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod bench;
 mod compare;
+mod completions;
 mod data;
 mod eval;
 mod export;
@@ -32,7 +33,7 @@ use crate::{
     failure::Failure,
 };
 
-/// Runs what was asked.
+/// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     Isa::from_environment().map_err(Failure::request)?;
     synapse_kernels::threads_from_environment().map_err(Failure::request)?;
@@ -54,14 +55,15 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Bench(command) => bench::bench(&command),
         Command::Report { run } => report(&run),
         Command::Status { outputs, json } => status::status(&outputs, json),
+        Command::Completions { shell } => completions::completions(shell),
     }
 }
 
-/// Writes a run's page and prints where it is.
+/// Writes a run's report and prints its path.
 fn report(run: &Path) -> Outcome {
     if !run.join("plan.json").is_file() {
         return Err(Failure::request(format!(
-            "{} is not a run's folder; runs are in outputs/runs/NAME, and `synapse-train status` lists them",
+            "{} is not a run folder; runs are in outputs/runs/NAME, and `synapse-train status` lists them",
             run.display()
         )));
     }
@@ -83,12 +85,12 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Outcome {
     print(&serde_json::to_string_pretty(value)?)
 }
 
-/// Storage and arithmetic of a model that generates.
+/// Storage and precision of a model that generates text.
 pub(crate) fn weight_options(model: &Path, weights: WeightArguments) -> Result<LoadOptions, Failure> {
     let options = load_options(weights.dtype);
     if weights.quant != Quant::None && model.is_file() {
         return Err(Failure::request(format!(
-            "--quant: {} is one file, which says itself how its weights are held; leave the option out",
+            "--quant does not apply to {}: a .gguf file determines the storage of its weights itself",
             model.display()
         )));
     }
@@ -111,7 +113,7 @@ fn read_config(path: &Path) -> Result<ModelConfig, Failure> {
     Ok(ModelConfig::from_json(&text, path)?)
 }
 
-/// Opens a folder or .gguf file and says which of a file's matrices will not be held as they are stored.
+/// Opens a folder or .gguf file and reports which of a file's matrices are converted at load.
 pub(crate) fn open_model(path: &Path, options: &LoadOptions) -> Result<ModelFiles, Failure> {
     let files = ModelFiles::open(path)?;
     let ModelFiles::Gguf(model) = &files else {
@@ -125,7 +127,7 @@ pub(crate) fn open_model(path: &Path, options: &LoadOptions) -> Result<ModelFile
         let as_stored = matches!(tensor_type, TensorType::Q4_0 | TensorType::Q8_0);
         if !as_stored && !tensor_type.name().eq_ignore_ascii_case(held) {
             say(format!(
-                "{}: {count} matrices of {} are held in {held}",
+                "{}: {count} {} matrices are converted to {held}",
                 model.path().display(),
                 tensor_type.name()
             ));
@@ -134,7 +136,7 @@ pub(crate) fn open_model(path: &Path, options: &LoadOptions) -> Result<ModelFile
     Ok(files)
 }
 
-/// Storage and arithmetic of a served or measured model.
+/// Storage and precision of a served or evaluated model.
 pub(crate) fn load_options(dtype: Dtype) -> LoadOptions {
     match dtype {
         Dtype::F32 => LoadOptions {

@@ -1,4 +1,4 @@
-//! `plan`: what a file would run.
+//! `plan`: shows what a run of a file would do.
 
 use crate::{
     Outcome,

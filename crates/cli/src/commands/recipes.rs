@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
 };
 
-/// Validates files; all problems of all of them are shown.
+/// Validates files and prints the problems of all of them.
 pub(crate) fn check(files: &[PathBuf]) -> Outcome {
     let mut problems = 0;
     for file in files {

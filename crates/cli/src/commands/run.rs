@@ -1,4 +1,4 @@
-//! `run`: a recipe or a pipeline, with what changed and nothing else.
+//! `run`: runs a recipe or a pipeline, except for stages that are up to date.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,11 +18,11 @@ use crate::{
 /// Set by Ctrl-C and SIGTERM.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Makes the first signal ask for a resumable stop and the second one end the program.
+/// Installs the signal handler: the first signal requests a resumable stop, the second one ends the program.
 pub(crate) fn stop_on_signal() -> Outcome {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
-            #[expect(clippy::exit, reason = "the second signal means now")]
+            #[expect(clippy::exit, reason = "the second signal ends the program immediately")]
             std::process::exit(130);
         }
         say("stopping after this step or suite; press Ctrl-C again to stop now");
@@ -39,7 +39,7 @@ pub(crate) fn load(arguments: &RunArguments) -> Result<Plan, Failure> {
     Ok(synapse_recipe::load(&arguments.file, &set)?)
 }
 
-/// What the command line asks for besides the plan.
+/// The options of the command line that are not part of the plan.
 pub(crate) fn options(arguments: &RunArguments) -> RunOptions {
     RunOptions {
         from: arguments.from,
@@ -51,7 +51,7 @@ pub(crate) fn options(arguments: &RunArguments) -> RunOptions {
     }
 }
 
-/// A device as the trainer knows it.
+/// The trainer's type for a device.
 pub(crate) fn choice(device: Device) -> DeviceChoice {
     DeviceChoice::Named(match device {
         Device::Auto => return DeviceChoice::Auto,
@@ -62,7 +62,7 @@ pub(crate) fn choice(device: Device) -> DeviceChoice {
     })
 }
 
-/// The devices that the file's recipes train on, in words; a device that cannot be had is a wrong request.
+/// The names of the devices that the file's recipes train on. An unavailable device is a wrong request.
 pub(crate) fn devices(document: &Plan, choice: DeviceChoice) -> Result<String, Failure> {
     let plans = match document {
         Plan::Specialist(plan) => std::slice::from_ref(plan),

@@ -1,4 +1,4 @@
-//! `search`: a pipeline's merge looked for, and what was found as a table.
+//! `search`: searches for a pipeline's best merge settings and prints the result as a table.
 
 use std::fmt::Write as _;
 
@@ -23,7 +23,7 @@ pub(crate) fn search(arguments: &SearchArguments) -> Outcome {
     devices(&document, choice(arguments.device))?;
     let Plan::Pipeline(plan) = document else {
         return Err(Failure::request(format!(
-            "{} is a recipe, and a search is for a pipeline's merge",
+            "{} is a recipe; `search` needs a pipeline with a merge",
             arguments.file.display()
         )));
     };
@@ -62,7 +62,7 @@ pub(crate) fn search(arguments: &SearchArguments) -> Outcome {
     print(&table(&found))
 }
 
-/// The finalists and what they are held against, with the command that takes the chosen one over.
+/// The finalists, the baselines, and the command that adopts the chosen point.
 fn table(found: &SearchOutcome) -> String {
     let domains: Vec<&String> = found.own.loss.keys().collect();
     let mut rows = vec![[String::new(), "gain kept".into(), "worst".into()].to_vec()];
@@ -99,7 +99,7 @@ fn table(found: &SearchOutcome) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     let mut text = format!(
-        "{} merges tried; share of the specialists' gains kept, on {} held-out rows\n",
+        "{} merges tried; share of the specialists' gains that each keeps, on {} held-out rows\n",
         found.tried, found.rows
     );
     for row in &rows {
@@ -120,5 +120,5 @@ fn table(found: &SearchOutcome) -> String {
             let _ = writeln!(text, "{}: {}", trial.point, scores.join(", "));
         }
     }
-    text + "take it over:  " + &found.command + "\n"
+    text + "to adopt it:  " + &found.command + "\n"
 }

@@ -48,22 +48,22 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Outcome {
     for (index, (name, _)) in adapters.iter().enumerate() {
         if adapters[..index].iter().any(|(other, _)| other == name) {
             return Err(Failure::request(format!(
-                "--adapter {name}=…: the name is given twice; every adapter needs its own"
+                "--adapter {name}=…: this name is used twice; every adapter needs its own"
             )));
         }
     }
-    let model = model.ok_or_else(|| Failure::request("name the model folder to serve"))?;
+    let model = model.ok_or_else(|| Failure::request("pass the model folder to serve"))?;
     listen(&model, &adapters, swarm, &arguments.listen)
 }
 
-/// What is served.
+/// The served model.
 struct Model {
     folder: PathBuf,
-    /// Its id, where that is not the folder's name.
+    /// Its id, if that is not the folder's name.
     name: Option<String>,
 }
 
-/// Serves the model folder below outputs/ that was published last.
+/// Serves the model folder in outputs/ that was published last.
 pub(crate) fn up(arguments: &ListenArguments) -> Outcome {
     let newest = std::fs::read_dir("outputs")
         .into_iter()
@@ -73,7 +73,9 @@ pub(crate) fn up(arguments: &ListenArguments) -> Outcome {
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .max();
     let (_, folder) = newest.ok_or_else(|| {
-        Failure::request("outputs/ holds no published model; run a pipeline first, or name a folder with `serve`")
+        Failure::request(
+            "outputs/ contains no published model; run a pipeline first, or serve a folder with `serve DIR`",
+        )
     })?;
     listen(&Model { folder, name: None }, &[], None, arguments)
 }
@@ -90,7 +92,7 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
     });
     let missing = || Failure::request(format!("{}: no such model folder or .gguf file", folder.display()));
     let of_folder = of_folder.ok_or_else(missing)?;
-    // refused here, before anything listens
+    // refuse wrong options before the server listens
     weight_options(folder, arguments.weights)?;
     let name = model.name.as_ref().unwrap_or(&of_folder);
     let mut options = server_options(name, folder, arguments)?;
@@ -107,7 +109,7 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
             .await
             .map_err(|error| {
                 Failure::Work(anyhow::anyhow!(
-                    "{}:{}: {error}; another --port may be free",
+                    "{}:{}: {error}; try another --port",
                     arguments.host,
                     arguments.port
                 ))
@@ -128,7 +130,7 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
         let mut stopping = Signals::listen()?;
         let server = synapse_server::serve(state, listener, async move {
             stopping.next().await;
-            say("finishing the requests that were accepted; a second signal cuts them off");
+            say("finishing the accepted requests; a second signal aborts them");
         });
         tokio::pin!(server);
         let served = async {
@@ -148,12 +150,12 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
             }
         }
     });
-    // What still loads or encodes ends with the process.
+    // tasks that still load or encode end with the process
     runtime.shutdown_background();
     outcome
 }
 
-/// The swarm's labels and where they lead.
+/// The swarm's labels and the adapters they route to.
 fn routes(swarm: &Swarm) -> String {
     let several = swarm.several.as_ref();
     let lead = |label: &SwarmLabel| match several.filter(|several| several.label == label.label) {
@@ -180,7 +182,7 @@ fn server_options(name: &str, folder: &Path, arguments: &ListenArguments) -> Res
     if let Some(path) = &arguments.api_key_file {
         options.api_keys = Some(ApiKeys::read(path).map_err(Failure::request)?);
     } else if !matches!(arguments.host.as_str(), "127.0.0.1" | "localhost" | "::1") {
-        say("warning: anyone who reaches this address can use the model; give --api-key-file");
+        say("warning: anyone who can reach this address can use the model; pass --api-key-file to require a key");
     }
     Ok(options)
 }
@@ -220,7 +222,7 @@ fn load(
     Ok(engine)
 }
 
-/// PEFT folders for this model, held as its arithmetic wants them.
+/// Loads PEFT folders for this model in its compute precision.
 struct AdapterFolders {
     config: ModelConfig,
     precision: Precision,
@@ -240,7 +242,7 @@ impl AdapterSource for AdapterFolders {
     }
 }
 
-/// Ctrl-C and SIGTERM, as often as they come.
+/// A stream of Ctrl-C and SIGTERM.
 struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -274,7 +276,7 @@ impl Signals {
     }
 }
 
-/// Sampling of requests that say nothing: the model's own generation_config.json, where it has one.
+/// The default sampling parameters: those of the model's generation_config.json, if it has one.
 fn sampling_defaults(folder: &Path) -> Result<SamplingDefaults, Failure> {
     let mut defaults = SamplingDefaults::default();
     let path = folder.join("generation_config.json");

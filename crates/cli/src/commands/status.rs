@@ -1,4 +1,4 @@
-//! `status`: the runs below a folder and how far they are.
+//! `status`: lists the runs in a folder and their finished stages.
 
 use std::path::Path;
 
@@ -79,7 +79,7 @@ fn planned(run: &Path) -> Vec<String> {
     }
 }
 
-/// Exporting leaves no record: it is done when the pipeline's output is there.
+/// Exporting writes no record: it is done once the pipeline's output exists.
 fn published(run: &Path, stage: &str) -> bool {
     let output = run.parent().and_then(Path::parent).zip(run.file_name());
     stage == Stage::Export.id() && output.is_some_and(|(outputs, name)| outputs.join(name).is_dir())

@@ -1,4 +1,4 @@
-//! `serve --swarm`: finds the coordinator, the specialists and their base, from a pipeline or from a folder of adapters.
+//! `serve --swarm`: finds the coordinator, the specialists and their base in a pipeline or a folder of adapters.
 
 use std::path::{Path, PathBuf};
 
@@ -11,37 +11,37 @@ use synapse_server::{Several, Swarm, SwarmLabel};
 
 use crate::{failure::Failure, terminal::Terminal};
 
-/// The model name under which a swarm routes.
+/// The model name of a swarm.
 const NAME: &str = "synapse-swarm";
-/// What says that an adapter is a coordinator.
+/// The file that marks an adapter as a coordinator.
 const ROUTER: &str = "router.json";
 /// The coordinator's label for requests that need more than one specialist.
 const SEVERAL: &str = "several";
 
-/// Adapters that make up a swarm, and how it is asked.
+/// The adapters of a swarm and its routing.
 pub(crate) struct Members {
-    /// The folder that all of them were trained on.
+    /// The base model that all of them were trained on.
     pub(crate) base: PathBuf,
-    /// The base's name for people, which a folder in the hub's cache is not.
+    /// The base's display name, which is not the name of a folder in the hub's cache.
     pub(crate) base_name: String,
     /// Coordinator and specialists, by the names that requests use.
     pub(crate) adapters: Vec<(String, PathBuf)>,
     pub(crate) swarm: Swarm,
 }
 
-/// Finds the members that `from`, a pipeline's file or a folder of adapters, has.
+/// Finds the members of a swarm in `from`, a pipeline file or a folder of adapters.
 ///
 /// # Errors
-/// Adapters that are missing, none or several of which are coordinators, or that were trained on different bases.
+/// Missing adapters, no coordinator or more than one, or different bases.
 pub(crate) fn find(from: &Path, threshold: f64, drafts: usize) -> Result<Members, Failure> {
     if drafts == 1 {
         return Err(Failure::request(
-            "--swarm-drafts 1: one draft has nothing to be joined with; give 2 or more, or 0 for none",
+            "--swarm-drafts 1: a single draft cannot be combined with others; pass 2 or more, or 0 for no drafts",
         ));
     }
     if !(0.0..=1.0).contains(&threshold) {
         return Err(Failure::request(format!(
-            "--swarm-threshold {threshold}: a probability lies between 0 and 1"
+            "--swarm-threshold {threshold}: the threshold is a probability between 0 and 1"
         )));
     }
     let adapters = if from.is_dir() {
@@ -65,7 +65,7 @@ pub(crate) fn find(from: &Path, threshold: f64, drafts: usize) -> Result<Members
             let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
             let (from, names) = (from.display(), names.join(", "));
             return Err(Failure::request(format!(
-                "{from}: {names} are all coordinators; a swarm has one"
+                "{from}: {names} are coordinators; a swarm needs exactly one"
             )));
         }
     };
@@ -86,7 +86,7 @@ pub(crate) fn find(from: &Path, threshold: f64, drafts: usize) -> Result<Members
     };
     if swarm.labels.iter().all(|label| label.adapter.is_none()) {
         return Err(Failure::request(format!(
-            "{}: no adapter is named like a label of {coordinator} ({})",
+            "{}: no adapter has the name of a label of {coordinator} ({})",
             from.display(),
             router.labels.join(", ")
         )));
@@ -100,7 +100,7 @@ pub(crate) fn find(from: &Path, threshold: f64, drafts: usize) -> Result<Members
     })
 }
 
-/// How requests for several specialists are answered; `None` where there are no two of them, or none is to draft.
+/// How requests that need several specialists are answered; `None` with fewer than two specialists or drafts.
 fn several(labels: &[SwarmLabel], drafts: usize) -> Option<Several> {
     let mut specialists: Vec<&String> = labels.iter().filter_map(|label| label.adapter.as_ref()).collect();
     specialists.sort();
@@ -113,7 +113,7 @@ fn several(labels: &[SwarmLabel], drafts: usize) -> Option<Several> {
     })
 }
 
-/// The adapter that a label means: the one of its name, or the only one whose name ends in it.
+/// The adapter of a label: the one with that name, or the only one whose name ends with it.
 fn member_of(label: &str, adapters: &[(String, PathBuf)], coordinator: &str) -> Option<String> {
     let specialists = || {
         adapters
@@ -129,13 +129,13 @@ fn member_of(label: &str, adapters: &[(String, PathBuf)], coordinator: &str) -> 
     })
 }
 
-/// What a pipeline's recipes have published.
+/// The published adapters of a pipeline's recipes.
 fn of_pipeline(file: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
     let plan = match synapse_recipe::load(file, &[])? {
         Plan::Pipeline(plan) => plan,
         Plan::Specialist(_) => {
             return Err(Failure::request(format!(
-                "{}: this is a recipe; --swarm wants a pipeline, or a folder of adapters",
+                "{}: this is a recipe; --swarm needs a pipeline or a folder of adapters",
                 file.display()
             )));
         }
@@ -151,7 +151,7 @@ fn of_pipeline(file: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
         .collect())
 }
 
-/// The adapters that stand directly in a folder, by the names of theirs.
+/// The adapters directly inside a folder, named by their folders.
 fn in_folder(folder: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
     let mut adapters = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -163,7 +163,7 @@ fn in_folder(folder: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
     adapters.sort();
     if adapters.is_empty() {
         return Err(Failure::request(format!(
-            "{}: holds no adapter folders",
+            "{}: contains no adapter folders",
             folder.display()
         )));
     }
@@ -174,7 +174,7 @@ fn is_adapter(folder: &Path) -> bool {
     folder.join("adapter_config.json").is_file()
 }
 
-/// The one base of all adapters: a folder, or a model of the hub, which is fetched where it is not there yet.
+/// The common base of all adapters: a folder, or a model from the hub, which is downloaded if necessary.
 fn common_base(adapters: &[(String, PathBuf)]) -> Result<(PathBuf, String), Failure> {
     let mut bases: Vec<(String, Option<String>, &str)> = Vec::new();
     for (name, folder) in adapters {
@@ -182,7 +182,7 @@ fn common_base(adapters: &[(String, PathBuf)]) -> Result<(PathBuf, String), Fail
         let config = files.config();
         let base = config.base_model_name_or_path.clone().ok_or_else(|| {
             Failure::request(format!(
-                "{}: adapter_config.json does not say which base it is for",
+                "{}: adapter_config.json has no `base_model_name_or_path`",
                 folder.display()
             ))
         })?;
@@ -202,7 +202,7 @@ fn common_base(adapters: &[(String, PathBuf)]) -> Result<(PathBuf, String), Fail
             })
             .collect();
         return Err(Failure::request(format!(
-            "a swarm's adapters share one base, and these do not:\n{}",
+            "the adapters of a swarm must have the same base, but these differ:\n{}",
             lines.join("\n")
         )));
     };

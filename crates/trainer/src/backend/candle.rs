@@ -5,6 +5,8 @@
 
 use synapse_candle::{CandleError, CandleTrainer, DType, DeviceKind, WeightStorage};
 use synapse_checkpoint::{ModelConfig, ModelFolder};
+#[cfg(feature = "candle-datasets")]
+use synapse_data::PackedRow;
 use synapse_nn::{MicroBatch, Parameter, StepContext};
 use synapse_recipe::{ComputeDtype, QuantizationPlan, TrainingMethod};
 
@@ -38,6 +40,20 @@ impl Model for CandleModel {
 
     fn read_full(&self, _folder: &ModelFolder) -> Result<Vec<f32>, TrainError> {
         Err(TrainError::full_on(self.device))
+    }
+
+    #[cfg(feature = "candle-datasets")]
+    fn micro_batches(&self, rows: &[PackedRow], batch_size: usize) -> Result<Vec<MicroBatch>, TrainError> {
+        use synapse_candle::datasets::{BatchRow, micro_batches};
+        let rows: Vec<BatchRow<'_>> = rows
+            .iter()
+            .map(|row| BatchRow {
+                input_ids: &row.input_ids,
+                labels: &row.labels,
+                lengths: &row.seq_lengths,
+            })
+            .collect();
+        micro_batches(&rows, batch_size).map_err(|error| TrainError::on(self.device, error))
     }
 
     fn accumulate(
