@@ -1,4 +1,4 @@
-//! Answers that follow a grammar: which tokens may come next, by llguidance over the bytes that tokens stand for.
+//! Structured output: which tokens a grammar allows next, by llguidance over the bytes of the tokens.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,56 +10,56 @@ use synapse_tokenizer::Chat;
 
 use crate::{EngineError, Result};
 
-/// Whitespace that an answer may put between two parts of a JSON value, one space or a new line's indent: a model that
-/// is kept from everything else it wants to say may write spaces for ever, and people's tokens go into them.
+/// Whitespace allowed between two parts of a JSON value: one space, or a line break with an indent. Without a limit, a
+/// model that the grammar keeps from its preferred tokens may generate spaces until `max_tokens`.
 const WHITESPACE: &str = r"\x20|\x0D?\x0A[\x20\x09]{0,24}";
 
-/// What one answer may need of memory, in states of its lexer.
+/// The memory limit of one completion, in lexer states.
 const MAX_LEXER_STATES: usize = 20_000;
 
-/// What an answer must look like.
+/// The form of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grammar {
-    /// A JSON value that this JSON Schema, an object, admits. What the schema says and cannot be kept is an error.
+    /// A JSON value that is valid under this JSON Schema, an object. An unsupported keyword in the schema is an error.
     Json(Value),
     /// One of these.
-    Framed(Vec<Framed>),
+    OneOf(Vec<StructuralTag>),
     /// One or several of these, with this text between them.
-    Repeated(Vec<Framed>, String),
+    Repeated(Vec<StructuralTag>, String),
 }
 
-/// A JSON value between two texts.
+/// A JSON value between two fixed texts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Framed {
-    /// What comes before it.
-    pub before: String,
+pub struct StructuralTag {
+    /// The text before the value.
+    pub begin: String,
     /// The value's JSON Schema, an object; references in it are resolved within it.
     pub schema: Value,
-    /// What comes after it.
-    pub after: String,
+    /// The text after the value.
+    pub end: String,
 }
 
 impl Grammar {
     fn to_llguidance(&self) -> Result<TopLevelGrammar> {
         match self {
             Self::Json(schema) => Ok(TopLevelGrammar::from_json_schema(with_whitespace(schema)?)),
-            Self::Framed(parts) => Ok(TopLevelGrammar::from_lark(lark("part", parts)?)),
-            Self::Repeated(parts, separator) => {
-                let start = format!("part ({} part)*", literal(separator));
-                Ok(TopLevelGrammar::from_lark(lark(&start, parts)?))
+            Self::OneOf(tags) => Ok(TopLevelGrammar::from_lark(lark("tag", tags)?)),
+            Self::Repeated(tags, separator) => {
+                let start = format!("tag ({} tag)*", literal(separator));
+                Ok(TopLevelGrammar::from_lark(lark(&start, tags)?))
             }
         }
     }
 }
 
 /// A grammar in llguidance's dialect of Lark.
-fn lark(start: &str, parts: &[Framed]) -> Result<String> {
-    let names: Vec<String> = (0..parts.len()).map(|index| format!("part_{index}")).collect();
-    let mut text = format!("start: {start}\npart: {}\n", names.join(" | "));
-    for (name, part) in names.iter().zip(parts) {
-        let (before, after) = (literal(&part.before), literal(&part.after));
-        let schema = with_whitespace(&part.schema)?;
-        text += &format!("{name}: {before} value_{name} {after}\nvalue_{name}: %json {schema}\n");
+fn lark(start: &str, tags: &[StructuralTag]) -> Result<String> {
+    let names: Vec<String> = (0..tags.len()).map(|index| format!("tag_{index}")).collect();
+    let mut text = format!("start: {start}\ntag: {}\n", names.join(" | "));
+    for (name, tag) in names.iter().zip(tags) {
+        let (begin, end) = (literal(&tag.begin), literal(&tag.end));
+        let schema = with_whitespace(&tag.schema)?;
+        text += &format!("{name}: {begin} value_{name} {end}\nvalue_{name}: %json {schema}\n");
     }
     Ok(text)
 }
@@ -86,20 +86,20 @@ fn invalid(message: String) -> EngineError {
     EngineError::InvalidGrammar { message }
 }
 
-/// Compiles grammars for one tokenizer, whose vocabulary is looked through when the first one comes.
-pub(crate) struct Grammars {
+/// Compiles grammars for one tokenizer. Its vocabulary is read when the first grammar is compiled.
+pub(crate) struct GrammarCompiler {
     chat: Chat,
     vocab_size: usize,
     factory: OnceLock<std::result::Result<ParserFactory, String>>,
 }
 
-impl std::fmt::Debug for Grammars {
+impl std::fmt::Debug for GrammarCompiler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Grammars").finish_non_exhaustive()
+        f.debug_struct("GrammarCompiler").finish_non_exhaustive()
     }
 }
 
-impl Grammars {
+impl GrammarCompiler {
     pub(crate) fn new(chat: Chat, vocab_size: usize) -> Self {
         Self {
             chat,
@@ -122,12 +122,14 @@ impl Grammars {
         let ids = 0..self.vocab_size as u32;
         let bytes: Vec<Vec<u8>> = ids.map(|id| self.bytes(id)).collect();
         if bytes.iter().all(|bytes| bytes.is_empty() || is_special(bytes)) {
-            return Err("this model's tokenizer does not say which bytes its tokens stand for".into());
+            return Err(
+                "this model's tokenizer does not map its tokens to bytes, which structured output needs".into(),
+            );
         }
         let mut stops = self.chat.stop_ids().to_vec();
         stops.retain(|&id| (id as usize) < self.vocab_size);
         let Some(&stop) = stops.first() else {
-            return Err("this model has no token that ends an answer".into());
+            return Err("this model has no stop token, which structured output needs".into());
         };
         let info = TokRxInfo::new(self.vocab_size as u32, stop);
         let trie = TokTrie::from(&info, &bytes).with_eos_tokens(&stops);
@@ -136,12 +138,12 @@ impl Grammars {
         factory.quiet();
         let limits = factory.limits_mut();
         limits.verbose_errors = false;
-        // A state weighs a kilobyte or two; schemas people write have hundreds.
+        // A state takes one or two kilobytes; typical schemas have hundreds.
         limits.max_lexer_states = MAX_LEXER_STATES;
         Ok(factory)
     }
 
-    /// The bytes of a token as the library wants them: none for an id without text, marked where it is no text.
+    /// The bytes of a token as llguidance expects them: empty for an unused id, with a marker for a special token.
     fn bytes(&self, id: u32) -> Vec<u8> {
         let bytes = self.chat.token_bytes(id).unwrap_or_default();
         if self.chat.is_control(id) || self.chat.stop_ids().contains(&id) {
@@ -155,12 +157,12 @@ fn is_special(bytes: &[u8]) -> bool {
     bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER)
 }
 
-/// The library's messages go on with a dump of its state.
+/// llguidance's messages continue with a dump of its state.
 fn first_line(message: &str) -> String {
     message.lines().next().unwrap_or_default().trim().to_owned()
 }
 
-/// A compiled grammar and how far an answer has come in it. Each answer follows a clone of its own.
+/// A compiled grammar and the state of one completion in it. Each completion follows its own clone.
 #[derive(Clone)]
 pub struct Constraint {
     matcher: Matcher,
@@ -173,11 +175,11 @@ impl std::fmt::Debug for Constraint {
 }
 
 impl Constraint {
-    /// Makes the tokens that must not come next impossible.
+    /// Sets the logits of tokens that the grammar does not allow to negative infinity.
     ///
     /// # Errors
-    /// The grammar became too costly to follow, or admits none of the tokens.
-    pub(crate) fn forbid(&mut self, logits: &mut [f32]) -> std::result::Result<(), String> {
+    /// The grammar exceeded its memory limit, or allows none of the tokens.
+    pub(crate) fn mask(&mut self, logits: &mut [f32]) -> std::result::Result<(), String> {
         let allowed = self.matcher.compute_mask_or_eos();
         let allowed = allowed.map_err(|error| first_line(&format!("{error:#}")))?;
         let mut any = false;
@@ -191,14 +193,14 @@ impl Constraint {
         if any {
             Ok(())
         } else {
-            Err("no token continues the answer as its grammar demands".into())
+            Err("no token of the vocabulary continues the completion as its grammar requires".into())
         }
     }
 
-    /// Takes the token that came; gives whether the answer is complete.
+    /// Advances by the sampled token. Returns whether the completion is complete.
     ///
     /// # Errors
-    /// As [`Self::forbid`].
+    /// As [`Self::mask`].
     pub(crate) fn accept(&mut self, id: u32) -> std::result::Result<bool, String> {
         let taken = self.matcher.consume_token(id);
         taken.map_err(|error| first_line(&format!("{error:#}")))?;
@@ -210,7 +212,7 @@ impl Constraint {
             Ok(true)
         } else {
             Err(format!(
-                "the answer's grammar could not be followed any further: {reason}"
+                "the grammar of the completion could not be followed any further: {reason}"
             ))
         }
     }

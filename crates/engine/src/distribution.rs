@@ -1,13 +1,13 @@
-//! A row of logits as a probability distribution: the most likely token, the truncated draw, log-probabilities.
+//! A row of logits as a probability distribution: the most likely token, the truncated sample, log-probabilities.
 
 use std::cmp::Ordering;
 
 use crate::{SamplingOptions, TokenLogprob};
 
-/// The first guess of how many tokens `top_p` keeps; doubled twice until it suffices.
+/// The first guess of how many tokens `top_p` keeps; quadrupled until it suffices.
 const NUCLEUS_GUESS: usize = 128;
 
-/// A token that may be drawn. Ordered by logit, then towards the lowest id.
+/// A token that may be sampled. Ordered by logit, then by lowest id.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     logit: f32,
@@ -29,8 +29,8 @@ pub(crate) fn most_likely(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Temperature, then top-k, then top-p, then min-p, then the draw.
-pub(crate) fn draw(options: &SamplingOptions, logits: &[f32], uniform: f64) -> u32 {
+/// Temperature, then top-k, then top-p, then min-p, then the sample.
+pub(crate) fn sample(options: &SamplingOptions, logits: &[f32], uniform: f64) -> u32 {
     let mut candidates: Vec<Candidate> = logits
         .iter()
         .zip(0..)
@@ -92,7 +92,7 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64, weight: impl Fn(&Can
         });
         match enough {
             Some(last) => return candidates.truncate(last + 1),
-            // Rounding may leave the full sum a hair below `mass`: then all are kept.
+            // Rounding may leave the full sum slightly below `mass`: then all are kept.
             None if sorted == candidates.len() => return,
             None => guess *= 4,
         }
@@ -100,12 +100,12 @@ fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64, weight: impl Fn(&Can
 }
 
 /// The model's log-probabilities of one step.
-pub(crate) struct Report {
+pub(crate) struct StepLogprobs {
     log_normalizer: f64,
     top: Vec<(u32, f32)>,
 }
 
-impl Report {
+impl StepLogprobs {
     pub(crate) fn new(logits: &[f32], count: usize) -> Self {
         let largest = f64::from(logits[most_likely(logits) as usize]);
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
@@ -126,7 +126,7 @@ impl Report {
         Self { log_normalizer, top }
     }
 
-    /// The report for the token that was drawn, given the model's own logit of it.
+    /// The log-probability of the sampled token, given the model's logit of it.
     pub(crate) fn of(self, logit: f32) -> TokenLogprob {
         TokenLogprob {
             logprob: (f64::from(logit) - self.log_normalizer) as f32,

@@ -1,17 +1,17 @@
-//! Embeddings: a text's hidden states after the last norm, averaged over its tokens and scaled to length 1.
+//! Embeddings: the hidden states of a text after the last norm, averaged over its tokens and scaled to length 1.
 
 use tokio::sync::oneshot;
 
 use crate::{EngineError, Result};
 
-/// Gets an embedding; dropping it cancels the work within a step.
+/// Receives an embedding. Dropping it cancels the work within a step.
 pub type EmbeddingReceiver = oneshot::Receiver<Result<Vec<f32>>>;
 
-/// An embedding on its way: the sum over the tokens read so far.
+/// Mean pooling: the sum of the hidden states over the tokens read so far.
 #[derive(Debug)]
 pub(crate) struct Pooling {
     sum: Vec<f64>,
-    /// Empty once the embedding or a failure has been sent.
+    /// `None` once the embedding or a failure has been sent.
     reply: Option<oneshot::Sender<Result<Vec<f32>>>>,
 }
 
@@ -27,7 +27,7 @@ impl Pooling {
         self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
-    /// Adds the sum over a part of the text. Parts end at the same places whatever else runs, so the sum has one value.
+    /// Adds the sum over a part of the text. Parts end at fixed positions, whatever else runs, so the sum is deterministic.
     ///
     /// # Errors
     /// A sum that is not finite: the model is broken.
@@ -42,7 +42,7 @@ impl Pooling {
         Ok(())
     }
 
-    /// Sends the embedding. The mean's length is divided out, so the sum does as well.
+    /// Sends the embedding. Normalizing the sum gives the same vector as normalizing the mean.
     pub(crate) fn finish(&mut self) {
         let length = self.sum.iter().map(|value| value * value).sum::<f64>().sqrt();
         // A hidden state of zeros has no direction.
@@ -57,7 +57,7 @@ impl Pooling {
 
     fn reply(&mut self, result: Result<Vec<f32>>) {
         if let Some(reply) = self.reply.take() {
-            // A receiver that is gone is noticed before the next step.
+            // A dropped receiver is noticed before the next step.
             let _ = reply.send(result);
         }
     }

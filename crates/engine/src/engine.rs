@@ -1,4 +1,4 @@
-//! The engine's handle: starts the thread, knows its adapters and its load, and takes it down when dropped.
+//! The engine's handle: starts the thread, manages the adapters, reports the load, and stops the thread when dropped.
 
 mod submit;
 
@@ -11,36 +11,37 @@ use std::thread::JoinHandle;
 use synapse_nn::{Adapter, CausalLm, ModuleTrace};
 use synapse_tokenizer::Chat;
 
-use crate::adapters::AdapterTable;
+use crate::adapter_registry::AdapterRegistry;
 use crate::admission::Admission;
-use crate::constraint::Grammars;
-use crate::observer::Watch;
+use crate::constraint::GrammarCompiler;
+use crate::observer::EngineMetrics;
 use crate::prefix::PrefixCache;
+use crate::queue::QueuedRequest;
 use crate::scheduler::Scheduler;
-use crate::sequence::Job;
 use crate::{
-    AdapterInfo, AdapterOrder, AdapterSource, Constraint, EngineError, EngineOptions, Grammar, Load, Observer, Result,
+    AdapterInfo, AdapterSource, Constraint, EngineError, EngineLoad, EngineObserver, EngineOptions, Grammar,
+    LoadAdapter, Result,
 };
 
-/// A model that answers requests on a thread of its own. Dropping it cancels what still runs.
+/// A model that serves requests on a thread of its own. Dropping it cancels the requests that still run.
 #[derive(Debug)]
 pub struct Engine {
     model: Model,
     chat: Chat,
-    adapters: AdapterTable,
-    grammars: Grammars,
+    adapters: AdapterRegistry,
+    grammars: GrammarCompiler,
     vocab_size: usize,
     hidden_size: usize,
     context: usize,
     max_batch: usize,
     admission: Arc<Admission>,
-    watch: Arc<Watch>,
+    metrics: Arc<EngineMetrics>,
     /// `None` only while being dropped.
-    jobs: Option<Sender<Job>>,
+    queue: Option<Sender<QueuedRequest>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The model, for looks inside; requests go through the thread.
+/// The model, for [`Engine::trace`]; requests go through the thread.
 struct Model(Arc<dyn CausalLm>);
 
 impl std::fmt::Debug for Model {
@@ -52,7 +53,7 @@ impl std::fmt::Debug for Model {
 impl Engine {
     /// Starts the engine's thread.
     ///
-    /// `chat` must belong to `model`. Of two adapters with one name the later is kept. Limits of 0 count as 1.
+    /// `chat` must belong to `model`. If two adapters have the same name, the later one is kept. Limits of 0 count as 1.
     #[must_use]
     pub fn start(
         model: Arc<dyn CausalLm>,
@@ -67,14 +68,14 @@ impl Engine {
         };
         let (vocab_size, hidden_size) = (model.vocab_size(), model.hidden_size());
         let context = options.context.unwrap_or(usize::MAX).min(model.max_positions());
-        let watch = Arc::new(Watch::default());
-        let (jobs, inbox) = channel();
+        let metrics = Arc::new(EngineMetrics::default());
+        let (queue, submitted) = channel();
         let scheduler = Scheduler {
             model: Arc::clone(&model),
-            chat: chat.clone(),
+            stop_ids: chat.stop_ids().to_vec(),
             options,
-            jobs: inbox,
-            watch: Arc::clone(&watch),
+            submitted,
+            metrics: Arc::clone(&metrics),
             prefixes: PrefixCache::new(options.prefix_cache_bytes),
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -82,16 +83,16 @@ impl Engine {
         let thread = std::thread::spawn(move || scheduler.run());
         Self {
             model: Model(model),
-            grammars: Grammars::new(chat.clone(), vocab_size),
+            grammars: GrammarCompiler::new(chat.clone(), vocab_size),
             chat,
-            adapters: AdapterTable::new(adapters),
+            adapters: AdapterRegistry::new(adapters),
             vocab_size,
             hidden_size,
             context,
             max_batch: options.max_batch,
             admission: Admission::new(options.max_batch + options.max_waiting),
-            watch,
-            jobs: Some(jobs),
+            metrics,
+            queue: Some(queue),
             thread: Some(thread),
         }
     }
@@ -109,17 +110,17 @@ impl Engine {
         &self.chat
     }
 
-    /// The modules that the model's routers choose among; none of a model that sends every token through all of itself.
+    /// The experts that the model's routers choose from; empty for a model without an expert router.
     #[must_use]
     pub fn modules(&self) -> Vec<String> {
         self.model.0.modules()
     }
 
-    /// What each layer's modules do with each of these tokens, read from the beginning under an adapter or the base;
-    /// `None` of a model without modules. It runs on the calling thread, beside the requests.
+    /// How each layer routes each of these tokens to its experts, under an adapter or the base model; `None` for a model
+    /// without an expert router. It runs on the calling thread, in parallel with the requests.
     ///
     /// # Errors
-    /// An unknown adapter, more tokens than the context holds, or a token that the model does not have.
+    /// An unknown adapter, more tokens than the context holds, or a token outside the vocabulary.
     pub fn trace(&self, tokens: &[u32], adapter: Option<&str>) -> Result<Option<ModuleTrace>> {
         if tokens.len() > self.context {
             return Err(EngineError::ContextOverflow {
@@ -128,28 +129,28 @@ impl Engine {
                 limit: self.context,
             });
         }
-        let bound = self.adapters.names().resolve(adapter)?;
-        let adapter = bound.as_ref().map(|bound| bound.adapter.as_ref());
+        let version = self.adapters.snapshot().resolve(adapter)?;
+        let adapter = version.as_ref().map(|version| version.adapter.as_ref());
         let traced = self.model.0.trace(tokens, adapter);
         traced.map_err(|error| EngineError::Failed(error.to_string()))
     }
 
-    /// The adapters there are now, sorted by name.
+    /// The loaded adapters, sorted by name.
     #[must_use]
     pub fn adapters(&self) -> Vec<AdapterInfo> {
-        self.adapters.names().list()
+        self.adapters.snapshot().list()
     }
 
-    /// Loads an adapter under a name, in place of what had the name before. Requests that run keep what they began
-    /// with. The content that the name has already is not loaded again.
+    /// Loads an adapter under a name and replaces the one that had the name. Running requests keep the adapter they
+    /// started with. If the name already has this content, nothing is loaded.
     ///
     /// # Errors
-    /// No source, another loading, a folder that is refused, another content than expected, or too many.
-    pub fn load_adapter(&self, order: AdapterOrder<'_>) -> Result<AdapterInfo> {
-        self.adapters.load(order)
+    /// No source, another adapter being loaded, a folder that is refused, unexpected current content, or too many adapters.
+    pub fn load_adapter(&self, request: LoadAdapter<'_>) -> Result<AdapterInfo> {
+        self.adapters.load(request)
     }
 
-    /// Takes an adapter's name away. Requests that run under it go on to their end.
+    /// Removes an adapter. Requests that run under it go on to their end.
     ///
     /// # Errors
     /// [`crate::EngineError::UnknownAdapter`].
@@ -157,7 +158,8 @@ impl Engine {
         self.adapters.remove(name)
     }
 
-    /// Compiles a grammar, once for any number of requests. A large one takes long enough to keep an async task waiting.
+    /// Compiles a grammar, once for any number of requests. A large one takes too long for an async task: use a blocking
+    /// thread.
     ///
     /// # Errors
     /// [`crate::EngineError::InvalidGrammar`].
@@ -165,7 +167,7 @@ impl Engine {
         self.grammars.compile(grammar)
     }
 
-    /// Tokens that a prompt and its answer may have together.
+    /// Tokens that a prompt and its completion may have together.
     #[must_use]
     pub fn context(&self) -> usize {
         self.context
@@ -186,32 +188,32 @@ impl Engine {
     /// Requests running and waiting.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.admission.taken()
+        self.admission.in_flight()
     }
 
     /// What the engine holds at this moment.
     #[must_use]
-    pub fn load(&self) -> Load {
-        Load {
-            running: self.watch.running.load(Ordering::Acquire),
-            waiting: self.watch.waiting.load(Ordering::Acquire),
-            cached_tokens: self.watch.cached_tokens.load(Ordering::Acquire),
+    pub fn load(&self) -> EngineLoad {
+        EngineLoad {
+            running: self.metrics.running.load(Ordering::Acquire),
+            waiting: self.metrics.waiting.load(Ordering::Acquire),
+            cached_tokens: self.metrics.cached_tokens.load(Ordering::Acquire),
             cache_limit: self.max_batch.saturating_mul(self.context),
         }
     }
 
-    /// Tells an observer what happens from now on; there is one, and later ones are not taken.
-    pub fn observe(&self, observer: Arc<dyn Observer>) {
-        self.watch.set(observer);
+    /// Sets the observer; only the first call has an effect.
+    pub fn observe(&self, observer: Arc<dyn EngineObserver>) {
+        self.metrics.set_observer(observer);
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // Without a sender the thread cancels what runs and ends after the step it is in.
-        self.jobs = None;
+        // Without a sender the thread cancels all requests and ends after the current step.
+        self.queue = None;
         if let Some(thread) = self.thread.take() {
-            // It catches the model's panics; were there another, there is nobody left to tell.
+            // The thread catches the model's panics; for any other panic there is no caller left to report to.
             let _ = thread.join();
         }
     }

@@ -1,13 +1,13 @@
-//! Why the engine does not take a request, or could not end it.
+//! Why the engine refused a request or could not complete it.
 
 /// This crate's result.
 pub type Result<T> = std::result::Result<T, EngineError>;
 
-/// Why the engine does not take a request, or could not end it.
+/// Why the engine refused a request or could not complete it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// As many requests as allowed are running and waiting.
+    /// The engine is at capacity.
     #[error("{limit} requests are already running or waiting; try again shortly")]
     Full {
         /// Requests that may run and wait together.
@@ -19,15 +19,15 @@ pub enum EngineError {
     /// The request names an adapter that is not loaded.
     #[error("no adapter named `{name}` is loaded; loaded: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
     UnknownAdapter {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The loaded names.
         known: Vec<String>,
     },
-    /// The prompt holds no token, so there is nothing to continue.
+    /// The prompt holds no token.
     #[error("the prompt is empty")]
     EmptyPrompt,
-    /// A prompt token that the model has no embedding for.
+    /// A prompt token outside the vocabulary.
     #[error("prompt token {index} is {id}, outside the model's vocabulary of {vocab_size}")]
     TokenOutOfRange {
         /// Position in the prompt, from 0.
@@ -37,7 +37,7 @@ pub enum EngineError {
         /// Width of a row of logits.
         vocab_size: usize,
     },
-    /// Prompt and answer together do not fit.
+    /// Prompt and completion together exceed the context.
     #[error(
         "the context holds {limit} tokens, but {prompt_tokens} in the prompt and up to {max_tokens} in the answer were asked for; \
          shorten the prompt or lower max_tokens"
@@ -45,7 +45,7 @@ pub enum EngineError {
     ContextOverflow {
         /// Tokens in the prompt.
         prompt_tokens: usize,
-        /// Tokens asked for.
+        /// Tokens to generate.
         max_tokens: usize,
         /// Positions a sequence may have.
         limit: usize,
@@ -55,41 +55,41 @@ pub enum EngineError {
     InvalidOption {
         /// The option, by its OpenAI name.
         option: &'static str,
-        /// What is wrong, with the value found and the range.
+        /// What is wrong, with the value and the range.
         message: String,
     },
-    /// A grammar that cannot be kept.
+    /// A grammar that cannot be followed.
     #[error("the grammar cannot be followed: {message}")]
     InvalidGrammar {
         /// What is wrong with it.
         message: String,
     },
-    /// The engine was given nothing that reads adapters.
-    #[error("this engine loads no adapters while it runs")]
+    /// The engine has no adapter source.
+    #[error("this engine cannot load adapters while it runs")]
     NoAdapterSource,
     /// Adapters are read one at a time.
     #[error("another adapter is being loaded; try again shortly")]
     AdapterLoadBusy,
-    /// A folder that is no adapter of this model.
+    /// A folder that does not hold an adapter of this model.
     #[error("the adapter `{name}` cannot be loaded: {message}")]
     AdapterRefused {
-        /// The name it was to have.
+        /// The name in the request.
         name: String,
         /// What is wrong with the folder.
         message: String,
     },
-    /// The name does not mean what the caller expected.
+    /// The name does not have the content that the caller expected.
     #[error("`{name}` is not what was expected: {}", found.as_ref().map_or("no adapter of known content has this name".to_owned(), |hash| format!("its content is {hash}")))]
     AdapterConflict {
         /// The adapter's name.
         name: String,
-        /// The content hash it has, if it is there and has one.
+        /// Its current content hash, if it is loaded and has one.
         found: Option<String>,
     },
-    /// As many adapters as allowed are loaded.
+    /// The maximum number of adapters is loaded.
     #[error("{limit} adapters are loaded already; remove one first")]
     TooManyAdapters {
-        /// Adapters there may be.
+        /// The maximum number.
         limit: usize,
     },
     /// The model failed while the request ran.

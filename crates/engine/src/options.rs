@@ -1,4 +1,4 @@
-//! What a caller may choose: per request (sampling) and per engine (limits).
+//! Options of a request (sampling) and of an engine (limits).
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::{EngineError, Result};
 const MAX_STOPS: usize = 16;
 /// Bytes of one stop string; text is held back for as long as one may be forming.
 const MAX_STOP_BYTES: usize = 256;
-/// Alternatives a request may ask for per token (OpenAI's limit).
+/// Alternatives per token that a request may ask for (OpenAI's limit).
 const MAX_TOP_LOGPROBS: usize = 20;
 
-/// How one request samples and when it ends. The default is greedy.
+/// How one request samples and when it stops. The default is greedy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
     /// Divides the logits; 0 takes the most likely token each time.
@@ -22,24 +22,24 @@ pub struct SamplingOptions {
     pub top_k: usize,
     /// Keeps tokens at least this fraction as likely as the most likely one; 0 keeps all.
     pub min_p: f32,
-    /// The same request with the same seed gets the same answer, whatever runs beside it.
+    /// The same request with the same seed gets the same completion, whatever else runs in the batch.
     pub seed: u64,
-    /// Tokens to generate at most, at least 1.
+    /// The maximum number of generated tokens; at least 1.
     pub max_tokens: usize,
-    /// Texts that end the answer; they and what follows are not part of it.
+    /// Stop strings. The completion ends before the first of them.
     pub stop: Vec<String>,
-    /// Divides the positive and multiplies the negative logits of tokens in prompt and answer; 1 is off.
+    /// Divides the positive and multiplies the negative logits of tokens in prompt and completion; 1 is off.
     pub repetition_penalty: f32,
-    /// Subtracted once from the logit of each token the answer already holds; 0 is off.
+    /// Subtracted once from the logit of each token that was already generated; 0 is off.
     pub presence_penalty: f32,
-    /// Subtracted per occurrence in the answer; 0 is off.
+    /// Subtracted from a token's logit once per occurrence in the completion; 0 is off.
     pub frequency_penalty: f32,
     /// Added to the logits of these token ids.
     pub logit_bias: BTreeMap<u32, f32>,
-    /// Report each token's log-probability and those of this many of the most likely tokens.
-    /// They are the model's own: before bias, penalties and temperature.
+    /// Reports the log-probability of each token and of this many of the most likely tokens. They are computed before
+    /// bias, penalties and temperature.
     pub logprobs: Option<usize>,
-    /// Go on past the model's stop tokens until `max_tokens` (for benchmarks).
+    /// Continues past the model's stop tokens until `max_tokens` (for benchmarks).
     pub ignore_eos: bool,
 }
 
@@ -117,7 +117,7 @@ fn invalid(option: &'static str, message: String) -> EngineError {
     EngineError::InvalidOption { option, message }
 }
 
-/// NaN is in no range.
+/// NaN is outside every range.
 fn in_range(option: &'static str, value: f32, low: f32, high: f32) -> Result<()> {
     if (low..=high).contains(&value) {
         return Ok(());
@@ -131,17 +131,17 @@ fn in_range(option: &'static str, value: f32, low: f32, high: f32) -> Result<()>
 /// The engine's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Sequences that run together in a step; at least 1.
+    /// Sequences in a batch; at least 1.
     pub max_batch: usize,
-    /// Requests that may wait for a place in the batch before further ones are refused.
+    /// Requests that may wait in the queue; further ones are refused.
     pub max_waiting: usize,
-    /// Prompt tokens read in one step. Prompts are cut at multiples of this, so that where a chunk ends
-    /// never depends on what else runs; at least 1. It bounds how long a step, and so a pause in every
-    /// other answer and a cancellation, takes.
+    /// Prompt tokens read in one step; at least 1. Prompts are cut at multiples of this, so that chunk boundaries do not
+    /// depend on what else runs. It bounds the duration of a step, and with it the delay of other completions and of
+    /// cancellations.
     pub prefill_chunk: usize,
-    /// Positions a sequence may have, when fewer than the model was made for.
+    /// Positions of a sequence, if fewer than the model's maximum.
     pub context: Option<usize>,
-    /// Bytes of keys and values of earlier prompts that are kept for prompts that begin alike; 0 keeps none.
+    /// Bytes of the prefix cache, which holds keys and values of earlier prompts; 0 turns it off.
     pub prefix_cache_bytes: usize,
 }
 

@@ -1,9 +1,9 @@
-//! The beginnings of prompts that were read before: their keys and values in blocks, so that they are read once.
+//! The prefix cache: keys and values of earlier prompts in blocks, so that a shared prefix is read once.
 //!
-//! A block is known by the adapter's content and by every token up to its end, compared and not hashed into one number:
-//! it can never be taken for another. Blocks are copied out of prompts only. What a model computes for a token it
-//! generated has other bits than what it computes for the same token in a prompt, and an answer must not depend on
-//! whether a conversation was read at once or grew here.
+//! The key of a block is the adapter's content and every token up to the block's end. Keys are compared, not only hashed,
+//! so two blocks cannot be confused. Only prompts are cached: the keys and values of a generated token differ in the last
+//! bits from those of the same token in a prompt, and a completion must not depend on whether a conversation was read at
+//! once or turn by turn.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use synapse_nn::{KvBlock, KvCache};
 
-/// Tokens in a block. A prompt's rest below a multiple of it is read again.
+/// Tokens in a block. The remainder of a prompt after its last whole block is not cached.
 const BLOCK: usize = 64;
 
-/// What a block follows: the beginning under an adapter's content (none for the bare base), or another block.
+/// What a block follows: the start of a prompt under an adapter's content (`None` for the base model), or another block.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Parent {
     Start(Option<Arc<str>>),
@@ -27,18 +27,18 @@ struct Block {
     values: KvBlock,
     /// Blocks before it.
     depth: usize,
-    /// When it was last read or written, counted in prompts. No block is newer than the one it follows, so that the
-    /// oldest and deepest is never followed by another.
+    /// When it was last read or written, counted in prompts. No block is newer than its parent, so the oldest and
+    /// deepest block is never a parent.
     used: u64,
 }
 
-/// Whether the first block of two prompts is the same, so that one may use what the other read.
-pub(crate) fn begin_alike(a: &[u32], b: &[u32]) -> bool {
-    // One token more than the block, for the answer to begin from.
+/// Whether two prompts share their first block, so that one can use the keys and values of the other.
+pub(crate) fn share_first_block(a: &[u32], b: &[u32]) -> bool {
+    // One more token than the block: the completion starts from its logits.
     a.len() > BLOCK && b.len() >= BLOCK && a[..BLOCK] == b[..BLOCK]
 }
 
-/// Blocks up to a number of bytes; the least recently used make room.
+/// Blocks up to a number of bytes; the least recently used are evicted.
 #[derive(Debug)]
 pub(crate) struct PrefixCache {
     limit: usize,
@@ -49,7 +49,7 @@ pub(crate) struct PrefixCache {
 }
 
 impl PrefixCache {
-    /// With a limit of 0 nothing is kept.
+    /// A limit of 0 turns the cache off.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -60,16 +60,16 @@ impl PrefixCache {
         }
     }
 
-    /// Whether anything is kept at all.
+    /// Whether the cache is on.
     pub(crate) fn is_on(&self) -> bool {
         self.limit > 0
     }
 
-    /// Fills an empty cache with what is known of a prompt. At least one token is left to be read, since the answer
-    /// begins from what is computed of the last one.
-    pub(crate) fn restore(&mut self, content: Option<&Arc<str>>, prompt: &[u32], cache: &mut KvCache) {
+    /// Fills an empty cache with the cached blocks of a prompt. At least one token remains to be read, since the completion
+    /// starts from the logits of the last one.
+    pub(crate) fn restore(&mut self, content_id: Option<&Arc<str>>, prompt: &[u32], cache: &mut KvCache) {
         self.clock += 1;
-        let mut parent = Parent::Start(content.cloned());
+        let mut parent = Parent::Start(content_id.cloned());
         let most = prompt.len().saturating_sub(1);
         for tokens in prompt[..most].chunks_exact(BLOCK) {
             let Some(block) = self.blocks.get_mut(&(parent, tokens.into())) else {
@@ -81,13 +81,13 @@ impl PrefixCache {
         }
     }
 
-    /// Keeps the blocks of a prompt that has been read whole and not been answered yet.
-    pub(crate) fn keep(&mut self, content: Option<&Arc<str>>, prompt: &[u32], cache: &KvCache) {
+    /// Stores the blocks of a prompt that is read completely and has no generated tokens yet.
+    pub(crate) fn store(&mut self, content_id: Option<&Arc<str>>, prompt: &[u32], cache: &KvCache) {
         if !self.is_on() || !cache.is_divisible() {
             return;
         }
         self.clock += 1;
-        let mut parent = Parent::Start(content.cloned());
+        let mut parent = Parent::Start(content_id.cloned());
         for (depth, tokens) in prompt.chunks_exact(BLOCK).enumerate() {
             let (numbers, bytes) = (&mut self.numbers, &mut self.bytes);
             let block = self.blocks.entry((parent, tokens.into())).or_insert_with(|| {
@@ -104,10 +104,10 @@ impl PrefixCache {
             block.used = self.clock;
             parent = Parent::Block(block.number);
         }
-        self.make_room();
+        self.evict();
     }
 
-    fn make_room(&mut self) {
+    fn evict(&mut self) {
         while self.bytes > self.limit {
             let oldest = self
                 .blocks
@@ -128,16 +128,16 @@ impl PrefixCache {
 mod tests {
     use super::*;
 
-    /// A cache without layers, of which only the length is real: blocks weigh their tokens alone.
+    /// A cache without layers: only its length counts, and blocks weigh their tokens alone.
     fn read(prompt: &[u32]) -> KvCache {
         let mut cache = KvCache::new(0, 0);
         cache.advance(prompt.len());
         cache
     }
 
-    fn restored(prefixes: &mut PrefixCache, content: Option<&Arc<str>>, prompt: &[u32]) -> usize {
+    fn restored(prefixes: &mut PrefixCache, content_id: Option<&Arc<str>>, prompt: &[u32]) -> usize {
         let mut cache = KvCache::new(0, 0);
-        prefixes.restore(content, prompt, &mut cache);
+        prefixes.restore(content_id, prompt, &mut cache);
         cache.len()
     }
 
@@ -152,7 +152,7 @@ mod tests {
         let mut prefixes = PrefixCache::new(100 * ONE);
         let (math, code): (Arc<str>, Arc<str>) = ("math".into(), "code".into());
         let known = prompt(0, 2, 10);
-        prefixes.keep(Some(&math), &known, &read(&known));
+        prefixes.store(Some(&math), &known, &read(&known));
         assert_eq!(restored(&mut prefixes, Some(&math), &known), 2 * BLOCK);
         assert_eq!(restored(&mut prefixes, Some(&code), &known), 0);
         assert_eq!(restored(&mut prefixes, None, &known), 0);
@@ -167,29 +167,29 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_makes_room_from_its_end() {
+    fn the_least_recently_used_is_evicted_from_its_end() {
         let mut prefixes = PrefixCache::new(4 * ONE);
         let (a, b, c) = (prompt(0, 2, 1), prompt(1000, 2, 1), prompt(2000, 1, 1));
         for prompt in [&a, &b] {
-            prefixes.keep(None, prompt, &read(prompt));
+            prefixes.store(None, prompt, &read(prompt));
         }
         assert_eq!(restored(&mut prefixes, None, &a), 2 * BLOCK);
-        prefixes.keep(None, &c, &read(&c));
-        assert_eq!(restored(&mut prefixes, None, &b), BLOCK, "its last block went");
+        prefixes.store(None, &c, &read(&c));
+        assert_eq!(restored(&mut prefixes, None, &b), BLOCK, "its last block was evicted");
         assert_eq!(restored(&mut prefixes, None, &a), 2 * BLOCK);
         assert_eq!(restored(&mut prefixes, None, &c), BLOCK);
         assert_eq!(prefixes.bytes, 4 * ONE);
-        // One prompt larger than all there is leaves its beginning.
+        // Of a prompt larger than the cache, the beginning stays.
         let long = prompt(5000, 9, 1);
-        prefixes.keep(None, &long, &read(&long));
+        prefixes.store(None, &long, &read(&long));
         assert_eq!(restored(&mut prefixes, None, &long), 4 * BLOCK);
     }
 
     #[test]
-    fn nothing_is_kept_without_room() {
+    fn a_limit_of_zero_stores_nothing() {
         let mut prefixes = PrefixCache::new(0);
         let known = prompt(0, 3, 1);
-        prefixes.keep(None, &known, &read(&known));
+        prefixes.store(None, &known, &read(&known));
         assert_eq!(restored(&mut prefixes, None, &known), 0);
     }
 }

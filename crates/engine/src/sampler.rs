@@ -1,47 +1,40 @@
-//! One request's sampling: bias and penalties from what it has said, its own random stream, its log-probabilities.
+//! One request's sampling: bias and penalties, its own random stream, its log-probabilities.
 //!
-//! Every request has its own ChaCha stream, seeded by the request, and draws once per token: what is drawn
-//! depends on the seed and the logits only.
+//! Every request has its own ChaCha stream, seeded by the request, and draws once per token: the sampled token depends
+//! on the seed and the logits only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::distribution::{Report, draw, most_likely};
-use crate::{Constraint, SamplingOptions, TokenLogprob};
+use crate::distribution::{self, StepLogprobs, most_likely};
+use crate::{Constraint, SamplingOptions, Token};
 
 /// The sampling state of one request.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     random: ChaCha8Rng,
     prompt: BTreeSet<u32>,
-    /// How often the answer holds each token.
-    answer: BTreeMap<u32, u32>,
-}
-
-/// A sampled token.
-#[derive(Debug)]
-pub(crate) struct Sampled {
-    pub(crate) id: u32,
-    pub(crate) logprob: Option<TokenLogprob>,
+    /// How often each token was generated.
+    generated: BTreeMap<u32, u32>,
 }
 
 impl Sampler {
     pub(crate) fn new(options: &SamplingOptions, prompt: &[u32]) -> Self {
-        let remembers_prompt = options.repetition_penalty != 1.0;
+        let penalizes_prompt = options.repetition_penalty != 1.0;
         Self {
             random: ChaCha8Rng::seed_from_u64(options.seed),
-            prompt: if remembers_prompt {
+            prompt: if penalizes_prompt {
                 prompt.iter().copied().collect()
             } else {
                 BTreeSet::new()
             },
-            answer: BTreeMap::new(),
+            generated: BTreeMap::new(),
         }
     }
 
-    /// Samples the next token, one that the grammar allows, and remembers it.
+    /// Samples the next token, which the grammar allows, and records it for the penalties. Its text is still empty.
     ///
     /// # Errors
     /// A logit that is not a number or is infinite: the model is broken, and any token would be arbitrary. A grammar
@@ -51,29 +44,33 @@ impl Sampler {
         options: &SamplingOptions,
         constraint: Option<&mut Constraint>,
         logits: &mut [f32],
-    ) -> Result<Sampled, String> {
+    ) -> Result<Token, String> {
         if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
             return Err(format!("the model's logit of token {index} is {}", logits[index]));
         }
         if logits.is_empty() {
             return Err("the model gave no logits".into());
         }
-        // The model's own probabilities have to be read before the logits are changed.
-        let report = options.logprobs.map(|count| Report::new(logits, count));
-        let unbiased = report.as_ref().map(|_| logits.to_vec());
+        // Log-probabilities are reported before the logits are changed.
+        let logprobs = options.logprobs.map(|count| StepLogprobs::new(logits, count));
+        let unbiased = logprobs.as_ref().map(|_| logits.to_vec());
         self.adjust(options, logits);
         if let Some(constraint) = constraint {
-            constraint.forbid(logits)?;
+            constraint.mask(logits)?;
         }
         let uniform = self.uniform();
         let id = if options.temperature == 0.0 {
             most_likely(logits)
         } else {
-            draw(options, logits, uniform)
+            distribution::sample(options, logits, uniform)
         };
-        *self.answer.entry(id).or_default() += 1;
-        let logprob = report.zip(unbiased).map(|(report, own)| report.of(own[id as usize]));
-        Ok(Sampled { id, logprob })
+        *self.generated.entry(id).or_default() += 1;
+        let logprob = logprobs.zip(unbiased).map(|(step, own)| step.of(own[id as usize]));
+        Ok(Token {
+            id,
+            text: String::new(),
+            logprob,
+        })
     }
 
     /// Bias and penalties.
@@ -82,7 +79,7 @@ impl Sampler {
             logits[id as usize] += bias;
         }
         if options.repetition_penalty != 1.0 {
-            for &id in self.prompt.union(&self.answer.keys().copied().collect()) {
+            for &id in self.prompt.union(&self.generated.keys().copied().collect()) {
                 let logit = &mut logits[id as usize];
                 *logit = if *logit > 0.0 {
                     *logit / options.repetition_penalty
@@ -92,13 +89,13 @@ impl Sampler {
             }
         }
         if options.presence_penalty != 0.0 || options.frequency_penalty != 0.0 {
-            for (&id, &count) in &self.answer {
+            for (&id, &count) in &self.generated {
                 logits[id as usize] -= options.presence_penalty + count as f32 * options.frequency_penalty;
             }
         }
     }
 
-    /// The next of this request's numbers, in [0, 1), with 53 bits.
+    /// The next number of this request's stream, in [0, 1), with 53 bits.
     fn uniform(&mut self) -> f64 {
         (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -110,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    fn sample(options: &SamplingOptions, prompt: &[u32], logits: &[f32]) -> Sampled {
+    fn sample(options: &SamplingOptions, prompt: &[u32], logits: &[f32]) -> Token {
         Sampler::new(options, prompt)
             .sample(options, None, &mut logits.to_vec())
             .unwrap()

@@ -1,43 +1,36 @@
-//! Scores: how likely each of several continuations of one prompt is. The prompt is read once; what follows it is read
-//! for all continuations in one pass.
+//! Scores: how likely each of several continuations of one prompt is. The prompt is read once; the continuations are then
+//! read in one pass.
 
 use synapse_nn::{Adapter, KvCache, LogitsFor, Phase, Sequence};
 use tokio::sync::oneshot;
 
 use crate::{EngineError, Result};
 
-/// Gets the summed log-probability of each continuation, in nats; dropping it cancels the work within a step.
+/// Receives the summed log-probability of each continuation, in nats. Dropping it cancels the work within a step.
 pub type ScoreReceiver = oneshot::Receiver<Result<Vec<f64>>>;
 
-/// What is to be scored, and where the scores go.
-#[derive(Debug)]
-pub(crate) struct ScoreOrder {
-    /// None of them empty.
-    pub(crate) continuations: Vec<Vec<u32>>,
-    pub(crate) reply: oneshot::Sender<Result<Vec<f64>>>,
-}
-
-/// Scores on their way.
+/// The scores of one prompt's continuations while they are computed.
 #[derive(Debug)]
 pub(crate) struct Scoring {
+    /// Each at least one token.
     continuations: Vec<Vec<u32>>,
     scores: Vec<f64>,
-    /// The prompt's cache again for each continuation of more than one token, with the continuation's index.
+    /// A copy of the prompt's cache for each continuation of more than one token, with the continuation's index.
     forks: Vec<(usize, KvCache)>,
-    /// Forks whose logits were taken.
-    taken: usize,
-    /// Empty once the scores or a failure have been sent.
+    /// Forks that are scored.
+    scored: usize,
+    /// `None` once the scores or a failure have been sent.
     reply: Option<oneshot::Sender<Result<Vec<f64>>>>,
 }
 
 impl Scoring {
-    pub(crate) fn new(order: ScoreOrder) -> Self {
+    pub(crate) fn new(continuations: Vec<Vec<u32>>, reply: oneshot::Sender<Result<Vec<f64>>>) -> Self {
         Self {
-            scores: vec![0.0; order.continuations.len()],
-            continuations: order.continuations,
+            scores: vec![0.0; continuations.len()],
+            continuations,
             forks: Vec::new(),
-            taken: 0,
-            reply: Some(order.reply),
+            scored: 0,
+            reply: Some(reply),
         }
     }
 
@@ -45,13 +38,12 @@ impl Scoring {
         self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
-    /// Positions held beside the prompt's own cache.
+    /// Positions held in addition to the prompt's own cache.
     pub(crate) fn cached_tokens(&self) -> usize {
         self.forks.iter().map(|(_, cache)| cache.len()).sum()
     }
 
-    /// What follows the prompt, once that is read; of a continuation all but the last token, whose own logits nobody
-    /// asks for.
+    /// What to read once the prompt is read: all but the last token of each continuation, whose logits are not needed.
     pub(crate) fn parts<'a>(&'a mut self, adapter: Option<&'a Adapter>) -> Vec<Sequence<'a>> {
         let continuations = &self.continuations;
         let part = |(index, cache): &'a mut (usize, KvCache)| {
@@ -67,7 +59,7 @@ impl Scoring {
         self.forks.iter_mut().map(part).collect()
     }
 
-    /// Takes a part's logits, the prompt's first; gives whether all scores are known, and sends them then.
+    /// Takes the logits of the prompt, then of each part. Sends the scores once all are known and returns whether they are.
     ///
     /// # Errors
     /// Logits that are not finite.
@@ -80,15 +72,15 @@ impl Scoring {
             let longer = self.continuations.iter().enumerate().filter(longer);
             self.forks = longer.map(|(index, _)| (index, prompt.clone())).collect();
         } else {
-            let (index, _) = self.forks[self.taken];
+            let (index, _) = self.forks[self.scored];
             let continuation = &self.continuations[index];
             let width = logits.len() / (continuation.len() - 1);
             for (logits, &next) in logits.chunks_exact(width).zip(&continuation[1..]) {
                 self.scores[index] += log_probability(logits, next)?;
             }
-            self.taken += 1;
+            self.scored += 1;
         }
-        let complete = self.taken == self.forks.len();
+        let complete = self.scored == self.forks.len();
         if complete {
             let scores = std::mem::take(&mut self.scores);
             self.reply(Ok(scores));
@@ -102,7 +94,7 @@ impl Scoring {
 
     fn reply(&mut self, result: Result<Vec<f64>>) {
         if let Some(reply) = self.reply.take() {
-            // A receiver that is gone is noticed before the next step.
+            // A dropped receiver is noticed before the next step.
             let _ = reply.send(result);
         }
     }

@@ -1,200 +1,109 @@
-//! One sequence while it runs: its place in the prompt, its cache, and what is made of it: an answer, an embedding, or
-//! scores of continuations.
+//! One sequence in the batch: how much of its prompt is read, its key-value cache, and the task it runs for.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use synapse_nn::{CausalLm, KvCache, LogitsFor, Phase, Sequence};
-use synapse_tokenizer::Chat;
-use tokio::sync::oneshot;
 
-use crate::adapters::Bound;
-use crate::admission::Permits;
-use crate::answer::{Answer, AnswerOrder};
-use crate::embedding::Pooling;
-use crate::observer::{Counted, Observer, Watch};
+use crate::FinishReason;
+use crate::adapter_registry::AdapterVersion;
+use crate::admission::Permit;
+use crate::observer::{EngineMetrics, EngineObserver, GaugeGuard};
 use crate::prefix::{self, PrefixCache};
-use crate::scoring::{ScoreOrder, Scoring};
-use crate::{Event, FinishReason, Result, Timings, Usage};
+use crate::queue::QueuedRequest;
+use crate::task::Task;
+use crate::usage::RequestTiming;
 
-/// An accepted request that waits for a place in the batch. Its adapter is resolved: replacing the
-/// adapter under that name does not touch it any more.
+/// A request in the batch. Dropping it releases its permit and ends its events.
 #[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) prompt: Vec<u32>,
-    pub(crate) adapter: Option<Bound>,
-    pub(crate) work: Work,
-    /// Its place, alone or with the other texts of one request; given back when the last of them is dropped.
-    pub(crate) permit: Arc<Permits>,
-    pub(crate) waiting: Counted,
-    pub(crate) submitted: Instant,
-}
-
-/// What a request is for.
-#[derive(Debug)]
-pub(crate) enum Work {
-    Answer(Box<AnswerOrder>),
-    Embedding(oneshot::Sender<Result<Vec<f32>>>),
-    Scores(ScoreOrder),
-}
-
-impl Job {
-    /// Whether nobody waits for the result any more.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        match &self.work {
-            Work::Answer(order) => order.events.is_closed(),
-            Work::Embedding(reply) => reply.is_closed(),
-            Work::Scores(order) => order.reply.is_closed(),
-        }
-    }
-
-    /// Ends a request that never ran. Other receivers than an answer's learn it from the dropped sender.
-    pub(crate) fn cancel(self) {
-        let Work::Answer(order) = self.work else {
-            return;
-        };
-        let usage = Usage {
-            prompt_tokens: self.prompt.len(),
-            ..Usage::default()
-        };
-        let timings = Timings {
-            queued_seconds: self.submitted.elapsed().as_secs_f64(),
-            ..Timings::default()
-        };
-        let reason = FinishReason::Cancelled;
-        let _ = order.events.send(Event::Done { reason, usage, timings });
-    }
-}
-
-/// When a request came and began, how long its prompt is, and how much of it was known.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
-    pub(crate) submitted: Instant,
-    pub(crate) started: Instant,
-    pub(crate) prompt_tokens: usize,
-    pub(crate) cached_tokens: usize,
-}
-
-/// A request in the batch. Dropping it gives its place back and ends its events.
-#[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningSequence {
     prompt: Vec<u32>,
-    adapter: Option<Bound>,
+    adapter: Option<AdapterVersion>,
     cache: KvCache,
-    origin: Origin,
+    timing: RequestTiming,
     task: Task,
-    /// Whether it has taken what is known of its prompt.
-    begun: bool,
-    _permit: Arc<Permits>,
-    _running: Counted,
+    /// Whether the prefix cache was looked up, which happens before the first step.
+    started: bool,
+    _permit: Arc<Permit>,
+    _running: GaugeGuard,
 }
 
-#[derive(Debug)]
-enum Task {
-    Answer(Box<Answer>),
-    Embedding(Pooling),
-    Scores(Scoring),
-}
-
-impl Running {
-    pub(crate) fn new(job: Job, model: &dyn CausalLm, chat: &Chat, watch: &Watch) -> Self {
-        let Job {
-            prompt,
-            adapter,
-            work,
-            permit,
-            waiting,
-            submitted,
-        } = job;
-        let running = Counted::one(&watch.running);
-        drop(waiting);
-        let origin = Origin {
-            submitted,
-            started: Instant::now(),
-            prompt_tokens: prompt.len(),
-            cached_tokens: 0,
-        };
-        let task = match work {
-            Work::Answer(order) => Task::Answer(Box::new(Answer::new(order, &prompt, chat))),
-            Work::Embedding(reply) => Task::Embedding(Pooling::new(reply)),
-            Work::Scores(order) => Task::Scores(Scoring::new(order)),
-        };
+impl RunningSequence {
+    pub(crate) fn new(request: QueuedRequest, model: &dyn CausalLm, metrics: &EngineMetrics) -> Self {
+        let running = GaugeGuard::new(&metrics.running);
+        drop(request.waiting);
         Self {
-            prompt,
-            adapter,
             cache: model.new_cache(),
-            origin,
-            task,
-            begun: false,
-            _permit: permit,
+            timing: RequestTiming {
+                submitted: request.submitted,
+                started: Instant::now(),
+                prompt_tokens: request.prompt.len(),
+                cached_tokens: 0,
+            },
+            prompt: request.prompt,
+            adapter: request.adapter,
+            task: request.task,
+            started: false,
+            _permit: request.permit,
             _running: running,
         }
     }
 
-    /// Whether it has not begun, and should not before `other` has read its prompt: they begin alike, and what the other
-    /// reads need not be read twice.
+    /// Whether this sequence should start only after `other` has read its prompt: the two prompts share their first
+    /// block, which then need not be read twice.
     pub(crate) fn waits_for(&self, other: &Self) -> bool {
-        !self.begun
-            && matches!(self.task, Task::Answer(_) | Task::Scores(_))
+        !self.started
+            && self.task.can_use_prefix_cache()
             && other.cache.is_divisible()
             && other.cache.len() < other.prompt.len()
-            && prefix::begin_alike(&self.prompt, &other.prompt)
-            && content(self.adapter.as_ref()) == content(other.adapter.as_ref())
+            && prefix::share_first_block(&self.prompt, &other.prompt)
+            && self.content_id() == other.content_id()
     }
 
-    /// Takes what is known of the prompt, before the first step.
-    pub(crate) fn begin(&mut self, prefixes: &mut PrefixCache, observer: &dyn Observer) {
-        if self.begun {
+    /// Restores the cached part of the prompt, before the first step.
+    pub(crate) fn start(&mut self, prefixes: &mut PrefixCache, observer: &dyn EngineObserver) {
+        if self.started {
             return;
         }
-        self.begun = true;
-        // An embedding needs the hidden states of every token, which nobody keeps.
-        if let Task::Answer(_) | Task::Scores(_) = self.task {
-            prefixes.restore(content(self.adapter.as_ref()), &self.prompt, &mut self.cache);
+        self.started = true;
+        if self.task.can_use_prefix_cache() {
+            let content_id = self.adapter.as_ref().map(|version| &version.content_id);
+            prefixes.restore(content_id, &self.prompt, &mut self.cache);
         }
-        self.origin.started = Instant::now();
-        self.origin.cached_tokens = self.cache.len();
-        observer.began(self.origin.started - self.origin.submitted, self.origin.cached_tokens);
+        self.timing.started = Instant::now();
+        self.timing.cached_tokens = self.cache.len();
+        observer.started(self.timing.started - self.timing.submitted, self.timing.cached_tokens);
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
-        match &self.task {
-            Task::Answer(answer) => answer.is_abandoned(),
-            Task::Embedding(pooling) => pooling.is_abandoned(),
-            Task::Scores(scoring) => scoring.is_abandoned(),
-        }
+        self.task.is_abandoned()
     }
 
     /// Positions whose keys and values are held.
     pub(crate) fn cached_tokens(&self) -> usize {
-        let beside = match &self.task {
-            Task::Scores(scoring) => scoring.cached_tokens(),
-            Task::Answer(_) | Task::Embedding(_) => 0,
-        };
-        self.cache.len() + beside
+        self.cache.len() + self.task.cached_tokens()
     }
 
-    /// Prompt tokens that the next step would read: up to the next multiple of `chunk`, 0 when answering.
+    /// Prompt tokens that the next step would read: up to the next multiple of `chunk`, 0 once the prompt is read.
     pub(crate) fn prompt_tokens_next(&self, chunk: usize) -> usize {
         let read = self.cache.len();
-        let border = (read / chunk + 1) * chunk;
-        self.prompt.len().min(border).saturating_sub(read)
+        let boundary = (read / chunk + 1) * chunk;
+        self.prompt.len().min(boundary).saturating_sub(read)
     }
 
-    /// What the next step reads of this sequence, and what each part gives: one part, or one for each continuation that
-    /// is scored.
-    pub(crate) fn step(&mut self, chunk: usize) -> Vec<Sequence<'_>> {
+    /// What the next step reads: one part, or one for each continuation that is scored.
+    pub(crate) fn next_parts(&mut self, chunk: usize) -> Vec<Sequence<'_>> {
         let read = self.cache.len();
         let end = read + self.prompt_tokens_next(chunk);
-        let adapter = self.adapter.as_ref().map(|bound| bound.adapter.as_ref());
+        let adapter = self.adapter.as_ref().map(|version| version.adapter.as_ref());
         let (tokens, phase, logits) = match &mut self.task {
-            Task::Scores(scoring) if end == read => return scoring.parts(adapter),
-            Task::Answer(answer) if end == read => (answer.next(), Phase::Decode, LogitsFor::Last),
-            Task::Embedding(_) => (&self.prompt[read..end], Phase::Prefill, LogitsFor::HiddenSum),
-            Task::Answer(_) | Task::Scores(_) if end < self.prompt.len() => {
+            Task::Score(scoring) if end == read => return scoring.parts(adapter),
+            Task::Generate(generation) if end == read => (generation.next(), Phase::Decode, LogitsFor::Last),
+            Task::Embed(_) => (&self.prompt[read..end], Phase::Prefill, LogitsFor::HiddenSum),
+            Task::Generate(_) | Task::Score(_) if end < self.prompt.len() => {
                 (&self.prompt[read..end], Phase::Prefill, LogitsFor::None)
             }
-            Task::Answer(_) | Task::Scores(_) => (&self.prompt[read..end], Phase::Prefill, LogitsFor::Last),
+            Task::Generate(_) | Task::Score(_) => (&self.prompt[read..end], Phase::Prefill, LogitsFor::Last),
         };
         vec![Sequence {
             tokens,
@@ -205,14 +114,14 @@ impl Running {
         }]
     }
 
-    /// Keeps the prompt's keys and values for prompts that begin alike, once all of it is read and nothing else is.
-    pub(crate) fn keep_prompt(&self, prefixes: &mut PrefixCache) {
+    /// Stores the prompt's keys and values in the prefix cache, once the whole prompt is read and nothing else is.
+    pub(crate) fn store_prefix(&self, prefixes: &mut PrefixCache) {
         if self.cache.len() == self.prompt.len() {
-            prefixes.keep(content(self.adapter.as_ref()), &self.prompt, &self.cache);
+            prefixes.store(self.content_id(), &self.prompt, &self.cache);
         }
     }
 
-    /// Takes what the step gave and sends what may be sent; gives whether the sequence is complete.
+    /// Takes the step's outputs and sends what can be sent. Returns whether the sequence is complete.
     ///
     /// # Errors
     /// Numbers that are not finite, or a grammar that cannot be followed.
@@ -220,18 +129,18 @@ impl Running {
         &mut self,
         outputs: &mut [f32],
         stop_ids: &[u32],
-        observer: &dyn Observer,
-    ) -> std::result::Result<bool, String> {
+        observer: &dyn EngineObserver,
+    ) -> Result<bool, String> {
         match &mut self.task {
-            Task::Answer(answer) => {
-                let reason = answer.accept(outputs, stop_ids)?;
-                answer.report_token(self.origin, observer);
+            Task::Generate(generation) => {
+                let reason = generation.accept(outputs, stop_ids)?;
+                generation.report_token(self.timing, observer);
                 if let Some(reason) = reason {
                     self.finish(reason, observer);
                 }
                 Ok(reason.is_some())
             }
-            Task::Embedding(pooling) => {
+            Task::Embed(pooling) => {
                 pooling.add(outputs)?;
                 let complete = self.cache.len() == self.prompt.len();
                 if complete {
@@ -239,29 +148,25 @@ impl Running {
                 }
                 Ok(complete)
             }
-            Task::Scores(scoring) => scoring.accept(outputs, &self.cache),
+            Task::Score(scoring) => scoring.accept(outputs, &self.cache),
         }
     }
 
-    /// Ends the sequence; what is no answer and not complete ends by being dropped.
-    pub(crate) fn finish(&self, reason: FinishReason, observer: &dyn Observer) {
-        if let Task::Answer(answer) = &self.task {
+    /// Ends the sequence. Embeddings and scores that are incomplete are dropped.
+    pub(crate) fn finish(&self, reason: FinishReason, observer: &dyn EngineObserver) {
+        if let Task::Generate(generation) = &self.task {
             observer.finished(reason);
-            answer.finish(reason, self.origin);
+            generation.finish(reason, self.timing);
         }
     }
 
     /// Ends the sequence without a result.
-    pub(crate) fn fail(&mut self, message: &str, observer: &dyn Observer) {
+    pub(crate) fn fail(&mut self, message: &str, observer: &dyn EngineObserver) {
         observer.failed();
-        match &mut self.task {
-            Task::Answer(answer) => answer.fail(message),
-            Task::Embedding(pooling) => pooling.fail(message),
-            Task::Scores(scoring) => scoring.fail(message),
-        }
+        self.task.fail(message);
     }
-}
 
-fn content(adapter: Option<&Bound>) -> Option<&Arc<str>> {
-    adapter.map(|bound| &bound.content)
+    fn content_id(&self) -> Option<&Arc<str>> {
+        self.adapter.as_ref().map(|version| &version.content_id)
+    }
 }

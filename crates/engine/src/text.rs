@@ -1,24 +1,16 @@
-//! From tokens to text that may be shown: characters that are complete and cannot be part of a stop string.
+//! Detokenizes a completion and releases text that cannot be part of a stop string.
 //!
-//! A token is held back as long as any of its text could still belong to a stop string, and dropped when it
-//! does. Where tokens begin and end never changes the answer: the stop string that completes first ends it,
-//! the longer one if two complete together.
+//! A token is held back while any of its text could still belong to a stop string, and dropped if it does. Token
+//! boundaries never change the text: the stop string that completes first ends it, the longer one if two complete
+//! together.
 
 use std::collections::VecDeque;
 
 use synapse_tokenizer::Detokenizer;
 
-use crate::TokenLogprob;
+use crate::Token;
 
-/// A token with the text it adds.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Piece {
-    pub(crate) id: u32,
-    pub(crate) text: String,
-    pub(crate) logprob: Option<TokenLogprob>,
-}
-
-/// The text of one answer as it grows.
+/// The text of one completion as it grows.
 #[derive(Debug)]
 pub(crate) struct TextStream {
     detokenizer: Detokenizer,
@@ -31,77 +23,76 @@ impl TextStream {
             detokenizer,
             held: HeldBack {
                 stops: stops.to_vec(),
-                pieces: VecDeque::new(),
+                tokens: VecDeque::new(),
             },
         }
     }
 
-    /// Takes a token; gives the tokens that may now be shown and whether a stop string completed.
-    /// `last` says that none will follow, so nothing is held back.
-    pub(crate) fn push(&mut self, id: u32, logprob: Option<TokenLogprob>, last: bool) -> (Vec<Piece>, bool) {
-        let mut text = self.detokenizer.push(id).unwrap_or_default();
+    /// Adds a sampled token, which has no text yet. Returns the tokens that are released and whether a stop string
+    /// completed. With `last` nothing is held back, since no token will follow.
+    pub(crate) fn push(&mut self, mut token: Token, last: bool) -> (Vec<Token>, bool) {
+        token.text = self.detokenizer.push(token.id).unwrap_or_default();
         if last {
-            text.extend(self.detokenizer.finish());
+            token.text.extend(self.detokenizer.finish());
         }
-        let (mut released, stopped) = self.held.push(Piece { id, text, logprob });
+        let (mut released, stopped) = self.held.push(token);
         if last && !stopped {
-            released.extend(self.held.pieces.drain(..));
+            released.extend(self.held.tokens.drain(..));
         }
         (released, stopped)
     }
 
-    /// Takes the stop token that ends the answer: what was held back is shown after all.
-    pub(crate) fn end(&mut self, id: u32) -> Vec<Piece> {
-        let text = self.detokenizer.finish().unwrap_or_default();
-        self.held.pieces.push_back(Piece {
+    /// Adds the stop token that ends the completion and releases everything that was held back.
+    pub(crate) fn end(&mut self, id: u32) -> Vec<Token> {
+        self.held.tokens.push_back(Token {
             id,
-            text,
+            text: self.detokenizer.finish().unwrap_or_default(),
             logprob: None,
         });
-        self.held.pieces.drain(..).collect()
+        self.held.tokens.drain(..).collect()
     }
 }
 
-/// Pieces whose text may be the beginning of a stop string.
+/// Tokens whose text may be the beginning of a stop string.
 #[derive(Debug)]
 struct HeldBack {
     stops: Vec<String>,
-    pieces: VecDeque<Piece>,
+    tokens: VecDeque<Token>,
 }
 
 impl HeldBack {
-    fn push(&mut self, piece: Piece) -> (Vec<Piece>, bool) {
-        self.pieces.push_back(piece);
+    fn push(&mut self, token: Token) -> (Vec<Token>, bool) {
+        self.tokens.push_back(token);
         if self.stops.is_empty() {
-            return (self.pieces.drain(..).collect(), false);
+            return (self.tokens.drain(..).collect(), false);
         }
-        let text: String = self.pieces.iter().map(|piece| piece.text.as_str()).collect();
+        let text: String = self.tokens.iter().map(|token| token.text.as_str()).collect();
         if let Some(start) = first_stop(&text, &self.stops) {
             let released = self.release_until(start, true);
-            self.pieces.clear();
+            self.tokens.clear();
             return (released, true);
         }
         let safe = text.len() - longest_beginning(&text, &self.stops);
         (self.release_until(safe, false), false)
     }
 
-    /// Takes out the pieces that end at or before byte `end`; with `cut`, also the part before `end` of the
-    /// piece it falls into.
-    fn release_until(&mut self, end: usize, cut: bool) -> Vec<Piece> {
+    /// Takes out the tokens that end at or before byte `end`; with `cut`, also the part before `end` of the
+    /// token it falls into.
+    fn release_until(&mut self, end: usize, cut: bool) -> Vec<Token> {
         let mut released = Vec::new();
         let mut start = 0;
-        while let Some(mut piece) = self.pieces.pop_front() {
-            let stop = start + piece.text.len();
-            // A token without text at the border may be part of a character that belongs to a stop string.
-            let undecided = start == end && piece.text.is_empty();
+        while let Some(mut token) = self.tokens.pop_front() {
+            let stop = start + token.text.len();
+            // A token without text at the boundary may be part of a character that belongs to a stop string.
+            let undecided = start == end && token.text.is_empty();
             if stop <= end && !undecided {
-                released.push(piece);
+                released.push(token);
             } else if cut && start < end {
-                piece.text.truncate(end - start);
-                released.push(piece);
+                token.text.truncate(end - start);
+                released.push(token);
                 break;
             } else {
-                self.pieces.push_front(piece);
+                self.tokens.push_front(token);
                 break;
             }
             start = stop;
@@ -140,16 +131,16 @@ mod tests {
     fn shown(stops: &[&str], pieces: &[&str]) -> (Vec<String>, bool) {
         let mut held = HeldBack {
             stops: stops.iter().map(|stop| (*stop).to_owned()).collect(),
-            pieces: VecDeque::new(),
+            tokens: VecDeque::new(),
         };
         let mut texts = Vec::new();
         for (id, piece) in (0..).zip(pieces) {
-            let (released, stopped) = held.push(Piece {
+            let (released, stopped) = held.push(Token {
                 id,
                 text: (*piece).to_owned(),
                 logprob: None,
             });
-            texts.push(released.into_iter().map(|piece| piece.text).collect());
+            texts.push(released.into_iter().map(|token| token.text).collect());
             if stopped {
                 return (texts, true);
             }
@@ -183,16 +174,16 @@ mod tests {
     fn tokens_of_the_stop_string_are_dropped_and_empty_ones_before_it_kept() {
         let mut held = HeldBack {
             stops: vec!["ab".into()],
-            pieces: VecDeque::new(),
+            tokens: VecDeque::new(),
         };
         let mut ids = Vec::new();
         for (id, text) in [(0, ""), (1, "x"), (2, "a"), (3, ""), (4, "b")] {
-            let (released, _) = held.push(Piece {
+            let (released, _) = held.push(Token {
                 id,
                 text: text.into(),
                 logprob: None,
             });
-            ids.extend(released.into_iter().map(|piece| piece.id));
+            ids.extend(released.into_iter().map(|token| token.id));
         }
         assert_eq!(ids, [0, 1]);
     }
@@ -207,7 +198,7 @@ mod tests {
     proptest! {
         /// However the text is cut into tokens, the same part of it is shown.
         #[test]
-        fn token_borders_change_nothing(
+        fn token_boundaries_change_nothing(
             text in "[abé]{0,24}",
             cuts in proptest::collection::vec(any::<bool>(), 24),
             stops in proptest::collection::vec("[abé]{1,4}", 1..4),

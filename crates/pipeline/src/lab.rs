@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use synapse_checkpoint::ModelFiles;
-use synapse_engine::{Engine, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions, ScoreReceiver};
+use synapse_engine::{Engine, EngineOptions, EventReceiver, FinishReason, Request, SamplingOptions, ScoreReceiver};
 use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
 use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, MicroBatch, ModuleTrace};
 use synapse_tokenizer::Chat;
@@ -148,25 +148,15 @@ impl LabSubject<'_> {
     }
 
     /// Waits for one whole answer.
-    fn received(&self, mut events: Receiver) -> Result<Generated, EvaluateError> {
-        let (mut text, mut token_ids) = (String::new(), Vec::new());
-        while let Some(event) = events.blocking_recv() {
-            match event {
-                Event::Token { id, text: piece, .. } => {
-                    token_ids.push(id);
-                    text.push_str(&piece);
-                }
-                Event::Done { reason, .. } => {
-                    return Ok(Generated {
-                        text,
-                        token_ids,
-                        finished: reason == FinishReason::Stop,
-                    });
-                }
-                Event::Failed(message) => return Err(self.failed("answers", message)),
-            }
-        }
-        Err(self.failed("answers", "the engine stopped"))
+    fn received(&self, events: EventReceiver) -> Result<Generated, EvaluateError> {
+        let completion = events
+            .blocking_collect()
+            .map_err(|error| self.failed("answers", error))?;
+        Ok(Generated {
+            token_ids: completion.token_ids(),
+            finished: completion.finish_reason == FinishReason::Stop,
+            text: completion.text,
+        })
     }
 
     fn failed(&self, doing: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EvaluateError {
@@ -230,7 +220,7 @@ impl Subject for LabSubject<'_> {
         each: &mut Each<'_>,
     ) -> Result<(), EvaluateError> {
         // Far more are under way than decode together, so that no place in the batch waits for a slow neighbor.
-        let mut under_way: VecDeque<Receiver> = VecDeque::with_capacity(UNDER_WAY);
+        let mut under_way: VecDeque<EventReceiver> = VecDeque::with_capacity(UNDER_WAY);
         let mut waiting = prompts.iter();
         loop {
             while under_way.len() < UNDER_WAY

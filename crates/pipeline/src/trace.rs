@@ -183,7 +183,7 @@ impl<'a> TracedSample<'a> {
             constraint: None,
         };
         let completions = lab.engine().generate(vec![request])?;
-        tokens.extend(completions.into_iter().flat_map(|completion| completion.token_ids));
+        tokens.extend(completions.into_iter().flat_map(|completion| completion.token_ids()));
         match TracedText::of(lab, self.adapter, &tokens, answer_from)? {
             Some(traced) => write_json(&path, &traced),
             None => Ok(()),

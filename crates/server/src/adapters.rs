@@ -12,7 +12,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{self, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use synapse_engine::AdapterOrder;
+use synapse_engine::LoadAdapter;
 
 use crate::body::{Form, read_object};
 use crate::error::ApiError;
@@ -86,7 +86,7 @@ pub(crate) async fn load(
     let folder = root.resolve(params.require("path").and(params.text("path"))?.unwrap_or_default())?;
     let expected = params.text("expected_generation")?.map(str::to_owned);
     let loading = tokio::task::spawn_blocking(move || {
-        engine.load_adapter(AdapterOrder {
+        engine.load_adapter(LoadAdapter {
             name: &name,
             folder: &folder,
             expected: expected.as_deref(),

@@ -9,12 +9,12 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use synapse_engine::{Engine, FinishReason, Usage};
+use synapse_engine::{Engine, FinishReason, Token, Usage};
 
 use crate::body::{Form, read_object};
 use crate::chat::usage;
 use crate::error::ApiError;
-use crate::generation::{Choices, Order, Token, finish_reason};
+use crate::generation::{Choices, Order, finish_reason};
 use crate::params::Params;
 use crate::sampling::{Streaming, read_n};
 use crate::sse::{self, Transcript};

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
 use synapse_engine::{
-    Engine, Event, FinishReason, Grammar, Permits, Receiver, Request, SamplingOptions, TokenLogprob, Usage,
+    Engine, Event, EventReceiver, Finish, FinishReason, Grammar, Permit, Request, SamplingOptions, Token, Usage,
 };
 
 use crate::ServerState;
@@ -35,7 +35,7 @@ pub(crate) struct Order {
 /// cancels them.
 #[derive(Debug)]
 pub(crate) struct Choices {
-    receivers: Vec<Option<Receiver>>,
+    receivers: Vec<Option<EventReceiver>>,
     /// Whose event is looked for first, so that no answer keeps the others waiting.
     turn: usize,
     /// Answers per prompt.
@@ -49,7 +49,7 @@ pub(crate) struct Choices {
 /// held from its first turn to its last.
 #[derive(Debug)]
 pub(crate) struct Place {
-    permits: Permits,
+    permits: Permit,
     answering: Answering,
 }
 
@@ -130,7 +130,7 @@ impl Choices {
         let prompts = requests.iter().step_by(order.n);
         let prompt_tokens = prompts.map(|request| request.prompt.len()).sum();
         let receivers = engine
-            .submit_together(requests, &mut place.permits)
+            .submit_batch(requests, &mut place.permits)
             .map_err(|error| ApiError::from_engine(&error, order.prompt_param))?;
         Ok(Self {
             receivers: receivers.into_iter().map(Some).collect(),
@@ -176,16 +176,16 @@ impl Choices {
             };
             self.turn = (index + 1) % count;
             return Poll::Ready(Some(match event {
-                Some(event @ Event::Token { .. }) => Ok((index, event)),
-                Some(Event::Done {
+                Some(event @ Event::Token(_)) => Ok((index, event)),
+                Some(Event::Done(Finish {
                     reason: FinishReason::Cancelled,
                     ..
-                })
+                }))
                 | None => Err(ApiError::unavailable(
                     "the server shut down before the answer was complete",
                     "stopped",
                 )),
-                Some(event @ Event::Done { usage, .. }) => {
+                Some(event @ Event::Done(Finish { usage, .. })) => {
                     self.receivers[index] = None;
                     self.usage.completion_tokens += usage.completion_tokens;
                     if index % self.n == 0 {
@@ -228,19 +228,11 @@ pub(crate) struct Answer {
     pub(crate) generated: usize,
 }
 
-/// A token of an answer.
-#[derive(Debug)]
-pub(crate) struct Token {
-    pub(crate) id: u32,
-    pub(crate) text: String,
-    pub(crate) logprob: Option<TokenLogprob>,
-}
-
 impl Answer {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Token { id, text, logprob } => self.tokens.push(Token { id, text, logprob }),
-            Event::Done { reason, usage, .. } => {
+            Event::Token(token) => self.tokens.push(token),
+            Event::Done(Finish { reason, usage, .. }) => {
                 self.reason = Some(reason);
                 self.generated = usage.completion_tokens;
             }

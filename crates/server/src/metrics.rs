@@ -16,7 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use synapse_engine::{FinishReason, Load, Observer, Step};
+use synapse_engine::{EngineLoad, EngineObserver, FinishReason, StepStats};
 
 use crate::ServerState;
 use crate::error::ApiError;
@@ -170,7 +170,7 @@ impl Metrics {
         self.answers.get_or_create(&End { reason }).inc();
     }
 
-    fn text(&self, load: Option<Load>) -> Result<String, std::fmt::Error> {
+    fn text(&self, load: Option<EngineLoad>) -> Result<String, std::fmt::Error> {
         if let Some(load) = load {
             let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             set(&self.running, load.running);
@@ -184,8 +184,8 @@ impl Metrics {
     }
 }
 
-impl Observer for Metrics {
-    fn began(&self, waited: Duration, cached_tokens: usize) {
+impl EngineObserver for Metrics {
+    fn started(&self, waited: Duration, cached_tokens: usize) {
         self.waited.observe(waited.as_secs_f64());
         self.cached_prompt_tokens.inc_by(cached_tokens as u64);
     }
@@ -200,7 +200,7 @@ impl Observer for Metrics {
         self.generated_tokens.inc();
     }
 
-    fn step(&self, step: Step) {
+    fn step(&self, step: StepStats) {
         self.batch.observe(step.sequences as f64);
         self.prompt_tokens.inc_by(step.prompt_tokens as u64);
     }

@@ -10,11 +10,11 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use synapse_engine::{FinishReason, Usage};
+use synapse_engine::{Finish, FinishReason, Token, Usage};
 use tokio_stream::Stream;
 
 use crate::error::ApiError;
-use crate::generation::{Choices, Token};
+use crate::generation::Choices;
 use crate::synthesis::{Draft, Drafted, Synthesis};
 
 /// How a route writes its chunks.
@@ -89,11 +89,11 @@ impl<T: Transcript> ChunkStream<T> {
     fn take(&mut self, next: Option<Result<(usize, synapse_engine::Event), ApiError>>) {
         use synapse_engine::Event;
         match next {
-            Some(Ok((choice, Event::Token { id, text, logprob }))) => {
-                let chunks = self.transcript.token(choice, &Token { id, text, logprob });
+            Some(Ok((choice, Event::Token(token)))) => {
+                let chunks = self.transcript.token(choice, &token);
                 self.ready.extend(chunks.iter().map(chunk));
             }
-            Some(Ok((choice, Event::Done { reason, .. }))) => {
+            Some(Ok((choice, Event::Done(Finish { reason, .. })))) => {
                 self.ready
                     .extend(self.transcript.finish(choice, reason).iter().map(chunk));
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use synapse_engine::{Engine, Load, SamplingOptions};
+use synapse_engine::{Engine, EngineLoad, SamplingOptions};
 use tokio::sync::watch;
 
 use crate::error::ApiError;
@@ -195,7 +195,7 @@ impl ServerState {
     }
 
     /// What the engine holds, once there is one.
-    pub(crate) fn load(&self) -> Option<Load> {
+    pub(crate) fn load(&self) -> Option<EngineLoad> {
         self.shared.engine.get().map(|engine| engine.load())
     }
 

@@ -110,7 +110,7 @@ impl Synthesis {
             constraint: prepared.constraint.clone(),
         };
         let refused = |error| ApiError::from_engine(&error, order.prompt_param);
-        engine.examine(&reply).map_err(refused)?;
+        engine.validate(&reply).map_err(refused)?;
         let prompt = prompt.clone();
         order.prompts.clear();
         order.grammar = None;

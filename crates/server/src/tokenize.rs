@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::HeaderMap;
 use serde_json::{Map, Value, json};
-use synapse_engine::{Engine, Permits};
+use synapse_engine::{Engine, Permit};
 
 use crate::body::{Form, read_object};
 use crate::error::ApiError;
@@ -40,7 +40,7 @@ pub(crate) async fn tokenize(
 }
 
 /// A place among the requests: a server that has no time for answers has none for this.
-pub(crate) fn place(engine: &Engine) -> Result<Permits, ApiError> {
+pub(crate) fn place(engine: &Engine) -> Result<Permit, ApiError> {
     engine.admit(1).map_err(|error| ApiError::from_engine(&error, "prompt"))
 }
 

@@ -1,7 +1,7 @@
 //! `tools`, `tool_choice` and `response_format`: what an answer may call, and what it must look like.
 
 use serde_json::{Map, Value, json};
-use synapse_engine::{Framed, Grammar};
+use synapse_engine::{Grammar, StructuralTag};
 
 use crate::error::ApiError;
 use crate::params::Params;
@@ -63,11 +63,11 @@ impl Tools {
             _ => true,
         };
         let calls = self.definitions.iter().map(|tool| &tool["function"]);
-        let calls: Vec<Framed> = calls.filter(|function| wanted(name_of(function))).map(call).collect();
+        let calls: Vec<StructuralTag> = calls.filter(|function| wanted(name_of(function))).map(call).collect();
         match self.choice {
             Choice::None | Choice::Auto => None,
             Choice::Required if self.parallel => Some(Grammar::Repeated(calls, "\n".into())),
-            Choice::Required | Choice::Named(_) => Some(Grammar::Framed(calls)),
+            Choice::Required | Choice::Named(_) => Some(Grammar::OneOf(calls)),
         }
     }
 }
@@ -77,7 +77,7 @@ fn name_of(function: &Value) -> &str {
 }
 
 /// A call of this function, as the models of the supported templates write it.
-fn call(function: &Value) -> Framed {
+fn call(function: &Value) -> StructuralTag {
     let name = Value::from(name_of(function));
     let mut schema = match &function["parameters"] {
         Value::Object(schema) => schema.clone(),
@@ -85,10 +85,10 @@ fn call(function: &Value) -> Framed {
     };
     // Arguments are an object whether or not the schema says so.
     schema.entry("type").or_insert_with(|| json!("object"));
-    Framed {
-        before: format!("{CALL_BEGIN}\n{{\"name\": {name}, \"arguments\": "),
+    StructuralTag {
+        begin: format!("{CALL_BEGIN}\n{{\"name\": {name}, \"arguments\": "),
         schema: schema.into(),
-        after: format!("}}\n{CALL_END}"),
+        end: format!("}}\n{CALL_END}"),
     }
 }
 
@@ -233,7 +233,7 @@ mod tests {
         assert!(!with(json!("none"), true).may_be_called());
         let counts = |grammar: Option<Grammar>| match grammar.unwrap() {
             Grammar::Repeated(calls, _) => (calls.len(), true),
-            Grammar::Framed(calls) => (calls.len(), false),
+            Grammar::OneOf(calls) => (calls.len(), false),
             Grammar::Json(_) => panic!("no call"),
         };
         assert_eq!(counts(with(json!("required"), true).grammar()), (2, true));

@@ -60,12 +60,12 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     if arguments.json {
         let completion = lab.engine().generate(vec![request])?.remove(0);
         if let Some(path) = &arguments.trace {
-            read.extend(&completion.token_ids);
+            read.extend(completion.token_ids());
             write_trace(&lab, adapter, (&read, answer_from), path)?;
         }
         return print_json(&json!({
             "text": completion.text,
-            "token_ids": completion.token_ids,
+            "token_ids": completion.token_ids(),
             "finish_reason": reason(&completion.finish_reason),
             "timings": {
                 "prompt_tokens": completion.usage.prompt_tokens,
@@ -81,13 +81,13 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     let mut out = std::io::stdout().lock();
     while let Some(event) = events.blocking_recv() {
         match event {
-            Event::Token { id, text, .. } => {
-                read.push(id);
-                out.write_all(text.as_bytes())?;
+            Event::Token(token) => {
+                read.push(token.id);
+                out.write_all(token.text.as_bytes())?;
                 out.flush()?;
             }
             Event::Failed(why) => return Err(Failure::Work(anyhow::anyhow!("{why}"))),
-            Event::Done { .. } => break,
+            Event::Done(_) => break,
         }
     }
     out.write_all(b"\n")?;

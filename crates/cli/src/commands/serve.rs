@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synapse_checkpoint::{AdapterFolder, ModelConfig};
-use synapse_engine::{AdapterOrder, AdapterSource, Engine, EngineOptions};
+use synapse_engine::{AdapterSource, Engine, EngineOptions, LoadAdapter};
 use synapse_nn::{Adapter, CausalLm, Precision};
 use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState, Swarm, SwarmLabel};
 use synapse_tokenizer::Chat;
@@ -211,7 +211,7 @@ fn load(
     };
     let engine = Engine::start(model, chat, Vec::new(), options).with_adapter_source(source);
     for (name, folder) in adapters {
-        let order = AdapterOrder {
+        let order = LoadAdapter {
             name,
             folder,
             expected: None,

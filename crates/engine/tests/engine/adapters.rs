@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use synapse_engine::{AdapterOrder, AdapterSource, Engine, EngineError, EngineOptions, Event};
+use synapse_engine::{AdapterSource, Engine, EngineError, EngineOptions, Event, LoadAdapter};
 use synapse_nn::Adapter;
 
 use crate::support::{ADAPTER_WORDS, CALL_WORDS, MockModel, Speech, chat};
@@ -53,7 +53,7 @@ impl Live {
 
     fn load(&self, name: &str, content: &str, expected: Option<&str>) -> Result<String, EngineError> {
         std::fs::write(self.folder.path().join("number"), content).unwrap();
-        let order = AdapterOrder {
+        let order = LoadAdapter {
             name,
             folder: self.folder.path(),
             expected,
@@ -79,7 +79,7 @@ fn a_request_keeps_the_adapter_it_began_with() {
     ));
     assert_eq!(live.load("live", "0", None).unwrap(), "0");
     let mut running = live.engine.submit(live.request()).unwrap();
-    assert!(matches!(running.blocking_recv(), Some(Event::Token { .. })));
+    assert!(matches!(running.blocking_recv(), Some(Event::Token(_))));
     let queued = live.engine.submit(live.request()).unwrap();
     assert_eq!(live.load("live", "1", None).unwrap(), "1");
     assert_eq!(one(&live.engine, live.request()).text, CALL_WORDS.concat());
@@ -91,8 +91,8 @@ fn a_request_keeps_the_adapter_it_began_with() {
     for (mut events, seen) in [(running, 1), (queued, 0)] {
         let mut text = ADAPTER_WORDS[..seen].concat();
         while let Some(event) = events.blocking_recv() {
-            if let Event::Token { text: piece, .. } = event {
-                text += &piece;
+            if let Event::Token(token) = event {
+                text += &token.text;
             }
         }
         assert_eq!(text, ADAPTER_WORDS.concat());
@@ -145,7 +145,7 @@ fn changes_are_refused_where_they_would_surprise() {
         Vec::new(),
         EngineOptions::default(),
     );
-    let order = AdapterOrder {
+    let order = LoadAdapter {
         name: "live",
         folder: folder.path(),
         expected: None,

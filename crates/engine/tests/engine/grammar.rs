@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use synapse_engine::{EngineError, EngineOptions, FinishReason, Framed, Grammar, Request, SamplingOptions};
+use synapse_engine::{EngineError, EngineOptions, FinishReason, Grammar, Request, SamplingOptions, StructuralTag};
 
 use crate::support::{MockModel, Speech};
 use crate::{Rig, greedy, one, request, rig};
@@ -74,7 +74,7 @@ fn the_first_grammar_does_not_leak_into_a_neighbor() {
     let free = request("Hi\n", greedy(50));
     let alone = one(&rig.engine, free.clone());
     let together = rig.engine.generate(vec![held.clone(), free, held]).unwrap();
-    assert_eq!(together[1].token_ids, alone.token_ids);
+    assert_eq!(together[1].token_ids(), alone.token_ids());
     assert_eq!(together[0].text, together[2].text);
     assert!(
         ["1", "2", "3"].contains(&together[0].text.as_str()),
@@ -84,12 +84,12 @@ fn the_first_grammar_does_not_leak_into_a_neighbor() {
 }
 
 #[test]
-fn framed_values_come_in_their_frames() {
+fn tagged_values_stand_between_their_tags() {
     let rig = any_speech();
-    let call = |name: &str, schema| Framed {
-        before: format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": "),
+    let call = |name: &str, schema| StructuralTag {
+        begin: format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": "),
         schema,
-        after: "}\n</tool_call>".into(),
+        end: "}\n</tool_call>".into(),
     };
     let point = json!({
         "type": "object",
@@ -103,7 +103,7 @@ fn framed_values_come_in_their_frames() {
         call("stop", json!({ "type": "object", "additionalProperties": false })),
     ];
     for seed in 0..8 {
-        let answer = babble(&rig, &Grammar::Framed(choices.clone()), seed);
+        let answer = babble(&rig, &Grammar::OneOf(choices.clone()), seed);
         let inner = answer
             .text
             .strip_prefix("<tool_call>\n")

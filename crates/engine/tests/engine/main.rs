@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use support::{ADAPTER_WORDS, BASE_TOKENS, BASE_WORDS, END_OF_TEXT, END_OF_TURN, MockModel, Speech, byte_tokens, chat};
 use synapse_engine::{
-    Completion, Engine, EngineError, EngineOptions, Event, FinishReason, Receiver, Request, SamplingOptions,
+    Completion, Engine, EngineError, EngineOptions, Event, EventReceiver, Finish, FinishReason, Request,
+    SamplingOptions,
 };
 
 /// An engine and the model it drives.
@@ -78,10 +79,10 @@ fn an_answer_ends_at_the_stop_token_or_at_the_limit() {
     let whole = one(&rig.engine, request("Hi\n", greedy(100)));
     assert_eq!(whole.text, BASE_WORDS.concat());
     assert_eq!(whole.finish_reason, FinishReason::Stop);
-    assert_eq!(whole.token_ids.last(), Some(&END_OF_TURN));
+    assert_eq!(whole.token_ids().last(), Some(&END_OF_TURN));
     assert_eq!(whole.usage.prompt_tokens, 3);
     assert_eq!(
-        (whole.usage.completion_tokens, whole.token_ids.len()),
+        (whole.usage.completion_tokens, whole.token_ids().len()),
         (BASE_TOKENS, BASE_TOKENS)
     );
 
@@ -118,8 +119,8 @@ fn a_character_is_never_split_even_when_the_limit_cuts_it() {
     let rig = rig(MockModel::new(Speech::Script, 0), EngineOptions::default());
     let mut events = rig.engine.submit(request("Hi\n", greedy(100))).unwrap();
     while let Some(event) = events.blocking_recv() {
-        if let Event::Token { text, .. } = event {
-            assert!(!text.contains('\u{fffd}'), "{text}");
+        if let Event::Token(token) = event {
+            assert!(!token.text.contains('\u{fffd}'), "{}", token.text);
         }
     }
     let until_half_of_the_accent = 8;
@@ -153,8 +154,8 @@ fn stop_strings_across_tokens_end_the_answer_and_never_show() {
     assert_eq!(
         (
             found.usage.completion_tokens,
-            found.token_ids.len(),
-            found.logprobs.len()
+            found.token_ids().len(),
+            found.tokens.iter().filter(|token| token.logprob.is_some()).count()
         ),
         (6, 4, 4)
     );
@@ -204,9 +205,9 @@ fn a_batch_gives_each_request_what_it_gets_alone() {
     rig.model.trace.lock().unwrap().clear();
     let together = rig.engine.generate(requests).unwrap();
     for (index, (alone, together)) in alone.iter().zip(&together).enumerate() {
-        assert_eq!(alone.token_ids, together.token_ids, "request {index}");
+        assert_eq!(alone.token_ids(), together.token_ids(), "request {index}");
         assert_eq!(alone.text, together.text, "request {index}");
-        assert_eq!(alone.logprobs, together.logprobs, "request {index}");
+        assert_eq!(alone.tokens, together.tokens, "request {index}");
         assert_eq!(alone.finish_reason, together.finish_reason, "request {index}");
     }
     let trace = rig.model.trace.lock().unwrap();
@@ -260,7 +261,7 @@ fn seeds_decide_and_nothing_else_does() {
             ignore_eos: true,
             ..greedy(30)
         };
-        one(&rig.engine, request("same", sampling)).token_ids
+        one(&rig.engine, request("same", sampling)).token_ids()
     };
     assert_eq!(with_seed(7), with_seed(7));
     assert_ne!(with_seed(7), with_seed(8));
@@ -351,7 +352,7 @@ fn dropping_the_receiver_cancels_in_every_state() {
     };
 
     let mut decoding = rig.engine.submit(long("x")).unwrap();
-    assert!(matches!(decoding.blocking_recv(), Some(Event::Token { .. })));
+    assert!(matches!(decoding.blocking_recv(), Some(Event::Token(_))));
     let prefilling = rig.engine.submit(long(&"y".repeat(1000))).unwrap();
     wait_until("the second prompt is being read", || {
         rig.model
@@ -396,7 +397,7 @@ fn a_full_engine_refuses_and_takes_again() {
             },
         )
     };
-    let _running: Receiver = rig.engine.submit(long()).unwrap();
+    let _running: EventReceiver = rig.engine.submit(long()).unwrap();
     let waiting = rig.engine.submit(long()).unwrap();
     assert_eq!(rig.engine.submit(long()).unwrap_err(), EngineError::Full { limit: 2 });
     assert_eq!(rig.engine.admit(1).unwrap_err(), EngineError::Full { limit: 2 });
@@ -455,10 +456,10 @@ fn dropping_the_engine_ends_every_answer() {
         assert!(
             matches!(
                 last,
-                Some(Event::Done {
+                Some(Event::Done(Finish {
                     reason: FinishReason::Cancelled,
                     ..
-                })
+                }))
             ),
             "{last:?}"
         );

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use synapse_engine::{EngineOptions, FinishReason, Observer, Step};
+use synapse_engine::{EngineObserver, EngineOptions, FinishReason, StepStats};
 
 use crate::support::{BASE_TOKENS, MockModel, Speech};
 use crate::{greedy, one, request, rig, slow, wait_until};
@@ -11,7 +11,7 @@ use crate::{greedy, one, request, rig, slow, wait_until};
 #[derive(Default)]
 struct Notes {
     lines: Mutex<Vec<String>>,
-    steps: Mutex<Vec<Step>>,
+    steps: Mutex<Vec<StepStats>>,
 }
 
 impl Notes {
@@ -20,8 +20,8 @@ impl Notes {
     }
 }
 
-impl Observer for Notes {
-    fn began(&self, _waited: Duration, _cached_tokens: usize) {
+impl EngineObserver for Notes {
+    fn started(&self, _waited: Duration, _cached_tokens: usize) {
         self.note("began");
     }
     fn first_token(&self, _since_submission: Duration) {
@@ -31,7 +31,7 @@ impl Observer for Notes {
         assert!(since_last < Duration::from_secs(10));
         self.note("next");
     }
-    fn step(&self, step: Step) {
+    fn step(&self, step: StepStats) {
         self.steps.lock().unwrap().push(step);
     }
     fn finished(&self, reason: FinishReason) {

@@ -41,11 +41,11 @@ fn a_known_beginning_is_not_read_again_and_changes_nothing() {
     let (again, same) = read(&rig, long(&text, None));
     assert_eq!((again, same.usage.cached_tokens), (280 - 256, 256));
     assert_eq!(same.usage.prompt_tokens, 280);
-    assert_eq!(same.token_ids, whole.token_ids);
+    assert_eq!(same.token_ids(), whole.token_ids());
     // Another adapter reads it for itself.
     let (other, adapted) = read(&rig, long(&text, Some("first")));
     assert_eq!((other, adapted.usage.cached_tokens), (280, 0));
-    assert_ne!(adapted.token_ids, whole.token_ids);
+    assert_ne!(adapted.token_ids(), whole.token_ids());
     // A longer prompt goes on from where the known one is whole.
     let (rest, _) = read(&rig, long(&format!("{text}and on"), None));
     assert_eq!(rest, 286 - 256);
@@ -58,7 +58,7 @@ fn an_answer_is_read_again_as_a_prompt() {
     talk.sampling.max_tokens = 100;
     let (_, answer) = read(&rig, talk);
     let mut grown = byte_tokens(&"x".repeat(60));
-    grown.extend(&answer.token_ids);
+    grown.extend(&answer.token_ids());
     let grown = Request {
         prompt: grown,
         ..long("", None)
@@ -94,6 +94,6 @@ fn prompts_that_come_together_are_read_once() {
     let rest = 248 - 192;
     assert_eq!(read, [248, rest, 248, rest, rest]);
     for index in [0, 1, 3, 4] {
-        assert_eq!(completions[index].token_ids, alone.token_ids);
+        assert_eq!(completions[index].token_ids(), alone.token_ids());
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use synapse_engine::{Engine, FinishReason, TokenLogprob, Usage};
+use synapse_engine::{Engine, FinishReason, Token, TokenLogprob, Usage};
 
 use crate::calls::{Call, CallParser, Part};
 use crate::error::ApiError;
-use crate::generation::{Answer, Choices, Token, finish_reason};
+use crate::generation::{Answer, Choices, finish_reason};
 use crate::identity;
 use crate::sse::Transcript;
 use crate::swarm::Decision;
