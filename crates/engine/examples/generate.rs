@@ -1,5 +1,7 @@
 //! Generates a reply with a model folder, by default the tiny model of this repository:
 //! cargo run --release -p synapse-engine --example generate -- MODEL_FOLDER "PROMPT"
+use std::io::Write;
+
 use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, Request, SamplingOptions};
 use synapse_nn::{LoadOptions, models::load_files_to_generate};
@@ -21,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..SamplingOptions::default()
     };
     let reply = engine.submit(Request::new(prompt, sampling))?.blocking_collect()?;
-    println!("{}", reply.text);
+    writeln!(std::io::stdout(), "{}", reply.text)?;
     assert!(!reply.tokens.is_empty());
     Ok(())
 }
