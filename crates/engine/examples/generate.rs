@@ -4,7 +4,7 @@ use std::io::Write;
 
 use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, Request, SamplingOptions};
-use synapse_nn::{LoadOptions, models::load_files_to_generate};
+use synapse_nn::{LoadOptions, models};
 use synapse_tokenizer::{Chat, Message};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let files = ModelFiles::open(folder.as_ref())?;
     let chat = Chat::of_model(&files)?;
-    let model = load_files_to_generate(&files, &LoadOptions::BF16)?;
+    let model = models::load(&files, &LoadOptions::BF16)?;
     let prompt = chat.encode_prompt(&[Message::new("user", prompt)])?;
     let engine = Engine::start(model, chat, Vec::new(), EngineOptions::default());
     let sampling = SamplingOptions {
