@@ -1,4 +1,4 @@
-//! Final norm, head and cross-entropy over chunks of trained positions. The gradient of a chunk's logits is formed
+//! Final norm, head and cross-entropy over chunks of the positions that have a target. The gradient of a chunk's logits is formed
 //! by hand and multiplied back at once, so `[t, vocab]` never exists and no tape sees the head.
 
 use candle_core::{DType, Tensor, Var};
@@ -10,8 +10,8 @@ use crate::{CandleDecoder, CandleError, frozen};
 /// which wants taller products.
 const CHUNK_ELEMENTS: usize = 128 * 49_152;
 
-/// The trained positions of a batch.
-struct Trained {
+/// The positions of a batch that have a target.
+struct TargetRows {
     /// Rows of the batch.
     positions: Vec<u32>,
     /// `[n]` u32, on the device.
@@ -20,7 +20,7 @@ struct Trained {
     targets: Tensor,
 }
 
-/// A chunk of trained rows: their logits and the logarithms of their sums of powers.
+/// A chunk of those rows: their logits and the logarithms of their sums of powers.
 struct Chunk {
     count: usize,
     /// `[count, 1]` u32.
@@ -49,18 +49,18 @@ impl Chunk {
 
 impl CandleDecoder {
     /// Summed loss, and the gradient `[t, hidden]` of `scale · sum` by the last layer's output. At least one
-    /// position must be trained.
+    /// position must have a target.
     pub(crate) fn loss_gradient(
         &self,
         batch: &MicroBatch,
         x: &Tensor,
         scale: f64,
     ) -> Result<(f64, Tensor), CandleError> {
-        let trained = self.trained(batch)?;
-        let rows = Var::from_tensor(&x.index_select(&trained.rows, 0)?)?;
+        let target_rows = self.target_rows(batch)?;
+        let rows = Var::from_tensor(&x.index_select(&target_rows.rows, 0)?)?;
         let normed = self.final_norm(&rows)?;
         let (mut losses, mut gradients) = (Vec::new(), Vec::new());
-        self.for_each_chunk(&trained, &normed.detach(), |chunk| {
+        self.for_each_chunk(&target_rows, &normed.detach(), |chunk| {
             losses.push(chunk.losses()?);
             gradients.push((chunk.gradient()?.to_dtype(self.dtype())?.matmul(self.head())? * scale)?);
             Ok(())
@@ -70,15 +70,15 @@ impl CandleDecoder {
             parameter: "the last layer's output".to_owned(),
         })?;
         let sum = host(&losses)?.into_iter().sum();
-        Ok((sum, x.zeros_like()?.index_add(&trained.rows, by_row, 0)?))
+        Ok((sum, x.zeros_like()?.index_add(&target_rows.rows, by_row, 0)?))
     }
 
-    /// Summed loss and trained positions of each document. At least one position must be trained.
+    /// Summed loss and number of targets of each document. At least one position must have a target.
     pub(crate) fn losses_by_document(&self, batch: &MicroBatch, x: &Tensor) -> Result<Vec<(f64, usize)>, CandleError> {
-        let trained = self.trained(batch)?;
-        let normed = self.final_norm(&x.index_select(&trained.rows, 0)?)?;
+        let target_rows = self.target_rows(batch)?;
+        let normed = self.final_norm(&x.index_select(&target_rows.rows, 0)?)?;
         let mut losses = Vec::new();
-        self.for_each_chunk(&trained, &normed, |chunk| {
+        self.for_each_chunk(&target_rows, &normed, |chunk| {
             losses.push(chunk.losses()?);
             Ok(())
         })?;
@@ -91,7 +91,7 @@ impl CandleDecoder {
             })
             .collect();
         let mut sums = vec![(0.0, 0); batch.lengths.len()];
-        for (&position, loss) in trained.positions.iter().zip(host(&losses)?) {
+        for (&position, loss) in target_rows.positions.iter().zip(host(&losses)?) {
             let document = ends.partition_point(|&end| end <= position as usize);
             sums[document].0 += loss;
             sums[document].1 += 1;
@@ -99,24 +99,24 @@ impl CandleDecoder {
         Ok(sums)
     }
 
-    fn trained(&self, batch: &MicroBatch) -> Result<Trained, CandleError> {
+    fn target_rows(&self, batch: &MicroBatch) -> Result<TargetRows, CandleError> {
         let (positions, targets): (Vec<u32>, Vec<u32>) = (0..)
             .zip(&batch.targets)
             .filter_map(|(position, target)| Some((position, (*target)?)))
             .unzip();
         let count = positions.len();
         let rows = Tensor::from_slice(&positions, count, self.device())?;
-        Ok(Trained {
+        Ok(TargetRows {
             positions,
             rows,
             targets: Tensor::from_vec(targets, count, self.device())?,
         })
     }
 
-    /// Hands the normed trained rows over in chunks of logits.
+    /// Computes the logits of the normed rows chunk by chunk.
     fn for_each_chunk(
         &self,
-        trained: &Trained,
+        target_rows: &TargetRows,
         normed: &Tensor,
         mut each: impl FnMut(Chunk) -> Result<(), CandleError>,
     ) -> Result<(), CandleError> {
@@ -126,14 +126,18 @@ impl CandleDecoder {
             } else {
                 16 * CHUNK_ELEMENTS
             },
-            trained.positions.len(),
+            target_rows.positions.len(),
         );
         let size = (elements / self.config().vocab_size).max(16);
         for first in (0..total).step_by(size) {
             let count = size.min(total - first);
             let logits = self.head_logits(&normed.narrow(0, first, count)?)?;
             let log_sums = logits.log_sum_exp(1)?.unsqueeze(1)?;
-            let targets = trained.targets.narrow(0, first, count)?.unsqueeze(1)?.contiguous()?;
+            let targets = target_rows
+                .targets
+                .narrow(0, first, count)?
+                .unsqueeze(1)?
+                .contiguous()?;
             each(Chunk {
                 count,
                 targets,

@@ -1,4 +1,4 @@
-//! The decoder's weights on a device, and what its users have in common: embedding, head and checks.
+//! The decoder's weights on a device, with embedding, head and checks.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Embedding, Module};
@@ -122,7 +122,7 @@ impl CandleDecoder {
         )?)
     }
 
-    /// Refuses tokens outside the vocabulary and sequences longer than the model's positions.
+    /// Refuses tokens outside the vocabulary and sequences longer than the context.
     pub(crate) fn check(&self, tokens: &[u32], longest: usize) -> Result<(), CandleError> {
         let (vocab_size, limit) = (self.config.vocab_size, self.config.max_position_embeddings);
         if let Some(&id) = tokens.iter().find(|&&id| id as usize >= vocab_size) {

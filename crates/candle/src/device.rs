@@ -1,10 +1,10 @@
-//! Opens candle's devices by name. Which of them a run takes is its caller's to decide.
+//! Opens candle's devices by name.
 
 use candle_core::Device;
 
 use crate::CandleError;
 
-/// A device of candle's.
+/// A kind of candle device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceKind {
     /// The CPU.
@@ -35,7 +35,7 @@ fn gpu(
     open: impl FnOnce() -> candle_core::Result<Device>,
 ) -> Result<Device, CandleError> {
     if !compiled {
-        let reason = format!("this program was built without it; build with `--features {device}`");
+        let reason = format!("this program was built without {device} support; rebuild it with `--features {device}`");
         return Err(CandleError::Unavailable { device, reason });
     }
     open().map_err(|error| CandleError::Unavailable {
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     #[cfg(not(feature = "cuda"))]
-    fn a_device_that_is_not_built_in_says_how_to_get_it() {
+    fn a_device_that_is_not_built_in_names_the_feature() {
         assert!(DeviceKind::Cpu.open().unwrap().is_cpu());
         let error = DeviceKind::Cuda.open().unwrap_err().to_string();
         assert!(error.contains("--features cuda"), "{error}");

@@ -1,4 +1,4 @@
-//! What can go wrong when a model is loaded or run on a device.
+//! Errors of loading and running a model on a device.
 
 use synapse_nn::NnError;
 
@@ -9,18 +9,18 @@ pub enum CandleError {
     /// The model or adapter folder could not be read.
     #[error(transparent)]
     Checkpoint(#[from] synapse_checkpoint::CheckpointError),
-    /// A request that `synapse-nn` refuses in the same words.
+    /// A request that `synapse-nn` refuses too.
     #[error(transparent)]
     Model(#[from] NnError),
-    /// candle refused an operation; out of memory is among these.
+    /// candle refused an operation, for example for lack of memory.
     #[error("on the device: {0}")]
     Device(#[from] candle_core::Error),
-    /// The device was asked for and cannot be had.
+    /// The requested device is not available.
     #[error("cannot use {device}: {reason}")]
     Unavailable {
         /// `cuda` or `metal`.
         device: &'static str,
-        /// What the driver says, or how to build with it.
+        /// The driver's message, or how to build with the device.
         reason: String,
     },
     /// A buffer of the wrong length.
@@ -36,7 +36,7 @@ pub enum CandleError {
     /// The tape ended before a trainable tensor: some operation between it and the loss has no backward pass.
     #[error("no gradient reached `{parameter}`: an operation between it and the loss has no backward pass")]
     GradientCut {
-        /// The tensor left without a gradient.
+        /// The tensor without a gradient.
         parameter: String,
     },
 }

@@ -1,10 +1,9 @@
-//! Operations with frozen operands, and the seed of a backward pass: what keeps candle's tape to the tensors
-//! that are trained.
+//! Operations with frozen operands, and the seed of a backward pass, so that candle's tape holds trainable tensors only.
 //!
-//! candle's own binary operations and products compute the gradients of both operands, whether or not anyone
-//! asked, and keep those of untracked leaves until the end: for frozen weights, masks and rotation angles that
-//! is as much arithmetic again and a copy of every weight. Here the frozen operand lives inside the operation,
-//! so the tape sees one operand only. Everything runs on whatever backend the tensor is on.
+//! candle's own binary operations and products compute the gradients of both operands, needed or not, and keep those of
+//! untracked leaves until the end. For frozen weights, masks and rotation angles that doubles the arithmetic and copies
+//! every weight. Here the frozen operand is part of the operation, so the tape has one operand only. Everything runs on
+//! the tensor's own device.
 
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, Error, Layout, MetalStorage, Result, Shape, Storage, Tensor,

@@ -25,7 +25,7 @@ impl DeviceCache {
         self.len == 0
     }
 
-    /// Forgets everything from position `len` on; longer than stored is a no-op.
+    /// Drops all positions from `len` on. Does nothing if fewer are stored.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
@@ -44,7 +44,7 @@ impl CandleDecoder {
     /// Appends tokens to a cached sequence; logits `[vocab]` of the last.
     ///
     /// # Errors
-    /// As [`CandleDecoder::logits`]; the cache then stands where it stood.
+    /// As [`CandleDecoder::logits`]; the cache is then unchanged.
     pub fn append(
         &self,
         tokens: &[u32],
@@ -57,7 +57,7 @@ impl CandleDecoder {
         Ok(logits)
     }
 
-    /// Summed negative log-likelihood (nats) and trained positions of each document of a batch.
+    /// Summed negative log-likelihood (nats) and number of targets of each document of a batch.
     ///
     /// # Errors
     /// A token outside the vocabulary, or a document longer than the model's positions.
@@ -83,7 +83,7 @@ impl CandleDecoder {
         self.losses_by_document(batch, &x)
     }
 
-    /// The last layer's output `[n, hidden]`. The cache's layers hold the new rows; its length is the caller's to move.
+    /// The last layer's output `[n, hidden]`. Appends to the cache's layers; the caller advances its length.
     fn hidden(
         &self,
         tokens: &[u32],

@@ -1,16 +1,27 @@
-//! Llama and Qwen2 decoders in plain candle operations, on any device candle has.
+//! The candle backend: Llama and Qwen2 decoders in candle operations, on any device candle has.
 //!
-//! On the CPU this crate is the oracle that `synapse-nn`'s hand-written passes are compared with; on CUDA and
-//! Metal it is how models are trained and evaluated. [`CandleTrainer`] has the contract of
-//! `synapse_nn::TrainableDecoder` for LoRA: the same flat f32 parameters in the same order, the same
-//! micro-batches, the same dropout masks. [`CandleDecoder`] gives logits and losses.
+//! [`CandleTrainer`] trains LoRA and [`CandleDecoder`] gives logits and losses, on CUDA, Metal or the CPU. On the CPU the
+//! crate is also the reference that `synapse-nn`'s hand-written passes are compared with. The trainer has the contract
+//! of `synapse_nn::TrainableModel`: the same flat f32 parameters in the same order, the same micro-batches, the same
+//! dropout masks.
 //!
-//! The layer loop is written out here as it is there: the forward pass keeps the layers' inputs, and the
-//! backward pass runs one layer at a time again under candle's autograd. Frozen tensors never meet the tape
-//! (see `frozen`), and nothing that is fused without a backward pass is used where a gradient must go through.
+//! The layer loop is written out here too: the forward pass saves the layers' inputs, and the backward pass runs one
+//! layer at a time again under candle's autograd. Frozen tensors never enter the tape (see `frozen`), and no fused
+//! operation without a backward pass is used where a gradient must pass through.
 //!
-//! What this crate is not: fast on the CPU (that is `synapse-nn`), a trainer (no optimizer, no schedule) or an
-//! engine (no sampling, one sequence at a time).
+//! | module | subject |
+//! |---|---|
+//! | `decoder`, `layer`, `attention`, `norm`, `rotary` | the forward pass |
+//! | `trainer`, `cross_entropy`, `lora`, `frozen` | LoRA's backward pass, one layer on the tape at a time |
+//! | `inference`, `adapter` | cached generation, with a loaded adapter |
+//! | `load`, `weight` | from a model folder to tensors on a device, dense or NF4 |
+//! | `device` | which devices there are |
+//!
+//! The LM-head loss is written a second time here, because it is part of the reference. LoRA's layout, its initial values
+//! and the rotary frequencies are `synapse-nn`'s.
+//!
+//! What this crate is not: fast on the CPU (that is `synapse-nn`), a trainer (no optimizer, no schedule) or an engine (no
+//! sampling, one sequence at a time).
 
 mod adapter;
 mod attention;

@@ -1,11 +1,11 @@
-//! What the layers of one pass need to know about its rows: documents laid end to end, each seeing itself alone,
-//! or the next tokens of one cached sequence.
+//! The rows of one pass: documents laid end to end, each attending to itself alone, or the next tokens of one cached
+//! sequence.
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::rotary::Rotation;
 
-/// Added to the score of a key that is not seen; finite, so that no row can become NaN.
+/// Added to the score of a masked key; finite, so that no row can become NaN.
 const UNSEEN: f64 = 1e30;
 
 /// The rows of one pass.

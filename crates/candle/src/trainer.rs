@@ -79,7 +79,7 @@ impl CandleTrainer {
         self.lora.num_values()
     }
 
-    /// The model behind.
+    /// The decoder.
     #[must_use]
     pub fn decoder(&self) -> &CandleDecoder {
         &self.decoder
@@ -92,8 +92,8 @@ impl CandleTrainer {
     }
 
     /// One micro-batch: adds `context.scale ·` the gradient of the summed loss to `gradients` and returns the summed
-    /// negative log-likelihood in nats (not scaled). With `context.recompute` only the layers' inputs are kept;
-    /// without, every layer's tape is. A batch without a trained position adds nothing.
+    /// negative log-likelihood in nats (not scaled). With `context.recompute` only the layers' inputs are saved;
+    /// without, every layer's tape is. A batch without targets adds nothing.
     ///
     /// # Errors
     /// A buffer of the wrong length, a token outside the vocabulary, a document longer than the model's positions,
@@ -136,14 +136,14 @@ impl CandleTrainer {
             let tape = match (tapes.pop(), inputs.pop()) {
                 (Some(tape), _) => tape,
                 (None, Some(input)) => self.tape(&work, layer, &input)?,
-                (None, None) => unreachable!("every layer left its tape or its input"),
+                (None, None) => unreachable!("every layer saved its tape or its input"),
             };
             dx = self.backward(layer, &tape, &dx, gradients)?;
         }
         Ok(sum)
     }
 
-    /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.
+    /// Summed negative log-likelihood and number of targets of each document, without gradients or dropout.
     ///
     /// # Errors
     /// As [`CandleTrainer::accumulate`].

@@ -6,7 +6,7 @@ use half::bf16;
 use synapse_checkpoint::{AdapterFolder, ModelConfig};
 use synapse_kernels::Precision;
 
-use crate::{NnError, lora::LoraBranch, tensor::Tensor};
+use crate::{NnError, lora_branch::LoraBranch, tensor::Tensor};
 
 /// One adapted module: `y += scale · (x·Aᵀ)·Bᵀ`.
 #[derive(Debug, Clone)]

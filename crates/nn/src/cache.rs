@@ -1,5 +1,5 @@
-//! What one sequence carries from step to step, in f32: rotated keys and values of every layer, or, in a model without
-//! attention, one state of a fixed size.
+//! The cache of one sequence, in f32: rotated keys and values of every layer or, in a model without attention, one
+//! recurrent state of a fixed size.
 
 use std::ops::Range;
 
@@ -30,7 +30,7 @@ impl KvCache {
         }
     }
 
-    /// The state of a sequence of a model without attention before its first token: `len` zeros.
+    /// The initial state of a sequence in a model without attention: `len` zeros.
     pub fn recurrent(len: usize) -> Self {
         Self {
             state: vec![0.0; len],
@@ -38,12 +38,12 @@ impl KvCache {
         }
     }
 
-    /// The state, which the model reads and leaves behind.
+    /// The recurrent state, which the model reads and updates.
     pub fn state_mut(&mut self) -> &mut [f32] {
         &mut self.state
     }
 
-    /// Whether positions can be taken out and put back, which a state of fixed size does not allow.
+    /// Whether positions can be copied out and appended elsewhere, which a recurrent state does not allow.
     pub fn is_divisible(&self) -> bool {
         self.state.is_empty()
     }
@@ -58,7 +58,7 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Forgets everything from position `len` on; longer than stored is a no-op.
+    /// Drops all positions from `len` on. Does nothing if fewer are stored.
     pub fn truncate(&mut self, len: usize) {
         if len >= self.len {
             return;
@@ -70,7 +70,7 @@ impl KvCache {
         self.len = len;
     }
 
-    /// Marks `n` further positions as stored; for models that keep no keys of their own.
+    /// Counts `n` further positions, for models without keys and values.
     pub fn advance(&mut self, n: usize) {
         self.len += n;
     }
@@ -78,7 +78,7 @@ impl KvCache {
     /// A copy of some positions' keys and values.
     ///
     /// # Panics
-    /// A range that is not stored.
+    /// If a position of the range is not stored.
     pub fn copy(&self, positions: Range<usize>) -> KvBlock {
         let part = |values: &[f32]| values[positions.start * self.width..positions.end * self.width].to_vec();
         let layer = |layer: &LayerCache| LayerCache {
@@ -91,8 +91,8 @@ impl KvCache {
         }
     }
 
-    /// Appends positions that were copied out of another cache of this model, where they stood at the same place after
-    /// the same tokens under the same adapter: keys are rotated by their place.
+    /// Appends positions that were copied out of another cache of this model. They must continue the same tokens at the
+    /// same position under the same adapter: keys are rotated by their position.
     pub fn append(&mut self, block: &KvBlock) {
         for (layer, part) in self.layers.iter_mut().zip(&block.layers) {
             layer.keys.extend_from_slice(&part.keys);
@@ -102,7 +102,7 @@ impl KvCache {
     }
 }
 
-/// Keys and values of neighboring positions, taken out of a cache.
+/// Keys and values of consecutive positions, copied out of a cache.
 #[derive(Debug, Clone)]
 pub struct KvBlock {
     layers: Vec<LayerCache>,

@@ -1,10 +1,10 @@
-//! What a serving engine needs of a model: one ragged forward pass over many sequences.
+//! The contract of a model for inference: one ragged forward pass over many sequences.
 
 use synapse_kernels::attention::Phase;
 
 use crate::{Adapter, KvCache, MicroBatch, ModuleTrace, NnError};
 
-/// What a step gives of a sequence's new tokens: the logits of which positions, or what embeddings are made of.
+/// The output of a forward pass for one sequence: logits of some positions, or pooled hidden states for embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogitsFor {
     /// None (a prefill chunk that is not the last).
@@ -13,41 +13,41 @@ pub enum LogitsFor {
     Last,
     /// Every new token.
     All,
-    /// No logits, but the sum over the new tokens of their hidden states after the last norm, `[hidden_size]`.
+    /// Instead of logits, the sum of the hidden states of the new tokens after the final norm, `[hidden_size]`.
     HiddenSum,
 }
 
-/// New tokens of one sequence together with its cache and the adapter it runs under.
+/// The new tokens of one sequence, its cache and its adapter.
 #[derive(Debug)]
 pub struct Sequence<'a> {
     /// Tokens to append, at least one.
     pub tokens: &'a [u32],
     /// The sequence's own cache; the tokens are appended to it.
     pub cache: &'a mut KvCache,
-    /// What the tokens are: a token's numbers depend on it, and on nothing else in the batch.
+    /// Prefill or decode. A token's numbers depend on it, and on nothing else in the batch.
     pub phase: Phase,
-    /// The LoRA adapter this sequence runs under, or the bare base.
+    /// The LoRA adapter of this sequence; `None` for the base model alone.
     pub adapter: Option<&'a Adapter>,
-    /// What the step gives.
+    /// The output to compute.
     pub logits: LogitsFor,
 }
 
-/// A model that an engine can drive and whose losses can be taken.
+/// A causal language model that can also score documents.
 pub trait LanguageModel: CausalLm {
-    /// Summed negative log-likelihood in nats and trained positions of each document, under an adapter or the bare base.
+    /// Summed negative log-likelihood in nats and number of targets of each document, with or without an adapter.
     ///
     /// # Errors
-    /// A token outside the vocabulary, more positions than the model has, or an adapter that it cannot carry.
+    /// A token outside the vocabulary, more positions than the model has, or an adapter of another model.
     fn document_losses(&self, batch: &MicroBatch, adapter: Option<&Adapter>) -> Result<Vec<(f64, usize)>, NnError>;
 }
 
-/// A causal language model that an engine can drive.
+/// A causal language model for inference.
 pub trait CausalLm: Send + Sync {
     /// Width of a row of logits.
     fn vocab_size(&self) -> usize;
     /// Width of a hidden state.
     fn hidden_size(&self) -> usize;
-    /// Positions the model was made for.
+    /// The longest context, in tokens.
     fn max_positions(&self) -> usize;
     /// An empty cache of the right shape.
     fn new_cache(&self) -> KvCache;
@@ -58,14 +58,12 @@ pub trait CausalLm: Send + Sync {
     /// A token outside the vocabulary or more positions than the model has; nothing is appended then.
     fn forward(&self, batch: &mut [Sequence<'_>]) -> Result<Vec<Vec<f32>>, NnError>;
 
-    /// The modules that a router chooses among, in the order of its logits; none of a model that sends every token
-    /// through all of itself.
+    /// Names of the modules that a router chooses from, in the order of its logits. Empty for a dense model.
     fn modules(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What every layer does with each of these tokens, read from the beginning; `None` of a model that sends every
-    /// token through all of itself.
+    /// The routing of each token of a sequence in every layer; `None` for a dense model.
     ///
     /// # Errors
     /// A token outside the vocabulary.

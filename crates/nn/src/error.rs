@@ -1,4 +1,4 @@
-//! What can go wrong when a model is loaded or run.
+//! Errors of loading and running a model.
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -7,7 +7,7 @@ pub enum NnError {
     /// The model or adapter folder could not be read.
     #[error(transparent)]
     Checkpoint(#[from] synapse_checkpoint::CheckpointError),
-    /// A token id that the embedding has no row for.
+    /// A token id beyond the embedding.
     #[error("token id {id} is outside the vocabulary of {vocab_size}")]
     TokenOutOfRange {
         /// The offending id.
@@ -15,10 +15,10 @@ pub enum NnError {
         /// Rows of the embedding.
         vocab_size: usize,
     },
-    /// More positions than the model was made for.
+    /// More positions than the model supports.
     #[error("{positions} positions exceed the model's limit of {limit}")]
     ContextOverflow {
-        /// Positions asked for.
+        /// Positions requested.
         positions: usize,
         /// `max_position_embeddings`.
         limit: usize,
@@ -26,9 +26,9 @@ pub enum NnError {
     /// A combination that this crate does not implement.
     #[error("{what} is not supported: {hint}")]
     Unsupported {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// The way out.
+        /// The remedy.
         hint: String,
     },
 }

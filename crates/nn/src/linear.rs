@@ -12,7 +12,7 @@ use synapse_kernels::{
 };
 
 use crate::{
-    lora::LoraBranch,
+    lora_branch::LoraBranch,
     pool::{Activation, Pool},
     tensor::Tensor,
 };

@@ -1,18 +1,17 @@
-//! LoRA's parameters: which tensor lies where in the flat buffer, the initial values, and the branch of one module.
+//! LoRA's parameters: which tensor lies where in the flat buffer, and the initial values.
 //!
-//! The same layout serves every model family: it asks [`ModelConfig::adaptable_modules`] what there is to adapt. A target
+//! The same layout serves every model family: it adapts any of [`ModelConfig::adaptable_modules`]. A target
 //! such as `q_proj` means all modules whose last name is that.
 
 use std::{collections::BTreeMap, ops::Range};
 
 use synapse_checkpoint::ModelConfig;
 use synapse_kernels::{
-    Matrix,
     elementwise::Dropout,
     random::{MersenneTwister, Stream},
 };
 
-use crate::{Adapter, NnError};
+use crate::NnError;
 
 /// One trainable tensor of the flat buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +37,18 @@ pub struct LoraOptions {
     pub dropout: f32,
     /// Suffixes such as `q_proj`; every linear whose last name is among them is adapted.
     pub targets: Vec<String>,
+}
+
+impl Default for LoraOptions {
+    /// PEFT's defaults for Llama: rank 8, alpha 8, no dropout, `q_proj` and `v_proj`.
+    fn default() -> Self {
+        Self {
+            rank: 8,
+            scale: 1.0,
+            dropout: 0.0,
+            targets: ["q_proj", "v_proj"].map(str::to_owned).to_vec(),
+        }
+    }
 }
 
 /// The adapted modules and where their factors lie in the flat buffer of trainable parameters.
@@ -129,78 +140,6 @@ impl LoraLayout {
             stream: Stream::new(&[seed, step, micro_batch, module.key]),
             probability: self.options.dropout,
         })
-    }
-}
-
-/// The adapter over the weights of a forward or backward pass.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum AdapterSource<'a> {
-    /// One that is being trained.
-    Trained(TrainedAdapter<'a>),
-    /// One that was loaded.
-    Loaded(&'a Adapter),
-}
-
-/// An adapter that is being trained, in one pass.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TrainedAdapter<'a> {
-    pub(crate) layout: &'a LoraLayout,
-    /// The flat buffer.
-    pub(crate) values: &'a [f32],
-    /// Key of the dropout masks; `None` outside training.
-    pub(crate) key: Option<[u64; 3]>,
-    /// Where the adapter's gradients begin in the buffer of all gradients.
-    pub(crate) gradient_offset: usize,
-}
-
-/// The LoRA branch of one module, `s·(M⊙x)·Aᵀ·Bᵀ`: `a [rank, input]`, `b [output, rank]`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LoraBranch<'a> {
-    pub(crate) a: Matrix<'a>,
-    pub(crate) b: Matrix<'a>,
-    pub(crate) rank: usize,
-    pub(crate) scale: f32,
-    pub(crate) dropout: Option<Dropout>,
-    /// Where the gradients of A and B begin, if they are trained.
-    pub(crate) gradients: Option<LoraGradients>,
-}
-
-/// Where a branch's gradients begin in the flat gradient buffer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LoraGradients {
-    pub(crate) a: usize,
-    pub(crate) b: usize,
-}
-
-impl<'a> AdapterSource<'a> {
-    /// The branch of a module, if the adapter has one for it.
-    pub(crate) fn branch(self, module: &str) -> Option<LoraBranch<'a>> {
-        match self {
-            Self::Trained(TrainedAdapter {
-                layout,
-                values,
-                key,
-                gradient_offset,
-            }) => {
-                let found = layout.module(module)?;
-                let (a, b) = (
-                    layout.parameters[found.parameter].range.clone(),
-                    layout.parameters[found.parameter + 1].range.clone(),
-                );
-                Some(LoraBranch {
-                    gradients: Some(LoraGradients {
-                        a: gradient_offset + a.start,
-                        b: gradient_offset + b.start,
-                    }),
-                    a: Matrix::F32(&values[a]),
-                    b: Matrix::F32(&values[b]),
-                    rank: layout.options.rank,
-                    scale: layout.options.scale,
-                    dropout: key.and_then(|key| layout.dropout(found, key)),
-                })
-            }
-            Self::Loaded(adapter) => adapter.branch(module),
-        }
     }
 }
 

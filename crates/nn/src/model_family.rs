@@ -1,4 +1,4 @@
-//! What the rest of the workspace asks of a family of models, whichever it is.
+//! The contract of a model family: loading, training and cost estimates.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ pub trait ModelFamily: Sync {
     /// Loads a model folder for inference.
     ///
     /// # Errors
-    /// A missing or unreadable tensor, or a storage that the family does not have.
+    /// A missing or unreadable tensor, or a storage that the family does not support.
     fn load(&self, folder: &ModelFolder, options: &LoadOptions) -> Result<Arc<dyn LanguageModel>, NnError>;
 
-    /// Loads a GGUF file for inference. The file says itself how its weights are stored.
+    /// Loads a GGUF file for inference. The file determines how the weights are stored.
     ///
     /// # Errors
-    /// An unreadable tensor, or a family that GGUF does not have.
+    /// An unreadable tensor, or a family without a GGUF format.
     fn load_gguf(&self, model: &GgufModel, precision: Precision) -> Result<Arc<dyn LanguageModel>, NnError> {
         let _ = (model, precision);
         Err(NnError::Unsupported {
@@ -33,7 +33,7 @@ pub trait ModelFamily: Sync {
     /// LoRA over the frozen weights of a model folder.
     ///
     /// # Errors
-    /// An unreadable folder, a storage that the family does not have, or a target that is not a module of the model.
+    /// An unreadable folder, a storage that the family does not support, or a target that is not a module of the model.
     fn lora(
         &self,
         folder: &ModelFolder,

@@ -1,11 +1,11 @@
-//! Reused activation buffers. Fresh memory costs page faults, a quarter of a second per gigabyte.
+//! A pool of activation buffers. Reuse avoids the page faults of fresh memory, a quarter of a second per gigabyte.
 
 use std::ops::{Deref, DerefMut};
 
 use half::bf16;
 use synapse_kernels::{Matrix, MatrixMut, Precision};
 
-/// A reused buffer. It stays as long as it ever was behind its length, so that growing again clears nothing.
+/// A reused buffer. Its allocation never shrinks below its largest length, so that growing again clears nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer<T> {
     data: Vec<T>,
@@ -38,7 +38,7 @@ impl<'a> From<&'a mut Buffer<f32>> for MatrixMut<'a> {
     }
 }
 
-/// A matrix that only products read: bf16 where products round to it anyway, else f32.
+/// A matrix that only products read: bf16 if products round to it anyway, else f32.
 #[derive(Debug)]
 pub(crate) enum Activation {
     F32(Buffer<f32>),
@@ -112,7 +112,7 @@ impl Pool {
         }
     }
 
-    /// Keeps `x` as an activation; the f32 buffer goes back where a rounded copy is kept.
+    /// Stores `x` as an activation. If that is a rounded copy, the f32 buffer returns to the pool.
     pub(crate) fn keep(&mut self, x: Buffer<f32>, precision: Precision) -> Activation {
         match precision {
             Precision::F32 => Activation::F32(x),

@@ -2,8 +2,8 @@
 
 use synapse_checkpoint::ModelConfig;
 
-/// Angle per position of each pair of a head, `[head_dim / 2]`: `1 / θ^(2i/d)`, divided as Llama 3's frequency scaling
-/// says where the model asks for it.
+/// Angle per position of each pair of a head, `[head_dim / 2]`: `1 / θ^(2i/d)`, divided by Llama 3's
+/// frequency scaling if the model has one.
 pub fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
     let half = config.head_dim / 2;
     let divisors = config.rope_scaling.as_ref().map_or_else(

@@ -1,5 +1,4 @@
-//! Where a weight lives: in a frozen buffer of some storage format, or in the flat buffer of
-//! trainable parameters.
+//! One weight tensor: a frozen buffer in some storage format, or a range of the flat buffer of trainable parameters.
 
 use std::ops::Range;
 

@@ -1,10 +1,10 @@
-//! What a model that sends tokens to modules did with each of them: who fired and how strongly, what its memory wrote
-//! and read.
+//! The trace of a mixture-of-experts model: which modules each token was routed to, with which gate weights, and what
+//! the memory module wrote and read.
 
 /// The trace of one sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModuleTrace {
-    /// What a router chooses among, in the order of the weights.
+    /// Names of the modules that a router chooses from, in the order of the weights.
     pub modules: Vec<String>,
     /// Layer by layer.
     pub layers: Vec<LayerTrace>,
@@ -13,10 +13,10 @@ pub struct ModuleTrace {
 /// One layer's part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerTrace {
-    /// `[tokens][modules]`: the weight a module fired with, 0 where it did not.
+    /// `[tokens][modules]`: the gate weight of a module, 0 for a token that was not routed to it.
     pub weights: Vec<Vec<f32>>,
-    /// Mean write strength β of the memory's heads, 0 where it did not fire.
+    /// `[tokens]`: mean write strength β of the memory's heads, 0 for a token that was not routed to the memory.
     pub writes: Vec<f32>,
-    /// Length of what the memory gave back, 0 where it did not fire.
+    /// `[tokens]`: Euclidean norm of what the memory read, 0 for a token that was not routed to it.
     pub reads: Vec<f32>,
 }

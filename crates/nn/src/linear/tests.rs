@@ -6,7 +6,7 @@ use std::path::Path;
 use synapse_checkpoint::TensorFiles;
 
 use super::*;
-use crate::lora::LoraGradients;
+use crate::lora_branch::LoraGradients;
 
 const TOKENS: usize = 9;
 const RANK: usize = 4;

@@ -22,11 +22,11 @@ pub fn family(architecture: Architecture) -> &'static dyn ModelFamily {
     }
 }
 
-/// Loads a model for inference, from a folder or a GGUF file. A GGUF file says itself how its weights are stored; of the
-/// options only the precision counts.
+/// Loads a model for inference, from a folder or a GGUF file. A GGUF file determines the storage of its
+/// weights, so only the precision of the options applies.
 ///
 /// # Errors
-/// A missing or unreadable tensor, or a storage that the family does not have.
+/// A missing or unreadable tensor, or a storage that the family does not support.
 pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Arc<dyn LanguageModel>, NnError> {
     match files {
         ModelFiles::Folder(folder) => family(folder.config().architecture).load(folder, options),

@@ -25,7 +25,7 @@ impl WeightSource for FolderSource<'_> {
     fn matrix(&mut self, name: &str, [rows, cols]: [usize; 2], linear: bool) -> Result<Tensor, NnError> {
         Ok(match self.dtype {
             WeightDtype::F32 => Tensor::F32(self.folder.read_f32(name)?),
-            // f32 arithmetic asks for the embedding as it is stored
+            // with f32 arithmetic the embedding stays as it is stored
             WeightDtype::Nf4 { .. } if !linear && self.precision == Precision::F32 => {
                 Tensor::F32(self.folder.read_f32(name)?)
             }

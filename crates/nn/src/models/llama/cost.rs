@@ -65,22 +65,23 @@ pub(super) fn trainable_parameters(workload: &Workload<'_>) -> u64 {
 pub(super) fn memory(workload: &Workload<'_>) -> TrainingMemory {
     let s = Sizes::new(workload);
     let t = workload.tokens as u64;
-    // what products read is kept in their precision
-    let kept = match workload.precision {
+    // bytes of a value that only products read
+    let operand_bytes = match workload.precision {
         Precision::F32 => 4,
         Precision::Bf16 => 2,
     };
-    let state =
-        t * (kept * (2 * s.hidden + 2 * s.query + 2 * s.key + 3 * s.mlp + 7 * s.rank) + 4 * (s.hidden + 2 + s.heads));
-    let layers_kept = if workload.recompute { 1 } else { s.layers };
+    let state = t
+        * (operand_bytes * (2 * s.hidden + 2 * s.query + 2 * s.key + 3 * s.mlp + 7 * s.rank)
+            + 4 * (s.hidden + 2 + s.heads));
+    let layers_saved = if workload.recompute { 1 } else { s.layers };
     let rotary = 4 * (workload.config.max_position_embeddings * workload.config.head_dim) as u64;
     TrainingMemory {
         weights: rotary + frozen_bytes(workload, &s),
         trainable: 16 * trainable_parameters(workload),
-        activations: 4 * t * s.hidden * s.layers + state * layers_kept,
+        activations: 4 * t * s.hidden * s.layers + state * layers_saved,
         // gate, up or their gradients in f32, a copy of each for products, and six of the residual's width
-        workspace: t * (8 * s.mlp + 2 * kept * s.mlp + 6 * 4 * s.hidden + 3 * kept * s.hidden),
-        logits: logit_rows(workload.config.vocab_size).min(workload.tokens) as u64 * s.vocab * (4 + kept),
+        workspace: t * (8 * s.mlp + 2 * operand_bytes * s.mlp + 6 * 4 * s.hidden + 3 * operand_bytes * s.hidden),
+        logits: logit_rows(workload.config.vocab_size).min(workload.tokens) as u64 * s.vocab * (4 + operand_bytes),
     }
 }
 

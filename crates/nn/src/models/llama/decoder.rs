@@ -44,7 +44,7 @@ pub struct Decoder {
     pub(crate) head: Option<Tensor>,
     pub(crate) rope: rope::Table,
     pub(crate) precision: Precision,
-    /// What generated tokens are multiplied with, where that is not the weights above.
+    /// The weights that generated tokens are multiplied with, if not those above.
     pub(crate) decode_weights: Option<DecodeWeights>,
 }
 
@@ -98,8 +98,11 @@ impl Decoder {
         Self::assemble(model.config(), precision, &mut GgufSource { model, precision })
     }
 
-    /// Random weights of the standard deviation that the configuration starts from.
-    pub(crate) fn random(config: &ModelConfig, options: &LoadOptions) -> Result<Self, NnError> {
+    /// A decoder of this shape with random weights, of the configuration's `initializer_range`: for benchmarks and tests.
+    ///
+    /// # Errors
+    /// A model without attention, or a storage that the shape does not allow.
+    pub fn random(config: &ModelConfig, options: &LoadOptions) -> Result<Self, NnError> {
         Self::assemble(config, options.precision, &mut RandomSource::new(config, options))
     }
 
@@ -113,8 +116,8 @@ impl Decoder {
     fn assemble(config: &ModelConfig, precision: Precision, source: &mut impl WeightSource) -> Result<Self, NnError> {
         if !config.has_attention() {
             return Err(NnError::Unsupported {
-                what: "a Synapse model in the place of a decoder with attention".into(),
-                hint: "this works on Llama and Qwen2 models".into(),
+                what: "a model without attention as a Llama decoder".into(),
+                hint: "load a Llama or Qwen2 model here".into(),
             });
         }
         let hidden = config.hidden_size;

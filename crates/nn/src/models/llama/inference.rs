@@ -20,13 +20,13 @@ use crate::{
 
 use super::decoder::{Decoder, slot};
 
-/// Rows of neighboring sequences that run under one adapter.
+/// Rows of consecutive sequences with the same adapter.
 struct Group<'a> {
     rows: Range<usize>,
     adapter: &'a Adapter,
 }
 
-/// One forward pass over sequences whose tokens are in one phase.
+/// One forward pass over sequences of the same phase.
 struct Step<'a> {
     decoder: &'a Decoder,
     phase: Phase,
@@ -177,12 +177,12 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Whether tokens are multiplied with tiles where there are some: those of prompts are bound by arithmetic.
+    /// Whether products use packed tiles where there are some. Prefill is compute-bound and does not.
     fn uses_tiles(&self) -> bool {
         self.phase == Phase::Decode && self.decoder.precision == Precision::Bf16
     }
 
-    /// What a linear's tokens are multiplied with, where that is tiles.
+    /// The packed tiles of a linear, if its products use them.
     fn tile(&self, layer: usize, slot: usize) -> Option<&'a PackedWeight> {
         let decoder = self.decoder;
         let own = match &decoder.decode_weights {
@@ -192,7 +192,7 @@ impl<'a> Step<'a> {
         own.filter(|_| self.uses_tiles())
     }
 
-    /// The same of the output head.
+    /// The packed tiles of the output head, if its products use them.
     fn head_tile(&self) -> Option<&'a PackedWeight> {
         let decoder = self.decoder;
         let own = match &decoder.decode_weights {
@@ -347,7 +347,7 @@ impl<'a> Step<'a> {
         logits
     }
 
-    /// What each sequence asked for.
+    /// The requested output of each sequence.
     fn outputs(&mut self, batch: &[&mut Sequence<'_>], x: &[f32]) -> Vec<Vec<f32>> {
         let mut outputs = self.logits(batch, x);
         for (index, sequence) in batch.iter().enumerate() {
@@ -373,7 +373,7 @@ impl<'a> Step<'a> {
         sum.into_iter().map(|total| total as f32).collect()
     }
 
-    /// Logits of the positions asked for, per sequence.
+    /// Logits of the requested positions of each sequence.
     fn logits(&mut self, batch: &[&mut Sequence<'_>], x: &[f32]) -> Vec<Vec<f32>> {
         let decoder = self.decoder;
         let (hidden, vocab) = (decoder.config.hidden_size, decoder.config.vocab_size);
@@ -404,7 +404,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Products of generated tokens with those weights that are in tiles, of which one group has one kind of block.
+/// Products of generated tokens with the weights that are packed tiles; all of a group have one block format.
 fn tiled(activations: &mut QuantizedActivations, x: &[f32], tiles: &[Option<&PackedWeight>], ys: &mut [&mut [f32]]) {
     let Some(first) = tiles.iter().flatten().next() else {
         return;

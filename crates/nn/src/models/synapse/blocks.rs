@@ -1,5 +1,4 @@
-//! Parts that several modules have: a causal convolution, a norm of each head, a gate. Where their weights lie, forward
-//! and backward.
+//! Blocks that several modules share: a causal convolution, a norm per head, a gate; forward and backward.
 
 use std::ops::Range;
 
@@ -9,14 +8,14 @@ use super::{layout::Layout, linear::Weights, recurrent_state::States};
 
 /// A causal depthwise convolution with SiLU, `{module}.weight [channels, kernel]` and `{module}.bias`.
 #[derive(Debug, Clone)]
-pub(crate) struct Filter {
+pub(crate) struct CausalConv {
     /// Weight and, right behind it, bias.
     weight: Range<usize>,
     bias: Range<usize>,
     kernel: usize,
 }
 
-impl Filter {
+impl CausalConv {
     pub(crate) fn new(layout: &Layout, module: &str, kernel: usize) -> Self {
         Self {
             weight: layout.range(&format!("{module}.weight")),

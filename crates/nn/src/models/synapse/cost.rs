@@ -1,8 +1,8 @@
-//! Bytes that training a Synapse model takes at its peak, from shapes alone: what the passes in `layer`, `router`,
-//! `language`, `experts` and `memory` keep, counted value by value.
+//! Peak memory of training a Synapse model, from shapes alone: the activations that the passes in `layer`, `router`,
+//! `language`, `experts` and `memory` save, counted value by value.
 //!
-//! Which modules a token is sent to is not known before, so every one of them is counted with an even share, which is what
-//! the balance loss asks for. `tests/memory.rs` holds the sums to what an allocator counts. What this is not: time.
+//! The routing is not known in advance, so every module is counted with an even share of the tokens, the goal of the
+//! balance loss. `tests/synapse_memory.rs` compares the sums with an allocator's count. What this is not: time.
 
 use synapse_checkpoint::{ModelConfig, Routing, SynapseConfig};
 
@@ -28,7 +28,7 @@ pub(super) fn memory(workload: &Workload<'_>) -> TrainingMemory {
     let workspace = (0..layers).map(|layer| sizes.workspace(layer)).max().unwrap_or(0);
     let (weights, gradients, trained) = match workload.scope {
         TrainableScope::Full => (0, 0, workload.config.parameters()),
-        // the pass has places for the frozen weights' gradients, and adds the adapter's up beside the loop's own
+        // the pass holds gradients of the frozen weights too, and its own copy of the adapter's
         TrainableScope::Lora { .. } => {
             let (frozen, adapter) = (workload.config.parameters(), trainable_parameters(workload));
             (frozen, frozen + adapter, adapter)
@@ -45,7 +45,7 @@ pub(super) fn memory(workload: &Workload<'_>) -> TrainingMemory {
     }
 }
 
-/// How many values a workload trains.
+/// Number of trainable parameters.
 pub(super) fn trainable_parameters(workload: &Workload<'_>) -> u64 {
     match workload.scope {
         TrainableScope::Full => workload.config.parameters(),
@@ -53,7 +53,7 @@ pub(super) fn trainable_parameters(workload: &Workload<'_>) -> u64 {
     }
 }
 
-/// The modules that an adapter changes, each with its values; none in full training.
+/// The adapted modules, each with its number of values; none in full training.
 fn adapter<'a>(workload: &Workload<'a>) -> impl Iterator<Item = (String, usize)> + use<'a> {
     let (rank, targets) = match workload.scope {
         TrainableScope::Full => (0, &[][..]),
@@ -74,7 +74,7 @@ pub(super) fn flops(workload: &Workload<'_>, target_share: f64) -> f64 {
     let sizes = Sizes::new(workload);
     let even = sizes.modules.modules_per_token as f64 / sizes.modules.choices() as f64;
     let weights = config.weights_per_token() as f64;
-    // of those of the modules that are sent to, what a token is multiplied with in the mean
+    // values of routed modules count by the mean share of tokens that see them
     let adapter: f64 = adapter(workload)
         .map(|(module, values)| values as f64 * if sizes.is_sent(&module) { even } else { 1.0 })
         .sum();
@@ -130,7 +130,7 @@ impl<'a> Sizes<'a> {
         }
     }
 
-    /// Whether a token passes this module only where the router says so.
+    /// Whether a token passes this module only if the router chooses it.
     fn is_sent(&self, module: &str) -> bool {
         match self.modules.routing {
             Routing::Dispatch => !module.contains(".thalamus."),
@@ -156,11 +156,11 @@ impl<'a> Sizes<'a> {
         }
     }
 
-    /// Of a layer, for its backward pass.
+    /// Saved by a layer for its backward pass.
     fn saved(&self, layer: usize) -> usize {
         let (hidden, tokens, dispatch) = (self.hidden, self.tokens, self.dispatch());
         let m = self.modules;
-        // who sees a row and at which place its weight is, the row gathered, and what came of it
+        // row and weight indices, the gathered row, and the output
         let part = |rows: Rows| rows.count * (4 + 2 * hidden);
         let experts = m.num_experts * (part(dispatch) + dispatch.count * 3 * m.expert_size);
         let relayed = if m.relay { tokens * hidden } else { 0 };
@@ -179,7 +179,7 @@ impl<'a> Sizes<'a> {
         }
     }
 
-    /// A token in the thalamus, and who it is sent to.
+    /// A token in the router, and its routing.
     fn router(&self) -> usize {
         let m = self.modules;
         7 * m.router_size
@@ -215,7 +215,7 @@ impl<'a> Sizes<'a> {
         rows.count * (6 * keys + 6 * values + 3 * self.modules.memory_heads) + borders
     }
 
-    /// In use at once on the way back through a layer or the loss, while all that is kept is still there.
+    /// In use at once in the backward pass of a layer or of the loss, beside the saved activations.
     fn workspace(&self, layer: usize) -> usize {
         let m = self.modules;
         let (hidden, tokens) = (self.hidden, self.tokens);

@@ -1,13 +1,13 @@
-//! The rows of a batch that one module sees: gathered, and scattered back by their weights.
+//! The rows of a batch dispatched to one module: gathered, and combined by their gate weights afterwards.
 
 use super::routing::TopKRouting;
 
-/// Rows of a batch, in order, and how they fall on its documents.
+/// Rows of a batch, in order, and how many belong to each document.
 #[derive(Debug, Clone)]
 pub(crate) struct Dispatch {
-    /// Row in the batch, and the place of its weight in [`TopKRouting::weights`].
+    /// Row in the batch, and the index of its gate weight in [`TopKRouting::weights`].
     pub(crate) rows: Vec<(usize, usize)>,
-    /// Rows of each document, 0 where none was sent.
+    /// Dispatched rows of each document, possibly 0.
     pub(crate) lengths: Vec<usize>,
 }
 
@@ -43,8 +43,8 @@ impl Dispatch {
 
     /// `x[row] += weight · y` for every row.
     pub(crate) fn combine(&self, y: &[f32], weights: &[f32], x: &mut [f32], width: usize) {
-        for (&(row, place), y) in self.rows.iter().zip(y.chunks_exact(width)) {
-            let weight = weights[place];
+        for (&(row, index), y) in self.rows.iter().zip(y.chunks_exact(width)) {
+            let weight = weights[index];
             for (x, y) in x[row * width..(row + 1) * width].iter_mut().zip(y) {
                 *x += weight * y;
             }
@@ -60,7 +60,7 @@ impl Dispatch {
         }
     }
 
-    /// From the gradient of what [`Dispatch::combine`] wrote: the weights' (written to their places) and `y`'s.
+    /// The backward pass of [`Dispatch::combine`]: writes the gate weights' gradients and returns `y`'s.
     pub(crate) fn split_gradient(
         &self,
         dx: &[f32],
@@ -70,10 +70,10 @@ impl Dispatch {
         width: usize,
     ) -> Vec<f32> {
         let mut dy = Vec::with_capacity(y.len());
-        for (&(row, place), y) in self.rows.iter().zip(y.chunks_exact(width)) {
+        for (&(row, index), y) in self.rows.iter().zip(y.chunks_exact(width)) {
             let dx = &dx[row * width..(row + 1) * width];
-            dweights[place] = dx.iter().zip(y).map(|(d, y)| d * y).sum();
-            dy.extend(dx.iter().map(|d| weights[place] * d));
+            dweights[index] = dx.iter().zip(y).map(|(d, y)| d * y).sum();
+            dy.extend(dx.iter().map(|d| weights[index] * d));
         }
         dy
     }

@@ -1,4 +1,4 @@
-//! A sparse expert: `W_down (silu(W_gate u) ⊙ W_up u)` (Shazeer 2020) on the rows that were sent to it.
+//! A sparse expert: `W_down (silu(W_gate u) ⊙ W_up u)` (Shazeer 2020) on the rows that were dispatched to it.
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 
@@ -16,7 +16,7 @@ pub(crate) struct Expert {
     down: Linear,
 }
 
-/// What the backward pass needs.
+/// Saved for the backward pass.
 #[derive(Debug, Default)]
 pub(crate) struct SavedActivations {
     gate: Vec<f32>,   // [t, size]

@@ -1,18 +1,18 @@
-//! Generation with carried state: each sequence holds one state of a fixed size, however long it gets.
+//! Inference with a recurrent state of a fixed size per sequence.
 //!
-//! Cells go token by token here, and products sum in an order that does not depend on the number of rows, so a
-//! sequence gets the same bits alone or beside others, its prompt in one piece or in many.
+//! Cells run token by token here, and products are batch-invariant, so a sequence gets the same bits alone or in a batch,
+//! and for its prompt in one chunk or in several.
 
 use crate::{
     Adapter, CausalLm, KvCache, LanguageModel, LayerTrace, LogitsFor, MicroBatch, ModuleTrace, NnError, Phase,
-    Sequence, linear::ReductionOrder, lora::AdapterSource,
+    Sequence, adapter_source::AdapterSource, linear::ReductionOrder,
 };
 use synapse_checkpoint::ModelFolder;
 use synapse_kernels::{Precision, norm};
 
 use super::{linear::Weights, model::SynapseModel};
 
-/// A model with its weights, ready to serve.
+/// A Synapse model with its weights, ready for inference.
 #[derive(Debug, Clone)]
 pub struct SynapseCausalLm {
     model: SynapseModel,
@@ -30,16 +30,16 @@ impl SynapseCausalLm {
         Ok(Self { model, values })
     }
 
-    /// A model whose values are in memory already.
+    /// A model from values in memory.
     ///
     /// # Panics
-    /// If there are not as many values as the model has.
+    /// If the number of values is not that of the model's parameters.
     pub fn new(model: SynapseModel, values: Vec<f32>) -> Self {
         assert_eq!(values.len(), model.parameters(), "one value for every parameter");
         Self { model, values }
     }
 
-    /// The model behind.
+    /// The model without its values.
     pub fn model(&self) -> &SynapseModel {
         &self.model
     }
@@ -153,7 +153,7 @@ impl CausalLm for SynapseCausalLm {
     }
 }
 
-/// The sequences that run together: of one phase, under one adapter. Which others there are changes no bit of theirs.
+/// Groups of sequences with the same phase and adapter. A group does not affect the bits of another.
 fn groups(batch: &[Sequence<'_>]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (place, sequence) in batch.iter().enumerate() {
@@ -185,7 +185,7 @@ impl LanguageModel for SynapseCausalLm {
 }
 
 impl SynapseCausalLm {
-    /// What each sequence asked for, from the hidden states `[t, hidden]`.
+    /// The requested output of each sequence, from the hidden states `[t, hidden]`.
     fn outputs(
         &self,
         x: &[f32],

@@ -1,13 +1,18 @@
 //! The language module: an xLSTM block around an mLSTM or an sLSTM cell (Beck et al. 2024, appendix A).
 //!
-//! This file is the choice between the two; each has a file of its own.
+//! This file chooses between the two; each has a file of its own.
 
 mod mlstm;
 mod slstm;
 
 use synapse_checkpoint::{ModelConfig, SynapseConfig};
 
-use super::{layout::Layout, linear::Weights, recurrent_state::RecurrentState};
+use super::{
+    layout::Layout,
+    linear::Weights,
+    recurrent_state::RecurrentState,
+    sequence_module::{ModuleGradients, ModuleInput, SequenceModule},
+};
 
 /// A layer's language module.
 #[derive(Debug, Clone)]
@@ -16,7 +21,7 @@ pub(crate) enum Language {
     Slstm(slstm::Block),
 }
 
-/// What the backward pass needs.
+/// Saved for the backward pass.
 #[derive(Debug)]
 pub(crate) enum SavedActivations {
     Mlstm(mlstm::SavedActivations),
@@ -37,48 +42,52 @@ impl Language {
             Self::Mlstm(mlstm::Block::new(layout, prefix, config, modules))
         }
     }
+}
 
-    /// Values of a document's state.
-    pub(crate) fn state_len(&self) -> usize {
+impl SequenceModule for Language {
+    type Saved = SavedActivations;
+
+    fn state_len(&self) -> usize {
         match self {
             Self::Mlstm(block) => block.state_len(),
             Self::Slstm(block) => block.state_len(),
         }
     }
 
-    /// `u [t, hidden]` → `[t, hidden]`.
-    pub(crate) fn forward(
+    fn forward(
         &self,
         weights: Weights<'_>,
-        u: &[f32],
-        lengths: &[usize],
-        recurrent_state: RecurrentState<'_, '_>,
-    ) -> (Vec<f32>, SavedActivations) {
+        input: ModuleInput<'_>,
+        state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, Self::Saved) {
         match self {
             Self::Mlstm(block) => {
-                let (y, saved) = block.forward(weights, u, lengths, recurrent_state);
+                let (y, saved) = block.forward(weights, input, state);
                 (y, SavedActivations::Mlstm(saved))
             }
             Self::Slstm(block) => {
-                let (y, saved) = block.forward(weights, u, lengths, recurrent_state);
+                let (y, saved) = block.forward(weights, input, state);
                 (y, SavedActivations::Slstm(saved))
             }
         }
     }
 
-    /// Adds to `du` and the weights' gradients.
-    pub(crate) fn backward(
+    fn backward(
         &self,
         weights: Weights<'_>,
-        rows: (&[f32], &[usize]),
-        saved: &mut SavedActivations,
+        input: ModuleInput<'_>,
+        saved: &mut Self::Saved,
         dy: &[f32],
-        targets: (&mut [f32], &mut [f32]),
+        gradients: ModuleGradients<'_>,
     ) {
         match (self, saved) {
-            (Self::Mlstm(block), SavedActivations::Mlstm(saved)) => block.backward(weights, rows, saved, dy, targets),
-            (Self::Slstm(block), SavedActivations::Slstm(saved)) => block.backward(weights, rows, saved, dy, targets),
-            _ => unreachable!("a block gets back what it kept"),
+            (Self::Mlstm(block), SavedActivations::Mlstm(saved)) => {
+                block.backward(weights, input, saved, dy, gradients);
+            }
+            (Self::Slstm(block), SavedActivations::Slstm(saved)) => {
+                block.backward(weights, input, saved, dy, gradients);
+            }
+            _ => unreachable!("a block gets back what it saved"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! One layer: the thalamus looks at every token and sends it to the modules that fire.
+//! One layer: the router chooses modules for every token, and each token is dispatched to those.
 //!
 //! Dispatch: `u = RMS(x); r = router(u); y = x + Σ_{m ∈ top-k} w_m · module_m(u + r)`; a module sees only the tokens
-//! that were sent to it, and its state moves with those alone. Sequential, the ablation: language module, chosen experts
+//! dispatched to it, and its state advances with those alone. Sequential, the ablation: language module, chosen experts
 //! and memory one after the other, each with a norm of its own, every token through all three.
 //!
-//! The way back is in `backward`, what a trace shows in `trace`.
+//! The backward pass is in `backward`, the trace in `trace`.
 
 mod backward;
 mod trace;
@@ -26,6 +26,7 @@ use super::{
     recurrent_state::{RecurrentState, States},
     router::{self, Router},
     routing::TopKRouting,
+    sequence_module::{ModuleInput, SequenceModule},
 };
 
 /// A layer's modules and where their weights lie.
@@ -38,7 +39,7 @@ pub(crate) struct Layer {
     hidden: usize,
     k: usize,
     router: Router,
-    /// Where the bias on the selection lies, in a model that has one.
+    /// Where the selection bias lies, in a model that has one.
     selection_bias: Option<Range<usize>>,
     relay: bool,
     balance_all: bool,
@@ -54,7 +55,7 @@ struct Normed {
     inverse: Vec<f32>, // [t]
 }
 
-/// What a module kept of the rows that it saw.
+/// A module on the rows dispatched to it, with its saved activations.
 #[derive(Debug)]
 struct DispatchedModule<K> {
     dispatch: Dispatch,
@@ -63,13 +64,13 @@ struct DispatchedModule<K> {
     saved: K,
 }
 
-/// The thalamus' view of a batch.
+/// The routing of a batch.
 #[derive(Debug)]
 struct Routed {
     logits: Vec<f32>, // [t, choices]
     choices: TopKRouting,
     saved: router::SavedActivations,
-    /// What the modules see, where that is not `u`: `u + r`.
+    /// The modules' input `u + r`, if it is not `u`.
     relayed: Option<Vec<f32>>, // [t, hidden]
 }
 
@@ -133,12 +134,12 @@ impl Layer {
         }
     }
 
-    /// Values of a document's state: thalamus, language module, memory.
+    /// Values of a document's state: router, language module, memory.
     pub(crate) fn state_len(&self) -> usize {
         self.router.state_len() + self.language.state_len() + self.memory.state_len()
     }
 
-    /// What the thalamus chooses among.
+    /// Number of modules that the router chooses from.
     pub(crate) fn choices(&self) -> usize {
         match self.routing {
             Routing::Dispatch => self.experts.len() + 2,
@@ -191,13 +192,14 @@ impl Layer {
         let mut y = x.to_vec();
         let seen = routed.seen(&normed.u);
         let language = self.run_module(&routed.choices, 0, lengths, seen, |u, lengths| {
+            let input = ModuleInput { u, lengths };
             self.language
-                .forward(weights, u, lengths, recurrent_state(&mut language_states))
+                .forward(weights, input, recurrent_state(&mut language_states))
         });
         let experts = self.experts(weights, &routed.choices, lengths, seen);
         let memory = self.run_module(&routed.choices, self.experts.len() + 1, lengths, seen, |u, lengths| {
-            self.memory
-                .forward(weights, u, lengths, recurrent_state(&mut memory_states))
+            let input = ModuleInput { u, lengths };
+            self.memory.forward(weights, input, recurrent_state(&mut memory_states))
         });
         let chosen = &routed.choices.weights;
         combine(language.as_ref(), chosen, &mut y, self.hidden);
@@ -223,9 +225,11 @@ impl Layer {
         [router, mut language_states, mut memory_states]: [States<'_>; 3],
     ) -> (Vec<f32>, SavedActivations) {
         let first = self.norm(weights, 0, x);
-        let (mut stream, language) =
-            self.language
-                .forward(weights, &first.u, lengths, recurrent_state(&mut language_states));
+        let (mut stream, language) = self.language.forward(
+            weights,
+            ModuleInput { u: &first.u, lengths },
+            recurrent_state(&mut language_states),
+        );
         add_to(&mut stream, x);
         let after_language = stream.clone();
         let second = self.norm(weights, 1, &stream);
@@ -235,9 +239,11 @@ impl Layer {
             combine(expert.as_ref(), &routed.choices.weights, &mut stream, self.hidden);
         }
         let third = self.norm(weights, 2, &stream);
-        let (mut y, memory) = self
-            .memory
-            .forward(weights, &third.u, lengths, recurrent_state(&mut memory_states));
+        let (mut y, memory) = self.memory.forward(
+            weights,
+            ModuleInput { u: &third.u, lengths },
+            recurrent_state(&mut memory_states),
+        );
         add_to(&mut y, &stream);
         let saved = SequentialActivations {
             first,
@@ -283,7 +289,7 @@ impl Layer {
         }
     }
 
-    /// One module on the rows sent to it, or nothing where none was.
+    /// Runs one module on the rows dispatched to it; `None` without rows.
     fn run_module<K>(
         &self,
         choices: &TopKRouting,

@@ -1,4 +1,4 @@
-//! The flat buffer of a model's weights: where each tensor lies, what it starts from, and whether it decays.
+//! The flat buffer of a model's weights: where each tensor lies, its initial values, and whether weight decay applies.
 //!
 //! Sources of the initial values: Mamba (Gu and Dao 2023, §3.6) for step sizes and `A_log`; xLSTM (Beck et al. 2024)
 //! for the gates; its projections as there; the rest N(0, `initializer_range`), projections back into the stream divided by √(2·layers).
@@ -42,7 +42,7 @@ impl Layout {
     /// Where a tensor lies.
     ///
     /// # Panics
-    /// A name that the configuration does not list; the modules ask for what `SynapseConfig::layer_tensors` names.
+    /// If the configuration has no such tensor.
     pub(crate) fn range(&self, name: &str) -> Range<usize> {
         match self.parameters.iter().find(|parameter| parameter.name == name) {
             Some(parameter) => parameter.range.clone(),
@@ -50,7 +50,7 @@ impl Layout {
         }
     }
 
-    /// The values of a model that nobody has trained; the same seed gives the same values.
+    /// Random initial values; the same seed gives the same values.
     pub(crate) fn initial(&self, config: &ModelConfig, modules: &SynapseConfig, seed: u64) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];
         for (index, parameter) in self.parameters.iter().enumerate() {
@@ -67,7 +67,7 @@ fn decays(name: &str, shape: &[usize]) -> bool {
     shape.len() >= 2 && !name.ends_with("A_log") && !name.ends_with("conv.weight")
 }
 
-/// What a tensor starts from.
+/// The initial values of a tensor.
 enum Initializer {
     Zero,
     One,

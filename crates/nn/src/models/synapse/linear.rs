@@ -13,8 +13,9 @@ use synapse_kernels::{
 };
 
 use crate::{
+    adapter_source::AdapterSource,
     linear::ReductionOrder,
-    lora::{AdapterSource, LoraBranch, LoraGradients},
+    lora_branch::{LoraBranch, LoraGradients},
 };
 
 use super::layout::Layout;

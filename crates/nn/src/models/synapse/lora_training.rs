@@ -7,21 +7,22 @@ use synapse_checkpoint::{ModelConfig, ModelFolder};
 use synapse_kernels::Precision;
 
 use crate::{
-    LoraOptions, MicroBatch, NnError, Parameter, StepContext, initial_lora,
+    LoraOptions, MicroBatch, NnError, Parameter, StepContext,
+    adapter_source::{AdapterSource, TrainedAdapter},
+    initial_lora,
     linear::ReductionOrder,
-    lora::{AdapterSource, LoraLayout, TrainedAdapter},
+    lora::LoraLayout,
 };
 
 use super::{linear::Weights, model::SynapseModel, training::StepOutput};
 
-/// A Synapse model whose weights are frozen, with an adapter that is trained. The adapter's values are the caller's.
+/// A Synapse model with frozen weights and a trainable adapter. The caller owns the adapter's values.
 #[derive(Debug)]
 pub struct SynapseLora {
     model: SynapseModel,
     values: Vec<f32>,
     layout: LoraLayout,
-    /// Gradients of everything: of the frozen weights only the places of norms, filters and rates are ever touched, and
-    /// what lands there is thrown away.
+    /// Gradients of all values. Those of frozen norms, convolutions and decay rates are computed and discarded.
     gradients: Vec<f32>,
 }
 
@@ -36,7 +37,7 @@ impl SynapseLora {
         Self::over(model, values, options)
     }
 
-    /// An adapter over weights that nobody has trained, of this configuration's shape: what training costs.
+    /// An adapter over random weights of this shape, for measuring what training costs.
     ///
     /// # Errors
     /// Another architecture, or a target that the model does not have.
@@ -57,7 +58,7 @@ impl SynapseLora {
         })
     }
 
-    /// The configuration of the model behind.
+    /// The configuration of the base model.
     pub fn config(&self) -> &ModelConfig {
         self.model.config()
     }
@@ -113,7 +114,7 @@ impl SynapseLora {
         Ok(output)
     }
 
-    /// Summed negative log-likelihood and trained positions of each document, without gradients or dropout.
+    /// Summed negative log-likelihood and number of targets of each document, without gradients or dropout.
     ///
     /// # Errors
     /// As [`SynapseLora::accumulate`].

@@ -1,5 +1,5 @@
-//! The fast-weight memory: a gated delta rule that writes what a key means into a matrix, and reads it back by a query
-//! (Schlag et al. 2021; Yang et al. 2025, Gated DeltaNet), in one forward pass and without backpropagation.
+//! The fast-weight memory: a gated delta rule that writes values under keys into a matrix and reads them by queries
+//! (Schlag et al. 2021; Yang et al. 2025, Gated DeltaNet), within one forward pass.
 //!
 //! `q, k = L2(silu(conv(W u))); v = silu(conv(W_v u)); β = σ(w_β u + b); α = exp(−e^a · softplus(w_α u + b))`; the cell;
 //! then a norm per head, a gate `silu(W_g u)` and the projection back. Writes are differentiable, and every document has
@@ -14,10 +14,11 @@ use synapse_kernels::{
 };
 
 use super::{
-    blocks::{Filter, HeadNorm, columns, gated, gated_backward},
+    blocks::{CausalConv, HeadNorm, columns, gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
     recurrent_state::{RecurrentState, sigmoid},
+    sequence_module::{ModuleGradients, ModuleInput, SequenceModule, of_full_sequence},
 };
 
 /// Added under the root of a key's length.
@@ -29,7 +30,7 @@ pub(crate) struct Memory {
     query: Linear,
     key: Linear,
     value: Linear,
-    filter: Filter,
+    conv: CausalConv,
     strength: Linear,
     decay: Option<(Linear, Range<usize>)>,
     gate: Linear,
@@ -38,7 +39,7 @@ pub(crate) struct Memory {
     shape: delta::DeltaShape,
 }
 
-/// What the backward pass needs, and what a trace shows.
+/// Saved for the backward pass and for traces.
 #[derive(Debug)]
 pub(crate) struct SavedActivations {
     raw: Vec<f32>,             // [t, 2 · keys + values] before the convolution
@@ -69,7 +70,7 @@ impl Memory {
             query: linear("q_proj", false, hidden, keys),
             key: linear("k_proj", false, hidden, keys),
             value: linear("v_proj", false, hidden, values),
-            filter: Filter::new(layout, &format!("{prefix}.memory.conv"), modules.conv_kernel),
+            conv: CausalConv::new(layout, &format!("{prefix}.memory.conv"), modules.conv_kernel),
             strength: linear("beta_proj", true, hidden, heads),
             decay: modules
                 .memory_decay
@@ -92,25 +93,27 @@ impl Memory {
     fn values(&self) -> usize {
         self.shape.heads * self.shape.value
     }
+}
 
-    /// Values of a document's state.
-    pub(crate) fn state_len(&self) -> usize {
-        self.filter.state_len() + self.keys() * self.shape.value
+impl SequenceModule for Memory {
+    type Saved = SavedActivations;
+
+    fn state_len(&self) -> usize {
+        self.conv.state_len() + self.keys() * self.shape.value
     }
 
-    /// `u [t, hidden]` → `[t, hidden]`.
-    pub(crate) fn forward(
+    fn forward(
         &self,
         weights: Weights<'_>,
-        u: &[f32],
-        lengths: &[usize],
-        mut recurrent_state: RecurrentState<'_, '_>,
-    ) -> (Vec<f32>, SavedActivations) {
+        input: ModuleInput<'_>,
+        mut state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, Self::Saved) {
+        let ModuleInput { u, lengths } = input;
         let (keys, values, heads) = (self.keys(), self.values(), self.shape.heads);
-        let (mut conv_states, mut cell_states) = recurrent_state.split(self.filter.state_len());
+        let (mut conv_states, mut cell_states) = state.split(self.conv.state_len());
         let projected = [&self.query, &self.key, &self.value].map(|linear| linear.forward(weights, u));
         let raw = beside(&projected.each_ref().map(Vec::as_slice), &[keys, keys, values]);
-        let mixed = self.filter.forward(weights, &raw, lengths, &mut conv_states);
+        let mixed = self.conv.forward(weights, &raw, lengths, &mut conv_states);
         let [query_raw, key_raw, value] = apart(&mixed, [keys, keys, values]);
         let (mut query, mut key) = (vec![0.0; query_raw.len()], vec![0.0; key_raw.len()]);
         head_norm::l2(&query_raw, self.shape.key, EPSILON, &mut query);
@@ -172,23 +175,25 @@ impl Memory {
         (y, saved)
     }
 
-    /// Adds to `du` and the weights' gradients.
-    pub(crate) fn backward(
+    fn backward(
         &self,
         weights: Weights<'_>,
-        (u, lengths): (&[f32], &[usize]),
-        saved: &mut SavedActivations,
+        input: ModuleInput<'_>,
+        saved: &mut Self::Saved,
         dy: &[f32],
-        (du, gradients): (&mut [f32], &mut [f32]),
+        gradients: ModuleGradients<'_>,
     ) {
+        let ModuleInput { u, lengths } = input;
+        let ModuleGradients {
+            du,
+            parameters: gradients,
+        } = gradients;
         let (keys, values, heads) = (self.keys(), self.values(), self.shape.heads);
-        let Some(boundaries) = &saved.boundaries else {
-            unreachable!("gradients are taken of whole documents")
-        };
+        let boundaries = of_full_sequence(saved.boundaries.as_ref());
         let zeros = |like: &[f32]| vec![0.0; like.len()];
         let mut dgated = zeros(&saved.gated);
         self.output.backward(weights, &saved.gated, dy, &mut dgated, gradients);
-        // in place: what was gated and the gate become their gradients
+        // in place: the gated values and the gate become their gradients
         gated_backward(&mut saved.normed, &mut saved.gate, &dgated);
         self.gate.backward(weights, u, &saved.gate, du, gradients);
         let dread = self.norm.backward(weights, &saved.read, &saved.normed, gradients);
@@ -228,7 +233,7 @@ impl Memory {
         head_norm::l2_backward(&saved.query_raw, self.shape.key, EPSILON, &dquery, &mut dquery_raw);
         head_norm::l2_backward(&saved.key_raw, self.shape.key, EPSILON, &dkey, &mut dkey_raw);
         let dmixed = beside(&[&dquery_raw, &dkey_raw, &dvalue], &[keys, keys, values]);
-        let draw = self.filter.backward(weights, (&saved.raw, lengths), &dmixed, gradients);
+        let draw = self.conv.backward(weights, (&saved.raw, lengths), &dmixed, gradients);
         for (linear, d) in [&self.query, &self.key, &self.value]
             .into_iter()
             .zip(apart(&draw, [keys, keys, values]))

@@ -22,6 +22,7 @@ mod model;
 mod recurrent_state;
 mod router;
 mod routing;
+mod sequence_module;
 #[cfg(test)]
 mod tests;
 mod trainable;

@@ -1,9 +1,11 @@
-//! A whole model: embedding, layers, norm and head over one flat buffer of weights. Shapes and places are here; the
-//! values are the caller's, who trains or serves them.
+//! A whole model: embedding, layers, norm and head over one flat buffer of weights. This holds the
+//! shapes and offsets; the caller owns the values, in training as in inference.
 
 use std::ops::Range;
 
-use crate::{MicroBatch, NnError, Parameter, linear::ReductionOrder, lora::AdapterSource, training::read_parameters};
+use crate::{
+    MicroBatch, NnError, Parameter, adapter_source::AdapterSource, linear::ReductionOrder, training::read_parameters,
+};
 use synapse_checkpoint::{ModelConfig, ModelFolder, SynapseConfig};
 use synapse_kernels::Precision;
 
@@ -35,7 +37,7 @@ impl SynapseModel {
         let Some(modules) = config.synapse.clone() else {
             return Err(NnError::Unsupported {
                 what: format!("{} as a Synapse model", config.architecture.class_name()),
-                hint: "its config.json says `model_type: synapse`".into(),
+                hint: "load a folder whose config.json has `model_type: synapse`".into(),
             });
         };
         let layout = Layout::new(config);
@@ -75,7 +77,7 @@ impl SynapseModel {
         self.layout.len()
     }
 
-    /// Values of a model that nobody has trained.
+    /// Random initial values; the same seed gives the same values.
     pub fn initial(&self, seed: u64) -> Vec<f32> {
         self.layout.initial(&self.config, &self.modules, seed)
     }
@@ -88,7 +90,7 @@ impl SynapseModel {
         read_parameters(folder, self.layout())
     }
 
-    /// Values of one document's state, all layers: what a sequence costs in memory, however long it is.
+    /// Values of one sequence's recurrent state, all layers; independent of its length.
     pub fn state_len(&self) -> usize {
         self.layers.iter().map(Layer::state_len).sum()
     }
@@ -131,7 +133,7 @@ impl SynapseModel {
         x
     }
 
-    /// Refuses tokens that the embedding has no row for, and documents longer than the configuration says.
+    /// Refuses tokens outside the vocabulary, and documents longer than the context.
     pub(crate) fn check(&self, batch: &MicroBatch) -> Result<(), NnError> {
         self.check_tokens(&batch.tokens)?;
         let limit = self.config.max_position_embeddings;

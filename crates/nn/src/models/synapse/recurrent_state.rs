@@ -1,20 +1,20 @@
-//! How a module goes over its rows: documents from their beginning, or token by token with a state carried on.
+//! The recurrent state of a module: none when it processes whole documents in training, one per sequence in inference.
 
-/// The states of all documents, where there are any.
+/// The states of all documents, if there are any.
 pub(crate) type States<'a> = Option<Vec<&'a mut [f32]>>;
 
-/// What a module's recurrences start from.
+/// The state that a module's recurrences start from.
 #[derive(Debug)]
 pub(crate) enum RecurrentState<'a, 'b> {
-    /// Every document begins at its first row and nothing is kept: training. Cells go in chunks.
+    /// Training: every document starts with an empty state and the cells run chunk by chunk.
     FullSequence,
-    /// A state for each document, read and left behind: serving. Cells go token by token, so that a row's bits do
-    /// not depend on how a prompt was cut.
+    /// Inference: one state per sequence, read and updated. The cells run token by token, so that a row's bits do not
+    /// depend on how a prompt was split.
     Stateful(&'a mut [&'b mut [f32]]),
 }
 
 impl RecurrentState<'_, '_> {
-    /// The states cut in two: the first `at` values of each, and the rest. `None` where there are none.
+    /// Splits every state in two: its first `at` values, and the rest. `None` without states.
     pub(crate) fn split(&mut self, at: usize) -> (States<'_>, States<'_>) {
         match self {
             Self::FullSequence => (None, None),

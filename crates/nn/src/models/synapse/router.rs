@@ -1,8 +1,8 @@
-//! The thalamus: one Mamba block that reads the stream and says, per token, how much it wants of each module.
+//! The router: one Mamba block over the hidden states that gives a logit per token and module.
 //!
 //! `[x; z] = W_in u; x = silu(conv(x)); [δ; B; C] = W_x x; Δ = softplus(W_dt δ + b_dt); y = scan(x, Δ, B, C);
-//! r = W_out (y ⊙ silu(z)); logits = W_r r + b_r` (Gu and Dao 2023, algorithm 2; the head is ours). What it is not:
-//! it chooses nothing, which `routing` does.
+//! r = W_out (y ⊙ silu(z)); logits = W_r r + b_r` (Gu and Dao 2023, algorithm 2; the head is ours). What this is not:
+//! the choice of modules, which is in `routing`. On disk its tensors are called `thalamus.*`.
 
 use std::ops::Range;
 
@@ -10,18 +10,18 @@ use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::recurrent::{scan, softplus};
 
 use super::{
-    blocks::{Filter, gated, gated_backward},
+    blocks::{CausalConv, gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
     recurrent_state::{RecurrentState, sigmoid},
 };
 
-/// Where the thalamus' weights lie.
+/// Where the router's weights lie.
 #[derive(Debug, Clone)]
 pub(crate) struct Router {
     input: Linear,
     gate: Linear,
-    filter: Filter,
+    conv: CausalConv,
     steps: Linear,
     writes: Linear,
     reads: Linear,
@@ -34,7 +34,7 @@ pub(crate) struct Router {
     state: usize,
 }
 
-/// What the backward pass needs.
+/// Saved for the backward pass.
 #[derive(Debug, Default)]
 pub(crate) struct SavedActivations {
     x: Vec<f32>,                  // [t, inner] before the convolution
@@ -63,7 +63,7 @@ impl Router {
         Self {
             input: both.rows(0, inner),
             gate: both.rows(inner, inner),
-            filter: Filter::new(layout, &format!("{prefix}.thalamus.conv"), modules.conv_kernel),
+            conv: CausalConv::new(layout, &format!("{prefix}.thalamus.conv"), modules.conv_kernel),
             steps: selective.rows(0, rank),
             writes: selective.rows(rank, state),
             reads: selective.rows(rank + state, state),
@@ -79,7 +79,7 @@ impl Router {
 
     /// Values of a document's state: the convolution's last inputs, and the scan's.
     pub(crate) fn state_len(&self) -> usize {
-        self.filter.state_len() + self.inner * self.state
+        self.conv.state_len() + self.inner * self.state
     }
 
     fn scan<'a>(&self, weights: Weights<'a>) -> scan::ScanParameters<'a> {
@@ -98,10 +98,10 @@ impl Router {
         lengths: &[usize],
         mut recurrent_state: RecurrentState<'_, '_>,
     ) -> (Vec<f32>, SavedActivations) {
-        let (mut conv_states, mut scan_states) = recurrent_state.split(self.filter.state_len());
+        let (mut conv_states, mut scan_states) = recurrent_state.split(self.conv.state_len());
         let x = self.input.forward(weights, u);
         let z = self.gate.forward(weights, u);
-        let mixed = self.filter.forward(weights, &x, lengths, &mut conv_states);
+        let mixed = self.conv.forward(weights, &x, lengths, &mut conv_states);
         let low = self.steps.forward(weights, &mixed);
         let (b, c) = (
             self.writes.forward(weights, &mixed),
@@ -136,7 +136,7 @@ impl Router {
         (logits, saved)
     }
 
-    /// Adds to `du` and the weights' gradients; `dcontext [t, hidden]` is what the context's other readers ask of it.
+    /// Adds to `du` and the weights' gradients. `dcontext [t, hidden]` is the context's gradient from its other readers.
     pub(crate) fn backward(
         &self,
         weights: Weights<'_>,
@@ -183,7 +183,7 @@ impl Router {
             linear.backward(weights, &saved.mixed, d, &mut dmixed, gradients);
         }
 
-        let dx = self.filter.backward(weights, (&saved.x, lengths), &dmixed, gradients);
+        let dx = self.conv.backward(weights, (&saved.x, lengths), &dmixed, gradients);
         self.input.backward(weights, u, &dx, du, gradients);
         self.gate.backward(weights, u, dz, du, gradients);
     }

@@ -1,20 +1,21 @@
-//! From the thalamus' logits to who sees which token: the k largest, their softmax as weights, the two auxiliary losses,
+//! Top-k routing from the router's logits: the k largest, their softmax as gate weights, the two auxiliary losses,
 //! and the gradients of all of it.
 //!
 //! Balance: `n · Σ f_i P_i` over n of the choices (Fedus et al. 2021), f the share of what they got that fell on one, P its
-//! mean probability among them; 1 where they are even. Over all modules or over the experts alone: without the former a
-//! router soon sends everything to the experts, which are quickest to learn, and the language module and the memory starve. z-loss: the mean of `logsumexp²` (Zoph et al. 2022).
+//! mean probability among them; 1 if they are even. It goes over all modules or over the experts alone: with
+//! the latter a router soon routes everything to the experts, which learn fastest, and neither the language module nor the
+//! memory is trained. z-loss: the mean of `logsumexp²` (Zoph et al. 2022).
 
 use std::ops::Range;
 
-/// What a layer's tokens are sent to.
+/// The modules that a layer's tokens are routed to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TopKRouting {
-    /// `[t, k]`, the most wanted first; of equals the lower index.
+    /// `[t, k]`, the largest logit first; of equals the lower index.
     pub(crate) modules: Vec<u32>,
     /// `[t, k]`, the softmax over a token's chosen logits.
     pub(crate) weights: Vec<f32>,
-    /// Modules a token is sent to.
+    /// Modules per token.
     pub(crate) k: usize,
 }
 
@@ -25,7 +26,7 @@ pub(crate) struct RouterLoad {
     pub(crate) balance: f64,
     /// Mean of `logsumexp²`.
     pub(crate) z: f64,
-    /// Tokens sent to each module.
+    /// Tokens routed to each module.
     pub(crate) counts: Vec<u64>,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct AuxiliaryScales {
 }
 
 impl TopKRouting {
-    /// Chooses for every row of `logits [t, choices]`; a bias moves what is chosen, not how much it weighs.
+    /// Chooses for every row of `logits [t, choices]`; a bias affects the choice, not the gate weights.
     pub(crate) fn of(logits: &[f32], bias: Option<&[f32]>, choices: usize, k: usize) -> Self {
         let rows = logits.len() / choices;
         let (mut modules, mut weights) = (Vec::with_capacity(rows * k), Vec::with_capacity(rows * k));
@@ -65,7 +66,7 @@ impl TopKRouting {
         Self { modules, weights, k }
     }
 
-    /// The rows sent to a module, in order, each with its weight's place in `weights`.
+    /// The rows routed to a module, in order, each with the index of its gate weight in `weights`.
     pub(crate) fn rows(&self, module: usize) -> Vec<(usize, usize)> {
         self.modules
             .iter()

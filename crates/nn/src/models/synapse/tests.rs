@@ -10,8 +10,14 @@ use synapse_kernels::{Precision, random::Stream};
 use crate::linear::ReductionOrder;
 
 use super::{
-    experts::Expert, language::Language, layout::Layout, linear::Weights, memory::Memory,
-    recurrent_state::RecurrentState, router::Router,
+    experts::Expert,
+    language::Language,
+    layout::Layout,
+    linear::Weights,
+    memory::Memory,
+    recurrent_state::RecurrentState,
+    router::Router,
+    sequence_module::{ModuleInput, SequenceModule},
 };
 
 const HIDDEN: usize = 24;
@@ -66,7 +72,7 @@ fn normal(seed: u64, count: usize) -> Vec<f32> {
     (0..count as u64).map(|i| stream.normal(i)).collect()
 }
 
-/// What a module does with rows of some documents: states are those of the documents, where they are carried on.
+/// The forward pass of a module over rows of some documents, with their states if it is stateful.
 type Forward<'a> = dyn Fn(ReductionOrder, &[f32], &[usize], RecurrentState<'_, '_>) -> Vec<f32> + 'a;
 
 /// Compares the three ways over the same documents.
@@ -115,11 +121,11 @@ fn compare(what: &str, state_len: usize, forward: &Forward<'_>) {
 }
 
 #[test]
-fn the_thalamus_reads_a_prompt_as_it_reads_steps() {
+fn the_router_reads_a_prompt_as_it_reads_steps() {
     let f = Fixture::new();
     let router = Router::new(&f.layout, "model.layers.0", &f.config, &f.modules);
-    compare("thalamus", router.state_len(), &|order, u, lengths, recurrent_state| {
-        let (logits, saved) = router.forward(f.weights(order), u, lengths, recurrent_state);
+    compare("router", router.state_len(), &|order, u, lengths, state| {
+        let (logits, saved) = router.forward(f.weights(order), u, lengths, state);
         // what the router wants, and the context that the modules see
         logits
             .chunks_exact(f.modules.choices())
@@ -136,8 +142,8 @@ fn both_language_modules_read_a_prompt_as_they_read_steps() {
         let prefix = format!("model.layers.{layer}");
         let language = Language::new(&f.layout, &prefix, layer, &f.config, &f.modules);
         assert_eq!(matches!(language, Language::Mlstm(_)), layer == 0);
-        compare(what, language.state_len(), &|order, u, lengths, recurrent_state| {
-            language.forward(f.weights(order), u, lengths, recurrent_state).0
+        compare(what, language.state_len(), &|order, u, lengths, state| {
+            language.forward(f.weights(order), ModuleInput { u, lengths }, state).0
         });
     }
 }
@@ -153,7 +159,7 @@ fn an_expert_reads_a_prompt_as_it_reads_steps() {
 fn the_memory_reads_a_prompt_as_it_reads_steps() {
     let f = Fixture::new();
     let memory = Memory::new(&f.layout, "model.layers.0", &f.config, &f.modules);
-    compare("memory", memory.state_len(), &|order, u, lengths, recurrent_state| {
-        memory.forward(f.weights(order), u, lengths, recurrent_state).0
+    compare("memory", memory.state_len(), &|order, u, lengths, state| {
+        memory.forward(f.weights(order), ModuleInput { u, lengths }, state).0
     });
 }

@@ -1,5 +1,5 @@
 //! Forward and backward of a whole model over one micro-batch. Documents lie end to end, each with states of its own
-//! that begin empty. With `recompute` only each layer's input is kept and the rest is computed again.
+//! that start empty. With `recompute` only the layers' inputs are saved and the rest is computed again.
 
 use std::ops::Range;
 
@@ -107,7 +107,7 @@ impl SynapseModel {
         }
     }
 
-    /// Summed negative log-likelihood and trained positions of each document, without gradients.
+    /// Summed negative log-likelihood and number of targets of each document, without gradients.
     ///
     /// # Errors
     /// As [`SynapseModel::accumulate`].
@@ -124,8 +124,8 @@ impl SynapseModel {
         Ok(self.lm_head(weights).document_losses(batch, &x, &mut Pool::default()))
     }
 
-    /// After an optimizer step: moves the routers' selection bias towards the choices that its micro-batches used too
-    /// little, in a model with a `selection_bias_rate`. The statistics are sums over those micro-batches.
+    /// After an optimizer step: moves the routers' selection bias towards the choices whose load was below average, in a
+    /// model with a `selection_bias_rate`. The statistics are sums over the step's micro-batches.
     pub fn post_step(&self, values: &mut [f32], statistics: &[LayerRouterStatistics]) {
         for (layer, statistics) in self.layers.iter().zip(statistics) {
             layer.post_step(values, &statistics.counts, self.modules.selection_bias_rate as f32);

@@ -8,8 +8,8 @@ use synapse_kernels::{
 
 use crate::{
     MicroBatch,
+    adapter_source::AdapterSource,
     linear::{self, LinearBackward, ReductionOrder, Rows, SavedBranch},
-    lora::AdapterSource,
     models::llama::decoder::slot,
     pool::{Activation, Buffer, Pool},
 };
@@ -19,8 +19,8 @@ use super::TrainableDecoder;
 /// Linears of a layer.
 const SLOTS: usize = 7;
 
-/// What the backward pass of a layer reads. Shapes: t tokens, h hidden, q and k widths of queries and keys,
-/// i intermediate, r rank. What only products read is kept in their precision.
+/// The saved activations of a layer. Shapes: t tokens, h hidden, q and k widths of queries and keys,
+/// i intermediate, r rank. What only products read is stored in their precision.
 pub(super) struct SavedActivations {
     inverse1: Buffer<f32>,               // [t]
     normed1: Activation,                 // [t, h]
@@ -94,7 +94,7 @@ impl<'a> LayerPass<'a> {
         }
     }
 
-    /// Base product plus LoRA branch of one linear; returns the branch's inner activation.
+    /// Base product plus LoRA branch of one linear; returns the branch's hidden activation.
     fn linear(
         &self,
         (layer, slot): (usize, usize),
@@ -228,7 +228,7 @@ impl<'a> LayerPass<'a> {
         );
     }
 
-    /// The gradient of the layer's input from that of its output; `dy` is taken over and becomes the result.
+    /// The gradient of the layer's input from that of its output; `dy` is consumed and becomes the result.
     pub(super) fn backward(
         &self,
         index: usize,

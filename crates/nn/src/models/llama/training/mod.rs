@@ -1,7 +1,7 @@
 //! Forward and backward of a decoder over one micro-batch, with the layer loop written out.
 //!
-//! The backward pass adds to one flat f32 gradient buffer. With `recompute`, only each layer's input is kept and the
-//! rest is computed again.
+//! The backward pass adds to one flat f32 gradient buffer. With `recompute`, only the layers' inputs are saved and
+//! the rest is computed again.
 
 mod layer;
 
@@ -10,8 +10,9 @@ use synapse_kernels::{Precision, random::Stream};
 
 use crate::{
     LoadOptions, MicroBatch, NnError, Parameter, StepContext, TrainableModel,
+    adapter_source::{AdapterSource, TrainedAdapter},
     linear::ReductionOrder,
-    lora::{AdapterSource, LoraLayout, LoraOptions, TrainedAdapter, initial_lora},
+    lora::{LoraLayout, LoraOptions, initial_lora},
     loss::{LmHead, LossGradients, embedding_gradient},
     pool::Pool,
 };
@@ -93,7 +94,7 @@ impl TrainableDecoder {
         self.layout.last().map_or(0, |last| last.range.end)
     }
 
-    /// The model behind.
+    /// The decoder.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
     }

@@ -7,10 +7,11 @@ use synapse_checkpoint::{ModelConfig, SynapseConfig};
 use synapse_kernels::recurrent::mlstm;
 
 use crate::models::synapse::{
-    blocks::{Filter, HeadNorm, columns, gated, gated_backward},
+    blocks::{CausalConv, HeadNorm, columns, gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
     recurrent_state::RecurrentState,
+    sequence_module::{ModuleGradients, ModuleInput, SequenceModule, of_full_sequence},
 };
 
 /// Where the block's weights lie.
@@ -18,7 +19,7 @@ use crate::models::synapse::{
 pub(crate) struct Block {
     main: Linear,
     side: Linear,
-    filter: Filter,
+    conv: CausalConv,
     query: Linear,
     key: Linear,
     value: Linear,
@@ -30,7 +31,7 @@ pub(crate) struct Block {
     heads: usize,
 }
 
-/// What the backward pass needs.
+/// Saved for the backward pass.
 #[derive(Debug)]
 pub(crate) struct SavedActivations {
     main: Vec<f32>,    // [t, width]
@@ -59,7 +60,7 @@ impl Block {
         Self {
             main: up.rows(0, width),
             side: up.rows(width, width),
-            filter: Filter::new(layout, &format!("{prefix}.language.conv"), modules.conv_kernel),
+            conv: CausalConv::new(layout, &format!("{prefix}.language.conv"), modules.conv_kernel),
             query: linear("q_proj", false, width, width),
             key: linear("k_proj", false, width, width),
             value: linear("v_proj", false, width, width),
@@ -72,11 +73,6 @@ impl Block {
         }
     }
 
-    pub(super) fn state_len(&self) -> usize {
-        let dim = self.width / self.heads;
-        self.filter.state_len() + self.heads * (dim * dim + dim + 1)
-    }
-
     fn shape(&self) -> mlstm::MlstmShape {
         let dim = self.width / self.heads;
         mlstm::MlstmShape {
@@ -85,19 +81,28 @@ impl Block {
             value: dim,
         }
     }
+}
 
-    pub(super) fn forward(
+impl SequenceModule for Block {
+    type Saved = SavedActivations;
+
+    fn state_len(&self) -> usize {
+        let dim = self.width / self.heads;
+        self.conv.state_len() + self.heads * (dim * dim + dim + 1)
+    }
+
+    fn forward(
         &self,
         weights: Weights<'_>,
-        u: &[f32],
-        lengths: &[usize],
-        mut recurrent_state: RecurrentState<'_, '_>,
-    ) -> (Vec<f32>, SavedActivations) {
+        input: ModuleInput<'_>,
+        mut state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, Self::Saved) {
+        let ModuleInput { u, lengths } = input;
         let (width, heads) = (self.width, self.heads);
-        let (mut conv_states, mut cell_states) = recurrent_state.split(self.filter.state_len());
+        let (mut conv_states, mut cell_states) = state.split(self.conv.state_len());
         let main = self.main.forward(weights, u);
         let side = self.side.forward(weights, u);
-        let mixed = self.filter.forward(weights, &main, lengths, &mut conv_states);
+        let mixed = self.conv.forward(weights, &main, lengths, &mut conv_states);
         let query = self.query.forward(weights, &mixed);
         let key = self.key.forward(weights, &mixed);
         let value = self.value.forward(weights, &main);
@@ -146,21 +151,24 @@ impl Block {
         (y, saved)
     }
 
-    pub(super) fn backward(
+    fn backward(
         &self,
         weights: Weights<'_>,
-        (u, lengths): (&[f32], &[usize]),
-        saved: &mut SavedActivations,
+        input: ModuleInput<'_>,
+        saved: &mut Self::Saved,
         dy: &[f32],
-        (du, gradients): (&mut [f32], &mut [f32]),
+        gradients: ModuleGradients<'_>,
     ) {
+        let ModuleInput { u, lengths } = input;
+        let ModuleGradients {
+            du,
+            parameters: gradients,
+        } = gradients;
         let (width, heads) = (self.width, self.heads);
-        let Some(boundaries) = &saved.boundaries else {
-            unreachable!("gradients are taken of whole documents")
-        };
+        let boundaries = of_full_sequence(saved.boundaries.as_ref());
         let mut dgated = vec![0.0; saved.gated.len()];
         self.down.backward(weights, &saved.gated, dy, &mut dgated, gradients);
-        // in place: what was gated and the gate become their gradients
+        // in place: the gated values and the gate become their gradients
         gated_backward(&mut saved.summed, &mut saved.side, &dgated);
         let (dsummed, dside) = (&saved.summed, &saved.side);
 
@@ -210,9 +218,7 @@ impl Block {
         self.query
             .backward(weights, &saved.mixed, &dquery, &mut dmixed, gradients);
         self.key.backward(weights, &saved.mixed, &dkey, &mut dmixed, gradients);
-        let mut dmain = self
-            .filter
-            .backward(weights, (&saved.main, lengths), &dmixed, gradients);
+        let mut dmain = self.conv.backward(weights, (&saved.main, lengths), &dmixed, gradients);
         self.value
             .backward(weights, &saved.main, &dvalue, &mut dmain, gradients);
         self.main.backward(weights, u, &dmain, du, gradients);

@@ -8,16 +8,17 @@ use synapse_kernels::{elementwise, recurrent::slstm};
 
 use super::mlstm::{halves, join};
 use crate::models::synapse::{
-    blocks::{Filter, HeadNorm, columns, gated, gated_backward},
+    blocks::{CausalConv, HeadNorm, columns, gated, gated_backward},
     layout::Layout,
     linear::{Linear, Weights},
     recurrent_state::RecurrentState,
+    sequence_module::{ModuleGradients, ModuleInput, SequenceModule, of_full_sequence},
 };
 
 /// Where the block's weights lie.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
-    filter: Filter,
+    conv: CausalConv,
     /// z and o, from the stream itself.
     cell: Linear,
     /// i and f, from the convolution.
@@ -31,7 +32,7 @@ pub(crate) struct Block {
     heads: usize,
 }
 
-/// What the backward pass needs.
+/// Saved for the backward pass.
 #[derive(Debug)]
 pub(crate) struct SavedActivations {
     mixed: Vec<f32>,  // [t, hidden] after the convolution
@@ -53,7 +54,7 @@ impl Block {
             Linear::new(layout, &format!("{prefix}.language.{name}"), bias, input, output)
         };
         Self {
-            filter: Filter::new(layout, &format!("{prefix}.language.conv"), modules.conv_kernel),
+            conv: CausalConv::new(layout, &format!("{prefix}.language.conv"), modules.conv_kernel),
             cell: linear("cell_proj", true, hidden, 2 * width),
             gates: linear("gate_proj", true, hidden, 2 * width),
             recurrent: at("recurrent"),
@@ -70,27 +71,31 @@ impl Block {
         }
     }
 
-    pub(super) fn state_len(&self) -> usize {
-        self.filter.state_len() + 4 * self.width
-    }
-
     fn shape(&self) -> slstm::SlstmShape {
         slstm::SlstmShape {
             heads: self.heads,
             dim: self.width / self.heads,
         }
     }
+}
 
-    pub(super) fn forward(
+impl SequenceModule for Block {
+    type Saved = SavedActivations;
+
+    fn state_len(&self) -> usize {
+        self.conv.state_len() + 4 * self.width
+    }
+
+    fn forward(
         &self,
         weights: Weights<'_>,
-        u: &[f32],
-        lengths: &[usize],
-        mut recurrent_state: RecurrentState<'_, '_>,
-    ) -> (Vec<f32>, SavedActivations) {
+        input: ModuleInput<'_>,
+        mut state: RecurrentState<'_, '_>,
+    ) -> (Vec<f32>, Self::Saved) {
+        let ModuleInput { u, lengths } = input;
         let width = self.width;
-        let (mut conv_states, mut cell_states) = recurrent_state.split(self.filter.state_len());
-        let mixed = self.filter.forward(weights, u, lengths, &mut conv_states);
+        let (mut conv_states, mut cell_states) = state.split(self.conv.state_len());
+        let mixed = self.conv.forward(weights, u, lengths, &mut conv_states);
         let (z, o) = halves(&self.cell.forward(weights, u), width);
         let (i, f) = halves(&self.gates.forward(weights.exact(), &mixed), width);
         let pre = join(&[&z, &i, &f, &o], width);
@@ -124,18 +129,21 @@ impl Block {
         (y, saved)
     }
 
-    pub(super) fn backward(
+    fn backward(
         &self,
         weights: Weights<'_>,
-        (u, lengths): (&[f32], &[usize]),
-        saved: &mut SavedActivations,
+        input: ModuleInput<'_>,
+        saved: &mut Self::Saved,
         dy: &[f32],
-        (du, gradients): (&mut [f32], &mut [f32]),
+        gradients: ModuleGradients<'_>,
     ) {
+        let ModuleInput { u, lengths } = input;
+        let ModuleGradients {
+            du,
+            parameters: gradients,
+        } = gradients;
         let width = self.width;
-        let Some(cell_saved) = &saved.cell_saved else {
-            unreachable!("gradients are taken of whole documents")
-        };
+        let cell_saved = of_full_sequence(saved.cell_saved.as_ref());
         let mut dinner = vec![0.0; saved.inner.len()];
         self.down.backward(weights, &saved.inner, dy, &mut dinner, gradients);
         // in place: both factors become their gradients
@@ -165,7 +173,7 @@ impl Block {
         let mut dmixed = vec![0.0; saved.mixed.len()];
         self.gates
             .backward(weights.exact(), &saved.mixed, &dgates, &mut dmixed, gradients);
-        let through = self.filter.backward(weights, (u, lengths), &dmixed, gradients);
+        let through = self.conv.backward(weights, (u, lengths), &dmixed, gradients);
         elementwise::add(du, &through);
     }
 }

@@ -1,4 +1,4 @@
-//! The way back through a layer: from the gradient of its output to that of its input and of what is trained.
+//! The backward pass of a layer: from the gradient of its output to those of its input and of its weights.
 
 use std::cmp::Ordering;
 
@@ -9,6 +9,7 @@ use crate::models::synapse::{
     experts,
     linear::Weights,
     routing::{AuxiliaryScales, RouterLoad},
+    sequence_module::{ModuleGradients, ModuleInput, SequenceModule},
 };
 
 /// What the backward pass of all layers has in common.
@@ -19,8 +20,8 @@ pub(crate) struct BackwardContext<'a> {
     pub(crate) auxiliary: AuxiliaryScales,
 }
 
-/// The way back through the modules that tokens were sent to.
-struct ModuleGradients<'a> {
+/// The backward pass through the modules that tokens were dispatched to.
+struct DispatchedGradients<'a> {
     /// The weights of a token's modules, `[t, k]`.
     chosen: &'a [f32],
     /// The gradient of the layer's output, `[t, hidden]`.
@@ -30,7 +31,7 @@ struct ModuleGradients<'a> {
     hidden: usize,
 }
 
-impl<'a> ModuleGradients<'a> {
+impl<'a> DispatchedGradients<'a> {
     fn new(chosen: &'a [f32], dx: &'a [f32], hidden: usize) -> Self {
         Self {
             chosen,
@@ -41,17 +42,21 @@ impl<'a> ModuleGradients<'a> {
         }
     }
 
-    /// Through one module: `backward` gets its rows, what it kept and the gradient of its output, and adds to that of its
-    /// input.
+    /// One module: `backward` gets its rows, its saved activations and the gradient of its output, and adds to the gradient
+    /// of its input.
     fn through<K>(
         &mut self,
         run: &mut DispatchedModule<K>,
-        backward: impl FnOnce((&[f32], &[usize]), &mut K, &[f32], &mut [f32]),
+        backward: impl FnOnce(ModuleInput<'_>, &mut K, &[f32], &mut [f32]),
     ) {
         let DispatchedModule { dispatch, u, y, saved } = run;
         let dy = dispatch.split_gradient(self.dx, y, self.chosen, &mut self.dweights, self.hidden);
         let mut d = vec![0.0; u.len()];
-        backward((u, &dispatch.lengths), saved, &dy, &mut d);
+        let input = ModuleInput {
+            u,
+            lengths: &dispatch.lengths,
+        };
+        backward(input, saved, &dy, &mut d);
         dispatch.add(&d, &mut self.du, self.hidden);
     }
 }
@@ -81,19 +86,27 @@ impl Layer {
         gradients: &mut [f32],
     ) -> (Vec<f32>, RouterLoad) {
         let weights = context.weights;
-        let mut modules = ModuleGradients::new(&saved.routed.choices.weights, &dx, self.hidden);
+        let mut modules = DispatchedGradients::new(&saved.routed.choices.weights, &dx, self.hidden);
         if let Some(run) = &mut saved.language {
-            modules.through(run, |rows, saved, dy, d| {
-                self.language.backward(weights, rows, saved, dy, (d, &mut *gradients));
+            modules.through(run, |input, saved, dy, du| {
+                let gradients = ModuleGradients {
+                    du,
+                    parameters: &mut *gradients,
+                };
+                self.language.backward(weights, input, saved, dy, gradients);
             });
         }
         self.experts_backward(weights, &mut saved.experts, &mut modules, gradients);
         if let Some(run) = &mut saved.memory {
-            modules.through(run, |rows, saved, dy, d| {
-                self.memory.backward(weights, rows, saved, dy, (d, &mut *gradients));
+            modules.through(run, |input, saved, dy, du| {
+                let gradients = ModuleGradients {
+                    du,
+                    parameters: &mut *gradients,
+                };
+                self.memory.backward(weights, input, saved, dy, gradients);
             });
         }
-        let ModuleGradients { dweights, mut du, .. } = modules;
+        let DispatchedGradients { dweights, mut du, .. } = modules;
         let load = self.route_backward(
             context,
             &saved.normed.u,
@@ -115,18 +128,20 @@ impl Layer {
     ) -> (Vec<f32>, RouterLoad) {
         let (weights, lengths) = (context.weights, context.lengths);
         let mut du = vec![0.0; x.len()];
-        self.memory.backward(
-            weights,
-            (&saved.third.u, lengths),
-            &mut saved.memory,
-            &dx,
-            (&mut du, gradients),
-        );
+        let input = ModuleInput {
+            u: &saved.third.u,
+            lengths,
+        };
+        let targets = ModuleGradients {
+            du: &mut du,
+            parameters: gradients,
+        };
+        self.memory.backward(weights, input, &mut saved.memory, &dx, targets);
         self.norm_backward(weights, 2, &saved.between[1], &saved.third, &du, (&mut dx, gradients));
 
-        let mut modules = ModuleGradients::new(&saved.routed.choices.weights, &dx, self.hidden);
+        let mut modules = DispatchedGradients::new(&saved.routed.choices.weights, &dx, self.hidden);
         self.experts_backward(weights, &mut saved.experts, &mut modules, gradients);
-        let ModuleGradients { dweights, mut du, .. } = modules;
+        let DispatchedGradients { dweights, mut du, .. } = modules;
         let load = self.route_backward(
             context,
             &saved.second.u,
@@ -137,13 +152,16 @@ impl Layer {
         self.norm_backward(weights, 1, &saved.between[0], &saved.second, &du, (&mut dx, gradients));
 
         du.fill(0.0);
-        self.language.backward(
-            weights,
-            (&saved.first.u, lengths),
-            &mut saved.language,
-            &dx,
-            (&mut du, gradients),
-        );
+        let input = ModuleInput {
+            u: &saved.first.u,
+            lengths,
+        };
+        let targets = ModuleGradients {
+            du: &mut du,
+            parameters: gradients,
+        };
+        self.language
+            .backward(weights, input, &mut saved.language, &dx, targets);
         self.norm_backward(weights, 0, x, &saved.first, &du, (&mut dx, gradients));
         (dx, load)
     }
@@ -178,7 +196,7 @@ impl Layer {
             self.balanced_choices(),
             Some((context.auxiliary, &mut dlogits)),
         );
-        // what the modules asked of `u + r` goes to both
+        // the gradient of `u + r` goes to both
         let dcontext = if self.relay { du.to_vec() } else { vec![0.0; du.len()] };
         self.router.backward(
             context.weights,
@@ -194,18 +212,18 @@ impl Layer {
         &self,
         weights: Weights<'_>,
         parts: &mut [Option<DispatchedModule<experts::SavedActivations>>],
-        modules: &mut ModuleGradients<'_>,
+        modules: &mut DispatchedGradients<'_>,
         gradients: &mut [f32],
     ) {
         for (expert, run) in self.experts.iter().zip(parts) {
             let Some(run) = run else { continue };
-            modules.through(run, |(u, _), saved, dy, d| {
-                expert.backward(weights, u, saved, dy, (d, &mut *gradients));
+            modules.through(run, |input, saved, dy, du| {
+                expert.backward(weights, input.u, saved, dy, (du, &mut *gradients));
             });
         }
     }
 
-    /// Moves the selection's bias by `rate` towards the balanced choices that got less than an even share of what those got.
+    /// Moves the selection bias by `rate` towards the balanced choices whose load is below average.
     pub(crate) fn post_step(&self, values: &mut [f32], counts: &[u64], rate: f32) {
         let Some(range) = self.selection_bias.clone() else {
             return;

@@ -1,11 +1,11 @@
-//! What a layer did with each token, for a trace.
+//! The trace of a layer: routing and memory access of each token.
 
 use crate::LayerTrace;
 
 use super::{Layer, SavedActivations};
 
 impl Layer {
-    /// What the layer did with each token.
+    /// Routing and memory access of each token.
     pub(crate) fn trace(&self, saved: &SavedActivations) -> LayerTrace {
         let (routed, memory) = match saved {
             SavedActivations::Dispatch(saved) => {
