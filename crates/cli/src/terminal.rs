@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use synapse_pipeline::Reporter;
+use synapse_pipeline::{ProgressUnit, Reporter};
 use synapse_recipe::Stage;
 use synapse_trainer::{HeldOutReport, StepReport};
 
@@ -97,8 +97,11 @@ impl Reporter for Terminal {
         ));
     }
 
-    fn progress(&self, what: &str, done: u64, total: Option<u64>) {
-        let template = if what.contains(' ') { COUNTING } else { BYTES };
+    fn progress(&self, what: &str, unit: ProgressUnit, done: u64, total: Option<u64>) {
+        let template = match unit {
+            ProgressUnit::Items => COUNTING,
+            ProgressUnit::Bytes => BYTES,
+        };
         self.with_bar(what, total, template, |bar| {
             if let Some(total) = total {
                 bar.bar.set_length(total);

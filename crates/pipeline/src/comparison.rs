@@ -1,11 +1,11 @@
-//! Outcomes as one table: who is the base, who owns which domain.
+//! Measurements of base, specialists and merge as one table.
 
 use synapse_evaluate::{ComparedSubject, ComparisonTable, Outcome, Role};
 
 use crate::PipelineError;
 
-/// Columns of a terminal that tables are drawn for.
-const WIDTH: usize = 80;
+/// Width of tables for the terminal, in columns.
+pub(crate) const WIDTH: usize = 80;
 
 /// The name that the unchanged base has in every table.
 pub(crate) const BASE: &str = "base";

@@ -1,40 +1,56 @@
-//! The one crate that knows the order of stages.
+//! Runs recipes and pipelines: the stages, their order, and what each leaves for the next.
 //!
-//! A recipe runs fetch → prepare → train → evaluate; a pipeline runs its recipes, then merge →
-//! evaluate → gate → export. A search looks for the numbers of a pipeline's merge. Each stage reads artifacts, writes one, and leaves a record with a
-//! fingerprint of all it depends on, so running again repeats only what changed. What this crate is
-//! not: it computes nothing itself and prints nothing; the terminal is behind [`Reporter`].
+//! A recipe runs fetch, prepare, train and evaluate. A pipeline runs its recipes up to training, then evaluate, merge,
+//! gate and export. Every stage writes artifacts and a record with a fingerprint of its inputs; a stage runs again only
+//! if they have changed.
+//!
+//! What this is not: it computes nothing itself (the other crates do) and prints nothing (progress goes to a
+//! [`Reporter`]).
+//!
+//! # Map
+//! | Subject | Items |
+//! |---|---|
+//! | running | [`Run`], [`run_recipe`], [`run_pipeline`], [`RunOptions`] |
+//! | one stage at a time | [`fetch_suite`], [`check_data_limits`], [`merge_request`], [`missing_adapters`] |
+//! | measuring a model | [`LoadedModel`], [`ModelUnderTest`], [`suite_data`], [`add_questions`] |
+//! | searching for a merge | [`search`], [`SearchOptions`], [`SearchOutcome`] |
+//! | showing a run | [`Reporter`], [`report`], [`outcomes`], [`table`], [`Estimate`] |
 
 mod comparison;
+mod document_losses;
 mod domain;
 mod error;
-mod fetch;
-mod forecast;
-mod lab;
+mod estimate;
+mod loaded_model;
 mod merge_request;
-mod merging;
 mod page;
-mod publish;
 mod record;
 mod reporter;
 mod run;
+mod run_dir;
+mod run_pipeline;
+mod run_recipe;
 mod search;
-mod specialist;
+mod stages;
+mod suite_data;
 mod trace;
+mod trained_pipeline;
 mod translate;
 
 pub use comparison::table;
-pub use domain::{add_questions, suite_data};
 pub use error::PipelineError;
-pub use fetch::{Downloads, Fetched, FetchedBase, FetchedSource, fetch_suite};
-pub use forecast::Forecast;
-pub use lab::{Lab, LabSubject};
+pub use estimate::{Estimate, MemoryEstimate, RecipeEstimate, TimeEstimate};
+pub use loaded_model::{LoadedModel, ModelUnderTest};
 pub use merge_request::{merge_request, missing_adapters};
-pub use merging::{PipelineOutcome, run_pipeline};
 pub use page::report;
 pub use record::outcomes;
-pub use reporter::{Reporter, Silent};
+pub use reporter::{NullReporter, ProgressUnit, Reporter};
 pub use run::{Run, RunOptions};
+pub use run_pipeline::{PipelineOutcome, run_pipeline};
+pub use run_recipe::{RecipeOutcome, run_recipe};
 pub use search::{Finalist, Point, Score, SearchOptions, SearchOutcome, Trial, search};
-pub use specialist::{SpecialistOutcome, keep_limits, run_specialist};
+pub use stages::fetch::{Downloads, Fetched, FetchedBase, FetchedSource, fetch_suite};
+pub use stages::prepare::check_data_limits;
+pub use stages::train::TrainingSummary;
+pub use suite_data::{add_questions, suite_data};
 pub use trace::{TracedLayer, TracedText, TracedToken};

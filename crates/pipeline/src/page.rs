@@ -1,5 +1,4 @@
-//! report.html of a run, put together from what lies in its folder: while the run goes on, when it ended, and whenever
-//! `synapse-train report` asks.
+//! report.html of a run, made from the files in its folder: during the run, at its end, and for `synapse-train report`.
 
 use std::path::{Path, PathBuf};
 
@@ -18,15 +17,14 @@ use synapse_trainer::{Metric, RouterReport, read_metrics};
 mod live;
 mod usage;
 
-pub(crate) use live::Live;
-pub(crate) use usage::Usage;
+pub(crate) use live::with_page;
 
 use crate::{
     Fetched, PipelineError,
     comparison::{BASE, MERGE, compare},
-    outcomes,
-    publish::license_of,
-    record,
+    outcomes, record,
+    run_dir::RunDir,
+    stages::export::license_of,
     trace::{self, TracedLayer, TracedText, TracedToken},
 };
 
@@ -43,18 +41,18 @@ const READABLE: [&str; 9] = [
     "routing",
 ];
 
-/// What a run is doing, for the top of its page.
+/// The state of a run, for the top of its page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Still going on, with what.
+    /// Running; the current work.
     Running(String),
-    /// Ended before its end, and why.
+    /// Ended early; the reason.
     Broken(String),
     /// Done.
     Done,
 }
 
-/// Writes report.html from what a run's folder holds, and says where it is.
+/// Writes report.html from the files in a run's folder and returns its path.
 ///
 /// # Errors
 /// The folder is not a run's, or one of its files cannot be read.
@@ -64,7 +62,7 @@ pub fn report(run: &Path) -> Result<PathBuf, PipelineError> {
 
 /// The plan that a run left.
 fn document(run: &Path) -> Result<Plan, PipelineError> {
-    let path = run.join("plan.json");
+    let path = RunDir::new(run).plan();
     let text = std::fs::read(&path).map_err(|_| PipelineError::Unusable {
         what: format!("{} is not a run's folder: it has no plan.json", run.display()),
         hint: "runs are in outputs/runs/NAME; `synapse-train status` lists them".into(),
@@ -74,7 +72,7 @@ fn document(run: &Path) -> Result<Plan, PipelineError> {
         hint: "run the recipe or pipeline again with this version; what still holds is not repeated".into(),
     };
     let value: Value = serde_json::from_slice(&text).map_err(unreadable)?;
-    // where the folder lies now is what counts, not where the run was
+    // the folder may have moved since the run
     Ok(if value.get("specialists").is_some() {
         let mut plan: PipelinePlan = serde_json::from_value(value).map_err(unreadable)?;
         run.clone_into(&mut plan.run_dir);
@@ -89,14 +87,14 @@ fn document(run: &Path) -> Result<Plan, PipelineError> {
 /// Writes the page of a run in this state.
 pub(crate) fn write(document: &Plan, state: &State) -> Result<PathBuf, PipelineError> {
     let data = collect(document, state)?;
-    let path = document.run_dir().join("report.html");
+    let path = RunDir::new(document.run_dir()).report();
     write_atomic(&path, report::render(&data)?.as_bytes())?;
     Ok(path)
 }
 
 fn collect(document: &Plan, state: &State) -> Result<ReportData, PipelineError> {
     let run = document.run_dir();
-    let usage = Usage::read(run);
+    let usage = usage::Usage::read(run);
     let (specialists, subtitle) = match document {
         Plan::Specialist(plan) => (std::slice::from_ref(plan), format!("on {}", plan.base)),
         Plan::Pipeline(plan) => (
@@ -127,7 +125,7 @@ fn collect(document: &Plan, state: &State) -> Result<ReportData, PipelineError> 
         State::Broken(why) => data.broken = Some(why.clone()),
         State::Done => {}
     }
-    if let Ok(text) = std::fs::read(run.join("gate.json")) {
+    if let Ok(text) = std::fs::read(RunDir::new(run).gate()) {
         data.gate = serde_json::from_slice::<GateDecision>(&text).ok();
     }
     for specialist in specialists {
@@ -137,11 +135,11 @@ fn collect(document: &Plan, state: &State) -> Result<ReportData, PipelineError> 
         }
         data.router_maps.extend(router_map(specialist)?);
         for subject in [specialist.name.as_str(), MERGE] {
-            let sample = trace::read_sample(&run.join("evaluation"), &specialist.name, subject)?;
+            let sample = trace::read_sample(&RunDir::new(run).evaluation(), &specialist.name, subject)?;
             data.traces
                 .extend(sample.map(|sample| traced(&specialist.name, subject, &sample)));
         }
-        let manifest = Manifest::read(&specialist.run_dir.join("data/manifest.json")).ok();
+        let manifest = Manifest::read(&RunDir::new(&specialist.run_dir).manifest()).ok();
         data.data
             .extend(manifest.iter().flat_map(|manifest| summaries(specialist, manifest)));
         data.licenses.extend(base_license(specialist)?);
@@ -181,7 +179,7 @@ fn table(measured: &[Outcome]) -> Result<Option<synapse_evaluate::ComparisonTabl
 
 /// What a search has left in the run's folder.
 fn searched(run: &Path) -> Result<Option<SearchSummary>, PipelineError> {
-    let folder = run.join("search");
+    let folder = RunDir::new(run).search();
     let (Ok(found), Ok(plot)) = (
         std::fs::read(folder.join("search.json")),
         std::fs::read_to_string(folder.join("front.svg")),
@@ -422,7 +420,7 @@ fn licenses(plan: &SpecialistPlan, manifest: Option<&Manifest>) -> Vec<License> 
 
 /// A few prompts with the answers of base, specialist and merge, from the logs of a suite whose answers can be read.
 fn samples(run: &Path, specialist: &SpecialistPlan, measured: &[Outcome]) -> Result<Vec<Sample>, PipelineError> {
-    let folder = run.join("evaluation");
+    let folder = RunDir::new(run).evaluation();
     let own: Vec<&Outcome> = measured
         .iter()
         .filter(|outcome| outcome.domain == specialist.name)

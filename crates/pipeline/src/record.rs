@@ -1,7 +1,7 @@
-//! Stage records: `stages/<stage>.json` in a run's folder holds the fingerprint of everything the
-//! stage depended on, how long it took and what it found.
+//! Stage records: `stages/<stage>.json` in a run's folder holds a fingerprint of the stage's inputs, its duration and
+//! its result. A stage runs again only if its fingerprint has changed or its files are gone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -9,18 +9,18 @@ use synapse_checkpoint::{sha256_bytes, write_atomic};
 use synapse_evaluate::{EvaluateError, Outcome};
 use synapse_recipe::Stage;
 
-use crate::{PipelineError, Run};
+use crate::{PipelineError, Run, run_dir::RunDir};
 
-/// Changes when stages write other bytes for the same plan.
+/// Incremented when stages write other bytes for the same plan.
 const FORMAT: u32 = 1;
 
 /// What a stage leaves behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record<T> {
     fingerprint: String,
-    /// Wall seconds of the run that made it.
+    /// Wall seconds that the stage took.
     pub(crate) seconds: f64,
-    /// What the stage found out.
+    /// The stage's result.
     pub(crate) result: T,
 }
 
@@ -62,7 +62,7 @@ impl StageRun<'_> {
         self.run.reporter.started(self.name, self.stage);
         let start = Instant::now();
         let result = work().map_err(|error| match error {
-            // suites know neither the run's name nor its stage
+            // suites do not know the run's name or stage
             PipelineError::Stopped { .. } | PipelineError::Evaluate(EvaluateError::Stopped) => self.stopped(),
             other => other,
         })?;
@@ -71,7 +71,7 @@ impl StageRun<'_> {
             seconds: start.elapsed().as_secs_f64(),
             result,
         };
-        write_json(&path(self.folder, self.stage), &record)?;
+        write_json(&RunDir::new(self.folder).record(self.stage), &record)?;
         self.run
             .reporter
             .finished(self.name, self.stage, record.seconds, &summary(&record.result));
@@ -92,13 +92,9 @@ impl StageRun<'_> {
     }
 }
 
-fn path(folder: &Path, stage: Stage) -> PathBuf {
-    folder.join("stages").join(format!("{}.json", stage.id()))
-}
-
-/// A stage's record, if it has one. A record of another shape counts as none.
+/// A stage's record. `None` if there is none, or one that this version cannot read.
 pub(crate) fn read<T: DeserializeOwned>(folder: &Path, stage: Stage) -> Result<Option<Record<T>>, PipelineError> {
-    let path = path(folder, stage);
+    let path = RunDir::new(folder).record(stage);
     if !path.exists() {
         return Ok(None);
     }
@@ -140,13 +136,13 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::{RunOptions, Silent};
+    use crate::{NullReporter, RunOptions};
 
     #[test]
     fn a_requested_stop_keeps_what_is_recorded_and_begins_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let stop = AtomicBool::new(false);
-        let run = Run::new(RunOptions::default(), &Silent, &stop);
+        let run = Run::new(RunOptions::default(), &NullReporter, &stop);
         let stage = |fingerprint: &str| StageRun {
             run: &run,
             name: "math",

@@ -1,18 +1,27 @@
-//! What a run tells whoever watches it.
+//! The progress of a run, as events.
 
 use synapse_recipe::Stage;
 use synapse_trainer::{HeldOutReport, StepReport};
 
-/// Receives progress. Every method has a default that says nothing.
+/// What progress is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProgressUnit {
+    /// Rows, tensors, steps and the like.
+    Items,
+    /// Bytes of a download or a file.
+    Bytes,
+}
+
+/// Receives progress. Every method does nothing by default.
 pub trait Reporter: Sync {
     /// A stage begins.
     fn started(&self, _name: &str, _stage: Stage) {}
-    /// A stage's earlier result still holds.
+    /// A stage's recorded result is still valid.
     fn skipped(&self, _name: &str, _stage: Stage) {}
-    /// A stage ended after so many seconds, with one line about its result.
+    /// A stage ended, with its duration and one line about its result.
     fn finished(&self, _name: &str, _stage: Stage, _seconds: f64, _summary: &str) {}
-    /// Work within a stage: `done` of `total` of what `what` names.
-    fn progress(&self, _what: &str, _done: u64, _total: Option<u64>) {}
+    /// Work within a stage: `done` of `total` units.
+    fn progress(&self, _what: &str, _unit: ProgressUnit, _done: u64, _total: Option<u64>) {}
     /// Training begins after `done` of `total` steps.
     fn training(&self, _name: &str, _done: u64, _total: u64) {}
     /// A training step.
@@ -25,8 +34,8 @@ pub trait Reporter: Sync {
     fn note(&self, _text: &str) {}
 }
 
-/// A reporter for tests and scripts.
+/// A reporter that ignores everything, for tests and scripts.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
+pub struct NullReporter;
 
-impl Reporter for Silent {}
+impl Reporter for NullReporter {}

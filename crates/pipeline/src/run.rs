@@ -1,18 +1,17 @@
-//! The surroundings of a run: what was asked on the command line, who watches, and what several
-//! recipes share.
+//! One invocation: the command line's options, the reporter, the stop flag, and hashes that several recipes share.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use synapse_checkpoint::ModelFolder;
-use synapse_recipe::{Plan, Stage};
+use synapse_recipe::Stage;
 use synapse_trainer::DeviceChoice;
 
-use crate::{PipelineError, Reporter, page::Live};
+use crate::{PipelineError, Reporter};
 
-/// What the command line asks for besides the plan.
+/// The command line's options besides the plan.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
     /// Run this stage and all after it again, whatever their records say.
@@ -21,7 +20,7 @@ pub struct RunOptions {
     pub until: Option<Stage>,
     /// Run every stage again.
     pub force: bool,
-    /// Ask the network for nothing.
+    /// Use no network.
     pub offline: bool,
     /// What computes the training steps; everything else runs on the CPU kernels.
     pub device: DeviceChoice,
@@ -31,42 +30,41 @@ pub struct RunOptions {
 
 /// One invocation.
 pub struct Run<'a> {
-    /// What was asked.
+    /// The command line's options.
     pub options: RunOptions,
-    /// Who watches.
+    /// Receives the progress.
     pub reporter: &'a dyn Reporter,
-    /// Set to stop at the next safe place.
+    /// Set to stop at the next point where nothing is lost.
     pub stop: &'a AtomicBool,
-    hashes: Mutex<BTreeMap<PathBuf, String>>,
+    /// Content hashes of model folders, each taken once per invocation.
+    hashes: Arc<Mutex<BTreeMap<PathBuf, String>>>,
 }
 
 impl<'a> Run<'a> {
-    /// An invocation with nothing remembered yet.
+    /// An invocation without cached hashes.
     pub fn new(options: RunOptions, reporter: &'a dyn Reporter, stop: &'a AtomicBool) -> Self {
         Self {
             options,
             reporter,
             stop,
-            hashes: Mutex::default(),
+            hashes: Arc::default(),
         }
     }
 
-    /// Does `work` with the run's page written as it goes on, and once more when it ended, however it ended.
-    pub(crate) fn with_page<T>(
-        &self,
-        document: Plan,
-        work: impl FnOnce(&Run<'_>) -> Result<T, PipelineError>,
-    ) -> Result<T, PipelineError> {
-        let live = Live::new(document, &self.options.command, self.reporter);
-        let result = work(&Run::new(self.options.clone(), &live, self.stop));
-        let written = live.finish(&result);
-        // the run's own error says more than its page's
-        let done = result?;
-        written?;
-        Ok(done)
+    /// The same invocation with another reporter.
+    pub(crate) fn reporting_to<'b>(&self, reporter: &'b dyn Reporter) -> Run<'b>
+    where
+        'a: 'b,
+    {
+        Run {
+            options: self.options.clone(),
+            reporter,
+            stop: self.stop,
+            hashes: Arc::clone(&self.hashes),
+        }
     }
 
-    /// Whether a stage's record is to be passed over.
+    /// Whether a stage runs again whatever its record says.
     pub(crate) fn repeats(&self, stage: Stage) -> bool {
         self.options.force || self.options.from.is_some_and(|from| stage >= from)
     }

@@ -15,7 +15,7 @@
 //!
 //! Not in here: merging (the merge crate) and the suites (the evaluate crate).
 
-mod bench;
+mod evaluator;
 mod files;
 mod finals;
 mod halving;
@@ -28,8 +28,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 use synapse_recipe::{PipelinePlan, Stage};
 
-use crate::{PipelineError, Run, merging::Trained, page};
-use bench::Bench;
+use crate::{
+    PipelineError, Run, page, run_dir::RunDir, stages::evaluate_specialists::evaluate_specialists,
+    trained_pipeline::TrainedPipeline,
+};
+use evaluator::MergeEvaluator;
 pub use finals::{Finalist, Score};
 use halving::Halving;
 use space::Space;
@@ -115,21 +118,21 @@ pub fn search(run: &Run<'_>, plan: &PipelinePlan, options: &SearchOptions) -> Re
         what,
         hint: "nothing was tried".into(),
     })?;
-    let trained = Trained::of(run, plan)?;
-    let reference = trained.evaluate()?;
-    let mut bench = Bench::open(&trained, options)?;
+    let trained = TrainedPipeline::train(run, plan)?;
+    let reference = evaluate_specialists(&trained)?;
+    let mut evaluator = MergeEvaluator::open(&trained, options)?;
     let standing = Halving {
         run,
         plan,
         space: &space,
         options,
     }
-    .run(&mut bench)?;
-    let finalists = finals::measure(&trained, &mut bench, &standing, &reference)?;
-    let folder = plan.run_dir.join("search");
+    .run(&mut evaluator)?;
+    let finalists = finals::measure(&trained, &mut evaluator, &standing, &reference)?;
+    let folder = RunDir::new(&plan.run_dir).search();
     let outcome = files::write(&folder, plan, standing, finalists)?;
     // The run's page shows the front beside what was published.
-    if plan.run_dir.join("plan.json").is_file() {
+    if RunDir::new(&plan.run_dir).plan().is_file() {
         page::report(&plan.run_dir)?;
     }
     Ok(outcome)

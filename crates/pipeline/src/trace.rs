@@ -1,5 +1,5 @@
-//! What a model's modules do with each token of a text, as JSON: the file that `generate --trace` writes, and the sample
-//! that an evaluation leaves for the run's page. Of a model without modules there is neither.
+//! The gate activations of a Synapse model for each token of a text, as JSON: the file of `generate --trace`, and the
+//! sample that an evaluation writes for the run's page. Models without modules have neither.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use synapse_data::{PackedDataset, PackedRow};
 use synapse_engine::{Request, SamplingOptions};
 use synapse_recipe::SpecialistPlan;
 
-use crate::{Lab, PipelineError, record::write_json, specialist::data_folder};
+use crate::{LoadedModel, PipelineError, record::write_json, run_dir::RunDir};
 
-/// A text with what fired for each of its tokens.
+/// A text with the gate activations of its tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TracedText {
-    /// What a router chooses among, in the order of the weights.
+    /// The modules that a router chooses among, in the order of the weights.
     pub modules: Vec<String>,
     /// The text, token by token.
     pub tokens: Vec<TracedToken>,
@@ -28,18 +28,18 @@ pub struct TracedText {
 pub struct TracedToken {
     /// Its id.
     pub id: u32,
-    /// What it says.
+    /// Its text.
     pub text: String,
 }
 
-/// What one layer does with every token.
+/// The activations of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TracedLayer {
-    /// `[tokens][modules]`: the weight a module fired with, 0 where it did not.
+    /// `[tokens][modules]`: the gate weight of a module, 0 where it is inactive.
     pub weights: Vec<Vec<f32>>,
-    /// Mean write strength of the memory's heads, 0 where it did not fire.
+    /// Mean write strength of the memory's heads, 0 where the memory is inactive.
     pub memory_write: Vec<f32>,
-    /// Length of what the memory gave back, 0 where it did not fire.
+    /// Norm of the memory's output, 0 where the memory is inactive.
     pub memory_read: Vec<f32>,
 }
 
@@ -50,18 +50,18 @@ impl TracedText {
     /// # Errors
     /// A token outside the vocabulary.
     pub fn of(
-        lab: &Lab,
+        model: &LoadedModel,
         adapter: Option<&str>,
         tokens: &[u32],
         answer_from: usize,
     ) -> Result<Option<Self>, PipelineError> {
-        let Some(trace) = lab.trace(tokens, adapter)? else {
+        let Some(trace) = model.trace(tokens, adapter)? else {
             return Ok(None);
         };
         let texts = tokens.iter().map(|&id| {
             Ok(TracedToken {
                 id,
-                text: lab.chat().decode(&[id], false)?,
+                text: model.chat().decode(&[id], false)?,
             })
         });
         let layers = trace.layers.into_iter().map(|layer| TracedLayer {
@@ -131,12 +131,12 @@ pub(crate) struct TracedSample<'a> {
     domain: &'a SpecialistPlan,
     /// The model's name in tables.
     subject: &'a str,
-    /// The adapter that is asked; the lab's base where there is none.
+    /// The adapter that is asked; the base where there is none.
     adapter: Option<&'a str>,
 }
 
 impl<'a> TracedSample<'a> {
-    /// Of the lab's base, called `subject`.
+    /// Of the base, called `subject`.
     pub(crate) fn of(domain: &'a SpecialistPlan, subject: &'a str) -> Self {
         Self {
             domain,
@@ -158,15 +158,15 @@ impl<'a> TracedSample<'a> {
     ///
     /// # Errors
     /// Data that cannot be read, a generation that fails, or a folder that cannot be written.
-    pub(crate) fn leave(&self, lab: &Lab, logs: &Path) -> Result<(), PipelineError> {
+    pub(crate) fn leave(&self, model: &LoadedModel, logs: &Path) -> Result<(), PipelineError> {
         let path = sample_path(logs, &self.domain.name, self.subject);
-        if lab.engine().modules().is_empty() {
+        if model.engine().modules().is_empty() {
             return match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PipelineError::io(&path)(error)),
                 _ => Ok(()),
             };
         }
-        let held_out = PackedDataset::open(&data_folder(self.domain).join("held_out.arrow"))?;
+        let held_out = PackedDataset::open(&RunDir::new(&self.domain.run_dir).held_out_rows())?;
         if held_out.is_empty() {
             return Ok(());
         }
@@ -182,9 +182,9 @@ impl<'a> TracedSample<'a> {
             adapter: self.adapter.map(str::to_owned),
             constraint: None,
         };
-        let completions = lab.engine().generate(vec![request])?;
+        let completions = model.engine().generate(vec![request])?;
         tokens.extend(completions.into_iter().flat_map(|completion| completion.token_ids()));
-        match TracedText::of(lab, self.adapter, &tokens, answer_from)? {
+        match TracedText::of(model, self.adapter, &tokens, answer_from)? {
             Some(traced) => write_json(&path, &traced),
             None => Ok(()),
         }

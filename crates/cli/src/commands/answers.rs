@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use synapse_checkpoint::ModelConfig;
 use synapse_engine::{Completion, Request, SamplingOptions};
 use synapse_kernels::{Isa, random::Stream};
-use synapse_pipeline::Lab;
+use synapse_pipeline::{LoadedModel, ProgressUnit, Reporter};
 use synapse_trainer::peak_resident_bytes;
 
 use crate::{
@@ -84,7 +84,7 @@ pub(crate) fn bench(workload: Workload, arguments: &BenchDecodeArguments) -> Out
         if round > 0 {
             rounds.push(found);
         }
-        synapse_pipeline::Reporter::progress(&terminal, workload.name(), round as u64, total);
+        Reporter::progress(&terminal, workload.name(), ProgressUnit::Items, round as u64, total);
     }
     drop(terminal);
     bench.report(&rounds)
@@ -94,7 +94,7 @@ struct Bench<'a> {
     workload: Workload,
     arguments: &'a BenchDecodeArguments,
     config: ModelConfig,
-    lab: Lab,
+    model: LoadedModel,
     adapters: Vec<String>,
 }
 
@@ -107,15 +107,15 @@ impl<'a> Bench<'a> {
         let adapters: Vec<(&str, &Path)> = names.iter().map(String::as_str).zip(folders).collect();
         let load = weight_options(&arguments.model, arguments.weights)?;
         let files = open_model(&arguments.model, &load)?;
-        let lab = Lab::of_files(&files, &adapters, &load)?;
+        let model = LoadedModel::of_files(&files, &adapters, &load)?;
         let bench = Self {
             workload,
             arguments,
             config: files.config().clone(),
-            lab,
+            model,
             adapters: names,
         };
-        let (prompt, tokens, context) = (arguments.prompt, bench.answer_tokens(), bench.lab.engine().context());
+        let (prompt, tokens, context) = (arguments.prompt, bench.answer_tokens(), bench.model.engine().context());
         if prompt + tokens > context {
             return Err(Failure::request(format!(
                 "--prompt {prompt} and --tokens {tokens} exceed the model's {context} positions"
@@ -125,7 +125,7 @@ impl<'a> Bench<'a> {
     }
 
     fn round(&self, round: usize) -> Result<Round, Failure> {
-        let engine = self.lab.engine();
+        let engine = self.model.engine();
         let requests = |round: usize| (0..self.arguments.batch).map(move |index| self.request(round, index));
         let start = Instant::now();
         let completions = engine.generate(requests(2 * round).collect())?;
@@ -154,7 +154,7 @@ impl<'a> Bench<'a> {
     /// A prompt of random tokens, different in every round, and an answer of a fixed length.
     fn request(&self, round: usize, index: usize) -> Request {
         let stream = Stream::new(&[13, round as u64, index as u64]);
-        let vocab = self.lab.vocab_size() as u32;
+        let vocab = self.model.vocab_size() as u32;
         let names = &self.adapters;
         Request {
             prompt: (0..self.arguments.prompt as u64)

@@ -4,7 +4,7 @@ use serde_json::json;
 use synapse_bench::{BenchmarkBase, BenchmarkResult, StepBenchmark};
 use synapse_checkpoint::ModelFolder;
 use synapse_nn::{LoadOptions, LoraOptions, Precision, WeightDtype};
-use synapse_pipeline::Reporter;
+use synapse_pipeline::{ProgressUnit, Reporter};
 use synapse_recipe::LINEAR_MODULES;
 
 use crate::{
@@ -80,8 +80,9 @@ fn train(arguments: &BenchTrainArguments) -> Outcome {
     };
     let terminal = Terminal::new();
     let total = (arguments.steps + arguments.warmup) as u64;
-    terminal.progress("bench train", 0, Some(total));
-    let result = benchmark.measure(&mut |done| terminal.progress("bench train", done as u64, Some(total)))?;
+    terminal.progress("bench train", ProgressUnit::Items, 0, Some(total));
+    let result = benchmark
+        .measure(&mut |done| terminal.progress("bench train", ProgressUnit::Items, done as u64, Some(total)))?;
     drop(terminal);
     let memory = benchmark.workload().memory();
     if arguments.json {

@@ -1,7 +1,7 @@
 //! `data fetch`, `data report` and `data inspect`: a recipe's data without training.
 
 use serde_json::json;
-use synapse_pipeline::{Run, RunOptions, SpecialistOutcome, keep_limits, run_specialist};
+use synapse_pipeline::{RecipeOutcome, Run, RunOptions, check_data_limits, run_recipe};
 use synapse_recipe::{Plan, SpecialistPlan, Stage};
 
 use crate::{
@@ -22,7 +22,7 @@ pub(crate) fn data(command: &DataCommand) -> Outcome {
         DataCommand::Fetch { run, json } => {
             let done = each(run, Stage::Fetch)?;
             if *json {
-                let of = |(plan, outcome): &(SpecialistPlan, SpecialistOutcome)| fetched_json(plan, outcome);
+                let of = |(plan, outcome): &(SpecialistPlan, RecipeOutcome)| fetched_json(plan, outcome);
                 return print_json(&done.iter().map(of).collect::<Vec<_>>());
             }
             done.iter()
@@ -40,7 +40,7 @@ pub(crate) fn data(command: &DataCommand) -> Outcome {
 }
 
 /// Runs every recipe of the file until a stage.
-fn each(arguments: &RunArguments, until: Stage) -> Result<Vec<(SpecialistPlan, SpecialistOutcome)>, Failure> {
+fn each(arguments: &RunArguments, until: Stage) -> Result<Vec<(SpecialistPlan, RecipeOutcome)>, Failure> {
     let plans = match load(arguments)? {
         Plan::Specialist(plan) => vec![plan],
         Plan::Pipeline(plan) => plan.specialists,
@@ -56,7 +56,7 @@ fn each(arguments: &RunArguments, until: Stage) -> Result<Vec<(SpecialistPlan, S
     );
     let mut done = Vec::new();
     for plan in plans {
-        let outcome = run_specialist(&run, &plan)?;
+        let outcome = run_recipe(&run, &plan)?;
         done.push((plan, outcome));
     }
     Ok(done)
@@ -81,12 +81,12 @@ fn report(arguments: &RunArguments, json: bool) -> Outcome {
         }
     }
     for (plan, manifest) in manifests {
-        keep_limits(plan, manifest)?;
+        check_data_limits(plan, manifest)?;
     }
     Ok(())
 }
 
-fn fetched(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> String {
+fn fetched(plan: &SpecialistPlan, outcome: &RecipeOutcome) -> String {
     let mut text = format!("base {}\n", outcome.fetched.base.folder.display());
     for (source, fetched) in plan.data.sources.iter().zip(&outcome.fetched.sources) {
         for (name, local, sha256) in fetched.listed() {
@@ -103,7 +103,7 @@ fn fetched(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> String {
     text
 }
 
-fn fetched_json(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> serde_json::Value {
+fn fetched_json(plan: &SpecialistPlan, outcome: &RecipeOutcome) -> serde_json::Value {
     let sources = plan.data.sources.iter().zip(&outcome.fetched.sources);
     let sources = sources.map(|(source, fetched)| {
         let files = fetched.listed().iter();

@@ -8,7 +8,7 @@ use synapse_checkpoint::{AdapterFolder, ModelFiles, write_atomic};
 use synapse_evaluate::{
     Evaluation, FILE_SUITES, Form, Journal, Journaled, Prompting, RunOptions, SAMPLED_SUITES, SUITE_IDS, Suite,
 };
-use synapse_pipeline::{Lab, Reporter, add_questions, fetch_suite, suite_data};
+use synapse_pipeline::{LoadedModel, ProgressUnit, Reporter, add_questions, fetch_suite, suite_data};
 use synapse_recipe::SuiteId;
 
 use crate::{
@@ -168,13 +168,13 @@ impl Measured<'_> {
     ) -> Result<Vec<Evaluation>, Failure> {
         let adapters: Vec<_> = self.adapter.iter().map(|path| ("adapter", *path)).collect();
         let load = load_options(arguments.dtype);
-        let lab = Lab::with_batch(
+        let model = LoadedModel::with_batch(
             &open_model(self.model, &load)?,
             &adapters,
             &load,
             arguments.max_batch.into(),
         )?;
-        let mut subject = lab.subject(&self.name(), adapters.first().map(|(name, _)| *name));
+        let mut subject = model.under_test(&self.name(), adapters.first().map(|(name, _)| *name));
         let journal = self.out.map(|out| out.join("journal.jsonl"));
         let opened = match &journal {
             Some(path) => Some(Journal::open(path, &self.identity(arguments)?)?),
@@ -191,7 +191,12 @@ impl Measured<'_> {
         let terminal = Terminal::new();
         let name = self.name();
         let report = |suite: &dyn Suite, done: usize, total: usize| {
-            terminal.progress(&format!("{name}: {}", suite.id()), done as u64, Some(total as u64));
+            terminal.progress(
+                &format!("{name}: {}", suite.id()),
+                ProgressUnit::Items,
+                done as u64,
+                Some(total as u64),
+            );
         };
         let began = Instant::now();
         let evaluations = match synapse_evaluate::evaluate(&mut subject, suites, &options, &report) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 use synapse_engine::{Event, FinishReason, Request, SamplingOptions};
-use synapse_pipeline::{Lab, TracedText};
+use synapse_pipeline::{LoadedModel, TracedText};
 use synapse_tokenizer::Message;
 
 use crate::{
@@ -33,15 +33,15 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         .map(|path| ("adapter", path.as_path()))
         .collect();
     let load = weight_options(&arguments.model, arguments.weights)?;
-    let lab = Lab::of_files(&open_model(&arguments.model, &load)?, &adapters, &load)?;
-    if arguments.trace.is_some() && lab.engine().modules().is_empty() {
+    let model = LoadedModel::of_files(&open_model(&arguments.model, &load)?, &adapters, &load)?;
+    if arguments.trace.is_some() && model.engine().modules().is_empty() {
         return Err(Failure::request(
             "--trace: this model has no expert router to trace; only `model_type: synapse` models do",
         ));
     }
     let prompt = match &arguments.prompt {
-        Some(prompt) if arguments.raw => lab.chat().encode_raw(prompt)?,
-        _ => lab.chat().encode_prompt(&messages)?,
+        Some(prompt) if arguments.raw => model.chat().encode_raw(prompt)?,
+        _ => model.chat().encode_prompt(&messages)?,
     };
     let sampling = SamplingOptions {
         temperature: arguments.temperature,
@@ -58,10 +58,10 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         constraint: None,
     };
     if arguments.json {
-        let completion = lab.engine().generate(vec![request])?.remove(0);
+        let completion = model.engine().generate(vec![request])?.remove(0);
         if let Some(path) = &arguments.trace {
             read.extend(completion.token_ids());
-            write_trace(&lab, adapter, (&read, answer_from), path)?;
+            write_trace(&model, adapter, (&read, answer_from), path)?;
         }
         return print_json(&json!({
             "text": completion.text,
@@ -77,7 +77,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
             },
         }));
     }
-    let mut events = lab.engine().submit(request)?;
+    let mut events = model.engine().submit(request)?;
     let mut out = std::io::stdout().lock();
     while let Some(event) = events.blocking_recv() {
         match event {
@@ -93,14 +93,19 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
     out.write_all(b"\n")?;
     out.flush()?;
     match &arguments.trace {
-        Some(path) => write_trace(&lab, adapter, (&read, answer_from), path),
+        Some(path) => write_trace(&model, adapter, (&read, answer_from), path),
         None => Ok(()),
     }
 }
 
 /// Writes the router trace of every prompt and generated token.
-fn write_trace(lab: &Lab, adapter: Option<&str>, (tokens, answer_from): (&[u32], usize), path: &Path) -> Outcome {
-    let Some(trace) = TracedText::of(lab, adapter, tokens, answer_from)? else {
+fn write_trace(
+    model: &LoadedModel,
+    adapter: Option<&str>,
+    (tokens, answer_from): (&[u32], usize),
+    path: &Path,
+) -> Outcome {
+    let Some(trace) = TracedText::of(model, adapter, tokens, answer_from)? else {
         return Err(Failure::Work(anyhow::anyhow!(
             "the model has an expert router but returned no trace"
         )));

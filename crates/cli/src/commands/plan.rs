@@ -9,10 +9,10 @@ use crate::{
 /// Prints the estimate as text or JSON.
 pub(crate) fn plan(arguments: &PlanArguments) -> Outcome {
     let document = synapse_recipe::load(&arguments.file, &arguments.set)?;
-    let forecast = synapse_pipeline::Forecast::new(&document)?;
+    let estimate = synapse_pipeline::Estimate::new(&document)?;
     if arguments.json {
-        print_json(&forecast)
+        print_json(&estimate)
     } else {
-        print(&forecast.to_string())
+        print(&estimate.to_string())
     }
 }

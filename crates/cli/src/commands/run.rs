@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use synapse_pipeline::{Run, RunOptions, run_pipeline, run_specialist};
+use synapse_pipeline::{Run, RunOptions, run_pipeline, run_recipe};
 use synapse_recipe::Plan;
 use synapse_trainer::DeviceChoice;
 
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Outcome {
     let run = Run::new(options(arguments), &terminal, &STOP);
     match &document {
         Plan::Specialist(plan) => {
-            let outcome = run_specialist(&run, plan)?;
+            let outcome = run_recipe(&run, plan)?;
             if !outcome.outcomes.is_empty() {
                 print(&synapse_pipeline::table(&outcome.outcomes))?;
             }

@@ -6,7 +6,7 @@ use serde_json::json;
 use synapse_bench::{SyntheticTask, SyntheticTaskResult, SyntheticTaskRun, synapse_config, transformer_config};
 use synapse_checkpoint::{ModelConfig, write_atomic};
 use synapse_evaluate::report::{Axes, lines};
-use synapse_pipeline::Reporter;
+use synapse_pipeline::{ProgressUnit, Reporter};
 
 use crate::{
     Outcome,
@@ -117,7 +117,12 @@ fn one(arguments: &BenchTasksArguments, task: SyntheticTask) -> Result<TaskResul
         std::fs::create_dir_all(&out).map_err(|error| Failure::Work(anyhow::anyhow!("{}: {error}", out.display())))?;
         let terminal = Terminal::new();
         let mut on_progress = |step: u64, loss: f64| {
-            terminal.progress(&format!("{task} {name}, loss {loss:.3}"), step, Some(arguments.steps));
+            terminal.progress(
+                &format!("{task} {name}, loss {loss:.3}"),
+                ProgressUnit::Items,
+                step,
+                Some(arguments.steps),
+            );
         };
         Ok(run.run(config, &out, &mut on_progress)?)
     };

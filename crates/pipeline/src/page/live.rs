@@ -1,4 +1,4 @@
-//! The page while its run goes on: a reporter that passes everything on and writes the page now and then.
+//! The page of a run in progress: a reporter that forwards every event and rewrites the page at intervals.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -6,17 +6,32 @@ use std::time::{Duration, Instant};
 use synapse_recipe::{Plan, Stage};
 use synapse_trainer::{HeldOutReport, StepReport};
 
-use super::{State, Usage, write};
-use crate::{PipelineError, Reporter};
+use super::{State, usage::Usage, write};
+use crate::{PipelineError, ProgressUnit, Reporter, Run};
 
-/// The page is written no more often than this,
+/// The page is written at most this often.
 const INTERVAL: Duration = Duration::from_secs(4);
-/// and takes no more than one part in so many of the run's time.
+/// After a write the page rests for this many times the write's duration, so that it takes 2 % of the run at most.
 const SHARE: u32 = 50;
 
-/// Watches a run for its page.
-pub(crate) struct Live<'a> {
-    document: Plan,
+/// Does `work` with the run's page kept up to date, and writes it once more at the end, also after an error.
+pub(crate) fn with_page<T>(
+    run: &Run<'_>,
+    plan: Plan,
+    work: impl FnOnce(&Run<'_>) -> Result<T, PipelineError>,
+) -> Result<T, PipelineError> {
+    let page = LivePage::new(plan, &run.options.command, run.reporter);
+    let result = work(&run.reporting_to(&page));
+    let written = page.finish(&result);
+    // the run's own error says more than its page's
+    let done = result?;
+    written?;
+    Ok(done)
+}
+
+/// A reporter that keeps the page of a run up to date.
+struct LivePage<'a> {
+    plan: Plan,
     command: String,
     inner: &'a dyn Reporter,
     began: Instant,
@@ -28,15 +43,15 @@ struct Written {
     doing: String,
     /// When the page may be written again.
     next: Instant,
-    /// A page that could not be written was told of.
+    /// Whether the user was told that the page cannot be written.
     told: bool,
 }
 
-impl<'a> Live<'a> {
-    pub(crate) fn new(document: Plan, command: &str, inner: &'a dyn Reporter) -> Self {
+impl<'a> LivePage<'a> {
+    fn new(plan: Plan, command: &str, inner: &'a dyn Reporter) -> Self {
         let now = Instant::now();
         Self {
-            document,
+            plan,
             command: command.to_owned(),
             inner,
             began: now,
@@ -48,8 +63,8 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Writes the last page: of a run that is done, or that ended early.
-    pub(crate) fn finish<T>(&self, result: &Result<T, PipelineError>) -> Result<(), PipelineError> {
+    /// Writes the last page, of a run that is done or ended early.
+    fn finish<T>(&self, result: &Result<T, PipelineError>) -> Result<(), PipelineError> {
         let state = match result {
             Ok(_) => State::Done,
             Err(error) => State::Broken(error.to_string()),
@@ -58,11 +73,11 @@ impl<'a> Live<'a> {
     }
 
     fn write(&self, state: &State) -> Result<(), PipelineError> {
-        Usage::now(&self.command, self.began).write(self.document.run_dir())?;
-        write(&self.document, state).map(drop)
+        Usage::now(&self.command, self.began).write(self.plan.run_dir())?;
+        write(&self.plan, state).map(drop)
     }
 
-    /// The run does something new (`at_once`), or more of the same.
+    /// Notes the current work and writes the page: `at_once` for new work, else when it is due.
     fn does(&self, doing: Option<&str>, at_once: bool) {
         let Ok(mut written) = self.state.lock() else { return };
         if let Some(doing) = doing
@@ -74,7 +89,7 @@ impl<'a> Live<'a> {
         if !at_once && now < written.next {
             return;
         }
-        // A page that cannot be written does not stop the run, but it is said once.
+        // A page that cannot be written does not stop the run; the user is told once.
         if let Err(error) = self.write(&State::Running(written.doing.clone()))
             && !std::mem::replace(&mut written.told, true)
         {
@@ -84,7 +99,7 @@ impl<'a> Live<'a> {
     }
 }
 
-impl Reporter for Live<'_> {
+impl Reporter for LivePage<'_> {
     fn started(&self, name: &str, stage: Stage) {
         self.inner.started(name, stage);
         self.does(Some(&format!("{name}: {}", stage.id())), true);
@@ -98,8 +113,8 @@ impl Reporter for Live<'_> {
         self.inner.finished(name, stage, seconds, summary);
     }
 
-    fn progress(&self, what: &str, done: u64, total: Option<u64>) {
-        self.inner.progress(what, done, total);
+    fn progress(&self, what: &str, unit: ProgressUnit, done: u64, total: Option<u64>) {
+        self.inner.progress(what, unit, done, total);
         let so_far = total.map_or_else(
             || format!("{what}, {done}"),
             |total| format!("{what}, {done} of {total}"),

@@ -1,4 +1,4 @@
-//! What a run used: run.json in its folder, written again whenever the page is.
+//! Time, memory and machine of a run: run.json in its folder, written with the page.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use synapse_evaluate::report::Fact;
 
-use crate::{PipelineError, record::write_json};
+use crate::{PipelineError, record::write_json, run_dir::RunDir};
 
 /// Command and resources of a run's latest invocation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,13 +42,13 @@ impl Usage {
         }
     }
 
-    /// What a run left; nothing if it left nothing readable.
+    /// The usage that a run recorded; `None` if there is none that can be read.
     pub(crate) fn read(run: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(run.join("run.json")).ok()?).ok()
+        serde_json::from_slice(&std::fs::read(RunDir::new(run).usage()).ok()?).ok()
     }
 
     pub(crate) fn write(&self, run: &Path) -> Result<(), PipelineError> {
-        write_json(&run.join("run.json"), self)
+        write_json(&RunDir::new(run).usage(), self)
     }
 
     /// Named for people.

@@ -4,13 +4,14 @@ use serde::Serialize;
 use synapse_evaluate::{ComparisonTable, GateDecision, Outcome, Unit};
 use synapse_recipe::Stage;
 
-use super::{Point, Trial, bench::Bench, halving::Standing, stopped};
+use super::{Point, Trial, evaluator::MergeEvaluator, halving::Standing, stopped};
 use crate::{
     PipelineError,
     comparison::{MERGE, compare},
     domain::Logs,
-    merging::Trained,
     record::{StageRun, fingerprint},
+    stages::gate,
+    trained_pipeline::TrainedPipeline,
 };
 
 /// One of the best few.
@@ -38,8 +39,8 @@ pub struct Score {
 
 /// Measures the best few, best first; `reference` is what base and specialists came to.
 pub(super) fn measure(
-    trained: &Trained<'_>,
-    bench: &mut Bench<'_>,
+    trained: &TrainedPipeline<'_>,
+    evaluator: &mut MergeEvaluator<'_>,
     standing: &Standing,
     reference: &[Outcome],
 ) -> Result<Vec<Finalist>, PipelineError> {
@@ -49,11 +50,11 @@ pub(super) fn measure(
             return Err(stopped(trained.plan));
         }
         let mut outcomes = reference.to_vec();
-        outcomes.extend(answers(trained, bench, &trial.point)?);
+        outcomes.extend(answers(trained, evaluator, &trial.point)?);
         let table = compare(&outcomes)?;
         finalists.push(Finalist {
             trial: trial.clone(),
-            gate: trained.decide(&table)?,
+            gate: gate::decide(trained.plan, &table)?,
             scores: scores(&table),
         });
     }
@@ -61,7 +62,11 @@ pub(super) fn measure(
 }
 
 /// What one merge answers to the pipeline's suites, recorded as a stage of its own folder.
-fn answers(trained: &Trained<'_>, bench: &mut Bench<'_>, point: &Point) -> Result<Vec<Outcome>, PipelineError> {
+fn answers(
+    trained: &TrainedPipeline<'_>,
+    evaluator: &mut MergeEvaluator<'_>,
+    point: &Point,
+) -> Result<Vec<Outcome>, PipelineError> {
     let plan = trained.plan;
     let parts = (
         (trained.suites(), &plan.gate.on),
@@ -84,11 +89,11 @@ fn answers(trained: &Trained<'_>, bench: &mut Bench<'_>, point: &Point) -> Resul
     stage.execute(
         |_: &Vec<Outcome>| true,
         || {
-            let lab = bench.lab(point)?;
+            let model = evaluator.load(point)?;
             let logs = Logs::open(&stage)?;
             let mut outcomes = Vec::new();
             for domain in trained.domains()? {
-                outcomes.extend(domain.measure(trained.run, &mut lab.subject(MERGE, None), &logs)?);
+                outcomes.extend(domain.measure(trained.run, &mut model.under_test(MERGE, None), &logs)?);
             }
             logs.done(outcomes)
         },

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use synapse_recipe::{PipelinePlan, Stage};
 
-use super::{Point, SearchOptions, Trial, bench::Bench, space::Space, stopped, trial::rank};
-use crate::{PipelineError, Run};
+use super::{Point, SearchOptions, Trial, evaluator::MergeEvaluator, space::Space, stopped, trial::rank};
+use crate::{PipelineError, ProgressUnit, Run};
 
-/// Each step sees so many times the rows of the one before.
+/// Factor by which the rows grow with each step.
 const MORE_ROWS: usize = 4;
-/// One of so many points goes on to them.
+/// Factor by which the points shrink with each step.
 const FEWER_POINTS: usize = 3;
 /// Points whose neighbors are tried in a round.
 const PARENTS: usize = 2;
 
-/// One search's way through its space.
+/// Successive halving over a search space.
 pub(super) struct Halving<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) plan: &'a PipelinePlan,
@@ -24,7 +24,7 @@ pub(super) struct Halving<'a> {
     pub(super) options: &'a SearchOptions,
 }
 
-/// How the search stands when all rows were seen.
+/// The state of the search after all rows.
 pub(super) struct Standing {
     /// Points that were tried on any rows.
     pub(super) tried: usize,
@@ -52,11 +52,11 @@ fn pieces(first: usize, most: usize) -> Vec<Range<usize>> {
 
 impl Halving<'_> {
     /// Tries points until those that are left have seen all rows.
-    pub(super) fn run(&self, bench: &mut Bench<'_>) -> Result<Standing, PipelineError> {
-        let pieces = pieces(self.options.rows, bench.most_rows());
-        bench.refer(&pieces)?;
+    pub(super) fn run(&self, evaluator: &mut MergeEvaluator<'_>) -> Result<Standing, PipelineError> {
+        let pieces = pieces(self.options.rows, evaluator.most_rows());
+        evaluator.refer(&pieces)?;
         let mut points = self.space.grid();
-        let mut trials = self.step(bench, &points, &pieces[..1])?;
+        let mut trials = self.step(evaluator, &points, &pieces[..1])?;
         for _ in 0..self.options.rounds {
             let before = points.len();
             for parent in trials.iter().take(PARENTS) {
@@ -69,12 +69,12 @@ impl Halving<'_> {
             if points.len() == before {
                 break;
             }
-            trials.extend(self.step(bench, &points[before..], &pieces[..1])?);
+            trials.extend(self.step(evaluator, &points[before..], &pieces[..1])?);
             rank(&mut trials);
         }
         for step in 2..=pieces.len() {
             let kept = self.survivors(&trials);
-            trials = self.step(bench, &kept, &pieces[..step])?;
+            trials = self.step(evaluator, &kept, &pieces[..step])?;
         }
         let own = trials.iter().find(|trial| trial.point == *self.space.own());
         let own = own.cloned().ok_or_else(|| PipelineError::Unusable {
@@ -83,7 +83,7 @@ impl Halving<'_> {
         })?;
         Ok(Standing {
             tried: points.len(),
-            rows: bench.all_rows(bench.most_rows()),
+            rows: evaluator.all_rows(evaluator.most_rows()),
             last: trials,
             own,
             finalists: self.options.finalists,
@@ -93,11 +93,11 @@ impl Halving<'_> {
     /// Tries points on the same rows; best first.
     fn step(
         &self,
-        bench: &mut Bench<'_>,
+        evaluator: &mut MergeEvaluator<'_>,
         points: &[Point],
         pieces: &[Range<usize>],
     ) -> Result<Vec<Trial>, PipelineError> {
-        let rows = bench.all_rows(pieces.last().map_or(0, |last| last.end));
+        let rows = evaluator.all_rows(pieces.last().map_or(0, |last| last.end));
         let what = format!("{}: merges tried on {rows} rows", self.plan.name);
         let start = Instant::now();
         let mut trials = Vec::with_capacity(points.len());
@@ -105,9 +105,11 @@ impl Halving<'_> {
             if self.run.stops() {
                 return Err(stopped(self.plan));
             }
-            trials.push(bench.trial(point, pieces)?);
+            trials.push(evaluator.trial(point, pieces)?);
             let done = trials.len() as u64;
-            self.run.reporter.progress(&what, done, Some(points.len() as u64));
+            self.run
+                .reporter
+                .progress(&what, ProgressUnit::Items, done, Some(points.len() as u64));
         }
         rank(&mut trials);
         if let Some(best) = trials.first() {
@@ -125,7 +127,7 @@ impl Halving<'_> {
         Ok(trials)
     }
 
-    /// Who goes on: the better third, the pipeline's own merge, and the best one with its trim.
+    /// The points of the next step: the better third, the pipeline's own merge, and the best one with its trim.
     fn survivors(&self, trials: &[Trial]) -> Vec<Point> {
         let own = self.space.own();
         let count = trials.len().div_ceil(FEWER_POINTS).max(self.options.finalists);

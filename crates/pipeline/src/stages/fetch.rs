@@ -17,6 +17,7 @@ use sources::{fetch_source, fetch_whole};
 use crate::{
     PipelineError, Reporter, Run,
     record::{StageRun, fingerprint},
+    run_dir::RunDir,
 };
 
 /// What fetching found.
@@ -117,10 +118,24 @@ pub(crate) fn fetch(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Fetched, Pip
 }
 
 impl Fetched {
-    /// The files of every source, those of other recipes' requests after the plan's own.
+    /// Suite → name and sha256 of the files with its questions.
+    pub(crate) fn question_identities(&self) -> QuestionIdentities<'_> {
+        let suites = self.questions.iter();
+        suites.map(|(suite, files)| (suite.id(), files.identity())).collect()
+    }
+
+    /// The files of every source: the plan's own, then those of other recipes' requests.
     fn all(&self) -> impl Iterator<Item = &FetchedSource> {
         self.sources.iter().chain(self.requests.iter().flatten())
     }
+}
+
+/// Suite → name and sha256 of the files with its questions.
+pub(crate) type QuestionIdentities<'a> = Vec<(&'a str, Vec<(&'a str, &'a str)>)>;
+
+/// Name and sha256 of the files of every source.
+pub(crate) fn identities(sources: &[FetchedSource]) -> Vec<Vec<(&str, &str)>> {
+    sources.iter().map(FetchedSource::identity).collect()
 }
 
 /// The recipes whose requests generated rows are made of.
@@ -180,8 +195,9 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
         }
         Base::Folder(folder) => folder_base(folder, folder.display().to_string(), None),
         Base::Gguf(file) => {
-            let folder = plan.run_dir.join("base");
-            let marker = plan.run_dir.join("base.sha256");
+            let files = RunDir::new(&plan.run_dir);
+            let folder = files.imported_base();
+            let marker = files.imported_base_hash();
             let hash = sha256_file(file)?;
             if !folder.is_dir() || std::fs::read_to_string(&marker).ok().as_deref() != Some(&hash) {
                 std::fs::create_dir_all(&plan.run_dir).map_err(PipelineError::io(&plan.run_dir))?;

@@ -1,10 +1,9 @@
 //! `plan`: what a recipe or pipeline would do, without doing it.
 //!
 //! Steps and tokens are exact where the data is already prepared, else upper bounds from the plan; memory
-//! is the sum of what the trainer allocates. Time is not guessed: the parts of a step are measured first, on random
+//! is the sum of what the trainer allocates. TimeEstimate is not guessed: the parts of a step are measured first, on random
 //! weights of the model's shape, which takes some seconds.
 
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -15,22 +14,24 @@ use synapse_nn::{LoadOptions, Workload};
 use synapse_recipe::{Base, Location, Plan, Samples, SpecialistPlan, Stage};
 use synapse_trainer::Steps;
 
-use crate::{PipelineError, specialist::data_folder};
+mod display;
 
-/// A forecast of one file.
+use crate::{PipelineError, run_dir::RunDir};
+
+/// The estimate for one file.
 #[derive(Debug, Clone, Serialize)]
-pub struct Forecast {
+pub struct Estimate {
     /// The file's name for itself.
     pub name: String,
     /// Where it publishes.
     pub output: String,
     /// One entry a recipe.
-    pub recipes: Vec<RecipeForecast>,
+    pub recipes: Vec<RecipeEstimate>,
 }
 
-/// A forecast of one recipe.
+/// The estimate for one recipe.
 #[derive(Debug, Clone, Serialize)]
-pub struct RecipeForecast {
+pub struct RecipeEstimate {
     /// The recipe's name.
     pub name: String,
     /// The base.
@@ -49,16 +50,16 @@ pub struct RecipeForecast {
     pub tokens: Option<u64>,
     /// Memory by component, where the base's configuration is on this disk: of the largest micro-batch once the data is
     /// prepared, else of one of full rows.
-    pub memory: Option<MemoryForecast>,
-    /// Time of training, once the data is prepared too.
-    pub time: Option<Time>,
+    pub memory: Option<MemoryEstimate>,
+    /// TimeEstimate of training, once the data is prepared too.
+    pub time: Option<TimeEstimate>,
     /// Sources with their licenses.
     pub sources: Vec<(String, Option<String>)>,
 }
 
 /// How long training takes, from rates measured on this machine a moment ago.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Time {
+pub struct TimeEstimate {
     /// Seconds of the train stage, held-out losses not counted.
     pub seconds: f64,
     /// Tokens a second, accumulation and update included.
@@ -67,7 +68,7 @@ pub struct Time {
 
 /// Bytes by component at the peak of training.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct MemoryForecast {
+pub struct MemoryEstimate {
     /// Frozen weights.
     pub weights: u64,
     /// Trainable parameters, gradients and both moments.
@@ -86,7 +87,7 @@ pub struct MemoryForecast {
     pub recompute: bool,
 }
 
-impl MemoryForecast {
+impl MemoryEstimate {
     fn new(workload: &Workload<'_>, process: u64) -> Self {
         let memory = workload.memory();
         Self {
@@ -132,7 +133,7 @@ impl Rows {
     }
 
     /// Measures parts of a step and adds them up.
-    fn time(&self, workload: &Workload<'_>, load: &LoadOptions) -> Result<Time, PipelineError> {
+    fn time(&self, workload: &Workload<'_>, load: &LoadOptions) -> Result<TimeEstimate, PipelineError> {
         /// Tokens on which rates are measured: enough for the kernels' full speed, few enough for a moment's wait.
         const PROBE: usize = 1024;
         let tokens = self.tokens.clamp(2, PROBE);
@@ -146,15 +147,15 @@ impl Rows {
         let per_token = cost.layer * layers + cost.rest;
         let updates = cost.update * workload.trainable_parameters() as f64 * self.steps as f64;
         let seconds = per_token * self.total + updates;
-        Ok(Time {
+        Ok(TimeEstimate {
             seconds,
             tokens_per_second: self.total / seconds,
         })
     }
 }
 
-impl Forecast {
-    /// Looks at what is on disk and forecasts the rest.
+impl Estimate {
+    /// Reads what is on disk and estimates the rest.
     ///
     /// # Errors
     /// A configuration or manifest that is there but cannot be read.
@@ -166,7 +167,7 @@ impl Forecast {
         let process = synapse_trainer::resident_bytes().unwrap_or(0);
         let recipes = plans
             .into_iter()
-            .map(|plan| RecipeForecast::new(plan, process))
+            .map(|plan| RecipeEstimate::new(plan, process))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             name: document.name().to_owned(),
@@ -176,9 +177,9 @@ impl Forecast {
     }
 }
 
-impl RecipeForecast {
+impl RecipeEstimate {
     fn new(plan: &SpecialistPlan, process: u64) -> Result<Self, PipelineError> {
-        let manifest_path = data_folder(plan).join("manifest.json");
+        let manifest_path = RunDir::new(&plan.run_dir).manifest();
         let ran = Ran::read(plan)?;
         let manifest = if manifest_path.is_file() && ran.is_none_or(|ran| ran.same_data) {
             Some(Manifest::read(&manifest_path)?)
@@ -196,12 +197,9 @@ impl RecipeForecast {
                 .sum()
         });
         let rows = manifest.as_ref().map(|manifest| manifest.train.rows).or(asked);
-        let recorded = Stage::ALL.iter().filter(|stage| {
-            plan.run_dir
-                .join("stages")
-                .join(format!("{}.json", stage.id()))
-                .is_file()
-        });
+        let recorded = Stage::ALL
+            .iter()
+            .filter(|stage| RunDir::new(&plan.run_dir).record(**stage).is_file());
         let config = match &plan.base {
             Base::Folder(folder) | Base::FromScratch(folder) => Some(ModelConfig::read(folder)?),
             Base::Hub { .. } | Base::Gguf(_) => recorded_base(&plan.run_dir)
@@ -214,7 +212,7 @@ impl RecipeForecast {
             .map(|config| synapse_trainer::workload(&plan.train, &plan.method, plan.quantization, config));
         let (time, largest) = match (&manifest, &workload) {
             (Some(manifest), Some(workload)) => {
-                let rows = PackedDataset::open(&data_folder(plan).join("train.arrow"))?;
+                let rows = PackedDataset::open(&RunDir::new(&plan.run_dir).train_rows())?;
                 let largest = synapse_trainer::largest_micro_batch(&plan.train, &rows);
                 (Some(Rows::new(plan, manifest).time(workload, &load)?), largest)
             }
@@ -229,7 +227,7 @@ impl RecipeForecast {
                 longest,
                 ..workload
             };
-            MemoryForecast::new(&largest, process)
+            MemoryEstimate::new(&largest, process)
         });
         Ok(Self {
             name: plan.name.clone(),
@@ -258,7 +256,7 @@ struct Ran {
 impl Ran {
     /// `None` where nothing ran.
     fn read(plan: &SpecialistPlan) -> Result<Option<Self>, PipelineError> {
-        let path = plan.run_dir.join("plan.json");
+        let path = RunDir::new(&plan.run_dir).plan();
         if !path.is_file() {
             return Ok(None);
         }
@@ -308,88 +306,4 @@ fn sources(plan: &SpecialistPlan) -> Vec<(String, Option<String>)> {
         }
     }
     sources
-}
-
-/// `50 s`, `12 min`, `3.5 h` or `2.1 days`.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.1} days", s / 86_400.0),
-    }
-}
-
-impl fmt::Display for Forecast {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "{} → {}", self.name, self.output)?;
-        for recipe in &self.recipes {
-            writeln!(out, "\n{} on {}", recipe.name, recipe.base)?;
-            let number = |value: Option<u64>| {
-                value.map_or_else(
-                    || "not known before the data is there".to_owned(),
-                    |value| value.to_string(),
-                )
-            };
-            let how = if recipe.exact {
-                ""
-            } else if recipe.rows.is_some() {
-                " at most"
-            } else {
-                ""
-            };
-            writeln!(out, "  rows    {}{how}", number(recipe.rows))?;
-            writeln!(out, "  steps   {}{how}", number(recipe.steps))?;
-            if let Some(tokens) = recipe.tokens {
-                writeln!(out, "  tokens  {tokens} a pass")?;
-            }
-            match &recipe.memory {
-                None => writeln!(out, "  memory  known once the base is fetched (`data fetch`)")?,
-                Some(memory) => {
-                    let mib = |bytes: u64| bytes / (1 << 20);
-                    writeln!(
-                        out,
-                        "  memory  {} MiB: weights {}, trainable {}, activations {}, workspace {}, logits {}, \
-                         process {}",
-                        mib(memory.total),
-                        mib(memory.weights),
-                        mib(memory.trainable),
-                        mib(memory.activations),
-                        mib(memory.workspace),
-                        mib(memory.logits),
-                        mib(memory.process)
-                    )?;
-                    if memory.recompute {
-                        writeln!(out, "          layers are computed again in the backward pass")?;
-                    }
-                }
-            }
-            if let Some(time) = &recipe.time {
-                writeln!(
-                    out,
-                    "  time    about {} of training at {:.0} tokens/s, as measured here just now",
-                    duration(time.seconds),
-                    time.tokens_per_second
-                )?;
-            }
-            for (dataset, license) in &recipe.sources {
-                let license = license.as_deref().unwrap_or("no license stated");
-                let remark = if synapse_data::is_non_commercial(license) {
-                    " (not for commercial use)"
-                } else {
-                    ""
-                };
-                writeln!(out, "  data    {dataset}: {license}{remark}")?;
-            }
-            if !recipe.recorded.is_empty() {
-                let changed = if recipe.current {
-                    ""
-                } else {
-                    ", for the recipe as it was then: what the changes touch runs again"
-                };
-                writeln!(out, "  done    {}{changed}", recipe.recorded.join(", "))?;
-            }
-        }
-        Ok(())
-    }
 }

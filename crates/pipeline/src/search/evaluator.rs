@@ -1,4 +1,4 @@
-//! The model in memory that every point is tried in: base, specialists and merges on the same rows.
+//! Evaluates merges in memory: losses of base, specialists and merges on the same rows.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use synapse_checkpoint::ModelFolder;
 use synapse_evaluate::Document;
 use synapse_kernels::random::MersenneTwister;
 use synapse_merge::{Trim, Variation, Variations};
-use synapse_nn::{Adapter, Decoder, LanguageModel, LoadOptions, MicroBatch};
+use synapse_nn::{Adapter, Decoder, LoadOptions};
 use synapse_recipe::{Stage, SuiteId};
 use synapse_tokenizer::Chat;
 
@@ -17,11 +17,12 @@ use super::{
     journal::{Journal, Sums},
     stopped,
 };
-use crate::{Lab, PipelineError, domain::suite_data, merging::Trained, record::fingerprint, specialist::data_folder};
+use crate::{
+    LoadedModel, PipelineError, ProgressUnit, document_losses::document_losses, record::fingerprint, run_dir::RunDir,
+    stages::merge::request, suite_data, trained_pipeline::TrainedPipeline,
+};
 
-/// Tokens of one forward pass.
-const LOSS_TOKENS: usize = 2048;
-/// What the journal calls the base and the specialists, each on its own domain.
+/// Names in the journal of the base, and of the specialists, each on its own domain.
 const BASE: &str = "base";
 const SPECIALISTS: &str = "specialists";
 
@@ -31,7 +32,7 @@ struct Rows {
     documents: Vec<Document>,
 }
 
-/// Who is asked.
+/// Which model is evaluated.
 #[derive(Clone, Copy)]
 enum Model<'p> {
     Base,
@@ -39,33 +40,33 @@ enum Model<'p> {
     Merge(&'p Point),
 }
 
-/// A base whose adapted tensors hold one merge after the other.
-pub(super) struct Bench<'a> {
-    trained: &'a Trained<'a>,
+/// A base in memory whose adapted tensors are replaced by one merge after another.
+pub(super) struct MergeEvaluator<'a> {
+    trained: &'a TrainedPipeline<'a>,
     decoder: Arc<Decoder>,
     variations: Variations,
     rows: Vec<Rows>,
     journal: Journal,
-    /// The merge that the decoder holds; `None` is the base.
-    held: Option<Point>,
-    /// Whether the base's tensors can still be asked: they are gone with the first merge.
+    /// The merge in the decoder; `None` is the base.
+    loaded: Option<Point>,
+    /// Whether the decoder still has the base's tensors; the first merge replaces them.
     untouched: bool,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> MergeEvaluator<'a> {
     /// Loads the base, opens the specialists, and orders the rows.
-    pub(super) fn open(trained: &'a Trained<'a>, options: &SearchOptions) -> Result<Self, PipelineError> {
+    pub(super) fn open(trained: &'a TrainedPipeline<'a>, options: &SearchOptions) -> Result<Self, PipelineError> {
         let plan = trained.plan;
         let mut rows = Vec::new();
         for (index, (specialist, _)) in trained.specialists.iter().enumerate() {
-            let documents = suite_data(Some(&data_folder(specialist)))?.documents;
+            let documents = suite_data(Some(&RunDir::new(&specialist.run_dir).data()))?.documents;
             let order = MersenneTwister::new(options.seed.wrapping_add(index as u64)).permutation(documents.len());
             rows.push(Rows {
                 domain: specialist.name.clone(),
                 documents: order.into_iter().map(|at| documents[at].clone()).collect(),
             });
         }
-        // Where the search's own seed or anything that a loss depends on changes, so does the text.
+        // Changes with the search's seed and with everything that a loss depends on.
         let search = fingerprint(
             Stage::Merge,
             &(
@@ -83,11 +84,11 @@ impl<'a> Bench<'a> {
         let folder = ModelFolder::open(&trained.base)?;
         Ok(Self {
             decoder: Arc::new(Decoder::load_for_inference(&folder, &LoadOptions::BF16)?),
-            variations: Variations::open(&trained.request()?)?,
-            journal: Journal::open(&plan.run_dir.join("search/journal.jsonl"), &search)?,
+            variations: Variations::open(&request(trained)?)?,
+            journal: Journal::open(&RunDir::new(&plan.run_dir).search().join("journal.jsonl"), &search)?,
             rows,
             trained,
-            held: None,
+            loaded: None,
             untouched: true,
         })
     }
@@ -97,12 +98,12 @@ impl<'a> Bench<'a> {
         self.rows.iter().map(|rows| rows.documents.len()).max().unwrap_or(0)
     }
 
-    /// Rows of all domains that a trial on so many of each sees.
+    /// Rows of all domains in a trial on `rows` of each.
     pub(super) fn all_rows(&self, rows: usize) -> usize {
         self.rows.iter().map(|own| own.documents.len().min(rows)).sum()
     }
 
-    /// Asks base and specialists, while the base is there to be asked.
+    /// Takes the losses of base and specialists, before the base is replaced.
     pub(super) fn refer(&mut self, pieces: &[Range<usize>]) -> Result<(), PipelineError> {
         let run = self.trained.run;
         let what = format!("{}: base and specialists on held-out rows", self.trained.plan.name);
@@ -112,12 +113,13 @@ impl<'a> Bench<'a> {
             }
             self.losses(Model::Base, &pieces[..step])?;
             self.losses(Model::Specialists, &pieces[..step])?;
-            run.reporter.progress(&what, step as u64, Some(pieces.len() as u64));
+            run.reporter
+                .progress(&what, ProgressUnit::Items, step as u64, Some(pieces.len() as u64));
         }
         Ok(())
     }
 
-    /// How a merge fares on the first rows of every domain, which are seen in these pieces.
+    /// The result of a merge on the first rows of every domain, read in these row ranges.
     pub(super) fn trial(&mut self, point: &Point, pieces: &[Range<usize>]) -> Result<Trial, PipelineError> {
         let base = self.losses(Model::Base, pieces)?;
         let own = self.losses(Model::Specialists, pieces)?;
@@ -198,8 +200,8 @@ impl<'a> Bench<'a> {
     /// Takes the losses of some rows of every domain.
     fn take(&mut self, model: Model<'_>, piece: &Range<usize>) -> Result<Sums, PipelineError> {
         match model {
-            Model::Base | Model::Specialists => self.hold_base()?,
-            Model::Merge(point) => self.hold(point)?,
+            Model::Base | Model::Specialists => self.load_base()?,
+            Model::Merge(point) => self.load_merge(point)?,
         }
         let mut sums = Sums::new();
         for (rows, (specialist, _)) in self.rows.iter().zip(&self.trained.specialists) {
@@ -216,24 +218,29 @@ impl<'a> Bench<'a> {
             };
             let end = piece.end.min(rows.documents.len());
             let documents = &rows.documents[piece.start.min(end)..end];
-            sums.push(total(&self.decoder, documents, adapter.as_ref())?);
+            let documents = documents
+                .iter()
+                .map(|document| (document.input_ids.as_slice(), document.labels.as_slice()));
+            let losses = document_losses(self.decoder.as_ref(), documents, adapter.as_ref())?;
+            let add = |sum: (f64, u64), loss: (f64, usize)| (sum.0 + loss.0, sum.1 + loss.1 as u64);
+            sums.push(losses.into_iter().fold((0.0, 0), add));
         }
         Ok(sums)
     }
 
-    /// Puts the base's own tensors back.
-    fn hold_base(&mut self) -> Result<(), PipelineError> {
+    /// Loads the base's own tensors again.
+    fn load_base(&mut self) -> Result<(), PipelineError> {
         if !self.untouched {
             let folder = ModelFolder::open(&self.trained.base)?;
             self.decoder = Arc::new(Decoder::load_for_inference(&folder, &LoadOptions::BF16)?);
-            (self.held, self.untouched) = (None, true);
+            (self.loaded, self.untouched) = (None, true);
         }
         Ok(())
     }
 
-    /// Makes a merge and puts it in the base's place.
-    fn hold(&mut self, point: &Point) -> Result<(), PipelineError> {
-        if self.held.as_ref() == Some(point) {
+    /// Merges in memory and replaces the base's tensors.
+    fn load_merge(&mut self, point: &Point) -> Result<(), PipelineError> {
+        if self.loaded.as_ref() == Some(point) {
             return Ok(());
         }
         let wrong = |what: String| PipelineError::Unusable {
@@ -250,9 +257,9 @@ impl<'a> Bench<'a> {
                 .map(|(plan, _)| point.weights.get(&plan.name).copied().unwrap_or(1.0))
                 .collect(),
         };
-        // A lab that used the decoder is gone before the next point, so nobody else holds it.
+        // A model that shared the decoder is dropped before the next point.
         let decoder = Arc::get_mut(&mut self.decoder).ok_or_else(|| wrong("the model is still in use".into()))?;
-        (self.held, self.untouched) = (None, false);
+        (self.loaded, self.untouched) = (None, false);
         let mut refused = None;
         self.variations.make(&variation, |name, dtype, bytes| {
             if let Err(error) = decoder.set_tensor(name, dtype, bytes) {
@@ -262,35 +269,18 @@ impl<'a> Bench<'a> {
         match refused {
             Some(error) => Err(error.into()),
             None => {
-                self.held = Some(point.clone());
+                self.loaded = Some(point.clone());
                 Ok(())
             }
         }
     }
 
-    /// A lab over one merge. Drop it before the next point is tried.
-    pub(super) fn lab(&mut self, point: &Point) -> Result<Lab, PipelineError> {
-        self.hold(point)?;
-        Ok(Lab::of_decoder(self.decoder.clone(), Chat::open(&self.trained.base)?))
+    /// A model over one merge. Drop it before the next point is tried.
+    pub(super) fn load(&mut self, point: &Point) -> Result<LoadedModel, PipelineError> {
+        self.load_merge(point)?;
+        Ok(LoadedModel::of_decoder(
+            self.decoder.clone(),
+            Chat::open(&self.trained.base)?,
+        ))
     }
-}
-
-/// Loss and trained tokens of documents, several to a forward pass.
-fn total(decoder: &Decoder, documents: &[Document], adapter: Option<&Adapter>) -> Result<(f64, u64), PipelineError> {
-    let mut sum = (0.0, 0);
-    let mut batch = MicroBatch::default();
-    for (index, document) in documents.iter().enumerate() {
-        batch.push(
-            &document.input_ids,
-            &document.labels,
-            &[document.input_ids.len() as u32],
-        );
-        if batch.tokens.len() >= LOSS_TOKENS || index + 1 == documents.len() {
-            for (nats, tokens) in decoder.document_losses(&batch, adapter)? {
-                sum = (sum.0 + nats, sum.1 + tokens as u64);
-            }
-            batch = MicroBatch::default();
-        }
-    }
-    Ok(sum)
 }

@@ -10,7 +10,7 @@ use synapse_data::{Part, SourceFile, SourceFiles, fetch_beginning};
 use synapse_hub::{DatasetQuery, DatasetSelection, DownloadProgress, Hub};
 use synapse_recipe::{Location, SourcePlan};
 
-use crate::{PipelineError, Reporter, Run};
+use crate::{PipelineError, ProgressUnit, Reporter, Run};
 
 /// Files of one source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct FetchedSource {
 
 impl FetchedSource {
     /// One file of this disk.
-    pub(super) fn local(path: &Path) -> Result<Self, PipelineError> {
+    pub(crate) fn local(path: &Path) -> Result<Self, PipelineError> {
         let name = path.file_name().unwrap_or(path.as_os_str());
         Ok(Self {
             files: vec![(name.to_string_lossy().into_owned(), path.to_owned(), sha256_file(path)?)],
@@ -101,12 +101,12 @@ impl DownloadProgress for Downloads<'_> {
         files.insert(name.to_owned(), (done, total));
         let done = files.values().map(|(done, _)| done).sum();
         let total = files.values().map(|(_, total)| *total).sum();
-        self.reporter.progress(self.id, done, total);
+        self.reporter.progress(self.id, ProgressUnit::Bytes, done, total);
     }
 }
 
 /// A source's files: whole, or as much of them as the plan wants.
-pub(super) fn fetch_source(run: &Run<'_>, source: &SourcePlan, seed: u64) -> Result<FetchedSource, PipelineError> {
+pub(crate) fn fetch_source(run: &Run<'_>, source: &SourcePlan, seed: u64) -> Result<FetchedSource, PipelineError> {
     match &source.location {
         Location::Routing => Ok(FetchedSource::default()),
         Location::File(path) => FetchedSource::local(path),
@@ -142,7 +142,7 @@ pub(super) fn fetch_source(run: &Run<'_>, source: &SourcePlan, seed: u64) -> Res
 }
 
 /// Every selected file.
-pub(super) fn fetch_whole(
+pub(crate) fn fetch_whole(
     hub: &Hub,
     id: &str,
     selection: &DatasetSelection,

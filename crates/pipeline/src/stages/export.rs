@@ -13,16 +13,16 @@ use synapse_merge::MergeReport;
 use synapse_recipe::{Base, GgufType, MergeMethod, QuantizationPlan, SpecialistPlan, Stage, TrainingMethod};
 
 use crate::{
-    PipelineError, SpecialistOutcome,
+    PipelineError, ProgressUnit, RecipeOutcome,
     comparison::{BASE, MERGE},
-    merging::Trained,
     record::{StageRun, fingerprint},
+    trained_pipeline::TrainedPipeline,
     translate,
 };
 
 /// What is published.
 pub(crate) struct Publication<'a> {
-    pub(crate) trained: &'a Trained<'a>,
+    pub(crate) trained: &'a TrainedPipeline<'a>,
     pub(crate) merged: &'a Path,
     pub(crate) report: &'a MergeReport,
     pub(crate) table: &'a ComparisonTable,
@@ -59,7 +59,7 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
             for &kind in &plan.export.gguf {
                 let gguf_type = translate::gguf_type(kind);
                 let file = gguf_name(&plan.name, kind);
-                run.reporter.progress(&file, 0, None);
+                run.reporter.progress(&file, ProgressUnit::Bytes, 0, None);
                 export_gguf(
                     &GgufExport {
                         model: &model,
@@ -193,7 +193,7 @@ fn comparison(column: &TableColumn) -> Comparison {
     }
 }
 
-fn base(specialist: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardInput {
+fn base(specialist: &SpecialistPlan, outcome: &RecipeOutcome) -> CardInput {
     let id = match &specialist.base {
         Base::Hub { id, .. } => id.clone(),
         Base::Folder(path) | Base::Gguf(path) | Base::FromScratch(path) => path
@@ -217,7 +217,7 @@ pub(crate) fn license_of(folder: &Path) -> Option<String> {
     Some(line.trim().trim_matches('"').to_owned())
 }
 
-fn card_specialist(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardSpecialist {
+fn card_specialist(plan: &SpecialistPlan, outcome: &RecipeOutcome) -> CardSpecialist {
     let storage = match plan.quantization {
         QuantizationPlan::None => String::new(),
         QuantizationPlan::Nf4 { double_quant, .. } => {
@@ -243,7 +243,7 @@ fn card_specialist(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> CardSp
     }
 }
 
-fn datasets(plan: &SpecialistPlan, outcome: &SpecialistOutcome) -> Vec<CardDataset> {
+fn datasets(plan: &SpecialistPlan, outcome: &RecipeOutcome) -> Vec<CardDataset> {
     let Some(manifest) = &outcome.manifest else {
         return Vec::new();
     };

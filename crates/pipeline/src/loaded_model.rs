@@ -1,4 +1,4 @@
-//! Models under test: one base in memory, several adapters over it, seen by suites as [`Subject`]s.
+//! A model in memory with its engine and adapters; suites run on the base or on one of the adapters.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -7,28 +7,25 @@ use std::sync::Arc;
 use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, EventReceiver, FinishReason, Request, SamplingOptions, ScoreReceiver};
 use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
-use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, MicroBatch, ModuleTrace};
+use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, ModuleTrace};
 use synapse_tokenizer::Chat;
 
-use crate::PipelineError;
-
-/// Tokens of one forward pass when losses are taken.
-const LOSS_TOKENS: usize = 2048;
+use crate::{PipelineError, document_losses::document_losses};
 
 /// Prompts that decode together.
 const BATCH: usize = 32;
-/// Prompts handed to the engine before the first of them is done.
+/// Prompts handed to the engine before the first of them is finished.
 const UNDER_WAY: usize = 8 * BATCH;
 
 /// A model in memory with its engine and adapters.
-pub struct Lab {
+pub struct LoadedModel {
     model: Arc<dyn LanguageModel>,
     engine: Engine,
     chat: Chat,
     adapters: Vec<(String, Arc<Adapter>)>,
 }
 
-impl Lab {
+impl LoadedModel {
     /// Loads a model folder or GGUF file and adapters over it.
     ///
     /// # Errors
@@ -37,18 +34,18 @@ impl Lab {
         Self::of_files(&ModelFiles::open(folder)?, adapters, load)
     }
 
-    /// As [`Lab::open`], of a model that was opened before.
+    /// As [`LoadedModel::open`], for a model whose files are already open.
     ///
     /// # Errors
-    /// As [`Lab::open`].
+    /// As [`LoadedModel::open`].
     pub fn of_files(files: &ModelFiles, adapters: &[(&str, &Path)], load: &LoadOptions) -> Result<Self, PipelineError> {
         Self::with_batch(files, adapters, load, BATCH)
     }
 
-    /// The same, with so many prompts decoding together.
+    /// As [`LoadedModel::open`], with `batch` prompts decoding together.
     ///
     /// # Errors
-    /// As [`Lab::open`].
+    /// As [`LoadedModel::open`].
     pub fn with_batch(
         files: &ModelFiles,
         adapters: &[(&str, &Path)],
@@ -66,7 +63,7 @@ impl Lab {
         Ok(Self::over(model, Chat::of_model(files)?, adapters, batch))
     }
 
-    /// A model that is in memory already. What holds the decoder too gets it back for itself when the lab is dropped.
+    /// A model that is in memory already. Other holders of the decoder can change it again once this is dropped.
     pub(crate) fn of_decoder(decoder: Arc<Decoder>, chat: Chat) -> Self {
         Self::over(decoder, chat, Vec::new(), BATCH)
     }
@@ -97,7 +94,7 @@ impl Lab {
         self.model.vocab_size()
     }
 
-    /// What each layer's modules do with each of these tokens under an adapter or the base; `None` of a model without
+    /// The gate activations of each layer for these tokens, under an adapter or the base; `None` for a model without
     /// modules.
     ///
     /// # Errors
@@ -113,32 +110,32 @@ impl Lab {
     }
 
     /// The base (`None`) or one adapter over it, under the name that tables show.
-    pub fn subject<'a>(&'a self, name: &str, adapter: Option<&str>) -> LabSubject<'a> {
+    pub fn under_test<'a>(&'a self, name: &str, adapter: Option<&str>) -> ModelUnderTest<'a> {
         let adapter = adapter.and_then(|wanted| self.adapters.iter().find(|(name, _)| name == wanted));
-        LabSubject {
-            lab: self,
+        ModelUnderTest {
+            loaded: self,
             name: name.to_owned(),
             adapter,
         }
     }
 }
 
-/// One model of a lab.
-pub struct LabSubject<'a> {
-    lab: &'a Lab,
+/// The base of a [`LoadedModel`] or one of its adapters, as suites see it.
+pub struct ModelUnderTest<'a> {
+    loaded: &'a LoadedModel,
     name: String,
     adapter: Option<&'a (String, Arc<Adapter>)>,
 }
 
-impl LabSubject<'_> {
+impl ModelUnderTest<'_> {
     fn request(&self, prompt: &[u32], options: &Generation) -> Request {
-        let room = self.lab.model.max_positions().saturating_sub(prompt.len());
+        let free = self.loaded.model.max_positions().saturating_sub(prompt.len());
         Request {
             prompt: prompt.to_vec(),
             sampling: SamplingOptions {
                 temperature: options.temperature,
                 seed: options.seed,
-                max_tokens: options.max_new_tokens.min(room),
+                max_tokens: options.max_new_tokens.min(free),
                 stop: options.stop.clone(),
                 ..SamplingOptions::default()
             },
@@ -166,44 +163,26 @@ impl LabSubject<'_> {
             source: why.into(),
         }
     }
-
-    /// Losses of documents in order, several to a forward pass.
-    fn document_losses(&self, documents: &[(&[u32], &[i64])]) -> Result<Vec<(f64, usize)>, EvaluateError> {
-        let adapter = self.adapter.map(|(_, adapter)| adapter.as_ref());
-        let mut losses = Vec::with_capacity(documents.len());
-        let mut batch = MicroBatch::default();
-        for (index, (ids, labels)) in documents.iter().enumerate() {
-            batch.push(ids, labels, &[ids.len() as u32]);
-            if batch.tokens.len() >= LOSS_TOKENS || index + 1 == documents.len() {
-                let done = self
-                    .lab
-                    .model
-                    .document_losses(&batch, adapter)
-                    .map_err(|error| self.failed("losses", error))?;
-                losses.extend(done);
-                batch = MicroBatch::default();
-            }
-        }
-        Ok(losses)
-    }
 }
 
-impl Subject for LabSubject<'_> {
+impl Subject for ModelUnderTest<'_> {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn chat(&self) -> &Chat {
-        &self.lab.chat
+        &self.loaded.chat
     }
 
     fn max_positions(&self) -> Option<usize> {
-        Some(self.lab.model.max_positions())
+        Some(self.loaded.model.max_positions())
     }
 
     fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>, EvaluateError> {
-        let documents: Vec<_> = rows.iter().map(|row| (row.input_ids, row.labels)).collect();
-        let losses = self.document_losses(&documents)?;
+        let documents = rows.iter().map(|row| (row.input_ids, row.labels));
+        let adapter = self.adapter.map(|(_, adapter)| adapter.as_ref());
+        let losses = document_losses(self.loaded.model.as_ref(), documents, adapter)
+            .map_err(|error| self.failed("losses", error))?;
         Ok(losses
             .into_iter()
             .map(|(sum, tokens)| RowLoss {
@@ -219,17 +198,17 @@ impl Subject for LabSubject<'_> {
         options: &Generation,
         each: &mut Each<'_>,
     ) -> Result<(), EvaluateError> {
-        // Far more are under way than decode together, so that no place in the batch waits for a slow neighbor.
+        // Far more prompts are submitted than decode together, so that the batch stays full.
         let mut under_way: VecDeque<EventReceiver> = VecDeque::with_capacity(UNDER_WAY);
         let mut waiting = prompts.iter();
         loop {
             while under_way.len() < UNDER_WAY
                 && let Some(prompt) = waiting.next()
             {
-                let receiver = self.lab.engine.submit(self.request(prompt, options));
+                let receiver = self.loaded.engine.submit(self.request(prompt, options));
                 under_way.push_back(receiver.map_err(|error| self.failed("answers", error))?);
             }
-            // Dropping the receivers on an error cancels what they wait for.
+            // Dropping the receivers on an error cancels their requests.
             let Some(receiver) = under_way.pop_front() else {
                 return Ok(());
             };
@@ -238,8 +217,8 @@ impl Subject for LabSubject<'_> {
     }
 
     fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>, EvaluateError> {
-        // A prompt is read once, however many continuations are scored after it.
-        let engine = &self.lab.engine;
+        // A prompt is prefilled once for all its continuations.
+        let engine = &self.loaded.engine;
         let adapter = self.adapter.map(|(name, _)| name.as_str());
         let start = |item: &Choices| {
             let mut place = engine.admit(1)?;
