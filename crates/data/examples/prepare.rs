@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use synapse_data::{PrepareEvent, PrepareRequest, SourceFiles, prepare};
 use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -91,7 +91,7 @@ fn main() -> Result<(), AnyError> {
         seed: 42,
         checkpoint_every: 0,
     };
-    let chat = Chat::open(Path::new(model))?;
+    let chat = ChatTokenizer::open(Path::new(model))?;
     std::fs::create_dir_all(out)?;
     let request = PrepareRequest {
         plan: &plan,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::CheckpointError;
-use synapse_tokenizer::ChatError;
+use synapse_tokenizer::TokenizerError;
 
 /// This crate's result.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -66,7 +66,7 @@ pub enum DataError {
     },
     /// The tokenizer or the template.
     #[error(transparent)]
-    Chat(#[from] ChatError),
+    Chat(#[from] TokenizerError),
     /// Hashing or writing a file.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

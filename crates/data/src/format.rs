@@ -256,12 +256,12 @@ impl Normalizer {
         let tools = self.value(record, "tools").map_or(Ok(Vec::new()), tools)?;
         let last_answer = messages
             .iter()
-            .rposition(Message::is_trained)
+            .rposition(Message::is_target)
             .ok_or(Refused::Dropped("no_answer"))?;
         messages.truncate(last_answer + 1);
         if messages
             .iter()
-            .any(|message| message.is_trained() && message.content.trim().is_empty() && message.tool_calls.is_empty())
+            .any(|message| message.is_target() && message.content.trim().is_empty() && message.tool_calls.is_empty())
         {
             return Err(Refused::Dropped("empty_answer"));
         }

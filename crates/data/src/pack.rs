@@ -11,7 +11,7 @@ use crate::dataset::PackedRow;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Document {
     pub(crate) ids: Vec<u32>,
-    pub(crate) trained: Vec<bool>,
+    pub(crate) loss_mask: Vec<bool>,
 }
 
 /// The label of a token that is not a target.
@@ -19,8 +19,8 @@ pub(crate) const IGNORED: i64 = -100;
 
 impl Document {
     /// Tokens that count in the loss: trained ones after the first.
-    pub(crate) fn trained_tokens(&self) -> u64 {
-        self.trained.iter().skip(1).filter(|&&trained| trained).count() as u64
+    pub(crate) fn target_tokens(&self) -> u64 {
+        self.loss_mask.iter().skip(1).filter(|&&is_target| is_target).count() as u64
     }
 }
 
@@ -60,10 +60,10 @@ pub(crate) fn pack(documents: &[Document], length: usize) -> Vec<Vec<usize>> {
 pub(crate) fn join<'d>(documents: impl IntoIterator<Item = &'d Document>) -> PackedRow {
     let mut row = PackedRow::default();
     for document in documents {
-        let labels = document.ids.iter().zip(&document.trained).enumerate();
+        let labels = document.ids.iter().zip(&document.loss_mask).enumerate();
         row.labels.extend(labels.map(
-            |(at, (&id, &trained))| {
-                if trained && at > 0 { i64::from(id) } else { IGNORED }
+            |(at, (&id, &is_target))| {
+                if is_target && at > 0 { i64::from(id) } else { IGNORED }
             },
         ));
         row.input_ids.extend_from_slice(&document.ids);
@@ -88,7 +88,7 @@ mod tests {
     fn document(id: u32, length: usize) -> Document {
         Document {
             ids: vec![id; length],
-            trained: vec![true; length],
+            loss_mask: vec![true; length],
         }
     }
 

@@ -69,7 +69,7 @@ impl Preparation<'_> {
             for (from, piece) in pieces {
                 total.documents += 1;
                 total.tokens += piece.ids.len() as u64;
-                total.trained_tokens += piece.trained_tokens();
+                total.trained_tokens += piece.target_tokens();
                 origins.push(DocumentOrigin {
                     source: self.sources[source].plan.dataset.clone(),
                     place: place.clone(),
@@ -166,7 +166,7 @@ impl Preparation<'_> {
             } else {
                 &mut source.train
             });
-            let spelled = |taken: &&Taken| taken.row.any_text(|text| request.chat.spells_control(text));
+            let spelled = |taken: &&Taken| taken.row.any_text(|text| request.chat.contains_special_tokens(text));
             totals.push(Totals {
                 rows_taken: from.len() as u64,
                 control_tokens: from.iter().filter(spelled).count() as u64,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::sha256_file;
 use synapse_recipe::{DataPlan, TrainPlan};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::Result;
 
@@ -91,7 +91,7 @@ pub struct PrepareRequest<'a> {
     /// What the suites ask; looked for where the plan says `decontaminate`.
     pub benchmarks: &'a [Benchmark],
     /// The model's tokenizer and template.
-    pub chat: &'a Chat,
+    pub chat: &'a ChatTokenizer,
     /// An existing folder, usually a staging one.
     pub out: &'a Path,
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 use synapse_recipe::{LossOn, Overlong};
-use synapse_tokenizer::{Chat, ChatError, Encoded, Message};
+use synapse_tokenizer::{ChatTokenizer, Encoding, Message, TokenizerError};
 
 use crate::Result;
 use crate::pack::Document;
@@ -22,7 +22,12 @@ pub(crate) enum Outcome {
 }
 
 /// Tokenizes rows on all cores; the order of the result is that of the rows.
-pub(crate) fn tokenize(chat: &Chat, rows: &[&Row], loss_on: LossOn, progress: &dyn Fn(usize)) -> Result<Vec<Outcome>> {
+pub(crate) fn tokenize(
+    chat: &ChatTokenizer,
+    rows: &[&Row],
+    loss_on: LossOn,
+    progress: &dyn Fn(usize),
+) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         let part: Vec<Outcome> = chunk
@@ -35,35 +40,35 @@ pub(crate) fn tokenize(chat: &Chat, rows: &[&Row], loss_on: LossOn, progress: &d
     Ok(outcomes)
 }
 
-fn one(chat: &Chat, row: &Row, loss_on: LossOn) -> Result<Outcome> {
+fn one(chat: &ChatTokenizer, row: &Row, loss_on: LossOn) -> Result<Outcome> {
     let encoded = match (row, loss_on) {
         (Row::Document(text), _) => chat.encode_document(text),
         (Row::Chat(Dialogue { messages, tools, .. }), LossOn::Assistant) => chat.encode_training(messages, tools),
         (Row::Chat(Dialogue { messages, tools, .. }), LossOn::All) => {
             // Which turns are answers does not matter, so a template that hides them may be used.
-            let untrained: Vec<Message> = messages
+            let without_targets: Vec<Message> = messages
                 .iter()
                 .map(|message| Message {
                     train: false,
                     ..message.clone()
                 })
                 .collect();
-            chat.encode_training(&untrained, tools).map(|encoded| Encoded {
-                trained: vec![true; encoded.ids.len()],
+            chat.encode_training(&without_targets, tools).map(|encoded| Encoding {
+                loss_mask: vec![true; encoded.ids.len()],
                 ..encoded
             })
         }
     };
     match encoded {
-        Ok(Encoded { ids, trained }) => {
-            let document = Document { ids, trained };
-            Ok(if document.trained_tokens() == 0 {
+        Ok(Encoding { ids, loss_mask }) => {
+            let document = Document { ids, loss_mask };
+            Ok(if document.target_tokens() == 0 {
                 Outcome::NothingTrained
             } else {
                 Outcome::Document(document)
             })
         }
-        Err(error @ (ChatError::Template(_) | ChatError::Message { .. } | ChatError::Tools(_))) => {
+        Err(error @ (TokenizerError::Template(_) | TokenizerError::Message { .. } | TokenizerError::Tools(_))) => {
             Ok(Outcome::Refused(error.to_string()))
         }
         Err(error) => Err(error.into()),
@@ -85,16 +90,16 @@ pub(crate) fn fit(document: Document, length: usize, policy: Overlong) -> (Vec<(
     let chunks = document
         .ids
         .chunks(length)
-        .zip(document.trained.chunks(length))
+        .zip(document.loss_mask.chunks(length))
         .take(pieces);
     let kept: Vec<(usize, Document)> = (0..)
         .step_by(length)
         .zip(chunks)
-        .map(|(from, (ids, trained))| {
-            let (ids, trained) = (ids.to_vec(), trained.to_vec());
-            (from, Document { ids, trained })
+        .map(|(from, (ids, loss_mask))| {
+            let (ids, loss_mask) = (ids.to_vec(), loss_mask.to_vec());
+            (from, Document { ids, loss_mask })
         })
-        .filter(|(_, piece)| piece.trained_tokens() > 0)
+        .filter(|(_, piece)| piece.target_tokens() > 0)
         .collect();
     let left: usize = kept.iter().map(|(_, piece)| piece.ids.len()).sum();
     (kept, (tokens - left) as u64)
@@ -106,11 +111,11 @@ mod tests {
 
     #[test]
     fn every_policy_counts_what_it_loses() {
-        let mut trained = vec![false; 10];
-        trained[6..].fill(true);
+        let mut loss_mask = vec![false; 10];
+        loss_mask[6..].fill(true);
         let document = Document {
             ids: (0..10).collect(),
-            trained,
+            loss_mask,
         };
         let lengths = |(pieces, lost): (Vec<(usize, Document)>, u64)| {
             (

@@ -5,7 +5,7 @@ use std::io::Write;
 use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, Request, SamplingOptions};
 use synapse_nn::{LoadOptions, models};
-use synapse_tokenizer::{Chat, Message};
+use synapse_tokenizer::{ChatTokenizer, Message};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompt = arguments.next().unwrap_or_else(|| "What is 3 + 4?".to_owned());
 
     let files = ModelFiles::open(folder.as_ref())?;
-    let chat = Chat::of_model(&files)?;
+    let chat = ChatTokenizer::of_model(&files)?;
     let model = models::load(&files, &LoadOptions::BF16)?;
     let prompt = chat.encode_prompt(&[Message::new("user", prompt)])?;
     let engine = Engine::start(model, chat, Vec::new(), EngineOptions::default());

@@ -6,7 +6,7 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::Value;
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::{EngineError, Result};
 
@@ -88,7 +88,7 @@ fn invalid(message: String) -> EngineError {
 
 /// Compiles grammars for one tokenizer. Its vocabulary is read when the first grammar is compiled.
 pub(crate) struct GrammarCompiler {
-    chat: Chat,
+    chat: ChatTokenizer,
     vocab_size: usize,
     factory: OnceLock<std::result::Result<ParserFactory, String>>,
 }
@@ -100,7 +100,7 @@ impl std::fmt::Debug for GrammarCompiler {
 }
 
 impl GrammarCompiler {
-    pub(crate) fn new(chat: Chat, vocab_size: usize) -> Self {
+    pub(crate) fn new(chat: ChatTokenizer, vocab_size: usize) -> Self {
         Self {
             chat,
             vocab_size,
@@ -146,7 +146,7 @@ impl GrammarCompiler {
     /// The bytes of a token as llguidance expects them: empty for an unused id, with a marker for a special token.
     fn bytes(&self, id: u32) -> Vec<u8> {
         let bytes = self.chat.token_bytes(id).unwrap_or_default();
-        if self.chat.is_control(id) || self.chat.stop_ids().contains(&id) {
+        if self.chat.is_special_token(id) || self.chat.stop_ids().contains(&id) {
             return [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes.as_slice()].concat();
         }
         bytes

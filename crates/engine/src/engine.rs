@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use synapse_nn::{Adapter, CausalLm, ModuleTrace};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::adapter_registry::AdapterRegistry;
 use crate::admission::Admission;
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     model: Model,
-    chat: Chat,
+    chat: ChatTokenizer,
     adapters: AdapterRegistry,
     grammars: GrammarCompiler,
     vocab_size: usize,
@@ -57,7 +57,7 @@ impl Engine {
     #[must_use]
     pub fn start(
         model: Arc<dyn CausalLm>,
-        chat: Chat,
+        chat: ChatTokenizer,
         adapters: Vec<(String, Arc<Adapter>)>,
         options: EngineOptions,
     ) -> Self {
@@ -106,7 +106,7 @@ impl Engine {
 
     /// The tokenizer and template of the model.
     #[must_use]
-    pub fn chat(&self) -> &Chat {
+    pub fn chat(&self) -> &ChatTokenizer {
         &self.chat
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::observer::EngineObserver;
@@ -32,7 +32,7 @@ impl Generation {
         sampling: SamplingOptions,
         constraint: Option<Constraint>,
         events: UnboundedSender<Event>,
-        chat: &Chat,
+        chat: &ChatTokenizer,
     ) -> Self {
         Self {
             sampler: Sampler::new(&sampling, prompt),

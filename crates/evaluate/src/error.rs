@@ -36,7 +36,7 @@ pub enum EvaluateError {
         /// The item's id.
         item: String,
         /// What the template or tokenizer said.
-        source: synapse_tokenizer::ChatError,
+        source: synapse_tokenizer::TokenizerError,
     },
     /// A prompt does not fit the model. Cutting it would change the question.
     #[error(

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::subject::{Choices, Each, Generated, Generation, PackedLoss, RowLoss, Subject};
 use crate::{EvaluateError, Result};
@@ -182,7 +182,7 @@ impl Subject for Journaled<'_> {
         self.subject.name()
     }
 
-    fn chat(&self) -> &Chat {
+    fn chat(&self) -> &ChatTokenizer {
         self.subject.chat()
     }
 

@@ -4,7 +4,7 @@
 //! them can only come from the model. It says nothing of devices, adapters or files.
 
 use serde::{Deserialize, Serialize};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::Result;
 
@@ -14,7 +14,7 @@ pub trait Subject {
     fn name(&self) -> &str;
 
     /// The tokenizer and template it is asked through.
-    fn chat(&self) -> &Chat;
+    fn chat(&self) -> &ChatTokenizer;
 
     /// Positions the model has, prompt and answer together; `None` where there is no bound.
     fn max_positions(&self) -> Option<usize> {

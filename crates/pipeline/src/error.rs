@@ -10,7 +10,7 @@ use synapse_recipe::Stage;
 pub enum PipelineError {
     /// Tokenizer or template.
     #[error(transparent)]
-    Chat(#[from] synapse_tokenizer::ChatError),
+    Chat(#[from] synapse_tokenizer::TokenizerError),
     /// A model, adapter or file.
     #[error(transparent)]
     Checkpoint(#[from] synapse_checkpoint::CheckpointError),

@@ -8,7 +8,7 @@ use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, EventReceiver, FinishReason, Request, SamplingOptions, ScoreReceiver};
 use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
 use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, ModuleTrace};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::{PipelineError, document_losses::document_losses};
 
@@ -21,7 +21,7 @@ const UNDER_WAY: usize = 8 * BATCH;
 pub struct LoadedModel {
     model: Arc<dyn LanguageModel>,
     engine: Engine,
-    chat: Chat,
+    chat: ChatTokenizer,
     adapters: Vec<(String, Arc<Adapter>)>,
 }
 
@@ -60,15 +60,20 @@ impl LoadedModel {
                 Ok(((*name).to_owned(), Arc::new(adapter)))
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
-        Ok(Self::over(model, Chat::of_model(files)?, adapters, batch))
+        Ok(Self::over(model, ChatTokenizer::of_model(files)?, adapters, batch))
     }
 
     /// A model that is in memory already. Other holders of the decoder can change it again once this is dropped.
-    pub(crate) fn of_decoder(decoder: Arc<Decoder>, chat: Chat) -> Self {
+    pub(crate) fn of_decoder(decoder: Arc<Decoder>, chat: ChatTokenizer) -> Self {
         Self::over(decoder, chat, Vec::new(), BATCH)
     }
 
-    fn over(model: Arc<dyn LanguageModel>, chat: Chat, adapters: Vec<(String, Arc<Adapter>)>, batch: usize) -> Self {
+    fn over(
+        model: Arc<dyn LanguageModel>,
+        chat: ChatTokenizer,
+        adapters: Vec<(String, Arc<Adapter>)>,
+        batch: usize,
+    ) -> Self {
         let served: Arc<dyn CausalLm> = model.clone();
         let options = EngineOptions {
             max_batch: batch,
@@ -105,7 +110,7 @@ impl LoadedModel {
     }
 
     /// Tokenizer and template.
-    pub fn chat(&self) -> &Chat {
+    pub fn chat(&self) -> &ChatTokenizer {
         &self.chat
     }
 
@@ -170,7 +175,7 @@ impl Subject for ModelUnderTest<'_> {
         &self.name
     }
 
-    fn chat(&self) -> &Chat {
+    fn chat(&self) -> &ChatTokenizer {
         &self.loaded.chat
     }
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use synapse_engine::EngineError;
-use synapse_tokenizer::ChatError;
+use synapse_tokenizer::TokenizerError;
 
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER: u32 = 1;
@@ -137,9 +137,9 @@ impl ApiError {
     }
 
     /// What a template or tokenizer said about the input in `param`.
-    pub(crate) fn from_chat(error: &ChatError, param: &str) -> Self {
+    pub(crate) fn from_chat(error: &TokenizerError, param: &str) -> Self {
         match error {
-            ChatError::Tools(_) => Self::invalid(error.to_string())
+            TokenizerError::Tools(_) => Self::invalid(error.to_string())
                 .param("tools")
                 .code("unsupported_parameter"),
             _ => Self::invalid(error.to_string()).param(param),

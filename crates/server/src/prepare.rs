@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use synapse_engine::{Constraint, Engine, Grammar};
-use synapse_tokenizer::{Chat, ChatError, Message};
+use synapse_tokenizer::{ChatTokenizer, Message, TokenizerError};
 
 use crate::ServerState;
 use crate::error::ApiError;
@@ -20,7 +20,7 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
-    pub(crate) fn encode(self, chat: &Chat) -> Result<Vec<u32>, ChatError> {
+    pub(crate) fn encode(self, chat: &ChatTokenizer) -> Result<Vec<u32>, TokenizerError> {
         match self {
             Self::Messages(messages, tools) => chat.encode_prompt_with_tools(&messages, &tools),
             Self::Text(text) => chat.encode_raw(&text),

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use synapse_engine::Engine;
-use synapse_tokenizer::{Chat, Message};
+use synapse_tokenizer::{ChatTokenizer, Message};
 
 use crate::error::ApiError;
 use crate::generation::finish_reason;
@@ -253,7 +253,7 @@ impl Swarm {
     }
 
     /// The routing request for a turn, and the answers it may have.
-    fn encode(&self, chat: &Chat, turn: &str) -> synapse_tokenizer::Result<(Vec<u32>, Vec<Vec<u32>>)> {
+    fn encode(&self, chat: &ChatTokenizer, turn: &str) -> synapse_tokenizer::Result<(Vec<u32>, Vec<Vec<u32>>)> {
         let tokens = chat.encode_text(turn)?;
         let turn = if tokens.len() > HEAD + TAIL {
             let (head, tail) = (&tokens[..HEAD], &tokens[tokens.len() - TAIL..]);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use synapse_engine::{Constraint, Engine, FinishReason, Request, SamplingOptions};
-use synapse_tokenizer::{Chat, Message};
+use synapse_tokenizer::{ChatTokenizer, Message};
 
 use crate::ServerState;
 use crate::error::ApiError;
@@ -197,7 +197,7 @@ fn share(room: usize, drafts: usize, max_tokens: Option<usize>) -> Option<usize>
 }
 
 /// A draft's text in as many tokens as it was given: read, a text may be more of them than when it was generated.
-fn readable(chat: &Chat, text: &str, limit: usize) -> synapse_tokenizer::Result<String> {
+fn readable(chat: &ChatTokenizer, text: &str, limit: usize) -> synapse_tokenizer::Result<String> {
     let text = text.trim();
     let tokens = chat.encode_text(text)?;
     if tokens.len() <= limit {

@@ -1,11 +1,11 @@
 //! Reads `{"messages": [...], "generation": bool}` lines from stdin, writes `{"text", "ids", "trained"}` lines.
 //!
-//! `encode MODEL_DIR`; the parity script tests/compare_tokens.py drives it. `trained` is there without generation.
+//! `encode MODEL_DIR`; the parity script tests/compare_tokens.py drives it. `trained` is the loss mask, without generation only.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
-use synapse_tokenizer::{Chat, Message};
+use synapse_tokenizer::{ChatTokenizer, Message};
 
 #[derive(serde::Deserialize)]
 struct Line {
@@ -15,7 +15,7 @@ struct Line {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).ok_or("usage: encode MODEL_DIR < LINES.jsonl")?;
-    let chat = Chat::open(&PathBuf::from(folder))?;
+    let chat = ChatTokenizer::open(&PathBuf::from(folder))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for line in std::io::stdin().lock().lines() {
         let line: Line = serde_json::from_str(&line?)?;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             serde_json::json!({ "text": text, "ids": chat.encode_prompt(&line.messages)? })
         } else {
             let encoded = chat.encode_training(&line.messages, &[])?;
-            serde_json::json!({ "text": text, "ids": encoded.ids, "trained": encoded.trained })
+            serde_json::json!({ "text": text, "ids": encoded.ids, "trained": encoded.loss_mask })
         };
         writeln!(out, "{json}")?;
     }

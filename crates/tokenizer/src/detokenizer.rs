@@ -1,41 +1,51 @@
-//! Turns a stream of token ids into text as it arrives, never giving half a character.
+//! Incremental detokenization: text from a stream of token ids, never with half a character.
 //!
-//! A byte-level token may end inside a character, and some decoders look at neighboring tokens (the space before a
-//! word), so a token's text is the difference between decoding a short window with and without it.
+//! A byte-level token may end inside a character, and some decoders depend on neighboring tokens (the space before a
+//! word). So a token's text is the difference between decoding a short window with and without it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::Chat;
+use crate::text_tokenizer::TextTokenizer;
 
-/// Tokens held back while a character seems incomplete; a character has at most four bytes, so more means that the
-/// model really writes U+FFFD or bytes that are no text.
+/// Tokens held back while a character seems incomplete. A character has at most four bytes, so more tokens mean that
+/// the model really writes U+FFFD or invalid UTF-8.
 const LONGEST_HOLD: usize = 8;
-/// Tokens held back at most, where no place is found to cut them.
+/// Tokens held back at most, if no position is found to split them.
 const LIMIT: usize = 4 * LONGEST_HOLD;
-/// Tokens that an incomplete character spans at most: three bytes, one a token.
+/// Tokens that an incomplete character spans at most: three bytes, one in each token.
 const LONGEST_TAIL: usize = 3;
 
-/// Incremental detokenizer of one stream; control tokens give no text.
-#[derive(Debug, Clone)]
+/// Incremental detokenizer of one stream; special tokens give no text.
+#[derive(Clone)]
 pub struct Detokenizer {
-    chat: Chat,
-    /// Tokens that still matter: `given` of them are already text, the rest is held back.
+    tokenizer: Arc<TextTokenizer>,
+    /// The last tokens: the text of the first `given` was returned, the rest is held back.
     window: Vec<u32>,
     given: usize,
 }
 
+impl std::fmt::Debug for Detokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Detokenizer")
+            .field("window", &self.window)
+            .field("given", &self.given)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Detokenizer {
-    pub(crate) fn new(chat: Chat) -> Self {
+    pub(crate) fn new(tokenizer: Arc<TextTokenizer>) -> Self {
         Self {
-            chat,
+            tokenizer,
             window: Vec::new(),
             given: 0,
         }
     }
 
-    /// Takes the next token; gives the text that is now certain, if there is any.
+    /// Takes the next token; returns the text that is now complete, if any.
     pub fn push(&mut self, id: u32) -> Option<String> {
-        if self.chat.is_skipped(id) {
+        if self.tokenizer.is_skipped(id) {
             return None;
         }
         self.window.push(id);
@@ -46,18 +56,18 @@ impl Detokenizer {
         if end - self.given < LONGEST_HOLD {
             return None;
         }
-        // What may yet become a character is among the last tokens; before them, no character is cut in two.
-        let cut = (self.given + 1..=end - LONGEST_TAIL)
+        // An incomplete character lies within the last tokens; before them, find a position that splits no character.
+        let split = (self.given + 1..=end - LONGEST_TAIL)
             .rev()
-            .find(|&cut| self.cuts_cleanly(cut));
-        match cut {
-            Some(cut) => self.release(cut),
+            .find(|&split| self.splits_cleanly(split));
+        match split {
+            Some(split) => self.release(split),
             None if end - self.given < LIMIT => None,
             None => self.release(end),
         }
     }
 
-    /// Ends the stream; gives what was held back (an incomplete character as U+FFFD).
+    /// Ends the stream; returns the text held back (an incomplete character as U+FFFD).
     pub fn finish(&mut self) -> Option<String> {
         let rest = self.release(self.window.len());
         self.window.clear();
@@ -65,19 +75,19 @@ impl Detokenizer {
         rest
     }
 
-    /// Whether the window reads the same in two parts, the second beginning at `cut`.
-    fn cuts_cleanly(&self, cut: usize) -> bool {
+    /// Whether the window decodes to the same text in two parts, the second beginning at `split`.
+    fn splits_cleanly(&self, split: usize) -> bool {
         let end = self.window.len();
-        self.text(0..cut) + &self.text(cut..end) == self.text(0..end)
+        self.text(0..split) + &self.text(split..end) == self.text(0..end)
     }
 
-    /// Gives the text of the window's first `end` tokens that was not given yet.
+    /// Returns the text of the window's first `end` tokens that was not returned yet.
     fn release(&mut self, end: usize) -> Option<String> {
         let before = self.text(0..self.given);
         let all = self.text(0..end);
         let new = match all.strip_prefix(before.as_str()) {
             Some(new) => new.to_owned(),
-            // A decoder that rewrites what it said cannot be taken back: give the new tokens by themselves.
+            // A decoder that rewrites earlier text: that text is already out, so decode the new tokens alone.
             None => self.text(self.given..end),
         };
         self.window.drain(..self.given);
@@ -86,6 +96,6 @@ impl Detokenizer {
     }
 
     fn text(&self, tokens: Range<usize>) -> String {
-        self.chat.decode_known(&self.window[tokens])
+        self.tokenizer.decode_text(&self.window[tokens])
     }
 }

@@ -3,31 +3,31 @@
 use std::path::{Path, PathBuf};
 
 /// This crate's result.
-pub type Result<T> = std::result::Result<T, ChatError>;
+pub type Result<T> = std::result::Result<T, TokenizerError>;
 
 /// Everything that can go wrong between a conversation and its tokens.
 #[derive(Debug, thiserror::Error)]
-pub enum ChatError {
+pub enum TokenizerError {
     /// A file of the model folder could not be read.
     #[error("cannot read {path}: {source}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A file of the model folder is not what its name says.
+    /// A file of the model folder is invalid.
     #[error("{path}: {message}", path = path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and the way out.
+        /// What is wrong with it, and the remedy.
         message: String,
     },
-    /// A model file of another format does not say what chatting needs.
+    /// A GGUF file lacks what the tokenizer needs.
     #[error(transparent)]
     Checkpoint(Box<synapse_checkpoint::CheckpointError>),
-    /// The chat template is broken or refuses the conversation.
+    /// The chat template is invalid or refuses the conversation.
     #[error("chat template: {0}")]
     Template(String),
     /// The folder has no chat template, so a conversation cannot be rendered.
@@ -40,7 +40,7 @@ pub enum ChatError {
         /// The model folder.
         folder: PathBuf,
     },
-    /// A message cannot be turned into tokens safely.
+    /// A message cannot be encoded safely.
     #[error("message {index} ({role}): {reason}")]
     Message {
         /// Position in the conversation, from 0.
@@ -53,12 +53,12 @@ pub enum ChatError {
     /// The tools cannot be shown to the model.
     #[error("tools: {0}")]
     Tools(&'static str),
-    /// No token can end a plain document.
+    /// No token ends a plain document.
     #[error(
         "no end-of-document token: the tokenizer has none of {tried}, and tokenizer_config.json names no eos_token"
     )]
     NoDocumentEnd {
-        /// The names looked for.
+        /// The names that were tried.
         tried: String,
     },
     /// The tokenizer itself failed.
@@ -66,13 +66,13 @@ pub enum ChatError {
     Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl From<synapse_checkpoint::CheckpointError> for ChatError {
+impl From<synapse_checkpoint::CheckpointError> for TokenizerError {
     fn from(error: synapse_checkpoint::CheckpointError) -> Self {
         Self::Checkpoint(Box::new(error))
     }
 }
 
-impl ChatError {
+impl TokenizerError {
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
         Self::Read {
             path: path.to_owned(),

@@ -8,33 +8,33 @@ use serde_json::Value;
 pub struct Message {
     /// `system`, `user`, `assistant`, or whatever else the model's template knows.
     pub role: String,
-    /// The text as written; control tokens in it are text.
+    /// The text as written; special tokens in it are plain text.
     pub content: String,
-    /// Whether training learns this turn; only assistant turns are ever learned.
+    /// Whether this turn is a training target; only assistant turns are ever targets.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub train: bool,
-    /// The functions that an assistant's turn calls.
+    /// The functions that an assistant turn calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
-    /// Whose result a tool's turn is: the id of a call.
+    /// For the turn of a tool, the id of the call whose result it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
 }
 
-/// A function that the model calls.
+/// A function call by the model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// What a result refers to.
+    /// The id that the result refers to.
     #[serde(default)]
     pub id: String,
     /// The function's name.
     pub name: String,
-    /// Its arguments, an object.
+    /// Its arguments, a JSON object.
     pub arguments: Value,
 }
 
 impl Message {
-    /// A turn that is learned if it is the assistant's.
+    /// A turn that is a training target if it is the assistant's.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self {
             role: role.into(),
@@ -45,9 +45,9 @@ impl Message {
         }
     }
 
-    /// Whether this is an answer whose tokens are learned.
+    /// Whether this is an answer whose tokens are training targets.
     #[must_use]
-    pub fn is_trained(&self) -> bool {
+    pub fn is_target(&self) -> bool {
         self.train && self.role == "assistant"
     }
 }

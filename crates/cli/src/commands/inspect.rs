@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use synapse_data::{DocumentOrigin, PackedDataset, PackedRow, read_origins};
 use synapse_recipe::SpecialistPlan;
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::{args::Color, failure::Failure};
 
@@ -40,7 +40,7 @@ pub(crate) fn inspect(
         )));
     }
     let shown = InspectedRow {
-        chat: Chat::open(base)?,
+        chat: ChatTokenizer::open(base)?,
         row: rows.row(index),
         origins: read_origins(&data.join("origins.jsonl"), index)?,
     };
@@ -56,7 +56,7 @@ pub(crate) fn inspect(
 }
 
 struct InspectedRow {
-    chat: Chat,
+    chat: ChatTokenizer,
     row: PackedRow,
     origins: Vec<DocumentOrigin>,
 }

@@ -8,7 +8,7 @@ use synapse_checkpoint::{AdapterFolder, ModelConfig};
 use synapse_engine::{AdapterSource, Engine, EngineOptions, LoadAdapter};
 use synapse_nn::{Adapter, CausalLm, Precision};
 use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState, Swarm, SwarmLabel};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::{
     Outcome,
@@ -196,7 +196,7 @@ fn load(
 ) -> Result<Engine, Failure> {
     let load = weight_options(folder, weights)?;
     let files = open_model(folder, &load)?;
-    let chat = Chat::of_model(&files)?;
+    let chat = ChatTokenizer::of_model(&files)?;
     let source = AdapterFolders {
         config: files.config().clone(),
         precision: load.precision,

@@ -110,7 +110,7 @@ fn calculator_marks_go_and_the_answer_stays() {
 }
 
 #[test]
-fn sharegpt_weights_say_what_is_trained() {
+fn sharegpt_weights_say_what_is_target() {
     let row = row(json!({"conversations": [
         {"from": "system", "value": "s", "weight": null}, {"from": "human", "value": "q", "weight": 0},
         {"from": "gpt", "value": "a", "weight": 0}, {"from": "human", "value": "q2"},
@@ -121,7 +121,7 @@ fn sharegpt_weights_say_what_is_trained() {
     };
     let trained: Vec<&str> = messages
         .iter()
-        .filter(|m| m.is_trained())
+        .filter(|m| m.is_target())
         .map(|m| m.content.as_str())
         .collect();
     assert_eq!((messages.len(), trained), (5, vec!["b"]));

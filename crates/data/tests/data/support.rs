@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use synapse_data::{Benchmark, DataError, Manifest, PackedDataset, PrepareEvent, PrepareRequest, SourceFiles, prepare};
 use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
-pub(crate) fn chat() -> Chat {
-    Chat::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../chat/tests/fixtures/tiny")).unwrap()
+pub(crate) fn chat() -> ChatTokenizer {
+    ChatTokenizer::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/fixtures/tiny")).unwrap()
 }
 
 pub(crate) fn train_plan() -> TrainPlan {

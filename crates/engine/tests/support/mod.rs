@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use synapse_nn::{Adapter, CausalLm, KvCache, LogitsFor, NnError, Sequence};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 /// Ends a turn and a document.
 pub(crate) const END_OF_TEXT: u32 = 256;
@@ -89,7 +89,7 @@ fn script(words: &[&str]) -> Vec<u32> {
 }
 
 /// Writes the tokenizer's files into `folder` and opens them.
-pub(crate) fn chat(folder: &Path) -> Chat {
+pub(crate) fn chat(folder: &Path) -> ChatTokenizer {
     let mut vocabulary: BTreeMap<String, u32> = (0..=255u8)
         .map(|byte| (byte_character(byte).to_string(), u32::from(byte)))
         .collect();
@@ -124,7 +124,7 @@ pub(crate) fn chat(folder: &Path) -> Chat {
         serde_json::json!({ "eos_token_id": [END_OF_TURN, END_OF_TEXT] }).to_string(),
     );
     write("chat_template.jinja", TEMPLATE.to_owned());
-    Chat::open(folder).unwrap()
+    ChatTokenizer::open(folder).unwrap()
 }
 
 /// How the model comes to its logits.

@@ -5,11 +5,11 @@
 use std::path::Path;
 
 use synapse_evaluate::{Choices, Each, Generated, Generation, PackedLoss, Result, RowLoss, Subject};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 /// Answers a prompt by the first rule whose words it contains; prefers continuations that contain `liked`.
 pub(crate) struct Scripted {
-    chat: Chat,
+    chat: ChatTokenizer,
     pub(crate) rules: Vec<(&'static str, String)>,
     liked: &'static str,
     pub(crate) positions: Option<usize>,
@@ -22,7 +22,7 @@ impl Scripted {
     pub(crate) fn new(rules: &[(&'static str, &str)], liked: &'static str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat");
         Self {
-            chat: Chat::open(&folder).unwrap(),
+            chat: ChatTokenizer::open(&folder).unwrap(),
             rules: rules
                 .iter()
                 .map(|(words, answer)| (*words, (*answer).to_owned()))
@@ -40,7 +40,7 @@ impl Subject for Scripted {
         "scripted"
     }
 
-    fn chat(&self) -> &Chat {
+    fn chat(&self) -> &ChatTokenizer {
         &self.chat
     }
 

@@ -10,7 +10,7 @@ use synapse_kernels::random::MersenneTwister;
 use synapse_merge::{Trim, Variation, Variations};
 use synapse_nn::{Adapter, Decoder, LoadOptions};
 use synapse_recipe::{Stage, SuiteId};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use super::{
     Point, SearchOptions, Trial,
@@ -280,7 +280,7 @@ impl<'a> MergeEvaluator<'a> {
         self.load_merge(point)?;
         Ok(LoadedModel::of_decoder(
             self.decoder.clone(),
-            Chat::open(&self.trained.base)?,
+            ChatTokenizer::open(&self.trained.base)?,
         ))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use synapse_checkpoint::Staged;
 use synapse_data::{Benchmark, Manifest, PrepareEvent, PrepareRequest};
 use synapse_recipe::{SpecialistPlan, Stage};
-use synapse_tokenizer::Chat;
+use synapse_tokenizer::ChatTokenizer;
 
 use crate::{
     Fetched, FetchedSource, PipelineError, ProgressUnit, Run,
@@ -16,7 +16,7 @@ use crate::{
 
 /// Prepares a recipe's data.
 pub(crate) fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Manifest, PipelineError> {
-    let chat = Chat::open(&fetched.base.folder)?;
+    let chat = ChatTokenizer::open(&fetched.base.folder)?;
     let files = RunDir::new(&plan.run_dir);
     let sources = identities(&fetched.sources);
     let requests: Vec<_> = fetched.requests.iter().map(|sources| identities(sources)).collect();

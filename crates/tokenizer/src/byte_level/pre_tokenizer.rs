@@ -1,25 +1,25 @@
-//! Where a byte-level tokenizer cuts a text into words before it merges bytes within each.
+//! The pre-tokenizer of a byte-level tokenizer: splits a text into words, within which bytes are merged.
 //!
-//! Read from tokenizer.json's `pre_tokenizer`; the steps that Llama 3, Qwen2 and SmolLM2 use are known. Any other
-//! step means that the tokenizer library does all of it, so nothing here has to be complete.
+//! It is read from tokenizer.json's `pre_tokenizer`. The steps of Llama 3, Qwen2 and SmolLM2 are implemented; with any
+//! other step the tokenizer library does all the work, so this need not be complete.
 
 use std::ops::Range;
 
 use fancy_regex::Regex;
 use serde_json::Value;
 
-/// The words of GPT-2, which a `ByteLevel` step with `use_regex` cuts out.
+/// GPT-2's word pattern, by which a `ByteLevel` step with `use_regex` splits.
 const GPT2_WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// The steps of a `pre_tokenizer`, in order.
 #[derive(Debug)]
-pub(crate) struct Cuts {
+pub(crate) struct PreTokenizer {
     steps: Vec<Step>,
 }
 
 #[derive(Debug)]
 enum Step {
-    /// Every match is a word, and so is what stands between two.
+    /// Every match is a word, and so is the text between two matches.
     Words(Regex),
     /// Every numeric character is a word of its own.
     EachDigit,
@@ -27,8 +27,8 @@ enum Step {
     Digits,
 }
 
-impl Cuts {
-    /// `None` for a `pre_tokenizer` with a step that is not known, or that does not end in bytes.
+impl PreTokenizer {
+    /// `None` if a step is not implemented, or the last one is not `ByteLevel`.
     pub(crate) fn of(pre_tokenizer: &Value) -> Option<Self> {
         let listed = match pre_tokenizer["type"].as_str()? {
             "Sequence" => pre_tokenizer["pretokenizers"].as_array()?.as_slice(),
@@ -39,26 +39,26 @@ impl Cuts {
         if last["type"] != "ByteLevel" || last["add_prefix_space"] != false {
             return None;
         }
-        // `use_regex` is true where it is not said.
+        // `use_regex` is true by default.
         if last["use_regex"] != false {
             steps.push(Step::Words(Regex::new(GPT2_WORDS).ok()?));
         }
         Some(Self { steps })
     }
 
-    /// The words of a text, from left to right and without a gap; `None` where a pattern gives up or matches nothing.
-    pub(crate) fn words(&self, text: &str) -> Option<Vec<Range<usize>>> {
+    /// The words of a text, from left to right and without gaps; `None` if a pattern fails or has an empty match.
+    pub(crate) fn pre_tokenize(&self, text: &str) -> Option<Vec<Range<usize>>> {
         if text.is_empty() {
             return Some(Vec::new());
         }
         let whole = 0..text.len();
         let mut words = vec![whole];
         for step in &self.steps {
-            let mut cut = Vec::with_capacity(words.len().max(text.len() / 4));
+            let mut split = Vec::with_capacity(words.len().max(text.len() / 4));
             for word in words {
-                step.cut(&text[word.clone()], word.start, &mut cut)?;
+                step.split(&text[word.clone()], word.start, &mut split)?;
             }
-            words = cut;
+            words = split;
         }
         Some(words)
     }
@@ -77,8 +77,8 @@ fn step(step: &Value) -> Option<Step> {
 }
 
 impl Step {
-    /// Cuts `text`, which begins at `offset` of the whole.
-    fn cut(&self, text: &str, offset: usize, words: &mut Vec<Range<usize>>) -> Option<()> {
+    /// Splits `text`, which begins at byte `offset` of the whole text.
+    fn split(&self, text: &str, offset: usize, words: &mut Vec<Range<usize>>) -> Option<()> {
         let mut end = 0;
         let mut push = |range: Range<usize>| {
             if end < range.start {
@@ -125,13 +125,13 @@ mod tests {
     use super::*;
 
     fn words<'t>(steps: &[Value], text: &'t str) -> Vec<&'t str> {
-        let cuts = Cuts::of(&json!({ "type": "Sequence", "pretokenizers": steps })).unwrap();
-        let words = cuts.words(text).unwrap();
+        let pre_tokenizer = PreTokenizer::of(&json!({ "type": "Sequence", "pretokenizers": steps })).unwrap();
+        let words = pre_tokenizer.pre_tokenize(text).unwrap();
         words.into_iter().map(|word| &text[word]).collect()
     }
 
     #[test]
-    fn words_and_digits_are_cut() {
+    fn words_and_digits_are_split() {
         let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false });
         let unsplit = json!({ "type": "ByteLevel", "add_prefix_space": false, "use_regex": false });
         let digits = |each: bool| json!({ "type": "Digits", "individual_digits": each });
@@ -145,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_not_known_is_left_to_the_library() {
+    fn an_unknown_step_is_left_to_the_library() {
         for unknown in [
             json!({ "type": "Metaspace" }),
             json!({ "type": "ByteLevel", "add_prefix_space": true }),
             json!({ "type": "Sequence", "pretokenizers": [{ "type": "ByteLevel", "add_prefix_space": false }, { "type": "Digits" }] }),
             Value::Null,
         ] {
-            assert!(Cuts::of(&unknown).is_none(), "{unknown}");
+            assert!(PreTokenizer::of(&unknown).is_none(), "{unknown}");
         }
     }
 }

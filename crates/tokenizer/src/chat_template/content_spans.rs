@@ -1,52 +1,52 @@
-//! Finds each message's content in the rendered conversation, whatever the template does around it.
+//! Finds each message's content in the rendered conversation, whatever the template writes around it.
 //!
-//! The conversation is rendered twice: once as it is, once with private-use characters around the contents of
-//! interest. Without those characters the two must be equal, else the template looked at the content and the marks
-//! are worth nothing. Templates that trim are met by putting the marks inside the outer whitespace.
+//! The conversation is rendered twice: once unchanged, once with private-use characters as markers around the contents
+//! of interest. With the markers removed the two texts must be equal; otherwise the template inspected the content, and
+//! the markers prove nothing. For templates that trim, the markers are put inside the outer whitespace.
 
 use std::ops::Range;
 
-use crate::template::{Conversation, Template};
+use super::{Conversation, Template};
 use crate::{Message, Result};
 
 /// A rendered conversation.
 #[derive(Debug)]
-pub(crate) struct Rendered {
+pub(crate) struct RenderedConversation {
     pub(crate) text: String,
-    /// For each message, where its content stands in `text` (bytes); empty if it was not asked for, is not there, or
-    /// could not be found.
+    /// For each message, the byte ranges of its content in `text`; empty if it was not requested, is absent, or was not
+    /// found.
     pub(crate) contents: Vec<Vec<Range<usize>>>,
 }
 
-/// How the marks are put around a content.
+/// How markers are put around a content.
 #[derive(Debug, Clone, Copy)]
 struct Marking {
     inside_whitespace: bool,
     skip_blank: bool,
 }
 
-/// Supplementary private use areas; the first one that the conversation does not use supplies the marks.
-const MARK_AREAS: [u32; 2] = [0xF_0000, 0x10_0000];
-/// Two marks a message.
-const MOST_MESSAGES: usize = 0x7FFE;
+/// Supplementary private use areas; the first one that the conversation does not use supplies the markers.
+const MARKER_AREAS: [u32; 2] = [0xF_0000, 0x10_0000];
+/// Two markers for each message.
+const MAX_MESSAGES: usize = 0x7FFE;
 
-/// Renders, and finds the contents of the messages that `wanted` says.
-pub(crate) fn locate(
+/// Renders a conversation and finds the contents of the messages that are `wanted`.
+pub(crate) fn render_with_spans(
     template: &Template,
     conversation: Conversation<'_>,
     add_generation_prompt: bool,
     wanted: &[bool],
-) -> Result<Rendered> {
+) -> Result<RenderedConversation> {
     let messages = conversation.messages;
     let text = template.render(conversation, add_generation_prompt)?;
     let nothing = || vec![Vec::new(); messages.len()];
-    let area = MARK_AREAS.into_iter().find(|&area| {
-        let used = |text: &str| text.chars().any(|c| mark_number(c, area).is_some());
+    let area = MARKER_AREAS.into_iter().find(|&area| {
+        let used = |text: &str| text.chars().any(|c| marker_number(c, area).is_some());
         !used(&text) && !messages.iter().any(|message| used(&message.content))
     });
-    let (Some(area), true) = (area, wanted.contains(&true) && messages.len() <= MOST_MESSAGES) else {
+    let (Some(area), true) = (area, wanted.contains(&true) && messages.len() <= MAX_MESSAGES) else {
         let contents = nothing();
-        return Ok(Rendered { text, contents });
+        return Ok(RenderedConversation { text, contents });
     };
     for marking in markings(messages, wanted) {
         let marked: Vec<String> = messages
@@ -61,20 +61,20 @@ pub(crate) fn locate(
             })
             .collect();
         let contents = marked.iter().map(String::as_str);
-        let Ok(rendered) = template.render_with(conversation, contents, add_generation_prompt) else {
+        let Ok(rendered) = template.render_with_contents(conversation, contents, add_generation_prompt) else {
             continue;
         };
         if let Some((unmarked, contents)) = unmark(&rendered, area, messages.len())
             && unmarked == text
         {
-            return Ok(Rendered { text, contents });
+            return Ok(RenderedConversation { text, contents });
         }
     }
     let contents = nothing();
-    Ok(Rendered { text, contents })
+    Ok(RenderedConversation { text, contents })
 }
 
-/// The ways to mark that can differ for these messages, the plainest first.
+/// The ways of marking that differ for these messages, the simplest first.
 fn markings(messages: &[Message], wanted: &[bool]) -> Vec<Marking> {
     let any = |test: fn(&str) -> bool| {
         messages
@@ -124,18 +124,18 @@ fn mark(content: &str, index: usize, area: u32, marking: Marking) -> String {
     marked
 }
 
-fn mark_number(character: char, area: u32) -> Option<usize> {
+fn marker_number(character: char, area: u32) -> Option<usize> {
     let number = u32::from(character).checked_sub(area)?;
     (number < 0xFFFE).then_some(number as usize)
 }
 
-/// Takes the marks out again; `None` if they do not come in pairs.
+/// Removes the markers; `None` if they do not come in pairs.
 fn unmark(rendered: &str, area: u32, messages: usize) -> Option<(String, Vec<Vec<Range<usize>>>)> {
     let mut text = String::with_capacity(rendered.len());
     let mut contents = vec![Vec::new(); messages];
     let mut open: Option<(usize, usize)> = None;
     for character in rendered.chars() {
-        let Some(number) = mark_number(character, area) else {
+        let Some(number) = marker_number(character, area) else {
             text.push(character);
             continue;
         };
@@ -161,7 +161,7 @@ mod tests {
 
     fn located(source: &str, messages: &[Message]) -> Vec<Vec<String>> {
         let template = Template::compile(source, BTreeMap::new()).unwrap();
-        let rendered = locate(&template, messages.into(), false, &vec![true; messages.len()]).unwrap();
+        let rendered = render_with_spans(&template, messages.into(), false, &vec![true; messages.len()]).unwrap();
         rendered
             .contents
             .iter()

@@ -1,10 +1,12 @@
-//! Byte-level BPE without the library's bookkeeping: the same ids several times faster.
+//! Byte-level BPE without the library's bookkeeping: the same tokens, several times faster.
 //!
-//! `tokenizers` keeps, for every byte of a text, where it came from through each step, and makes a string of every
-//! token: three quarters of the time of preparing data. Where a tokenizer's steps change no text (NFC on a text that
-//! is NFC already, cuts into words, bytes), a token's place follows from its length. So the text is cut here, the
-//! library's own model is asked once for each word, and its answer is kept. Whatever is out of the ordinary, in a
-//! tokenizer or in a text, is `None`, and the library does it; tests hold the two to each other.
+//! `tokenizers` tracks the origin of every byte of a text through each step and makes a string of every token. That
+//! takes three quarters of the time of data preparation. Where a tokenizer's steps change no text (NFC on a text that
+//! is NFC already, splitting into words, bytes), a token's range follows from its length. So the text is split here,
+//! the library's model encodes each distinct word once, and the result is cached. Everything unusual in a tokenizer or
+//! a text gives `None`, and the library encodes the text; a property test compares the two.
+
+mod pre_tokenizer;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,44 +18,44 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{Model as _, Tokenizer};
 
-use crate::cuts::Cuts;
-use crate::pieces::Piece;
+use crate::token::TokenSpan;
+use pre_tokenizer::PreTokenizer;
 
-/// What the quick way needs to know of one tokenizer.
+/// The fast encoder of one tokenizer.
 #[derive(Debug)]
-pub(crate) struct ByteLevel {
-    cuts: Cuts,
-    /// Whether texts must be NFC for their bytes to be kept.
+pub(crate) struct ByteLevelEncoder {
+    pre_tokenizer: PreTokenizer,
+    /// Whether texts must be NFC for the normalizer to leave them unchanged.
     composed: bool,
-    /// Added tokens that are found in a text as they are spelled, and their ids.
+    /// Added tokens that match by their spelling alone, and their ids.
     added: AhoCorasick,
     added_ids: Vec<u32>,
-    /// Added tokens with rules of their own: a text that has one is the library's.
+    /// Added tokens with further matching rules: a text that contains one is left to the library.
     unusual: AhoCorasick,
-    /// Words met before: one memory for each thread that is at work.
-    memories: Mutex<Vec<Memory>>,
+    /// Words encoded before: one cache for each working thread.
+    caches: Mutex<Vec<WordCache>>,
 }
 
 /// Words and their tokens.
 #[derive(Debug, Default)]
-struct Memory {
+struct WordCache {
     words: HashMap<Box<str>, Range<u32>>,
-    /// Ids and lengths in bytes, those of a word one after the other.
+    /// Ids and lengths in bytes of each word's tokens, word after word.
     tokens: Vec<(u32, u32)>,
 }
 
-/// What matters here of a tokenizer.json; its vocabulary and merges, nearly all of it, are passed over.
+/// The parts of a tokenizer.json that matter here; its vocabulary and merges are skipped.
 #[derive(Deserialize)]
-struct Steps {
+struct TokenizerJson {
     #[serde(default)]
     normalizer: Value,
     #[serde(default)]
     pre_tokenizer: Value,
-    model: ModelSettings,
+    model: ModelJson,
 }
 
 #[derive(Deserialize)]
-struct ModelSettings {
+struct ModelJson {
     #[serde(rename = "type", default)]
     kind: String,
     #[serde(default)]
@@ -66,8 +68,8 @@ struct ModelSettings {
     byte_fallback: Value,
 }
 
-impl ModelSettings {
-    /// Whether this is BPE over the letters of a word and nothing else.
+impl ModelJson {
+    /// Whether this is BPE over the letters of a word without further options.
     fn is_plain(&self) -> bool {
         let extras = [
             &self.dropout,
@@ -80,17 +82,17 @@ impl ModelSettings {
     }
 }
 
-/// A text of natural language has some tens of thousands of words; more of them are asked for anew.
-const MOST_WORDS: usize = 1 << 16;
-/// Longer words are hardly met twice.
-const LONGEST_KEPT: usize = 64;
+/// Words cached at most; natural language has some tens of thousands.
+const MAX_CACHED_WORDS: usize = 1 << 16;
+/// Longer words hardly occur twice.
+const MAX_CACHED_LENGTH: usize = 64;
 
-impl ByteLevel {
-    /// `None` for a tokenizer that is not byte-level BPE with the steps known here.
+impl ByteLevelEncoder {
+    /// `None` for a tokenizer that is not byte-level BPE whose steps are all implemented here.
     ///
     /// `source` is the tokenizer.json that `tokenizer` was read from.
     pub(crate) fn of(source: &str, tokenizer: &Tokenizer) -> Option<Self> {
-        let Steps {
+        let TokenizerJson {
             normalizer,
             pre_tokenizer,
             model,
@@ -103,7 +105,7 @@ impl ByteLevel {
             normalizer if normalizer["type"] == "NFC" => true,
             _ => return None,
         };
-        let cuts = Cuts::of(&pre_tokenizer)?;
+        let pre_tokenizer = PreTokenizer::of(&pre_tokenizer)?;
         let (mut added, mut added_ids, mut unusual) = (Vec::new(), Vec::new(), Vec::new());
         for (id, token) in tokenizer.get_added_tokens_decoder() {
             if token.content.is_empty() {
@@ -126,60 +128,57 @@ impl ByteLevel {
                 .ok()
         };
         Some(Self {
-            cuts,
+            pre_tokenizer,
             composed,
             added: finder(&added)?,
             added_ids,
             unusual: finder(&unusual)?,
-            memories: Mutex::default(),
+            caches: Mutex::default(),
         })
     }
 
-    /// The tokens of a text and the bytes each stands for, added tokens recognized; `None` if the library has to.
-    pub(crate) fn encode(&self, tokenizer: &Tokenizer, text: &str) -> Option<Vec<Piece>> {
+    /// The tokens of a text, added tokens recognized; `None` if the library has to encode it.
+    pub(crate) fn encode(&self, tokenizer: &Tokenizer, text: &str) -> Option<Vec<TokenSpan>> {
         if (self.composed && !is_composed(text)) || self.unusual.is_match(text) {
             return None;
         }
-        let kept = self.memories.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut memory = kept.unwrap_or_default();
-        let pieces = self.pieces(text, |word, add| memory.tokens_of(word, tokenizer, add));
-        self.memories
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(memory);
-        pieces
+        let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut cache = cache.unwrap_or_default();
+        let tokens = self.encode_words(text, |word, add| cache.encode_word(word, tokenizer, add));
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
+        tokens
     }
 
-    /// `tokens_of` tells the ids and lengths of a word.
-    fn pieces(
+    /// Splits a text into words and added tokens; `encode_word` gives the ids and lengths of a word.
+    fn encode_words(
         &self,
         text: &str,
-        mut tokens_of: impl FnMut(&str, &mut dyn FnMut(u32, usize)) -> Option<()>,
-    ) -> Option<Vec<Piece>> {
-        // A token of natural language has about four bytes.
-        let mut pieces = Vec::with_capacity(text.len() / 3);
+        mut encode_word: impl FnMut(&str, &mut dyn FnMut(u32, usize)) -> Option<()>,
+    ) -> Option<Vec<TokenSpan>> {
+        // In natural language a token has about four bytes.
+        let mut tokens = Vec::with_capacity(text.len() / 3);
         let mut from = 0;
         let found = self.added.find_iter(text);
         let found = found.map(|found| (found.range(), Some(self.added_ids[found.pattern().as_usize()])));
         for (range, added) in found.chain([(text.len()..text.len(), None)]) {
             let between = &text[from..range.start];
-            for word in self.cuts.words(between)? {
+            for word in self.pre_tokenizer.pre_tokenize(between)? {
                 let mut at = from + word.start;
-                tokens_of(&between[word], &mut |id, length| {
-                    pieces.push((id, at..at + length));
+                encode_word(&between[word], &mut |id, length| {
+                    tokens.push(TokenSpan::new(id, at..at + length));
                     at += length;
                 })?;
             }
             from = range.end;
-            pieces.extend(added.map(|id| (id, range)));
+            tokens.extend(added.map(|id| TokenSpan::new(id, range)));
         }
-        Some(pieces)
+        Some(tokens)
     }
 }
 
-impl Memory {
-    /// Tells the ids and lengths of a word; `None` if its tokens do not spell it.
-    fn tokens_of(&mut self, word: &str, tokenizer: &Tokenizer, add: &mut dyn FnMut(u32, usize)) -> Option<()> {
+impl WordCache {
+    /// Gives the ids and lengths of a word's tokens; `None` if they do not add up to the word.
+    fn encode_word(&mut self, word: &str, tokenizer: &Tokenizer, add: &mut dyn FnMut(u32, usize)) -> Option<()> {
         if let Some(range) = self.words.get(word) {
             for &(id, length) in &self.tokens[range.start as usize..range.end as usize] {
                 add(id, length as usize);
@@ -199,7 +198,7 @@ impl Memory {
         for &(id, length) in &tokens {
             add(id, length as usize);
         }
-        if word.len() <= LONGEST_KEPT && self.words.len() < MOST_WORDS {
+        if word.len() <= MAX_CACHED_LENGTH && self.words.len() < MAX_CACHED_WORDS {
             let start = u32::try_from(self.tokens.len()).ok()?;
             self.tokens.extend(tokens);
             let end = u32::try_from(self.tokens.len()).ok()?;
@@ -234,7 +233,7 @@ mod tests {
     use tokenizers::pre_tokenizers::byte_level::ByteLevel as Library;
 
     use super::*;
-    use crate::vocabulary::byte_of;
+    use crate::token_bytes::byte_of;
 
     #[test]
     fn bytes_are_spelled_with_the_librarys_letters() {

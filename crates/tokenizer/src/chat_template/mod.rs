@@ -1,7 +1,13 @@
 //! The chat template: Jinja as `transformers` runs it.
 //!
-//! Same whitespace rules, Python's string methods, `raise_exception`, `strftime_now`, Python's `tojson`, and the
-//! `{% generation %}` tags (accepted and transparent: spans come from [`crate::spans`], tags or not).
+//! It has the same whitespace rules, Python's string methods, `raise_exception`, `strftime_now` and Python's `tojson`.
+//! `{% generation %}` tags are accepted and ignored: [`answer_span`] finds the answers with or without them.
+
+mod answer_span;
+mod content_spans;
+mod python;
+mod strftime;
+mod tools;
 
 use std::collections::BTreeMap;
 
@@ -9,11 +15,15 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
-use crate::{ChatError, Message, Result, python};
+use crate::{Message, Result, TokenizerError};
+
+pub(crate) use answer_span::{answer_span, end_of_turn};
+pub(crate) use content_spans::{RenderedConversation, render_with_spans};
+pub(crate) use tools::{check_tools, has_call_tags};
 
 const NAME: &str = "chat_template";
 
-/// What a template turns into text.
+/// The input of a template.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conversation<'a> {
     pub(crate) messages: &'a [Message],
@@ -43,7 +53,7 @@ impl Template {
         environment.set_formatter(python::print);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python::tojson);
-        environment.add_function("strftime_now", python::strftime_now);
+        environment.add_function("strftime_now", strftime::strftime_now);
         environment.add_function(
             "raise_exception",
             |message: String| -> std::result::Result<Value, Error> {
@@ -59,21 +69,23 @@ impl Template {
         })
     }
 
-    /// Renders a conversation as it is.
+    /// Renders a conversation.
     pub(crate) fn render(&self, conversation: Conversation<'_>, add_generation_prompt: bool) -> Result<String> {
         let contents = conversation.messages.iter().map(|message| message.content.as_str());
-        self.render_with(conversation, contents, add_generation_prompt)
+        self.render_with_contents(conversation, contents, add_generation_prompt)
     }
 
-    /// Renders a conversation with other contents in the messages' places.
-    pub(crate) fn render_with<'m>(
+    /// Renders a conversation with `contents` in place of the messages' own.
+    pub(crate) fn render_with_contents<'m>(
         &self,
         conversation: Conversation<'_>,
         contents: impl Iterator<Item = &'m str>,
         add_generation_prompt: bool,
     ) -> Result<String> {
         let messages = conversation.messages.iter().zip(contents);
-        let messages: Vec<Value> = messages.map(|(message, content)| turn(message, content)).collect();
+        let messages: Vec<Value> = messages
+            .map(|(message, content)| message_value(message, content))
+            .collect();
         let tools = match conversation.tools {
             [] => Value::from(()),
             tools => Value::from(Serde(tools)),
@@ -94,8 +106,8 @@ impl Template {
     }
 }
 
-/// A message as templates expect it; what it does not have is not there, because templates ask whether it is.
-fn turn(message: &Message, content: &str) -> Value {
+/// A message as templates expect it. Absent fields are left out, because templates test whether they are defined.
+fn message_value(message: &Message, content: &str) -> Value {
     let mut fields = BTreeMap::from([
         ("role", Value::from(message.role.as_str())),
         ("content", Value::from(content)),
@@ -115,13 +127,13 @@ fn turn(message: &Message, content: &str) -> Value {
     Value::from_pairs(fields)
 }
 
-fn describe(error: &Error) -> ChatError {
-    let place = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
-    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    ChatError::Template(format!("{place}{what}"))
+fn describe(error: &Error) -> TokenizerError {
+    let line = error.line().map(|line| format!("line {line}: ")).unwrap_or_default();
+    let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    TokenizerError::Template(format!("{line}{reason}"))
 }
 
-/// Rewrites `{% generation %}` and its end as an `if` that is always taken, keeping whitespace control.
+/// Rewrites `{% generation %}` and its end tag as an `if` that is always taken, keeping whitespace control.
 fn without_generation_tags(source: &str) -> String {
     let mut rewritten = String::with_capacity(source.len());
     let mut rest = source;
@@ -184,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_carries_the_templates_words() {
+    fn a_refusal_carries_the_templates_message() {
         let error = render("\n{{ raise_exception('roles must alternate') }}", &[]).unwrap_err();
         assert_eq!(error.to_string(), "chat template: line 2: roles must alternate");
     }

@@ -1,48 +1,48 @@
-//! Which bytes a token stands for: what constrained answers and log-probabilities are told in.
+//! The bytes that a token stands for, as constrained decoding and log-probabilities need them.
 //!
-//! Byte-level tokenizers (GPT-2, Qwen2, Llama 3) write each byte as a printable character; those with byte fallback
-//! (Llama 2) write text as it is, with another character for the space and `<0x0A>` for a lone byte. Others have no
-//! answer, because what a token adds depends on the tokens around it.
+//! Byte-level tokenizers (GPT-2, Qwen2, Llama 3) write each byte as a printable character. Those with byte fallback
+//! (Llama 2) write plain text, with `▁` for the space and `<0x0A>` for a single byte. For others the bytes are unknown,
+//! because the text of a token depends on the tokens around it.
 
 use std::collections::BTreeSet;
 
 use tokenizers::Tokenizer;
 use tokenizers::decoders::DecoderWrapper;
 
-/// How a tokenizer's tokens spell bytes.
+/// Maps the tokens of one tokenizer to bytes.
 #[derive(Debug)]
-pub(crate) struct Spelling {
-    /// Tokens written as they are, such as `<|im_end|>`.
+pub(crate) struct TokenBytes {
+    /// Tokens that stand for their own text, such as `<|im_end|>`.
     added: BTreeSet<u32>,
-    kind: Kind,
+    spelling: Spelling,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum Spelling {
     ByteLevel,
     ByteFallback,
     Unknown,
 }
 
-/// What SentencePiece writes for a space.
+/// SentencePiece's character for a space.
 const SPACE: char = '\u{2581}';
 
-impl Spelling {
+impl TokenBytes {
     pub(crate) fn of(tokenizer: &Tokenizer) -> Self {
         Self {
             added: tokenizer.get_added_tokens_decoder().into_keys().collect(),
-            kind: tokenizer.get_decoder().map_or(Kind::Unknown, kind),
+            spelling: tokenizer.get_decoder().map_or(Spelling::Unknown, spelling_of),
         }
     }
 
-    /// The bytes of a token, `None` if it is not known or has none of its own.
-    pub(crate) fn bytes(&self, tokenizer: &Tokenizer, id: u32) -> Option<Vec<u8>> {
+    /// The bytes of a token; `None` if the token or its bytes are unknown.
+    pub(crate) fn get(&self, tokenizer: &Tokenizer, id: u32) -> Option<Vec<u8>> {
         let token = tokenizer.id_to_token(id)?;
-        match self.kind {
-            Kind::Unknown => None,
+        match self.spelling {
+            Spelling::Unknown => None,
             _ if self.added.contains(&id) => Some(token.into_bytes()),
-            Kind::ByteLevel => token.chars().map(byte_of).collect(),
-            Kind::ByteFallback => match lone_byte(&token) {
+            Spelling::ByteLevel => token.chars().map(byte_of).collect(),
+            Spelling::ByteFallback => match fallback_byte(&token) {
                 Some(byte) => Some(vec![byte]),
                 None => Some(token.replace(SPACE, " ").into_bytes()),
             },
@@ -50,17 +50,17 @@ impl Spelling {
     }
 }
 
-fn kind(decoder: &DecoderWrapper) -> Kind {
+fn spelling_of(decoder: &DecoderWrapper) -> Spelling {
     match decoder {
-        DecoderWrapper::ByteLevel(_) => Kind::ByteLevel,
-        DecoderWrapper::ByteFallback(_) => Kind::ByteFallback,
+        DecoderWrapper::ByteLevel(_) => Spelling::ByteLevel,
+        DecoderWrapper::ByteFallback(_) => Spelling::ByteFallback,
         DecoderWrapper::Sequence(sequence) => sequence
             .get_decoders()
             .iter()
-            .map(kind)
-            .find(|kind| *kind != Kind::Unknown)
-            .unwrap_or(Kind::Unknown),
-        _ => Kind::Unknown,
+            .map(spelling_of)
+            .find(|spelling| *spelling != Spelling::Unknown)
+            .unwrap_or(Spelling::Unknown),
+        _ => Spelling::Unknown,
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn byte_of(character: char) -> Option<u8> {
 }
 
 /// `<0x0A>`.
-fn lone_byte(token: &str) -> Option<u8> {
+fn fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
 }
@@ -98,10 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn lone_bytes_are_recognized() {
-        assert_eq!(lone_byte("<0x0A>"), Some(10));
-        assert_eq!(lone_byte("<0xZZ>"), None);
-        assert_eq!(lone_byte("<0x0AB>"), None);
-        assert_eq!(lone_byte("x"), None);
+    fn fallback_bytes_are_recognized() {
+        assert_eq!(fallback_byte("<0x0A>"), Some(10));
+        assert_eq!(fallback_byte("<0xZZ>"), None);
+        assert_eq!(fallback_byte("<0x0AB>"), None);
+        assert_eq!(fallback_byte("x"), None);
     }
 }

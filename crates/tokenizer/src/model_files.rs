@@ -1,37 +1,37 @@
-//! Reads the tokenizer's side files of a model folder: settings, template, stop tokens.
+//! Reads the files beside a model's weights that configure its tokenizer: named tokens, template, stop tokens.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{ChatError, Result};
+use crate::{Result, TokenizerError};
 
-/// The files of a model beside its weights.
+/// Where a model's tokenizer files are.
 #[derive(Clone, Copy)]
-pub(crate) enum Files<'a> {
-    /// In a folder.
+pub(crate) enum TokenizerFiles<'a> {
+    /// In a model folder.
     Folder(&'a Path),
-    /// Made of what one file of another format says, which errors name.
-    Made(&'a Path, &'a [(&'static str, String)]),
+    /// Made from a GGUF file's metadata; name and text of each.
+    Gguf(&'a Path, &'a [(&'static str, String)]),
 }
 
-impl<'a> Files<'a> {
-    /// The folder, or the one file.
+impl<'a> TokenizerFiles<'a> {
+    /// The folder, or the GGUF file.
     pub(crate) fn origin(self) -> &'a Path {
         match self {
-            Self::Folder(path) | Self::Made(path, _) => path,
+            Self::Folder(path) | Self::Gguf(path, _) => path,
         }
     }
 
-    /// What errors call a file.
+    /// The path by which errors name a file.
     pub(crate) fn path(self, name: &str) -> PathBuf {
         self.origin().join(name)
     }
 
     /// `None` when the file does not exist.
     pub(crate) fn text(self, name: &str) -> Result<Option<String>> {
-        let Self::Made(_, texts) = self else {
+        let Self::Gguf(_, texts) = self else {
             return read_text(&self.path(name));
         };
         let text = texts.iter().find(|(known, _)| *known == name);
@@ -43,7 +43,7 @@ impl<'a> Files<'a> {
     }
 }
 
-/// The named special tokens that templates may mention.
+/// The named special tokens that templates may use.
 const NAMED_TOKENS: [&str; 7] = [
     "bos_token",
     "eos_token",
@@ -54,10 +54,10 @@ const NAMED_TOKENS: [&str; 7] = [
     "mask_token",
 ];
 
-/// What tokenizer_config.json, chat_template.jinja, generation_config.json and config.json say about chatting.
+/// The chat settings of tokenizer_config.json, chat_template.jinja, generation_config.json and config.json.
 #[derive(Debug, Default)]
-pub(crate) struct Settings {
-    /// `bos_token` and the like, by name.
+pub(crate) struct TokenizerConfig {
+    /// `bos_token` and the others, by name.
     pub(crate) named_tokens: BTreeMap<String, String>,
     /// The chat template's source.
     pub(crate) template: Option<String>,
@@ -65,26 +65,26 @@ pub(crate) struct Settings {
     pub(crate) eos_ids: Vec<u32>,
 }
 
-impl Settings {
-    pub(crate) fn read(files: Files<'_>) -> Result<Self> {
-        let mut settings = Self::default();
+impl TokenizerConfig {
+    pub(crate) fn read(files: TokenizerFiles<'_>) -> Result<Self> {
+        let mut found = Self::default();
         if let Some(config) = files.json("tokenizer_config.json")? {
             for name in NAMED_TOKENS {
                 if let Some(token) = config.get(name).and_then(token_text) {
-                    settings.named_tokens.insert(name.to_owned(), token.to_owned());
+                    found.named_tokens.insert(name.to_owned(), token.to_owned());
                 }
             }
-            settings.template = template_in(&config, &files.path("tokenizer_config.json"))?;
+            found.template = template_in(&config, &files.path("tokenizer_config.json"))?;
         }
         if let Some(template) = files.text("chat_template.jinja")? {
-            settings.template = Some(template);
+            found.template = Some(template);
         }
         for file in ["generation_config.json", "config.json"] {
             if let Some(config) = files.json(file)? {
-                settings.eos_ids.extend(eos_ids(&config, &files.path(file))?);
+                found.eos_ids.extend(eos_ids(&config, &files.path(file))?);
             }
         }
-        Ok(settings)
+        Ok(found)
     }
 }
 
@@ -93,26 +93,26 @@ fn read_text(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ChatError::read(path, error)),
+        Err(error) => Err(TokenizerError::read(path, error)),
     }
 }
 
 fn parse(text: &str, path: &Path) -> Result<Value> {
-    let value: Value =
-        serde_json::from_str(text).map_err(|error| ChatError::invalid(path, format!("not valid JSON: {error}")))?;
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| TokenizerError::invalid(path, format!("not valid JSON: {error}")))?;
     if value.is_object() {
         Ok(value)
     } else {
-        Err(ChatError::invalid(path, "expected a JSON object"))
+        Err(TokenizerError::invalid(path, "expected a JSON object"))
     }
 }
 
-/// A token is written as its text or as an object with a `content`.
+/// A token is given as its text or as an object with a `content`.
 fn token_text(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
-/// `chat_template` is one template, or a list of named ones of which `default` is the chat's.
+/// `chat_template` is one template, or a list of named ones of which `default` is the one for chat.
 fn template_in(config: &Value, path: &Path) -> Result<Option<String>> {
     match config.get("chat_template") {
         None | Some(Value::Null) => Ok(None),
@@ -122,8 +122,8 @@ fn template_in(config: &Value, path: &Path) -> Result<Option<String>> {
             .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
             .and_then(|entry| entry.get("template")?.as_str())
             .map(|template| Some(template.to_owned()))
-            .ok_or_else(|| ChatError::invalid(path, "`chat_template` is a list without an entry named `default`")),
-        Some(_) => Err(ChatError::invalid(
+            .ok_or_else(|| TokenizerError::invalid(path, "`chat_template` is a list without an entry named `default`")),
+        Some(_) => Err(TokenizerError::invalid(
             path,
             "`chat_template` must be a string or a list of named templates",
         )),
@@ -135,7 +135,7 @@ fn eos_ids(config: &Value, path: &Path) -> Result<Vec<u32>> {
         value
             .as_u64()
             .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(|| ChatError::invalid(path, format!("`eos_token_id` holds {value}, which is no token id")))
+            .ok_or_else(|| TokenizerError::invalid(path, format!("`eos_token_id` is {value}, which is not a token id")))
     };
     match config.get("eos_token_id") {
         None | Some(Value::Null) => Ok(Vec::new()),
