@@ -182,7 +182,7 @@ fn a_model_of_modules_is_trained_traced_served_and_specialized() {
         ])
         .output()
         .unwrap();
-    assert!(stderr(&expect(upcycled, 0)).contains("8 experts a layer out of 2 specialists"));
+    assert!(stderr(&expect(upcycled, 0)).contains("8 experts per layer from 2 specialists"));
     let upcycled = synapse_checkpoint::ModelFolder::open(&root.join("outputs/upcycled")).unwrap();
     let base = synapse_checkpoint::ModelFolder::open(&root.join(MODEL)).unwrap();
     let expert = |folder: &synapse_checkpoint::ModelFolder, number: usize| {

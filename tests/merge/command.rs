@@ -28,7 +28,7 @@ fn merges_adapters_onto_the_base_they_name() {
         .exits(0);
     assert_eq!(ran.stdout(), "merged\n");
     ran.says("trim 0.8: zero the smallest 80 %, keep 20 %")
-        .says("sign frequency, a draw merges nothing")
+        .says("sign frequency, a tie merges nothing")
         .says("14 tensors merged, 12 copied");
     let merged = ModelFolder::open(&workplace.path("merged")).unwrap();
     let base = ModelFolder::open(&workplace.path("base")).unwrap();
@@ -206,7 +206,7 @@ fn refuses_bad_requests_with_exit_2() {
             &["--adapter", "math", "--method", "slrp", "--out", "o"],
             "did you mean `slerp`?",
         ),
-        (&["--adapter", "math"], "name the output folder with --out"),
+        (&["--adapter", "math"], "no output folder; pass --out DIR"),
         (&["--adapter", "nothing", "--out", "o"], "holds no adapter_config.json"),
         (
             &["--adapter", "math", "--adapter", "x=base", "--out", "o"],
@@ -224,7 +224,7 @@ fn refuses_bad_requests_with_exit_2() {
         (&["--adapter", "math", "--out", "."], "would replace the input"),
         (
             &["--adapter", "math", "--method", "linear", "--trim", "0.5", "--out", "o"],
-            "--trim means nothing to linear",
+            "linear has no --trim",
         ),
         (
             &["--adapter", "math@0", "--method", "linear", "--out", "o"],

@@ -22,7 +22,7 @@ dtype: bfloat16
 ",
     );
     let ran = workplace.run(&["ties.yml", "--out", "merged"]).exits(0);
-    ran.says("sign total, a draw goes to the positive side")
+    ran.says("sign total, a tie goes to the positive side")
         .says("the arithmetic is f32")
         .says("math: trim 0.5")
         .says("code: trim 0.8");

@@ -364,7 +364,7 @@ fn breadcrumbs_keep_the_middle() {
 
 /// Draws follow their definition: shares of what is kept, the rescaled norm, the same for the same seed.
 #[test]
-fn draws() {
+fn is_random() {
     let workplace = place();
     let base = read(&workplace.path("base"));
     let model = read(&workplace.path("a"));
@@ -452,7 +452,7 @@ fn nothing_depends_on_threads_or_memory() {
         workplace
             .run(&["verify", "one"])
             .exits(0)
-            .says("are what merge.yaml makes");
+            .says("equal the merge of merge.yaml");
     }
 }
 

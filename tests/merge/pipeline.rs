@@ -109,7 +109,7 @@ fn a_bad_pipeline_is_a_bad_request() {
     workplace
         .run(&["--pipeline", "recipes/math.yaml"])
         .exits(2)
-        .says("is a recipe; --pipeline wants a pipeline");
+        .says("is a recipe; --pipeline takes a pipeline");
     Workplace::empty()
         .run(&WORDS)
         .exits(2)

@@ -1,7 +1,6 @@
-//! A delta put onto its base: the model folder that the merge itself would have written, byte for byte.
+//! Applies a delta to its base: the result is the model folder that the merge itself would have written, byte for byte.
 //!
-//! What a delta is stands in [`crate::sparse`]. Another base than its own is refused: the values would be some model's,
-//! but nobody's merge.
+//! The format is described in [`crate::delta`]. Any other base is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,14 +9,14 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use synapse_checkpoint::{DType, ModelFolder, ShardedWriter, Staged, TensorFiles};
 
-use crate::inputs::{Stored, unreplaceable};
-use crate::sparse::{DELTA_FILE, DeltaFile, DeltaTensor, FORMAT, WEIGHTS, parts_of};
-use crate::tiles::{Rows, rows_and_columns, tile_rows};
+use crate::delta::{DELTA_FILE, DeltaFile, DeltaTensor, FORMAT, WEIGHTS, parts_of};
+use crate::inputs::{StoredTensor, unreplaceable};
+use crate::tiles::{RowSource, rows_and_columns, tile_rows};
 use crate::{MergeError, Result, parse_dtype};
 
 /// A delta, its base, and where the model goes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Application {
+pub struct ApplyRequest {
     /// The folder of a merge with `--format delta`.
     pub delta: PathBuf,
     /// The model that it was made for.
@@ -32,7 +31,7 @@ impl DeltaFile {
     /// Reads delta.json of a folder.
     ///
     /// # Errors
-    /// The folder holds none, or one that is not known here.
+    /// The folder holds none, or one of an unknown format.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(DELTA_FILE);
         let shown = path.display();
@@ -53,10 +52,10 @@ impl DeltaFile {
 /// Publishes the model.
 ///
 /// # Errors
-/// [`MergeError::Request`] when the delta is none, is damaged, or was made for another base; every other error leaves
+/// [`MergeError::Request`] if the folder is not a delta, is damaged, or was made for another base; every other error leaves
 /// the output as it was.
-pub fn apply(application: &Application) -> Result<()> {
-    let Application { delta, base, out, .. } = application;
+pub fn apply_delta(request: &ApplyRequest) -> Result<()> {
+    let ApplyRequest { delta, base, out, .. } = request;
     let file = DeltaFile::read(delta)?;
     let model = ModelFolder::open(base)?;
     if let Some(problem) = unreplaceable(out, [delta, base].into_iter(), false) {
@@ -80,7 +79,7 @@ pub fn apply(application: &Application) -> Result<()> {
         .tensors()
         .into_iter()
         .map(|(name, shape)| {
-            let dtype = dtype.unwrap_or_else(|| Stored::new(&model, &name).dtype());
+            let dtype = dtype.unwrap_or_else(|| StoredTensor::new(&model, &name).dtype());
             (name, dtype, shape)
         })
         .collect();
@@ -95,7 +94,7 @@ pub fn apply(application: &Application) -> Result<()> {
     };
     changes.check(&layout)?;
     let staged = Staged::beside(out)?;
-    let mut writer = ShardedWriter::create(staged.path(), &layout, application.max_shard_bytes)?;
+    let mut writer = ShardedWriter::create(staged.path(), &layout, request.max_shard_bytes)?;
     layout
         .par_iter()
         .try_for_each(|(name, dtype, shape)| changes.write(&model, (name, *dtype, shape), &writer))?;
@@ -158,7 +157,7 @@ impl Changes<'_> {
         writer: &ShardedWriter,
     ) -> Result<()> {
         let (rows, columns) = rows_and_columns(shape);
-        let (stored, size) = (Stored::new(base, name), dtype.size());
+        let (stored, size) = (StoredTensor::new(base, name), dtype.size());
         let (mut changed, mut values) = (Vec::new(), Vec::new());
         if self.tensors.contains_key(name) {
             let [bits, new] = parts_of(name);

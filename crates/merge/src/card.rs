@@ -20,8 +20,10 @@ fn sections(text: &mut String, request: &MergeRequest, report: &MergeReport, pic
         text,
         "---\nlibrary_name: transformers\ntags: [merge, synapse]\nbase_model:"
     )?;
-    let base = request.called(&request.base);
-    for model in std::iter::once(base.clone()).chain(request.models.iter().map(|input| request.called(&input.path))) {
+    let base = request.reference_of(&request.base);
+    for model in
+        std::iter::once(base.clone()).chain(request.models.iter().map(|input| request.reference_of(&input.path)))
+    {
         // Only ids of the hub mean something to a reader elsewhere.
         if request.aliases.values().any(|id| *id == model) {
             writeln!(text, "  - {model}")?;
@@ -40,7 +42,7 @@ fn sections(text: &mut String, request: &MergeRequest, report: &MergeReport, pic
     writeln!(text, "| input | weight | kept |\n|---|---|---|")?;
     for input in &report.inputs {
         let kept = match &input.trim {
-            Some(_) => request.trim_of(&input.name).sentence(),
+            Some(_) => request.trim_of(&input.name).describe(),
             None => "everything".to_owned(),
         };
         writeln!(text, "| {} | {} | {kept} |", input.name, input.weight)?;
@@ -49,7 +51,7 @@ fn sections(text: &mut String, request: &MergeRequest, report: &MergeReport, pic
         writeln!(
             text,
             "\nSigns are elected by `{sign}`; a draw: `{}`.",
-            request.zero_sign
+            request.ties.tie_break
         )?;
     }
     let totals = &report.totals;

@@ -1,13 +1,13 @@
 //! Elect and combine: from the inputs' changes at one entry to the merged change, block by block.
 //!
-//! With d = w·(surviving δ) for every input, in input order and in f32:
-//! * no election: u = Σ d, divided by Σ w when normalizing; where inputs replace the base, products and sum are fused;
+//! With d = w·(masked δ) for every input, in input order and in f32:
+//! * no election: u = Σ d, divided by Σ w when normalizing; where inputs are whole weights, products and sum are fused;
 //! * election: s is the winning sign, u = Σ d over the inputs whose d has that sign, divided by the sum of their
-//!   weights, or their number, when normalizing; nobody winning means u = 0;
-//! * the merged value is θ + λ·u, in f32 ([`Onto`] has the exceptions). Rounding it is the caller's business;
-//! * a method that knows the merged values already hands them in, and only the sums are taken.
+//!   weights, or their number, when normalizing; u = 0 where neither sign wins;
+//! * the merged value is θ + λ·u, in f32 ([`Onto`] has the exceptions). Rounding it is the sink's task.
 //!
-//! An input that does not touch a tensor, and an entry that was trimmed, have no vote.
+//! An input without the tensor, and an entry that was trimmed, have no vote. [`Chunk::describe`] takes the same
+//! statistics of values that another method has merged.
 
 mod election;
 mod gather;
@@ -16,16 +16,17 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::report::Tally;
-use crate::sparsify::Surviving;
+use crate::sparsify::TileMask;
 
 use election::{add_all, elect};
-use gather::{Block, gather};
-pub(crate) use rule::{Divisor, Onto, Rule, Vote};
-pub(crate) use sums::PieceReport;
+use gather::gather;
+pub(crate) use rule::{CombineRule, Divisor, Onto, Vote};
 use sums::products;
+pub(crate) use sums::{Accumulators, ChunkStatistics};
 
 /// Entries handled at once: few enough for a block of every input to stay in a core's own caches.
 const BLOCK: usize = 512;
@@ -33,12 +34,12 @@ const BLOCK: usize = 512;
 /// One input's change to some entries of a tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change<'a> {
-    /// δ of the piece's entries.
+    /// δ of the chunk's entries.
     pub(crate) delta: &'a [f32],
     /// w.
     pub(crate) weight: f32,
-    /// What survives of it, and by which factor.
-    pub(crate) surviving: Surviving<'a>,
+    /// Which of its entries are kept, and by which factor they are multiplied.
+    pub(crate) mask: TileMask<'a>,
 }
 
 /// d of one input in a block, on cache lines of its own.
@@ -46,7 +47,7 @@ pub(crate) struct Change<'a> {
 #[repr(align(64))]
 struct Row([f32; BLOCK]);
 
-/// Working memory of one piece, reused block after block; its rows begin on cache lines, for vectors to touch but one.
+/// Working memory of one chunk, reused for every block. Rows begin on cache lines, so that a vector lies within one.
 #[repr(C, align(64))]
 struct Scratch {
     plus: [i32; BLOCK],
@@ -60,45 +61,9 @@ struct Scratch {
     weighted: Vec<Row>,
 }
 
-/// Some entries of a tensor, to be merged in one go.
-#[derive(Debug)]
-pub(crate) struct Piece<'a> {
-    /// Every input that touches the tensor.
-    pub(crate) changes: &'a [Change<'a>],
-    pub(crate) rule: &'a Rule,
-    /// Index of the piece's first entry in the tensor.
-    pub(crate) start: usize,
-    /// θ of the piece's entries.
-    pub(crate) base: &'a [f32],
-    /// Gets the merged values; holds them already where `given`.
-    pub(crate) merged: &'a mut [f32],
-    /// The merged values are known.
-    pub(crate) given: bool,
-}
-
-impl Piece<'_> {
-    /// Merges the piece, with the best vector instructions there are.
-    pub(crate) fn combine(self) -> PieceReport {
-        Arch::new().dispatch(self)
-    }
-}
-
-impl WithSimd for Piece<'_> {
-    type Output = PieceReport;
-
-    /// The loops below are plain; what `Simd` stands for decides which instructions they become.
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> PieceReport {
-        let Self {
-            changes,
-            rule,
-            start,
-            base,
-            merged,
-            given,
-        } = self;
-        let mut report = PieceReport::new(changes.len());
-        let mut scratch = Scratch {
+impl Scratch {
+    fn new(inputs: usize) -> Self {
+        Self {
             plus: [0; BLOCK],
             minus: [0; BLOCK],
             totals: [0.0; BLOCK],
@@ -106,19 +71,67 @@ impl WithSimd for Piece<'_> {
             sums: [0.0; BLOCK],
             divisors: [0.0; BLOCK],
             update: [0.0; BLOCK],
-            weighted: vec![Row([0.0; BLOCK]); changes.len()],
-        };
-        for (index, (base, merged)) in base.chunks(BLOCK).zip(merged.chunks_mut(BLOCK)).enumerate() {
-            let range = index * BLOCK..index * BLOCK + base.len();
-            let block = Block {
-                changes,
-                start,
-                vote: rule.election,
-            };
-            let trimmed = gather(simd, &block, &range, &mut scratch, &mut report);
-            report.tally.trimmed += trimmed;
-            report.tally.agreeing += match rule.election {
-                _ if given => trimmed,
+            weighted: vec![Row([0.0; BLOCK]); inputs],
+        }
+    }
+}
+
+/// Some entries of a tensor with every input's change to them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunk<'a> {
+    /// Every input that contributes to the tensor.
+    pub(crate) changes: &'a [Change<'a>],
+    /// Index of the chunk's first entry in the tensor.
+    pub(crate) start: usize,
+    /// θ of the chunk's entries.
+    pub(crate) base: &'a [f32],
+}
+
+impl Chunk<'_> {
+    /// Writes the merged values, with the best vector instructions there are.
+    pub(crate) fn combine(&self, rule: &CombineRule, merged: &mut [f32]) -> ChunkStatistics {
+        Arch::new().dispatch(Combine {
+            chunk: self,
+            rule,
+            merged,
+        })
+    }
+
+    /// Takes the statistics of values that were merged by another method.
+    pub(crate) fn describe(&self, merged: &[f32]) -> ChunkStatistics {
+        Arch::new().dispatch(Describe { chunk: self, merged })
+    }
+
+    /// The ranges of the chunk's blocks.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let entries = self.base.len();
+        (0..entries)
+            .step_by(BLOCK)
+            .map(move |start| start..entries.min(start + BLOCK))
+    }
+}
+
+/// [`Chunk::combine`] for one instruction set.
+struct Combine<'a> {
+    chunk: &'a Chunk<'a>,
+    rule: &'a CombineRule,
+    merged: &'a mut [f32],
+}
+
+impl WithSimd for Combine<'_> {
+    type Output = ChunkStatistics;
+
+    /// The loops are plain; `Simd` decides which instructions they become.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> ChunkStatistics {
+        let Self { chunk, rule, merged } = self;
+        let changes = chunk.changes;
+        let mut statistics = ChunkStatistics::new(changes.len());
+        let mut scratch = Scratch::new(changes.len());
+        for range in chunk.blocks() {
+            let trimmed = gather(simd, chunk, rule.election, &range, &mut scratch, &mut statistics);
+            statistics.accumulators.trimmed += trimmed;
+            statistics.accumulators.agreeing += match rule.election {
                 None => {
                     add_all(changes, rule.onto == Onto::Nothing, &range, &mut scratch);
                     trimmed
@@ -128,19 +141,53 @@ impl WithSimd for Piece<'_> {
                     elect(simd, (changes, count), vote, range.len(), &mut scratch)
                 }
             };
-            if given {
-                account(simd, base, merged, &mut scratch, &mut report.tally);
-            } else {
-                finish(simd, rule, base, merged, &mut scratch, &mut report.tally);
-            }
+            let (base, merged) = (&chunk.base[range.clone()], &mut merged[range]);
+            finish(simd, rule, base, merged, &mut scratch, &mut statistics.accumulators);
         }
-        report
+        statistics
+    }
+}
+
+/// [`Chunk::describe`] for one instruction set.
+struct Describe<'a> {
+    chunk: &'a Chunk<'a>,
+    merged: &'a [f32],
+}
+
+impl WithSimd for Describe<'_> {
+    type Output = ChunkStatistics;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> ChunkStatistics {
+        let Self { chunk, merged } = self;
+        let mut statistics = ChunkStatistics::new(chunk.changes.len());
+        let mut scratch = Scratch::new(chunk.changes.len());
+        for range in chunk.blocks() {
+            let trimmed = gather(simd, chunk, None, &range, &mut scratch, &mut statistics);
+            statistics.accumulators.trimmed += trimmed;
+            // Nothing is lost to a vote.
+            statistics.accumulators.agreeing += trimmed;
+            let update = &mut scratch.update[..range.len()];
+            let (base, merged) = (&chunk.base[range.clone()], &merged[range]);
+            for ((u, &value), &theta) in update.iter_mut().zip(merged).zip(base) {
+                *u = value - theta;
+            }
+            add_energies(simd, update, base, &mut statistics.accumulators);
+        }
+        statistics
     }
 }
 
 /// Divides, scales by λ and adds the base.
 #[inline(always)]
-fn finish<S: Simd>(simd: S, rule: &Rule, base: &[f32], merged: &mut [f32], scratch: &mut Scratch, tally: &mut Tally) {
+fn finish<S: Simd>(
+    simd: S,
+    rule: &CombineRule,
+    base: &[f32],
+    merged: &mut [f32],
+    scratch: &mut Scratch,
+    accumulators: &mut Accumulators,
+) {
     let length = base.len();
     let update = &mut scratch.update[..length];
     match rule.divisor {
@@ -172,23 +219,13 @@ fn finish<S: Simd>(simd: S, rule: &Rule, base: &[f32], merged: &mut [f32], scrat
         }
         Onto::Nothing => merged.copy_from_slice(update),
     }
-    measure(simd, update, base, tally);
-}
-
-/// The merged change of values that are known already.
-#[inline(always)]
-fn account<S: Simd>(simd: S, base: &[f32], merged: &[f32], scratch: &mut Scratch, tally: &mut Tally) {
-    let update = &mut scratch.update[..base.len()];
-    for ((u, &value), &theta) in update.iter_mut().zip(merged).zip(base) {
-        *u = value - theta;
-    }
-    measure(simd, update, base, tally);
+    add_energies(simd, update, base, accumulators);
 }
 
 /// Adds the energies of the merged change and of the base.
 #[inline(always)]
-fn measure<S: Simd>(simd: S, update: &[f32], base: &[f32], tally: &mut Tally) {
-    let mut sums = [&mut tally.update, &mut tally.base].into_iter();
+fn add_energies<S: Simd>(simd: S, update: &[f32], base: &[f32], accumulators: &mut Accumulators) {
+    let mut sums = [&mut accumulators.update, &mut accumulators.base].into_iter();
     products(simd, [(update, update), (base, base)].into_iter(), |energy| {
         if let Some(sum) = sums.next() {
             *sum += energy;

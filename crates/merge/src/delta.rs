@@ -1,198 +1,174 @@
-//! The dense change an adapter makes: δ = scale · (B·A), in f32, entry for entry the same on every machine.
+//! A merge as what it changes in its base: which entries of which tensors, and their new values. Far smaller than the
+//! model where adapters change few entries by more than the output's rounding, and exact: [`crate::apply_delta`] makes the
+//! folder of it that the merge itself would have written.
 //!
-//! Each entry is one chain of fused multiply-adds over the rank, k ascending from 0, then one multiplication by the
-//! scale. No entry's chain is ever split, so neither tiling, threads nor vector width can change a bit.
+//! The folder is that of a merge, with two files in the weights' place. delta.safetensors has two tensors for each that
+//! changes: `NAME.changed`, a bit an entry, the lowest of the first byte first, and `NAME.values`, the new values in
+//! order. delta.json ([`DeltaFile`]) says which base they are changes to.
 
-use pulp::{Arch, Simd, WithSimd};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-/// Vectors of one packed panel of A.
-const VECTORS: usize = 2;
-/// Rows of B that share a pass over a panel; 6 × 2 vectors of sums stay in registers.
-const ROWS: usize = 6;
+use serde::{Deserialize, Serialize};
+use synapse_checkpoint::{DType, ShardedWriter, write_atomic};
 
-/// A product ready to be multiplied out, any rows of it at a time.
-#[derive(Debug)]
-pub(crate) struct Product {
-    /// B, [rows, rank] row-major.
-    b: Vec<f32>,
-    /// A in panels.
-    panels: Vec<f32>,
-    rank: usize,
-    columns: usize,
-    scale: f32,
+use crate::inputs::Inputs;
+use crate::plan::TensorPlan;
+use crate::request::torch_name;
+use crate::tiles::{RowSource, rows_and_columns, tile_rows};
+use crate::{MergeError, MergeRequest, Result};
+
+/// Name of the file that describes a delta.
+pub const DELTA_FILE: &str = "delta.json";
+/// Name of the file with the changes.
+pub(crate) const WEIGHTS: &str = "delta.safetensors";
+/// Raised when a reader of an older one would misread it.
+pub(crate) const FORMAT: u32 = 1;
+/// Where tensors lie until all of them are known.
+const PARTS: &str = "parts";
+
+/// delta.json.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeltaFile {
+    /// Layout of the two files; readers refuse what they do not know.
+    pub format: u32,
+    /// What the base is called: its hub id, or its folder.
+    pub base: String,
+    /// sha256 of the base's contents.
+    pub base_sha256: String,
+    /// dtype of every tensor of the model, as torch calls it; without one, each tensor keeps the base's.
+    pub dtype: Option<String>,
+    /// The tensors that change, in file order.
+    pub tensors: Vec<DeltaTensor>,
 }
 
-impl Product {
-    /// Takes the factors over. A, [rank, columns] row-major, is rearranged once.
-    pub(crate) fn new(a: &[f32], b: Vec<f32>, rank: usize, columns: usize, scale: f32) -> Self {
-        let width = Arch::new().dispatch(PanelWidth);
-        Self {
-            panels: if columns == 0 {
-                Vec::new()
-            } else {
-                pack(a, rank, columns, width)
-            },
-            b,
-            rank,
-            columns,
-            scale,
-        }
+/// A tensor that changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeltaTensor {
+    /// Its name in the model.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Entries that change.
+    pub changed: usize,
+}
+
+/// The changes found so far, each tensor's in a file of its own.
+pub(crate) struct DeltaWriter<'a> {
+    inputs: &'a Inputs,
+    plans: &'a [TensorPlan],
+    folder: PathBuf,
+    /// By index of the plan: the values' dtype and number.
+    found: BTreeMap<usize, (DType, usize)>,
+}
+
+/// The names of a tensor's two parts.
+pub(crate) fn parts_of(tensor: &str) -> [String; 2] {
+    [format!("{tensor}.changed"), format!("{tensor}.values")]
+}
+
+impl<'a> DeltaWriter<'a> {
+    /// Nothing found yet; files go to a folder below `folder`.
+    pub(crate) fn new(inputs: &'a Inputs, plans: &'a [TensorPlan], folder: &Path) -> Result<Self> {
+        let parts = folder.join(PARTS);
+        fs::create_dir_all(&parts).map_err(MergeError::file("create", &parts))?;
+        Ok(Self {
+            inputs,
+            plans,
+            folder: folder.to_owned(),
+            found: BTreeMap::new(),
+        })
     }
 
-    /// Writes some rows of δ = scale · (B·A), row-major, into `out`, whose length fixes their number.
-    pub(crate) fn rows(&self, start: usize, out: &mut [f32]) {
-        if self.columns > 0 {
-            Arch::new().dispatch(Block {
-                product: self,
-                b: &self.b[start * self.rank..],
-                out,
-            });
-        }
+    fn part(&self, index: usize, kind: &str) -> PathBuf {
+        self.folder.join(PARTS).join(format!("{index}.{kind}"))
     }
-}
 
-/// Columns of a panel on the machine at hand.
-struct PanelWidth;
-
-impl WithSimd for PanelWidth {
-    type Output = usize;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        VECTORS * S::F32_LANES
-    }
-}
-
-/// A cut into panels of some columns, each [rank, width] and contiguous, the last padded with zeros.
-fn pack(a: &[f32], rank: usize, columns: usize, width: usize) -> Vec<f32> {
-    let mut panels = vec![0.0; columns.div_ceil(width) * rank * width];
-    for (index, panel) in panels.chunks_exact_mut(rank * width).enumerate() {
-        let start = index * width;
-        let used = width.min(columns - start);
-        for (row, packed) in a.chunks_exact(columns).zip(panel.chunks_exact_mut(width)) {
-            packed[..used].copy_from_slice(&row[start..start + used]);
-        }
-    }
-    panels
-}
-
-/// One block of rows against every panel.
-struct Block<'a> {
-    product: &'a Product,
-    /// B from the block's first row on.
-    b: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl WithSimd for Block<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Product {
-            rank, columns, scale, ..
-        } = *self.product;
-        let width = VECTORS * S::F32_LANES;
-        let scale = simd.splat_f32s(scale);
-        for (index, panel) in self.product.panels.chunks_exact(rank * width).enumerate() {
-            let panel = S::as_simd_f32s(panel).0;
-            let start = index * width;
-            let used = width.min(columns - start);
-            for (group, out) in self.out.chunks_mut(ROWS * columns).enumerate() {
-                let b = &self.b[group * ROWS * rank..];
-                if out.len() == ROWS * columns {
-                    let sums = tile::<S, ROWS>(simd, b, panel, rank);
-                    for (row, sums) in sums.iter().enumerate() {
-                        store(simd, *sums, scale, &mut out[row * columns + start..][..used]);
-                    }
-                } else {
-                    for row in 0..out.len() / columns {
-                        let [sums] = tile::<S, 1>(simd, &b[row * rank..], panel, rank);
-                        store(simd, sums, scale, &mut out[row * columns + start..][..used]);
-                    }
+    /// Compares a tensor's bytes with the base's, rounded to the same dtype.
+    pub(crate) fn add(&mut self, index: usize, dtype: DType, bytes: &[u8]) -> Result<()> {
+        let plan = &self.plans[index];
+        let (rows, columns) = rows_and_columns(&plan.shape);
+        let (base, size) = (self.inputs.base_rows(plan), dtype.size());
+        let mut changed = vec![0_u8; (rows * columns).div_ceil(8)];
+        let (mut values, mut before, mut stored) = (Vec::new(), Vec::new(), Vec::new());
+        let step = tile_rows(columns);
+        for first in (0..rows).step_by(step) {
+            let rows = first..rows.min(first + step);
+            before.resize(rows.len() * columns, 0.0);
+            base.read(rows.clone(), &[], &mut before)?;
+            stored.clear();
+            dtype.extend_bytes(&before, &mut stored);
+            let start = rows.start * columns;
+            let made = &bytes[start * size..rows.end * columns * size];
+            for (at, (before, made)) in stored.chunks_exact(size).zip(made.chunks_exact(size)).enumerate() {
+                if before != made {
+                    changed[(start + at) / 8] |= 1 << ((start + at) % 8);
+                    values.extend_from_slice(made);
                 }
             }
         }
-    }
-}
-
-/// Writes sums times the scale to at most a panel's width of entries.
-#[inline(always)]
-fn store<S: Simd>(simd: S, sums: [S::f32s; VECTORS], scale: S::f32s, out: &mut [f32]) {
-    // Written out: in a closure, vectors would be passed to and fro by calls.
-    let products = [simd.mul_f32s(sums[0], scale), simd.mul_f32s(sums[1], scale)];
-    // A partial store is a call, and only a last panel needs it.
-    if let (whole @ [_, _], []) = S::as_mut_simd_f32s(out) {
-        whole.copy_from_slice(&products);
-        return;
-    }
-    let (left, right) = out.split_at_mut(out.len().min(S::F32_LANES));
-    simd.partial_store_f32s(left, products[0]);
-    simd.partial_store_f32s(right, products[1]);
-}
-
-/// `R` rows of B times one panel: each sum is Σₖ b[row, k]·a[k, column], k ascending, fused.
-#[inline(always)]
-fn tile<S: Simd, const R: usize>(simd: S, b: &[f32], panel: &[S::f32s], rank: usize) -> [[S::f32s; VECTORS]; R] {
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; R];
-    let b = &b[..R * rank];
-    for (k, a) in panel.chunks_exact(VECTORS).enumerate() {
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let b = simd.splat_f32s(b[row * rank + k]);
-            sums[0] = simd.mul_add_f32s(b, a[0], sums[0]);
-            sums[1] = simd.mul_add_f32s(b, a[1], sums[1]);
-        }
-    }
-    sums
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_product_by_hand() {
-        // B = [[1, 2], [3, 4], [5, 6]], A = [[1, 0, 2], [0, 1, 3]], scale 2.
-        let product = Product::new(
-            &[1.0, 0.0, 2.0, 0.0, 1.0, 3.0],
-            vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-            2,
-            3,
-            2.0,
-        );
-        let mut out = [0.0; 9];
-        product.rows(0, &mut out);
-        assert_eq!(out, [2.0, 4.0, 16.0, 6.0, 8.0, 36.0, 10.0, 12.0, 56.0]);
-        product.rows(1, &mut out[..3]);
-        assert_eq!(out[..3], [6.0, 8.0, 36.0]);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
-        /// Every entry is exactly the scalar chain, whatever tile, block or dispatch computed it.
-        #[test]
-        fn equals_the_scalar_chain(rows in 1_usize..120, columns in 1_usize..70, rank in 1_usize..20, seed: u64) {
-            let mut state = seed | 1;
-            let mut draw = || {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 40) as f32 / 8_388_608.0 - 1.0
-            };
-            let a: Vec<f32> = (0..rank * columns).map(|_| draw()).collect();
-            let b: Vec<f32> = (0..rows * rank).map(|_| draw()).collect();
-            let scale = draw();
-            let mut out = vec![f32::NAN; rows * columns];
-            Product::new(&a, b.clone(), rank, columns, scale).rows(0, &mut out);
-            for row in 0..rows {
-                for column in 0..columns {
-                    let chain = (0..rank).fold(0.0_f32, |sum, k| b[row * rank + k].mul_add(a[k * columns + column], sum));
-                    prop_assert_eq!(out[row * columns + column].to_bits(), (chain * scale).to_bits());
-                }
+        if !values.is_empty() {
+            self.found.insert(index, (dtype, values.len() / size));
+            for (kind, bytes) in [("changed", &changed), ("values", &values)] {
+                let path = self.part(index, kind);
+                fs::write(&path, bytes).map_err(MergeError::file("write", &path))?;
             }
         }
+        Ok(())
+    }
+
+    /// Puts all tensors into one file, in the order of the model, whatever order they were found in.
+    pub(crate) fn assemble(&self) -> Result<()> {
+        let mut layout = Vec::new();
+        for (&index, &(dtype, count)) in &self.found {
+            let plan = &self.plans[index];
+            let [changed, values] = parts_of(&plan.name);
+            let entries: usize = plan.shape.iter().product();
+            layout.push((changed, DType::U8, vec![entries.div_ceil(8)]));
+            layout.push((values, dtype, vec![count]));
+        }
+        let parts = self.folder.join(PARTS);
+        let mut writer = ShardedWriter::create(&parts, &layout, u64::MAX)?;
+        for &index in self.found.keys() {
+            for (kind, name) in ["changed", "values"].into_iter().zip(parts_of(&self.plans[index].name)) {
+                let path = self.part(index, kind);
+                writer.write(&name, &fs::read(&path).map_err(MergeError::file("read", &path))?)?;
+                fs::remove_file(&path).map_err(MergeError::file("remove", &path))?;
+            }
+        }
+        writer.finish()?;
+        // Everything fits into one file, which the writer names as it does those of models.
+        let (from, to) = (parts.join("model.safetensors"), self.folder.join(WEIGHTS));
+        fs::rename(&from, &to).map_err(MergeError::file("rename", &from))?;
+        fs::remove_dir(&parts).map_err(MergeError::file("remove", &parts))
+    }
+
+    /// Writes delta.json.
+    pub(crate) fn describe(
+        &self,
+        request: &MergeRequest,
+        hashes: &BTreeMap<PathBuf, String>,
+        folder: &Path,
+    ) -> Result<()> {
+        let file = DeltaFile {
+            format: FORMAT,
+            base: request.reference_of(&request.base),
+            base_sha256: hashes.get(self.inputs.base.path()).cloned().unwrap_or_default(),
+            dtype: request.dtype.map(|dtype| torch_name(dtype).to_owned()),
+            tensors: self
+                .found
+                .iter()
+                .map(|(&index, &(_, changed))| DeltaTensor {
+                    name: self.plans[index].name.clone(),
+                    shape: self.plans[index].shape.clone(),
+                    changed,
+                })
+                .collect(),
+        };
+        // Strings, numbers and lists only: serializing them cannot fail.
+        let mut text = serde_json::to_vec_pretty(&file).unwrap_or_default();
+        text.push(b'\n');
+        Ok(write_atomic(&folder.join(DELTA_FILE), &text)?)
     }
 }

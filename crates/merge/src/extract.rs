@@ -1,4 +1,4 @@
-//! A merge turned back into an adapter: every linear module's change, cut down to a rank by its singular values.
+//! A merge extracted as a LoRA adapter: the change of every linear module, truncated to a rank by its singular values.
 //!
 //! The factors are B = U·√Σ and A = √Σ·Vᵀ of the largest singular values, with alpha = rank, so B·A is the nearest
 //! matrix of that rank to the merged change. Subspace iteration finds them (Halko, Martinsson & Tropp 2011, algorithm
@@ -10,13 +10,13 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 use synapse_checkpoint::{AdapterConfig, AdapterTensor, Staged, write_adapter, write_atomic};
 
-use crate::engine::Engine;
 use crate::inputs::Inputs;
-use crate::merge::{MergeProgress, pinned};
+use crate::merge::{MergeProgress, check_pinned};
 use crate::plan::{TensorPlan, plan};
 use crate::random::Stream;
-use crate::sink::{Receipt, Sink};
-use crate::tiles::{Room, Rows};
+use crate::sink::{Sink, StoreResult};
+use crate::tensor_merger::TensorMerger;
+use crate::tiles::{RowSource, Workspace};
 use crate::{MergeError, MergeRequest, Result, merge_file};
 
 /// Columns beyond the rank, which make the iteration find the last singular values as well.
@@ -26,7 +26,7 @@ const ROUNDS: usize = 4;
 /// Columns of δ that share a pass over its rows.
 const STRIP: usize = 64;
 
-/// What an extraction kept.
+/// The result of an extraction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Extraction {
     /// Adapted modules.
@@ -50,40 +50,40 @@ struct Factored {
 
 /// Holds the merged values of one tensor.
 #[derive(Default)]
-struct Held(Mutex<Vec<f32>>);
+struct TensorSink(Mutex<Vec<f32>>);
 
-impl Sink for Held {
-    fn store(&self, _: &str, start: usize, values: &[f32], _: &mut Vec<u8>) -> Result<Receipt> {
+impl Sink for TensorSink {
+    fn store(&self, _: &str, start: usize, values: &[f32], _: &mut Vec<u8>) -> Result<StoreResult> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let end = start + values.len();
         if held.len() < end {
             held.resize(end, 0.0);
         }
         held[start..end].copy_from_slice(values);
-        Ok(Receipt {
+        Ok(StoreResult {
             error: 0.0,
             checksum: crc32fast::Hasher::new(),
         })
     }
 }
 
-/// Merges as requested and publishes the change, cut down to `rank`, as a PEFT adapter folder at `request.out`.
+/// Merges as requested and publishes the change, truncated to `rank`, as a PEFT adapter folder at `request.out`.
 ///
 /// # Errors
-/// As [`crate::merge`], and where the merge changes a tensor that LoRA has no factors for; it is named.
+/// As [`crate::merge`], and a merge that changes a tensor for which LoRA has no factors.
 pub fn extract_lora(request: &MergeRequest, rank: usize, progress: &dyn Fn(MergeProgress<'_>)) -> Result<Extraction> {
     let inputs = Inputs::open(request)?;
     let plans = plan(request, inputs.base.config());
     let staged = Staged::beside(&request.out)?;
     let linear = inputs.base.config().linear_modules();
-    let engine = Engine::new(request, &inputs, &plans)?;
-    let mut room = Room::shared(request.tile_budget);
+    let merger = TensorMerger::new(request, &inputs, &plans)?;
+    let mut workspace = Workspace::shared(request.tile_budget);
     let mut factored = Vec::new();
     let mut refused = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
-        if !engine.touching(plan).is_empty() {
-            let held = Held::default();
-            engine.merge(index, &held, &mut room)?;
+        if !merger.source.tensors[index].inputs.is_empty() {
+            let held = TensorSink::default();
+            merger.merge(index, &held, &mut workspace)?;
             let mut delta = held.0.into_inner().unwrap_or_else(PoisonError::into_inner);
             let mut base = vec![0.0; delta.len()];
             let (rows, columns) = crate::tiles::rows_and_columns(&plan.shape);
@@ -108,8 +108,8 @@ pub fn extract_lora(request: &MergeRequest, rank: usize, progress: &dyn Fn(Merge
     if let Some(first) = refused.first() {
         let more = refused.len() - 1;
         return Err(MergeError::request(format!(
-            "--extract-lora: the merge changes {first} and {more} more tensors that are no linear module of a layer, which \
-             LoRA cannot carry; merge into a folder instead"
+            "--extract-lora: the merge changes {first} and {more} more tensors that are not linear modules of a \
+             layer; LoRA cannot represent them, so merge into a folder instead"
         )));
     }
     publish(request, &inputs, rank, &factored, staged)
@@ -122,13 +122,13 @@ fn publish(
     factored: &[Factored],
     staged: Staged,
 ) -> Result<Extraction> {
-    let hashes = pinned(request, inputs.hashes()?)?;
+    let hashes = check_pinned(request, inputs.hashes()?)?;
     let targets: BTreeSet<String> = factored
         .iter()
         .filter_map(|factored| Some(factored.module.rsplit('.').next()?.to_owned()))
         .collect();
     let targets: Vec<String> = targets.into_iter().collect();
-    let config = AdapterConfig::lora(&request.called(&request.base), rank, rank as f64, &targets);
+    let config = AdapterConfig::lora(&request.reference_of(&request.base), rank, rank as f64, &targets);
     let tensors: Vec<AdapterTensor<'_>> = factored
         .iter()
         .map(|factored| AdapterTensor {

@@ -1,21 +1,21 @@
-//! PEFT's way of merging adapters: A and B each by themselves, and only then the product. Not what a merge of the
-//! updates is (the product has cross terms), and only here for those who want PEFT's result to the formula.
+//! PEFT's way of merging adapters: A and B are merged separately, and then multiplied. This differs from merging the
+//! updates (the product has cross terms), and is here only to reproduce PEFT's result.
 //!
 //! Formulas: `add_weighted_adapter` of PEFT 0.21 with `linear`, `ties`, `dare_linear`, `dare_ties`. A's weights are
 //! √|w·s| with the sign of w·s, B's √|w·s|; signs are elected from unweighted values, and the sum over those that agree
 //! is divided by their number.
 
-use crate::choices::ZeroSign;
-use crate::combine::{Change, Divisor, Onto, Piece, Rule, Vote};
-use crate::delta::Product;
+use crate::combine::{Change, Chunk, CombineRule, Divisor, Onto, Vote};
 use crate::inputs::Inputs;
-use crate::peft::{Added, Factors, Known};
+use crate::low_rank::LowRankProduct;
+use crate::options::TieBreak;
+use crate::parameters::TensorParameters;
+use crate::peft::{DenseRows, LoraFactors, LowRankUpdate};
 use crate::plan::{PlannedInput, TensorPlan};
 use crate::random::Stream;
-use crate::rules::Rules;
-use crate::select::Unranked;
-use crate::sparsify::{Survivors, Thinning, sparsify};
-use crate::tiles::{Field, Room, Rows, View};
+use crate::select::RankError;
+use crate::sparsify::{InputMask, Sparsification, sparsify};
+use crate::tiles::{Representation, RowSource, TensorTiles, Workspace};
 use crate::{MergeError, MergeRequest, Result};
 
 /// The adapters of one tensor as one change.
@@ -26,17 +26,17 @@ pub(crate) fn merge<'a>(
     request: &MergeRequest,
     inputs: &Inputs,
     plan: &TensorPlan,
-    touching: &[&PlannedInput],
-) -> Result<Vec<Box<dyn Rows + 'a>>> {
-    let rules = Rules { request, plan };
+    contributing: &[&PlannedInput],
+) -> Result<Vec<Box<dyn RowSource + 'a>>> {
+    let parameters = TensorParameters { request, plan };
     let (mut lefts, mut rights, mut scaled, mut ranks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for input in touching {
+    for input in contributing {
         let name = inputs.name(input.input);
         let factors = inputs
             .adapter(input.input)
             .map(|adapter| adapter.factors(&input.tensor))
             .transpose()?;
-        let Some(Factors { a, b, rank, scale }) = factors.flatten() else {
+        let Some(LoraFactors { a, b, rank, scale }) = factors.flatten() else {
             return Err(MergeError::request(format!(
                 "{name}: changes {} in another way than by plain LoRA, which --compat peft does not merge",
                 plan.name
@@ -45,7 +45,7 @@ pub(crate) fn merge<'a>(
         lefts.push(b);
         rights.push(a);
         ranks.push((name, rank));
-        scaled.push(rules.weight(input) * f64::from(scale));
+        scaled.push(parameters.weight(input) * f64::from(scale));
     }
     if ranks.iter().any(|(_, rank)| *rank != ranks[0].1) {
         let ranks: Vec<String> = ranks.iter().map(|(name, rank)| format!("{name} {rank}")).collect();
@@ -66,8 +66,8 @@ pub(crate) fn merge<'a>(
     let side = |values, weights: &[f32], columns, letter| {
         factor(
             &Factor {
-                rules,
-                touching,
+                parameters,
+                contributing,
                 inputs,
                 letter,
             },
@@ -78,62 +78,69 @@ pub(crate) fn merge<'a>(
     };
     let a = side(rights, &signed, columns, "A")?;
     let b = side(lefts, &roots, rank, "B")?;
-    Ok(vec![Box::new(Added(Product::new(&a, b, rank, columns, 1.0)))])
+    Ok(vec![Box::new(LowRankUpdate(LowRankProduct::new(
+        &a, b, rank, columns, 1.0,
+    )))])
 }
 
 /// One of the two factors and whose they are.
 struct Factor<'f> {
-    rules: Rules<'f>,
-    touching: &'f [&'f PlannedInput],
+    parameters: TensorParameters<'f>,
+    contributing: &'f [&'f PlannedInput],
     inputs: &'f Inputs,
     letter: &'static str,
 }
 
 /// Merges one side's matrices.
 fn factor(of: &Factor<'_>, values: Vec<Vec<f32>>, weights: &[f32], columns: usize) -> Result<Vec<f32>> {
-    let request = of.rules.request;
+    let request = of.parameters.request;
     let shape = [values[0].len() / columns.max(1), columns];
-    let nothing = Known {
+    let nothing = DenseRows {
         values: vec![0.0; values[0].len()],
         columns,
-        view: View::Whole,
+        representation: Representation::Whole,
     };
-    let rows: Vec<Box<dyn Rows>> = values
+    let rows: Vec<Box<dyn RowSource>> = values
         .into_iter()
-        .map(|values| -> Box<dyn Rows> {
-            Box::new(Known {
+        .map(|values| -> Box<dyn RowSource> {
+            Box::new(DenseRows {
                 values,
                 columns,
-                view: View::Change,
+                representation: Representation::Change,
             })
         })
         .collect();
-    let tensor = format!("{} {}", of.rules.plan.name, of.letter);
-    let thinnings: Vec<Thinning> = of
-        .touching
+    let name = format!("{} {}", of.parameters.plan.name, of.letter);
+    let sparsifications: Vec<Sparsification> = of
+        .contributing
         .iter()
-        .map(|input| Thinning {
-            stream: Stream::new(request.seed, "sparsify", of.inputs.name(input.input), &tensor),
-            ..of.rules.thinning(input, None)
+        .map(|input| Sparsification {
+            stream: Stream::new(request.seed, "sparsify", of.inputs.name(input.input), &name),
+            ..of.parameters.sparsification(input, None)
         })
         .collect();
-    let mut room = Room::shared(usize::MAX);
-    let mut field = Field::new(&shape, View::Change, &nothing, rows, &mut room);
-    let survivors = sparsify(&mut field, request.method.sparsity(), &thinnings).map_err(|unranked| match unranked {
-        Unranked::Merge(error) => error,
-        Unranked::NotFinite(at) => MergeError::NotFinite {
-            input: of.inputs.name(of.touching[at].input).to_owned(),
-            tensor: tensor.clone(),
-        },
-    })?;
-    let rule = Rule {
-        election: request.method.elects().then_some(Vote {
-            sign: request.sign,
-            drawn: if request.zero_sign == ZeroSign::Drop { 0.0 } else { 1.0 },
+    let mut workspace = Workspace::shared(usize::MAX);
+    let mut tensor = TensorTiles::new(&shape, Representation::Change, &nothing, rows, &mut workspace);
+    let masks =
+        sparsify(&mut tensor, request.method.sparsity(), &sparsifications).map_err(|rank_error| match rank_error {
+            RankError::Merge(error) => error,
+            RankError::NotFinite(at) => MergeError::NotFinite {
+                input: of.inputs.name(of.contributing[at].input).to_owned(),
+                tensor: name.clone(),
+            },
+        })?;
+    let rule = CombineRule {
+        election: request.method.elects_signs().then_some(Vote {
+            sign: request.ties.sign,
+            tie_sign: if request.ties.tie_break == TieBreak::Drop {
+                0.0
+            } else {
+                1.0
+            },
             weighted: false,
-            single: true,
+            vote_in_f32: true,
         }),
-        divisor: if request.method.elects() {
+        divisor: if request.method.elects_signs() {
             Divisor::Count
         } else {
             Divisor::One
@@ -141,17 +148,17 @@ fn factor(of: &Factor<'_>, values: Vec<Vec<f32>>, weights: &[f32], columns: usiz
         lambda: 1.0,
         onto: Onto::Base,
     };
-    combined(&mut field, &rule, &survivors, weights)
+    combined(&mut tensor, &rule, &masks, weights)
 }
 
 /// A field's inputs, thinned out, weighted and combined over its base.
 pub(crate) fn combined(
-    field: &mut Field<'_>,
-    rule: &Rule,
-    survivors: &[Survivors],
+    tensor: &mut TensorTiles<'_>,
+    rule: &CombineRule,
+    masks: &[InputMask],
     weights: &[f32],
 ) -> Result<Vec<f32>> {
-    let pieces = field.collect(true, |tile| {
+    let chunks = tensor.collect(true, |tile| {
         let mut merged = vec![0.0; tile.entries()];
         let mut factors: Vec<Vec<f32>> = vec![Vec::new(); tile.inputs.len()];
         let changes: Vec<Change<'_>> = factors
@@ -160,19 +167,16 @@ pub(crate) fn combined(
             .map(|(input, factors)| Change {
                 delta: tile.inputs[input],
                 weight: weights[input],
-                surviving: survivors[input].in_tile(&tile, input, factors),
+                mask: masks[input].in_tile(&tile, input, factors),
             })
             .collect();
-        Piece {
+        Chunk {
             changes: &changes,
-            rule,
             start: tile.start(),
             base: tile.base,
-            merged: &mut merged,
-            given: false,
         }
-        .combine();
+        .combine(rule, &mut merged);
         Ok(merged)
     })?;
-    Ok(pieces.concat())
+    Ok(chunks.concat())
 }

@@ -2,8 +2,8 @@
 //! Formulas: mergekit 0.1.5; statistics over a tensor are exact (arcee_fusion samples nothing) and in f64.
 
 use crate::Result;
-use crate::select::{Inputs, Kept, Series, Unranked, count_high, largest};
-use crate::tiles::{Field, Tile};
+use crate::select::{EachInput, RankError, Series, TopKMask, count_high, largest};
+use crate::tiles::{TensorTiles, Tile};
 
 /// What one tensor's merged values are made with.
 #[derive(Debug)]
@@ -13,29 +13,29 @@ pub(crate) enum Fusion {
     /// Entries of at least this importance are the model's.
     Important(f32),
     /// Selected by variance, weighted by energy.
-    Elected { selected: Kept, weights: Vec<f32> },
+    Elected { selected: TopKMask, weights: Vec<f32> },
 }
 
 impl Fusion {
     /// SCE: the positions of largest variance over the inputs, and each input's share of the energy there.
-    pub(crate) fn sce(field: &mut Field<'_>, share: f64) -> Result<Self, Unranked> {
-        let inputs = field.inputs();
+    pub(crate) fn sce(tensor: &mut TensorTiles<'_>, share: f64) -> Result<Self, RankError> {
+        let inputs = tensor.inputs();
         // Also the check that everything is finite.
-        count_high(field, &Inputs(inputs))?;
+        count_high(tensor, &EachInput(inputs))?;
         let selected = if share >= 1.0 {
-            Kept::ALL
+            TopKMask::ALL
         } else if share <= 0.0 {
-            Kept::NONE
+            TopKMask::NONE
         } else {
-            let varied = field.collect(false, |tile| {
+            let varied = tensor.collect(false, |tile| {
                 let mut scratch = Vec::new();
                 let values = Variance.values(&tile, 0, &mut scratch);
                 Ok(values.iter().filter(|value| **value != 0.0).count())
             })?;
             let count = (varied.iter().sum::<usize>() as f64 * share) as usize;
-            largest(field, &Variance, &[(0, count)])?[0]
+            largest(tensor, &Variance, &[(0, count)])?[0]
         };
-        let tiles = field.collect(false, |tile| {
+        let tiles = tensor.collect(false, |tile| {
             let mut scratch = Vec::new();
             let variance = Variance.values(&tile, 0, &mut scratch);
             let energy = |values: &&[f32]| -> f64 {
@@ -46,7 +46,7 @@ impl Fusion {
             };
             Ok(tile.inputs.iter().map(energy).collect::<Vec<f64>>())
         })?;
-        let entries = field.entries().max(1) as f64;
+        let entries = tensor.entries().max(1) as f64;
         let means: Vec<f64> = (0..inputs)
             .map(|input| tiles.iter().map(|tile| tile[input]).sum::<f64>() / entries)
             .collect();
@@ -65,13 +65,17 @@ impl Fusion {
     }
 
     /// Arcee fusion: the importance from which on entries are taken over, median + 1.5 · (third − first quartile).
-    pub(crate) fn arcee(field: &mut Field<'_>) -> Result<Self, Unranked> {
-        let entries = field.entries();
+    pub(crate) fn arcee(tensor: &mut TensorTiles<'_>) -> Result<Self, RankError> {
+        let entries = tensor.entries();
         let from_the_top = |quarters: usize| {
             let from_the_bottom = ((quarters as f64 / 4.0) * (entries.max(1) - 1) as f64) as usize;
             (0, entries - from_the_bottom)
         };
-        let kept = largest(field, &Importance, &[from_the_top(1), from_the_top(2), from_the_top(3)])?;
+        let kept = largest(
+            tensor,
+            &Importance,
+            &[from_the_top(1), from_the_top(2), from_the_top(3)],
+        )?;
         let [first, median, third] = [0, 1, 2].map(|at| kept[at].threshold());
         Ok(Self::Important(median + 1.5 * (third - first)))
     }

@@ -4,7 +4,7 @@
 //! products of the vᵢ alone. One sweep takes the products (in f64, in tile order), a few lines of algebra on a handful
 //! of numbers find the coefficients, and one sweep adds up, in f32 and input order. Formulas: mergekit 0.1.5.
 
-use crate::tiles::{Field, Tile};
+use crate::tiles::{TensorTiles, Tile};
 use crate::{Method, Result};
 
 /// |cos| above this is a straight line to slerp.
@@ -12,12 +12,12 @@ const STRAIGHT: f64 = 0.9995;
 
 /// What a method's own options are for one tensor.
 #[derive(Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct SphereOptions {
     pub(crate) method: Method,
     /// wᵢ of every input, the base not counted.
     pub(crate) weights: Vec<f64>,
     /// Whether the base is there: it is the origin (nuslerp, multislerp), an end (slerp) or one of the inputs.
-    pub(crate) based: bool,
+    pub(crate) uses_base: bool,
     pub(crate) t: f64,
     pub(crate) flatten: bool,
     pub(crate) row_wise: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 /// Which entries are taken as one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grain {
+enum Granularity {
     Tensor,
     Row,
     Column,
@@ -39,7 +39,7 @@ enum Grain {
 /// Coefficients of the base and every input, per vector.
 #[derive(Debug)]
 pub(crate) struct Blend {
-    grain: Grain,
+    granularity: Granularity,
     /// Base first.
     coefficients: Vec<Vec<f32>>,
 }
@@ -47,16 +47,16 @@ pub(crate) struct Blend {
 /// Inner products of base (first) and inputs, row-major and symmetric.
 type Gram = Vec<f64>;
 
-impl Options {
-    fn grain(&self, columns: usize, rows: usize) -> Grain {
+impl SphereOptions {
+    fn granularity(&self, columns: usize, rows: usize) -> Granularity {
         match self.method {
-            Method::NuSlerp if self.flatten => Grain::Tensor,
+            Method::NuSlerp if self.flatten => Granularity::Tensor,
             // mergekit's words: row-wise takes vectors along the first dimension.
-            Method::NuSlerp if self.row_wise && rows > 1 => Grain::Column,
-            Method::NuSlerp => Grain::Row,
-            Method::ModelStock if self.filter_wise => Grain::Row,
-            _ if columns == 0 => Grain::Tensor,
-            _ => Grain::Tensor,
+            Method::NuSlerp if self.row_wise && rows > 1 => Granularity::Column,
+            Method::NuSlerp => Granularity::Row,
+            Method::ModelStock if self.filter_wise => Granularity::Row,
+            _ if columns == 0 => Granularity::Tensor,
+            _ => Granularity::Tensor,
         }
     }
 
@@ -64,17 +64,20 @@ impl Options {
     ///
     /// # Errors
     /// The inputs have no mean (they cancel out), or could not be read; the former as text for the tensor.
-    pub(crate) fn blend(&self, field: &mut Field<'_>) -> Result<Result<Blend, String>> {
-        let columns = field.columns();
-        let rows = field.entries() / columns.max(1);
-        let grain = self.grain(columns, rows);
-        let vectors = field.inputs() + 1;
-        let grams = grams(field, grain, vectors)?;
+    pub(crate) fn blend(&self, tensor: &mut TensorTiles<'_>) -> Result<Result<Blend, String>> {
+        let columns = tensor.columns();
+        let rows = tensor.entries() / columns.max(1);
+        let granularity = self.granularity(columns, rows);
+        let vectors = tensor.inputs() + 1;
+        let grams = grams(tensor, granularity, vectors)?;
         let coefficients = grams
             .iter()
             .map(|gram| Ok(self.coefficients(gram, vectors)?.iter().map(|&c| c as f32).collect()))
             .collect::<Result<_, String>>();
-        Ok(coefficients.map(|coefficients| Blend { grain, coefficients }))
+        Ok(coefficients.map(|coefficients| Blend {
+            granularity,
+            coefficients,
+        }))
     }
 
     /// The coefficients of one vector of the base and of every input.
@@ -96,7 +99,7 @@ impl Options {
                 let norm = |at: usize| product(at, at).sqrt().max(1e-7);
                 let cosine = (product(1, 2) / (norm(1) * norm(2))).clamp(-1.0, 1.0);
                 let [left, right] = arc(cosine, t, 1.0 - cosine * cosine <= 1e-16);
-                Ok(vec![f64::from(u8::from(self.based)), left, right])
+                Ok(vec![f64::from(u8::from(self.uses_base)), left, right])
             }
             Method::MultiSlerp => self.multislerp(gram, vectors),
             Method::Karcher => Ok(self.karcher(gram, vectors)),
@@ -107,7 +110,7 @@ impl Options {
     /// At the normalized Euclidean mean the tangents cancel, so the point is the mean's direction, at the inputs' mean
     /// distance.
     fn multislerp(&self, gram: &Gram, vectors: usize) -> Result<Vec<f64>, String> {
-        let origin = f64::from(u8::from(self.based));
+        let origin = f64::from(u8::from(self.uses_base));
         let inputs = vectors - 1;
         if inputs == 1 {
             return Ok(vec![origin, 1.0]);
@@ -144,7 +147,7 @@ impl Options {
 
     /// Gradient descent on the sphere to the point of least squared angles, in coefficients of the unit vectors.
     fn karcher(&self, gram: &Gram, vectors: usize) -> Vec<f64> {
-        let first = usize::from(!self.based);
+        let first = usize::from(!self.uses_base);
         let members: Vec<usize> = (first..vectors).collect();
         let norms: Vec<f64> = (0..vectors).map(|at| gram[at * (vectors + 1)].sqrt()).collect();
         let valid: Vec<usize> = members.iter().copied().filter(|&at| norms[at] > self.tol).collect();
@@ -242,16 +245,16 @@ fn model_stock(gram: &Gram, vectors: usize) -> Vec<f64> {
 }
 
 /// The inner products of base and inputs, per vector of the grain.
-fn grams(field: &mut Field<'_>, grain: Grain, vectors: usize) -> Result<Vec<Gram>> {
+fn grams(tensor: &mut TensorTiles<'_>, granularity: Granularity, vectors: usize) -> Result<Vec<Gram>> {
     let size = vectors * vectors;
-    let columns = field.columns();
-    let tiles = field.collect(true, |tile| {
+    let columns = tensor.columns();
+    let tiles = tensor.collect(true, |tile| {
         let slices = sides(&tile);
         let of = |count: usize| vec![vec![0.0; size]; count];
-        let mut grams = match grain {
-            Grain::Tensor => of(1),
-            Grain::Row => of(tile.rows.len()),
-            Grain::Column => of(columns),
+        let mut grams = match granularity {
+            Granularity::Tensor => of(1),
+            Granularity::Row => of(tile.rows.len()),
+            Granularity::Column => of(columns),
         };
         for left in 0..vectors {
             for right in left..vectors {
@@ -262,15 +265,15 @@ fn grams(field: &mut Field<'_>, grain: Grain, vectors: usize) -> Result<Vec<Gram
                         grams[vector][at.1] += sum;
                     }
                 };
-                match grain {
-                    Grain::Tensor => put(0, dot(slices[left], slices[right])),
-                    Grain::Row => {
+                match granularity {
+                    Granularity::Tensor => put(0, dot(slices[left], slices[right])),
+                    Granularity::Row => {
                         let rows = slices[left]
                             .chunks(columns.max(1))
                             .zip(slices[right].chunks(columns.max(1)));
                         rows.enumerate().for_each(|(row, (x, y))| put(row, dot(x, y)));
                     }
-                    Grain::Column => {
+                    Granularity::Column => {
                         let entries = slices[left].iter().zip(slices[right]).enumerate();
                         entries.for_each(|(entry, (&x, &y))| put(entry % columns, f64::from(x) * f64::from(y)));
                     }
@@ -279,7 +282,7 @@ fn grams(field: &mut Field<'_>, grain: Grain, vectors: usize) -> Result<Vec<Gram
         }
         Ok(grams)
     })?;
-    if grain == Grain::Row {
+    if granularity == Granularity::Row {
         return Ok(tiles.into_iter().flatten().collect());
     }
     let mut tiles = tiles.into_iter();
@@ -319,15 +322,15 @@ impl Blend {
         let coefficient = |vector: usize, side: usize| self.coefficients.get(vector).map_or(0.0, |own| own[side]);
         merged.fill(0.0);
         for (side, values) in sides(tile).into_iter().enumerate() {
-            match self.grain {
-                Grain::Tensor => add(coefficient(0, side), values, merged),
-                Grain::Row => {
+            match self.granularity {
+                Granularity::Tensor => add(coefficient(0, side), values, merged),
+                Granularity::Row => {
                     let width = tile.columns.max(1);
                     for (row, (values, merged)) in values.chunks(width).zip(merged.chunks_mut(width)).enumerate() {
                         add(coefficient(tile.rows.start + row, side), values, merged);
                     }
                 }
-                Grain::Column => {
+                Granularity::Column => {
                     for (entry, (slot, &value)) in merged.iter_mut().zip(values).enumerate() {
                         *slot += coefficient(entry % tile.columns, side) * value;
                     }

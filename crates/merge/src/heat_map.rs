@@ -34,7 +34,7 @@ pub(crate) fn draw(report: &MergeReport) -> Option<String> {
     let mut cells: BTreeMap<(usize, usize), &crate::TensorReport> = BTreeMap::new();
     let mut layers = 0;
     for tensor in &report.tensors {
-        let Some((layer, module)) = place(&tensor.name) else {
+        let Some((layer, module)) = layer_and_module(&tensor.name) else {
             continue;
         };
         let row = rows.iter().position(|row| *row == module).unwrap_or_else(|| {
@@ -105,7 +105,7 @@ pub(crate) fn draw(report: &MergeReport) -> Option<String> {
 }
 
 /// Layer and module of a tensor: 3 and `self_attn.q_proj` for `model.layers.3.self_attn.q_proj.weight`.
-fn place(name: &str) -> Option<(usize, &str)> {
+fn layer_and_module(name: &str) -> Option<(usize, &str)> {
     let (layer, rest) = name.strip_prefix("model.layers.")?.split_once('.')?;
     let module = rest.strip_suffix(".weight").unwrap_or(rest);
     Some((layer.parse().ok()?, module))

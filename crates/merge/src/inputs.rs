@@ -8,7 +8,7 @@ use synapse_checkpoint::ModelFolder;
 
 use crate::peft::PeftAdapter;
 use crate::plan::{PlannedInput, TensorPlan, missing_layers};
-use crate::tiles::{Rows, View};
+use crate::tiles::{Representation, RowSource};
 use crate::{MergeError, MergeRequest, Method, Result};
 
 /// The embedding that a tied head shares.
@@ -20,11 +20,11 @@ const HEAD: &str = "lm_head.weight";
 pub(crate) struct Inputs {
     pub(crate) base: ModelFolder,
     /// In merging order.
-    opened: Vec<Opened>,
+    opened: Vec<OpenInput>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenInput {
     name: String,
     folder: Folder,
 }
@@ -41,7 +41,7 @@ impl Inputs {
     /// # Errors
     /// Every problem of the request and its folders at once.
     pub(crate) fn open(request: &MergeRequest) -> Result<Self> {
-        let mut problems = crate::problems::problems(request);
+        let mut problems = crate::validate::problems(request);
         problems.extend(crate::vocabulary::problems(request));
         problems.extend(output_problems(request));
         let base = match ModelFolder::open(&request.base) {
@@ -53,7 +53,7 @@ impl Inputs {
         };
         let mut opened = Vec::new();
         let mut add = |name: &str, folder| {
-            opened.push(Opened {
+            opened.push(OpenInput {
                 name: name.to_owned(),
                 folder,
             });
@@ -107,7 +107,7 @@ impl Inputs {
                     .as_ref()
                     .map(|name| self.opened.iter().find(|opened| opened.name == *name));
                 let model = match opened {
-                    Some(Some(Opened {
+                    Some(Some(OpenInput {
                         folder: Folder::Model(model),
                         ..
                     })) => model,
@@ -133,9 +133,9 @@ impl Inputs {
     }
 
     /// Whether an input has a say in a tensor.
-    pub(crate) fn touches(&self, input: &PlannedInput) -> bool {
+    pub(crate) fn contributes(&self, input: &PlannedInput) -> bool {
         match &self.opened[input.input].folder {
-            Folder::Adapter(adapter) => adapter.touches(&input.tensor),
+            Folder::Adapter(adapter) => adapter.adapts(&input.tensor),
             Folder::Model(_) => true,
         }
     }
@@ -149,22 +149,26 @@ impl Inputs {
     }
 
     /// The rows of the base's tensor, or of the first input's where a slice takes nothing of the base.
-    pub(crate) fn base_rows<'a>(&'a self, plan: &'a TensorPlan) -> Stored<'a> {
+    pub(crate) fn base_rows<'a>(&'a self, plan: &'a TensorPlan) -> StoredTensor<'a> {
         match (&plan.base, plan.inputs.first()) {
-            (Some(tensor), _) => Stored::new(&self.base, tensor),
+            (Some(tensor), _) => StoredTensor::new(&self.base, tensor),
             (None, Some(first)) => match &self.opened[first.input].folder {
-                Folder::Model(model) => Stored::new(model, &first.tensor),
-                Folder::Adapter(_) => Stored::new(&self.base, &first.tensor),
+                Folder::Model(model) => StoredTensor::new(model, &first.tensor),
+                Folder::Adapter(_) => StoredTensor::new(&self.base, &first.tensor),
             },
-            (None, None) => Stored::new(&self.base, &plan.name),
+            (None, None) => StoredTensor::new(&self.base, &plan.name),
         }
     }
 
     /// The rows of one input's tensor; `None` where it has none.
-    pub(crate) fn rows<'a>(&'a self, plan: &TensorPlan, input: &'a PlannedInput) -> Result<Option<Box<dyn Rows + 'a>>> {
+    pub(crate) fn rows<'a>(
+        &'a self,
+        plan: &TensorPlan,
+        input: &'a PlannedInput,
+    ) -> Result<Option<Box<dyn RowSource + 'a>>> {
         match &self.opened[input.input].folder {
             Folder::Adapter(adapter) => adapter.rows(&input.tensor, &plan.shape),
-            Folder::Model(model) => Ok(Some(Box::new(Stored::new(model, &input.tensor)))),
+            Folder::Model(model) => Ok(Some(Box::new(StoredTensor::new(model, &input.tensor)))),
         }
     }
 
@@ -198,14 +202,14 @@ impl Inputs {
 
 /// A tensor of a model folder.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stored<'a> {
+pub(crate) struct StoredTensor<'a> {
     folder: &'a ModelFolder,
     name: &'a str,
     /// One row is the whole tensor.
     vector: bool,
 }
 
-impl<'a> Stored<'a> {
+impl<'a> StoredTensor<'a> {
     /// A tensor by its name in the output.
     pub(crate) fn new(folder: &'a ModelFolder, tensor: &'a str) -> Self {
         let name = stored_name(folder, tensor);
@@ -223,14 +227,14 @@ impl<'a> Stored<'a> {
     }
 
     /// Tells the system that the tensor will be read soon.
-    pub(crate) fn announce(&self) {
+    pub(crate) fn prefetch(&self) {
         self.folder.announce(self.name);
     }
 }
 
-impl Rows for Stored<'_> {
-    fn view(&self) -> View {
-        View::Whole
+impl RowSource for StoredTensor<'_> {
+    fn representation(&self) -> Representation {
+        Representation::Whole
     }
 
     fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
@@ -330,10 +334,10 @@ pub(crate) fn unreplaceable<'p>(
 }
 
 /// Whether a request's inputs replace the base instead of changing it.
-pub(crate) fn replaces(request: &MergeRequest, inputs: &Inputs) -> bool {
+pub(crate) fn on_weights(request: &MergeRequest, inputs: &Inputs) -> bool {
     match request.method {
         Method::Linear => inputs.all_models(),
-        Method::NuSlerp | Method::MultiSlerp => !request.based,
+        Method::NuSlerp | Method::MultiSlerp => !request.uses_base,
         Method::Slerp | Method::Karcher | Method::NearSwap | Method::ArceeFusion | Method::Passthrough => true,
         _ => false,
     }

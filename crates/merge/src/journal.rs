@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::write_atomic;
 
-use crate::report::{Tally, TensorReport};
+use crate::combine::Accumulators;
+use crate::report::TensorReport;
 use crate::{MergeError, Result};
 
 /// Name of the file in the staging folder.
@@ -22,12 +23,12 @@ const FORMAT: u32 = 1;
 
 /// What is known of a finished tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Finished {
+pub(crate) struct FinishedTensor {
     pub(crate) tensor: String,
     /// CRC-32 of its bytes.
     pub(crate) checksum: u32,
     /// Its sums and its report; `None` for a copy.
-    pub(crate) merged: Option<(Tally, TensorReport)>,
+    pub(crate) merged: Option<(Accumulators, TensorReport)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,7 +47,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// What the journal in a folder says about a merge; nothing where there is none, or it is another merge's.
-    pub(crate) fn read(folder: &Path, merge: &str) -> Option<BTreeMap<String, Finished>> {
+    pub(crate) fn read(folder: &Path, merge: &str) -> Option<BTreeMap<String, FinishedTensor>> {
         let text = fs::read_to_string(folder.join(FILE)).ok()?;
         let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let head: Head = serde_json::from_str(lines.next()?).ok()?;
@@ -54,12 +55,12 @@ impl Journal {
             return None;
         }
         // A line cut short is the last, and says nothing.
-        let finished = lines.map_while(|line| serde_json::from_str::<Finished>(line).ok());
+        let finished = lines.map_while(|line| serde_json::from_str::<FinishedTensor>(line).ok());
         Some(finished.map(|finished| (finished.tensor.clone(), finished)).collect())
     }
 
     /// Begins a journal, or goes on with the one that [`Journal::read`] read.
-    pub(crate) fn open(folder: &Path, merge: &str, resumed: &BTreeMap<String, Finished>) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, merge: &str, resumed: &BTreeMap<String, FinishedTensor>) -> Result<Self> {
         let path = folder.join(FILE);
         let head = Head {
             format: FORMAT,
@@ -79,7 +80,7 @@ impl Journal {
     }
 
     /// Adds tensors whose data has been synced.
-    pub(crate) fn add(&mut self, finished: &[Finished]) -> Result<()> {
+    pub(crate) fn add(&mut self, finished: &[FinishedTensor]) -> Result<()> {
         let text: String = finished.iter().map(line).collect();
         self.append(&text)
     }
@@ -98,6 +99,6 @@ impl Journal {
     }
 }
 
-fn line(finished: &Finished) -> String {
+fn line(finished: &FinishedTensor) -> String {
     serde_json::to_string(finished).unwrap_or_default() + "\n"
 }

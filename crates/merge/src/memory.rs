@@ -7,7 +7,7 @@ use crc32fast::Hasher;
 use synapse_checkpoint::DType;
 
 use crate::Result;
-use crate::sink::{Format, Receipt, Sink, format_of};
+use crate::sink::{Format, Sink, StoreResult, format_of};
 
 /// Holds the tensors of some names until they are taken.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl<'a> MemorySink<'a> {
 }
 
 impl Sink for MemorySink<'_> {
-    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<Receipt> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<StoreResult> {
         let format = format_of(self.formats, tensor)?;
         let error = format.bytes(tensor, start, values, bytes);
         if let Some(held) = self.tensors.get(tensor) {
@@ -45,7 +45,7 @@ impl Sink for MemorySink<'_> {
             }
             held[start..end].copy_from_slice(bytes);
         }
-        Ok(Receipt {
+        Ok(StoreResult {
             error,
             checksum: Hasher::new(),
         })

@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 use synapse_checkpoint::DType;
 use synapse_export::GgufType;
 
-use crate::choices::{BaseView, Counting, Election, Rounding, Scope, Selection};
+use crate::options::{BaseView, Rounding, TiesOptions};
 use crate::request::torch_name;
 use crate::settings::Settings;
-use crate::sparsify::Rescale;
-use crate::{Input, MergeRequest, Method, Sign, Trim, ZeroSign};
+use crate::{Input, MergeRequest, Method, Trim};
 
 /// Name of the file in the output folder.
 pub const FILE: &str = "merge.yaml";
@@ -80,24 +79,10 @@ pub struct FileSlice {
 /// What the `synapse:` block pins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SynapseBlock {
-    /// Who wins an entry.
-    pub sign: Sign,
-    /// What a draw does.
-    pub zero_sign: ZeroSign,
-    /// What else elections disagree on.
-    pub election: Election,
-    /// What the trim ranks against.
-    pub scope: Scope,
-    /// What ties at the threshold do.
-    pub selection: Selection,
-    /// How k is counted.
-    pub counting: Counting,
-    /// What makes good for dropped entries.
-    pub rescale: Option<Rescale>,
-    /// Factors are merged, not products.
-    pub factors: bool,
+    /// How TIES and its relatives select entries and elect signs.
+    pub ties: TiesOptions,
     /// The base takes part.
-    pub based: bool,
+    pub uses_base: bool,
     /// What changes are added to.
     pub base_view: BaseView,
     /// Seed of everything drawn.
@@ -139,7 +124,7 @@ fn input_parameters(request: &MergeRequest, input: &Input) -> String {
     let own = request.input_parameters.get(&input.name);
     let has = |name: &str| own.is_some_and(|own| own.get(name).is_some());
     let mut entries = Vec::new();
-    if request.method.weighs() && !has("weight") {
+    if request.method.uses_weights() && !has("weight") {
         entries.push(("weight", format!("{:?}", input.weight)));
     }
     if request.method.sparsity().is_some() && !has("density") {
@@ -149,16 +134,16 @@ fn input_parameters(request: &MergeRequest, input: &Input) -> String {
 }
 
 fn mergekit_part(text: &mut String, request: &MergeRequest, stored: DType) -> std::fmt::Result {
-    let base = request.called(&request.base);
+    let base = request.reference_of(&request.base);
     writeln!(text, "merge_method: {}", request.method)?;
     // mergekit counts a linear merge's base_model as one more input.
-    if request.based && request.method != Method::Linear {
+    if request.uses_base && request.method != Method::Linear {
         writeln!(text, "base_model: {}", quoted(&base))?;
     }
     let is_adapter = |input: &Input| request.adapters.iter().any(|adapter| adapter.name == input.name);
     let model = |input: &Input| match is_adapter(input) {
-        true => format!("{base}+{}", request.called(&input.path)),
-        false => request.called(&input.path),
+        true => format!("{base}+{}", request.reference_of(&input.path)),
+        false => request.reference_of(&input.path),
     };
     if request.slices.is_empty() {
         writeln!(text, "models:")?;
@@ -178,11 +163,11 @@ fn mergekit_part(text: &mut String, request: &MergeRequest, stored: DType) -> st
                     .input
                     .as_ref()
                     .and_then(|name| request.inputs().find(|input| input.name == *name));
-                let called = input.map_or_else(|| base.clone(), &model);
+                let reference_of = input.map_or_else(|| base.clone(), &model);
                 writeln!(
                     text,
                     "      - {{model: {}, layer_range: [{}, {}], parameters: {}}}",
-                    quoted(&called),
+                    quoted(&reference_of),
                     source.layers.start,
                     source.layers.end,
                     flow(all(&source.parameters))
@@ -195,10 +180,10 @@ fn mergekit_part(text: &mut String, request: &MergeRequest, stored: DType) -> st
     }
     let method = request.method;
     let mut parameters = Vec::new();
-    if method.adds_changes() {
+    if method.combines_deltas() {
         parameters.push(("normalize", request.normalize.to_string()));
     }
-    if method.adds_changes() && method != Method::Linear {
+    if method.combines_deltas() && method != Method::Linear {
         parameters.push(("lambda", format!("{:?}", request.lambda)));
     }
     let has = |name: &str| request.parameters.get(name).is_some();
@@ -227,50 +212,59 @@ fn synapse_part(text: &mut String, request: &MergeRequest, hashes: &BTreeMap<Pat
     let own = MergeRequest::new(request.method, PathBuf::new(), PathBuf::new());
     let trims = request.method.sparsity().is_some();
     writeln!(text, "synapse:\n  format: 1")?;
-    if request.method.elects() {
-        writeln!(text, "  sign: {}\n  zero_sign: {}", request.sign, request.zero_sign)?;
-        let Election {
-            weighted,
+    if request.method.elects_signs() {
+        writeln!(
+            text,
+            "  sign: {}\n  zero_sign: {}",
+            request.ties.sign, request.ties.tie_break
+        )?;
+        let TiesOptions {
+            weighted_vote,
             divide_by,
-            single,
-        } = request.election;
-        if request.election != own.election {
+            vote_in_f32,
+            ..
+        } = request.ties;
+        if (weighted_vote, divide_by, vote_in_f32) != (own.ties.weighted_vote, own.ties.divide_by, own.ties.vote_in_f32)
+        {
             writeln!(
                 text,
-                "  weighted_vote: {weighted}\n  divide_by: {divide_by}\n  vote_in_f32: {single}"
+                "  weighted_vote: {weighted_vote}\n  divide_by: {divide_by}\n  vote_in_f32: {vote_in_f32}"
             )?;
         }
     }
     if trims {
-        let rescale = request.rescale.map(|rescale| rescale.to_string());
-        let choices = [
-            ("scope", (request.scope != own.scope).then(|| request.scope.to_string())),
+        let rescale = request.ties.rescale.map(|rescale| rescale.to_string());
+        let options = [
+            (
+                "scope",
+                (request.ties.scope != own.ties.scope).then(|| request.ties.scope.to_string()),
+            ),
             (
                 "selection",
-                (request.selection != own.selection).then(|| request.selection.to_string()),
+                (request.ties.selection != own.ties.selection).then(|| request.ties.selection.to_string()),
             ),
             (
                 "counting",
-                (request.counting != own.counting).then(|| request.counting.to_string()),
+                (request.ties.counting != own.ties.counting).then(|| request.ties.counting.to_string()),
             ),
             ("rescale", rescale),
         ];
-        for (name, choice) in choices {
-            if let Some(choice) = choice {
-                writeln!(text, "  {name}: {choice}")?;
+        for (name, value) in options {
+            if let Some(value) = value {
+                writeln!(text, "  {name}: {value}")?;
             }
         }
     }
-    if request.factors {
+    if request.ties.factors {
         writeln!(text, "  factors: true")?;
     }
-    if request.based != own.based {
-        writeln!(text, "  based: {}", request.based)?;
+    if request.uses_base != own.uses_base {
+        writeln!(text, "  based: {}", request.uses_base)?;
     }
     if request.base_view != own.base_view {
         writeln!(text, "  base_view: {}", request.base_view)?;
     }
-    if request.method.draws() || request.rounding != own.rounding {
+    if request.method.is_random() || request.rounding != own.rounding {
         writeln!(text, "  seed: {}", request.seed)?;
     }
     if request.rounding != own.rounding {
@@ -299,7 +293,7 @@ fn synapse_part(text: &mut String, request: &MergeRequest, hashes: &BTreeMap<Pat
 
 /// One folder of the synapse block: `{path, sha256}` with what stands before the path and after it.
 fn pin(before: &str, folder: &Path, after: &str, request: &MergeRequest, hashes: &BTreeMap<PathBuf, String>) -> String {
-    let path = quoted(&request.called(folder));
+    let path = quoted(&request.reference_of(folder));
     let hash = hashes
         .get(folder)
         .map(|hash| format!(", sha256: {hash}"))

@@ -160,9 +160,9 @@ impl Reader {
             return None;
         }
         let (name, module) = modules.iter().next()?;
-        let place = format!("modules.{name}");
-        let module = self.mapping(module, &place)?;
-        self.unknown(module, &place, &MODULE);
+        let location = format!("modules.{name}");
+        let module = self.mapping(module, &location)?;
+        self.unknown(module, &location, &MODULE);
         Some(module)
     }
 

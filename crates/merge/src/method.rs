@@ -64,7 +64,7 @@ pub(crate) enum Sparsity {
 
 /// What a method wants of the base and of the number of inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Contract {
+pub(crate) struct InputRequirements {
     pub(crate) base: NeedsBase,
     pub(crate) least: usize,
     pub(crate) most: usize,
@@ -128,28 +128,28 @@ impl Method {
     }
 
     /// Whether signs are elected by the rules of [`crate::Election`].
-    pub fn elects(self) -> bool {
+    pub fn elects_signs(self) -> bool {
         matches!(self, Self::Ties | Self::DareTies | Self::BreadcrumbsTies | Self::Della)
     }
 
     /// Whether the method is sparsify → elect → combine over changes, with weights and λ.
-    pub(crate) fn adds_changes(self) -> bool {
+    pub(crate) fn combines_deltas(self) -> bool {
         matches!(self, Self::Linear | Self::TaskArithmetic) || self.sparsity().is_some()
     }
 
     /// Whether each input has a weight that counts.
-    pub(crate) fn weighs(self) -> bool {
-        self.adds_changes() || matches!(self, Self::NuSlerp | Self::MultiSlerp)
+    pub(crate) fn uses_weights(self) -> bool {
+        self.combines_deltas() || matches!(self, Self::NuSlerp | Self::MultiSlerp)
     }
 
     /// Whether anything is drawn at random.
-    pub(crate) fn draws(self) -> bool {
+    pub(crate) fn is_random(self) -> bool {
         matches!(self.sparsity(), Some(Sparsity::Random | Sparsity::Ranked))
     }
 
     /// Whether changes are measured against a base, which must then be there.
     pub fn needs_base(self) -> bool {
-        self.contract().base == NeedsBase::Always
+        self.requirements().base == NeedsBase::Always
     }
 
     /// The parameters the method understands, by mergekit's names.
@@ -176,7 +176,7 @@ impl Method {
     }
 
     /// What the method wants of its inputs. The base is not counted.
-    pub(crate) fn contract(self) -> Contract {
+    pub(crate) fn requirements(self) -> InputRequirements {
         let (base, least, most) = match self {
             Self::Linear | Self::Karcher => (NeedsBase::Optional, 1, usize::MAX),
             Self::MultiSlerp => (NeedsBase::Optional, 1, usize::MAX),
@@ -186,7 +186,7 @@ impl Method {
             Self::ModelStock => (NeedsBase::Always, 2, usize::MAX),
             _ => (NeedsBase::Always, 1, usize::MAX),
         };
-        Contract { base, least, most }
+        InputRequirements { base, least, most }
     }
 }
 

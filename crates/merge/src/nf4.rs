@@ -5,8 +5,8 @@ use std::ops::Range;
 use synapse_kernels::nf4::Nf4Matrix;
 
 use crate::Result;
-use crate::inputs::Stored;
-use crate::tiles::{Rows, View, rows_and_columns};
+use crate::inputs::StoredTensor;
+use crate::tiles::{Representation, RowSource, rows_and_columns};
 
 /// A quantized matrix, dequantized row by row. Blocks of 64 with double quantization, as bitsandbytes does it.
 pub(crate) struct Nf4Rows {
@@ -16,7 +16,7 @@ pub(crate) struct Nf4Rows {
 
 impl Nf4Rows {
     /// Quantizes a stored matrix.
-    pub(crate) fn of(stored: &Stored<'_>, shape: &[usize]) -> Result<Self> {
+    pub(crate) fn of(stored: &StoredTensor<'_>, shape: &[usize]) -> Result<Self> {
         let (rows, columns) = rows_and_columns(shape);
         let mut values = vec![0.0; rows * columns];
         stored.read(0..rows, &[], &mut values)?;
@@ -27,9 +27,9 @@ impl Nf4Rows {
     }
 }
 
-impl Rows for Nf4Rows {
-    fn view(&self) -> View {
-        View::Whole
+impl RowSource for Nf4Rows {
+    fn representation(&self) -> Representation {
+        Representation::Whole
     }
 
     fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {

@@ -1,28 +1,42 @@
 //! Everything a PEFT adapter folder can hold, as changes to tensors of the base: LoRA of any mix of ranks, DoRA, LoRA
-//! biases, embeddings, trained biases and modules trained whole. What is none of these is refused by name.
+//! biases, embeddings, trained biases and modules trained whole. Anything else is refused by name.
 //!
-//! Scales and patterns are the checkpoint crate's `AdapterConfig`; running an adapter is the nn crate's business, and
-//! takes only the plain kind.
+//! What this is not: running an adapter, which the crate nn does for plain LoRA. Scales and patterns come from the crate
+//! checkpoint's `AdapterConfig`.
 
-mod change;
-mod fit;
+mod check;
 mod names;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::{AdapterConfig, CheckpointError, TensorFiles, sha256_of_files};
 
-use crate::delta::Product;
-use crate::tiles::{Rows, View};
+use crate::low_rank::LowRankProduct;
+use crate::tiles::{Representation, RowSource};
 use crate::{MergeError, Result};
 
-pub(crate) use change::{Added, Known};
-use change::{Decomposed, Trained, transposed};
-use names::{Kind, sort};
+use names::{Kind, classify};
+pub(crate) use rows::{DenseRows, LowRankUpdate};
+use rows::{DoraRows, StoredRows, transposed};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// The adapter_config.json of an adapter folder, without opening its tensors.
+///
+/// # Errors
+/// The file is missing or malformed, or has a field that is not supported; the message names it.
+pub fn adapter_config(folder: &Path) -> Result<AdapterConfig> {
+    let path = folder.join(CONFIG);
+    if !path.is_file() {
+        let message = format!("holds no {CONFIG}: is this an adapter folder?");
+        return Err(CheckpointError::folder(folder, message).into());
+    }
+    let text = std::fs::read_to_string(&path).map_err(MergeError::file("read", &path))?;
+    Ok(AdapterConfig::from_json_for_merging(&text, &path)?)
+}
 
 /// An opened adapter folder.
 #[derive(Debug)]
@@ -30,13 +44,13 @@ pub struct PeftAdapter {
     path: PathBuf,
     config: AdapterConfig,
     files: TensorFiles,
-    /// What it does to a tensor, by the tensor's name in the base.
-    parts: BTreeMap<String, Part>,
+    /// Its tensors for each tensor of the base.
+    parts: BTreeMap<String, ModuleTensors>,
 }
 
-/// What an adapter does to one tensor; the texts are stored names.
+/// The stored names of an adapter's tensors for one tensor of the base.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Part {
+struct ModuleTensors {
     /// A and B of a linear module.
     a: Option<String>,
     b: Option<String>,
@@ -53,7 +67,7 @@ struct Part {
 }
 
 /// What a linear module's change is the product of.
-pub(crate) struct Factors {
+pub(crate) struct LoraFactors {
     /// [rank, columns]
     pub(crate) a: Vec<f32>,
     /// [rows, rank]
@@ -63,18 +77,12 @@ pub(crate) struct Factors {
 }
 
 impl PeftAdapter {
-    /// Opens `path` and sorts its tensors; shapes are checked against a base by `PeftAdapter::problems`.
+    /// Opens `path` and classifies its tensors; shapes are checked against a base by `PeftAdapter::problems`.
     ///
     /// # Errors
-    /// A file is missing or malformed, or a field or tensor is of a kind that is not known; the message names it.
+    /// A file is missing or malformed, or a field or tensor is of an unknown kind; the message names it.
     pub fn open(path: &Path) -> Result<Self> {
-        let config_path = path.join(CONFIG);
-        if !config_path.is_file() {
-            let message = format!("holds no {CONFIG}: is this an adapter folder?");
-            return Err(CheckpointError::folder(path, message).into());
-        }
-        let text = std::fs::read_to_string(&config_path).map_err(MergeError::file("read", &config_path))?;
-        let config = AdapterConfig::from_json_for_merging(&text, &config_path)?;
+        let config = adapter_config(path)?;
         let weights = path.join(WEIGHTS);
         if !weights.is_file() && path.join("adapter_model.bin").is_file() {
             let message = format!(
@@ -83,12 +91,12 @@ impl PeftAdapter {
             return Err(CheckpointError::folder(path, message).into());
         }
         let files = TensorFiles::open(vec![weights.clone()])?;
-        let mut parts: BTreeMap<String, Part> = BTreeMap::new();
+        let mut parts: BTreeMap<String, ModuleTensors> = BTreeMap::new();
         for name in files.names() {
             let refused = |what: &str| CheckpointError::tensor(&weights, name, what);
-            let Some((tensor, module, kind)) = sort(name) else {
+            let Some((tensor, module, kind)) = classify(name) else {
                 return Err(refused(
-                    "is no LoRA, DoRA, bias or whole weight of a module, and nothing else can be merged",
+                    "is not a LoRA, DoRA, bias or whole weight of a module; nothing else can be merged",
                 )
                 .into());
             };
@@ -104,7 +112,7 @@ impl PeftAdapter {
                 Kind::Whole => &mut part.whole,
             };
             if let Some(other) = slot.replace(name.to_owned()) {
-                return Err(refused(&format!("says the same as `{other}`")).into());
+                return Err(refused(&format!("duplicates `{other}`")).into());
             }
         }
         if parts.is_empty() {
@@ -145,12 +153,12 @@ impl PeftAdapter {
     }
 
     /// Whether it changes a tensor.
-    pub(crate) fn touches(&self, tensor: &str) -> bool {
+    pub(crate) fn adapts(&self, tensor: &str) -> bool {
         self.parts.contains_key(tensor)
     }
 
     /// The two factors of a module; `None` where it is changed in another way.
-    pub(crate) fn factors(&self, tensor: &str) -> Result<Option<Factors>> {
+    pub(crate) fn factors(&self, tensor: &str) -> Result<Option<LoraFactors>> {
         let Some(part) = self.parts.get(tensor).filter(|part| part.magnitude.is_none()) else {
             return Ok(None);
         };
@@ -159,7 +167,7 @@ impl PeftAdapter {
         };
         let rank = self.config.rank_of(&part.module);
         let scale = self.config.scale_of(&part.module, rank);
-        Ok(Some(Factors {
+        Ok(Some(LoraFactors {
             a: self.files.read_f32(a)?,
             b: self.files.read_f32(b)?,
             rank,
@@ -167,8 +175,8 @@ impl PeftAdapter {
         }))
     }
 
-    /// What it does to a tensor of the base; `None` where it does not touch it.
-    pub(crate) fn rows(&self, tensor: &str, shape: &[usize]) -> Result<Option<Box<dyn Rows + '_>>> {
+    /// Its change to a tensor of the base; `None` where it does not adapt it.
+    pub(crate) fn rows(&self, tensor: &str, shape: &[usize]) -> Result<Option<Box<dyn RowSource + '_>>> {
         let Some(part) = self.parts.get(tensor) else {
             return Ok(None);
         };
@@ -179,10 +187,10 @@ impl PeftAdapter {
         let rank = self.config.rank_of(&part.module);
         let scale = self.config.scale_of(&part.module, rank);
         if let (Some(a), Some(b)) = (&part.a, &part.b) {
-            let product = Product::new(&self.files.read_f32(a)?, self.files.read_f32(b)?, rank, columns, scale);
+            let product = LowRankProduct::new(&self.files.read_f32(a)?, self.files.read_f32(b)?, rank, columns, scale);
             return Ok(Some(match &part.magnitude {
-                None => Box::new(Added(product)),
-                Some(magnitude) => Box::new(Decomposed {
+                None => Box::new(LowRankUpdate(product)),
+                Some(magnitude) => Box::new(DoraRows {
                     product,
                     columns,
                     magnitude: self.files.read_f32(magnitude)?,
@@ -194,21 +202,23 @@ impl PeftAdapter {
             let rows = shape.first().copied().unwrap_or(1);
             let left = transposed(&self.files.read_f32(a)?, rank, rows);
             let right = transposed(&self.files.read_f32(b)?, columns, rank);
-            return Ok(Some(Box::new(Added(Product::new(&right, left, rank, columns, scale)))));
+            return Ok(Some(Box::new(LowRankUpdate(LowRankProduct::new(
+                &right, left, rank, columns, scale,
+            )))));
         }
         if let Some(bias) = &part.bias {
             let values = self.files.read_f32(bias)?;
             let values = values.into_iter().map(|value| value * scale).collect();
-            return Ok(Some(Box::new(Known {
+            return Ok(Some(Box::new(DenseRows {
                 values,
                 columns,
-                view: View::Change,
+                representation: Representation::Change,
             })));
         }
         let Some(name) = &part.whole else {
             return Ok(None);
         };
-        Ok(Some(Box::new(Trained {
+        Ok(Some(Box::new(StoredRows {
             files: &self.files,
             name,
             vector: shape.len() < 2,

@@ -14,7 +14,7 @@ pub(crate) struct TensorPlan {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
     /// Where it lies between the first layer (0) and the last (1) of its slice.
-    pub(crate) place: f64,
+    pub(crate) position: f64,
     /// Its slice, where there are slices.
     slice: Option<usize>,
     /// The base's tensor; `None` where the slice takes nothing of the base.
@@ -66,7 +66,7 @@ impl TensorPlan {
         Levels {
             levels,
             tensor: &self.name,
-            place: self.place,
+            position: self.position,
         }
     }
 
@@ -98,7 +98,7 @@ pub(crate) fn plan(request: &MergeRequest, base: &ModelConfig) -> Vec<TensorPlan
             .tensors()
             .into_iter()
             .map(|(name, shape)| TensorPlan {
-                place: layer_of(&name).map_or(0.0, |(layer, _)| layer as f64 / steps),
+                position: layer_of(&name).map_or(0.0, |(layer, _)| layer as f64 / steps),
                 slice: None,
                 base: Some(name.clone()),
                 inputs: (0..request.inputs().count())
@@ -151,7 +151,7 @@ fn sliced(request: &MergeRequest, name: String, shape: Vec<usize>) -> TensorPlan
     };
     let index_of = |wanted: &String| request.inputs().position(|input| input.name == *wanted);
     TensorPlan {
-        place: match offset {
+        position: match offset {
             Some(offset) if length > 1 => offset as f64 / (length - 1) as f64,
             Some(_) => 1.0,
             None => 0.0,

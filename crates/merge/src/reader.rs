@@ -17,32 +17,32 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The mapping at `place`.
-    pub(crate) fn mapping<'v>(&mut self, value: &'v Value, place: &str) -> Option<&'v Map<String, Value>> {
+    /// The mapping at `location`.
+    pub(crate) fn mapping<'v>(&mut self, value: &'v Value, location: &str) -> Option<&'v Map<String, Value>> {
         let map = value.as_object();
         if map.is_none() {
-            self.problem(place, &format!("must be a mapping, found {}", shape(value)));
+            self.problem(location, &format!("must be a mapping, found {}", shape(value)));
         }
         map
     }
 
     /// A text, if the key is there.
-    pub(crate) fn text(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, map: &Map<String, Value>, location: &str, key: &str) -> Option<String> {
         let value = map.get(key)?;
         let text = value.as_str();
         if text.is_none() {
-            self.problem(&join(place, key), &format!("must be text, found {}", shape(value)));
+            self.problem(&join(location, key), &format!("must be text, found {}", shape(value)));
         }
         text.map(str::to_owned)
     }
 
     /// True or false, if the key is there.
-    pub(crate) fn boolean(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, map: &Map<String, Value>, location: &str, key: &str) -> Option<bool> {
         let value = map.get(key)?;
         let boolean = value.as_bool();
         if boolean.is_none() {
             self.problem(
-                &join(place, key),
+                &join(location, key),
                 &format!("must be true or false, found {}", shape(value)),
             );
         }
@@ -50,15 +50,15 @@ impl Reader {
     }
 
     /// A dtype, if the key is there and not null.
-    pub(crate) fn dtype(&mut self, map: &Map<String, Value>, place: &str, key: &str) -> Option<DType> {
+    pub(crate) fn dtype(&mut self, map: &Map<String, Value>, location: &str, key: &str) -> Option<DType> {
         if map.get(key)?.is_null() {
             return None;
         }
-        let word = self.text(map, place, key)?;
+        let word = self.text(map, location, key)?;
         match parse_dtype(&word) {
             Ok(dtype) => Some(dtype),
             Err(problem) => {
-                self.problem(&join(place, key), &problem);
+                self.problem(&join(location, key), &problem);
                 None
             }
         }
@@ -68,32 +68,32 @@ impl Reader {
     pub(crate) fn word<T: FromStr<Err = String>>(
         &mut self,
         map: &Map<String, Value>,
-        place: &str,
+        location: &str,
         key: &str,
     ) -> Option<T> {
-        let word = self.text(map, place, key)?;
+        let word = self.text(map, location, key)?;
         match word.parse() {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.problem(&join(place, key), &problem);
+                self.problem(&join(location, key), &problem);
                 None
             }
         }
     }
 
     /// A list.
-    pub(crate) fn list<'v>(&mut self, value: &'v Value, place: &str) -> Option<&'v Vec<Value>> {
+    pub(crate) fn list<'v>(&mut self, value: &'v Value, location: &str) -> Option<&'v Vec<Value>> {
         let list = value.as_array();
         if list.is_none() {
-            self.problem(place, &format!("must be a list, found {}", shape(value)));
+            self.problem(location, &format!("must be a list, found {}", shape(value)));
         }
         list
     }
 
     /// Warns about keys that nobody knows.
-    pub(crate) fn unknown(&mut self, map: &Map<String, Value>, place: &str, known: &[&str]) {
+    pub(crate) fn unknown(&mut self, map: &Map<String, Value>, location: &str, known: &[&str]) {
         for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
-            let key_path = join(place, key);
+            let key_path = join(location, key);
             let nearest = known
                 .iter()
                 .map(|known| (strsim::damerau_levenshtein(known, key), known))
@@ -114,11 +114,11 @@ impl Reader {
     }
 }
 
-fn join(place: &str, key: &str) -> String {
-    if place.is_empty() {
+fn join(location: &str, key: &str) -> String {
+    if location.is_empty() {
         key.to_owned()
     } else {
-        format!("{place}.{key}")
+        format!("{location}.{key}")
     }
 }
 

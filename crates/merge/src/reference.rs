@@ -7,15 +7,16 @@
 
 use proptest::prelude::*;
 
-use crate::combine::{Divisor, Onto, Rule, Vote};
-use crate::delta::Product;
+use crate::combine::{CombineRule, Divisor, Onto, Vote};
 use crate::factors::combined;
+use crate::low_rank::LowRankProduct;
 use crate::method::Sparsity;
-use crate::peft::{Added, Known};
+use crate::options::Rescale;
+use crate::peft::{DenseRows, LowRankUpdate};
 use crate::random::Stream;
-use crate::sparsify::{Density, Rescale, Thinning, sparsify};
-use crate::tiles::{Field, Room, Rows, View};
-use crate::{Sign, Trim, ZeroSign};
+use crate::sparsify::{Density, Sparsification, sparsify};
+use crate::tiles::{Representation, RowSource, TensorTiles, Workspace};
+use crate::{Sign, TieBreak, Trim};
 
 /// u, the relative error of one rounding to f32.
 const ROUNDING: f64 = 1.0 / 16_777_216.0;
@@ -39,7 +40,7 @@ struct Case {
     base: Vec<f32>,
     adapters: Vec<Adapter>,
     sign: Sign,
-    zero: ZeroSign,
+    zero: TieBreak,
     normalize: bool,
     lambda: f32,
 }
@@ -62,7 +63,7 @@ fn case() -> impl Strategy<Value = Case> {
         (1_usize..40, 1_usize..70, any::<u64>()),
         prop::collection::vec(adapter, 1..6),
         prop_oneof![Just(Sign::Frequency), Just(Sign::Total)],
-        prop_oneof![Just(ZeroSign::Drop), Just(ZeroSign::Positive)],
+        prop_oneof![Just(TieBreak::Drop), Just(TieBreak::Positive)],
         any::<bool>(),
         -2.0_f32..2.0,
     )
@@ -184,8 +185,8 @@ fn ties(case: &Case) -> Vec<Option<(f64, f64)>> {
         }
         let elected = match case.zero {
             _ if lead != 0.0 => lead.signum(),
-            ZeroSign::Drop => 0.0,
-            ZeroSign::Positive | ZeroSign::Majority => 1.0,
+            TieBreak::Drop => 0.0,
+            TieBreak::Positive | TieBreak::Majority => 1.0,
         };
         let agreeing = || votes().filter(|(entry, _)| entry.delta.signum() == elected);
         let sum: f64 = agreeing().map(|(entry, weight)| weight * entry.delta).sum();
@@ -211,11 +212,11 @@ fn agrees(merged: f32, expected: f64, error: f64) -> bool {
 
 /// Runs the fast path of a case with a rule, onto the case's base, in f32; once with the inputs kept in memory and
 /// once without, which must make no difference.
-fn fast(case: &Case, rule: &Rule, select: bool) -> Vec<f32> {
-    let thinnings: Vec<Thinning> = case
+fn fast(case: &Case, rule: &CombineRule, select: bool) -> Vec<f32> {
+    let sparsifications: Vec<Sparsification> = case
         .adapters
         .iter()
-        .map(|adapter| Thinning {
+        .map(|adapter| Sparsification {
             density: Density::Exact(adapter.trim),
             gamma: 0.0,
             epsilon: 0.0,
@@ -225,27 +226,33 @@ fn fast(case: &Case, rule: &Rule, select: bool) -> Vec<f32> {
             threshold: None,
         })
         .collect();
-    let base = Known {
+    let base = DenseRows {
         values: case.base.clone(),
         columns: case.columns,
-        view: View::Whole,
+        representation: Representation::Whole,
     };
     let run = |budget| {
-        let rows: Vec<Box<dyn Rows>> = case
+        let rows: Vec<Box<dyn RowSource>> = case
             .adapters
             .iter()
-            .map(|adapter| -> Box<dyn Rows> {
+            .map(|adapter| -> Box<dyn RowSource> {
                 let Adapter { a, b, rank, scale, .. } = adapter;
-                Box::new(Added(Product::new(a, b.clone(), *rank, case.columns, *scale)))
+                Box::new(LowRankUpdate(LowRankProduct::new(
+                    a,
+                    b.clone(),
+                    *rank,
+                    case.columns,
+                    *scale,
+                )))
             })
             .collect();
-        let mut room = Room::shared(budget);
+        let mut workspace = Workspace::shared(budget);
         let shape = [case.rows, case.columns];
-        let mut field = Field::new(&shape, View::Change, &base, rows, &mut room);
+        let mut tensor = TensorTiles::new(&shape, Representation::Change, &base, rows, &mut workspace);
         let sparsity = select.then_some(Sparsity::Largest);
-        let survivors = sparsify(&mut field, sparsity, &thinnings).expect("finite");
+        let masks = sparsify(&mut tensor, sparsity, &sparsifications).expect("finite");
         let weights: Vec<f32> = case.adapters.iter().map(|adapter| adapter.weight).collect();
-        combined(&mut field, rule, &survivors, &weights).expect("nothing is read")
+        combined(&mut tensor, rule, &masks, &weights).expect("nothing is read")
     };
     let kept = run(usize::MAX);
     assert_eq!(kept, run(0));
@@ -258,9 +265,9 @@ proptest! {
     #[test]
     fn ties_equals_the_reference(case in case()) {
         let divisor = if case.normalize { Divisor::Agreeing } else { Divisor::One };
-        let drawn = if case.zero == ZeroSign::Drop { 0.0 } else { 1.0 };
-        let vote = Vote { sign: case.sign, drawn, weighted: true, single: false };
-        let rule = Rule { election: Some(vote), divisor, lambda: case.lambda, onto: Onto::Base };
+        let tie_sign = if case.zero == TieBreak::Drop { 0.0 } else { 1.0 };
+        let vote = Vote { sign: case.sign, tie_sign, weighted: true, vote_in_f32: false };
+        let rule = CombineRule { election: Some(vote), divisor, lambda: case.lambda, onto: Onto::Base };
         let merged = fast(&case, &rule, true);
         let mut unknown = 0;
         for ((merged, base), expected) in merged.iter().zip(&case.base).zip(ties(&case)) {
@@ -275,7 +282,7 @@ proptest! {
     fn sums_equal_the_reference(case in case()) {
         let weights: f64 = case.adapters.iter().map(|adapter| f64::from(adapter.weight)).sum();
         let divisor = if case.normalize { Divisor::Fixed(weights as f32) } else { Divisor::One };
-        let rule = Rule { election: None, divisor, lambda: case.lambda, onto: Onto::Base };
+        let rule = CombineRule { election: None, divisor, lambda: case.lambda, onto: Onto::Base };
         let merged = fast(&case, &rule, false);
         let share = f64::from(case.lambda) / if case.normalize { weights } else { 1.0 };
         let deltas: Vec<_> = case.adapters.iter().map(|adapter| product(adapter, case.rows, case.columns)).collect();

@@ -1,11 +1,10 @@
-//! What a merge kept and what it destroyed: the evidence written beside the weights as merge_report.json.
+//! What a merge kept and what it lost, written beside the weights as merge_report.json.
 //!
-//! Everything is a sum over fixed pieces of a tensor, added in order, so the report is as reproducible as the
-//! weights. Shares are of all entries of a tensor; energies are sums of squares.
+//! Everything is a sum over fixed chunks of a tensor, added in order, so the report is as reproducible as the weights. Shares are of all entries of a tensor; energies are sums of squares.
 
 use serde::{Deserialize, Serialize};
 
-use crate::combine::PieceReport;
+use crate::combine::{Accumulators, ChunkStatistics};
 use crate::plan::TensorPlan;
 
 /// File name of the report in the output folder.
@@ -44,7 +43,7 @@ impl MergeReport {
     /// Reads a report back.
     ///
     /// # Errors
-    /// The text is no report of a format known here; the message says what is wrong with it.
+    /// The text is not a report of a known format; the message says what is wrong with it.
     pub fn from_json(text: &[u8]) -> Result<Self, String> {
         let report: Self = serde_json::from_slice(text).map_err(|error| format!("not a merge report: {error}"))?;
         if report.format == FORMAT {
@@ -74,7 +73,7 @@ pub struct InputReport {
 pub struct Totals {
     /// Entries of the merged tensors.
     pub entries: u64,
-    /// How many inputs had a say at an entry.
+    /// How many inputs contribute to an entry.
     pub voters: Voters,
     /// Share of entries where inputs pull in opposite directions.
     pub disagreement: f64,
@@ -89,7 +88,7 @@ pub struct TensorReport {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// The names of the inputs that touch it; every per-input list here follows them.
+    /// The names of the inputs that contribute to it; every per-input list has their order.
     pub inputs: Vec<String>,
     /// Per input: share of its entries that are non-zero after trimming.
     pub kept_share: Vec<f64>,
@@ -100,7 +99,7 @@ pub struct TensorReport {
     pub trimmed_energy: Vec<f64>,
     /// Cosine between the untrimmed changes of inputs i and j, for i < j, row by row: (0,1), (0,2), …, (1,2), ….
     pub cosine: Vec<f64>,
-    /// How many inputs had a say at an entry.
+    /// How many inputs contribute to an entry.
     pub voters: Voters,
     /// Share of entries where inputs pull in opposite directions.
     pub disagreement: f64,
@@ -133,76 +132,41 @@ pub struct EnergyLost {
     pub rounding: f64,
 }
 
-/// Raw sums from which the shares are made; they add across pieces and tensors.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Tally {
-    pub(crate) entries: u64,
-    pub(crate) voters: [u64; 3],
-    pub(crate) disagreements: u64,
-    /// Σ (wδ)² over inputs before trimming.
-    pub(crate) weighted: f64,
-    /// Σ d² over inputs after trimming.
-    pub(crate) trimmed: f64,
-    /// Σ d² over the inputs that agree with the elected sign.
-    pub(crate) agreeing: f64,
-    /// Σ u², the merged change.
-    pub(crate) update: f64,
-    /// Σ (stored − exact)².
-    pub(crate) rounding: f64,
-    /// Σ θ².
-    pub(crate) base: f64,
+impl From<&Accumulators> for Voters {
+    fn from(sums: &Accumulators) -> Self {
+        let [none, one, several] = sums.voters.map(|count| share(count as f64, sums.entries as f64));
+        Self { none, one, several }
+    }
 }
 
-impl Tally {
-    /// Adds another piece's sums.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.entries += other.entries;
-        for (mine, theirs) in self.voters.iter_mut().zip(other.voters) {
-            *mine += theirs;
-        }
-        self.disagreements += other.disagreements;
-        self.weighted += other.weighted;
-        self.trimmed += other.trimmed;
-        self.agreeing += other.agreeing;
-        self.update += other.update;
-        self.rounding += other.rounding;
-        self.base += other.base;
-    }
-
-    pub(crate) fn voters(&self) -> Voters {
-        let [none, one, several] = self.voters.map(|count| share(count as f64, self.entries as f64));
-        Voters { none, one, several }
-    }
-
-    pub(crate) fn disagreement(&self) -> f64 {
-        share(self.disagreements as f64, self.entries as f64)
-    }
-
-    pub(crate) fn energy_lost(&self) -> EnergyLost {
-        EnergyLost {
-            trim: share(self.weighted - self.trimmed, self.weighted).max(0.0),
-            vote: share(self.trimmed - self.agreeing, self.trimmed).max(0.0),
-            rounding: share(self.rounding, self.update),
+impl From<&Accumulators> for EnergyLost {
+    fn from(sums: &Accumulators) -> Self {
+        Self {
+            trim: share(sums.weighted - sums.trimmed, sums.weighted).max(0.0),
+            vote: share(sums.trimmed - sums.agreeing, sums.trimmed).max(0.0),
+            rounding: share(sums.rounding, sums.update),
         }
     }
+}
 
-    pub(crate) fn relative_update(&self) -> f64 {
-        share(self.update, self.base).sqrt()
-    }
-
-    pub(crate) fn totals(&self) -> Totals {
-        Totals {
-            entries: self.entries,
-            voters: self.voters(),
-            disagreement: self.disagreement(),
-            energy_lost: self.energy_lost(),
+impl From<&Accumulators> for Totals {
+    fn from(sums: &Accumulators) -> Self {
+        Self {
+            entries: sums.entries,
+            voters: sums.into(),
+            disagreement: disagreement(sums),
+            energy_lost: sums.into(),
         }
     }
+}
+
+fn disagreement(sums: &Accumulators) -> f64 {
+    share(sums.disagreements as f64, sums.entries as f64)
 }
 
 /// One tensor's shares from its sums.
-pub(crate) fn describe(target: &TensorPlan, inputs: Vec<String>, sums: &PieceReport) -> TensorReport {
-    let tally = &sums.tally;
+pub(crate) fn describe_tensor(target: &TensorPlan, inputs: Vec<String>, sums: &ChunkStatistics) -> TensorReport {
+    let accumulators = &sums.accumulators;
     let norms: Vec<f64> = sums.inputs.iter().map(|input| input.energy.sqrt()).collect();
     let pairs = (0..norms.len()).flat_map(|i| (i + 1..norms.len()).map(move |j| (i, j)));
     TensorReport {
@@ -211,7 +175,7 @@ pub(crate) fn describe(target: &TensorPlan, inputs: Vec<String>, sums: &PieceRep
         kept_share: sums
             .inputs
             .iter()
-            .map(|input| share(input.kept as f64, tally.entries as f64))
+            .map(|input| share(input.kept as f64, accumulators.entries as f64))
             .collect(),
         trimmed_energy: sums
             .inputs
@@ -230,15 +194,15 @@ pub(crate) fn describe(target: &TensorPlan, inputs: Vec<String>, sums: &PieceRep
             })
             .collect(),
         norm: norms,
-        voters: tally.voters(),
-        disagreement: tally.disagreement(),
-        energy_lost: tally.energy_lost(),
-        relative_update: tally.relative_update(),
+        voters: accumulators.into(),
+        disagreement: disagreement(accumulators),
+        energy_lost: accumulators.into(),
+        relative_update: share(accumulators.update, accumulators.base).sqrt(),
         inputs,
     }
 }
 
-/// part / whole, and 0 of nothing.
-pub(crate) fn share(part: f64, whole: f64) -> f64 {
+/// part / whole; 0 where the whole is 0.
+fn share(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }

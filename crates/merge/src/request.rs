@@ -1,6 +1,6 @@
-//! What to merge and how: the resolved request, in which nothing is left open.
+//! What to merge and how: the resolved request.
 //!
-//! Recipes, command lines and mergekit files all end here; the maths and the streaming know nothing of them.
+//! Recipes, command lines and mergekit files all become a [`MergeRequest`]. The merge itself knows none of them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use synapse_checkpoint::DType;
 use synapse_export::GgufType;
 
-use crate::choices::{BaseView, Compat, Counting, DivideBy, Election, Rounding, Scope, Selection, Sign, ZeroSign};
 use crate::method::NeedsBase;
+use crate::options::{
+    BaseView, Compat, Counting, DivideBy, Rescale, Rounding, Scope, Sign, TieBreak, TiesOptions, TopKSelection,
+};
 use crate::settings::Settings;
-use crate::sparsify::Rescale;
 use crate::{Method, Trim};
 
 /// Default size of an output shard: 5 GB, as the Hub's tools count it.
@@ -48,6 +49,23 @@ pub struct Input {
     pub weight: f64,
 }
 
+impl Input {
+    /// An input of weight 1.
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            path: path.into(),
+            weight: 1.0,
+        }
+    }
+
+    /// The same input with another weight.
+    #[must_use]
+    pub fn with_weight(self, weight: f64) -> Self {
+        Self { weight, ..self }
+    }
+}
+
 /// A PEFT adapter folder with its name and weight.
 pub type AdapterInput = Input;
 /// A full checkpoint folder with its name and weight.
@@ -55,38 +73,25 @@ pub type ModelInput = Input;
 
 /// One merge, resolved. Start from [`MergeRequest::new`] and change what differs.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MergeRequest {
     /// The method.
     pub method: Method,
-    /// TIES: the share of each tensor's smallest entries set to zero.
+    /// Share of each tensor's smallest entries set to zero: 1 − density.
     pub trim: Trim,
-    /// TIES: a trim of its own for an input of that name.
+    /// The trim of single inputs by name, where it differs.
     pub input_trims: BTreeMap<String, Trim>,
-    /// TIES: who wins an entry.
-    pub sign: Sign,
-    /// TIES: what a draw does.
-    pub zero_sign: ZeroSign,
-    /// TIES: what else its implementations disagree on.
-    pub election: Election,
-    /// TIES: what the trim ranks against.
-    pub scope: Scope,
-    /// TIES: what ties at the threshold do.
-    pub selection: Selection,
-    /// How k follows from the share that is kept.
-    pub counting: Counting,
-    /// What makes good for dropped entries; `None` is the method's own default.
-    pub rescale: Option<Rescale>,
-    /// PEFT's way: merge the factors of adapters instead of their products.
-    pub factors: bool,
+    /// How TIES and its relatives select entries and elect signs.
+    pub ties: TiesOptions,
     /// Divide the combined change by the weights that went into it.
     pub normalize: bool,
     /// λ, the factor of the combined change; not used by `linear`.
     pub lambda: f64,
     /// The base's folder: the tensors that adapters change, and the source of config and tokenizer.
     pub base: PathBuf,
-    /// The base takes part in the merge. False only where a method can do without: then its folder lends no more than
-    /// shapes, config and tokenizer.
-    pub based: bool,
+    /// The base takes part in the merge. If false, the base contributes only shapes, config and tokenizer; only some
+    /// methods can do without it.
+    pub uses_base: bool,
     /// What the inputs' changes are added to.
     pub base_view: BaseView,
     /// Adapters on the base; they come before the models wherever order matters.
@@ -97,34 +102,34 @@ pub struct MergeRequest {
     pub out: PathBuf,
     /// dtype of every floating-point output tensor; `None` keeps each tensor's own.
     pub dtype: Option<DType>,
-    /// Write one GGUF file of this type at `out`, instead of a folder; no folder is made on the way.
+    /// Write one GGUF file of this type at `out` instead of a folder.
     pub gguf: Option<GgufType>,
-    /// Write what the merge changes, instead of whole tensors: see [`crate::apply`].
+    /// Write what the merge changes, instead of whole tensors: see [`crate::apply_delta`].
     pub sparse: bool,
-    /// Write an adapter of this rank at `out` instead of a folder: the merged change, cut down.
+    /// Write the merged change as a LoRA adapter of this rank at `out`, instead of a model folder.
     pub extract_rank: Option<usize>,
     /// Largest size of one output file in bytes; a larger tensor gets a file to itself.
     pub max_shard_bytes: u64,
-    /// What merge.yaml calls a folder, where that is not its path: the hub id of a cached model.
+    /// Names that merge.yaml uses instead of a folder's path: the hub id of a cached model.
     pub aliases: BTreeMap<PathBuf, String>,
     /// sha256 that inputs must have, by folder, when a merge.yaml is run again.
     pub pinned: BTreeMap<PathBuf, String>,
-    /// mergekit's parameters of the whole merge, beside those with a field of their own.
+    /// mergekit's parameters of the whole merge, except those with a field of their own.
     pub parameters: Settings,
     /// mergekit's parameters of single inputs, by name.
     pub input_parameters: BTreeMap<String, Settings>,
     /// Layers to stack; empty takes all layers of the base.
     pub slices: Vec<Slice>,
-    /// Whose tokenizer the output has, as the file says it; `None` is the base's, unasked.
+    /// Whose tokenizer the output has, as the file writes it; `None` is the base's.
     pub tokenizer: Option<String>,
     /// A chat template to write instead of the base's: `auto`, a name, or Jinja.
     pub chat_template: Option<String>,
-    /// Seed of everything that is drawn.
+    /// Seed of all random numbers.
     pub seed: u64,
     /// How values are rounded to the output's dtype.
     pub rounding: Rounding,
-    /// Most bytes of inputs that are kept between sweeps, of all tensors under way together; a tensor that takes more is
-    /// made anew in each sweep.
+    /// Memory for the inputs' changes in bytes, shared by all tensors in progress. A tensor that needs more is computed
+    /// again in each sweep.
     pub tile_budget: usize,
 }
 
@@ -132,7 +137,7 @@ pub struct MergeRequest {
 const TILE_BUDGET: usize = 512 << 20;
 
 impl MergeRequest {
-    /// A request with Synapse's defaults and no inputs yet: trim 0.8, majority vote, a draw merges nothing, λ 1.
+    /// A request with Synapse's defaults and no inputs yet: trim 0.8, majority vote, a tie merges nothing, λ 1.
     pub fn new(method: Method, base: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Self {
             method,
@@ -142,18 +147,11 @@ impl MergeRequest {
                 Trim::NONE
             },
             input_trims: BTreeMap::new(),
-            sign: Sign::default(),
-            zero_sign: ZeroSign::default(),
-            election: Election::default(),
-            scope: Scope::default(),
-            selection: Selection::default(),
-            counting: Counting::default(),
-            rescale: None,
-            factors: false,
+            ties: TiesOptions::default(),
             normalize: method.normalizes(),
             lambda: 1.0,
             base: base.into(),
-            based: method.contract().base == NeedsBase::Always,
+            uses_base: method.requirements().base == NeedsBase::Always,
             base_view: BaseView::default(),
             adapters: Vec::new(),
             models: Vec::new(),
@@ -176,60 +174,52 @@ impl MergeRequest {
         }
     }
 
-    /// Takes over a peer's whole set of choices for TIES and its relatives.
-    pub fn follow(&mut self, peer: Compat) {
-        let own = Self::new(self.method, PathBuf::new(), PathBuf::new());
-        (self.sign, self.zero_sign) = (Sign::Total, ZeroSign::Positive);
-        (self.scope, self.selection, self.counting) = (own.scope, own.selection, Counting::Binary);
-        self.election = Election {
-            single: true,
-            ..Election::default()
+    /// Sets all options of TIES and its relatives to those of another implementation.
+    pub fn apply_compat(&mut self, preset: Compat) {
+        let method = self.method;
+        let rescale = method.rescales().then_some(Rescale::Inverse);
+        self.normalize = method.normalizes();
+        self.ties = TiesOptions {
+            sign: Sign::Total,
+            tie_break: TieBreak::Positive,
+            vote_in_f32: true,
+            counting: Counting::Binary,
+            ..TiesOptions::default()
         };
-        self.rescale = None;
-        self.factors = false;
-        self.normalize = own.normalize;
-        match peer {
+        let ties = &mut self.ties;
+        match preset {
             Compat::Mergekit => self.trim = Trim::NONE,
             Compat::Peft => {
                 self.trim = Trim::NONE;
-                self.factors = true;
-                self.rescale = own.method.rescales().then_some(Rescale::Inverse);
+                (ties.factors, ties.rescale) = (true, rescale);
             }
             Compat::Paper => {
-                (self.scope, self.selection) = (Scope::Global, Selection::Threshold);
-                (self.zero_sign, self.counting) = (ZeroSign::Majority, Counting::OneMore);
-                self.rescale = own.method.rescales().then_some(Rescale::Inverse);
-                self.by_count(false);
+                (ties.scope, ties.selection) = (Scope::Global, TopKSelection::Threshold);
+                (ties.tie_break, ties.counting) = (TieBreak::Majority, Counting::OneMore);
+                (ties.weighted_vote, ties.divide_by) = (false, DivideBy::Count);
+                ties.rescale = rescale;
             }
             Compat::Titan => {
-                (self.sign, self.zero_sign) = (Sign::Frequency, ZeroSign::Drop);
-                (self.selection, self.counting) = (Selection::Threshold, Counting::Quantile);
-                // Its code keeps what its card says it trims.
+                (ties.sign, ties.tie_break) = (Sign::Frequency, TieBreak::Drop);
+                (ties.selection, ties.counting) = (TopKSelection::Threshold, Counting::Quantile);
+                (ties.weighted_vote, ties.divide_by) = (false, DivideBy::Count);
+                // Its code keeps the share that its model card says it trims.
                 self.trim = Trim::from_density("0.8").unwrap_or(Trim::NONE);
-                self.by_count(false);
             }
         }
-        if peer == Compat::Paper && self.method == Method::Ties {
+        if preset == Compat::Paper && method == Method::Ties {
             self.trim = Trim::DEFAULT;
         }
     }
 
-    fn by_count(&mut self, weighted: bool) {
-        self.election = Election {
-            weighted,
-            divide_by: DivideBy::Count,
-            single: true,
-        };
-    }
-
-    /// What makes good for dropped entries.
+    /// How kept entries are rescaled: as the request says, else as the method does by default.
     pub fn rescaling(&self) -> Rescale {
         let default = if self.method.rescales() {
             Rescale::Norm
         } else {
             Rescale::None
         };
-        self.rescale.unwrap_or(default)
+        self.ties.rescale.unwrap_or(default)
     }
 
     /// All inputs in merging order: adapters, then models.
@@ -242,8 +232,8 @@ impl MergeRequest {
         self.input_trims.get(input).copied().unwrap_or(self.trim)
     }
 
-    /// What merge.yaml calls a folder.
-    pub(crate) fn called(&self, folder: &Path) -> String {
+    /// How merge.yaml refers to a folder.
+    pub(crate) fn reference_of(&self, folder: &Path) -> String {
         let path = || folder.to_string_lossy().into_owned();
         self.aliases.get(folder).cloned().unwrap_or_else(path)
     }

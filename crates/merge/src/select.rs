@@ -10,7 +10,7 @@ mod counts;
 
 use std::ops::Range;
 
-use crate::tiles::{Field, Tile};
+use crate::tiles::{TensorTiles, Tile};
 use crate::{MergeError, Result};
 
 /// A threshold, how many entries at it are wanted, and how many there are.
@@ -26,14 +26,14 @@ pub(crate) fn magnitude(value: f32) -> u32 {
 
 /// Which entries of a tensor are kept: those above a magnitude, and the first few exactly at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct TopKMask {
     /// The k-th largest magnitude.
     threshold: u32,
     /// Entries at the threshold are kept below this index only.
     ties_end: usize,
 }
 
-impl Kept {
+impl TopKMask {
     /// No entry is kept.
     pub(crate) const NONE: Self = Self {
         threshold: u32::MAX,
@@ -47,7 +47,7 @@ impl Kept {
     };
 
     /// The least magnitude kept throughout `range`. A range that straddles the last kept tie has none: cut it at
-    /// [`Kept::cut`] first.
+    /// [`TopKMask::cut`] first.
     #[inline(always)]
     pub(crate) fn least(&self, range: &Range<usize>) -> u32 {
         if range.end <= self.ties_end {
@@ -104,9 +104,9 @@ pub(crate) trait Series: Sync {
 
 /// Every input by itself.
 #[derive(Debug)]
-pub(crate) struct Inputs(pub(crate) usize);
+pub(crate) struct EachInput(pub(crate) usize);
 
-impl Series for Inputs {
+impl Series for EachInput {
     fn count(&self) -> usize {
         self.0
     }
@@ -118,14 +118,14 @@ impl Series for Inputs {
 
 /// Why ranks could not be found.
 #[derive(Debug)]
-pub(crate) enum Unranked {
+pub(crate) enum RankError {
     /// This series holds NaN or infinity.
     NotFinite(usize),
     /// Something could not be read.
     Merge(MergeError),
 }
 
-impl From<MergeError> for Unranked {
+impl From<MergeError> for RankError {
     fn from(error: MergeError) -> Self {
         Self::Merge(error)
     }
@@ -134,45 +134,49 @@ impl From<MergeError> for Unranked {
 /// The largest entries of every series, by magnitude; `wanted` are (series, number of entries). 0 keeps nothing, and
 /// a number beyond the entries there are keeps everything.
 pub(crate) fn largest(
-    field: &mut Field<'_>,
+    tensor: &mut TensorTiles<'_>,
     series: &impl Series,
     wanted: &[(usize, usize)],
-) -> Result<Vec<Kept>, Unranked> {
-    let entries = field.entries();
+) -> Result<Vec<TopKMask>, RankError> {
+    let entries = tensor.entries();
     let open: Vec<(usize, usize)> = wanted
         .iter()
         .copied()
         .filter(|&(_, count)| 0 < count && count < entries)
         .collect();
-    let mut answers = thresholds(field, series, &open)?.into_iter();
+    let mut answers = thresholds(tensor, series, &open)?.into_iter();
     wanted
         .iter()
         .map(|&(index, count)| match count {
-            0 if entries > 0 => Ok(Kept::NONE),
-            _ if count >= entries => Ok(Kept::ALL),
+            0 if entries > 0 => Ok(TopKMask::NONE),
+            _ if count >= entries => Ok(TopKMask::ALL),
             _ => {
                 let Some((threshold, wanted, tied)) = answers.next() else {
-                    return Ok(Kept::ALL);
+                    return Ok(TopKMask::ALL);
                 };
                 let ties_end = if wanted == tied {
                     usize::MAX
                 } else {
-                    end_of_ties(field, series, index, threshold, wanted as usize)?
+                    end_of_ties(tensor, series, index, threshold, wanted as usize)?
                 };
-                Ok(Kept { threshold, ties_end })
+                Ok(TopKMask { threshold, ties_end })
             }
         })
         .collect()
 }
 
 /// The thresholds of ranks that are neither none nor all; fails, naming the series, where something is not finite.
-fn thresholds(field: &mut Field<'_>, series: &impl Series, wanted: &[(usize, usize)]) -> Result<Vec<Answer>, Unranked> {
-    let settled = bracket::settle(field, series, wanted)?;
+fn thresholds(
+    tensor: &mut TensorTiles<'_>,
+    series: &impl Series,
+    wanted: &[(usize, usize)],
+) -> Result<Vec<Answer>, RankError> {
+    let settled = bracket::settle(tensor, series, wanted)?;
     let settled = settled.unwrap_or_else(|| vec![None; wanted.len()]);
     if !wanted.is_empty() && settled.iter().all(Option::is_some) {
         return Ok(settled.into_iter().flatten().collect());
     }
-    let high = count_high(field, series)?;
+    let high = count_high(tensor, series)?;
     let queries: Vec<Query> = wanted
         .iter()
         .zip(&settled)
@@ -181,7 +185,7 @@ fn thresholds(field: &mut Field<'_>, series: &impl Series, wanted: &[(usize, usi
         .collect();
     let low = match queries.is_empty() {
         true => Counts::low(0),
-        false => count_low(field, series, &queries)?,
+        false => count_low(tensor, series, &queries)?,
     };
     let mut counted = queries
         .iter()
@@ -195,14 +199,14 @@ fn thresholds(field: &mut Field<'_>, series: &impl Series, wanted: &[(usize, usi
 
 /// The index just behind the `wanted`-th entry of exactly this magnitude.
 pub(crate) fn end_of_ties(
-    field: &mut Field<'_>,
+    tensor: &mut TensorTiles<'_>,
     series: &impl Series,
     index: usize,
     threshold: u32,
     mut wanted: usize,
 ) -> Result<usize> {
     let tied = |value: &f32| magnitude(*value) == threshold;
-    let counts = field.collect(series.with_base(), |tile| {
+    let counts = tensor.collect(series.with_base(), |tile| {
         let values = series
             .values(&tile, index, &mut Vec::new())
             .iter()
@@ -212,7 +216,7 @@ pub(crate) fn end_of_ties(
     })?;
     for (tile, count) in counts.into_iter().enumerate() {
         if wanted <= count {
-            return field.one(tile, series.with_base(), |tile| {
+            return tensor.one(tile, series.with_base(), |tile| {
                 let mut scratch = Vec::new();
                 let mut values = series.values(&tile, index, &mut scratch).iter().enumerate();
                 let last = values
@@ -233,14 +237,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tiles::{Room, Rows, View};
+    use crate::tiles::{Representation, RowSource, Workspace};
 
     /// Values in memory, as a field's only input.
     struct Values<'a>(&'a [f32], usize);
 
-    impl Rows for Values<'_> {
-        fn view(&self) -> View {
-            View::Change
+    impl RowSource for Values<'_> {
+        fn representation(&self) -> Representation {
+            Representation::Change
         }
 
         fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
@@ -250,7 +254,7 @@ mod tests {
     }
 
     /// The largest entries of one series; `None` when something is not finite.
-    fn largest(values: &[f32], count: usize) -> Option<Kept> {
+    fn largest(values: &[f32], count: usize) -> Option<TopKMask> {
         let columns = if values.len().is_multiple_of(1 << 15) {
             1 << 15
         } else {
@@ -258,18 +262,18 @@ mod tests {
         };
         let source = Values(values, columns);
         let shape = [values.len() / columns, columns];
-        let inputs: Vec<Box<dyn Rows>> = vec![Box::new(Values(values, columns))];
-        let mut room = Room::shared(usize::MAX);
-        let mut field = Field::new(&shape, View::Change, &source, inputs, &mut room);
-        match super::largest(&mut field, &Inputs(1), &[(0, count)]) {
+        let inputs: Vec<Box<dyn RowSource>> = vec![Box::new(Values(values, columns))];
+        let mut workspace = Workspace::shared(usize::MAX);
+        let mut tensor = TensorTiles::new(&shape, Representation::Change, &source, inputs, &mut workspace);
+        match super::largest(&mut tensor, &EachInput(1), &[(0, count)]) {
             Ok(kept) => Some(kept[0]),
-            Err(Unranked::NotFinite(0)) => None,
+            Err(RankError::NotFinite(0)) => None,
             Err(other) => panic!("{other:?}"),
         }
     }
 
     /// The indices kept, by applying the rule entry by entry.
-    fn indices(kept: &Kept, values: &[f32]) -> Vec<usize> {
+    fn indices(kept: &TopKMask, values: &[f32]) -> Vec<usize> {
         (0..values.len())
             .filter(|&at| {
                 let kept_by_rule = kept.keeps(at, values[at]);
@@ -294,8 +298,8 @@ mod tests {
         assert_eq!(indices(&largest(&values, 3).unwrap(), &values), [1, 2, 5]);
         assert_eq!(indices(&largest(&values, 2).unwrap(), &values), [1, 5]);
         assert_eq!(indices(&largest(&values, 4).unwrap(), &values), [1, 2, 4, 5]);
-        assert_eq!(largest(&values, 6), Some(Kept::ALL));
-        assert_eq!(largest(&[], 0), Some(Kept::ALL));
+        assert_eq!(largest(&values, 6), Some(TopKMask::ALL));
+        assert_eq!(largest(&[], 0), Some(TopKMask::ALL));
     }
 
     #[test]
@@ -327,13 +331,20 @@ mod tests {
     fn check_large(values: &[f32]) {
         let mut sorted: Vec<u32> = values.iter().map(|&value| magnitude(value)).collect();
         sorted.sort_unstable_by_key(|&magnitude| std::cmp::Reverse(magnitude));
-        let inputs: Vec<Box<dyn Rows>> = vec![Box::new(Values(values, 1 << 10)), Box::new(Values(values, 1 << 10))];
+        let inputs: Vec<Box<dyn RowSource>> =
+            vec![Box::new(Values(values, 1 << 10)), Box::new(Values(values, 1 << 10))];
         let source = Values(values, 1 << 10);
-        let mut room = Room::shared(usize::MAX);
-        let mut field = Field::new(&[1 << 10, 1 << 10], View::Change, &source, inputs, &mut room);
+        let mut workspace = Workspace::shared(usize::MAX);
+        let mut tensor = TensorTiles::new(
+            &[1 << 10, 1 << 10],
+            Representation::Change,
+            &source,
+            inputs,
+            &mut workspace,
+        );
         let counts = [1, 1 << 10, 209_715, 838_861, (1 << 20) - 1];
         let wanted: Vec<(usize, usize)> = counts.iter().enumerate().map(|(at, &count)| (at % 2, count)).collect();
-        let kept = super::largest(&mut field, &Inputs(2), &wanted).unwrap();
+        let kept = super::largest(&mut tensor, &EachInput(2), &wanted).unwrap();
         for (kept, count) in kept.iter().zip(counts) {
             assert_eq!(kept.threshold, sorted[count - 1]);
             let number = values
@@ -361,13 +372,20 @@ mod tests {
     fn a_large_tensor_with_something_infinite_is_refused() {
         let mut values = large(|_| 1.0);
         values[777_777] = f32::NEG_INFINITY;
-        let inputs: Vec<Box<dyn Rows>> = vec![Box::new(Values(&values, 1 << 10)), Box::new(Values(&values, 1 << 10))];
+        let inputs: Vec<Box<dyn RowSource>> =
+            vec![Box::new(Values(&values, 1 << 10)), Box::new(Values(&values, 1 << 10))];
         let source = Values(&values, 1 << 10);
-        let mut room = Room::shared(0);
-        let mut field = Field::new(&[1 << 10, 1 << 10], View::Change, &source, inputs, &mut room);
+        let mut workspace = Workspace::shared(0);
+        let mut tensor = TensorTiles::new(
+            &[1 << 10, 1 << 10],
+            Representation::Change,
+            &source,
+            inputs,
+            &mut workspace,
+        );
         for wanted in [vec![], vec![(1, 100)], vec![(0, 100), (1, 5)]] {
-            let refused = super::largest(&mut field, &Inputs(2), &wanted);
-            assert!(matches!(refused, Err(Unranked::NotFinite(0))), "{refused:?}");
+            let refused = super::largest(&mut tensor, &EachInput(2), &wanted);
+            assert!(matches!(refused, Err(RankError::NotFinite(0))), "{refused:?}");
         }
     }
 

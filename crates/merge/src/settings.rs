@@ -56,7 +56,7 @@ impl Setting {
     }
 
     /// The value for a tensor at a place between the first layer (0) and the last (1); `None` where no filter fits.
-    pub fn at(&self, tensor: &str, place: f64) -> Option<f64> {
+    pub fn at(&self, tensor: &str, position: f64) -> Option<f64> {
         let fits = |condition: &&Condition| {
             condition
                 .filter
@@ -64,7 +64,7 @@ impl Setting {
                 .is_none_or(|part| tensor.contains(part.as_str()))
         };
         let Condition { values, flags, .. } = self.0.iter().find(fits)?;
-        let scaled = place * (values.len() - 1) as f64;
+        let scaled = position * (values.len() - 1) as f64;
         let left = scaled as usize;
         if *flags {
             return values.get(left).copied();
@@ -204,7 +204,7 @@ impl Settings {
 pub(crate) struct Levels<'a> {
     pub(crate) levels: &'a [&'a Settings],
     pub(crate) tensor: &'a str,
-    pub(crate) place: f64,
+    pub(crate) position: f64,
 }
 
 impl Levels<'_> {
@@ -212,7 +212,7 @@ impl Levels<'_> {
     pub(crate) fn number(&self, name: &str) -> Option<f64> {
         self.levels
             .iter()
-            .find_map(|settings| settings.get(name)?.at(self.tensor, self.place))
+            .find_map(|settings| settings.get(name)?.at(self.tensor, self.position))
     }
 
     /// The same as a yes or no.
@@ -228,8 +228,8 @@ mod tests {
 
     use super::*;
 
-    fn at(value: &Value, tensor: &str, place: f64) -> Option<f64> {
-        Setting::parse(value).unwrap().at(tensor, place)
+    fn at(value: &Value, tensor: &str, position: f64) -> Option<f64> {
+        Setting::parse(value).unwrap().at(tensor, position)
     }
 
     #[test]

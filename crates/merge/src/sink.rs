@@ -1,5 +1,5 @@
-//! Where merged values go, tile by tile, from any thread: into the files of a model folder, or against one that is
-//! there already.
+//! Where merged values go, tile by tile, from any thread: into the files of a model folder, into a GGUF file, or into a
+//! comparison with an existing folder.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,19 @@ use pulp::{Arch, Simd, WithSimd};
 use synapse_checkpoint::{DType, ModelFolder, ShardedWriter};
 use synapse_export::GgufTarget;
 
+use crate::inputs::Inputs;
+use crate::plan::TensorPlan;
 use crate::random::Stream;
-use crate::{MergeError, Result, Rounding};
+use crate::{MergeError, MergeRequest, Result, Rounding};
 
-/// Entries converted between two looks at the rounding error.
+/// Entries converted between two updates of the rounding error.
 const RUN: usize = 1024;
 /// Independent partial sums of that error: fixed, so that it does not depend on the vector width.
 const CHAINS: usize = 64;
 
-/// What storing some values came to.
+/// The outcome of storing some values.
 #[derive(Clone, Debug)]
-pub(crate) struct Receipt {
+pub(crate) struct StoreResult {
     /// Σ (stored − value)²; not finite when a value is not or does not fit.
     pub(crate) error: f64,
     /// Checksum of the stored bytes.
@@ -28,9 +30,9 @@ pub(crate) struct Receipt {
 
 /// Takes values of output tensors.
 pub(crate) trait Sink: Sync {
-    /// Stores values of a tensor, whole rows, from entry `start` on. `bytes` is room to put them in order in, whatever is
-    /// in it.
-    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<Receipt>;
+    /// Stores values of a tensor, whole rows, from entry `start` on. `bytes` is a buffer for their bytes; what it held
+    /// before does not matter.
+    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<StoreResult>;
 }
 
 /// How values become bytes.
@@ -66,6 +68,16 @@ impl Format {
     }
 }
 
+/// How every output tensor is stored.
+pub(crate) fn formats(request: &MergeRequest, inputs: &Inputs, plans: &[TensorPlan]) -> BTreeMap<String, Format> {
+    let format = |plan: &TensorPlan| Format {
+        dtype: request.dtype.unwrap_or_else(|| inputs.base_rows(plan).dtype()),
+        rounding: request.rounding,
+        seed: request.seed,
+    };
+    plans.iter().map(|plan| (plan.name.clone(), format(plan))).collect()
+}
+
 /// The files of a model folder being made.
 #[derive(Debug)]
 pub(crate) struct FolderSink<'a> {
@@ -81,14 +93,14 @@ pub(crate) fn format_of<'a>(formats: &'a BTreeMap<String, Format>, tensor: &str)
 }
 
 impl Sink for FolderSink<'_> {
-    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<Receipt> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<StoreResult> {
         let format = format_of(self.formats, tensor)?;
         let error = format.bytes(tensor, start, values, bytes);
         self.writer
             .write_part(tensor, (start * format.dtype.size()) as u64, bytes)?;
         let mut checksum = Hasher::new();
         checksum.update(bytes);
-        Ok(Receipt { error, checksum })
+        Ok(StoreResult { error, checksum })
     }
 }
 
@@ -97,8 +109,8 @@ impl Sink for FolderSink<'_> {
 pub(crate) struct GgufSink<'a>(pub(crate) &'a GgufTarget);
 
 impl Sink for GgufSink<'_> {
-    fn store(&self, tensor: &str, start: usize, values: &[f32], _: &mut Vec<u8>) -> Result<Receipt> {
-        Ok(Receipt {
+    fn store(&self, tensor: &str, start: usize, values: &[f32], _: &mut Vec<u8>) -> Result<StoreResult> {
+        Ok(StoreResult {
             error: self.0.store(tensor, start, values)?,
             checksum: Hasher::new(),
         })
@@ -113,7 +125,7 @@ pub(crate) struct CompareSink<'a> {
 }
 
 impl Sink for CompareSink<'_> {
-    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<Receipt> {
+    fn store(&self, tensor: &str, start: usize, values: &[f32], bytes: &mut Vec<u8>) -> Result<StoreResult> {
         let format = format_of(self.formats, tensor)?;
         let error = format.bytes(tensor, start, values, bytes);
         let shape = self
@@ -146,7 +158,7 @@ impl Sink for CompareSink<'_> {
                 expected: made.first().copied().unwrap_or(f32::NAN),
             });
         }
-        Ok(Receipt {
+        Ok(StoreResult {
             error,
             checksum: Hasher::new(),
         })

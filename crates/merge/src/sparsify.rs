@@ -1,9 +1,10 @@
 //! Sparsify: which entries of an input's change survive, and what the survivors are multiplied by.
 
 use crate::method::Sparsity;
+use crate::options::Rescale;
 use crate::random::Stream;
-use crate::select::{Inputs, Kept, Unranked, largest, magnitude};
-use crate::tiles::{Field, Tile};
+use crate::select::{EachInput, RankError, TopKMask, largest, magnitude};
+use crate::tiles::{TensorTiles, Tile};
 use crate::{Result, Trim};
 
 /// Sums below this are no scale to go by (mergekit's).
@@ -54,21 +55,9 @@ impl Density {
     }
 }
 
-/// What makes good for what is dropped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rescale {
-    /// Nothing.
-    None,
-    /// All survivors of a tensor times ‖δ‖₁ / ‖survivors‖₁ (mergekit).
-    #[default]
-    Norm,
-    /// Each survivor divided by the probability it was kept with (DARE's and DELLA's papers, PEFT).
-    Inverse,
-}
-
 /// How one input is thinned out.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Thinning {
+pub(crate) struct Sparsification {
     pub(crate) density: Density,
     /// Share of the largest entries that a band drops.
     pub(crate) gamma: f64,
@@ -79,16 +68,16 @@ pub(crate) struct Thinning {
     /// Keep every entry that ties with the last one kept.
     pub(crate) with_ties: bool,
     /// A threshold found over all tensors, instead of one of this tensor's own.
-    pub(crate) threshold: Option<Kept>,
+    pub(crate) threshold: Option<TopKMask>,
 }
 
 /// Which of an input's entries survive.
 #[derive(Clone, Copy, Debug)]
-enum Selection {
+enum MaskRule {
     /// Those of at least some magnitude.
-    Above(Kept),
+    Above(TopKMask),
     /// The first but not the second.
-    Between(Kept, Kept),
+    Between(TopKMask, TopKMask),
     /// Each with the same probability, as a share of 2³².
     Random { below: u64, stream: Stream },
     /// Each with a probability by its rank within the row, from the smallest to the largest.
@@ -97,8 +86,8 @@ enum Selection {
 
 /// One input's selection and factor, ready to be applied to tiles.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Survivors {
-    selection: Selection,
+pub(crate) struct InputMask {
+    selection: MaskRule,
     factor: f32,
     /// Each survivor is divided by its own probability.
     inverse: bool,
@@ -106,114 +95,124 @@ pub(crate) struct Survivors {
 
 /// The survivors of one tile.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Surviving<'s> {
+pub(crate) enum TileMask<'s> {
     /// By magnitude, all times the same factor.
-    Above(Kept, f32),
+    Above(TopKMask, f32),
     /// A factor for every entry of the tile; 0 drops it.
     Times(&'s [f32]),
 }
 
 /// Finds every input's survivors.
 pub(crate) fn sparsify(
-    field: &mut Field<'_>,
+    tensor: &mut TensorTiles<'_>,
     sparsity: Option<Sparsity>,
-    thinnings: &[Thinning],
-) -> Result<Vec<Survivors>, Unranked> {
-    let entries = field.entries();
-    let mut survivors = match sparsity {
-        None => vec![Survivors::ALL; thinnings.len()],
-        Some(Sparsity::Largest) => by_magnitude(field, thinnings)?,
+    sparsifications: &[Sparsification],
+) -> Result<Vec<InputMask>, RankError> {
+    let entries = tensor.entries();
+    let mut masks = match sparsity {
+        None => vec![InputMask::ALL; sparsifications.len()],
+        Some(Sparsity::Largest) => by_magnitude(tensor, sparsifications)?,
         Some(Sparsity::Band) => {
             let mut wanted = Vec::new();
-            for (input, thinning) in thinnings.iter().enumerate() {
+            for (input, sparsification) in sparsifications.iter().enumerate() {
                 // A density of one keeps the largest as well.
-                let (kept, top) = match thinning.density.share() {
+                let (kept, top) = match sparsification.density.share() {
                     1.0.. => (entries, 0),
                     share => {
                         let kept = (share.max(0.0) * entries as f64) as usize;
-                        let top = (thinning.gamma.max(0.0) * entries as f64) as usize;
+                        let top = (sparsification.gamma.max(0.0) * entries as f64) as usize;
                         (kept, top.min(entries - kept))
                     }
                 };
                 wanted.extend([(input, top + kept), (input, top)]);
             }
-            let kept = largest(field, &Inputs(thinnings.len()), &wanted)?;
-            let between = |pair: &[Kept]| Survivors::of(Selection::Between(pair[0], pair[1]));
+            let kept = largest(tensor, &EachInput(sparsifications.len()), &wanted)?;
+            let between = |pair: &[TopKMask]| InputMask::of(MaskRule::Between(pair[0], pair[1]));
             kept.chunks_exact(2).map(between).collect()
         }
-        Some(Sparsity::Random) => thinnings
+        Some(Sparsity::Random) => sparsifications
             .iter()
-            .map(|thinning| match thinning.density.share() {
-                1.0.. => Survivors::ALL,
-                share => Survivors {
-                    inverse: thinning.rescale == Rescale::Inverse,
-                    ..Survivors::of(Selection::Random {
+            .map(|sparsification| match sparsification.density.share() {
+                1.0.. => InputMask::ALL,
+                share => InputMask {
+                    inverse: sparsification.rescale == Rescale::Inverse,
+                    ..InputMask::of(MaskRule::Random {
                         below: probability(share),
-                        stream: thinning.stream,
+                        stream: sparsification.stream,
                     })
                 },
             })
             .collect(),
-        Some(Sparsity::Ranked) => thinnings
+        Some(Sparsity::Ranked) => sparsifications
             .iter()
-            .map(|thinning| match thinning.density.share() {
-                1.0.. => Survivors::ALL,
-                ..=0.0 => Survivors::of(Selection::Above(Kept::NONE)),
-                share => Survivors {
-                    inverse: thinning.rescale == Rescale::Inverse,
-                    ..Survivors::of(Selection::Ranked {
-                        least: share - thinning.epsilon,
-                        width: 2.0 * thinning.epsilon,
-                        stream: thinning.stream,
+            .map(|sparsification| match sparsification.density.share() {
+                1.0.. => InputMask::ALL,
+                ..=0.0 => InputMask::of(MaskRule::Above(TopKMask::NONE)),
+                share => InputMask {
+                    inverse: sparsification.rescale == Rescale::Inverse,
+                    ..InputMask::of(MaskRule::Ranked {
+                        least: share - sparsification.epsilon,
+                        width: 2.0 * sparsification.epsilon,
+                        stream: sparsification.stream,
                     })
                 },
             })
             .collect(),
     };
-    if thinnings.iter().any(|thinning| thinning.rescale == Rescale::Norm) {
-        rescale(field, thinnings, &mut survivors)?;
+    if sparsifications
+        .iter()
+        .any(|sparsification| sparsification.rescale == Rescale::Norm)
+    {
+        rescale(tensor, sparsifications, &mut masks)?;
     }
-    Ok(survivors)
+    Ok(masks)
 }
 
-fn by_magnitude(field: &mut Field<'_>, thinnings: &[Thinning]) -> Result<Vec<Survivors>, Unranked> {
-    let entries = field.entries();
-    let wanted: Vec<(usize, usize)> = thinnings
+fn by_magnitude(tensor: &mut TensorTiles<'_>, sparsifications: &[Sparsification]) -> Result<Vec<InputMask>, RankError> {
+    let entries = tensor.entries();
+    let wanted: Vec<(usize, usize)> = sparsifications
         .iter()
         .enumerate()
-        .filter(|(_, thinning)| thinning.threshold.is_none())
-        .map(|(input, thinning)| (input, thinning.density.kept(entries)))
+        .filter(|(_, sparsification)| sparsification.threshold.is_none())
+        .map(|(input, sparsification)| (input, sparsification.density.kept(entries)))
         .collect();
-    let mut found = largest(field, &Inputs(thinnings.len()), &wanted)?.into_iter();
-    Ok(thinnings
+    let mut found = largest(tensor, &EachInput(sparsifications.len()), &wanted)?.into_iter();
+    Ok(sparsifications
         .iter()
-        .map(|thinning| {
-            let kept = thinning.threshold.or_else(|| found.next()).unwrap_or(Kept::ALL);
-            let kept = if thinning.with_ties { kept.with_ties() } else { kept };
-            Survivors::of(Selection::Above(kept))
+        .map(|sparsification| {
+            let kept = sparsification
+                .threshold
+                .or_else(|| found.next())
+                .unwrap_or(TopKMask::ALL);
+            let kept = if sparsification.with_ties {
+                kept.with_ties()
+            } else {
+                kept
+            };
+            InputMask::of(MaskRule::Above(kept))
         })
         .collect())
 }
 
 /// Sets every factor to ‖δ‖₁ / ‖survivors‖₁ of the tensor.
-fn rescale(field: &mut Field<'_>, thinnings: &[Thinning], survivors: &mut [Survivors]) -> Result<()> {
-    let tiles = field.collect(false, |tile| {
+fn rescale(tensor: &mut TensorTiles<'_>, sparsifications: &[Sparsification], masks: &mut [InputMask]) -> Result<()> {
+    let tiles = tensor.collect(false, |tile| {
         let mut scratch = Vec::new();
-        Ok(survivors
+        Ok(masks
             .iter()
             .enumerate()
-            .map(|(input, survivors)| survivors.norms(&tile, input, &mut scratch))
+            .map(|(input, masks)| masks.norms(&tile, input, &mut scratch))
             .collect::<Vec<_>>())
     })?;
-    let mut sums = vec![(0.0, 0.0); survivors.len()];
+    let mut sums = vec![(0.0, 0.0); masks.len()];
     for tile in tiles {
         for (sum, (before, after)) in sums.iter_mut().zip(tile) {
             *sum = (sum.0 + before, sum.1 + after);
         }
     }
-    for ((survivors, thinning), (before, after)) in survivors.iter_mut().zip(thinnings).zip(sums) {
-        if thinning.rescale == Rescale::Norm && before >= LEAST_NORM && after >= LEAST_NORM {
-            survivors.factor = (before / after) as f32;
+    for ((masks, sparsification), (before, after)) in masks.iter_mut().zip(sparsifications).zip(sums) {
+        if sparsification.rescale == Rescale::Norm && before >= LEAST_NORM && after >= LEAST_NORM {
+            masks.factor = (before / after) as f32;
         }
     }
     Ok(())
@@ -224,36 +223,36 @@ fn probability(share: f64) -> u64 {
     (share.clamp(0.0, 1.0) * 4_294_967_296.0).round() as u64
 }
 
-impl Survivors {
+impl InputMask {
     /// Everything, as it is.
     pub(crate) const ALL: Self = Self {
-        selection: Selection::Above(Kept::ALL),
+        selection: MaskRule::Above(TopKMask::ALL),
         factor: 1.0,
         inverse: false,
     };
 
-    fn of(selection: Selection) -> Self {
+    fn of(selection: MaskRule) -> Self {
         Self { selection, ..Self::ALL }
     }
 
     /// The survivors of one input in a tile. `factors` is room for them.
-    pub(crate) fn in_tile<'s>(&self, tile: &Tile<'_>, input: usize, factors: &'s mut Vec<f32>) -> Surviving<'s> {
+    pub(crate) fn in_tile<'s>(&self, tile: &Tile<'_>, input: usize, factors: &'s mut Vec<f32>) -> TileMask<'s> {
         let values = tile.inputs[input];
         let start = tile.start();
-        if let Selection::Above(kept) = self.selection {
-            return Surviving::Above(kept, self.factor);
+        if let MaskRule::Above(kept) = self.selection {
+            return TileMask::Above(kept, self.factor);
         }
         factors.resize(values.len(), 0.0);
         match self.selection {
-            Selection::Above(_) => {}
-            Selection::Between(outer, inner) => {
+            MaskRule::Above(_) => {}
+            MaskRule::Between(outer, inner) => {
                 for (at, (factor, &value)) in factors.iter_mut().zip(values).enumerate() {
                     let index = start + at;
                     let kept = outer.keeps(index, value) && !inner.keeps(index, value);
                     *factor = if kept { self.factor } else { 0.0 };
                 }
             }
-            Selection::Random { below, stream } => {
+            MaskRule::Random { below, stream } => {
                 let factor = if self.inverse {
                     (4_294_967_296.0 / below.max(1) as f64) as f32
                 } else {
@@ -263,7 +262,7 @@ impl Survivors {
                     if u64::from(drawn) < below { factor } else { 0.0 }
                 });
             }
-            Selection::Ranked { least, width, stream } => {
+            MaskRule::Ranked { least, width, stream } => {
                 let probabilities = ranked(values, tile.columns, least, width);
                 draw(&stream, start, factors, |at, drawn| {
                     let share = probabilities[at];
@@ -275,7 +274,7 @@ impl Survivors {
                 });
             }
         }
-        Surviving::Times(factors)
+        TileMask::Times(factors)
     }
 
     /// Σ|δ| and Σ|survivors| of one input in a tile, without the factor.
@@ -284,13 +283,13 @@ impl Survivors {
         let before = values.iter().map(|value| f64::from(value.abs())).sum();
         let start = tile.start();
         let after = match self.in_tile(tile, input, scratch) {
-            Surviving::Above(kept, _) => values
+            TileMask::Above(kept, _) => values
                 .iter()
                 .enumerate()
                 .filter(|&(at, &value)| kept.keeps(start + at, value))
                 .map(|(_, value)| f64::from(value.abs()))
                 .sum(),
-            Surviving::Times(factors) => values
+            TileMask::Times(factors) => values
                 .iter()
                 .zip(factors)
                 .filter(|&(_, &factor)| factor != 0.0)

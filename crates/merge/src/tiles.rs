@@ -4,7 +4,7 @@
 //! tensor fit into the memory allowed, they are computed once, in the first sweep; where they do not, every sweep
 //! makes its tiles anew, so memory stays at threads × tile whatever the tensor. Tiles depend on the tensor's shape
 //! alone, never on threads or memory, and sweeps join their results in tile order: sums are the same everywhere.
-//! Whether all threads share a sweep or one makes it alone, while others have tensors of their own, is the [`Room`]'s.
+//! Whether all threads share a sweep or one makes it alone, while others have tensors of their own, is the [`Workspace`]'s.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ const TILE: usize = 1 << 16;
 
 /// What an input's rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum View {
+pub(crate) enum Representation {
     /// δ, the change to the base.
     Change,
     /// θᵢ, the weights themselves.
@@ -26,9 +26,9 @@ pub(crate) enum View {
 }
 
 /// Somewhere rows of one tensor come from, in f32. Sharing it between threads is fine.
-pub(crate) trait Rows: Sync {
+pub(crate) trait RowSource: Sync {
     /// Which of the two it yields.
-    fn view(&self) -> View;
+    fn representation(&self) -> Representation;
 
     /// Whether `read` looks at the base's values.
     fn needs_base(&self) -> bool {
@@ -64,28 +64,28 @@ impl Tile<'_> {
 
 /// Where a field's inputs may stay between its sweeps, and who sweeps. One room serves tensor after tensor.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct Workspace {
     kept: Vec<Aligned>,
     /// Most bytes of inputs that stay.
     budget: usize,
     /// The calling thread sweeps by itself.
-    alone: bool,
+    single_threaded: bool,
 }
 
-impl Room {
+impl Workspace {
     /// A room for `budget` bytes, swept by all threads.
     pub(crate) fn shared(budget: usize) -> Self {
         Self {
             kept: Vec::new(),
             budget,
-            alone: false,
+            single_threaded: false,
         }
     }
 
     /// A room for `budget` bytes, swept by one thread.
-    pub(crate) fn alone(budget: usize) -> Self {
+    pub(crate) fn single_threaded(budget: usize) -> Self {
         Self {
-            alone: true,
+            single_threaded: true,
             ..Self::shared(budget)
         }
     }
@@ -104,17 +104,17 @@ impl Room {
 }
 
 /// One tensor, to be swept over.
-pub(crate) struct Field<'a> {
+pub(crate) struct TensorTiles<'a> {
     rows: usize,
     columns: usize,
     tile_rows: usize,
-    view: View,
-    base: &'a dyn Rows,
-    inputs: Vec<Box<dyn Rows + 'a>>,
+    representation: Representation,
+    base: &'a dyn RowSource,
+    inputs: Vec<Box<dyn RowSource + 'a>>,
     /// Every input's rows, where they are kept.
     kept: Option<&'a mut [Aligned]>,
     filled: bool,
-    alone: bool,
+    single_threaded: bool,
 }
 
 /// Buffers of one thread.
@@ -124,24 +124,24 @@ struct Scratch {
     inputs: Vec<Aligned>,
 }
 
-impl<'a> Field<'a> {
+impl<'a> TensorTiles<'a> {
     /// A tensor of this shape.
     pub(crate) fn new(
         shape: &[usize],
-        view: View,
-        base: &'a dyn Rows,
-        inputs: Vec<Box<dyn Rows + 'a>>,
-        room: &'a mut Room,
+        representation: Representation,
+        base: &'a dyn RowSource,
+        inputs: Vec<Box<dyn RowSource + 'a>>,
+        workspace: &'a mut Workspace,
     ) -> Self {
         let (rows, columns) = rows_and_columns(shape);
         Self {
             rows,
             columns,
             tile_rows: tile_rows(columns),
-            view,
+            representation,
             base,
-            alone: room.alone,
-            kept: room.buffers(rows * columns, inputs.len()),
+            single_threaded: workspace.single_threaded,
+            kept: workspace.buffers(rows * columns, inputs.len()),
             inputs,
             filled: false,
         }
@@ -220,21 +220,21 @@ impl<'a> Field<'a> {
             self.filled = true;
             return Ok(swept);
         }
-        let field = &*self;
-        if field.alone {
+        let tensor = &*self;
+        if tensor.single_threaded {
             let mut scratch = Scratch::default();
-            return (0..field.tiles()).try_fold(empty(), |mut results, index| {
-                field.visit(index, with_base, &mut scratch, |tile| visit(&mut results, tile))?;
+            return (0..tensor.tiles()).try_fold(empty(), |mut results, index| {
+                tensor.visit(index, with_base, &mut scratch, |tile| visit(&mut results, tile))?;
                 Ok(results)
             });
         }
-        (0..field.tiles())
+        (0..tensor.tiles())
             .into_par_iter()
             .with_min_len(run)
             .try_fold(
                 || (empty(), Scratch::default()),
                 |(mut results, mut scratch), index| {
-                    field.visit(index, with_base, &mut scratch, |tile| visit(&mut results, tile))?;
+                    tensor.visit(index, with_base, &mut scratch, |tile| visit(&mut results, tile))?;
                     Ok((results, scratch))
                 },
             )
@@ -312,13 +312,13 @@ impl<'a> Field<'a> {
         let Some(kept) = self.kept.take() else {
             return Ok(empty());
         };
-        let field = &*self;
-        let length = (field.tile_rows * field.columns).max(1);
-        let mut tiles: Vec<Vec<&mut [f32]>> = (0..field.tiles()).map(|_| Vec::new()).collect();
+        let tensor = &*self;
+        let length = (tensor.tile_rows * tensor.columns).max(1);
+        let mut tiles: Vec<Vec<&mut [f32]>> = (0..tensor.tiles()).map(|_| Vec::new()).collect();
         for buffer in kept.iter_mut() {
             for (tile, values) in tiles
                 .iter_mut()
-                .zip(buffer[..field.rows * field.columns].chunks_mut(length))
+                .zip(buffer[..tensor.rows * tensor.columns].chunks_mut(length))
             {
                 tile.push(values);
             }
@@ -326,14 +326,14 @@ impl<'a> Field<'a> {
         let step = |(mut results, mut base): (A, Aligned),
                     (index, mut inputs): (usize, Vec<&mut [f32]>)|
          -> Result<(A, Aligned)> {
-            let rows = field.tile(index);
-            field.read_base(with_base || field.needs_base(), &rows, &mut base)?;
-            for (input, values) in field.inputs.iter().zip(&mut inputs) {
-                field.read_input(input.as_ref(), &rows, &base, values)?;
+            let rows = tensor.tile(index);
+            tensor.read_base(with_base || tensor.needs_base(), &rows, &mut base)?;
+            for (input, values) in tensor.inputs.iter().zip(&mut inputs) {
+                tensor.read_input(input.as_ref(), &rows, &base, values)?;
             }
             let tile = Tile {
                 rows,
-                columns: field.columns,
+                columns: tensor.columns,
                 base: &base,
                 inputs: inputs.iter().map(|values| &**values).collect(),
             };
@@ -341,7 +341,7 @@ impl<'a> Field<'a> {
             Ok((results, base))
         };
         let nothing = || (empty(), Aligned::default());
-        let swept = if field.alone {
+        let swept = if tensor.single_threaded {
             let mut tiles = tiles.into_iter().enumerate();
             tiles.try_fold(nothing(), step).map(|(results, _)| results)
         } else {
@@ -360,7 +360,7 @@ impl<'a> Field<'a> {
     fn needs_base(&self) -> bool {
         self.inputs
             .iter()
-            .any(|input| input.needs_base() || input.view() != self.view)
+            .any(|input| input.needs_base() || input.representation() != self.representation)
     }
 
     fn read_base(&self, wanted: bool, rows: &Range<usize>, base: &mut Aligned) -> Result<()> {
@@ -372,11 +372,15 @@ impl<'a> Field<'a> {
     }
 
     /// One input's rows, turned into what the method wants to see.
-    fn read_input(&self, input: &dyn Rows, rows: &Range<usize>, base: &[f32], out: &mut [f32]) -> Result<()> {
+    fn read_input(&self, input: &dyn RowSource, rows: &Range<usize>, base: &[f32], out: &mut [f32]) -> Result<()> {
         input.read(rows.clone(), base, out)?;
-        match (input.view(), self.view) {
-            (View::Whole, View::Change) => out.iter_mut().zip(base).for_each(|(value, base)| *value -= base),
-            (View::Change, View::Whole) => out.iter_mut().zip(base).for_each(|(value, base)| *value += base),
+        match (input.representation(), self.representation) {
+            (Representation::Whole, Representation::Change) => {
+                out.iter_mut().zip(base).for_each(|(value, base)| *value -= base)
+            }
+            (Representation::Change, Representation::Whole) => {
+                out.iter_mut().zip(base).for_each(|(value, base)| *value += base)
+            }
             _ => {}
         }
         Ok(())
@@ -406,12 +410,12 @@ mod tests {
     struct Counting {
         columns: usize,
         factor: f32,
-        view: View,
+        representation: Representation,
     }
 
-    impl Rows for Counting {
-        fn view(&self) -> View {
-            self.view
+    impl RowSource for Counting {
+        fn representation(&self) -> Representation {
+            self.representation
         }
 
         fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
@@ -426,22 +430,22 @@ mod tests {
     #[test]
     fn memory_and_threads_change_nothing() {
         let shape = [1000, 700];
-        let counting = |factor, view| Counting {
+        let counting = |factor, representation| Counting {
             columns: 700,
             factor,
-            view,
+            representation,
         };
-        let base = counting(1.0, View::Whole);
+        let base = counting(1.0, Representation::Whole);
         let mut seen = Vec::new();
-        let rooms = [0, usize::MAX].map(|budget| [Room::shared(budget), Room::alone(budget)]);
-        for mut room in rooms.into_iter().flatten() {
-            let inputs: Vec<Box<dyn Rows>> = vec![
-                Box::new(counting(2.0, View::Change)),
-                Box::new(counting(3.0, View::Whole)),
+        let workspaces = [0, usize::MAX].map(|budget| [Workspace::shared(budget), Workspace::single_threaded(budget)]);
+        for mut workspace in workspaces.into_iter().flatten() {
+            let inputs: Vec<Box<dyn RowSource>> = vec![
+                Box::new(counting(2.0, Representation::Change)),
+                Box::new(counting(3.0, Representation::Whole)),
             ];
-            let mut field = Field::new(&shape, View::Change, &base, inputs, &mut room);
+            let mut tensor = TensorTiles::new(&shape, Representation::Change, &base, inputs, &mut workspace);
             for with_base in [false, true, false] {
-                let tiles = field
+                let tiles = tensor
                     .collect(with_base, |tile| {
                         assert_eq!(tile.base.is_empty(), !with_base && tile.base.is_empty());
                         let (start, last) = (tile.start(), tile.entries() - 1);

@@ -69,7 +69,7 @@ impl Trim {
     }
 
     /// Both readings of the number, for people: "trim 0.8: zero the smallest 80 %, keep 20 %".
-    pub fn sentence(self) -> String {
+    pub fn describe(self) -> String {
         let percent = |numerator: u64| match self.digits {
             digits @ 0..=2 => text(numerator * 10_u64.pow(2 - digits), 0),
             digits => {
@@ -211,12 +211,12 @@ mod tests {
 
     #[test]
     fn says_both_readings() {
-        assert_eq!(Trim::DEFAULT.sentence(), "trim 0.8: zero the smallest 80 %, keep 20 %");
+        assert_eq!(Trim::DEFAULT.describe(), "trim 0.8: zero the smallest 80 %, keep 20 %");
         assert_eq!(
-            "0.875".parse::<Trim>().unwrap().sentence(),
+            "0.875".parse::<Trim>().unwrap().describe(),
             "trim 0.875: zero the smallest 87.5 %, keep 12.5 %"
         );
-        assert_eq!(Trim::NONE.sentence(), "trim 0: zero the smallest 0 %, keep 100 %");
+        assert_eq!(Trim::NONE.describe(), "trim 0: zero the smallest 0 %, keep 100 %");
         assert_eq!(Trim::DEFAULT.density(), "0.2");
     }
 

@@ -7,20 +7,20 @@
 //! result is a model to train on, not one to serve: its router has not yet learned whom to send what.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use synapse_checkpoint::{AdapterFolder, DType, ModelConfig, ModelFolder, Routing, ShardedWriter, Staged};
 use synapse_kernels::random::Stream;
 
-use crate::inputs::{Stored, unreplaceable};
+use crate::inputs::{StoredTensor, unreplaceable};
 use crate::{MergeError, Result};
 
 /// Deviation of what moves a repeated row of the router apart, relative to the row's root mean square.
-const APART: f32 = 0.02;
+const ROUTER_NOISE: f32 = 0.02;
 
 /// A base, its specialists, and where the model goes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Upcycling {
+pub struct UpcycleRequest {
     /// The model that all specialists were trained over.
     pub base: PathBuf,
     /// Their folders, in the order their experts will stand in.
@@ -36,27 +36,27 @@ pub struct Upcycling {
 /// Publishes the model and gives its configuration.
 ///
 /// # Errors
-/// [`MergeError::Request`] for a base that is no Synapse model, an adapter of another base, or fewer than two of them;
+/// [`MergeError::Request`] for a base that is not a Synapse model, an adapter of another base, or fewer than two of them;
 /// every other error leaves the output as it was.
-pub fn upcycle(upcycling: &Upcycling) -> Result<ModelConfig> {
-    let base = ModelFolder::open(&upcycling.base)?;
+pub fn upcycle(request: &UpcycleRequest) -> Result<ModelConfig> {
+    let base = ModelFolder::open(&request.base)?;
     let Some(modules) = &base.config().synapse else {
         return Err(MergeError::request(format!(
             "{} is a {}; only the experts of a Synapse model can be upcycled",
-            upcycling.base.display(),
+            request.base.display(),
             base.config().architecture.class_name()
         )));
     };
-    if upcycling.adapters.len() < 2 {
+    if request.adapters.len() < 2 {
         return Err(MergeError::request(
             "upcycling needs two specialists or more, each with --adapter DIR".to_owned(),
         ));
     }
-    let taken = upcycling.adapters.iter().chain([&upcycling.base]);
-    if let Some(problem) = unreplaceable(&upcycling.out, taken, false) {
+    let taken = request.adapters.iter().chain([&request.base]);
+    if let Some(problem) = unreplaceable(&request.out, taken, false) {
         return Err(MergeError::request(problem));
     }
-    let specialists = upcycling
+    let specialists = request
         .adapters
         .iter()
         .map(|path| {
@@ -79,18 +79,18 @@ pub fn upcycle(upcycling: &Upcycling) -> Result<ModelConfig> {
             Routing::Dispatch => 1,
             Routing::Sequential => 0,
         },
-        seed: upcycling.seed,
+        seed: request.seed,
     };
-    let staged = Staged::beside(&upcycling.out)?;
+    let staged = Staged::beside(&request.out)?;
     let layout: Vec<(String, DType, Vec<usize>)> = config
         .tensors()
         .into_iter()
         .map(|(name, shape)| {
-            let dtype = Stored::new(&base, &parts.origin(&name).0).dtype();
+            let dtype = StoredTensor::new(&base, &parts.origin(&name).0).dtype();
             (name, dtype, shape)
         })
         .collect();
-    let mut writer = ShardedWriter::create(staged.path(), &layout, upcycling.max_shard_bytes)?;
+    let mut writer = ShardedWriter::create(staged.path(), &layout, request.max_shard_bytes)?;
     let mut bytes = Vec::new();
     for (index, (name, dtype, _)) in layout.iter().enumerate() {
         bytes.clear();
@@ -187,7 +187,7 @@ impl Parts<'_> {
         let mut out = head.to_vec();
         for specialist in 0..self.specialists.len() {
             for (expert, row) in experts.chunks_exact(width).enumerate() {
-                let spread = APART * (row.iter().map(|value| value * value).sum::<f32>() / width as f32).sqrt();
+                let spread = ROUTER_NOISE * (row.iter().map(|value| value * value).sum::<f32>() / width as f32).sqrt();
                 let start = ((specialist * self.experts + expert) * width) as u64;
                 out.extend(row.iter().enumerate().map(|(column, value)| match apart {
                     Some(stream) => value + spread * stream.normal(start + column as u64),
@@ -198,17 +198,4 @@ impl Parts<'_> {
         out.extend_from_slice(tail);
         out
     }
-}
-
-/// The base that an adapter's adapter_config.json names.
-///
-/// # Errors
-/// The folder is no adapter, or one that names no base.
-pub fn base_of(adapter: &Path) -> Result<String> {
-    let folder = AdapterFolder::open(adapter)?;
-    folder
-        .config()
-        .base_model_name_or_path
-        .clone()
-        .ok_or_else(|| MergeError::request(format!("{} names no base; give --base DIR", adapter.display())))
 }

@@ -55,7 +55,7 @@ pub fn merge_request(
         request.parameters.set(name, Setting::number(value));
     }
     request.seed = merge.seed;
-    request.sign = translate::sign(merge.sign);
+    request.ties.sign = translate::sign(merge.sign);
     request.lambda = merge.lambda;
     request.dtype = Some(translate::dtype(plan.export.dtype));
     request.max_shard_bytes = plan.export.shard_size;

@@ -1,4 +1,4 @@
-//! What the user typed: flags and their spellings, nothing about what they lead to.
+//! The command line as typed: flags and their spellings.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,11 @@ use clap::{Parser, Subcommand};
 use synapse_checkpoint::DType;
 use synapse_export::GgufType;
 use synapse_merge::{
-    BaseView, Compat, DivideBy, Method, Rescale, Rounding, Scope, Selection, Setting, Sign, Trim, ZeroSign, parse_dtype,
+    BaseView, Compat, DivideBy, Method, Rescale, Rounding, Scope, Setting, Sign, TieBreak, TopKSelection, Trim,
+    parse_dtype,
 };
 
-use crate::request::folder_name;
+use crate::model_source::folder_name;
 
 /// Merge adapters and checkpoints into one model folder.
 ///
@@ -27,7 +28,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
-    /// A mergekit YAML, or the merge.yaml of an earlier merge (which is then made again)
+    /// A mergekit YAML, or the merge.yaml of an earlier merge, which is then repeated
     #[arg(value_name = "MERGEKIT.yml", conflicts_with_all = ["method", "base", "adapters", "models", "pipeline"])]
     pub(crate) file: Option<PathBuf>,
 
@@ -43,13 +44,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SHARE", conflicts_with = "trim", value_parser = Trim::from_density, allow_negative_numbers = true)]
     pub(crate) density: Option<Trim>,
 
-    /// Elections: whose sign wins an entry: frequency (majority of signs) or total (sign of the sum) [default: frequency]
+    /// Elections: how the sign of an entry is elected: frequency (majority of signs) or total (sign of the sum) [default: frequency]
     #[arg(long)]
     pub(crate) sign: Option<Sign>,
 
-    /// Elections: what a drawn vote does: drop (merges nothing), positive (as mergekit) or majority [default: drop]
-    #[arg(long, value_name = "WHAT")]
-    pub(crate) zero_sign: Option<ZeroSign>,
+    /// Elections: what a tie does: drop (merges nothing), positive (as mergekit) or majority [default: drop]
+    #[arg(long = "zero-sign", value_name = "WHAT")]
+    pub(crate) tie_break: Option<TieBreak>,
 
     /// Elections by total: whether values are summed with their weights [default: true]
     #[arg(long, value_name = "BOOL")]
@@ -59,27 +60,27 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "WHAT")]
     pub(crate) divide_by: Option<DivideBy>,
 
-    /// Ties: what a trim ranks against: each tensor, or global (all tensors of an input) [default: tensor]
+    /// TIES: what the trim ranks entries against: each tensor, or global (all tensors of an input) [default: tensor]
     #[arg(long, value_name = "SCOPE")]
     pub(crate) trim_scope: Option<Scope>,
 
-    /// Ties: exact (k entries, ties to the lowest index) or threshold (all that tie) [default: exact]
+    /// TIES: exact (k entries, ties go to the lowest index) or threshold (all entries that tie) [default: exact]
     #[arg(long, value_name = "WHAT")]
-    pub(crate) selection: Option<Selection>,
+    pub(crate) selection: Option<TopKSelection>,
 
-    /// What makes good for dropped entries: none, norm (‖δ‖₁ is kept) or inverse (1/p) [default: norm where drawn]
+    /// How kept entries are rescaled: none, norm (‖δ‖₁ is kept) or inverse (1/p) [default: norm for random methods]
     #[arg(long, value_name = "WHAT")]
     pub(crate) rescale: Option<Rescale>,
 
-    /// Follow a peer in everything its TIES does: mergekit, peft, paper or titan
-    #[arg(long, value_name = "PEER")]
+    /// Use the options of another implementation of TIES: mergekit, peft, paper or titan
+    #[arg(long, value_name = "PRESET")]
     pub(crate) compat: Option<Compat>,
 
     /// A parameter by mergekit's name: t=0.5, gamma=0.01, t=[0,1] for a gradient over the layers; repeat for each
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
     pub(crate) parameters: Vec<(String, Setting)>,
 
-    /// Seed of everything that is drawn [default: 0]
+    /// Seed of all random numbers [default: 0]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
@@ -87,11 +88,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "HOW")]
     pub(crate) rounding: Option<Rounding>,
 
-    /// What changes are added to: stored, or nf4 (the base as QLoRA training saw it) [default: stored]
+    /// The base that changes are added to: stored, or nf4 (as QLoRA training saw it) [default: stored]
     #[arg(long, value_name = "VIEW")]
     pub(crate) base_view: Option<BaseView>,
 
-    /// Memory for changes; a tensor whose changes take more is made anew in every pass [default: 512MiB]
+    /// Memory for changes; a larger tensor's changes are computed again in every pass [default: 512MiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
 
@@ -99,7 +100,7 @@ pub(crate) struct Arguments {
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) lambda: Option<f64>,
 
-    /// Divide by the weights that went in [default: true, false for task_arithmetic]
+    /// Divide by the sum of the weights [default: true, false for task_arithmetic]
     #[arg(long, value_name = "BOOL")]
     pub(crate) normalize: Option<bool>,
 
@@ -119,7 +120,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["adapters", "models"])]
     pub(crate) pipeline: Option<PathBuf>,
 
-    /// Folder to write [default: the pipeline's output; for a merge.yaml, the folder it lies in]
+    /// Folder to write [default: the pipeline's output; for a merge.yaml, its own folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
@@ -144,7 +145,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) out_shard_size: Option<u64>,
 
-    /// Never ask the hub: a hub id must be in the cache
+    /// Do not use the network; hub ids must be in the cache
     #[arg(long)]
     pub(crate) offline: bool,
 
@@ -153,25 +154,25 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
 }
 
-/// What else there is to do.
+/// The other commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Merge again by a folder's merge.yaml, in memory, and compare every value with the folder
+    /// Repeat a folder's merge in memory and compare every value with the folder
     Verify {
         /// The merged folder
         dir: PathBuf,
 
-        /// Never ask the hub: a hub id must be in the cache
+        /// Do not use the network; hub ids must be in the cache
         #[arg(long)]
         offline: bool,
     },
-    /// Make the experts of a larger Synapse model out of specialists over one: a model to train on
+    /// Turn specialists over one Synapse model into the experts of a larger one, to be trained further
     Upcycle {
         /// A specialist over the base; repeatable, two or more
         #[arg(long = "adapter", value_name = "DIR", required = true)]
         adapters: Vec<PathBuf>,
 
-        /// The base: a folder or a hub id [default: as the first adapter calls it]
+        /// The base: a folder or a hub id [default: the one that the first adapter names]
         #[arg(long, value_name = "DIR|HUB_ID")]
         base: Option<String>,
 
@@ -179,7 +180,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
 
-        /// Seeds what moves the router's repeated rows apart
+        /// Seed of the noise on the router's repeated rows
         #[arg(long, default_value_t = 0)]
         seed: u64,
 
@@ -187,16 +188,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SIZE", value_parser = size)]
         out_shard_size: Option<u64>,
 
-        /// Never ask the hub: a hub id must be in the cache
+        /// Do not use the network; hub ids must be in the cache
         #[arg(long)]
         offline: bool,
     },
-    /// Put a merge with --format delta onto its base: the folder that the merge would have written
+    /// Apply a merge with --format delta to its base; writes the folder that the merge would have written
     Apply {
         /// The delta's folder
         delta: PathBuf,
 
-        /// The base: a folder or a hub id [default: as the delta calls it]
+        /// The base: a folder or a hub id [default: the one that the delta names]
         #[arg(long, value_name = "DIR|HUB_ID")]
         base: Option<String>,
 
@@ -208,13 +209,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SIZE", value_parser = size)]
         out_shard_size: Option<u64>,
 
-        /// Never ask the hub: a hub id must be in the cache
+        /// Do not use the network; hub ids must be in the cache
         #[arg(long)]
         offline: bool,
     },
 }
 
-/// What a merge is written as, when not as a folder.
+/// The output's format, if not a model folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// One GGUF file.
@@ -237,7 +238,7 @@ fn parameter(text: &str) -> Result<(String, Setting), String> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WeightedInput {
     pub(crate) name: String,
-    pub(crate) place: String,
+    pub(crate) location: String,
     pub(crate) weight: f64,
 }
 
@@ -252,15 +253,15 @@ impl std::str::FromStr for WeightedInput {
         // Only a number after the last @ is a weight: folders may hold an @ of their own.
         let weighted = rest
             .rsplit_once('@')
-            .and_then(|(place, weight)| Some((place, weight.parse::<f64>().ok()?)));
-        let (place, weight) = weighted.unwrap_or((rest, 1.0));
-        if place.is_empty() || name == Some("") {
+            .and_then(|(location, weight)| Some((location, weight.parse::<f64>().ok()?)));
+        let (location, weight) = weighted.unwrap_or((rest, 1.0));
+        if location.is_empty() || name == Some("") {
             return Err(format!("`{text}` is not of the form [NAME=]DIR[@WEIGHT]"));
         }
-        let name = name.unwrap_or_else(|| folder_name(place)).to_owned();
+        let name = name.unwrap_or_else(|| folder_name(location)).to_owned();
         Ok(Self {
             name,
-            place: place.to_owned(),
+            location: location.to_owned(),
             weight,
         })
     }
@@ -301,10 +302,10 @@ mod tests {
 
     use super::*;
 
-    fn input(name: &str, place: &str, weight: f64) -> WeightedInput {
+    fn input(name: &str, location: &str, weight: f64) -> WeightedInput {
         WeightedInput {
             name: name.to_owned(),
-            place: place.to_owned(),
+            location: location.to_owned(),
             weight,
         }
     }

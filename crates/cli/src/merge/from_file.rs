@@ -6,24 +6,28 @@ use synapse_merge::{
     Compat, Input, MERGE_FILE, MergeError, MergeFile, MergeRequest, Slice, SliceSource, SynapseBlock, Trim,
 };
 
-use crate::model_source::ModelSource;
-use crate::request::{Prepared, folder_name, wrong};
+use crate::model_source::{ModelSource, folder_name};
+use crate::prepared::{PreparedMerge, request_error};
 
 /// Reads the file and finds its models. Without `--out`, a merge.yaml is made again where it lies.
 ///
 /// # Errors
 /// Every problem of the file and of what it names.
-pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, source: &ModelSource<'_>) -> Result<Prepared, MergeError> {
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+pub(crate) fn prepare(
+    path: &Path,
+    out: Option<PathBuf>,
+    source: &ModelSource<'_>,
+) -> Result<PreparedMerge, MergeError> {
+    let text = std::fs::read_to_string(path).map_err(|error| request_error(format!("{}: {error}", path.display())))?;
     let file = MergeFile::parse(&text, path)?;
     let own_folder = path
         .parent()
         .filter(|_| file.synapse.is_some() && path.file_name().is_some_and(|name| name == MERGE_FILE));
     let out = match (out, own_folder) {
         (Some(out), _) => out,
-        // A merge.yaml named without a folder lies in the working directory, which cannot be swapped under our feet.
+        // The folder of a merge.yaml without a path is the working directory, which cannot be replaced.
         (None, Some(folder)) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => return Err(wrong("where to? name the output folder with --out")),
+        _ => return Err(request_error("no output folder; pass --out DIR")),
     };
     let mut request = MergeRequest::new(file.method, PathBuf::new(), out);
     let mut problems = Vec::new();
@@ -41,7 +45,7 @@ pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, source: &ModelSource<'_
             }
         }
         None => problems.push(format!(
-            "{}: `base_model` is missing; {} measures changes to it",
+            "{}: `base_model` is missing; {} merges changes to it",
             path.display(),
             file.method
         )),
@@ -53,8 +57,8 @@ pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, source: &ModelSource<'_
         Some(block) => pin(&mut request, block),
         // A file without the block means what mergekit means by it.
         None => {
-            request.follow(Compat::Mergekit);
-            request.based = file.base.is_some() && file.method != synapse_merge::Method::Linear;
+            request.apply_compat(Compat::Mergekit);
+            request.uses_base = file.base.is_some() && file.method != synapse_merge::Method::Linear;
         }
     }
     request.normalize = file.normalize.unwrap_or(request.normalize);
@@ -67,7 +71,7 @@ pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, source: &ModelSource<'_
         request.input_trims.clear();
     }
     share_trim(&mut request);
-    Ok(Prepared {
+    Ok(PreparedMerge {
         request,
         notes: file.warnings,
     })
@@ -75,15 +79,8 @@ pub(crate) fn prepare(path: &Path, out: Option<PathBuf>, source: &ModelSource<'_
 
 /// What a synapse block pins.
 fn pin(request: &mut MergeRequest, block: &SynapseBlock) {
-    request.sign = block.sign;
-    request.zero_sign = block.zero_sign;
-    request.election = block.election;
-    request.scope = block.scope;
-    request.selection = block.selection;
-    request.counting = block.counting;
-    request.rescale = block.rescale;
-    request.factors = block.factors;
-    request.based = block.based;
+    request.ties = block.ties;
+    request.uses_base = block.uses_base;
     request.base_view = block.base_view;
     request.seed = block.seed;
     request.rounding = block.rounding;

@@ -1,5 +1,6 @@
 //! The program `synapse-merge`: arguments in, a merged model folder out. The merge itself is in the crate `merge`.
 
+mod adapter_bases;
 mod arguments;
 #[path = "../console.rs"]
 mod console;
@@ -7,6 +8,7 @@ mod from_file;
 mod messages;
 mod model_source;
 mod pipeline;
+mod prepared;
 mod request;
 
 use std::io::Write as _;
@@ -14,7 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use synapse_merge::{Application, DEFAULT_SHARD_BYTES, DeltaFile, MergeError, MergeReport, Upcycling};
+use synapse_merge::{ApplyRequest, DEFAULT_SHARD_BYTES, DeltaFile, MergeError, MergeReport, UpcycleRequest};
 
 use crate::arguments::{Arguments, Command};
 use crate::model_source::ModelSource;
@@ -46,13 +48,13 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
             let source = ModelSource::new(*offline, &downloads);
             let named = match (base, adapters.first()) {
                 (Some(base), _) => base.clone(),
-                (None, Some(adapter)) => synapse_merge::base_of(adapter)?,
+                (None, Some(adapter)) => adapter_bases::named_base(adapter)?,
                 (None, None) => String::new(),
             };
             let base = source.model(&named, None);
             let base = base.map_err(|problem| MergeError::Request(vec![format!("base: {problem}")]))?;
             downloads.finish();
-            let config = synapse_merge::upcycle(&Upcycling {
+            let config = synapse_merge::upcycle(&UpcycleRequest {
                 base,
                 adapters: adapters.clone(),
                 out: out.clone(),
@@ -79,7 +81,7 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
             let base = source.model(&named, None);
             let base = base.map_err(|problem| MergeError::Request(vec![format!("base: {problem}")]))?;
             downloads.finish();
-            synapse_merge::apply(&Application {
+            synapse_merge::apply_delta(&ApplyRequest {
                 delta: delta.clone(),
                 base,
                 out: out.clone(),
@@ -113,7 +115,7 @@ fn merge(arguments: &Arguments) -> Result<(), MergeError> {
     let source = ModelSource::new(arguments.offline, &downloads);
     let prepared = request::prepare(arguments, &source)?;
     downloads.finish();
-    messages::announce(&prepared);
+    messages::describe(&prepared);
     let bar = messages::merge_bar();
     if let Some(rank) = prepared.request.extract_rank {
         let extraction = synapse_merge::extract_lora(&prepared.request, rank, &|progress| {
@@ -141,7 +143,7 @@ fn merge(arguments: &Arguments) -> Result<(), MergeError> {
 }
 
 /// The command's data: the folder, or the report. A reader that has gone away does not undo the merge.
-fn print(arguments: &Arguments, prepared: &request::Prepared, report: &MergeReport) {
+fn print(arguments: &Arguments, prepared: &prepared::PreparedMerge, report: &MergeReport) {
     let text = if arguments.json {
         report.to_json()
     } else {

@@ -6,19 +6,19 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use synapse_checkpoint::ModelConfig;
 use synapse_hub::DownloadProgress;
-use synapse_merge::{DivideBy, Extraction, MergeError, MergeReport, MergeRequest, Rescale, ZeroSign};
+use synapse_merge::{DivideBy, Extraction, MergeError, MergeReport, MergeRequest, Rescale, TieBreak};
 
 use crate::console::{print_error, progress_bar, say};
-use crate::request::Prepared;
+use crate::prepared::PreparedMerge;
 
-/// A merge that goes on where an earlier one was stopped.
+/// A merge that continues an interrupted one.
 pub(crate) fn resumed(tensors: usize) {
     say(format_args!(
-        "going on with a merge that was stopped: {tensors} tensors are there already"
+        "resuming an interrupted merge: {tensors} tensors are finished"
     ));
 }
 
-/// An adapter that stands for a merge.
+/// An adapter extracted from a merge.
 pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
     say(format_args!(
         "{} modules at rank {rank}; the adapter has {:.2} % of the merged change's energy",
@@ -27,19 +27,19 @@ pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
     ));
 }
 
-/// A folder that holds what its merge.yaml makes.
+/// A folder that equals the merge of its merge.yaml.
 pub(crate) fn verified(report: &MergeReport) {
     let tensors = report.tensors.len() + report.copied;
     say(format_args!(
-        "all values of {tensors} tensors are what merge.yaml makes"
+        "all values of {tensors} tensors equal the merge of merge.yaml"
     ));
 }
 
-/// What upcycling made.
+/// The upcycled model.
 pub(crate) fn upcycled(config: &ModelConfig, specialists: usize) {
     let experts = config.synapse.as_ref().map_or(0, |modules| modules.num_experts);
     say(format_args!(
-        "{experts} experts a layer out of {specialists} specialists, {} parameters; train it before it is served",
+        "{experts} experts per layer from {specialists} specialists, {} parameters; train the model before serving it",
         config.parameters()
     ));
 }
@@ -52,8 +52,8 @@ pub(crate) fn error(error: &MergeError) {
     }
 }
 
-/// What was found and what is about to happen.
-pub(crate) fn announce(prepared: &Prepared) {
+/// The inputs and the merge that is about to run.
+pub(crate) fn describe(prepared: &PreparedMerge) {
     let request = &prepared.request;
     prepared.notes.iter().for_each(say);
     say(format_args!("base: {}", request.base.display()));
@@ -63,34 +63,34 @@ pub(crate) fn announce(prepared: &Prepared) {
     }
 }
 
-/// The method with everything that changes its result.
+/// The method with all options that change its result.
 fn method(request: &MergeRequest) -> String {
     let method = request.method;
     let mut text = format!("{method}: {} inputs", request.inputs().count());
     if method.parameters().contains(&"density") {
         let trim = if request.input_trims.is_empty() {
-            request.trim.sentence()
+            request.trim.describe()
         } else {
             let each = request
                 .inputs()
-                .map(|input| format!("{}: {}", input.name, request.trim_of(&input.name).sentence()));
+                .map(|input| format!("{}: {}", input.name, request.trim_of(&input.name).describe()));
             each.collect::<Vec<_>>().join("; ")
         };
         text += &format!("; {trim}");
     }
-    if method.elects() {
-        let draw = match request.zero_sign {
-            ZeroSign::Drop => "a draw merges nothing",
-            ZeroSign::Positive => "a draw goes to the positive side",
-            ZeroSign::Majority => "a draw goes to the side that wins most of the model",
+    if method.elects_signs() {
+        let tie = match request.ties.tie_break {
+            TieBreak::Drop => "a tie merges nothing",
+            TieBreak::Positive => "a tie goes to the positive side",
+            TieBreak::Majority => "a tie goes to the sign that wins most of the model",
         };
-        text += &format!("\n      sign {}, {draw}", request.sign);
+        text += &format!("\n      sign {}, {tie}", request.ties.sign);
     }
     if method.parameters().contains(&"lambda") {
         text += &format!("; lambda {}", request.lambda);
     }
     if method.parameters().contains(&"normalize") {
-        text += match (request.normalize, request.election.divide_by) {
+        text += match (request.normalize, request.ties.divide_by) {
             (false, _) => ", not divided by the weights",
             (true, DivideBy::Count) => ", divided by the number that agrees",
             (true, DivideBy::Weights) => ", divided by the weights",
@@ -104,8 +104,8 @@ fn method(request: &MergeRequest) -> String {
     {
         text += &format!("; rescale {}, seed {}", request.rescaling(), request.seed);
     }
-    if request.factors {
-        text += "\n      by PEFT's way: the factors are merged, not the updates, so the result has cross terms";
+    if request.ties.factors {
+        text += "\n      as PEFT does: the factors are merged, not the updates, so the result has cross terms";
     }
     for (name, value) in request.parameters.iter() {
         text += &format!("\n      {name}: {}", value.yaml());

@@ -1,4 +1,5 @@
-//! Where a model named by the user is: a folder here, or a repository on the hub. A path never reaches the network.
+//! Where the models are that the user names: local folders, GGUF files, or repositories on the hub. A path is never
+//! looked up on the network.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ pub(crate) struct ModelSource<'a> {
 impl Drop for ModelSource<'_> {
     fn drop(&mut self) {
         for folder in self.unpacked.borrow().iter() {
-            // What cannot be removed is in the system's place for what does not last.
+            // A folder that cannot be removed is in the system's temporary folder.
             let _ = std::fs::remove_dir_all(folder);
         }
     }
@@ -40,7 +41,7 @@ impl<'a> ModelSource<'a> {
     /// `revision` or the one behind an `@`.
     ///
     /// # Errors
-    /// Says what was looked for, in words for the user.
+    /// Says what was looked for, as a message for the user.
     pub(crate) fn model(&self, text: &str, revision: Option<&str>) -> Result<PathBuf, String> {
         let path = Path::new(text);
         if path.is_dir() {
@@ -62,14 +63,14 @@ impl<'a> ModelSource<'a> {
         }
         let folder = Hub::from_env(self.offline)
             .and_then(|hub| hub.model(id, revision, self.progress))
-            .map_err(|error| format!("{text} is no folder here, and as a hub id: {error}"))?;
+            .map_err(|error| format!("{text} is not a local folder, and as a hub id: {error}"))?;
         let folder = tidy(&folder);
-        let called = revision.map_or_else(|| id.to_owned(), |revision| format!("{id}@{revision}"));
-        self.fetched.borrow_mut().insert(folder.clone(), called);
+        let reference_of = revision.map_or_else(|| id.to_owned(), |revision| format!("{id}@{revision}"));
+        self.fetched.borrow_mut().insert(folder.clone(), reference_of);
         Ok(folder)
     }
 
-    /// A GGUF file as a folder of exact f32 weights, beside other things that do not last.
+    /// A GGUF file as a folder of exact f32 weights, in the temporary folder.
     fn unpack(&self, gguf: &Path) -> Result<PathBuf, String> {
         let number = self.unpacked.borrow().len();
         let folder = std::env::temp_dir().join(format!("synapse-merge-{}-{number}", std::process::id()));
@@ -81,7 +82,7 @@ impl<'a> ModelSource<'a> {
         Ok(folder)
     }
 
-    /// What the folders found on the hub, or unpacked, are called.
+    /// The names of folders that were downloaded or unpacked.
     pub(crate) fn aliases(&self) -> BTreeMap<PathBuf, String> {
         self.fetched.borrow().clone()
     }
@@ -109,6 +110,11 @@ pub(crate) fn tidy(path: &Path) -> PathBuf {
         Some(relative) if !relative.as_os_str().is_empty() => relative,
         _ => path.to_owned(),
     }
+}
+
+/// The last part of a path or hub id.
+pub(crate) fn folder_name(location: &str) -> &str {
+    location.trim_end_matches('/').rsplit('/').next().unwrap_or(location)
 }
 
 #[cfg(test)]

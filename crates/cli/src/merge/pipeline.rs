@@ -6,9 +6,10 @@ use synapse_merge::MergeError;
 use synapse_pipeline::{merge_request, missing_adapters};
 use synapse_recipe::Plan;
 
+use crate::adapter_bases::{base_of, other_bases};
 use crate::arguments::Arguments;
 use crate::model_source::{ModelSource, tidy};
-use crate::request::{Prepared, base_of, other_bases, wrong};
+use crate::prepared::{PreparedMerge, request_error};
 
 /// The pipeline that a bare `synapse-merge` means.
 const DEFAULT: &str = "pipelines/synapse-3b.yaml";
@@ -17,19 +18,19 @@ const DEFAULT: &str = "pipelines/synapse-3b.yaml";
 ///
 /// # Errors
 /// Lists every output that is missing, and the bases where they disagree.
-pub(crate) fn prepare(arguments: &Arguments, source: &ModelSource<'_>) -> Result<Prepared, MergeError> {
+pub(crate) fn prepare(arguments: &Arguments, source: &ModelSource<'_>) -> Result<PreparedMerge, MergeError> {
     let path = arguments.pipeline.clone().unwrap_or_else(|| PathBuf::from(DEFAULT));
     if arguments.pipeline.is_none() && !path.is_file() {
-        return Err(wrong(format!(
+        return Err(request_error(format!(
             "nothing to merge: no --adapter, --model or YAML file is given, and {DEFAULT} is not here; \
              name a pipeline with --pipeline"
         )));
     }
-    let plan = match synapse_recipe::load(&path, &[]).map_err(|problems| wrong(problems.to_string()))? {
+    let plan = match synapse_recipe::load(&path, &[]).map_err(|problems| request_error(problems.to_string()))? {
         Plan::Pipeline(plan) => plan,
         Plan::Specialist(_) => {
-            return Err(wrong(format!(
-                "{} is a recipe; --pipeline wants a pipeline",
+            return Err(request_error(format!(
+                "{} is a recipe; --pipeline takes a pipeline",
                 path.display()
             )));
         }
@@ -68,7 +69,7 @@ pub(crate) fn prepare(arguments: &Arguments, source: &ModelSource<'_>) -> Result
                 notes.extend(other_bases(&request.adapters, &base));
             }
             request.base = base;
-            Ok(Prepared { request, notes })
+            Ok(PreparedMerge { request, notes })
         }
         Ok(_) => Err(MergeError::Request(problems)),
         Err(more) => {

@@ -1,4 +1,4 @@
-//! The second half of a block's way: the winning sign of every entry, and the sum of the changes that have it.
+//! The second step of a block: the winning sign of every entry, and the sum of the changes that have it.
 
 use std::ops::Range;
 
@@ -45,13 +45,13 @@ pub(super) fn elect<S: Simd>(
     sums.fill(0.0);
     divisors.fill(0.0);
     for (change, weighted) in changes.iter().zip(&mut scratch.weighted) {
-        let voices = &mut weighted.0[..length];
+        let votes = &mut weighted.0[..length];
         let share = if count { 1.0 } else { change.weight };
-        for (d, &elected) in voices.iter_mut().zip(elected) {
+        for (d, &elected) in votes.iter_mut().zip(elected) {
             let agrees = (*d > 0.0) & (elected > 0.0) | (*d < 0.0) & (elected < 0.0);
             *d = if agrees { *d } else { 0.0 };
         }
-        for ((sum, divisor), &d) in sums.iter_mut().zip(&mut *divisors).zip(&*voices) {
+        for ((sum, divisor), &d) in sums.iter_mut().zip(&mut *divisors).zip(&*votes) {
             *sum += d;
             *divisor += if d == 0.0 { 0.0 } else { share };
         }
@@ -61,7 +61,7 @@ pub(super) fn elect<S: Simd>(
     agreeing
 }
 
-/// Writes the winning sign of every entry, +1, −1, or 0 where nobody wins.
+/// Writes the winning sign of every entry, +1, −1, or 0 where neither wins.
 #[inline(always)]
 fn vote(vote: Vote, length: usize, scratch: &mut Scratch) {
     let totals = &mut scratch.totals[..length];
@@ -71,7 +71,7 @@ fn vote(vote: Vote, length: usize, scratch: &mut Scratch) {
         }
     }
     for (elected, &total) in scratch.elected.iter_mut().zip(&*totals) {
-        let sign = if total < 0.0 { -1.0 } else { vote.drawn };
+        let sign = if total < 0.0 { -1.0 } else { vote.tie_sign };
         *elected = if total > 0.0 { 1.0 } else { sign };
     }
 }

@@ -1,45 +1,38 @@
-//! The first half of a block's way: what survives of every input is weighted and counted, and the sums that describe
-//! the inputs are taken.
+//! The first step of a block: the masked changes of every input are weighted and counted, and the sums that describe the
+//! inputs are taken.
 
 use std::ops::Range;
 
 use pulp::Simd;
 
 use super::rule::Vote;
-use super::sums::{PieceReport, products};
-use super::{Change, Row, Scratch};
+use super::sums::{ChunkStatistics, products};
+use super::{Change, Chunk, Row, Scratch};
 use crate::Sign;
 use crate::select::magnitude;
-use crate::sparsify::Surviving;
+use crate::sparsify::TileMask;
 
-/// What is gathered, block by block.
-pub(super) struct Block<'a> {
-    pub(super) changes: &'a [Change<'a>],
-    /// Index of the piece's first entry in the tensor.
-    pub(super) start: usize,
-    pub(super) vote: Option<Vote>,
-}
-
-/// Thins out and weights one block of every input, counts votes, and takes the sums that describe the inputs. `range`
-/// lies within the piece, which begins at entry `start` of the tensor. Returns the energy of what survives, weighted.
+/// Masks and weights one block of every input, counts votes, and takes the sums that describe the inputs. `range` lies
+/// within the chunk. Returns the energy of the masked, weighted changes.
 #[inline(always)]
 pub(super) fn gather<S: Simd>(
     simd: S,
-    piece: &Block<'_>,
+    chunk: &Chunk<'_>,
+    vote: Option<Vote>,
     range: &Range<usize>,
     scratch: &mut Scratch,
-    report: &mut PieceReport,
+    statistics: &mut ChunkStatistics,
 ) -> f64 {
-    let &Block { changes, start, vote } = piece;
+    let &Chunk { changes, start, .. } = chunk;
     let length = range.len();
     scratch.plus[..length].fill(0);
     scratch.minus[..length].fill(0);
     scratch.totals[..length].fill(0.0);
     let totals = vote.filter(|vote| vote.sign == Sign::Total);
-    for ((change, weighted), sums) in changes.iter().zip(&mut scratch.weighted).zip(&mut report.inputs) {
+    for ((change, weighted), sums) in changes.iter().zip(&mut scratch.weighted).zip(&mut statistics.inputs) {
         let weighted = &mut weighted.0[..length];
         let delta = &change.delta[range.clone()];
-        survive(change, delta, start, range, weighted);
+        apply_mask(change, delta, start, range, weighted);
         let mut kept = 0_u32;
         for &d in &*weighted {
             kept += u32::from(d != 0.0);
@@ -51,7 +44,7 @@ pub(super) fn gather<S: Simd>(
             });
         }
         if let Some(vote) = totals.filter(|vote| !vote.weighted) {
-            add_votes(&mut scratch.totals[..length], weighted, vote.single);
+            add_votes(&mut scratch.totals[..length], weighted, vote.vote_in_f32);
         }
         for ((d, plus), minus) in weighted.iter_mut().zip(&mut scratch.plus).zip(&mut scratch.minus) {
             *d *= change.weight;
@@ -59,14 +52,14 @@ pub(super) fn gather<S: Simd>(
             *minus += i32::from(*d < 0.0);
         }
         if let Some(vote) = totals.filter(|vote| vote.weighted) {
-            add_votes(&mut scratch.totals[..length], weighted, vote.single);
+            add_votes(&mut scratch.totals[..length], weighted, vote.vote_in_f32);
         }
     }
     let mut trimmed = 0.0;
-    let mut inputs = changes.iter().zip(&mut report.inputs);
+    let mut inputs = changes.iter().zip(&mut statistics.inputs);
     products(simd, squares(&scratch.weighted, length), |energy| {
         trimmed += energy;
-        // What has no weight is what was kept.
+        // With a weight of one, this is the energy of what was kept.
         if let Some((change, sums)) = inputs.next()
             && change.weight == 1.0
         {
@@ -74,15 +67,15 @@ pub(super) fn gather<S: Simd>(
         }
     });
     let delta = |at: usize| &changes[at].delta[range.clone()];
-    let mut inputs = changes.iter().zip(&mut report.inputs);
+    let mut inputs = changes.iter().zip(&mut statistics.inputs);
     products(simd, (0..changes.len()).map(|at| (delta(at), delta(at))), |energy| {
         if let Some((change, sums)) = inputs.next() {
             sums.energy += energy;
-            report.tally.weighted += energy * (f64::from(change.weight) * f64::from(change.weight));
+            statistics.accumulators.weighted += energy * (f64::from(change.weight) * f64::from(change.weight));
         }
     });
     let pairs = (0..changes.len()).flat_map(|left| (left + 1..changes.len()).map(move |right| (left, right)));
-    let mut sums = report.products.iter_mut();
+    let mut sums = statistics.products.iter_mut();
     products(
         simd,
         pairs.map(|(left, right)| (delta(left), delta(right))),
@@ -101,21 +94,21 @@ pub(super) fn gather<S: Simd>(
         voters[2] += u32::from(count > 1);
         disagreements += u32::from(plus.min(minus) > 0);
     }
-    report.tally.entries += length as u64;
-    report.tally.disagreements += u64::from(disagreements);
-    for (total, count) in report.tally.voters.iter_mut().zip(voters) {
+    statistics.accumulators.entries += length as u64;
+    statistics.accumulators.disagreements += u64::from(disagreements);
+    for (total, count) in statistics.accumulators.voters.iter_mut().zip(voters) {
         *total += u64::from(count);
     }
     trimmed
 }
 
-/// Writes what survives of one block of a change.
+/// Writes the entries of one block of a change that its mask keeps.
 #[inline(always)]
-fn survive(change: &Change<'_>, delta: &[f32], start: usize, range: &Range<usize>, out: &mut [f32]) {
-    match change.surviving {
-        Surviving::Above(kept, factor) => {
+fn apply_mask(change: &Change<'_>, delta: &[f32], start: usize, range: &Range<usize>, out: &mut [f32]) {
+    match change.mask {
+        TileMask::Above(kept, factor) => {
             let whole = start + range.start..start + range.end;
-            // The rule of what is kept changes at most once, at the last kept tie.
+            // The least magnitude kept changes at most once, at the last kept tie.
             let cut = kept.cut(&whole).unwrap_or(whole.end);
             for part in [whole.start..cut, cut..whole.end] {
                 let least = kept.least(&part);
@@ -128,7 +121,7 @@ fn survive(change: &Change<'_>, delta: &[f32], start: usize, range: &Range<usize
                 out.iter_mut().for_each(|d| *d *= factor);
             }
         }
-        Surviving::Times(factors) => {
+        TileMask::Times(factors) => {
             for ((d, &x), &factor) in out.iter_mut().zip(delta).zip(&factors[range.clone()]) {
                 *d = x * factor;
             }
@@ -138,13 +131,13 @@ fn survive(change: &Change<'_>, delta: &[f32], start: usize, range: &Range<usize
 
 /// Adds one input's votes, by value.
 #[inline(always)]
-fn add_votes(totals: &mut [f64], votes: &[f32], single: bool) {
-    if single {
+fn add_votes(totals: &mut [f64], votes: &[f32], vote_in_f32: bool) {
+    if vote_in_f32 {
         for (total, &vote) in totals.iter_mut().zip(votes) {
             *total = f64::from(*total as f32 + vote);
         }
     } else {
-        // In f64, so that the sign of a near draw is the true one.
+        // In f64, so that the sign of a near tie is the true one.
         for (total, &vote) in totals.iter_mut().zip(votes) {
             *total += f64::from(vote);
         }

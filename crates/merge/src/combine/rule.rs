@@ -1,23 +1,23 @@
-//! How changes become one: the words of a rule. Applying it is the parent's business.
+//! How changes are combined into one. Rules are applied by the parent module.
 
 use crate::Sign;
 
 /// How the sign of an entry is found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Vote {
-    /// Who wins.
+    /// What the election counts.
     pub(crate) sign: Sign,
-    /// The sign that a draw elects; 0 for none.
-    pub(crate) drawn: f32,
+    /// The sign that a tie elects; 0 for none.
+    pub(crate) tie_sign: f32,
     /// Values vote with their weights.
     pub(crate) weighted: bool,
     /// Votes are summed in f32 as mergekit sums them, not in f64.
-    pub(crate) single: bool,
+    pub(crate) vote_in_f32: bool,
 }
 
-/// How changes become one.
+/// How changes are combined into one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Rule {
+pub(crate) struct CombineRule {
     /// Elect a sign per entry, or add everything.
     pub(crate) election: Option<Vote>,
     /// What u is divided by.

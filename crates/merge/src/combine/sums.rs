@@ -1,21 +1,57 @@
-//! The sums that describe a merge, taken block by block. Weights never pass through them.
+//! The sums that describe a merge, taken block by block. They do not influence the merged weights.
 
 use pulp::Simd;
-
-use crate::report::Tally;
+use serde::{Deserialize, Serialize};
 
 /// Independent partial sums of a reduction; fixed, so that sums do not depend on the vector width.
 const LANES: usize = 16;
 /// Products summed in one go: one product's chain of additions waits for itself, four fill the time.
 const GROUP: usize = 4;
 
-/// Per-input sums over a piece of a tensor, and the piece's tally.
+/// Sums over a chunk of a tensor: over all inputs, per input and per pair of inputs.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct PieceReport {
-    pub(crate) tally: Tally,
+pub(crate) struct ChunkStatistics {
+    pub(crate) accumulators: Accumulators,
     pub(crate) inputs: Vec<InputSums>,
     /// Σ δᵢδⱼ for i < j.
     pub(crate) products: Vec<f64>,
+}
+
+/// Raw sums from which a report's shares are made; they add up over chunks and tensors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Accumulators {
+    pub(crate) entries: u64,
+    pub(crate) voters: [u64; 3],
+    pub(crate) disagreements: u64,
+    /// Σ (wδ)² over inputs before trimming.
+    pub(crate) weighted: f64,
+    /// Σ d² over inputs after trimming.
+    pub(crate) trimmed: f64,
+    /// Σ d² over the inputs that agree with the elected sign.
+    pub(crate) agreeing: f64,
+    /// Σ u², the merged change.
+    pub(crate) update: f64,
+    /// Σ (stored − exact)².
+    pub(crate) rounding: f64,
+    /// Σ θ².
+    pub(crate) base: f64,
+}
+
+impl Accumulators {
+    /// Adds another chunk's sums.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.entries += other.entries;
+        for (mine, theirs) in self.voters.iter_mut().zip(other.voters) {
+            *mine += theirs;
+        }
+        self.disagreements += other.disagreements;
+        self.weighted += other.weighted;
+        self.trimmed += other.trimmed;
+        self.agreeing += other.agreeing;
+        self.update += other.update;
+        self.rounding += other.rounding;
+        self.base += other.base;
+    }
 }
 
 /// One input's sums.
@@ -29,19 +65,19 @@ pub(crate) struct InputSums {
     pub(crate) kept_energy: f64,
 }
 
-impl PieceReport {
+impl ChunkStatistics {
     /// Empty sums for `inputs` inputs.
     pub(crate) fn new(inputs: usize) -> Self {
         Self {
-            tally: Tally::default(),
+            accumulators: Accumulators::default(),
             inputs: vec![InputSums::default(); inputs],
             products: vec![0.0; inputs * inputs.saturating_sub(1) / 2],
         }
     }
 
-    /// Adds another piece's sums.
+    /// Adds another chunk's sums.
     pub(crate) fn add(&mut self, other: &Self) {
-        self.tally.add(&other.tally);
+        self.accumulators.add(&other.accumulators);
         for (mine, theirs) in self.inputs.iter_mut().zip(&other.inputs) {
             mine.kept += theirs.kept;
             mine.energy += theirs.energy;

@@ -2,15 +2,15 @@
 
 use super::*;
 use crate::Sign;
-use crate::select::Kept;
+use crate::select::TopKMask;
 
 const VOTE: Vote = Vote {
     sign: Sign::Frequency,
-    drawn: 0.0,
+    tie_sign: 0.0,
     weighted: true,
-    single: false,
+    vote_in_f32: false,
 };
-const TIES: Rule = Rule {
+const TIES: CombineRule = CombineRule {
     election: Some(VOTE),
     divisor: Divisor::Agreeing,
     lambda: 1.0,
@@ -18,25 +18,22 @@ const TIES: Rule = Rule {
 };
 
 /// Merges whole tensors given as rows of (weight, δ) onto `base`.
-fn merge(rule: &Rule, base: &[f32], inputs: &[(f32, &[f32])]) -> (Vec<f32>, PieceReport) {
+fn merge(rule: &CombineRule, base: &[f32], inputs: &[(f32, &[f32])]) -> (Vec<f32>, ChunkStatistics) {
     let changes: Vec<Change<'_>> = inputs
         .iter()
         .map(|&(weight, delta)| Change {
             delta,
             weight,
-            surviving: Surviving::Above(Kept::ALL, 1.0),
+            mask: TileMask::Above(TopKMask::ALL, 1.0),
         })
         .collect();
     let mut merged = vec![f32::NAN; base.len()];
-    let report = Piece {
+    let report = Chunk {
         changes: &changes,
-        rule,
         start: 0,
         base,
-        merged: &mut merged,
-        given: false,
     }
-    .combine();
+    .combine(rule, &mut merged);
     (merged, report)
 }
 
@@ -50,8 +47,8 @@ fn the_majority_wins_and_a_draw_merges_nothing() {
     ];
     let (merged, report) = merge(&TIES, &[10.0; 5], &inputs);
     assert_eq!(merged, [12.0, 10.0, 8.0, 10.0, 12.0]);
-    assert_eq!(report.tally.voters, [1, 1, 3]);
-    assert_eq!(report.tally.disagreements, 2);
+    assert_eq!(report.accumulators.voters, [1, 1, 3]);
+    assert_eq!(report.accumulators.disagreements, 2);
     assert_eq!(
         report.inputs.iter().map(|sums| sums.kept).collect::<Vec<_>>(),
         [3, 4, 2]
@@ -65,10 +62,10 @@ fn the_total_follows_the_larger_side() {
         (1.0, &[3.0, -1.0, -2.0]),
         (1.0, &[-9.0, 0.0, 0.0]),
     ];
-    let total = |drawn| Rule {
+    let total = |tie_sign| CombineRule {
         election: Some(Vote {
             sign: Sign::Total,
-            drawn,
+            tie_sign,
             ..VOTE
         }),
         ..TIES
@@ -76,8 +73,8 @@ fn the_total_follows_the_larger_side() {
     assert_eq!(merge(&total(0.0), &[10.0; 3], &inputs).0, [1.0, 18.0, 10.0]);
     // A sum of zero goes to the positive side, as in mergekit.
     assert_eq!(merge(&total(1.0), &[10.0; 3], &inputs).0, [1.0, 18.0, 12.0]);
-    let frequency = Rule {
-        election: Some(Vote { drawn: 1.0, ..VOTE }),
+    let frequency = CombineRule {
+        election: Some(Vote { tie_sign: 1.0, ..VOTE }),
         ..TIES
     };
     assert_eq!(merge(&frequency, &[10.0; 3], &inputs).0, [12.0, 18.0, 12.0]);
@@ -89,7 +86,7 @@ fn weights_scale_and_divide() {
     // (3·1 + 1·5) / (3 + 1), and a draw by count.
     assert_eq!(merge(&TIES, &[0.0; 2], &inputs).0, [2.0, 0.0]);
     // By value, −5 outweighs 3·1: the mean over the agreeing is −5 / 1.
-    let total = Rule {
+    let total = CombineRule {
         election: Some(Vote {
             sign: Sign::Total,
             ..VOTE
@@ -98,7 +95,7 @@ fn weights_scale_and_divide() {
     };
     assert_eq!(merge(&total, &[0.0; 2], &inputs).0, [2.0, -5.0]);
     // Unweighted, 1 − 5 still is negative; divided by number, the larger weight counts for one.
-    let plain = Rule {
+    let plain = CombineRule {
         election: Some(Vote {
             sign: Sign::Total,
             weighted: false,
@@ -108,7 +105,7 @@ fn weights_scale_and_divide() {
         ..TIES
     };
     assert_eq!(merge(&plain, &[0.0; 2], &inputs).0, [4.0, -5.0]);
-    let raw = Rule {
+    let raw = CombineRule {
         divisor: Divisor::One,
         lambda: 0.5,
         ..TIES
@@ -124,25 +121,25 @@ fn weights_scale_and_divide() {
 #[test]
 fn without_an_election_changes_add_up() {
     let inputs: [(f32, &[f32]); 2] = [(0.5, &[2.0, -4.0]), (1.5, &[2.0, 4.0])];
-    let sum = Rule {
+    let sum = CombineRule {
         election: None,
         divisor: Divisor::One,
         lambda: 2.0,
         onto: Onto::Base,
     };
     assert_eq!(merge(&sum, &[1.0, 1.0], &inputs).0, [9.0, 9.0]);
-    let mean = Rule {
+    let mean = CombineRule {
         divisor: Divisor::Fixed(2.0),
         lambda: 1.0,
         ..sum
     };
     assert_eq!(merge(&mean, &[1.0, 1.0], &inputs).0, [3.0, 3.0]);
-    let whole = Rule {
+    let whole = CombineRule {
         onto: Onto::Nothing,
         ..mean
     };
     assert_eq!(merge(&whole, &[1.0, 1.0], &inputs).0, [2.0, 2.0]);
-    let scaled = Rule {
+    let scaled = CombineRule {
         onto: Onto::Scaled(2.0),
         divisor: Divisor::One,
         lambda: 1.0,
@@ -150,30 +147,27 @@ fn without_an_election_changes_add_up() {
     };
     assert_eq!(merge(&scaled, &[1.0, 1.0], &inputs).0, [6.0, 6.0]);
     let report = merge(&sum, &[1.0, 1.0], &inputs).1;
-    assert_eq!(report.tally.energy_lost().vote, 0.0);
-    assert_eq!(report.tally.update, 64.0 + 64.0);
+    assert_eq!(crate::EnergyLost::from(&report.accumulators).vote, 0.0);
+    assert_eq!(report.accumulators.update, 64.0 + 64.0);
 }
 
 #[test]
 fn trimming_decides_who_votes() {
     let delta: Vec<f32> = (0..2 * BLOCK).map(|at| if at % 2 == 0 { 1.0 } else { -2.0 }).collect();
     // Every −2 and the first three 1s survive.
-    let kept = Kept::ties_below(1.0_f32.to_bits(), 6);
+    let kept = TopKMask::ties_below(1.0_f32.to_bits(), 6);
     let changes = [Change {
         delta: &delta,
         weight: 1.0,
-        surviving: Surviving::Above(kept, 1.0),
+        mask: TileMask::Above(kept, 1.0),
     }];
     let mut merged = vec![0.0; delta.len()];
-    let report = Piece {
+    let report = Chunk {
         changes: &changes,
-        rule: &TIES,
         start: 0,
         base: &vec![0.0; delta.len()],
-        merged: &mut merged,
-        given: false,
     }
-    .combine();
+    .combine(&TIES, &mut merged);
     let expected: Vec<f32> = (0..2 * BLOCK)
         .map(|at| {
             if at % 2 == 1 {

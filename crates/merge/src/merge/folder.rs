@@ -1,8 +1,8 @@
 //! The weights of a merged folder: written in place and journaled, or only what changes in the base.
 //!
 //! The output's layout is known before the first tensor, so tiles are written where they belong, by the threads that
-//! made them. A keeper thread syncs finished tensors and notes them in the journal; a run that was killed goes on from
-//! there, and ends with the same bytes.
+//! made them. A separate thread syncs finished tensors and records them in the journal. An interrupted run continues from
+//! the journal and ends with the same bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,27 +11,25 @@ use std::time::{Duration, Instant};
 
 use synapse_checkpoint::{DType, ShardedWriter, sha256_bytes};
 
-use super::sums::Sums;
-use super::{MergeProgress, formats};
-use crate::crew::merge_all;
-use crate::engine::{Engine, Outcome};
+use super::job::{MergeJob, OnProgress};
+use super::report_builder::ReportBuilder;
+use crate::delta::DeltaWriter;
 use crate::inputs::Inputs;
-use crate::journal::{Finished, Journal};
+use crate::journal::{FinishedTensor, Journal};
 use crate::memory::MemorySink;
-use crate::plan::TensorPlan;
-use crate::sink::{FolderSink, Format};
-use crate::sparse::Changes;
+use crate::parallel::merge_all;
+use crate::sink::FolderSink;
+use crate::tensor_merger::{TensorMerger, TensorResult};
 use crate::{MergeError, MergeReport, MergeRequest, Result, Rounding};
 
 /// Writes every tensor, merged or copied, and returns the report.
-pub(super) fn write_tensors(
-    request: &MergeRequest,
-    inputs: &Inputs,
-    plans: &[TensorPlan],
-    folder: &Path,
-    progress: &dyn Fn(MergeProgress<'_>),
-) -> Result<MergeReport> {
-    let formats = formats(request, inputs, plans);
+pub(super) fn write_tensors(job: &MergeJob<'_>, folder: &Path, progress: OnProgress<'_>) -> Result<MergeReport> {
+    let &MergeJob {
+        request,
+        inputs,
+        plans,
+        formats,
+    } = job;
     let layout: Vec<(String, DType, Vec<usize>)> = plans
         .iter()
         .map(|plan| (plan.name.clone(), formats[&plan.name].dtype, plan.shape.clone()))
@@ -45,26 +43,23 @@ pub(super) fn write_tensors(
         Some(_) => ShardedWriter::resume(folder, &layout, request.max_shard_bytes)?,
         None => ShardedWriter::create(folder, &layout, request.max_shard_bytes)?,
     };
-    // What the journal says is there is believed when its checksum agrees.
+    // A tensor of the journal counts as finished if its checksum agrees.
     let mut resumed = found.unwrap_or_default();
     resumed.retain(|tensor, finished| checksum(&writer, tensor).is_ok_and(|found| found == Some(finished.checksum)));
     let mut journal = Journal::open(folder, &merge, &resumed)?;
     let report = {
         let writer = &writer;
         let resumed = &resumed;
-        let sink = FolderSink {
-            writer,
-            formats: &formats,
-        };
+        let sink = FolderSink { writer, formats };
         std::thread::scope(|scope| {
-            let (finished, inbox) = mpsc::channel::<Finished>();
+            let (finished, inbox) = mpsc::channel::<FinishedTensor>();
             let journal = &mut journal;
-            let keeper = scope.spawn(move || keep(writer, journal, &inbox));
-            let made = make(request, inputs, plans, (&formats, resumed), &sink, &finished, progress);
+            let recorder = scope.spawn(move || sync_and_record(writer, journal, &inbox));
+            let merged = merge_missing(job, resumed, &sink, &finished, progress);
             drop(finished);
-            let kept = keeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let report = made?;
-            kept?;
+            let recorded = recorder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let report = merged?;
+            recorded?;
             Ok::<_, MergeError>(report)
         })?
     };
@@ -76,41 +71,39 @@ pub(super) fn write_tensors(
     Ok(report)
 }
 
-/// Writes what every tensor changes in the base. A run that is killed begins again.
-pub(super) fn write_changes<'a>(
-    request: &MergeRequest,
-    inputs: &'a Inputs,
-    plans: &'a [TensorPlan],
+/// Writes what the merge changes in the base. An interrupted run starts from the beginning.
+pub(super) fn write_delta<'a>(
+    job: &MergeJob<'a>,
     folder: &Path,
-    progress: &dyn Fn(MergeProgress<'_>),
-) -> Result<(MergeReport, Changes<'a>)> {
-    let formats = formats(request, inputs, plans);
-    let engine = Engine::new(request, inputs, plans)?;
-    let mut sums = Sums::new(request, plans, &formats);
-    let mut changes = Changes::new(inputs, plans, folder)?;
-    // Stochastic rounding may change what no input does.
-    let changes_all = request.rounding == Rounding::Stochastic;
+    progress: OnProgress<'_>,
+) -> Result<(MergeReport, DeltaWriter<'a>)> {
+    let plans = job.plans;
+    let merger = TensorMerger::new(job.request, job.inputs, plans)?;
+    let mut report = ReportBuilder::new(job);
+    let mut delta = DeltaWriter::new(job.inputs, plans, folder)?;
+    // Stochastic rounding may change tensors that no input changes.
+    let changes_all = job.request.rounding == Rounding::Stochastic;
     let indices: Vec<usize> = (0..plans.len())
-        .filter(|&index| changes_all || !engine.touching(&plans[index]).is_empty())
+        .filter(|&index| changes_all || !merger.source.tensors[index].inputs.is_empty())
         .collect();
-    let sink = MemorySink::new(&formats, plans.iter().map(|plan| plan.name.as_str()));
+    let sink = MemorySink::new(job.formats, plans.iter().map(|plan| plan.name.as_str()));
     let mut failed = None;
-    merge_all(&engine, &indices, &sink, |index, outcome| {
+    merge_all(&merger, &indices, &sink, |index, result| {
         if let Some((dtype, bytes)) = sink.take(&plans[index].name)
             && failed.is_none()
         {
-            failed = changes.add(index, dtype, &bytes).err();
+            failed = delta.add(index, dtype, &bytes).err();
         }
-        sums.add(index, outcome, 0, progress);
+        report.add(index, result, 0, progress);
     })?;
     if let Some(error) = failed {
         return Err(error);
     }
-    changes.assemble()?;
-    Ok((sums.report(), changes))
+    delta.assemble()?;
+    Ok((report.build(), delta))
 }
 
-/// Empties a staging folder of what another merge left.
+/// Removes what another merge left in a staging folder.
 fn clear(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).map_err(MergeError::file("list", folder))?;
     for entry in entries {
@@ -125,41 +118,40 @@ fn clear(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes every tensor that is not there yet.
-fn make(
-    request: &MergeRequest,
-    inputs: &Inputs,
-    plans: &[TensorPlan],
-    (formats, resumed): (&BTreeMap<String, Format>, &BTreeMap<String, Finished>),
+/// Merges every tensor that an earlier run did not finish.
+fn merge_missing(
+    job: &MergeJob<'_>,
+    resumed: &BTreeMap<String, FinishedTensor>,
     sink: &FolderSink<'_>,
-    finished: &mpsc::Sender<Finished>,
-    progress: &dyn Fn(MergeProgress<'_>),
+    finished: &mpsc::Sender<FinishedTensor>,
+    progress: OnProgress<'_>,
 ) -> Result<MergeReport> {
-    let engine = Engine::new(request, inputs, plans)?;
-    let mut sums = Sums::new(request, plans, formats);
+    let plans = job.plans;
+    let merger = TensorMerger::new(job.request, job.inputs, plans)?;
+    let mut report = ReportBuilder::new(job);
     let mut missing = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
         match resumed.get(&plan.name) {
             Some(earlier) => {
-                let outcome = Outcome {
+                let result = TensorResult {
                     checksum: earlier.checksum,
                     merged: earlier.merged.clone(),
                 };
-                sums.add(index, outcome, resumed.len(), progress);
+                report.add(index, result, resumed.len(), progress);
             }
             None => missing.push(index),
         }
     }
-    merge_all(&engine, &missing, sink, |index, outcome| {
-        // A keeper that is gone has an error of its own to report.
-        let _ = finished.send(Finished {
+    merge_all(&merger, &missing, sink, |index, result| {
+        // Without a receiver, the recording thread has failed and reports its own error.
+        let _ = finished.send(FinishedTensor {
             tensor: plans[index].name.clone(),
-            checksum: outcome.checksum,
-            merged: outcome.merged.clone(),
+            checksum: result.checksum,
+            merged: result.merged.clone(),
         });
-        sums.add(index, outcome, resumed.len(), progress);
+        report.add(index, result, resumed.len(), progress);
     })?;
-    Ok(sums.report())
+    Ok(report.build())
 }
 
 /// Time between two syncs: each makes every writer wait for the disk.
@@ -167,8 +159,12 @@ const SYNC_EVERY: Duration = Duration::from_secs(10);
 /// As `SYNC_EVERY`, for tests that want to see a journal grow.
 const SYNC_EVERY_VARIABLE: &str = "SYNAPSE_MERGE_SYNC_MS";
 
-/// Syncs what is finished and notes it.
-fn keep(writer: &ShardedWriter, journal: &mut Journal, inbox: &mpsc::Receiver<Finished>) -> Result<()> {
+/// Syncs finished tensors to disk and records them in the journal.
+fn sync_and_record(
+    writer: &ShardedWriter,
+    journal: &mut Journal,
+    inbox: &mpsc::Receiver<FinishedTensor>,
+) -> Result<()> {
     let every = match std::env::var(SYNC_EVERY_VARIABLE) {
         Err(_) => SYNC_EVERY,
         Ok(text) => match text.parse() {
@@ -220,7 +216,7 @@ fn checksum(writer: &ShardedWriter, tensor: &str) -> Result<Option<u32>> {
     Ok(Some(checksum.finalize()))
 }
 
-/// What a resumed run must share with the one it goes on with: the request, and inputs that have not changed.
+/// What a resumed run must have in common with the interrupted one: the request, and inputs that have not changed.
 fn fingerprint(request: &MergeRequest, inputs: &Inputs) -> String {
     sha256_bytes(format!("{request:?}\n{:?}", inputs.stamps()).as_bytes())
 }

@@ -41,13 +41,13 @@ impl Reader {
         let mut inputs: Vec<FileInput> = Vec::new();
         let mut seen_base = false;
         for (index, entry) in list.iter().enumerate() {
-            let place = format!("models[{index}]");
-            let Some(entry) = self.mapping(entry, &place) else {
+            let location = format!("models[{index}]");
+            let Some(entry) = self.mapping(entry, &location) else {
                 continue;
             };
-            self.unknown(entry, &place, &ENTRY);
-            let own = self.settings(entry, &place, above.method);
-            let Some(model) = self.model(entry, &place) else {
+            self.unknown(entry, &location, &ENTRY);
+            let own = self.settings(entry, &location, above.method);
+            let Some(model) = self.model(entry, &location) else {
                 continue;
             };
             if above.base == Some(&model) {
@@ -58,11 +58,11 @@ impl Reader {
             }
             if own.get("normalize").is_some() || own.get("lambda").is_some() {
                 self.problem(
-                    &format!("{place}.parameters"),
+                    &format!("{location}.parameters"),
                     "has normalize or lambda, which belong to the whole merge",
                 );
             }
-            inputs.push(self.input(model, own, above.global, &place));
+            inputs.push(self.input(model, own, above.global, &location));
         }
         if above.method == Some(Method::Linear) && above.base.is_some() && !seen_base {
             self.problem(
@@ -74,7 +74,7 @@ impl Reader {
     }
 
     /// An input with its parameters: weight and density have fields of their own where they are the same everywhere.
-    pub(super) fn input(&mut self, model: String, mut own: Settings, global: &Settings, place: &str) -> FileInput {
+    pub(super) fn input(&mut self, model: String, mut own: Settings, global: &Settings, location: &str) -> FileInput {
         for inherited in ["weight", "density"] {
             if own.get(inherited).is_none()
                 && let Some(setting) = global.get(inherited)
@@ -89,14 +89,14 @@ impl Reader {
             density => match Trim::from_density(&density.to_string()) {
                 Ok(trim) => Some(trim),
                 Err(problem) => {
-                    self.problem(&format!("{place}.parameters.density"), &problem);
+                    self.problem(&format!("{location}.parameters.density"), &problem);
                     None
                 }
             },
         });
         if everywhere.is_some_and(|density| density > 1.0) {
             self.problem(
-                &format!("{place}.parameters.density"),
+                &format!("{location}.parameters.density"),
                 &format!(
                     "density {} must be above 0 and at most 1 (the share that is kept)",
                     everywhere.unwrap_or(1.0)
@@ -124,37 +124,37 @@ impl Reader {
     }
 
     /// `model` of an entry.
-    pub(super) fn model(&mut self, entry: &Map<String, Value>, place: &str) -> Option<String> {
-        let place = format!("{place}.model");
+    pub(super) fn model(&mut self, entry: &Map<String, Value>, location: &str) -> Option<String> {
+        let location = format!("{location}.model");
         match entry.get("model") {
-            Some(value) => self.reference(value, &place),
+            Some(value) => self.reference(value, &location),
             None => {
-                self.problem(&place, "is missing");
+                self.problem(&location, "is missing");
                 None
             }
         }
     }
 
     /// A model reference: text, or a mapping of model and lora.
-    pub(super) fn reference(&mut self, value: &Value, place: &str) -> Option<String> {
+    pub(super) fn reference(&mut self, value: &Value, location: &str) -> Option<String> {
         if let Some(text) = value.as_str() {
             return Some(text.to_owned());
         }
         if value.is_null() {
             return None;
         }
-        let map = self.mapping(value, place)?;
-        self.unknown(map, place, &REFERENCE);
+        let map = self.mapping(value, location)?;
+        self.unknown(map, location, &REFERENCE);
         if map.get("override_architecture").is_some_and(|value| !value.is_null()) {
             self.problem(
-                &format!("{place}.override_architecture"),
+                &format!("{location}.override_architecture"),
                 "is not supported; the architecture is config.json's",
             );
         }
         let part = |reader: &mut Self, key: &str| match map.get(key) {
             None | Some(Value::Null) => None,
-            Some(Value::Object(inner)) => reader.text(inner, &format!("{place}.{key}"), "path"),
-            Some(_) => reader.text(map, place, key),
+            Some(Value::Object(inner)) => reader.text(inner, &format!("{location}.{key}"), "path"),
+            Some(_) => reader.text(map, location, key),
         };
         let model = part(self, "model");
         let lora = part(self, "lora");
@@ -165,34 +165,34 @@ impl Reader {
     }
 
     /// `parameters` of one level.
-    pub(super) fn settings(&mut self, level: &Map<String, Value>, place: &str, method: Option<Method>) -> Settings {
+    pub(super) fn settings(&mut self, level: &Map<String, Value>, location: &str, method: Option<Method>) -> Settings {
         let mut settings = Settings::default();
-        let place = if place.is_empty() {
+        let location = if location.is_empty() {
             "parameters".to_owned()
         } else {
-            format!("{place}.parameters")
+            format!("{location}.parameters")
         };
         let Some(map) = level
             .get("parameters")
             .filter(|value| !value.is_null())
-            .and_then(|value| self.mapping(value, &place))
+            .and_then(|value| self.mapping(value, &location))
         else {
             return settings;
         };
-        self.unknown(map, &place, &PARAMETERS);
+        self.unknown(map, &location, &PARAMETERS);
         let understood = method.map(Method::parameters).unwrap_or_default();
         for (name, value) in map.iter().filter(|(name, _)| PARAMETERS.contains(&name.as_str())) {
             if method.is_some() && !understood.contains(&name.as_str()) {
                 let method = method.map(|method| method.to_string()).unwrap_or_default();
                 self.warnings
-                    .push(format!("{}: `{place}.{name}` means nothing to {method}", self.file));
+                    .push(format!("{}: `{location}.{name}` means nothing to {method}", self.file));
                 continue;
             }
             match Setting::parse(value) {
                 // int8_mask only sets how wide mergekit's sign mask is; it changes no result.
                 Ok(_) if name == "int8_mask" => {}
                 Ok(setting) => settings.set(name, setting),
-                Err(problem) => self.problem(&format!("{place}.{name}"), &problem),
+                Err(problem) => self.problem(&format!("{location}.{name}"), &problem),
             }
         }
         settings

@@ -6,7 +6,7 @@ use synapse_export::GgufType;
 use crate::merge_file::{MergeFile, SynapseBlock};
 use crate::reader::Reader;
 use crate::request::DEFAULT_SHARD_BYTES;
-use crate::{Election, MergeRequest, Trim};
+use crate::{MergeRequest, TiesOptions, Trim};
 
 const SYNAPSE: [&str; 21] = [
     "format",
@@ -74,24 +74,24 @@ impl Reader {
             });
         let own = MergeRequest::new(file.method, "", "");
         let mut flag = |key: &str, default: bool| self.boolean(block, "synapse", key).unwrap_or(default);
-        let weighted = flag("weighted_vote", own.election.weighted);
-        let single = flag("vote_in_f32", own.election.single);
-        let factors = flag("factors", own.factors);
-        let based = flag("based", own.based);
+        let weighted_vote = flag("weighted_vote", own.ties.weighted_vote);
+        let vote_in_f32 = flag("vote_in_f32", own.ties.vote_in_f32);
+        let factors = flag("factors", own.ties.factors);
+        let uses_base = flag("based", own.uses_base);
         file.synapse = Some(SynapseBlock {
-            sign: self.word(block, "synapse", "sign").unwrap_or_default(),
-            zero_sign: self.word(block, "synapse", "zero_sign").unwrap_or_default(),
-            election: Election {
-                weighted,
+            ties: TiesOptions {
+                sign: self.word(block, "synapse", "sign").unwrap_or_default(),
+                tie_break: self.word(block, "synapse", "zero_sign").unwrap_or_default(),
+                weighted_vote,
                 divide_by: self.word(block, "synapse", "divide_by").unwrap_or_default(),
-                single,
+                vote_in_f32,
+                scope: self.word(block, "synapse", "scope").unwrap_or_default(),
+                selection: self.word(block, "synapse", "selection").unwrap_or_default(),
+                counting: self.word(block, "synapse", "counting").unwrap_or_default(),
+                rescale: self.word(block, "synapse", "rescale"),
+                factors,
             },
-            scope: self.word(block, "synapse", "scope").unwrap_or_default(),
-            selection: self.word(block, "synapse", "selection").unwrap_or_default(),
-            counting: self.word(block, "synapse", "counting").unwrap_or_default(),
-            rescale: self.word(block, "synapse", "rescale"),
-            factors,
-            based,
+            uses_base,
             base_view: self.word(block, "synapse", "base_view").unwrap_or_default(),
             seed,
             rounding: self.word(block, "synapse", "rounding").unwrap_or_default(),
@@ -142,15 +142,15 @@ impl Reader {
         }
     }
 
-    fn pin(&mut self, value: &Value, place: &str) -> Option<Pin> {
-        let map = self.mapping(value, place)?;
-        self.unknown(map, place, &PIN);
-        let trim = self.word::<Trim>(map, place, "trim");
+    fn pin(&mut self, value: &Value, location: &str) -> Option<Pin> {
+        let map = self.mapping(value, location)?;
+        self.unknown(map, location, &PIN);
+        let trim = self.word::<Trim>(map, location, "trim");
         Some(Pin {
-            name: self.text(map, place, "name"),
-            path: self.text(map, place, "path"),
+            name: self.text(map, location, "name"),
+            path: self.text(map, location, "path"),
             trim,
-            sha256: self.text(map, place, "sha256"),
+            sha256: self.text(map, location, "sha256"),
         })
     }
 }

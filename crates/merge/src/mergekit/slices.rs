@@ -16,44 +16,45 @@ impl Reader {
         let mut inputs: Vec<FileInput> = Vec::new();
         let mut slices = Vec::new();
         for (index, slice) in self.list(list, "slices").into_iter().flatten().enumerate() {
-            let place = format!("slices[{index}]");
-            let Some(slice) = self.mapping(slice, &place) else {
+            let location = format!("slices[{index}]");
+            let Some(slice) = self.mapping(slice, &location) else {
                 continue;
             };
-            self.unknown(slice, &place, &SLICE);
+            self.unknown(slice, &location, &SLICE);
             let own_base = slice
                 .get("base_model")
-                .and_then(|value| self.reference(value, &format!("{place}.base_model")));
+                .and_then(|value| self.reference(value, &format!("{location}.base_model")));
             if own_base.is_some() && own_base.as_deref() != above.base {
                 self.problem(
-                    &format!("{place}.base_model"),
+                    &format!("{location}.base_model"),
                     "differs from the whole merge's; all slices share one base",
                 );
             }
             let mut read = FileSlice {
                 sources: Vec::new(),
-                parameters: self.settings(slice, &place, above.method),
+                parameters: self.settings(slice, &location, above.method),
             };
             let Some(sources) = slice
                 .get("sources")
-                .and_then(|sources| self.list(sources, &format!("{place}.sources")))
+                .and_then(|sources| self.list(sources, &format!("{location}.sources")))
             else {
-                self.problem(&format!("{place}.sources"), "is missing");
+                self.problem(&format!("{location}.sources"), "is missing");
                 continue;
             };
             for (at, source) in sources.iter().enumerate() {
-                let place = format!("{place}.sources[{at}]");
-                let Some(source) = self.mapping(source, &place) else {
+                let location = format!("{location}.sources[{at}]");
+                let Some(source) = self.mapping(source, &location) else {
                     continue;
                 };
-                self.unknown(source, &place, &SOURCE);
-                let (Some(model), Some(layers)) = (self.model(source, &place), self.layers(source, &place)) else {
+                self.unknown(source, &location, &SOURCE);
+                let (Some(model), Some(layers)) = (self.model(source, &location), self.layers(source, &location))
+                else {
                     continue;
                 };
-                let own = self.settings(source, &place, above.method);
+                let own = self.settings(source, &location, above.method);
                 let input = (above.base != Some(&model)).then(|| {
                     inputs.iter().position(|input| input.model == model).unwrap_or_else(|| {
-                        inputs.push(self.input(model, Settings::default(), above.global, &place));
+                        inputs.push(self.input(model, Settings::default(), above.global, &location));
                         inputs.len() - 1
                     })
                 });
@@ -65,7 +66,7 @@ impl Reader {
     }
 
     /// `layer_range: [first, behind the last]`.
-    fn layers(&mut self, source: &Map<String, Value>, place: &str) -> Option<std::ops::Range<usize>> {
+    fn layers(&mut self, source: &Map<String, Value>, location: &str) -> Option<std::ops::Range<usize>> {
         let range = source.get("layer_range").and_then(Value::as_array).map(Vec::as_slice);
         let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
         if let Some([first, last]) = range
@@ -75,7 +76,7 @@ impl Reader {
             return Some(first..last);
         }
         self.problem(
-            &format!("{place}.layer_range"),
+            &format!("{location}.layer_range"),
             "must be [first, behind the last], two layer numbers",
         );
         None

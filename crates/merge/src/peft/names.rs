@@ -17,7 +17,7 @@ pub(super) enum Kind {
 
 /// The base's tensor that a stored name is about, its module, and what it is. Names are PEFT's as saved, or with the
 /// adapter's name in them as a running PEFT model calls them.
-pub(super) fn sort(name: &str) -> Option<(String, String, Kind)> {
+pub(super) fn classify(name: &str) -> Option<(String, String, Kind)> {
     let name = name.strip_prefix(PREFIX)?;
     let weight = |module: &str, kind| Some((format!("{module}.weight"), module.to_owned(), kind));
     let bare = |end: &str| {
@@ -105,7 +105,7 @@ mod tests {
             ("lm_head.weight", "lm_head.weight", Kind::Whole),
         ];
         for (name, tensor, kind) in cases {
-            let sorted = sort(&format!("{PREFIX}{name}"));
+            let sorted = classify(&format!("{PREFIX}{name}"));
             assert_eq!(
                 sorted.map(|(tensor, _, kind)| (tensor, kind)),
                 Some((tensor.to_owned(), kind)),
@@ -113,8 +113,8 @@ mod tests {
             );
         }
         for unknown in ["prompt_embeddings", "q_proj.lora_E", "q_proj.lora_A", "other"] {
-            assert_eq!(sort(&format!("{PREFIX}{unknown}")), None, "{unknown}");
+            assert_eq!(classify(&format!("{PREFIX}{unknown}")), None, "{unknown}");
         }
-        assert_eq!(sort("q_proj.lora_A.weight"), None);
+        assert_eq!(classify("q_proj.lora_A.weight"), None);
     }
 }

@@ -9,8 +9,8 @@ use std::ops::{Range, RangeInclusive};
 use synapse_kernels::selection::BracketCounts;
 
 use super::counts::INFINITY;
-use super::{Answer, Series, Unranked, magnitude};
-use crate::tiles::Field;
+use super::{Answer, RankError, Series, magnitude};
+use crate::tiles::TensorTiles;
 
 /// Fewest entries of a tensor for which a sample is worth its while.
 const WORTH: usize = 1 << 20;
@@ -28,18 +28,18 @@ const MOST: f64 = 0.04;
 /// Finds the `wanted` ranks, (series, number of entries), in one sweep; `None` for each that the sample misplaced, and
 /// for all where a tensor is small or its rows are too unlike for a sample.
 pub(super) fn settle(
-    field: &mut Field<'_>,
+    tensor: &mut TensorTiles<'_>,
     series: &impl Series,
     wanted: &[(usize, usize)],
-) -> Result<Option<Vec<Option<Answer>>>, Unranked> {
-    if field.entries() < WORTH || wanted.is_empty() {
+) -> Result<Option<Vec<Option<Answer>>>, RankError> {
+    if tensor.entries() < WORTH || wanted.is_empty() {
         return Ok(None);
     }
-    let Some(groups) = groups(field.rows()) else {
+    let Some(groups) = groups(tensor.rows()) else {
         return Ok(None);
     };
-    let samples = sample(field, series, &groups)?;
-    let entries = field.entries();
+    let samples = sample(tensor, series, &groups)?;
+    let entries = tensor.entries();
     let brackets: Option<Vec<_>> = wanted
         .iter()
         .map(|&(index, count)| bracket(&samples[index], count as f64 / entries as f64))
@@ -47,7 +47,7 @@ pub(super) fn settle(
     let Some(brackets) = brackets else {
         return Ok(None);
     };
-    let found = sweep(field, series, wanted, &brackets)?;
+    let found = sweep(tensor, series, wanted, &brackets)?;
     let answers = found.into_iter().zip(wanted);
     Ok(Some(
         answers
@@ -66,13 +66,17 @@ fn groups(rows: usize) -> Option<Vec<Range<usize>>> {
 }
 
 /// Some magnitudes of every series, by group.
-fn sample(field: &Field<'_>, series: &impl Series, groups: &[Range<usize>]) -> Result<Vec<Vec<Vec<u32>>>, Unranked> {
-    let step = (GROUP_ROWS * field.columns()).div_ceil(GROUP_SAMPLE);
+fn sample(
+    tensor: &TensorTiles<'_>,
+    series: &impl Series,
+    groups: &[Range<usize>],
+) -> Result<Vec<Vec<Vec<u32>>>, RankError> {
+    let step = (GROUP_ROWS * tensor.columns()).div_ceil(GROUP_SAMPLE);
     // A step that shares a factor with the row length would visit the same few columns again and again.
     let step = step | 1;
     let mut samples = vec![Vec::new(); series.count()];
     for rows in groups {
-        field.some(rows.clone(), series.with_base(), |tile| {
+        tensor.some(rows.clone(), series.with_base(), |tile| {
             let mut scratch = Vec::new();
             for (index, sample) in samples.iter_mut().enumerate() {
                 let values = series.values(&tile, index, &mut scratch).iter().step_by(step);
@@ -115,11 +119,11 @@ fn at_share(sample: &mut [u32], share: f64) -> Option<u32> {
 
 /// What lies above and within the brackets; fails, naming the series, where something is not finite.
 fn sweep(
-    field: &mut Field<'_>,
+    tensor: &mut TensorTiles<'_>,
     series: &impl Series,
     wanted: &[(usize, usize)],
     brackets: &[RangeInclusive<u32>],
-) -> Result<Vec<BracketCounts>, Unranked> {
+) -> Result<Vec<BracketCounts>, RankError> {
     // A series of which no rank is wanted is still looked at for what is not finite.
     let unwanted = (0..series.count()).filter(|index| wanted.iter().all(|(other, _)| other != index));
     let nowhere = u32::MAX..=u32::MAX;
@@ -129,7 +133,7 @@ fn sweep(
         .zip(brackets)
         .chain(unwanted.map(|index| (index, &nowhere)))
         .collect();
-    let (mut found, _) = field.sweep(
+    let (mut found, _) = tensor.sweep(
         series.with_base(),
         || (vec![BracketCounts::default(); searches.len()], Vec::new()),
         |(found, scratch), tile| {
@@ -148,7 +152,7 @@ fn sweep(
         .zip(&searches)
         .filter(|(found, _)| found.largest >= INFINITY);
     match infinite.map(|(_, &(index, _))| index).min() {
-        Some(index) => Err(Unranked::NotFinite(index)),
+        Some(index) => Err(RankError::NotFinite(index)),
         None => {
             found.truncate(wanted.len());
             Ok(found)

@@ -2,9 +2,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{Series, Unranked, magnitude};
+use super::{RankError, Series, magnitude};
 use crate::Result;
-use crate::tiles::Field;
+use crate::tiles::TensorTiles;
 
 /// Low bits left to the second histogram.
 const LOW_BITS: u32 = 15;
@@ -141,8 +141,8 @@ impl Query {
 }
 
 /// The upper histograms of a field; fails, naming the series, where something is not finite.
-pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<Counts<u32>, Unranked> {
-    let (counts, _) = field.sweep(
+pub(crate) fn count_high(tensor: &mut TensorTiles<'_>, series: &impl Series) -> Result<Counts<u32>, RankError> {
+    let (counts, _) = tensor.sweep(
         series.with_base(),
         || (Counts::high(series.count()), Vec::new()),
         |(counts, scratch), tile| {
@@ -156,14 +156,14 @@ pub(crate) fn count_high(field: &mut Field<'_>, series: &impl Series) -> Result<
         |(left, scratch), (right, _)| (left.join(&right), scratch),
     )?;
     match counts.not_finite() {
-        Some(index) => Err(Unranked::NotFinite(index)),
+        Some(index) => Err(RankError::NotFinite(index)),
         None => Ok(counts),
     }
 }
 
 /// The lower histograms of a field, one a query.
-pub(crate) fn count_low(field: &mut Field<'_>, series: &impl Series, queries: &[Query]) -> Result<Counts<u32>> {
-    let (counts, _) = field.sweep(
+pub(crate) fn count_low(tensor: &mut TensorTiles<'_>, series: &impl Series, queries: &[Query]) -> Result<Counts<u32>> {
+    let (counts, _) = tensor.sweep(
         series.with_base(),
         || (Counts::low(queries.len()), Vec::new()),
         |(counts, scratch), tile| {

@@ -59,8 +59,8 @@ impl Expected {
         }
         if self.request.get("trim").is_some() {
             request.trim = text("trim").parse().unwrap();
-            request.sign = text("sign").parse().unwrap();
-            request.zero_sign = text("zero_sign").parse().unwrap();
+            request.ties.sign = text("sign").parse().unwrap();
+            request.ties.tie_break = text("zero_sign").parse().unwrap();
         }
         request.normalize = self.request["normalize"].as_bool().unwrap();
         request.lambda = self.request["lambda"].as_f64().unwrap();
@@ -156,10 +156,8 @@ fn the_report_counts_what_happened() {
     let expected = Expected::read("ties-frequency");
     let folder = tempfile::tempdir().unwrap();
     let seen = std::cell::RefCell::new(Vec::new());
-    let request = MergeRequest {
-        dtype: None,
-        ..expected.request(&folder, DType::F32)
-    };
+    let mut request = expected.request(&folder, DType::F32);
+    request.dtype = None;
     let report = merge(&request, &|progress| {
         seen.borrow_mut()
             .push((progress.done, progress.total, progress.bytes == progress.total_bytes));

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 mod expected;
-mod variations;
+mod in_memory;
 
 /// A committed fixture.
 fn fixture(name: &str) -> PathBuf {

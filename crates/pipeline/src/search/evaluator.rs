@@ -7,7 +7,7 @@ use std::sync::Arc;
 use synapse_checkpoint::ModelFolder;
 use synapse_evaluate::Document;
 use synapse_kernels::random::MersenneTwister;
-use synapse_merge::{Trim, Variation, Variations};
+use synapse_merge::{InMemoryMerger, MergeCandidate, Trim};
 use synapse_nn::{Adapter, Decoder, LoadOptions};
 use synapse_recipe::{Stage, SuiteId};
 use synapse_tokenizer::ChatTokenizer;
@@ -44,7 +44,7 @@ enum Model<'p> {
 pub(super) struct MergeEvaluator<'a> {
     trained: &'a TrainedPipeline<'a>,
     decoder: Arc<Decoder>,
-    variations: Variations,
+    merger: InMemoryMerger,
     rows: Vec<Rows>,
     journal: Journal,
     /// The merge in the decoder; `None` is the base.
@@ -84,7 +84,7 @@ impl<'a> MergeEvaluator<'a> {
         let folder = ModelFolder::open(&trained.base)?;
         Ok(Self {
             decoder: Arc::new(Decoder::load_for_inference(&folder, &LoadOptions::BF16)?),
-            variations: Variations::open(&request(trained)?)?,
+            merger: InMemoryMerger::open(&request(trained)?)?,
             journal: Journal::open(&RunDir::new(&plan.run_dir).search().join("journal.jsonl"), &search)?,
             rows,
             trained,
@@ -247,7 +247,7 @@ impl<'a> MergeEvaluator<'a> {
             what,
             hint: "this is a fault of the program; please report it".into(),
         };
-        let variation = Variation {
+        let candidate = MergeCandidate {
             trim: Trim::from_f64(point.trim).map_err(wrong)?,
             lambda: point.lambda,
             weights: self
@@ -261,7 +261,7 @@ impl<'a> MergeEvaluator<'a> {
         let decoder = Arc::get_mut(&mut self.decoder).ok_or_else(|| wrong("the model is still in use".into()))?;
         (self.loaded, self.untouched) = (None, false);
         let mut refused = None;
-        self.variations.make(&variation, |name, dtype, bytes| {
+        self.merger.merge(&candidate, |name, dtype, bytes| {
             if let Err(error) = decoder.set_tensor(name, dtype, bytes) {
                 refused.get_or_insert(error);
             }

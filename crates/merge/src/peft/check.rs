@@ -2,7 +2,7 @@
 
 use synapse_checkpoint::ModelFolder;
 
-use super::{Part, PeftAdapter, WEIGHTS};
+use super::{ModuleTensors, PeftAdapter, WEIGHTS};
 
 impl PeftAdapter {
     /// Everything in it that does not fit a base, by name.
@@ -29,7 +29,7 @@ impl PeftAdapter {
                 continue;
             };
             problems.extend(
-                self.misfits(tensor, part, &info.shape)
+                self.shape_problems(tensor, part, &info.shape)
                     .into_iter()
                     .map(|problem| format!("{shown}: {problem}")),
             );
@@ -43,7 +43,7 @@ impl PeftAdapter {
         problems
     }
 
-    fn misfits(&self, tensor: &str, part: &Part, shape: &[usize]) -> Vec<String> {
+    fn shape_problems(&self, tensor: &str, part: &ModuleTensors, shape: &[usize]) -> Vec<String> {
         let module = &part.module;
         let mut problems = Vec::new();
         let mut expect = |name: &Option<String>, letter: &str, expected: Vec<usize>| match name {

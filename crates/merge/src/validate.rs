@@ -13,7 +13,7 @@ pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
     problems.extend(slices(request));
     if !request.lambda.is_finite() {
         problems.push(format!("lambda must be a finite number, found {}", request.lambda));
-    } else if request.lambda != 1.0 && (!request.method.adds_changes() || request.method == Method::Linear) {
+    } else if request.lambda != 1.0 && (!request.method.combines_deltas() || request.method == Method::Linear) {
         problems.push(format!(
             "lambda is {}, but {} has none; task_arithmetic does",
             request.lambda, request.method
@@ -30,7 +30,7 @@ pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
     if request.extract_rank == Some(0) {
         problems.push("--extract-lora takes a rank of at least 1".to_owned());
     }
-    if request.extract_rank.is_some() && (request.gguf.is_some() || !request.slices.is_empty() || !request.based) {
+    if request.extract_rank.is_some() && (request.gguf.is_some() || !request.slices.is_empty() || !request.uses_base) {
         problems.push("--extract-lora writes the change to a base as an adapter: it goes neither with --format, nor with stacked layers, nor without a base".to_owned());
     }
     if request.sparse && (request.gguf.is_some() || request.extract_rank.is_some() || !request.slices.is_empty()) {
@@ -51,12 +51,12 @@ pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
 fn inputs(request: &MergeRequest) -> Vec<String> {
     let mut problems = Vec::new();
     let method = request.method;
-    let contract = method.contract();
+    let requirements = method.requirements();
     let count = request.inputs().count();
     if count == 0 {
         problems.push("nothing to merge: name at least one adapter or model".to_owned());
-    } else if !(contract.least..=contract.most).contains(&count) {
-        let wanted = match (contract.least, contract.most) {
+    } else if !(requirements.least..=requirements.most).contains(&count) {
+        let wanted = match (requirements.least, requirements.most) {
             (1, 1) => "one input beside the base".to_owned(),
             (least, most) if least == most => format!("exactly {least} inputs"),
             (least, _) => format!("at least {least} inputs beside the base"),
@@ -83,13 +83,13 @@ fn inputs(request: &MergeRequest) -> Vec<String> {
     {
         problems.push(format!("a trim is given for `{name}`, which is no input"));
     }
-    if contract.base == NeedsBase::Always && !request.based {
+    if requirements.base == NeedsBase::Always && !request.uses_base {
         problems.push(format!("{method} measures changes to a base; name it with --base"));
     }
-    if request.factors && !request.models.is_empty() {
+    if request.ties.factors && !request.models.is_empty() {
         problems.push("--compat peft merges the factors of adapters, and a full checkpoint has none".to_owned());
     }
-    if request.factors
+    if request.ties.factors
         && !matches!(
             method,
             Method::Linear | Method::Ties | Method::DareLinear | Method::DareTies
@@ -111,7 +111,7 @@ fn weights(request: &MergeRequest) -> Vec<String> {
                 "weight of {} must be a finite number, found {}",
                 input.name, input.weight
             ));
-        } else if input.weight < 0.0 && request.normalize && method.elects() {
+        } else if input.weight < 0.0 && request.normalize && method.elects_signs() {
             problems.push(format!(
                 "weight of {} is {}: dividing by the agreeing weights needs them positive; set normalize to false",
                 input.name, input.weight
@@ -125,7 +125,7 @@ fn weights(request: &MergeRequest) -> Vec<String> {
             .is_none_or(|own| own.get("weight").is_none())
     };
     let sum: f64 = request.inputs().map(|input| input.weight).sum();
-    let divides = request.normalize && method.adds_changes() && !method.elects();
+    let divides = request.normalize && method.combines_deltas() && !method.elects_signs();
     if divides && sum.abs() < 1e-8 && request.inputs().all(|input| plain(&input.name)) {
         problems.push(format!("the weights sum to {sum}, and {method} divides by that sum"));
     }

@@ -1,9 +1,7 @@
-//! The words a request is made of: what each choice means, and how it is spelled on command lines and in files.
+//! The options of a merge: what each value means, and how it is spelled on command lines and in files.
 
 use std::fmt;
 use std::str::FromStr;
-
-use crate::sparsify::Rescale;
 
 /// How TIES elects the sign of an entry from d = wᵢ·(trimmed δᵢ).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,9 +13,9 @@ pub enum Sign {
     Total,
 }
 
-/// What a drawn vote (as many plus as minus, or a sum of zero) does.
+/// What happens where the election of a sign is a tie: equal numbers of plus and minus, or a sum of zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ZeroSign {
+pub enum TieBreak {
     /// Nothing is merged at that entry.
     #[default]
     Drop,
@@ -39,7 +37,7 @@ pub enum Scope {
 
 /// Which entries TIES' trim keeps where several have the threshold's magnitude.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Selection {
+pub enum TopKSelection {
     /// Exactly k, ties to the lowest index.
     #[default]
     Exact,
@@ -71,28 +69,62 @@ pub enum Counting {
     Quantile,
 }
 
-/// Everything about TIES' election that its implementations disagree on, beside sign and draw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Election {
-    /// Values are summed with their weights; only `total` asks.
-    pub weighted: bool,
-    /// What the sum is divided by.
-    pub divide_by: DivideBy,
-    /// Values are summed in f32 instead of f64 before the sign is taken (mergekit).
-    pub single: bool,
+/// How the entries that sparsification keeps are rescaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rescale {
+    /// They are not.
+    None,
+    /// All kept entries of a tensor times ‖δ‖₁ / ‖kept δ‖₁ (mergekit).
+    #[default]
+    Norm,
+    /// Each kept entry divided by the probability that it was kept with (the DARE and DELLA papers, PEFT).
+    Inverse,
 }
 
-impl Default for Election {
+/// What the implementations of TIES and its relatives disagree on. Start from the default and change what differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TiesOptions {
+    /// How the sign of an entry is elected.
+    pub sign: Sign,
+    /// What happens where the election is a tie.
+    pub tie_break: TieBreak,
+    /// Values are summed with their weights; only [`Sign::Total`] sums values.
+    pub weighted_vote: bool,
+    /// What the sum of the agreeing inputs is divided by.
+    pub divide_by: DivideBy,
+    /// Values are summed in f32 instead of f64 before the sign is taken (mergekit).
+    pub vote_in_f32: bool,
+    /// What the trim ranks entries against.
+    pub scope: Scope,
+    /// Which of the entries at the threshold are kept.
+    pub selection: TopKSelection,
+    /// How the number of kept entries follows from the density.
+    pub counting: Counting,
+    /// How kept entries are rescaled; `None` is the method's own default.
+    pub rescale: Option<Rescale>,
+    /// Merge the factors of adapters instead of their products, as PEFT does.
+    pub factors: bool,
+}
+
+impl Default for TiesOptions {
     fn default() -> Self {
         Self {
-            weighted: true,
-            divide_by: DivideBy::Weights,
-            single: false,
+            sign: Sign::default(),
+            tie_break: TieBreak::default(),
+            weighted_vote: true,
+            divide_by: DivideBy::default(),
+            vote_in_f32: false,
+            scope: Scope::default(),
+            selection: TopKSelection::default(),
+            counting: Counting::default(),
+            rescale: None,
+            factors: false,
         }
     }
 }
 
-/// A peer whose whole set of choices is taken over.
+/// A preset: the options with which another implementation merges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compat {
     /// mergekit 0.1.5.
@@ -120,12 +152,12 @@ pub enum Rounding {
 pub enum BaseView {
     /// The base as it is stored.
     #[default]
-    Stored,
+    StoredTensor,
     /// The base's adapted matrices as QLoRA training saw them: through NF4 (blocks of 64, double quantization).
     Nf4,
 }
 
-macro_rules! words {
+macro_rules! names {
     ($name:ty, $what:literal, { $($word:literal => $value:path),+ $(,)? }) => {
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,13 +178,13 @@ macro_rules! words {
     };
 }
 
-words!(Sign, "sign election", { "frequency" => Sign::Frequency, "total" => Sign::Total });
-words!(ZeroSign, "way to settle a drawn vote", { "drop" => ZeroSign::Drop, "positive" => ZeroSign::Positive, "majority" => ZeroSign::Majority });
-words!(Scope, "trim scope", { "tensor" => Scope::Tensor, "global" => Scope::Global });
-words!(Selection, "selection", { "exact" => Selection::Exact, "threshold" => Selection::Threshold });
-words!(DivideBy, "divisor", { "weights" => DivideBy::Weights, "count" => DivideBy::Count });
-words!(Counting, "way to count", { "decimal" => Counting::Decimal, "binary" => Counting::Binary, "one-more" => Counting::OneMore, "quantile" => Counting::Quantile });
-words!(Compat, "peer", { "mergekit" => Compat::Mergekit, "peft" => Compat::Peft, "paper" => Compat::Paper, "titan" => Compat::Titan });
-words!(Rescale, "way to rescale", { "none" => Rescale::None, "norm" => Rescale::Norm, "inverse" => Rescale::Inverse });
-words!(Rounding, "rounding", { "nearest" => Rounding::Nearest, "stochastic" => Rounding::Stochastic });
-words!(BaseView, "view of the base", { "stored" => BaseView::Stored, "nf4" => BaseView::Nf4 });
+names!(Sign, "sign election", { "frequency" => Sign::Frequency, "total" => Sign::Total });
+names!(TieBreak, "tie break", { "drop" => TieBreak::Drop, "positive" => TieBreak::Positive, "majority" => TieBreak::Majority });
+names!(Scope, "trim scope", { "tensor" => Scope::Tensor, "global" => Scope::Global });
+names!(TopKSelection, "selection", { "exact" => TopKSelection::Exact, "threshold" => TopKSelection::Threshold });
+names!(DivideBy, "divisor", { "weights" => DivideBy::Weights, "count" => DivideBy::Count });
+names!(Counting, "counting", { "decimal" => Counting::Decimal, "binary" => Counting::Binary, "one-more" => Counting::OneMore, "quantile" => Counting::Quantile });
+names!(Compat, "preset", { "mergekit" => Compat::Mergekit, "peft" => Compat::Peft, "paper" => Compat::Paper, "titan" => Compat::Titan });
+names!(Rescale, "rescaling", { "none" => Rescale::None, "norm" => Rescale::Norm, "inverse" => Rescale::Inverse });
+names!(Rounding, "rounding", { "nearest" => Rounding::Nearest, "stochastic" => Rounding::Stochastic });
+names!(BaseView, "view of the base", { "stored" => BaseView::StoredTensor, "nf4" => BaseView::Nf4 });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use synapse_checkpoint::{DType, ModelFolder};
-use synapse_merge::{AdapterInput, MergeRequest, Method, Variation, Variations};
+use synapse_merge::{AdapterInput, InMemoryMerger, MergeCandidate, MergeRequest, Method};
 
 use crate::fixture;
 
@@ -21,7 +21,7 @@ fn a_merge_in_memory_is_the_merge_on_disk() {
                 weight: 1.0,
             })
             .into();
-        let mut variations = Variations::open(&request).unwrap();
+        let mut merger = InMemoryMerger::open(&request).unwrap();
         // The third goes back to a trim whose selection is known, with other weights.
         let tried = [
             ("0.8", 1.0, [1.0; 3]),
@@ -29,20 +29,20 @@ fn a_merge_in_memory_is_the_merge_on_disk() {
             ("0.8", 0.7, [2.0, 1.0, 1.0]),
         ];
         for (trim, lambda, weights) in tried {
-            let variation = Variation {
+            let candidate = MergeCandidate {
                 trim: trim.parse().unwrap(),
                 lambda,
                 weights: weights.to_vec(),
             };
             let mut made = BTreeMap::new();
-            variations
-                .make(&variation, |name, dtype, bytes| {
+            merger
+                .merge(&candidate, |name, dtype, bytes| {
                     assert_eq!(dtype, DType::BF16);
                     assert!(made.insert(name.to_owned(), bytes.to_vec()).is_none());
                 })
                 .unwrap();
             let mut published = request.clone();
-            (published.trim, published.lambda) = (variation.trim, lambda);
+            (published.trim, published.lambda) = (candidate.trim, lambda);
             for (adapter, weight) in published.adapters.iter_mut().zip(weights) {
                 adapter.weight = weight;
             }
@@ -69,5 +69,5 @@ fn a_merge_in_memory_is_the_merge_on_disk() {
         }
     }
     let nothing = MergeRequest::new(Method::Ties, fixture("base"), &out);
-    assert!(Variations::open(&nothing).is_err(), "nothing to merge is refused");
+    assert!(InMemoryMerger::open(&nothing).is_err(), "nothing to merge is refused");
 }

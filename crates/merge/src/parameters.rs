@@ -1,12 +1,12 @@
 //! From a request's words to the numbers that one tensor is merged with: weights, densities, votes and divisors.
 
-use crate::choices::{Counting, DivideBy, Selection, ZeroSign};
-use crate::combine::{Divisor, Onto, Rule, Vote};
-use crate::geometry::Options;
+use crate::combine::{CombineRule, Divisor, Onto, Vote};
+use crate::geometry::SphereOptions;
+use crate::options::{Counting, DivideBy, Rescale, TieBreak, TopKSelection};
 use crate::plan::{PlannedInput, TensorPlan};
 use crate::random::Stream;
-use crate::select::Kept;
-use crate::sparsify::{Density, Rescale, Thinning};
+use crate::select::TopKMask;
+use crate::sparsify::{Density, Sparsification};
 use crate::{MergeRequest, Method, Trim};
 
 /// γ, ε and the rest of mergekit's defaults.
@@ -18,12 +18,12 @@ const TOL: f64 = 1e-5;
 
 /// One tensor and the request it is merged by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules<'a> {
+pub(crate) struct TensorParameters<'a> {
     pub(crate) request: &'a MergeRequest,
     pub(crate) plan: &'a TensorPlan,
 }
 
-impl Rules<'_> {
+impl TensorParameters<'_> {
     fn number(&self, name: &str, default: f64) -> f64 {
         self.plan
             .settings(self.request, |levels| levels.number(name))
@@ -79,12 +79,12 @@ impl Rules<'_> {
             },
         };
         let share = trim.density().parse().unwrap_or(1.0);
-        match self.request.counting {
+        match self.request.ties.counting {
             _ if trim == Trim::NONE => Density::Exact(trim),
             Counting::Decimal => Density::Exact(trim),
             Counting::Binary => Density::Float {
                 share,
-                least: usize::from(!self.request.factors),
+                least: usize::from(!self.request.ties.factors),
             },
             Counting::OneMore => Density::OneMore(share),
             Counting::Quantile => Density::Quantile(share),
@@ -104,42 +104,42 @@ impl Rules<'_> {
     }
 
     /// How one input is thinned out.
-    pub(crate) fn thinning(&self, input: &PlannedInput, threshold: Option<Kept>) -> Thinning {
+    pub(crate) fn sparsification(&self, input: &PlannedInput, threshold: Option<TopKMask>) -> Sparsification {
         let name = self
             .request
             .inputs()
             .nth(input.input)
             .map_or("", |input| input.name.as_str());
-        Thinning {
+        Sparsification {
             density: self.density(input),
             gamma: self.input_number(input, "gamma").unwrap_or(GAMMA),
             epsilon: self.input_number(input, "epsilon").unwrap_or(EPSILON),
             rescale: self.rescale(),
             stream: Stream::new(self.request.seed, "sparsify", name, &self.plan.name),
-            with_ties: self.request.selection == Selection::Threshold,
+            with_ties: self.request.ties.selection == TopKSelection::Threshold,
             threshold,
         }
     }
 
-    /// How changes become one. `majority` is the sign that wins most entries of the model, `replaces` says that inputs
-    /// replace the base, `alone` that the changes are one already.
-    pub(crate) fn rule(&self, majority: f32, replaces: bool, alone: bool) -> Rule {
+    /// How changes become one. `majority` is the sign that wins most entries of the model, `on_weights` says that inputs
+    /// replace the base, `combined` that the changes are one already.
+    pub(crate) fn combine_rule(&self, majority: f32, on_weights: bool, combined: bool) -> CombineRule {
         let request = self.request;
         let method = request.method;
-        let normalize = self.flag("normalize", request.normalize) && !alone;
+        let normalize = self.flag("normalize", request.normalize) && !combined;
         let weights = self.plan.inputs.iter().map(|input| self.weight(input) as f32);
         let sum: f32 = weights.sum();
-        let election = (method.elects() && !alone).then_some(Vote {
-            sign: request.sign,
-            drawn: match request.zero_sign {
-                ZeroSign::Drop => 0.0,
-                ZeroSign::Positive => 1.0,
-                ZeroSign::Majority => majority,
+        let election = (method.elects_signs() && !combined).then_some(Vote {
+            sign: request.ties.sign,
+            tie_sign: match request.ties.tie_break {
+                TieBreak::Drop => 0.0,
+                TieBreak::Positive => 1.0,
+                TieBreak::Majority => majority,
             },
-            weighted: request.election.weighted,
-            single: request.election.single,
+            weighted: request.ties.weighted_vote,
+            vote_in_f32: request.ties.vote_in_f32,
         });
-        let divisor = match request.election.divide_by {
+        let divisor = match request.ties.divide_by {
             _ if !normalize => Divisor::One,
             DivideBy::Weights if election.is_some() => Divisor::Agreeing,
             DivideBy::Count if election.is_some() => Divisor::Count,
@@ -148,11 +148,11 @@ impl Rules<'_> {
         };
         // With adapters, linear is Σ wᵢ(θ + δᵢ): the base appears as often as there is weight.
         let onto = match method {
-            Method::Linear if replaces => Onto::Nothing,
-            Method::Linear if !normalize && !alone => Onto::Scaled(sum),
+            Method::Linear if on_weights => Onto::Nothing,
+            Method::Linear if !normalize && !combined => Onto::Scaled(sum),
             _ => Onto::Base,
         };
-        Rule {
+        CombineRule {
             election,
             divisor,
             lambda: self.number("lambda", request.lambda) as f32,
@@ -160,12 +160,12 @@ impl Rules<'_> {
         }
     }
 
-    /// The options of a method on spheres. `touching` are the inputs that have a say.
-    pub(crate) fn options(&self, touching: &[&PlannedInput]) -> Options {
-        Options {
+    /// The options of a method on spheres. `contributing` are the inputs that have a say.
+    pub(crate) fn sphere_options(&self, contributing: &[&PlannedInput]) -> SphereOptions {
+        SphereOptions {
             method: self.request.method,
-            weights: touching.iter().map(|input| self.weight(input)).collect(),
-            based: self.request.based,
+            weights: contributing.iter().map(|input| self.weight(input)).collect(),
+            uses_base: self.request.uses_base,
             t: self.t(),
             flatten: self.flag("nuslerp_flatten", true),
             row_wise: self.flag("nuslerp_row_wise", false),

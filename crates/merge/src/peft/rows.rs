@@ -5,8 +5,8 @@ use std::ops::Range;
 use synapse_checkpoint::TensorFiles;
 
 use crate::Result;
-use crate::delta::Product;
-use crate::tiles::{Rows, View};
+use crate::low_rank::LowRankProduct;
+use crate::tiles::{Representation, RowSource};
 
 /// [columns, rows] of [rows, columns].
 pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
@@ -18,11 +18,11 @@ pub(super) fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32
 }
 
 /// δ = scale · B·A.
-pub(crate) struct Added(pub(crate) Product);
+pub(crate) struct LowRankUpdate(pub(crate) LowRankProduct);
 
-impl Rows for Added {
-    fn view(&self) -> View {
-        View::Change
+impl RowSource for LowRankUpdate {
+    fn representation(&self) -> Representation {
+        Representation::Change
     }
 
     fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
@@ -32,16 +32,16 @@ impl Rows for Added {
 }
 
 /// DoRA: θᵢ = m · (W + scale·B·A) / ‖W + scale·B·A‖, row by row (Liu et al. 2024, arXiv 2402.09353).
-pub(super) struct Decomposed {
-    pub(super) product: Product,
+pub(super) struct DoraRows {
+    pub(super) product: LowRankProduct,
     pub(super) columns: usize,
     /// One a row.
     pub(super) magnitude: Vec<f32>,
 }
 
-impl Rows for Decomposed {
-    fn view(&self) -> View {
-        View::Whole
+impl RowSource for DoraRows {
+    fn representation(&self) -> Representation {
+        Representation::Whole
     }
 
     fn needs_base(&self) -> bool {
@@ -66,15 +66,15 @@ impl Rows for Decomposed {
 }
 
 /// Values in memory.
-pub(crate) struct Known {
+pub(crate) struct DenseRows {
     pub(crate) values: Vec<f32>,
     pub(crate) columns: usize,
-    pub(crate) view: View,
+    pub(crate) representation: Representation,
 }
 
-impl Rows for Known {
-    fn view(&self) -> View {
-        self.view
+impl RowSource for DenseRows {
+    fn representation(&self) -> Representation {
+        self.representation
     }
 
     fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
@@ -84,16 +84,16 @@ impl Rows for Known {
 }
 
 /// A tensor trained whole, on disk.
-pub(super) struct Trained<'a> {
+pub(super) struct StoredRows<'a> {
     pub(super) files: &'a TensorFiles,
     pub(super) name: &'a str,
     /// One row is the whole tensor.
     pub(super) vector: bool,
 }
 
-impl Rows for Trained<'_> {
-    fn view(&self) -> View {
-        View::Whole
+impl RowSource for StoredRows<'_> {
+    fn representation(&self) -> Representation {
+        Representation::Whole
     }
 
     fn read(&self, rows: Range<usize>, _: &[f32], out: &mut [f32]) -> Result<()> {
