@@ -9,7 +9,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use synapse_evaluate::{Program, Sandbox, SourceRow, layouts, read_jsonl};
+use synapse_evaluate::datasets::{CodeProblem, SourceRow, humaneval};
+use synapse_evaluate::rows::read_jsonl;
+use synapse_evaluate::sandbox::Sandbox;
 
 #[derive(Deserialize)]
 struct Completion {
@@ -28,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .enumerate()
         .map(|(index, fields)| SourceRow::new(format!("{tasks}:{}", index + 1), fields))
         .collect();
-    let programs: BTreeMap<String, Program> = layouts::humaneval(&rows)?
+    let programs: BTreeMap<String, CodeProblem> = humaneval(&rows)?
         .into_iter()
         .map(|program| (program.id.clone(), program))
         .collect();

@@ -9,20 +9,20 @@ pub type Result<T> = std::result::Result<T, EvaluateError>;
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
     /// The model under test failed.
-    #[error("{subject} failed while {doing}: {source}")]
-    Subject {
+    #[error("{model} failed while {doing}: {source}")]
+    Model {
         /// The model's name.
-        subject: String,
+        model: String,
         /// What was asked of it.
         doing: &'static str,
         /// What it said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The model under test answered with the wrong number of results.
-    #[error("{subject} returned {found} results for {expected} {what}")]
+    #[error("{model} returned {found} results for {expected} {what}")]
     WrongCount {
         /// The model's name.
-        subject: String,
+        model: String,
         /// What was handed in.
         what: &'static str,
         /// How many were handed in.
@@ -64,7 +64,7 @@ pub enum EvaluateError {
     },
     /// A line of a JSONL file is not what its suite needs.
     #[error("{path}:{line}: {message}", path = path.display())]
-    Row {
+    JsonLine {
         /// The file.
         path: PathBuf,
         /// Line, from 1.
@@ -73,7 +73,7 @@ pub enum EvaluateError {
         message: String,
     },
     /// No suite has this id.
-    #[error("unknown suite `{id}`; the suites are {known}", known = crate::suites::SUITE_IDS.join(", "))]
+    #[error("unknown suite `{id}`; the suites are {known}", known = crate::suites::ids::SUITE_IDS.join(", "))]
     UnknownSuite {
         /// The id asked for.
         id: String,
@@ -105,12 +105,12 @@ pub enum EvaluateError {
         message: String,
     },
     /// A row of a suite's file is not laid out as the suite's dataset is.
-    #[error("{suite}: {place}: {message}")]
-    Layout {
+    #[error("{suite}: {location}: {message}")]
+    DatasetRow {
         /// The suite's id.
         suite: &'static str,
         /// The file and the row.
-        place: String,
+        location: String,
         /// What is wrong with it.
         message: String,
     },
@@ -128,6 +128,12 @@ pub enum EvaluateError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The report's template could not be rendered.
+    #[error("report.html could not be rendered: {source}")]
+    Page {
+        /// What the template engine said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A plot could not be drawn.
     #[error("plot `{plot}`: {message}")]
     Plot {
@@ -139,14 +145,14 @@ pub enum EvaluateError {
 }
 
 impl EvaluateError {
-    /// An error of the model under test; what implementations of [`crate::Subject`] return.
-    pub fn subject(
-        subject: impl Into<String>,
+    /// An error of the model under test; what implementations of [`crate::model::EvalModel`] return.
+    pub fn model(
+        model: impl Into<String>,
         doing: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self::Subject {
-            subject: subject.into(),
+        Self::Model {
+            model: model.into(),
             doing,
             source: source.into(),
         }

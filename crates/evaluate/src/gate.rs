@@ -1,29 +1,29 @@
-//! The gate: a merge that costs a domain is refused, or published with a stamp that says so.
+//! The gate: a merge that is worse than the base on a domain is refused, or published with a note that says so.
 
 use serde::{Deserialize, Serialize};
 
-use crate::comparison::Verdict;
-use crate::table::{ComparisonTable, Role, TableColumn};
+use crate::paired::Verdict;
+use crate::table::{ComparisonTable, TableColumn, TableRole};
 use crate::{EvaluateError, Result};
 
-/// What the merge is held to.
+/// The gate's criterion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateRule {
     /// The suite that decides, usually `held-out-loss`.
     pub on: String,
-    /// How much worse than the base a domain may get, relative to the base's value: 0.02 is 2 %.
+    /// Maximum regression of a domain, relative to the base's value: 0.02 is 2 %.
     pub max_regress: f64,
-    /// What happens then.
-    pub action: GateAction,
+    /// What happens if a domain regresses more.
+    pub action: RegressionAction,
 }
 
-/// What happens to a merge that costs a domain too much.
+/// What happens to a merge with a regression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum GateAction {
+pub enum RegressionAction {
     /// It is not published.
     Refuse,
-    /// It is published and its card says what it lost.
+    /// It is published, and its model card states the regression.
     Stamp,
 }
 
@@ -36,11 +36,11 @@ pub struct Regression {
     pub base: f64,
     /// The merge's value.
     pub merge: f64,
-    /// How much worse, relative to the base: 0.05 is 5 %.
+    /// The regression relative to the base: 0.05 is 5 %.
     pub relative: f64,
 }
 
-/// What the gate decided.
+/// The gate's decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "lowercase")]
 pub enum GateDecision {
@@ -49,37 +49,37 @@ pub enum GateDecision {
         /// What was checked, in words.
         message: String,
     },
-    /// Published, with this said in its card.
+    /// Published, with this message in the model card.
     Stamp {
         /// Domains and figures, in words.
         message: String,
-        /// The same as data.
+        /// The regressions as data.
         regressions: Vec<Regression>,
     },
     /// Not published.
     Refuse {
-        /// Domains and figures, in words, and the way out.
+        /// Domains and figures, in words, and the remedy.
         message: String,
-        /// The same as data.
+        /// The regressions as data.
         regressions: Vec<Regression>,
     },
 }
 
 impl GateDecision {
-    /// Judges the merge of a comparison.
+    /// Decides about the merge of a comparison.
     ///
-    /// A domain counts as lost when the merge is worse than the base by more than `max_regress` of the base's value,
-    /// and the difference is beyond chance: its paired 95 % interval leaves out zero (for right-or-wrong items,
-    /// McNemar's p is at most 0.05).
+    /// A domain has regressed if the merge is worse than the base by more than `max_regress` of the base's value and
+    /// the difference is significant: its paired 95 % interval excludes zero (for binary items, McNemar's p is at most
+    /// 0.05).
     ///
     /// # Errors
-    /// [`EvaluateError::Incomplete`] when there is no merge, or a domain was not measured on base and merge: a gate
-    /// that cannot look does not open.
+    /// [`EvaluateError::Incomplete`] when there is no merge, or a domain was not measured on base and merge: without
+    /// measurements nothing is published.
     pub fn judge(table: &ComparisonTable, rule: &GateRule) -> Result<Self> {
-        let subject = |role: fn(&Role) -> bool| table.subjects.iter().position(|subject| role(&subject.role));
+        let model = |role: fn(&TableRole) -> bool| table.models.iter().position(|model| role(&model.role));
         let (Some(base), Some(merge)) = (
-            subject(|role| *role == Role::Base),
-            subject(|role| *role == Role::Merge),
+            model(|role| *role == TableRole::Base),
+            model(|role| *role == TableRole::Merge),
         ) else {
             return Err(EvaluateError::Incomplete(
                 "the gate needs a base and a merge to compare".into(),
@@ -94,7 +94,7 @@ impl GateDecision {
         }
         let mut regressions = Vec::new();
         for column in &columns {
-            let (Some(before), Some(after), Some(versus)) = (
+            let (Some(before), Some(after), Some(pairwise)) = (
                 column.cells[base].value,
                 column.cells[merge].value,
                 column.cells[merge].versus_base,
@@ -109,7 +109,7 @@ impl GateDecision {
             } else {
                 after - before
             };
-            if versus.verdict == Verdict::Worse && worse_by > rule.max_regress * before.abs() {
+            if pairwise.verdict == Verdict::Worse && worse_by > rule.max_regress * before.abs() {
                 let relative = worse_by / before.abs();
                 regressions.push(Regression {
                     domain: column.domain.clone(),
@@ -143,8 +143,8 @@ impl GateDecision {
             .collect();
         let message = format!("{} on {}; {allowed} % is allowed", rule.on, figures.join(", "));
         Ok(match rule.action {
-            GateAction::Stamp => Self::Stamp { message, regressions },
-            GateAction::Refuse => Self::Refuse {
+            RegressionAction::Stamp => Self::Stamp { message, regressions },
+            RegressionAction::Refuse => Self::Refuse {
                 message: format!(
                     "{message}: nothing is published; lower the merge's lambda or that domain's rivals' weights, or set gate.action: stamp"
                 ),
@@ -153,7 +153,7 @@ impl GateDecision {
         })
     }
 
-    /// What was decided, in words.
+    /// The decision in words.
     #[must_use]
     pub fn message(&self) -> &str {
         match self {

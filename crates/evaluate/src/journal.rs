@@ -1,8 +1,8 @@
-//! A journal of answers, so that an interrupted evaluation goes on where it stopped.
+//! A journal of a model's responses, so that an interrupted evaluation resumes.
 //!
-//! [`Journaled`] stands between a suite and its model. What the model said is appended to a file under a hash of what
-//! it was asked; asked the same again, by the next run of the same evaluation, the file answers. Suites know nothing of
-//! it. The same place looks whether the user asked to stop, after every answer and between small batches.
+//! [`JournaledModel`] wraps a model. It appends each response to a file, under a hash of the request; when the same
+//! evaluation runs again, it answers the same requests from the file. Suites do not notice it. It also checks whether the
+//! user asked to stop, after every answer and between small batches.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -15,24 +15,26 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use synapse_tokenizer::ChatTokenizer;
 
-use crate::subject::{Choices, Each, Generated, Generation, PackedLoss, RowLoss, Subject};
+use crate::model::{
+    DocumentLoss, EvalModel, Generated, GenerationOptions, LabeledDocument, MultipleChoiceItem, OnGenerated,
+};
 use crate::{EvaluateError, Result};
 
-/// Documents or questions of one entry. Entries are always cut at the same places, so that a resumed evaluation gives
-/// the model the same batches as one that was never interrupted.
-const PIECE: usize = 16;
+/// Documents or questions of one entry. Entries always have the same boundaries, so that a resumed evaluation gives the
+/// model the same batches as an uninterrupted one.
+const BATCH: usize = 16;
 
-/// What a line holds.
+/// The response of one line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Said {
+enum Response {
     Answer(Generated),
     Scores(Vec<Vec<f64>>),
-    Losses(Vec<RowLoss>),
+    Losses(Vec<DocumentLoss>),
 }
 
-impl Said {
-    /// JSON has no infinities; what it cannot hold is asked again.
+impl Response {
+    /// JSON has no infinities; such a response is not stored and the request is repeated.
     fn is_finite(&self) -> bool {
         match self {
             Self::Answer(_) => true,
@@ -43,14 +45,15 @@ impl Said {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct Header {
     evaluation: String,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
     key: String,
-    said: Said,
+    #[serde(rename = "said")]
+    response: Response,
 }
 
 /// The file of one evaluation of one model.
@@ -58,13 +61,13 @@ struct Entry {
 pub struct Journal {
     path: PathBuf,
     file: File,
-    entries: HashMap<String, Said>,
+    entries: HashMap<String, Response>,
 }
 
 impl Journal {
-    /// Opens or begins the journal of `evaluation`: a text that changes whenever the model, or anything else that an
-    /// answer depends on besides the prompt, does. A journal of another evaluation is begun anew; a line that a crash
-    /// cut short is dropped.
+    /// Opens or creates the journal of `evaluation`: a text that identifies the model and everything else that a
+    /// response depends on, besides the request. The journal of another evaluation is overwritten; an incomplete last
+    /// line is dropped.
     ///
     /// # Errors
     /// [`EvaluateError::File`].
@@ -91,26 +94,26 @@ impl Journal {
             .filter(|line| line.ends_with(b"\n"))
         {
             if kept == 0 {
-                match serde_json::from_slice::<Head>(line) {
-                    Ok(head) if head.evaluation == evaluation => {}
+                match serde_json::from_slice::<Header>(line) {
+                    Ok(header) if header.evaluation == evaluation => {}
                     _ => break,
                 }
             } else {
-                let Ok(Entry { key, said }) = serde_json::from_slice(line) else {
+                let Ok(Entry { key, response }) = serde_json::from_slice(line) else {
                     break;
                 };
-                entries.insert(key, said);
+                entries.insert(key, response);
             }
             kept += line.len();
         }
         file.set_len(kept as u64)?;
         file.seek(SeekFrom::End(0))?;
         if kept == 0 {
-            let mut head = serde_json::to_vec(&Head {
+            let mut header = serde_json::to_vec(&Header {
                 evaluation: evaluation.to_owned(),
             })?;
-            head.push(b'\n');
-            file.write_all(&head)?;
+            header.push(b'\n');
+            file.write_all(&header)?;
         }
         Ok(Self {
             path: path.to_owned(),
@@ -119,53 +122,55 @@ impl Journal {
         })
     }
 
-    /// How many answers, or small batches of scores, it holds.
+    /// Number of stored answers and small batches of scores.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing was answered yet.
+    /// Whether it has no responses yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    fn keep(&mut self, key: String, said: Said) -> Result<()> {
-        if !said.is_finite() {
+    fn store(&mut self, key: String, response: Response) -> Result<()> {
+        if !response.is_finite() {
             return Ok(());
         }
-        let entry = Entry { key, said };
+        let entry = Entry { key, response };
         let mut write = || -> std::io::Result<()> {
             let mut line = serde_json::to_vec(&entry)?;
             line.push(b'\n');
             self.file.write_all(&line)
         };
         write().map_err(|source| EvaluateError::write(&self.path, source))?;
-        self.entries.insert(entry.key, entry.said);
+        self.entries.insert(entry.key, entry.response);
         Ok(())
     }
 }
 
-/// A model whose answers are kept in a journal, and that stops when asked to.
-pub struct Journaled<'a> {
-    subject: &'a mut dyn Subject,
+/// A model whose responses are stored in a journal, and that stops on request.
+pub struct JournaledModel<'a> {
+    model: &'a mut dyn EvalModel,
     journal: Option<Journal>,
     stop: &'a AtomicBool,
 }
 
-impl<'a> Journaled<'a> {
-    /// `stop` is looked at after every answer; without a journal nothing is kept, and a stop loses what was answered.
-    pub fn new(subject: &'a mut dyn Subject, journal: Option<Journal>, stop: &'a AtomicBool) -> Self {
-        Self { subject, journal, stop }
+impl<'a> JournaledModel<'a> {
+    /// `stop` is checked after every answer. Without a journal, stopping discards the answers.
+    pub fn new(model: &'a mut dyn EvalModel, journal: Option<Journal>, stop: &'a AtomicBool) -> Self {
+        Self { model, journal, stop }
     }
 
-    fn known(&self, key: &str) -> Option<&Said> {
+    fn stored(&self, key: &str) -> Option<&Response> {
         self.journal.as_ref()?.entries.get(key)
     }
 
-    fn keep(&mut self, key: String, said: Said) -> Result<()> {
-        self.journal.as_mut().map_or(Ok(()), |journal| journal.keep(key, said))
+    fn store(&mut self, key: String, response: Response) -> Result<()> {
+        self.journal
+            .as_mut()
+            .map_or(Ok(()), |journal| journal.store(key, response))
     }
 
     fn check_stop(&self) -> Result<()> {
@@ -177,68 +182,73 @@ impl<'a> Journaled<'a> {
     }
 }
 
-impl Subject for Journaled<'_> {
+impl EvalModel for JournaledModel<'_> {
     fn name(&self) -> &str {
-        self.subject.name()
+        self.model.name()
     }
 
     fn chat(&self) -> &ChatTokenizer {
-        self.subject.chat()
+        self.model.chat()
     }
 
     fn max_positions(&self) -> Option<usize> {
-        self.subject.max_positions()
+        self.model.max_positions()
     }
 
     fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>> {
+    fn losses(&mut self, rows: &[LabeledDocument<'_>]) -> Result<Vec<DocumentLoss>> {
         let mut found = Vec::with_capacity(rows.len());
-        for piece in rows.chunks(PIECE) {
+        for batch in rows.chunks(BATCH) {
             let mut key = Key::new("losses");
-            for row in piece {
+            for row in batch {
                 key.numbers(row.input_ids.iter().map(|id| i64::from(*id)));
                 key.numbers(row.labels.iter().copied());
             }
             let key = key.hex();
-            if let Some(Said::Losses(losses)) = self.known(&key) {
+            if let Some(Response::Losses(losses)) = self.stored(&key) {
                 found.extend_from_slice(losses);
                 continue;
             }
             self.check_stop()?;
-            let losses = self.subject.losses(piece)?;
+            let losses = self.model.losses(batch)?;
             found.extend_from_slice(&losses);
-            self.keep(key, Said::Losses(losses))?;
+            self.store(key, Response::Losses(losses))?;
         }
         Ok(found)
     }
 
-    fn generate(&mut self, prompts: &[Vec<u32>], options: &Generation, each: &mut Each<'_>) -> Result<()> {
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &GenerationOptions,
+        each: &mut OnGenerated<'_>,
+    ) -> Result<()> {
         let keys: Vec<String> = prompts.iter().map(|prompt| answer_key(prompt, options)).collect();
-        let known: Vec<Option<Generated>> = keys
+        let stored: Vec<Option<Generated>> = keys
             .iter()
-            .map(|key| match self.known(key) {
-                Some(Said::Answer(answer)) => Some(answer.clone()),
+            .map(|key| match self.stored(key) {
+                Some(Response::Answer(answer)) => Some(answer.clone()),
                 _ => None,
             })
             .collect();
-        let missing: Vec<usize> = (0..prompts.len()).filter(|index| known[*index].is_none()).collect();
+        let missing: Vec<usize> = (0..prompts.len()).filter(|index| stored[*index].is_none()).collect();
         let asked: Vec<Vec<u32>> = missing.iter().map(|index| prompts[*index].clone()).collect();
         if !asked.is_empty() {
             self.check_stop()?;
         }
-        // Answers come in order; those that the journal knows are handed on between them.
-        let mut known = known.into_iter();
+        // new answers arrive in order, and stored ones are delivered between them
+        let mut stored = stored.into_iter();
         let mut arrived = missing.into_iter();
         let (journal, stop) = (&mut self.journal, self.stop);
-        self.subject.generate(&asked, options, &mut |answer| {
-            for earlier in known.by_ref().map_while(|answer| answer) {
+        self.model.generate(&asked, options, &mut |answer| {
+            for earlier in stored.by_ref().map_while(|answer| answer) {
                 each(earlier)?;
             }
             if let (Some(journal), Some(index)) = (journal.as_mut(), arrived.next()) {
-                journal.keep(keys[index].clone(), Said::Answer(answer.clone()))?;
+                journal.store(keys[index].clone(), Response::Answer(answer.clone()))?;
             }
             each(answer)?;
             if stop.load(Ordering::Relaxed) {
@@ -246,37 +256,37 @@ impl Subject for Journaled<'_> {
             }
             Ok(())
         })?;
-        for last in known.flatten() {
+        for last in stored.flatten() {
             each(last)?;
         }
         Ok(())
     }
 
-    fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>> {
+    fn score(&mut self, items: &[MultipleChoiceItem]) -> Result<Vec<Vec<f64>>> {
         let mut found = Vec::with_capacity(items.len());
-        for piece in items.chunks(PIECE) {
+        for batch in items.chunks(BATCH) {
             let mut key = Key::new("scores");
-            for item in piece {
+            for item in batch {
                 key.numbers(item.prompt.iter().map(|id| i64::from(*id)));
                 for continuation in &item.continuations {
                     key.numbers(continuation.iter().map(|id| i64::from(*id)));
                 }
             }
             let key = key.hex();
-            if let Some(Said::Scores(scores)) = self.known(&key) {
+            if let Some(Response::Scores(scores)) = self.stored(&key) {
                 found.extend_from_slice(scores);
                 continue;
             }
             self.check_stop()?;
-            let scores = self.subject.score(piece)?;
+            let scores = self.model.score(batch)?;
             found.extend_from_slice(&scores);
-            self.keep(key, Said::Scores(scores))?;
+            self.store(key, Response::Scores(scores))?;
         }
         Ok(found)
     }
 }
 
-fn answer_key(prompt: &[u32], options: &Generation) -> String {
+fn answer_key(prompt: &[u32], options: &GenerationOptions) -> String {
     let mut key = Key::new("answer");
     key.numbers(prompt.iter().map(|id| i64::from(*id)));
     key.numbers([
@@ -311,5 +321,39 @@ impl Key {
             let _ = write!(hex, "{byte:02x}");
             hex
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// Journals of earlier versions have to be readable.
+    #[test]
+    fn the_lines_of_a_journal_keep_their_format() {
+        let generated = Generated {
+            text: "4".into(),
+            token_ids: vec![19],
+            finished: true,
+        };
+        for (response, said) in [
+            (
+                Response::Answer(generated),
+                r#"{"answer":{"text":"4","token_ids":[19],"finished":true}}"#,
+            ),
+            (Response::Scores(vec![vec![-1.5]]), r#"{"scores":[[-1.5]]}"#),
+            (
+                Response::Losses(vec![DocumentLoss { sum: 2.5, tokens: 3 }]),
+                r#"{"losses":[{"sum":2.5,"tokens":3}]}"#,
+            ),
+        ] {
+            let line = serde_json::to_string(&Entry {
+                key: "k".into(),
+                response,
+            });
+            assert_eq!(line.unwrap(), format!(r#"{{"key":"k","said":{said}}}"#));
+        }
     }
 }

@@ -1,11 +1,11 @@
-//! Numbers in answers: finding them, and writing equal ones equally.
+//! Numbers in answers: extraction and normalization.
 //!
-//! `1,000`, `$1000`, `1000.` and `1000.00` are one number. Values are compared as normalized decimal text, so no
-//! rounding can make two different answers equal.
+//! `1,000`, `$1000`, `1000.` and `1000.00` are the same number. Values are compared as normalized decimal text, so that
+//! rounding cannot make different answers equal.
 
 use std::fmt;
 
-/// A number as text in its one normal form: optional `-`, digits without leading zeros, an optional fraction without
+/// A number as text in normal form: optional `-`, digits without leading zeros, an optional fraction without
 /// trailing zeros; or two of those with `/` between.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Number(String);
@@ -155,7 +155,7 @@ fn normalize(negative: bool, digits: &str) -> String {
     }
 }
 
-/// Which words of an answer gave its number.
+/// How the number of an answer was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerRule {
     /// `#### N`.
@@ -181,13 +181,13 @@ impl AnswerRule {
     }
 }
 
-/// Where a model that has finished its answer starts inventing the next question.
+/// Where a model that has finished its answer continues with another question.
 const NEXT_QUESTION: [&str; 5] = ["\nQuestion:", "\nQ:", "\nProblem:", "\nUser:", "\nHuman:"];
 
 /// The final answer of a worked solution.
 ///
-/// The first `####` with a number decides, else the first other marker, else the last number; what follows an invented
-/// next question never counts.
+/// The first `####` with a number decides, else the first other marker, else the last number. Text after another question
+/// never counts.
 #[must_use]
 pub fn final_answer(text: &str) -> Option<(Number, AnswerRule)> {
     let end = NEXT_QUESTION
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn equal_numbers_have_one_form() {
-        for (text, form) in [
+        for (text, prompt_format) in [
             ("1,000", "1000"),
             ("$18", "18"),
             ("18.", "18"),
@@ -266,7 +266,7 @@ mod tests {
             ("12,3456", "12"),
             ("£2,500.75!", "2500.75"),
         ] {
-            assert_eq!(first(text).as_deref(), Some(form), "{text}");
+            assert_eq!(first(text).as_deref(), Some(prompt_format), "{text}");
         }
         assert_eq!(first("no number, - . $"), None);
     }

@@ -1,4 +1,4 @@
-//! What one suite found out about one model: the number, its interval, and every item behind it.
+//! The result of one suite on one model: the number, its interval, and every item behind it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::statistics::{self, Interval};
+use crate::statistics::{self, Interval, Weighted};
 use crate::{EvaluateError, Result};
 
-/// What a value counts.
+/// The unit of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Mean cross-entropy per trained token, in nats.
+    /// Mean cross-entropy per target token, in nats.
     NatsPerToken,
-    /// Share of items answered rightly, 0 to 1.
+    /// Share of correct answers, 0 to 1.
     Fraction,
 }
 
@@ -26,7 +26,7 @@ pub struct Item {
     pub id: String,
     /// Mean loss of a document, or 1 for right and 0 for wrong.
     pub value: f64,
-    /// Trained tokens of a document, or 1.
+    /// Target tokens of a document, or 1.
     pub weight: f64,
 }
 
@@ -40,15 +40,29 @@ impl Item {
         }
     }
 
-    /// Whether it is wholly right or wholly wrong.
-    pub(crate) fn is_decided(&self) -> bool {
+    /// Its value and weight, for the statistics.
+    #[must_use]
+    pub fn weighted(&self) -> Weighted {
+        Weighted {
+            value: self.value,
+            weight: self.weight,
+        }
+    }
+
+    /// Whether it is entirely right or entirely wrong.
+    pub(crate) fn is_binary(&self) -> bool {
         self.weight == 1.0 && (self.value == 0.0 || self.value == 1.0)
     }
 }
 
-/// What one suite found out about one model.
+/// The items' values and weights, in their order.
+pub(crate) fn weighted(items: &[Item]) -> Vec<Weighted> {
+    items.iter().map(Item::weighted).collect()
+}
+
+/// The result of one suite on one model.
 ///
-/// The value is the weighted mean of the items. It is `None` where nothing could be measured, and `note` says why.
+/// The value is the weighted mean of the items. It is `None` if nothing could be measured; `note` says why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The suite's id.
@@ -56,40 +70,41 @@ pub struct Outcome {
     /// The domain measured, such as `math`.
     pub domain: String,
     /// The model's name.
-    pub subject: String,
+    #[serde(rename = "subject")]
+    pub model: String,
     /// The weighted mean of the items.
     pub value: Option<f64>,
     /// 95 % interval: Wilson's for right-or-wrong items, a seeded bootstrap over documents otherwise.
     pub interval: Option<Interval>,
     /// How many items were measured.
     pub n: usize,
-    /// What the value counts.
+    /// The value's unit.
     pub unit: Unit,
     /// Whether more is better.
     pub higher_is_better: bool,
     /// Every item, in the order measured.
     pub items: Vec<Item>,
-    /// What a reader of the number has to know: rows left out, protection active, why there is no number.
+    /// Remarks on the number: rows left out, the active sandbox, why there is no number.
     pub note: Option<String>,
-    /// Suite-specific findings, such as the confusion matrix of routing.
+    /// Suite-specific results, such as the confusion matrix of routing.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub details: Map<String, Value>,
 }
 
 impl Outcome {
     pub(crate) fn fractions(identity: &Identity<'_>, items: Vec<Item>) -> Self {
-        // An item answered several times is right in part, and Wilson's interval is for coins.
-        let interval = if items.iter().all(Item::is_decided) {
+        // Wilson's interval is for binary outcomes; an item answered several times can be partly right.
+        let interval = if items.iter().all(Item::is_binary) {
             let right: f64 = items.iter().map(|item| item.value).sum();
             (!items.is_empty()).then(|| statistics::wilson(right, items.len() as f64))
         } else {
-            statistics::bootstrap_mean(&items)
+            statistics::bootstrap_mean(&weighted(&items))
         };
         Self::of(identity, Unit::Fraction, interval, items)
     }
 
     pub(crate) fn losses(identity: &Identity<'_>, items: Vec<Item>) -> Self {
-        let interval = statistics::bootstrap_mean(&items);
+        let interval = statistics::bootstrap_mean(&weighted(&items));
         Self::of(identity, Unit::NatsPerToken, interval, items)
     }
 
@@ -97,8 +112,8 @@ impl Outcome {
         Self {
             suite: identity.suite.into(),
             domain: identity.domain.into(),
-            subject: identity.subject.into(),
-            value: statistics::weighted_mean(&items),
+            model: identity.model.into(),
+            value: statistics::weighted_mean(&weighted(&items)),
             interval,
             n: items.len(),
             unit,
@@ -117,7 +132,7 @@ impl Outcome {
         }
     }
 
-    /// Adds to what a reader has to know.
+    /// Appends a remark.
     pub(crate) fn add_note(&mut self, note: &str) {
         self.note = Some(match self.note.take() {
             Some(before) => format!("{before}; {note}"),
@@ -126,20 +141,20 @@ impl Outcome {
     }
 }
 
-/// Whose outcome it is.
+/// The suite, domain and model of an outcome.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity<'a> {
     pub(crate) suite: &'a str,
     pub(crate) domain: &'a str,
-    pub(crate) subject: &'a str,
+    pub(crate) model: &'a str,
 }
 
-/// An outcome with the log of its items: prompts, answers and how each was judged.
+/// An outcome with the log of its items: prompts, answers and how each was scored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// The numbers.
     pub outcome: Outcome,
-    /// One JSON object an item, in the order of `outcome.items`.
+    /// One JSON object per item, in the order of `outcome.items`.
     pub records: Vec<Map<String, Value>>,
 }
 
@@ -150,13 +165,13 @@ impl Evaluation {
     /// [`EvaluateError::File`] when the folder cannot be written to.
     pub fn write_log(&self, folder: &Path) -> Result<PathBuf> {
         let Outcome {
-            suite, domain, subject, ..
+            suite, domain, model, ..
         } = &self.outcome;
         let path = folder.join(format!(
             "{}.{}.{}.jsonl",
             file_part(domain),
             file_part(suite),
-            file_part(subject)
+            file_part(model)
         ));
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(folder)?;
@@ -184,4 +199,24 @@ fn file_part(name: &str) -> String {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_file_calls_the_model_subject() {
+        let identity = Identity {
+            suite: "gsm8k",
+            domain: "math",
+            model: "base",
+        };
+        let outcome = Outcome::fractions(&identity, vec![Item::judged("gsm8k-0", true)]);
+        let json = serde_json::to_value(&outcome).unwrap();
+        assert_eq!(json["subject"], "base");
+        assert_eq!(serde_json::from_value::<Outcome>(json).unwrap(), outcome);
+    }
 }

@@ -1,21 +1,22 @@
 //! Intervals and paired tests over items.
 //!
 //! Everything here is deterministic: resampling draws from a generator seeded by a constant, so the same items give
-//! the same interval on every machine.
+//! the same interval on every machine. The normal quantile is `statrs`'. The bootstrap's percentiles are computed here, because
+//! they interpolate as numpy does (Hyndman and Fan's type 7) and `statrs` as type 8; so is McNemar's binomial tail, whose
+//! sum is exact for any number of items where the incomplete beta function stops after a fixed number of iterations.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
 
-use crate::outcome::Item;
-
-/// Resamples a bootstrap takes; the 2.5 % tail then rests on 50 of them.
+/// Number of bootstrap resamples; the 2.5 % tail then has 50 of them.
 const RESAMPLES: usize = 2_000;
 /// Seed of every bootstrap.
 const SEED: u64 = 0x5EED;
-/// Two-sided 95 % quantile of the normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+/// Upper quantile of a two-sided 95 % interval.
+const UPPER: f64 = 0.975;
 
 /// A 95 % interval, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Whether it holds `value`.
+    /// Whether `value` is inside.
     #[must_use]
     pub fn contains(&self, value: f64) -> bool {
         self.low <= value && value <= self.high
@@ -40,51 +41,68 @@ impl Interval {
     }
 }
 
-/// The weighted mean of the items; `None` when they weigh nothing.
+/// One observation: a document's mean loss weighted by its tokens, or an answer, right (1) or wrong (0).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weighted {
+    /// The observed value.
+    pub value: f64,
+    /// Its weight in a mean.
+    pub weight: f64,
+}
+
+impl From<f64> for Weighted {
+    /// An observation of weight 1.
+    fn from(value: f64) -> Self {
+        Self { value, weight: 1.0 }
+    }
+}
+
+/// The weighted mean of the items; `None` if the weights sum to zero.
 #[must_use]
-pub fn weighted_mean(items: &[Item]) -> Option<f64> {
+pub fn weighted_mean(items: &[Weighted]) -> Option<f64> {
     let weight: f64 = items.iter().map(|item| item.weight).sum();
     let sum: f64 = items.iter().map(|item| item.value * item.weight).sum();
     (weight > 0.0).then(|| sum / weight)
 }
 
-/// Wilson's score interval of `successes` out of `n` (Wilson 1927), which stays sensible at 0 and at n.
+/// Wilson's score interval of `successes` out of `n` (Wilson 1927), which remains valid at 0 and at n.
 #[must_use]
 pub fn wilson(successes: f64, n: f64) -> Interval {
     if n <= 0.0 {
         return Interval { low: 0.0, high: 1.0 };
     }
     let p = successes / n;
-    let z2 = Z * Z;
+    let z = Normal::standard().inverse_cdf(UPPER);
+    let z2 = z * z;
     let center = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
-    let half = Z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt() / (1.0 + z2 / n);
-    // At 0 and n the two terms are equal, and rounding must not push the share itself out.
+    let half = z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt() / (1.0 + z2 / n);
+    // at 0 and n the two terms are equal; rounding must not exclude the share itself
     Interval {
         low: (center - half).clamp(0.0, p),
         high: (center + half).clamp(p, 1.0),
     }
 }
 
-/// Percentile bootstrap of the weighted mean, resampling whole items (documents stay whole, their tokens are not
-/// independent). `None` below two items: there is nothing to resample.
+/// Percentile bootstrap of the weighted mean, resampling whole items, because the tokens of a document
+/// are not independent. `None` below two items.
 #[must_use]
-pub fn bootstrap_mean(items: &[Item]) -> Option<Interval> {
+pub fn bootstrap_mean(items: &[Weighted]) -> Option<Interval> {
     bootstrap([items], |[mean]| mean)
 }
 
 /// Percentile bootstrap of `mean(b) − mean(a)` over the same items, pair by pair.
 ///
-/// Both lists hold the same items in the same order. `None` below two items.
+/// Both lists have the same items in the same order. `None` below two items.
 #[must_use]
-pub fn paired_bootstrap(a: &[Item], b: &[Item]) -> Option<Interval> {
+pub fn paired_bootstrap(a: &[Weighted], b: &[Weighted]) -> Option<Interval> {
     bootstrap([a, b], |[a, b]| b - a)
 }
 
 /// Percentile bootstrap of any statistic of the weighted means of several models on the same items.
 ///
-/// Every list holds the same items in the same order. Resamples where the statistic is not finite are left out.
+/// All lists have the same items in the same order. Resamples with a statistic that is not finite are skipped.
 #[must_use]
-pub fn bootstrap<const N: usize>(models: [&[Item]; N], statistic: impl Fn([f64; N]) -> f64) -> Option<Interval> {
+pub fn bootstrap<const N: usize>(models: [&[Weighted]; N], statistic: impl Fn([f64; N]) -> f64) -> Option<Interval> {
     let n = models.iter().map(|items| items.len()).min()?;
     if n < 2 {
         return None;
@@ -122,8 +140,8 @@ fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     Some(low + (high - low) * (position - below))
 }
 
-/// Exact two-sided McNemar test on discordant pairs: `only_a` items only the first model got right, `only_b` only the
-/// second. The p-value of a fair coin falling at least this unevenly.
+/// McNemar's exact two-sided test on discordant pairs: only the first model got `only_a` items right, only the second
+/// `only_b`. The p-value is that of the binomial distribution with probability 1/2.
 #[must_use]
 pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
     let n = only_a + only_b;
@@ -138,7 +156,7 @@ pub fn mcnemar(only_a: usize, only_b: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-/// The chance that at least one of `k` answers drawn from `n` is right when `c` of the `n` are: the unbiased estimate
+/// The unbiased estimate of pass@k from `n` answers, `c` of them correct:
 /// 1 − C(n−c, k) / C(n, k) of Chen et al. 2021, eq. 1. `k` is at most `n`.
 #[must_use]
 pub fn pass_at_k(n: usize, c: usize, k: usize) -> f64 {
@@ -156,16 +174,8 @@ mod tests {
 
     use super::*;
 
-    fn items(values: &[f64]) -> Vec<Item> {
-        values
-            .iter()
-            .enumerate()
-            .map(|(i, &value)| Item {
-                id: i.to_string(),
-                value,
-                weight: 1.0,
-            })
-            .collect()
+    fn items(values: &[f64]) -> Vec<Weighted> {
+        values.iter().copied().map(Weighted::from).collect()
     }
 
     #[test]
@@ -230,13 +240,11 @@ mod tests {
     #[test]
     fn weights_count() {
         let items = [
-            Item {
-                id: "a".into(),
+            Weighted {
                 value: 1.0,
                 weight: 3.0,
             },
-            Item {
-                id: "b".into(),
+            Weighted {
                 value: 5.0,
                 weight: 1.0,
             },

@@ -8,9 +8,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value, json};
-use synapse_evaluate::{
-    EvaluateError, Evaluation, Form, Journal, Journaled, RunOptions, Sandbox, SourceRow, Suite, SuiteData, build,
-};
+use synapse_evaluate::datasets::SourceRow;
+use synapse_evaluate::journal::{Journal, JournaledModel};
+use synapse_evaluate::sandbox::Sandbox;
+use synapse_evaluate::suites::{PromptFormat, SuiteData, build};
+use synapse_evaluate::{EvalOptions, EvaluateError, Evaluation, Suite};
 
 use support::Scripted;
 
@@ -26,32 +28,32 @@ fn rows(suite: &str) -> Vec<SourceRow> {
     text.lines().enumerate().map(row).collect()
 }
 
-fn data(suite: &str, form: Form) -> SuiteData {
+fn data(suite: &str, prompt_format: PromptFormat) -> SuiteData {
     SuiteData {
         domain: "model".into(),
         files: [(suite.to_owned(), rows(suite))].into(),
-        form,
+        prompt_format,
         ..SuiteData::default()
     }
 }
 
-fn suite(name: &str, form: Form) -> Box<dyn Suite> {
-    build(name, &data(name, form)).unwrap()
+fn suite(name: &str, prompt_format: PromptFormat) -> Box<dyn Suite> {
+    build(name, &data(name, prompt_format)).unwrap()
 }
 
-fn run(suite: &dyn Suite, subject: &mut Scripted, options: &RunOptions) -> Evaluation {
-    let [evaluation] = suite.run(subject, options, &|_, _| {}).unwrap().try_into().unwrap();
+fn run(suite: &dyn Suite, model: &mut Scripted, options: &EvalOptions) -> Evaluation {
+    let [evaluation] = suite.run(model, options, &|_, _| {}).unwrap().try_into().unwrap();
     evaluation
 }
 
 fn refused(suite: &str, change: impl FnOnce(&mut Map<String, Value>)) -> String {
-    let mut data = data(suite, Form::default());
+    let mut data = data(suite, PromptFormat::default());
     change(&mut data.files.get_mut(suite).unwrap()[0].fields);
     let built = build(suite, &data);
     let error = match built {
         Err(error) => error,
         Ok(suite) => suite
-            .run(&mut Scripted::new(&[], ""), &RunOptions::default(), &|_, _| {})
+            .run(&mut Scripted::new(&[], ""), &EvalOptions::default(), &|_, _| {})
             .unwrap_err(),
     };
     error.to_string()
@@ -60,31 +62,31 @@ fn refused(suite: &str, change: impl FnOnce(&mut Map<String, Value>)) -> String 
 /// The whole canonical program of every task, as a chat model would answer with it.
 fn solved(name: &str, broken: &[(&str, &str)]) -> Scripted {
     let rows = rows(name);
-    let mut subject = Scripted::new(&[], "");
+    let mut model = Scripted::new(&[], "");
     for row in rows {
         let text = |column: &str| row.fields.get(column).and_then(Value::as_str).unwrap_or_default();
-        let (words, mut code) = if name == "humaneval" {
+        let (nonempty_text, mut code) = if name == "humaneval" {
             (
                 text("entry_point"),
                 format!("{}{}", text("prompt"), text("canonical_solution")),
             )
         } else {
-            let words = if text("text").is_empty() {
+            let nonempty_text = if text("text").is_empty() {
                 text("prompt")
             } else {
                 text("text")
             };
-            (words, text("code").to_owned())
+            (nonempty_text, text("code").to_owned())
         };
         for (from, to) in broken {
             code = code.replace(from, to);
         }
-        let words: &'static str = Box::leak(words.to_owned().into_boxed_str());
-        subject
+        let nonempty_text: &'static str = Box::leak(nonempty_text.to_owned().into_boxed_str());
+        model
             .rules
-            .push((words, format!("Sure.\n```python\n{code}\n```\nThat is all.")));
+            .push((nonempty_text, format!("Sure.\n```python\n{code}\n```\nThat is all.")));
     }
-    subject
+    model
 }
 
 #[test]
@@ -92,9 +94,9 @@ fn canonical_programs_pass_and_wrong_ones_do_not() {
     if Sandbox::detect().is_err() {
         return;
     }
-    let options = RunOptions::default();
+    let options = EvalOptions::default();
     for name in ["humaneval", "mbpp"] {
-        let suite = suite(name, Form::default());
+        let suite = suite(name, PromptFormat::default());
         let right = run(suite.as_ref(), &mut solved(name, &[]), &options);
         assert_eq!(
             (right.outcome.value, right.outcome.n),
@@ -122,13 +124,13 @@ fn a_task_whose_test_never_calls_the_function_is_no_pass() {
     if Sandbox::detect().is_err() {
         return;
     }
-    let mut data = data("humaneval", Form::default());
+    let mut data = data("humaneval", PromptFormat::default());
     for row in data.files.get_mut("humaneval").unwrap() {
         row.fields
             .insert("test".into(), json!("def check(candidate):\n    pass\n"));
     }
     let suite = build("humaneval", &data).unwrap();
-    let found = run(suite.as_ref(), &mut solved("humaneval", &[]), &RunOptions::default());
+    let found = run(suite.as_ref(), &mut solved("humaneval", &[]), &EvalOptions::default());
     assert_eq!(found.outcome.value, Some(0.0));
     assert!(
         found.records[0]["failure"]
@@ -155,8 +157,8 @@ fn bodies_continue_the_prompt() {
         ),
         ("longest", "    return sorted(words)[-1]\n"),
     ];
-    let suite = suite("humaneval", Form::raw(0));
-    let found = run(suite.as_ref(), &mut Scripted::new(&rules, ""), &RunOptions::default());
+    let suite = suite("humaneval", PromptFormat::raw(0));
+    let found = run(suite.as_ref(), &mut Scripted::new(&rules, ""), &EvalOptions::default());
     let right: Vec<_> = found
         .records
         .iter()
@@ -174,11 +176,11 @@ fn several_answers_are_scored_by_pass_at_k() {
     let bad = "def longest(words):\n    return words[0]";
     let answers: Vec<&str> = (0..5).map(|seed| if seed == 3 { good } else { bad }).collect();
     let joined = answers.join("<seed>");
-    let suite = suite("humaneval", Form::default());
-    let options = RunOptions {
+    let suite = suite("humaneval", PromptFormat::default());
+    let options = EvalOptions {
         samples: 5,
         temperature: 0.8,
-        ..RunOptions::default()
+        ..EvalOptions::default()
     };
     let found = run(
         suite.as_ref(),
@@ -201,27 +203,27 @@ fn several_answers_are_scored_by_pass_at_k() {
 
 #[test]
 fn multiple_choice_in_every_layout() {
-    let options = RunOptions::default();
+    let options = EvalOptions::default();
     for (name, liked, right) in [
         ("mmlu", "C", [true, false, true].as_slice()),
         ("arc", "gravity", &[true, true]),
         ("hellaswag", "stove", &[true, false]),
     ] {
-        for form in [Form::chat(None), Form::raw(0)] {
-            let suite = suite(name, form.clone());
+        for prompt_format in [PromptFormat::chat(None), PromptFormat::raw(0)] {
+            let suite = suite(name, prompt_format.clone());
             let found = run(suite.as_ref(), &mut Scripted::new(&[], liked), &options);
             let judged: Vec<_> = found
                 .records
                 .iter()
                 .map(|record| record["correct"].as_bool().unwrap())
                 .collect();
-            assert_eq!(judged, right, "{name} {form:?}: {:?}", found.records);
+            assert_eq!(judged, right, "{name} {prompt_format:?}: {:?}", found.records);
             let groups = found.outcome.details.get("per_group");
             assert_eq!(groups.is_some(), name == "mmlu");
         }
     }
     let found = run(
-        suite("hellaswag", Form::raw(0)).as_ref(),
+        suite("hellaswag", PromptFormat::raw(0)).as_ref(),
         &mut Scripted::new(&[], ""),
         &options,
     );
@@ -248,8 +250,8 @@ fn custom_rows_bring_their_scorer() {
         ("2+2", "{\"sure\":true,\"route\":\"math\"}"),
         ("Repeat", "a b."),
     ];
-    let suite = suite("custom", Form::chat(Some("Be brief.")));
-    let found = run(suite.as_ref(), &mut Scripted::new(&rules, ""), &RunOptions::default());
+    let suite = suite("custom", PromptFormat::chat(Some("Be brief.")));
+    let found = run(suite.as_ref(), &mut Scripted::new(&rules, ""), &EvalOptions::default());
     let judged: Vec<_> = found
         .records
         .iter()
@@ -261,7 +263,7 @@ fn custom_rows_bring_their_scorer() {
 
 #[test]
 fn rows_of_another_layout_are_refused_by_place_and_column() {
-    for (suite, column, value, words) in [
+    for (suite, column, value, nonempty_text) in [
         (
             "humaneval",
             "entry_point",
@@ -281,12 +283,12 @@ fn rows_of_another_layout_are_refused_by_place_and_column() {
             "calls no function that `code` defines",
         ),
         ("mmlu", "choices", json!("A"), "`choices` is not a list of texts"),
-        ("mmlu", "answer", json!(7), "answer Index(7) is none of 4 choices"),
+        ("mmlu", "answer", json!(7), "answer 7 is not one of the 4 choices"),
         (
             "arc",
             "answerKey",
             json!("E"),
-            "the answer `E` is none of the labels A, B, C, D",
+            "the answer `E` is not one of the labels A, B, C, D",
         ),
         (
             "hellaswag",
@@ -298,21 +300,21 @@ fn rows_of_another_layout_are_refused_by_place_and_column() {
             "custom",
             "scorer",
             json!("vibes"),
-            "unknown scorer `vibes`; there are exact, ignore-case, contains, number, json",
+            "unknown scorer `vibes`; the scorers are exact, ignore-case, contains, number, json",
         ),
         ("custom", "temperature", json!(1), "unknown field `temperature`"),
     ] {
         let told = refused(suite, |fields| {
             fields.insert(column.into(), value);
         });
-        assert!(told.contains(words), "{suite}: {told}");
+        assert!(told.contains(nonempty_text), "{suite}: {told}");
     }
     let told = refused("mmlu", |fields| {
         fields.shift_remove("subject");
     });
     assert_eq!(
         told,
-        "mmlu: mmlu.jsonl:1: no column `subject`; there are question, choices, answer"
+        "mmlu: mmlu.jsonl:1: no column `subject`; the columns are question, choices, answer"
     );
 }
 
@@ -327,12 +329,12 @@ fn an_interrupted_evaluation_goes_on_where_it_was() {
         ("2+2", "no"),
         ("colour", "red"),
     ];
-    let suite = suite("custom", Form::default());
-    let options = RunOptions::default();
+    let suite = suite("custom", PromptFormat::default());
+    let options = EvalOptions::default();
     let straight = run(suite.as_ref(), &mut Scripted::new(&rules, ""), &options);
 
     let stop = AtomicBool::new(false);
-    let mut subject = Scripted::new(&rules, "");
+    let mut model = Scripted::new(&rules, "");
     let journal = Journal::open(&path, "one").unwrap();
     let stopping = |done: usize, _: usize| {
         if done == 2 {
@@ -341,15 +343,15 @@ fn an_interrupted_evaluation_goes_on_where_it_was() {
     };
     let error = suite
         .run(
-            &mut Journaled::new(&mut subject, Some(journal), &stop),
+            &mut JournaledModel::new(&mut model, Some(journal), &stop),
             &options,
             &stopping,
         )
         .unwrap_err();
     assert!(
-        matches!(error, EvaluateError::Stopped) && subject.asked == 2,
+        matches!(error, EvaluateError::Stopped) && model.asked == 2,
         "{}",
-        subject.asked
+        model.asked
     );
     stop.store(false, std::sync::atomic::Ordering::Relaxed);
 
@@ -357,28 +359,28 @@ fn an_interrupted_evaluation_goes_on_where_it_was() {
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 3);
     std::fs::write(&path, &text[..text.len() - 9]).unwrap();
-    let mut subject = Scripted::new(&rules, "");
+    let mut model = Scripted::new(&rules, "");
     let journal = Journal::open(&path, "one").unwrap();
     assert_eq!(journal.len(), 1);
     let resumed = suite
         .run(
-            &mut Journaled::new(&mut subject, Some(journal), &stop),
+            &mut JournaledModel::new(&mut model, Some(journal), &stop),
             &options,
             &|_, _| {},
         )
         .unwrap();
-    assert_eq!((resumed, subject.asked), (vec![straight], 4));
+    assert_eq!((resumed, model.asked), (vec![straight], 4));
 
     // All of it is known now; another model's journal is not taken for this one's.
-    let mut subject = Scripted::new(&rules, "");
+    let mut model = Scripted::new(&rules, "");
     let journal = Journal::open(&path, "one").unwrap();
     suite
         .run(
-            &mut Journaled::new(&mut subject, Some(journal), &stop),
+            &mut JournaledModel::new(&mut model, Some(journal), &stop),
             &options,
             &|_, _| {},
         )
         .unwrap();
-    assert_eq!(subject.asked, 0);
+    assert_eq!(model.asked, 0);
     assert!(Journal::open(&path, "two").unwrap().is_empty());
 }

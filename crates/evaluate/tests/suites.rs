@@ -5,34 +5,39 @@
 mod support;
 
 use serde_json::json;
-use synapse_evaluate::suites::{ChoiceStyle, CodeTask, Gsm8k, MultipleChoice, Programs};
-use synapse_evaluate::{
-    Answer, CallTest, ChoiceRow, Document, EvaluateError, Evaluation, FILE_SUITES, Form, QuestionAnswer, Row,
-    RunOptions, SUITE_IDS, Sandbox, Suite, SuiteData, Unit, build, evaluate,
+use synapse_evaluate::outcome::Unit;
+use synapse_evaluate::rows::{
+    CallTest, CorrectChoice, HeldOutConversation, HeldOutDocument, MultipleChoiceRow, QuestionAnswer,
 };
+use synapse_evaluate::sandbox::Sandbox;
+use synapse_evaluate::suites::{
+    ChoiceStyle, CodeSuite, CodeTask, FILE_SUITES, Gsm8kSuite, MultipleChoiceSuite, PromptFormat, SUITE_IDS, SuiteData,
+    build, evaluate,
+};
+use synapse_evaluate::{EvalOptions, EvaluateError, Evaluation, Suite};
 use synapse_tokenizer::Message;
 
 use support::Scripted;
 
-fn row(question: &str, answer: &str) -> Row {
-    Row {
+fn row(question: &str, answer: &str) -> HeldOutConversation {
+    HeldOutConversation {
         source: "test".into(),
         messages: vec![Message::new("user", question), Message::new("assistant", answer)],
-        ..Row::default()
+        ..HeldOutConversation::default()
     }
 }
 
-fn run(suite: &dyn Suite, subject: &mut Scripted) -> Vec<Evaluation> {
-    suite.run(subject, &RunOptions::default(), &|_, _| {}).unwrap()
+fn run(suite: &dyn Suite, model: &mut Scripted) -> Vec<Evaluation> {
+    suite.run(model, &EvalOptions::default(), &|_, _| {}).unwrap()
 }
 
-fn run_built(id: &str, data: &SuiteData, subject: &mut Scripted) -> Vec<Evaluation> {
-    run(build(id, data).unwrap().as_ref(), subject)
+fn run_built(id: &str, data: &SuiteData, model: &mut Scripted) -> Vec<Evaluation> {
+    run(build(id, data).unwrap().as_ref(), model)
 }
 
 #[test]
 fn held_out_loss_is_per_trained_token() {
-    let document = |first: u32, trained: usize| Document {
+    let document = |first: u32, trained: usize| HeldOutDocument {
         input_ids: vec![first; trained + 1],
         labels: [vec![-100], vec![1; trained]].concat(),
     };
@@ -61,9 +66,9 @@ fn exact_match_counts_numbers_not_words() {
         row("cost?", "It costs $1,000."),
         row("why?", "Because I say so."),
         row("hens?", "#### 7"),
-        Row {
+        HeldOutConversation {
             source: "text".into(),
-            ..Row::default()
+            ..HeldOutConversation::default()
         },
     ];
     let data = SuiteData {
@@ -113,23 +118,23 @@ fn gsm8k_is_asked_by_chat_or_after_examples() {
         ("hens?", "So 4.\n#### 4"),
         ("eggs?", "It is 18.\n\nQuestion: And now?\nAnswer: 5"),
     ];
-    let mut suite = Gsm8k {
+    let mut suite = Gsm8kSuite {
         domain: "math".into(),
         questions,
-        form: Form::chat(None),
+        prompt_format: PromptFormat::chat(None),
     };
     let [chat] = run(&suite, &mut Scripted::new(&rules, "")).try_into().unwrap();
     assert_eq!(chat.outcome.value, Some(1.0));
     for shots in [0, 8] {
-        suite.form = Form::raw(shots);
+        suite.prompt_format = PromptFormat::raw(shots);
         let [raw] = run(&suite, &mut Scripted::new(&rules, "")).try_into().unwrap();
         assert_eq!(raw.outcome.value, Some(1.0));
         assert_eq!(raw.records[0]["answer"], json!("It is 18.\n"));
     }
     // Every example answers what it says it does, and each is there when the chat asks.
-    suite.form = Form {
+    suite.prompt_format = PromptFormat {
         shots: 8,
-        ..Form::chat(Some("Think."))
+        ..PromptFormat::chat(Some("Think."))
     };
     let [examples] = run(&suite, &mut Scripted::new(&[("#### 3.75", "#### 4")], ""))
         .try_into()
@@ -141,23 +146,21 @@ fn gsm8k_is_asked_by_chat_or_after_examples() {
 fn code_is_executed_or_the_cell_says_why_not() {
     let tasks: Vec<CodeTask> = CodeTask::bundled().unwrap().into_iter().take(4).collect();
     let programs = tasks.iter().cloned().map(CodeTask::program).collect();
-    let mut subject = Scripted::new(&[], "");
+    let mut model = Scripted::new(&[], "");
     for (index, task) in tasks.iter().enumerate() {
         let name: &'static str = Box::leak(format!("`{}(", task.entry_point).into_boxed_str());
         let code = if index == 0 { &task.wrong } else { &task.canonical };
-        subject
-            .rules
-            .push((name, format!("Here:\n```python\n{code}```\nDone.")));
+        model.rules.push((name, format!("Here:\n```python\n{code}```\nDone.")));
     }
-    let mut suite = Programs {
+    let mut suite = CodeSuite {
         id: "code-tests",
         domain: "code".into(),
         tasks: programs,
-        form: Form::chat(Some("You write code.")),
+        prompt_format: PromptFormat::chat(Some("You write code.")),
         sandbox: Sandbox::detect(),
     };
     if suite.sandbox.is_ok() {
-        let [evaluation] = run(&suite, &mut subject).try_into().unwrap();
+        let [evaluation] = run(&suite, &mut model).try_into().unwrap();
         assert_eq!(
             (evaluation.outcome.value, evaluation.outcome.n),
             (Some(0.75), 4),
@@ -173,14 +176,14 @@ fn code_is_executed_or_the_cell_says_why_not() {
         );
     }
     suite.sandbox = Err("no python3 on this machine, so code is not run".into());
-    let [evaluation] = run(&suite, &mut subject).try_into().unwrap();
+    let [evaluation] = run(&suite, &mut model).try_into().unwrap();
     assert_eq!((evaluation.outcome.value, evaluation.outcome.n), (None, 0));
     assert!(evaluation.outcome.note.unwrap().contains("no python3"));
 }
 
 #[test]
 fn expressions_are_run_in_process() {
-    let tested = |question: &str, answer: &str| Row {
+    let tested = |question: &str, answer: &str| HeldOutConversation {
         tests: vec![
             CallTest {
                 args: vec![json!([3, 1])],
@@ -263,7 +266,7 @@ fn routing_is_scored_and_read() {
     let failure =
         build("routing", &unknown)
             .unwrap()
-            .run(&mut Scripted::new(&[], ""), &RunOptions::default(), &|_, _| {});
+            .run(&mut Scripted::new(&[], ""), &EvalOptions::default(), &|_, _| {});
     assert!(
         failure
             .unwrap_err()
@@ -275,27 +278,27 @@ fn routing_is_scored_and_read() {
 #[test]
 fn choices_are_scored_whole_and_never_cut() {
     let rows = vec![
-        ChoiceRow {
+        MultipleChoiceRow {
             id: None,
             group: None,
             question: "Capital?".into(),
             choices: vec!["Rome".into(), "Paris".into()],
-            answer: Answer::Index(1),
+            answer: CorrectChoice::Index(1),
         },
-        ChoiceRow {
+        MultipleChoiceRow {
             id: Some("sky".into()),
             group: Some("colours".into()),
             question: "Sky?".into(),
             choices: vec!["blue".into(), "Paris".into()],
-            answer: Answer::Letter("A".into()),
+            answer: CorrectChoice::Letter("A".into()),
         },
     ];
-    let mut suite = MultipleChoice {
+    let mut suite = MultipleChoiceSuite {
         id: "choices",
         domain: "general".into(),
         rows,
         style: ChoiceStyle::Texts,
-        form: Form::chat(None),
+        prompt_format: PromptFormat::chat(None),
     };
     let [texts] = run(&suite, &mut Scripted::new(&[], "Paris")).try_into().unwrap();
     assert_eq!(
@@ -307,7 +310,7 @@ fn choices_are_scored_whole_and_never_cut() {
     assert_eq!(letters.outcome.value, Some(0.5));
     let mut short = Scripted::new(&[], "B");
     short.positions = Some(20);
-    let error = suite.run(&mut short, &RunOptions::default(), &|_, _| {}).unwrap_err();
+    let error = suite.run(&mut short, &EvalOptions::default(), &|_, _| {}).unwrap_err();
     assert!(matches!(error, EvaluateError::TooLong { limit: 20, .. }), "{error}");
 }
 
@@ -325,7 +328,7 @@ fn every_suite_id_builds_and_an_empty_domain_is_no_error() {
     let found = evaluate(
         &mut Scripted::new(&[], ""),
         &without_code,
-        &RunOptions::default(),
+        &EvalOptions::default(),
         &|_, _, _| {},
     )
     .unwrap();
@@ -345,7 +348,7 @@ fn every_suite_id_builds_and_an_empty_domain_is_no_error() {
 
 #[test]
 fn limits_batches_logs_and_determinism() {
-    let rows: Vec<Row> = (0..150)
+    let rows: Vec<HeldOutConversation> = (0..150)
         .map(|index| row(&format!("item {index}?"), &format!("#### {index}")))
         .collect();
     let data = SuiteData {
@@ -354,26 +357,26 @@ fn limits_batches_logs_and_determinism() {
         ..SuiteData::default()
     };
     let suite = build("exact-match", &data).unwrap();
-    let mut subject = Scripted::new(&[("item 3?", "#### 3")], "");
-    let options = RunOptions {
+    let mut model = Scripted::new(&[("item 3?", "#### 3")], "");
+    let options = EvalOptions {
         limit: Some(100),
         max_new_tokens: 2,
-        ..RunOptions::default()
+        ..EvalOptions::default()
     };
     let told = std::cell::RefCell::new(Vec::new());
     let first = suite
-        .run(&mut subject, &options, &|done, of| {
+        .run(&mut model, &options, &|done, of| {
             told.borrow_mut().push((done, of));
         })
         .unwrap();
     assert_eq!(*told.borrow(), (1..=100).map(|done| (done, 100)).collect::<Vec<_>>());
     // all prompts are one batch: the model decides how many decode together
-    assert_eq!((first[0].outcome.n, subject.largest_batch), (100, 100));
+    assert_eq!((first[0].outcome.n, model.largest_batch), (100, 100));
     assert_eq!(
         first[0].outcome.note.as_deref(),
         Some("1 of 100 answers cut off at 2 tokens")
     );
-    assert_eq!(suite.run(&mut subject, &options, &|_, _| {}).unwrap(), first);
+    assert_eq!(suite.run(&mut model, &options, &|_, _| {}).unwrap(), first);
 
     let folder = tempfile::tempdir().unwrap();
     let path = first[0].write_log(&folder.path().join("logs")).unwrap();

@@ -1,6 +1,7 @@
 //! Measurements of base, specialists and merge as one table.
 
-use synapse_evaluate::{ComparedSubject, ComparisonTable, Outcome, Role};
+use synapse_evaluate::Outcome;
+use synapse_evaluate::table::{ComparedModel, ComparisonTable, TableRole};
 
 use crate::PipelineError;
 
@@ -14,21 +15,21 @@ pub(crate) const MERGE: &str = "merge";
 
 /// Compares everything measured: `base`, specialists named after their domain, `merge`.
 pub(crate) fn compare(outcomes: &[Outcome]) -> Result<ComparisonTable, PipelineError> {
-    let mut subjects: Vec<ComparedSubject> = Vec::new();
+    let mut models: Vec<ComparedModel> = Vec::new();
     for outcome in outcomes {
-        if subjects.iter().any(|subject| subject.name == outcome.subject) {
+        if models.iter().any(|model| model.name == outcome.model) {
             continue;
         }
-        let role = match outcome.subject.as_str() {
-            BASE => Role::Base,
-            MERGE => Role::Merge,
-            name => Role::Specialist {
+        let role = match outcome.model.as_str() {
+            BASE => TableRole::Base,
+            MERGE => TableRole::Merge,
+            name => TableRole::Specialist {
                 domain: name.to_owned(),
             },
         };
-        subjects.push(ComparedSubject::new(outcome.subject.clone(), role));
+        models.push(ComparedModel::new(outcome.model.clone(), role));
     }
-    Ok(ComparisonTable::new(subjects, outcomes)?)
+    Ok(ComparisonTable::new(models, outcomes)?)
 }
 
 /// A table for the terminal. Outcomes of a single model are listed without comparison.

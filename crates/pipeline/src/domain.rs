@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use synapse_evaluate::{Form, Journal, Journaled, Outcome, RunOptions, Subject, Suite};
+use synapse_evaluate::journal::{Journal, JournaledModel};
+use synapse_evaluate::suites::PromptFormat;
+use synapse_evaluate::{EvalModel, EvalOptions, Outcome, Suite};
 use synapse_recipe::{EvaluatePlan, SpecialistPlan};
 
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
 pub(crate) struct Domain {
     name: String,
     suites: Vec<Box<dyn Suite>>,
-    options: RunOptions,
+    options: EvalOptions,
 }
 
 impl Domain {
@@ -29,8 +31,8 @@ impl Domain {
         for (suite, files) in &fetched.questions {
             add_questions(&mut source, *suite, files)?;
         }
-        source.form = Form {
-            prompting: translate::prompting(evaluate.prompting),
+        source.prompt_format = PromptFormat {
+            style: translate::prompting(evaluate.prompting),
             shots: evaluate.shots,
             system_prompt: plan.system_prompt.clone(),
         };
@@ -40,12 +42,12 @@ impl Domain {
         let suites = evaluate
             .suites
             .iter()
-            .map(|id| synapse_evaluate::build(id.id(), &source))
+            .map(|id| synapse_evaluate::suites::build(id.id(), &source))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             name: plan.name.clone(),
             suites,
-            options: RunOptions {
+            options: EvalOptions {
                 limit: evaluate.limit.map(|limit| limit as usize),
                 max_new_tokens: evaluate.max_new_tokens,
                 samples: evaluate.samples,
@@ -59,11 +61,11 @@ impl Domain {
     pub(crate) fn measure(
         &self,
         run: &Run<'_>,
-        subject: &mut dyn Subject,
+        model: &mut dyn EvalModel,
         logs: &Logs,
     ) -> Result<Vec<Outcome>, PipelineError> {
-        let name = subject.name().to_owned();
-        let mut subject = Journaled::new(subject, Some(logs.journal(&self.name, &name)?), run.stop);
+        let name = model.name().to_owned();
+        let mut model = JournaledModel::new(model, Some(logs.journal(&self.name, &name)?), run.stop);
         let mut outcomes = Vec::new();
         for suite in &self.suites {
             let report = |done: usize, total: usize| {
@@ -71,7 +73,7 @@ impl Domain {
                 run.reporter
                     .progress(&what, ProgressUnit::Items, done as u64, Some(total as u64));
             };
-            for evaluation in suite.run(&mut subject, &self.options, &report)? {
+            for evaluation in suite.run(&mut model, &self.options, &report)? {
                 evaluation.write_log(&logs.folder)?;
                 outcomes.push(evaluation.outcome);
             }

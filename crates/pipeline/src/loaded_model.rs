@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, EventReceiver, FinishReason, Request, SamplingOptions, ScoreReceiver};
-use synapse_evaluate::{Choices, Each, EvaluateError, Generated, Generation, PackedLoss, RowLoss, Subject};
+use synapse_evaluate::EvaluateError;
+use synapse_evaluate::model::{
+    DocumentLoss, EvalModel, Generated, GenerationOptions, LabeledDocument, MultipleChoiceItem, OnGenerated,
+};
 use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, ModuleTrace};
 use synapse_tokenizer::ChatTokenizer;
 
@@ -133,7 +136,7 @@ pub struct ModelUnderTest<'a> {
 }
 
 impl ModelUnderTest<'_> {
-    fn request(&self, prompt: &[u32], options: &Generation) -> Request {
+    fn request(&self, prompt: &[u32], options: &GenerationOptions) -> Request {
         let free = self.loaded.model.max_positions().saturating_sub(prompt.len());
         Request {
             prompt: prompt.to_vec(),
@@ -162,15 +165,15 @@ impl ModelUnderTest<'_> {
     }
 
     fn failed(&self, doing: &'static str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EvaluateError {
-        EvaluateError::Subject {
-            subject: self.name.clone(),
+        EvaluateError::Model {
+            model: self.name.clone(),
             doing,
             source: why.into(),
         }
     }
 }
 
-impl Subject for ModelUnderTest<'_> {
+impl EvalModel for ModelUnderTest<'_> {
     fn name(&self) -> &str {
         &self.name
     }
@@ -183,14 +186,14 @@ impl Subject for ModelUnderTest<'_> {
         Some(self.loaded.model.max_positions())
     }
 
-    fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>, EvaluateError> {
+    fn losses(&mut self, rows: &[LabeledDocument<'_>]) -> Result<Vec<DocumentLoss>, EvaluateError> {
         let documents = rows.iter().map(|row| (row.input_ids, row.labels));
         let adapter = self.adapter.map(|(_, adapter)| adapter.as_ref());
         let losses = document_losses(self.loaded.model.as_ref(), documents, adapter)
             .map_err(|error| self.failed("losses", error))?;
         Ok(losses
             .into_iter()
-            .map(|(sum, tokens)| RowLoss {
+            .map(|(sum, tokens)| DocumentLoss {
                 sum,
                 tokens: tokens as u64,
             })
@@ -200,8 +203,8 @@ impl Subject for ModelUnderTest<'_> {
     fn generate(
         &mut self,
         prompts: &[Vec<u32>],
-        options: &Generation,
-        each: &mut Each<'_>,
+        options: &GenerationOptions,
+        each: &mut OnGenerated<'_>,
     ) -> Result<(), EvaluateError> {
         // Far more prompts are submitted than decode together, so that the batch stays full.
         let mut under_way: VecDeque<EventReceiver> = VecDeque::with_capacity(UNDER_WAY);
@@ -221,11 +224,11 @@ impl Subject for ModelUnderTest<'_> {
         }
     }
 
-    fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>, EvaluateError> {
+    fn score(&mut self, items: &[MultipleChoiceItem]) -> Result<Vec<Vec<f64>>, EvaluateError> {
         // A prompt is prefilled once for all its continuations.
         let engine = &self.loaded.engine;
         let adapter = self.adapter.map(|(name, _)| name.as_str());
-        let start = |item: &Choices| {
+        let start = |item: &MultipleChoiceItem| {
             let mut place = engine.admit(1)?;
             engine.score(item.prompt.clone(), item.continuations.clone(), adapter, &mut place)
         };

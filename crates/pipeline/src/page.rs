@@ -9,7 +9,8 @@ use synapse_evaluate::report::{
     self, Curve, CurvePoint, DataSummary, HeatMap, License, RecipeText, ReportData, Sample, SearchSummary, StageTime,
     TokenTrace,
 };
-use synapse_evaluate::{GateDecision, Outcome};
+use synapse_evaluate::table::{ComparedModel, ComparisonTable, TableRole};
+use synapse_evaluate::{Outcome, gate::GateDecision};
 use synapse_merge::MergeReport;
 use synapse_recipe::{PipelinePlan, Plan, SpecialistPlan, Stage};
 use synapse_trainer::{Metric, RouterReport, read_metrics};
@@ -134,10 +135,10 @@ fn collect(document: &Plan, state: &State) -> Result<ReportData, PipelineError> 
             data.curves.push(curve);
         }
         data.router_maps.extend(router_map(specialist)?);
-        for subject in [specialist.name.as_str(), MERGE] {
-            let sample = trace::read_sample(&RunDir::new(run).evaluation(), &specialist.name, subject)?;
+        for model in [specialist.name.as_str(), MERGE] {
+            let sample = trace::read_sample(&RunDir::new(run).evaluation(), &specialist.name, model)?;
             data.traces
-                .extend(sample.map(|sample| traced(&specialist.name, subject, &sample)));
+                .extend(sample.map(|sample| traced(&specialist.name, model, &sample)));
         }
         let manifest = Manifest::read(&RunDir::new(&specialist.run_dir).manifest()).ok();
         data.data
@@ -161,20 +162,20 @@ fn collect(document: &Plan, state: &State) -> Result<ReportData, PipelineError> 
 const REFRESH_SECONDS: u32 = 5;
 
 /// Everything measured as one table; a lone model is compared with nothing.
-fn table(measured: &[Outcome]) -> Result<Option<synapse_evaluate::ComparisonTable>, PipelineError> {
+fn table(measured: &[Outcome]) -> Result<Option<ComparisonTable>, PipelineError> {
     if measured.is_empty() {
         return Ok(None);
     }
-    if measured.iter().any(|outcome| outcome.subject == BASE) {
+    if measured.iter().any(|outcome| outcome.model == BASE) {
         return compare(measured).map(Some);
     }
     let alone: Vec<Outcome> = measured
         .iter()
-        .filter(|outcome| outcome.subject == measured[0].subject)
+        .filter(|outcome| outcome.model == measured[0].model)
         .cloned()
         .collect();
-    let subject = synapse_evaluate::ComparedSubject::new(alone[0].subject.clone(), synapse_evaluate::Role::Base);
-    Ok(Some(synapse_evaluate::ComparisonTable::new(vec![subject], &alone)?))
+    let model = ComparedModel::new(alone[0].model.clone(), TableRole::Base);
+    Ok(Some(ComparisonTable::new(vec![model], &alone)?))
 }
 
 /// What a search has left in the run's folder.
@@ -272,7 +273,7 @@ fn router_map(plan: &SpecialistPlan) -> Result<Option<HeatMap>, PipelineError> {
 }
 
 /// A traced sample as the page draws it: the answer's tokens, with the layers' means.
-fn traced(domain: &str, subject: &str, sample: &TracedText) -> TokenTrace {
+fn traced(domain: &str, model: &str, sample: &TracedText) -> TokenTrace {
     let words = |tokens: &[TracedToken]| tokens.iter().map(|token| token.text.as_str()).collect::<String>();
     let from = sample.answer_from;
     let mean = |of: &dyn Fn(&TracedLayer) -> f32| {
@@ -282,7 +283,7 @@ fn traced(domain: &str, subject: &str, sample: &TracedText) -> TokenTrace {
     let answer = from..sample.tokens.len();
     TokenTrace {
         domain: domain.to_owned(),
-        subject: subject.to_owned(),
+        model: model.to_owned(),
         prompt: words(&sample.tokens[..from]),
         tokens: sample.tokens[from..].iter().map(|token| token.text.clone()).collect(),
         modules: sample.modules.clone(),
@@ -427,13 +428,13 @@ fn samples(run: &Path, specialist: &SpecialistPlan, measured: &[Outcome]) -> Res
         .collect();
     for suite in READABLE {
         let mut models: Vec<(&str, Vec<Map<String, Value>>)> = Vec::new();
-        for subject in [BASE, specialist.name.as_str(), MERGE] {
+        for model in [BASE, specialist.name.as_str(), MERGE] {
             if own
                 .iter()
-                .any(|outcome| outcome.suite == suite && outcome.subject == subject)
+                .any(|outcome| outcome.suite == suite && outcome.model == model)
             {
-                let records = log(&folder.join(format!("{}.{suite}.{subject}.jsonl", specialist.name)))?;
-                models.push((subject, records));
+                let records = log(&folder.join(format!("{}.{suite}.{model}.jsonl", specialist.name)))?;
+                models.push((model, records));
             }
         }
         models.retain(|(_, records)| !records.is_empty());

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use synapse_data::PackedDataset;
-use synapse_evaluate::{Document, QuestionAnswer, SourceRow, SuiteData, read_rows};
+use synapse_evaluate::datasets::SourceRow;
+use synapse_evaluate::rows::{HeldOutDocument, QuestionAnswer, read_rows};
+use synapse_evaluate::suites::SuiteData;
 use synapse_recipe::SuiteId;
 
 use crate::{FetchedSource, PipelineError};
@@ -23,7 +25,7 @@ pub fn suite_data(data: Option<&Path>) -> Result<SuiteData, PipelineError> {
     let documents = (0..held_out.len())
         .map(|index| {
             let row = held_out.row(index);
-            Document {
+            HeldOutDocument {
                 input_ids: row.input_ids,
                 labels: row.labels,
             }

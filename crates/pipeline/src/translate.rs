@@ -54,18 +54,18 @@ pub(crate) fn gguf_type(kind: recipe::GgufType) -> synapse_export::GgufType {
 }
 
 /// The evaluate crate's way of asking.
-pub(crate) fn prompting(prompting: recipe::Prompting) -> synapse_evaluate::Prompting {
+pub(crate) fn prompting(prompting: recipe::Prompting) -> synapse_evaluate::suites::PromptStyle {
     match prompting {
-        recipe::Prompting::Chat => synapse_evaluate::Prompting::Chat,
-        recipe::Prompting::Raw => synapse_evaluate::Prompting::Raw,
+        recipe::Prompting::Chat => synapse_evaluate::suites::PromptStyle::Chat,
+        recipe::Prompting::Raw => synapse_evaluate::suites::PromptStyle::Raw,
     }
 }
 
 /// What the evaluate crate's gate does when it fails.
-pub(crate) fn gate_action(action: recipe::GateAction) -> synapse_evaluate::GateAction {
+pub(crate) fn gate_action(action: recipe::GateAction) -> synapse_evaluate::gate::RegressionAction {
     match action {
-        recipe::GateAction::Refuse => synapse_evaluate::GateAction::Refuse,
-        recipe::GateAction::Stamp => synapse_evaluate::GateAction::Stamp,
+        recipe::GateAction::Refuse => synapse_evaluate::gate::RegressionAction::Refuse,
+        recipe::GateAction::Stamp => synapse_evaluate::gate::RegressionAction::Stamp,
     }
 }
 
@@ -86,8 +86,8 @@ mod tests {
             assert_eq!(gguf_type(kind).name(), kind.id());
         }
         for suite in recipe::SuiteId::ALL {
-            assert!(synapse_evaluate::SUITE_IDS.contains(&suite.id()));
+            assert!(synapse_evaluate::suites::SUITE_IDS.contains(&suite.id()));
         }
-        assert_eq!(synapse_evaluate::SUITE_IDS.len(), recipe::SuiteId::ALL.len());
+        assert_eq!(synapse_evaluate::suites::SUITE_IDS.len(), recipe::SuiteId::ALL.len());
     }
 }

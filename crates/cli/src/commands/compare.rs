@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use synapse_evaluate::{Suite, VERSUS_LEGEND, Versus};
+use synapse_evaluate::Suite;
+use synapse_evaluate::pairwise::{PAIRWISE_LEGEND, PairwiseComparison};
 
 use crate::{
     Outcome,
@@ -39,12 +40,12 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Outcome {
         let taken = models.iter().any(|(other, _)| *other == name);
         models.push((if taken { text.clone() } else { name }, outcomes));
     }
-    let found = Versus::of(&models).map_err(Failure::request)?;
+    let found = PairwiseComparison::of(&models).map_err(Failure::request)?;
     if arguments.json {
         return print_json(&found);
     }
-    let blocks: Vec<String> = found.iter().map(Versus::render).collect();
-    print(&format!("{}\n{VERSUS_LEGEND}", blocks.join("\n")))
+    let blocks: Vec<String> = found.iter().map(PairwiseComparison::render).collect();
+    print(&format!("{}\n{PAIRWISE_LEGEND}", blocks.join("\n")))
 }
 
 /// The source of a model's results.
@@ -122,18 +123,18 @@ fn source(text: &str, measures: bool) -> Result<Source, Failure> {
     } else {
         return Err(refused("not a run folder, a result of `eval --out` or a model folder"));
     };
-    one_subject(outcomes, wanted, path).map_err(|why| refused(&why))
+    one_model(outcomes, wanted, path).map_err(|why| refused(&why))
 }
 
 /// The outcomes of one model: the one wanted, the only one, the merge of a pipeline, or the specialist of a recipe.
-fn one_subject(outcomes: Vec<synapse_evaluate::Outcome>, wanted: Option<&str>, path: &Path) -> Result<Source, String> {
-    let mut subjects: Vec<&str> = Vec::new();
+fn one_model(outcomes: Vec<synapse_evaluate::Outcome>, wanted: Option<&str>, path: &Path) -> Result<Source, String> {
+    let mut models: Vec<&str> = Vec::new();
     for outcome in &outcomes {
-        if !subjects.contains(&outcome.subject.as_str()) {
-            subjects.push(&outcome.subject);
+        if !models.contains(&outcome.model.as_str()) {
+            models.push(&outcome.model);
         }
     }
-    let chosen = match (wanted, subjects.as_slice()) {
+    let chosen = match (wanted, models.as_slice()) {
         (_, []) => return Err("it has no results yet".into()),
         (Some(wanted), all) => all.iter().find(|name| **name == wanted).copied(),
         (None, [only]) => Some(*only),
@@ -143,16 +144,13 @@ fn one_subject(outcomes: Vec<synapse_evaluate::Outcome>, wanted: Option<&str>, p
     let Some(chosen) = chosen.map(str::to_owned) else {
         return Err(format!(
             "it has results of several models; choose one of {}",
-            subjects
+            models
                 .iter()
                 .map(|name| format!("{}@{name}", path.display()))
                 .collect::<Vec<_>>()
                 .join(", ")
         ));
     };
-    let own = outcomes
-        .into_iter()
-        .filter(|outcome| outcome.subject == chosen)
-        .collect();
+    let own = outcomes.into_iter().filter(|outcome| outcome.model == chosen).collect();
     Ok(Source::Outcomes(chosen, own))
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use synapse_checkpoint::{AdapterFolder, ModelFiles, write_atomic};
-use synapse_evaluate::{
-    Evaluation, FILE_SUITES, Form, Journal, Journaled, Prompting, RunOptions, SAMPLED_SUITES, SUITE_IDS, Suite,
-};
+use synapse_evaluate::journal::{Journal, JournaledModel};
+use synapse_evaluate::suites::{FILE_SUITES, PromptFormat, PromptStyle, SAMPLED_SUITES, SUITE_IDS};
+use synapse_evaluate::{EvalOptions, Evaluation, Suite};
 use synapse_pipeline::{LoadedModel, ProgressUnit, Reporter, add_questions, fetch_suite, suite_data};
 use synapse_recipe::SuiteId;
 
@@ -84,8 +84,12 @@ pub(crate) fn suites(names: &[String], arguments: &MeasureArguments) -> Result<V
         return Err(Failure::request("--shots applies only to gsm8k"));
     }
     let mut source = suite_data(arguments.data.as_deref())?;
-    source.form = Form {
-        prompting: if arguments.raw { Prompting::Raw } else { Prompting::Chat },
+    source.prompt_format = PromptFormat {
+        style: if arguments.raw {
+            PromptStyle::Raw
+        } else {
+            PromptStyle::Chat
+        },
         shots: arguments.shots.into(),
         system_prompt: arguments.system_prompt.clone(),
     };
@@ -101,7 +105,7 @@ pub(crate) fn suites(names: &[String], arguments: &MeasureArguments) -> Result<V
     }
     Ok(names
         .iter()
-        .map(|id| synapse_evaluate::build(id, &source))
+        .map(|id| synapse_evaluate::suites::build(id, &source))
         .collect::<Result<_, _>>()?)
 }
 
@@ -180,8 +184,8 @@ impl Measured<'_> {
             Some(path) => Some(Journal::open(path, &self.identity(arguments)?)?),
             None => None,
         };
-        let mut subject = Journaled::new(&mut subject, opened, &STOP);
-        let options = RunOptions {
+        let mut subject = JournaledModel::new(&mut subject, opened, &STOP);
+        let options = EvalOptions {
             limit: arguments.limit,
             max_new_tokens: arguments.max_tokens,
             samples: arguments.samples.into(),

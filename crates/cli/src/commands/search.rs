@@ -83,9 +83,9 @@ fn table(found: &SearchOutcome) -> String {
     for (index, Finalist { trial, gate, .. }) in found.finalists.iter().enumerate() {
         let mark = if index == found.chosen { "* " } else { "  " };
         let gate = match gate {
-            synapse_evaluate::GateDecision::Pass { .. } => "passes",
-            synapse_evaluate::GateDecision::Stamp { .. } => "stamped",
-            synapse_evaluate::GateDecision::Refuse { .. } => "refused",
+            synapse_evaluate::gate::GateDecision::Pass { .. } => "passes",
+            synapse_evaluate::gate::GateDecision::Stamp { .. } => "stamped",
+            synapse_evaluate::gate::GateDecision::Refuse { .. } => "refused",
         };
         rows.push(row(format!("{mark}{}", trial.point), trial, gate));
     }

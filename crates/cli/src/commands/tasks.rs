@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::json;
 use synapse_bench::{SyntheticTask, SyntheticTaskResult, SyntheticTaskRun, synapse_config, transformer_config};
 use synapse_checkpoint::{ModelConfig, write_atomic};
-use synapse_evaluate::report::{Axes, lines};
+use synapse_evaluate::report::{Axes, line_plot};
 use synapse_pipeline::{ProgressUnit, Reporter};
 
 use crate::{
@@ -130,21 +130,21 @@ fn one(arguments: &BenchTasksArguments, task: SyntheticTask) -> Result<TaskResul
     let by = |of: fn(&SyntheticTaskResult) -> Vec<(f64, f64)>| {
         [("Synapse", of(&results[0])), ("transformer", of(&results[1]))]
     };
-    let loss = lines(
+    let loss = line_plot(
         Axes {
-            across: "optimizer steps",
-            up: "loss, nats",
-            doubling: false,
-            range: None,
+            x_label: "optimizer steps",
+            y_label: "loss, nats",
+            log2_x: false,
+            y_range: None,
         },
         &by(|result| result.losses.iter().map(|&(step, loss)| (step as f64, loss)).collect()),
     )?;
-    let accuracy = lines(
+    let accuracy = line_plot(
         Axes {
-            across: "document length, tokens",
-            up: "accuracy",
-            doubling: true,
-            range: Some((0.0, 1.0)),
+            x_label: "document length, tokens",
+            y_label: "accuracy",
+            log2_x: true,
+            y_range: Some((0.0, 1.0)),
         },
         &by(|result| {
             result

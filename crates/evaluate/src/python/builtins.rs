@@ -2,13 +2,12 @@
 
 use std::cmp::Ordering;
 
-use super::Value;
-use super::interpreter::{Evaluated, integer};
+use super::value::{Evaluated, PyValue, integer};
 
-/// Elements `range` may have.
+/// Maximum number of elements of `range`.
 const LONGEST_RANGE: i128 = 100_000;
 
-pub(super) fn call(function: &str, arguments: &[Value], keywords: &[(String, Value)]) -> Evaluated {
+pub(super) fn call(function: &str, arguments: &[PyValue], keywords: &[(String, PyValue)]) -> Evaluated {
     if let Some((keyword, _)) = keywords
         .iter()
         .find(|(keyword, _)| (function, keyword.as_str()) != ("sorted", "reverse"))
@@ -18,14 +17,14 @@ pub(super) fn call(function: &str, arguments: &[Value], keywords: &[(String, Val
         ));
     }
     match (function, arguments) {
-        ("len", [value @ (Value::Str(_) | Value::List(_) | Value::Tuple(_))]) => {
-            Ok(Value::Int(value.elements()?.len() as i128))
+        ("len", [value @ (PyValue::Str(_) | PyValue::List(_) | PyValue::Tuple(_))]) => {
+            Ok(PyValue::Int(value.elements()?.len() as i128))
         }
         ("abs", [value]) => {
             let value = integer(value, "take the absolute value of")?;
             value
                 .checked_abs()
-                .map(Value::Int)
+                .map(PyValue::Int)
                 .ok_or_else(|| "the number is too large".into())
         }
         ("max", [values]) => extreme(&values.elements()?, Ordering::Greater),
@@ -39,66 +38,66 @@ pub(super) fn call(function: &str, arguments: &[Value], keywords: &[(String, Val
                 sum.checked_add(integer(value, "sum up")?)
                     .ok_or_else(|| "the number is too large".to_owned())
             })
-            .map(Value::Int),
+            .map(PyValue::Int),
         ("sorted", [values]) => sorted(
             values.elements()?,
             keywords.first().is_some_and(|(_, reverse)| reverse.is_true()),
         ),
-        ("reversed", [values]) => Ok(Value::List(values.elements()?.into_iter().rev().collect())),
-        ("list", [values]) => Ok(Value::List(values.elements()?)),
-        ("tuple", [values]) => Ok(Value::Tuple(values.elements()?)),
-        ("list", []) => Ok(Value::List(Vec::new())),
-        ("str", []) => Ok(Value::Str(String::new())),
-        ("str", [value]) => Ok(Value::Str(value.text())),
-        ("int", [Value::Str(text)]) => {
+        ("reversed", [values]) => Ok(PyValue::List(values.elements()?.into_iter().rev().collect())),
+        ("list", [values]) => Ok(PyValue::List(values.elements()?)),
+        ("tuple", [values]) => Ok(PyValue::Tuple(values.elements()?)),
+        ("list", []) => Ok(PyValue::List(Vec::new())),
+        ("str", []) => Ok(PyValue::Str(String::new())),
+        ("str", [value]) => Ok(PyValue::Str(value.text())),
+        ("int", [PyValue::Str(text)]) => {
             let digits = text.trim();
             digits
                 .parse()
-                .map(Value::Int)
+                .map(PyValue::Int)
                 .map_err(|_| format!("invalid literal for int(): {value}", value = arguments[0]))
         }
-        ("int", [value]) => integer(value, "turn into int:").map(Value::Int),
-        ("bool", [value]) => Ok(Value::Bool(value.is_true())),
-        ("any", [values]) => Ok(Value::Bool(values.elements()?.iter().any(Value::is_true))),
-        ("all", [values]) => Ok(Value::Bool(values.elements()?.iter().all(Value::is_true))),
+        ("int", [value]) => integer(value, "turn into int:").map(PyValue::Int),
+        ("bool", [value]) => Ok(PyValue::Bool(value.is_true())),
+        ("any", [values]) => Ok(PyValue::Bool(values.elements()?.iter().any(PyValue::is_true))),
+        ("all", [values]) => Ok(PyValue::Bool(values.elements()?.iter().all(PyValue::is_true))),
         ("range", [_] | [_, _] | [_, _, _]) => range(arguments),
         ("enumerate", [values]) => {
             let numbered = values.elements()?.into_iter().enumerate();
-            Ok(Value::List(
+            Ok(PyValue::List(
                 numbered
-                    .map(|(index, value)| Value::Tuple(vec![Value::Int(index as i128), value]))
+                    .map(|(index, value)| PyValue::Tuple(vec![PyValue::Int(index as i128), value]))
                     .collect(),
             ))
         }
         ("zip", [left, right]) => {
             let pairs = left.elements()?.into_iter().zip(right.elements()?);
-            Ok(Value::List(
-                pairs.map(|(left, right)| Value::Tuple(vec![left, right])).collect(),
+            Ok(PyValue::List(
+                pairs.map(|(left, right)| PyValue::Tuple(vec![left, right])).collect(),
             ))
         }
-        ("ord", [Value::Str(text)]) if text.chars().count() == 1 => {
-            Ok(Value::Int(text.chars().next().map_or(0, u32::from).into()))
+        ("ord", [PyValue::Str(text)]) if text.chars().count() == 1 => {
+            Ok(PyValue::Int(text.chars().next().map_or(0, u32::from).into()))
         }
-        ("chr", [Value::Int(code)]) => {
+        ("chr", [PyValue::Int(code)]) => {
             let character = u32::try_from(*code).ok().and_then(char::from_u32);
             character
-                .map(|c| Value::Str(c.into()))
-                .ok_or_else(|| format!("chr({code}) is no character"))
+                .map(|c| PyValue::Str(c.into()))
+                .ok_or_else(|| format!("chr({code}) is not a character"))
         }
         (
             "len" | "abs" | "max" | "min" | "sum" | "sorted" | "reversed" | "list" | "tuple" | "str" | "int" | "bool"
             | "any" | "all" | "range" | "enumerate" | "zip" | "ord" | "chr",
             _,
         ) => {
-            let kinds: Vec<&str> = arguments.iter().map(Value::kind).collect();
+            let kinds: Vec<&str> = arguments.iter().map(PyValue::kind).collect();
             Err(format!("function `{function}` does not take ({})", kinds.join(", ")))
         }
         _ => Err(format!("unknown function `{function}`")),
     }
 }
 
-/// The first element that no other beats.
-fn extreme(values: &[Value], wanted: Ordering) -> Evaluated {
+/// The first smallest or largest element.
+fn extreme(values: &[PyValue], wanted: Ordering) -> Evaluated {
     let (mut best, rest) = values.split_first().ok_or("the sequence is empty")?;
     for value in rest {
         if value.compare(best)? == wanted {
@@ -108,16 +107,16 @@ fn extreme(values: &[Value], wanted: Ordering) -> Evaluated {
     Ok(best.clone())
 }
 
-fn sorted(mut values: Vec<Value>, reverse: bool) -> Evaluated {
-    // A sort needs an order that always answers; whether Python has one for these values is asked afterwards.
+fn sorted(mut values: Vec<PyValue>, reverse: bool) -> Evaluated {
+    // a sort needs a total order; whether Python defines an order of these values is checked afterwards
     values.sort_by(|a, b| if reverse { b.total_order(a) } else { a.total_order(b) });
     for pair in values.windows(2) {
         pair[0].compare(&pair[1])?;
     }
-    Ok(Value::List(values))
+    Ok(PyValue::List(values))
 }
 
-fn range(arguments: &[Value]) -> Evaluated {
+fn range(arguments: &[PyValue]) -> Evaluated {
     let numbers = arguments
         .iter()
         .map(|value| integer(value, "count to"))
@@ -137,11 +136,11 @@ fn range(arguments: &[Value]) -> Evaluated {
         if values.len() as i128 == LONGEST_RANGE {
             return Err(format!("the range is too large (more than {LONGEST_RANGE} elements)"));
         }
-        values.push(Value::Int(at));
+        values.push(PyValue::Int(at));
         let Some(next) = at.checked_add(step) else {
             break;
         };
         at = next;
     }
-    Ok(Value::List(values))
+    Ok(PyValue::List(values))
 }

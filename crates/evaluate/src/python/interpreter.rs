@@ -1,28 +1,26 @@
 //! Evaluates a tree, within bounds on steps and on the size of values.
 
-use super::Value;
 use super::builtins;
 use super::methods;
 use super::syntax::{Arguments, Binary, Clause, Comparison, Expression};
+use super::value::{Evaluated, PyValue, integer};
 
-/// Nodes evaluated and elements visited before the answer counts as endless.
+/// Maximum number of evaluated nodes and visited elements.
 const MOST_STEPS: u64 = 100_000;
-/// Characters and elements one value may hold.
+/// Maximum number of characters and elements of a value.
 const LARGEST: usize = 100_000;
 
-pub(super) type Evaluated = Result<Value, String>;
-
 /// The value of `expression` with these names bound.
-pub(super) fn evaluate(expression: &Expression, names: Vec<(String, Value)>) -> Evaluated {
+pub(super) fn evaluate(expression: &Expression, names: Vec<(String, PyValue)>) -> Evaluated {
     Interpreter { names, steps: 0 }.value(expression)
 }
 
 /// Positional and keyword arguments of a call.
-type Given = (Vec<Value>, Vec<(String, Value)>);
+type Given = (Vec<PyValue>, Vec<(String, PyValue)>);
 
 struct Interpreter {
     /// Innermost binding last.
-    names: Vec<(String, Value)>,
+    names: Vec<(String, PyValue)>,
     steps: u64,
 }
 
@@ -41,19 +39,19 @@ impl Interpreter {
         let value = match expression {
             Expression::Literal(value) => value.clone(),
             Expression::Name(name) => self.lookup(name)?,
-            Expression::List(elements) => Value::List(self.values(elements)?),
-            Expression::Tuple(elements) => Value::Tuple(self.values(elements)?),
+            Expression::List(elements) => PyValue::List(self.values(elements)?),
+            Expression::Tuple(elements) => PyValue::Tuple(self.values(elements)?),
             Expression::Comprehension { element, clauses } => {
                 let mut found = Vec::new();
                 self.comprehend(element, clauses, &mut found)?;
-                Value::List(found)
+                PyValue::List(found)
             }
-            Expression::Not(operand) => Value::Bool(!self.value(operand)?.is_true()),
+            Expression::Not(operand) => PyValue::Bool(!self.value(operand)?.is_true()),
             Expression::Negate(operand) => {
                 let value = integer(&self.value(operand)?, "negate")?;
-                Value::Int(value.checked_neg().ok_or("the number is too large")?)
+                PyValue::Int(value.checked_neg().ok_or("the number is too large")?)
             }
-            Expression::Positive(operand) => Value::Int(integer(&self.value(operand)?, "take the sign of")?),
+            Expression::Positive(operand) => PyValue::Int(integer(&self.value(operand)?, "take the sign of")?),
             Expression::Binary { operator, left, right } => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 binary(*operator, left, &right)?
@@ -104,7 +102,7 @@ impl Interpreter {
                 let mut limits = [None; 3];
                 for (limit, bound) in limits.iter_mut().zip(bounds.iter()) {
                     *limit = match bound.as_ref().map(|bound| self.value(bound)).transpose()? {
-                        None | Some(Value::None) => None,
+                        None | Some(PyValue::None) => None,
                         Some(value) => Some(integer(&value, "slice with")?),
                     };
                 }
@@ -115,7 +113,7 @@ impl Interpreter {
         if size > LARGEST {
             return Err(too_large());
         }
-        // Building a value costs its size, so that copying cannot outrun the bound on steps.
+        // a new value counts as many steps as its size, so that copying is bounded, too
         self.step(size / 16)?;
         Ok(value)
     }
@@ -127,7 +125,7 @@ impl Interpreter {
             .ok_or_else(|| format!("name `{name}` is not defined"))
     }
 
-    fn values(&mut self, expressions: &[Expression]) -> Result<Vec<Value>, String> {
+    fn values(&mut self, expressions: &[Expression]) -> Result<Vec<PyValue>, String> {
         expressions.iter().map(|expression| self.value(expression)).collect()
     }
 
@@ -140,7 +138,7 @@ impl Interpreter {
         Ok((positional, keywords.collect::<Result<_, String>>()?))
     }
 
-    fn comprehend(&mut self, element: &Expression, clauses: &[Clause], found: &mut Vec<Value>) -> Result<(), String> {
+    fn comprehend(&mut self, element: &Expression, clauses: &[Clause], found: &mut Vec<PyValue>) -> Result<(), String> {
         let Some((clause, inner)) = clauses.split_first() else {
             found.push(self.value(element)?);
             return if found.len() > LARGEST {
@@ -183,11 +181,11 @@ impl Interpreter {
             let right = self.value(expression)?;
             self.step(left.size().min(right.size()) / 16)?;
             if !compare(*comparison, &left, &right)? {
-                return Ok(Value::Bool(false));
+                return Ok(PyValue::Bool(false));
             }
             left = right;
         }
-        Ok(Value::Bool(true))
+        Ok(PyValue::Bool(true))
     }
 }
 
@@ -195,11 +193,7 @@ fn too_large() -> String {
     format!("the value is too large (more than {LARGEST} elements)")
 }
 
-pub(super) fn integer(value: &Value, doing: &str) -> Result<i128, String> {
-    value.as_int().ok_or_else(|| format!("cannot {doing} {}", value.kind()))
-}
-
-fn compare(comparison: Comparison, left: &Value, right: &Value) -> Result<bool, String> {
+fn compare(comparison: Comparison, left: &PyValue, right: &PyValue) -> Result<bool, String> {
     Ok(match comparison {
         Comparison::Equal => left.equals(right),
         Comparison::NotEqual => !left.equals(right),
@@ -212,29 +206,31 @@ fn compare(comparison: Comparison, left: &Value, right: &Value) -> Result<bool, 
     })
 }
 
-fn contains(whole: &Value, part: &Value) -> Result<bool, String> {
+fn contains(whole: &PyValue, part: &PyValue) -> Result<bool, String> {
     match (whole, part) {
-        (Value::Str(whole), Value::Str(part)) => Ok(whole.contains(part.as_str())),
-        (Value::List(elements) | Value::Tuple(elements), part) => {
+        (PyValue::Str(whole), PyValue::Str(part)) => Ok(whole.contains(part.as_str())),
+        (PyValue::List(elements) | PyValue::Tuple(elements), part) => {
             Ok(elements.iter().any(|element| element.equals(part)))
         }
         _ => Err(format!("cannot look for {} in {}", part.kind(), whole.kind())),
     }
 }
 
-fn binary(operator: Binary, left: Value, right: &Value) -> Evaluated {
+fn binary(operator: Binary, left: PyValue, right: &PyValue) -> Evaluated {
     match (operator, left, right) {
-        (Binary::Add, Value::Str(a), Value::Str(b)) => Ok(Value::Str(a + b)),
-        (Binary::Add, Value::List(mut a), Value::List(b)) => {
+        (Binary::Add, PyValue::Str(a), PyValue::Str(b)) => Ok(PyValue::Str(a + b)),
+        (Binary::Add, PyValue::List(mut a), PyValue::List(b)) => {
             a.extend_from_slice(b);
-            Ok(Value::List(a))
+            Ok(PyValue::List(a))
         }
-        (Binary::Add, Value::Tuple(mut a), Value::Tuple(b)) => {
+        (Binary::Add, PyValue::Tuple(mut a), PyValue::Tuple(b)) => {
             a.extend_from_slice(b);
-            Ok(Value::Tuple(a))
+            Ok(PyValue::Tuple(a))
         }
-        (Binary::Multiply, left @ (Value::Str(_) | Value::List(_) | Value::Tuple(_)), count) => repeat(&left, count),
-        (Binary::Multiply, count, sequence @ (Value::Str(_) | Value::List(_) | Value::Tuple(_))) => {
+        (Binary::Multiply, left @ (PyValue::Str(_) | PyValue::List(_) | PyValue::Tuple(_)), count) => {
+            repeat(&left, count)
+        }
+        (Binary::Multiply, count, sequence @ (PyValue::Str(_) | PyValue::List(_) | PyValue::Tuple(_))) => {
             repeat(sequence, &count)
         }
         (operator, left, right) => {
@@ -248,7 +244,7 @@ fn binary(operator: Binary, left: Value, right: &Value) -> Evaluated {
                 };
                 return Err(format!("cannot {verb} {} and {}", left.kind(), right.kind()));
             };
-            arithmetic(operator, a, b).map(Value::Int)
+            arithmetic(operator, a, b).map(PyValue::Int)
         }
     }
 }
@@ -280,20 +276,20 @@ fn arithmetic(operator: Binary, a: i128, b: i128) -> Result<i128, String> {
     result.ok_or_else(|| "the number is too large".into())
 }
 
-fn repeat(sequence: &Value, count: &Value) -> Evaluated {
+fn repeat(sequence: &PyValue, count: &PyValue) -> Evaluated {
     let count = usize::try_from(integer(count, "repeat a sequence by")?.max(0)).map_err(|_| too_large())?;
     if sequence.size().max(1).saturating_mul(count) > LARGEST {
         return Err(too_large());
     }
     Ok(match sequence {
-        Value::Str(text) => Value::Str(text.repeat(count)),
-        Value::Tuple(elements) => Value::Tuple(vec![elements.as_slice(); count].concat()),
-        Value::List(elements) => Value::List(vec![elements.as_slice(); count].concat()),
+        PyValue::Str(text) => PyValue::Str(text.repeat(count)),
+        PyValue::Tuple(elements) => PyValue::Tuple(vec![elements.as_slice(); count].concat()),
+        PyValue::List(elements) => PyValue::List(vec![elements.as_slice(); count].concat()),
         _ => return Err(format!("cannot repeat {}", sequence.kind())),
     })
 }
 
-fn element(object: &Value, index: i128) -> Evaluated {
+fn element(object: &PyValue, index: i128) -> Evaluated {
     let elements = object
         .elements()
         .map_err(|_| format!("cannot index {}", object.kind()))?;
@@ -304,7 +300,7 @@ fn element(object: &Value, index: i128) -> Evaluated {
 }
 
 /// `object[start:stop:step]`: bounds count from the end when negative and are clamped, never out of range.
-fn slice(object: &Value, [start, stop, step]: [Option<i128>; 3]) -> Evaluated {
+fn slice(object: &PyValue, [start, stop, step]: [Option<i128>; 3]) -> Evaluated {
     let elements = object
         .elements()
         .map_err(|_| format!("cannot slice {}", object.kind()))?;
@@ -323,8 +319,8 @@ fn slice(object: &Value, [start, stop, step]: [Option<i128>; 3]) -> Evaluated {
         at = at.saturating_add(step);
     }
     Ok(match object {
-        Value::Str(_) => Value::Str(taken.iter().map(Value::text).collect()),
-        Value::Tuple(_) => Value::Tuple(taken),
-        _ => Value::List(taken),
+        PyValue::Str(_) => PyValue::Str(taken.iter().map(PyValue::text).collect()),
+        PyValue::Tuple(_) => PyValue::Tuple(taken),
+        _ => PyValue::List(taken),
     })
 }

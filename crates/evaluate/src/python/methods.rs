@@ -1,20 +1,19 @@
 //! Methods of strings and lists.
 
-use super::Value;
-use super::interpreter::{Evaluated, integer};
+use super::value::{Evaluated, PyValue, integer};
 
-pub(super) fn call(object: &Value, name: &str, arguments: &[Value]) -> Evaluated {
+pub(super) fn call(object: &PyValue, name: &str, arguments: &[PyValue]) -> Evaluated {
     match object {
-        Value::Str(text) => of_string(text, name, arguments),
-        Value::List(elements) | Value::Tuple(elements) => of_sequence(elements, name, arguments),
+        PyValue::Str(text) => of_string(text, name, arguments),
+        PyValue::List(elements) | PyValue::Tuple(elements) => of_sequence(elements, name, arguments),
         _ => Err(format!("unknown method `{name}` of {}", object.kind())),
     }
 }
 
-fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
-    let string = |text: String| Ok(Value::Str(text));
-    let truth = |value: bool| Ok(Value::Bool(value));
-    let every = |test: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(test)));
+fn of_string(text: &str, name: &str, arguments: &[PyValue]) -> Evaluated {
+    let string = |text: String| Ok(PyValue::Str(text));
+    let truth = |value: bool| Ok(PyValue::Bool(value));
+    let every = |test: fn(char) -> bool| Ok(PyValue::Bool(!text.is_empty() && text.chars().all(test)));
     match (name, arguments) {
         ("upper", []) => string(text.to_uppercase()),
         ("lower", []) => string(text.to_lowercase()),
@@ -24,10 +23,10 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
         ("strip", []) => string(text.trim().to_owned()),
         ("lstrip", []) => string(text.trim_start().to_owned()),
         ("rstrip", []) => string(text.trim_end().to_owned()),
-        ("strip", [Value::Str(set)]) => string(text.trim_matches(|c| set.contains(c)).to_owned()),
-        ("lstrip", [Value::Str(set)]) => string(text.trim_start_matches(|c| set.contains(c)).to_owned()),
-        ("rstrip", [Value::Str(set)]) => string(text.trim_end_matches(|c| set.contains(c)).to_owned()),
-        ("replace", [Value::Str(old), Value::Str(new)]) => {
+        ("strip", [PyValue::Str(set)]) => string(text.trim_matches(|c| set.contains(c)).to_owned()),
+        ("lstrip", [PyValue::Str(set)]) => string(text.trim_start_matches(|c| set.contains(c)).to_owned()),
+        ("rstrip", [PyValue::Str(set)]) => string(text.trim_end_matches(|c| set.contains(c)).to_owned()),
+        ("replace", [PyValue::Str(old), PyValue::Str(new)]) => {
             let grown = (text.len() + 1).saturating_mul(new.len() + 1);
             if grown > 1_000_000 {
                 Err("the value is too large".into())
@@ -36,32 +35,32 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
             }
         }
         // Python counts an empty string once more than there are characters, and so does `matches`.
-        ("count", [Value::Str(part)]) => Ok(Value::Int(text.matches(part.as_str()).count() as i128)),
-        ("find", [Value::Str(part)]) => Ok(Value::Int(position(text, part).unwrap_or(-1))),
-        ("index", [Value::Str(part)]) => position(text, part)
-            .map(Value::Int)
+        ("count", [PyValue::Str(part)]) => Ok(PyValue::Int(text.matches(part.as_str()).count() as i128)),
+        ("find", [PyValue::Str(part)]) => Ok(PyValue::Int(position(text, part).unwrap_or(-1))),
+        ("index", [PyValue::Str(part)]) => position(text, part)
+            .map(PyValue::Int)
             .ok_or_else(|| "substring not found".into()),
-        ("startswith", [Value::Str(part)]) => truth(text.starts_with(part.as_str())),
-        ("endswith", [Value::Str(part)]) => truth(text.ends_with(part.as_str())),
+        ("startswith", [PyValue::Str(part)]) => truth(text.starts_with(part.as_str())),
+        ("endswith", [PyValue::Str(part)]) => truth(text.ends_with(part.as_str())),
         ("isdigit", []) => every(|c| c.is_ascii_digit()),
         ("isalpha", []) => every(char::is_alphabetic),
         ("isalnum", []) => every(char::is_alphanumeric),
         ("isspace", []) => every(char::is_whitespace),
         ("isupper", []) => truth(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)),
         ("islower", []) => truth(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)),
-        ("split", []) => Ok(Value::List(
-            text.split_whitespace().map(|part| Value::Str(part.into())).collect(),
+        ("split", []) => Ok(PyValue::List(
+            text.split_whitespace().map(|part| PyValue::Str(part.into())).collect(),
         )),
-        ("split", [Value::Str(separator)]) if !separator.is_empty() => Ok(Value::List(
+        ("split", [PyValue::Str(separator)]) if !separator.is_empty() => Ok(PyValue::List(
             text.split(separator.as_str())
-                .map(|part| Value::Str(part.into()))
+                .map(|part| PyValue::Str(part.into()))
                 .collect(),
         )),
         ("join", [parts]) => {
             let mut texts = Vec::new();
             for part in parts.elements()? {
                 match part {
-                    Value::Str(part) => texts.push(part),
+                    PyValue::Str(part) => texts.push(part),
                     other => return Err(format!("cannot join {}", other.kind())),
                 }
             }
@@ -85,15 +84,15 @@ fn of_string(text: &str, name: &str, arguments: &[Value]) -> Evaluated {
     }
 }
 
-fn of_sequence(elements: &[Value], name: &str, arguments: &[Value]) -> Evaluated {
+fn of_sequence(elements: &[PyValue], name: &str, arguments: &[PyValue]) -> Evaluated {
     match (name, arguments) {
-        ("count", [value]) => Ok(Value::Int(
+        ("count", [value]) => Ok(PyValue::Int(
             elements.iter().filter(|element| element.equals(value)).count() as i128,
         )),
         ("index", [value]) => {
             let found = elements.iter().position(|element| element.equals(value));
             found
-                .map(|index| Value::Int(index as i128))
+                .map(|index| PyValue::Int(index as i128))
                 .ok_or_else(|| format!("{value} is not in the list"))
         }
         ("append" | "sort" | "reverse" | "extend" | "insert" | "pop" | "remove", _) => Err(format!(

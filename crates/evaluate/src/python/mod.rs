@@ -1,9 +1,10 @@
 //! A small safe interpreter of one-expression Python functions.
 //!
 //! It scores the code answers of the tiny bundled model inside this process, so that the quickstart needs no Python:
-//! `def f(x): return <expression>` over integers, strings, booleans and lists. Whatever it does not know it refuses by
-//! name; it never loops forever, never allocates without bound, and never panics. It is not a general Python: answers
-//! of real models are run by `python3` in the sandbox.
+//! `def f(x): return <expression>` over integers, strings, booleans and lists. Unsupported syntax is refused by name. The
+//! interpreter never loops forever, never allocates without bound, and never panics.
+//!
+//! What this is not: a general Python. `python3` in the sandbox runs the answers of real models.
 
 mod builtins;
 mod interpreter;
@@ -15,7 +16,7 @@ mod value;
 
 use serde_json::Value as Json;
 
-pub use value::Value;
+pub use value::PyValue;
 
 /// One parsed function.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ impl Function {
     /// Parses `def NAME(PARAMETERS):` with a body of `return EXPRESSION`; annotations and a docstring are allowed.
     ///
     /// # Errors
-    /// What is not understood, in words.
+    /// The unsupported syntax, in words.
     pub fn parse(source: &str) -> Result<Self, String> {
         let (name, parameters, body) = parser::parse_function(source)?;
         Ok(Self { name, parameters, body })
@@ -45,7 +46,7 @@ impl Function {
     ///
     /// # Errors
     /// The exception Python would raise, or the bound that was met.
-    pub fn call(&self, arguments: &[Json]) -> Result<Value, String> {
+    pub fn call(&self, arguments: &[Json]) -> Result<PyValue, String> {
         if arguments.len() != self.parameters.len() {
             return Err(format!(
                 "{} takes {} arguments, {} given",
@@ -54,7 +55,10 @@ impl Function {
                 arguments.len()
             ));
         }
-        let values = arguments.iter().map(Value::from_json).collect::<Result<Vec<_>, _>>()?;
+        let values = arguments
+            .iter()
+            .map(PyValue::from_json)
+            .collect::<Result<Vec<_>, _>>()?;
         interpreter::evaluate(&self.body, self.parameters.iter().cloned().zip(values).collect())
     }
 }
@@ -68,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    fn run(body: &str, argument: Json) -> Result<Value, String> {
+    fn run(body: &str, argument: Json) -> Result<PyValue, String> {
         Function::parse(&format!("def f(x):\n    return {body}"))?.call(&[argument])
     }
 
@@ -168,7 +172,7 @@ mod tests {
             let function = Function::parse(source).unwrap();
             assert_eq!(
                 (function.name(), function.call(&[json!(1)])),
-                ("f", Ok(Value::Int(2))),
+                ("f", Ok(PyValue::Int(2))),
                 "{source}"
             );
         }
@@ -209,10 +213,10 @@ mod tests {
             };
             let (mut at, stop, mut expected) = (clamp(start), clamp(end), Vec::new());
             while if step > 0 { at < stop } else { at > stop } {
-                expected.push(Value::Int(at.into()));
+                expected.push(PyValue::Int(at.into()));
                 at += step;
             }
-            prop_assert_eq!(found, Value::List(expected));
+            prop_assert_eq!(found, PyValue::List(expected));
         }
     }
 }

@@ -1,13 +1,13 @@
-//! From text to tree, by recursive descent in Python's order of precedence.
+//! The parser: recursive descent in Python's order of precedence.
 
-use super::Value;
 use super::syntax::{Arguments, Binary, Clause, Comparison, Expression};
 use super::token::{Token, tokenize};
+use super::value::PyValue;
 
-/// Brackets, prefixes and conditionals inside one another; keeps the parser's and interpreter's stacks small.
+/// Maximum nesting of brackets, prefixes and conditionals; it bounds the stack of parser and interpreter.
 const DEEPEST: usize = 40;
 
-/// Words that are never names.
+/// Keywords.
 const KEYWORDS: [&str; 19] = [
     "def", "return", "lambda", "if", "else", "elif", "for", "while", "in", "is", "not", "and", "or", "import", "from",
     "class", "yield", "await", "with",
@@ -283,7 +283,7 @@ impl Parser {
         if !self.take("**") {
             return Ok(base);
         }
-        // Binds tighter than a minus on its left, looser than one on its right.
+        // `**` binds tighter than a minus on its left, looser than one on its right.
         let exponent = self.nested(Self::unary)?;
         Ok(Expression::Binary {
             operator: Binary::Power,
@@ -413,7 +413,7 @@ impl Parser {
         match token {
             Token::Int(value) => {
                 self.at += 1;
-                Ok(Expression::Literal(Value::Int(value)))
+                Ok(Expression::Literal(PyValue::Int(value)))
             }
             Token::Str(mut text) => {
                 self.at += 1;
@@ -422,13 +422,13 @@ impl Parser {
                     text.push_str(more);
                     self.at += 1;
                 }
-                Ok(Expression::Literal(Value::Str(text)))
+                Ok(Expression::Literal(PyValue::Str(text)))
             }
             Token::Name(word) => {
                 let literal = match word.as_str() {
-                    "True" => Value::Bool(true),
-                    "False" => Value::Bool(false),
-                    "None" => Value::None,
+                    "True" => PyValue::Bool(true),
+                    "False" => PyValue::Bool(false),
+                    "None" => PyValue::None,
                     _ if KEYWORDS.contains(&word.as_str()) => {
                         return Err(format!("`{word}` is not understood here"));
                     }

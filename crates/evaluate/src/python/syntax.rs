@@ -1,10 +1,10 @@
-//! The tree of an expression.
+//! The syntax tree of an expression.
 
-use super::Value;
+use super::value::PyValue;
 
 #[derive(Debug, Clone)]
 pub(super) enum Expression {
-    Literal(Value),
+    Literal(PyValue),
     Name(String),
     List(Vec<Expression>),
     Tuple(Vec<Expression>),

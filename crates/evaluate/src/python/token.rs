@@ -1,6 +1,6 @@
-//! Words and signs of a one-expression function.
+//! The tokens of a one-expression function.
 
-/// One word or sign.
+/// One token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
     Name(String),
@@ -12,7 +12,7 @@ pub(super) enum Token {
     Newline,
 }
 
-/// More tokens than a one-expression function has; bounds the depth of its tree.
+/// Maximum number of tokens; it bounds the depth of the tree.
 const MOST_TOKENS: usize = 600;
 
 /// Longest first, so that `**` is not two `*`.

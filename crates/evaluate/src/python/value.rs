@@ -1,4 +1,4 @@
-//! Python values: equality, order, truth and text as Python has them.
+//! Python values: equality, order, truth and text with Python's semantics.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,23 +7,31 @@ use serde_json::Value as Json;
 
 /// A value of the small interpreter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub enum PyValue {
     /// `None`.
     None,
-    /// `True` or `False`; an integer wherever arithmetic is done with it.
+    /// `True` or `False`; an integer in arithmetic.
     Bool(bool),
-    /// An integer; arithmetic beyond 128 bits is an error, where Python would go on.
+    /// An integer; arithmetic beyond 128 bits is an error, unlike in Python.
     Int(i128),
     /// A string, indexed by character.
     Str(String),
     /// A list.
-    List(Vec<Value>),
+    List(Vec<PyValue>),
     /// A tuple.
-    Tuple(Vec<Value>),
+    Tuple(Vec<PyValue>),
 }
 
-impl Value {
-    /// The value a JSON literal stands for; arrays are lists.
+/// A value, or the exception that Python would raise.
+pub(super) type Evaluated = Result<PyValue, String>;
+
+/// The integer that `value` is; `doing` names the operation in the error.
+pub(super) fn integer(value: &PyValue, doing: &str) -> Result<i128, String> {
+    value.as_int().ok_or_else(|| format!("cannot {doing} {}", value.kind()))
+}
+
+impl PyValue {
+    /// The value of a JSON literal; arrays are lists.
     ///
     /// # Errors
     /// Fractions and objects are refused.
@@ -78,7 +86,7 @@ impl Value {
         }
     }
 
-    /// An order of all values that agrees with Python's wherever Python has one; other pairs are ordered by kind.
+    /// A total order that agrees with Python's where Python defines one; other pairs are ordered by kind.
     pub(super) fn total_order(&self, other: &Self) -> Ordering {
         let rank = |value: &Self| match value {
             Self::Bool(_) | Self::Int(_) => 0,
@@ -103,7 +111,7 @@ impl Value {
         }
     }
 
-    /// The integer that arithmetic takes it for.
+    /// Its value in integer arithmetic.
     pub(super) fn as_int(&self) -> Option<i128> {
         match self {
             Self::Bool(value) => Some((*value).into()),
@@ -133,7 +141,7 @@ impl Value {
         }
     }
 
-    /// The elements that iterating over it gives.
+    /// The elements of an iteration over it.
     pub(super) fn elements(&self) -> Result<Vec<Self>, String> {
         match self {
             Self::Str(text) => Ok(text.chars().map(|c| Self::Str(c.into())).collect()),
@@ -142,7 +150,7 @@ impl Value {
         }
     }
 
-    /// Characters and elements it holds, nested ones included: what a bound on memory counts.
+    /// Number of characters and elements, including nested ones; the memory limit counts these.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Str(text) => text.len(),
@@ -164,7 +172,7 @@ impl Value {
 }
 
 /// Python's `repr(…)`.
-impl fmt::Display for Value {
+impl fmt::Display for PyValue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => formatter.write_str("None"),
@@ -199,7 +207,7 @@ impl fmt::Display for Value {
     }
 }
 
-fn separated(formatter: &mut fmt::Formatter<'_>, elements: &[Value]) -> fmt::Result {
+fn separated(formatter: &mut fmt::Formatter<'_>, elements: &[PyValue]) -> fmt::Result {
     for (index, element) in elements.iter().enumerate() {
         if index > 0 {
             formatter.write_str(", ")?;

@@ -1,4 +1,4 @@
-//! What a report shows, as plain data that can be written to JSON and read back.
+//! The content of a report, as plain data that can be written to JSON and read back.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::gate::GateDecision;
 use crate::table::ComparisonTable;
 
-/// Everything on the page. Empty lists and `None` leave their section out.
+/// Everything on the page. Empty lists and `None` omit their section.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReportData {
@@ -14,40 +14,40 @@ pub struct ReportData {
     pub name: String,
     /// One line under it, such as the base model and when the run was started.
     pub subtitle: String,
-    /// While the run goes on: seconds after which the page loads itself again, and what it is doing.
+    /// During the run: seconds until the page reloads itself, and the current activity.
     pub refresh: Option<(u32, String)>,
-    /// Why the run ended before its end, if it did.
+    /// Why the run ended early, if it did.
     pub broken: Option<String>,
     /// The command that made the run, as typed.
     pub command: String,
-    /// The recipes, exactly as they were.
+    /// The recipes, verbatim.
     pub recipes: Vec<RecipeText>,
     /// Stages in the order they ran.
     pub stages: Vec<StageTime>,
-    /// One curve a training run.
+    /// One curve per training run.
     pub curves: Vec<Curve>,
     /// Base, specialists and merge.
     pub table: Option<ComparisonTable>,
-    /// What the gate decided.
+    /// The gate's decision.
     pub gate: Option<GateDecision>,
     /// The same prompts answered by several models.
     pub samples: Vec<Sample>,
     /// Where the merge's inputs disagree.
     pub merge_map: Option<HeatMap>,
-    /// Where routers sent their tokens, one map a training run of a model that has routers.
+    /// The distribution of tokens over modules, one map per training run of a model with routers.
     #[serde(default)]
     pub router_maps: Vec<HeatMap>,
-    /// Answers with what a model's modules did for each of their tokens.
+    /// Answers with the routing of each of their tokens.
     #[serde(default)]
     pub traces: Vec<TokenTrace>,
-    /// What a search of the merge has found.
+    /// The result of a search of the merge.
     pub search: Option<SearchSummary>,
-    /// One line a source of data.
+    /// One entry per source of data.
     pub data: Vec<DataSummary>,
     /// Licenses of base and data.
     #[serde(rename(serialize = "licences"), alias = "licences")]
     pub licenses: Vec<License>,
-    /// What the run used: processor, threads, memory, disk, versions.
+    /// The run's resources: processor, threads, memory, disk, versions.
     pub resources: Vec<Fact>,
 }
 
@@ -74,21 +74,21 @@ pub struct StageTime {
     pub note: String,
 }
 
-/// A search's plot and what it says.
+/// A search's plot and its summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchSummary {
     /// One or two sentences.
     pub words: String,
-    /// The front as SVG; shown as an image, so nothing in it runs.
+    /// The Pareto front as SVG; shown as an image, so nothing in it runs.
     pub plot: String,
 }
 
-/// How one training run went.
+/// The curves of one training run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// The specialist's name.
     pub name: String,
-    /// One point an optimizer step.
+    /// One point per optimizer step.
     pub points: Vec<CurvePoint>,
     /// Held-out loss, nats per trained token, at some steps.
     #[serde(default)]
@@ -100,7 +100,7 @@ pub struct Curve {
 pub struct CurvePoint {
     /// From 1.
     pub step: u64,
-    /// Nats per trained token.
+    /// Nats per target token.
     pub loss: f64,
     /// Learning rate of the step.
     pub learning_rate: f64,
@@ -117,18 +117,19 @@ pub struct Sample {
     pub prompt: String,
     /// The reference answer, if there is one.
     pub reference: Option<String>,
-    /// The answers, in the order to be shown.
-    pub answers: Vec<Answer>,
+    /// The answers, in display order.
+    pub answers: Vec<SampleAnswer>,
 }
 
 /// One model's answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct SampleAnswer {
     /// The model's name.
-    pub subject: String,
-    /// What it said.
+    #[serde(rename = "subject")]
+    pub model: String,
+    /// Its text.
     pub text: String,
-    /// Whether that is right, where it was judged.
+    /// Whether it is right, if it was scored.
     pub correct: Option<bool>,
 }
 
@@ -149,10 +150,10 @@ impl Sample {
                         .find(|other| other.get("id") == record.get("id"))
                         .cloned()
                 };
-                let answers = models.iter().filter_map(|(subject, records)| {
+                let answers = models.iter().filter_map(|(model, records)| {
                     let found = same(records)?;
-                    Some(Answer {
-                        subject: (*subject).to_owned(),
+                    Some(SampleAnswer {
+                        model: (*model).to_owned(),
                         text: text(&found, "answer").unwrap_or_default(),
                         correct: found.get("exact").or(found.get("correct")).and_then(Value::as_bool),
                     })
@@ -173,20 +174,20 @@ impl Sample {
 pub struct HeatMap {
     /// Such as `Sign conflicts`.
     pub title: String,
-    /// What a value means, in one sentence.
+    /// The meaning of a value, in one sentence.
     pub explanation: String,
     /// Names of the rows, such as layers.
     pub rows: Vec<String>,
     /// Names of the columns, such as modules.
     pub columns: Vec<String>,
-    /// `values[row][column]`; NaN (null in JSON) where there is none.
+    /// `values[row][column]`; NaN (null in JSON) for a missing value.
     #[serde(with = "holes")]
     pub values: Vec<Vec<f64>>,
 }
 
 impl HeatMap {
     /// Layers × modules from values of tensors named as in a checkpoint (`model.layers.3.mlp.up_proj.weight`), in the
-    /// order the modules first come; tensors outside layers are left out.
+    /// order in which the modules first occur; tensors outside layers are skipped.
     #[must_use]
     pub fn of_layers<'a>(title: &str, explanation: &str, tensors: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
         let mut found: Vec<(usize, String, f64)> = Vec::new();
@@ -222,24 +223,25 @@ impl HeatMap {
     }
 }
 
-/// An answer with what the modules did for each of its tokens, as means over the layers.
+/// An answer with the module weights of each of its tokens, as means over the layers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TokenTrace {
     /// The domain the prompt is from.
     pub domain: String,
-    /// Who answers.
-    pub subject: String,
+    /// The model's name.
+    #[serde(rename = "subject")]
+    pub model: String,
     /// The prompt.
     pub prompt: String,
     /// The answer, token by token.
     pub tokens: Vec<String>,
-    /// What a router chooses among.
+    /// The modules that the router chooses from.
     pub modules: Vec<String>,
-    /// `weights[token][module]`: the weight it fired with; a token's sum to 1.
+    /// `weights[token][module]`: the router's weight; a token's weights sum to 1.
     pub weights: Vec<Vec<f64>>,
     /// The memory's mean write strength at each token, from 0 to 1.
     pub memory_writes: Vec<f64>,
-    /// The length of what the memory gave back at each token.
+    /// The norm of the memory's output at each token.
     pub memory_reads: Vec<f64>,
 }
 
@@ -273,7 +275,7 @@ pub struct DataSummary {
     pub domain: String,
     /// Hub id, file or generator.
     pub source: String,
-    /// Revision, shortened as wished.
+    /// Revision, possibly shortened.
     pub revision: String,
     /// Rows read.
     pub read: u64,
@@ -281,18 +283,18 @@ pub struct DataSummary {
     pub kept: u64,
     /// Rows held out.
     pub held_out: u64,
-    /// Trained tokens.
+    /// Target tokens.
     pub trained_tokens: u64,
-    /// Documents by length: equal parts of a row, and as the last bar those that are longer.
+    /// Documents by length: bins of equal width up to a row's length; the last bin counts longer documents.
     pub lengths: Vec<u64>,
-    /// Tokens of one row, at most.
+    /// Maximum number of tokens of a row.
     pub longest_row: u64,
-    /// Tokens lost to documents that are too long.
+    /// Tokens lost because documents are too long.
     pub tokens_lost: u64,
     /// The license.
     #[serde(rename(serialize = "licence"), alias = "licence")]
     pub license: String,
-    /// What was dropped and why.
+    /// The dropped rows and the reasons.
     pub note: String,
 }
 

@@ -1,27 +1,28 @@
 //! report.html: one run on one page.
 //!
-//! One self-contained file: plots are SVG in the page, styles are in the page, and there is no script and nothing
-//! from elsewhere, so it opens from a mail or a memory stick in ten years. It reads in light and dark, on a phone and
-//! on paper. This module only renders what it is handed; collecting it is the pipeline's work.
+//! The page is one self-contained file with inline SVG plots and styles, without scripts and external resources, for
+//! light and dark screens, phones and paper. [`ReportData`] is what it shows; the pipeline collects it. `page.rs` decides
+//! which sections there are, `report.html.jinja` how they look. [`line_plot()`] and [`pareto_plot`] draw single SVG files.
 
-mod bars;
+mod chart;
 mod data;
-mod front;
+mod escape;
 mod heat_map;
-mod html;
-mod lines;
+mod histogram;
+mod line_plot;
 mod page;
-mod plots;
+mod pareto;
 mod results;
-mod token_trace;
+mod trace;
+mod training_plots;
 
 pub use data::{
-    Answer, Curve, CurvePoint, DataSummary, Fact, HeatMap, License, RecipeText, ReportData, Sample, SearchSummary,
-    StageTime, TokenTrace,
+    Curve, CurvePoint, DataSummary, Fact, HeatMap, License, RecipeText, ReportData, Sample, SampleAnswer,
+    SearchSummary, StageTime, TokenTrace,
 };
-pub use front::{FrontPoint, Standing, front};
-pub use lines::{Axes, lines};
+pub use line_plot::{Axes, line_plot};
 pub use page::render;
+pub use pareto::{ParetoPoint, ParetoStatus, pareto_plot};
 
 #[cfg(test)]
 mod tests;

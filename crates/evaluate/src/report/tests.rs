@@ -42,8 +42,8 @@ fn example() -> ReportData {
             })
         })
         .collect();
-    let answer = |subject: &str, text: &str, correct| Answer {
-        subject: subject.into(),
+    let answer = |model: &str, text: &str, correct| SampleAnswer {
+        model: model.into(),
         text: text.into(),
         correct: Some(correct),
     };
@@ -75,7 +75,7 @@ fn example() -> ReportData {
             curve("coordinator", 2.3, 0.12),
         ],
         table: Some(reference_table()),
-        gate: Some(crate::GateDecision::Pass {
+        gate: Some(crate::gate::GateDecision::Pass {
             message: "held-out-loss within 2 % of the base on math, code, general, coordinator".into(),
         }),
         samples: vec![Sample {
@@ -180,7 +180,7 @@ fn what_models_say_is_only_text() {
 }
 
 #[test]
-fn modules_that_fired_are_drawn_under_the_answer() {
+fn module_weights_are_drawn_under_the_answer() {
     let mut data = example();
     assert!(
         !render(&data).unwrap().contains("id=\"tokens\""),
@@ -188,7 +188,7 @@ fn modules_that_fired_are_drawn_under_the_answer() {
     );
     data.traces = vec![TokenTrace {
         domain: "math".into(),
-        subject: "merge".into(),
+        model: "merge".into(),
         prompt: "What is 2 + 2?".into(),
         tokens: vec!["2 +".into(), "\n<4>".into()],
         modules: vec!["language".into(), "expert 0".into(), "memory".into()],
@@ -268,6 +268,9 @@ fn data_reads_back_from_json() {
         [("model.layers.1.mlp.up_proj.weight", 0.5), ("model.norm.weight", 1.0)],
     ));
     let text = serde_json::to_string(&data).unwrap();
+    for written in ["\"subjects\":[", "\"subject\":\"base\"", "\"licences\":["] {
+        assert!(text.contains(written), "{written}");
+    }
     let map = serde_json::from_str::<ReportData>(&text).unwrap().merge_map.unwrap();
     assert_eq!(
         (map.rows.as_slice(), map.columns.as_slice()),

@@ -1,4 +1,4 @@
-//! Starting the harness, waiting for it, and killing whatever it left behind.
+//! Starting the harness, waiting for it, and killing its remaining processes.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -10,24 +10,24 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{HARNESS, Job, Order, OrderedLimits, Report, Sandbox};
+use super::harness::{HARNESS, HarnessLimits, HarnessReport, HarnessRequest, Launcher, SandboxJob};
 use crate::{EvaluateError, Result};
 
-/// More than any report has; the rest of a flood is not read.
+/// Maximum length of a report; further output is not read.
 const LONGEST_REPORT: u64 = 64 << 10;
-/// How often the child is looked at.
+/// Interval of polling the child.
 const POLL: Duration = Duration::from_millis(2);
 
 /// How a run ended.
-pub(super) enum Ended {
-    Reported(Report),
-    /// Without a report; says how.
+pub(super) enum ProcessEnd {
+    Reported(HarnessReport),
+    /// Without a report; the text says how.
     Silent(String),
-    /// By the wall clock.
+    /// Killed at the wall-clock limit.
     Killed,
 }
 
-/// The real interpreter behind `python3`: a shim or wrapper would not survive the cleared environment.
+/// The real interpreter behind `python3`: a shim or wrapper would not work in the cleared environment.
 pub(super) fn find_python() -> Option<PathBuf> {
     let python = on_path("python3")?;
     let output = Command::new(python)
@@ -59,26 +59,26 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|path| is_program(path))
 }
 
-pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
+pub(super) fn run(launcher: &Launcher, job: &SandboxJob, token: &str) -> Result<ProcessEnd> {
     let fault = |message| move |source| EvaluateError::Sandbox { message, source };
     let folder = tempfile::Builder::new().prefix("synapse-sandbox-").tempdir();
     let folder = folder.map_err(fault("cannot make a temporary folder"))?;
-    let order = Order {
+    let order = HarnessRequest {
         code: &job.code,
         entry_point: &job.entry_point,
         tests: &job.tests,
         token,
-        limits: OrderedLimits {
-            cpu_seconds: sandbox.limits.cpu_seconds,
-            memory_bytes: sandbox.limits.memory_bytes,
-            file_bytes: sandbox.limits.file_bytes,
+        limits: HarnessLimits {
+            cpu_seconds: launcher.limits.cpu_seconds,
+            memory_bytes: launcher.limits.memory_bytes,
+            file_bytes: launcher.limits.file_bytes,
         },
     };
     let order = serde_json::to_vec(&order)
         .map_err(std::io::Error::from)
         .map_err(fault("cannot write the job"))?;
 
-    let mut command = match &sandbox.namespaces {
+    let mut command = match &launcher.namespaces {
         Some(unshare) => {
             let mut command = Command::new(unshare);
             command.args([
@@ -90,12 +90,12 @@ pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
                 "--fork",
                 "--kill-child",
             ]);
-            command.arg(&sandbox.python);
+            command.arg(&launcher.python);
             command
         }
-        None => Command::new(&sandbox.python),
+        None => Command::new(&launcher.python),
     };
-    // -s -S: no site packages, so that every machine gives the same score; -B: nothing written beside modules.
+    // -s -S: no site packages, so that every machine gives the same score; -B: no .pyc files.
     command
         .args(["-s", "-S", "-B", "-c", HARNESS])
         .current_dir(folder.path())
@@ -109,11 +109,11 @@ pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
     let mut tree = Tree {
         child: command.spawn().map_err(fault("cannot start python3"))?,
     };
-    let deadline = Instant::now() + sandbox.limits.wall_clock;
+    let deadline = Instant::now() + launcher.limits.wall_clock;
 
     let report = read_report(&mut tree.child);
     if let Some(mut input) = tree.child.stdin.take() {
-        // The harness reads all of it before anything else; if it died first, its silence says so.
+        // The harness reads all of it first. If the harness has died, the missing report shows it.
         let _ = input.write_all(&order);
     }
     loop {
@@ -122,18 +122,18 @@ pub(super) fn run(sandbox: &Sandbox, job: &Job, token: &str) -> Result<Ended> {
             // The pipe is complete now, unless a stray process holds it open.
             let text = report.recv_timeout(Duration::from_millis(500)).unwrap_or_default();
             return Ok(match serde_json::from_slice(&text) {
-                Ok(report) => Ended::Reported(report),
-                Err(_) => Ended::Silent(describe(status)),
+                Ok(report) => ProcessEnd::Reported(report),
+                Err(_) => ProcessEnd::Silent(describe(status)),
             });
         }
         if Instant::now() >= deadline {
-            return Ok(Ended::Killed);
+            return Ok(ProcessEnd::Killed);
         }
         std::thread::sleep(POLL);
     }
 }
 
-/// Reads the child's standard output on a thread of its own, so that a full pipe can never block the clock.
+/// Reads the child's standard output on its own thread, so that a full pipe cannot block the time limit.
 fn read_report(child: &mut Child) -> mpsc::Receiver<Vec<u8>> {
     let (send, receive) = mpsc::channel();
     if let Some(output) = child.stdout.take() {
@@ -164,7 +164,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// A child and everything it started; dead and reaped when this goes.
+/// A child and all processes it started; killed and reaped on drop.
 struct Tree {
     child: Child,
 }
@@ -172,7 +172,7 @@ struct Tree {
 impl Tree {
     fn kill(&self) {
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // The group may be gone already, which is what is wanted.
+            // an error means that the group has ended already
             let _ = kill_process_group(group, Signal::KILL);
         }
     }

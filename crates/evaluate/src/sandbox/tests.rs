@@ -1,16 +1,17 @@
-//! What programs must not be able to do, tried out. Without `python3` there is nothing to try.
+//! Attempts at what programs must not be able to do. They need `python3`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::harness::{HARNESS, HarnessReport};
 use super::*;
 use crate::suites::CodeTask;
 
 /// `None` (and the test passes empty) on a machine without Python.
 fn sandbox() -> Option<Sandbox> {
-    Sandbox::with_limits(Limits {
+    Sandbox::with_limits(SandboxLimits {
         wall_clock: Duration::from_secs(3),
         cpu_seconds: 2,
-        ..Limits::default()
+        ..SandboxLimits::default()
     })
     .ok()
 }
@@ -21,7 +22,7 @@ fn run(sandbox: &Sandbox, body: &str) -> CodeVerdict {
         body.replace('\n', "\n    ")
     );
     sandbox
-        .run(&Job {
+        .run(&SandboxJob {
             code,
             entry_point: "f".into(),
             tests: vec!["assert f() == 1".into()],
@@ -66,7 +67,7 @@ fn nothing_passes_without_its_tests() {
     ] {
         assert!(run(&sandbox, body).failure().is_some(), "{body}");
     }
-    let job = |code: &str, test: &str| Job {
+    let job = |code: &str, test: &str| SandboxJob {
         code: code.into(),
         entry_point: "f".into(),
         tests: vec![test.into()],
@@ -146,8 +147,8 @@ fn no_processes_sockets_or_files_outside() {
     assert!(!written.exists());
 }
 
-/// The kernel's layers hold without Python's help: the same deeds through ctypes' raw system calls, which the audit
-/// hook would refuse, are tried with the hook taken out of the harness.
+/// The kernel's protections work without Python's audit hook: the same attempts through ctypes' raw system calls, with
+/// the hook removed from the harness.
 #[test]
 fn the_kernel_layers_hold_alone() {
     let Some(sandbox) = sandbox() else { return };
@@ -171,7 +172,7 @@ fn the_kernel_layers_hold_alone() {
         .unwrap();
     serde_json::to_writer(child.stdin.take().unwrap(), &job).unwrap();
     let output = child.wait_with_output().unwrap();
-    let report: Report = serde_json::from_slice(&output.stdout).unwrap();
+    let report: HarnessReport = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((report.status.as_str(), report.message.as_str()), ("passed", ""));
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::layouts::{Preamble, Program};
-use crate::row::parse_jsonl;
+use crate::datasets::{CodeProblem, Preamble};
+use crate::rows::parse_jsonl;
 
 /// One programming task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ impl CodeTask {
     /// The tasks that come with this crate, written for it.
     ///
     /// # Errors
-    /// [`crate::EvaluateError::Row`] if a bundled line does not parse, which a test rules out.
+    /// [`crate::EvaluateError::JsonLine`] if a bundled line does not parse, which a test rules out.
     pub fn bundled() -> Result<Vec<Self>> {
         parse_jsonl(
             include_str!("../../data/code-tests.jsonl"),
@@ -38,10 +38,10 @@ impl CodeTask {
         )
     }
 
-    /// The task as the suite asks and runs it.
+    /// The task in the form the suite runs.
     #[must_use]
-    pub fn program(self) -> Program {
-        Program {
+    pub fn program(self) -> CodeProblem {
+        CodeProblem {
             id: self.id,
             question: self.prompt.clone(),
             prompt: self.prompt,

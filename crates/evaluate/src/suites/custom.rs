@@ -1,41 +1,41 @@
-//! `custom`: questions of one's own, each with the rule by which its answer is judged.
+//! `custom`: the user's own questions, each with its scorer.
 
 use serde_json::{Value, json};
 
-use super::prompt::{Form, Prompt, Prompting, generate, last_question, unfinished_note};
-use super::{Progress, RunOptions, Suite, record, unmeasured};
+use super::prompt::{Prompt, PromptFormat, PromptStyle, generate, last_question, unfinished_note};
+use super::suite::{EvalOptions, Suite, SuiteProgress, record, unmeasured};
 use crate::Result;
-use crate::layouts::CustomRow;
+use crate::datasets::CustomRow;
+use crate::model::{EvalModel, GenerationOptions};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
-use crate::subject::{Generation, Subject};
 
 /// Rows of JSONL: a prompt or a conversation, the right answers, a scorer.
 #[derive(Debug, Clone)]
-pub struct Custom {
+pub struct CustomSuite {
     /// The domain measured.
     pub domain: String,
     /// The questions.
     pub rows: Vec<CustomRow>,
-    /// How they are put.
-    pub form: Form,
+    /// How they are formatted.
+    pub prompt_format: PromptFormat,
 }
 
-impl Custom {
-    fn prompt(&self, subject: &dyn Subject, row: &CustomRow) -> Result<Prompt> {
-        match self.form.prompting {
-            Prompting::Raw => Prompt::raw(subject, &row.id, last_question(&row.messages)),
-            Prompting::Chat => {
+impl CustomSuite {
+    fn prompt(&self, model: &dyn EvalModel, row: &CustomRow) -> Result<Prompt> {
+        match self.prompt_format.style {
+            PromptStyle::Raw => Prompt::raw(model, &row.id, last_question(&row.messages)),
+            PromptStyle::Chat => {
                 let own = row.messages.first().is_some_and(|message| message.role == "system");
-                let system = self.form.system_prompt.iter().filter(|_| !own);
+                let system = self.prompt_format.system_prompt.iter().filter(|_| !own);
                 let system = system.map(|text| synapse_tokenizer::Message::new("system", text));
                 let messages: Vec<_> = system.chain(row.messages.iter().cloned()).collect();
-                Prompt::chat(subject, &row.id, &messages)
+                Prompt::chat(model, &row.id, &messages)
             }
         }
     }
 }
 
-impl Suite for Custom {
+impl Suite for CustomSuite {
     fn id(&self) -> &'static str {
         "custom"
     }
@@ -44,17 +44,22 @@ impl Suite for Custom {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        model: &mut dyn EvalModel,
+        options: &EvalOptions,
+        progress: SuiteProgress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         let rows = options.limited(&self.rows);
         if rows.is_empty() {
-            return Ok(vec![unmeasured(self, subject, Unit::Fraction, "no questions")]);
+            return Ok(vec![unmeasured(self, model, Unit::Fraction, "no questions")]);
         }
         let prompts = rows
             .iter()
-            .map(|row| self.prompt(subject, row))
+            .map(|row| self.prompt(model, row))
             .collect::<Result<Vec<_>>>()?;
-        let generation = Generation::greedy(options.max_new_tokens, &[]);
-        let answers = generate(self.id(), subject, &prompts, &generation, progress)?;
+        let generation = GenerationOptions::greedy(options.max_new_tokens, &[]);
+        let answers = generate(self.id(), model, &prompts, &generation, progress)?;
         let (mut items, mut records) = (Vec::new(), Vec::new());
         for (row, answer) in rows.iter().zip(&answers) {
             let correct = row
@@ -76,7 +81,7 @@ impl Suite for Custom {
         let identity = Identity {
             suite: self.id(),
             domain: &self.domain,
-            subject: subject.name(),
+            model: model.name(),
         };
         let mut outcome = Outcome::fractions(&identity, items);
         if let Some(note) = unfinished_note(&answers, options.max_new_tokens) {

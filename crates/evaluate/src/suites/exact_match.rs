@@ -1,24 +1,24 @@
-//! `exact-match`: does the greedy answer to a held-out question come to the reference's number?
+//! `exact-match`: greedy answers to held-out questions, scored by the reference's number.
 
 use super::math::{Asked, MathItem, score};
 use super::prompt::{Prompt, last_question};
-use super::{Progress, RunOptions, Suite};
+use super::suite::{EvalOptions, Suite, SuiteProgress};
 use crate::Result;
+use crate::model::EvalModel;
 use crate::number::reference_answer;
 use crate::outcome::{Evaluation, Identity, Outcome, Unit};
-use crate::row::Row;
-use crate::subject::Subject;
+use crate::rows::HeldOutConversation;
 
 /// Held-out conversations whose last answer ends in `#### N` or in a number; other rows are left out and counted.
 #[derive(Debug, Clone)]
-pub struct ExactMatch {
+pub struct ExactMatchSuite {
     /// The domain measured.
     pub domain: String,
     /// held_out.jsonl.
-    pub rows: Vec<Row>,
+    pub rows: Vec<HeldOutConversation>,
 }
 
-impl Suite for ExactMatch {
+impl Suite for ExactMatchSuite {
     fn id(&self) -> &'static str {
         "exact-match"
     }
@@ -27,7 +27,12 @@ impl Suite for ExactMatch {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        model: &mut dyn EvalModel,
+        options: &EvalOptions,
+        progress: SuiteProgress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         let mut items = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             let Some((messages, answer)) = row.question_and_answer() else {
@@ -39,7 +44,7 @@ impl Suite for ExactMatch {
             if options.limit.is_some_and(|limit| items.len() == limit) {
                 break;
             }
-            let prompt = Prompt::chat(subject, &format!("{}-{index}", self.domain), messages)?;
+            let prompt = Prompt::chat(model, &format!("{}-{index}", self.domain), messages)?;
             items.push(MathItem {
                 prompt,
                 question: last_question(messages).to_owned(),
@@ -49,7 +54,7 @@ impl Suite for ExactMatch {
         let identity = Identity {
             suite: self.id(),
             domain: &self.domain,
-            subject: subject.name(),
+            model: model.name(),
         };
         if items.is_empty() {
             let why = "no held-out row has an answer that ends in a number";
@@ -58,14 +63,14 @@ impl Suite for ExactMatch {
                 records: Vec::new(),
             }]);
         }
-        let numeric = self.rows.iter().filter_map(Row::question_and_answer);
+        let numeric = self.rows.iter().filter_map(HeldOutConversation::question_and_answer);
         let left_out = self.rows.len() - numeric.filter(|(_, answer)| reference_answer(answer).is_some()).count();
         let asked = Asked {
             suite: self.id(),
             domain: &self.domain,
             stop: &[],
         };
-        let mut evaluation = score(&asked, subject, items, options, progress)?;
+        let mut evaluation = score(&asked, model, items, options, progress)?;
         if left_out > 0 {
             evaluation
                 .outcome

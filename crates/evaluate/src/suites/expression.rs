@@ -1,29 +1,29 @@
 //! `expression`: one-expression Python functions, run by the interpreter in this process.
 //!
-//! For the tiny bundled model, so that a machine without Python still gets a code score. Real models' programs are
-//! run by `code-tests`.
+//! It is for the tiny bundled model, so that a machine without Python still gets a code score. `code-tests` runs the
+//! programs of real models.
 
 use serde_json::{Value, json};
 
-use super::extract::python_source;
 use super::prompt::{Prompt, generate, last_question, unfinished_note};
-use super::{Progress, RunOptions, Suite, record};
+use super::suite::{EvalOptions, Suite, SuiteProgress, record};
+use crate::model::{EvalModel, GenerationOptions};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
 use crate::python::Function;
-use crate::row::{CallTest, Row};
-use crate::subject::{Generation, Subject};
+use crate::python_source::python_source;
+use crate::rows::{CallTest, HeldOutConversation};
 use crate::{EvaluateError, Result};
 
 /// Held-out rows with `tests`: the answer is right if its function returns the expected value in every call.
 #[derive(Debug, Clone)]
-pub struct ExpressionTests {
+pub struct ExpressionSuite {
     /// The domain measured.
     pub domain: String,
-    /// Held-out conversations; rows without `tests` are left out.
-    pub rows: Vec<Row>,
+    /// Held-out conversations; rows without `tests` are skipped.
+    pub rows: Vec<HeldOutConversation>,
 }
 
-impl Suite for ExpressionTests {
+impl Suite for ExpressionSuite {
     fn id(&self) -> &'static str {
         "expression"
     }
@@ -32,8 +32,13 @@ impl Suite for ExpressionTests {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
-        let tested: Vec<(usize, &Row)> = self
+    fn run(
+        &self,
+        model: &mut dyn EvalModel,
+        options: &EvalOptions,
+        progress: SuiteProgress<'_>,
+    ) -> Result<Vec<Evaluation>> {
+        let tested: Vec<(usize, &HeldOutConversation)> = self
             .rows
             .iter()
             .enumerate()
@@ -48,24 +53,24 @@ impl Suite for ExpressionTests {
                 item: id.clone(),
                 message: "a row with `tests` has to end in an assistant's answer".into(),
             })?;
-            prompts.push(Prompt::chat(subject, &id, messages)?);
+            prompts.push(Prompt::chat(model, &id, messages)?);
             asked.push((id, last_question(messages), reference, &row.tests));
         }
-        let identity = |subject| Identity {
+        let identity = |model| Identity {
             suite: self.id(),
             domain: &self.domain,
-            subject,
+            model,
         };
         if asked.is_empty() {
             let why = "no held-out row has `tests`";
-            let outcome = Outcome::unmeasured(&identity(subject.name()), Unit::Fraction, why);
+            let outcome = Outcome::unmeasured(&identity(model.name()), Unit::Fraction, why);
             return Ok(vec![Evaluation {
                 outcome,
                 records: Vec::new(),
             }]);
         }
-        let generation = Generation::greedy(options.max_new_tokens, &[]);
-        let answers = generate(self.id(), subject, &prompts, &generation, progress)?;
+        let generation = GenerationOptions::greedy(options.max_new_tokens, &[]);
+        let answers = generate(self.id(), model, &prompts, &generation, progress)?;
         let mut items = Vec::new();
         let mut records = Vec::new();
         for ((id, question, reference, tests), answer) in asked.into_iter().zip(&answers) {
@@ -82,7 +87,7 @@ impl Suite for ExpressionTests {
             ]));
             items.push(Item::judged(id, failure.is_none()));
         }
-        let mut outcome = Outcome::fractions(&identity(subject.name()), items);
+        let mut outcome = Outcome::fractions(&identity(model.name()), items);
         if let Some(note) = unfinished_note(&answers, options.max_new_tokens) {
             outcome.add_note(&note);
         }

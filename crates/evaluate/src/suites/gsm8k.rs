@@ -1,26 +1,26 @@
-//! `gsm8k`: grade-school word problems, scored by the number the answer comes to.
+//! `gsm8k`: grade-school word problems, scored by the final number of the answer.
 
 use super::math::{Asked, MathItem, score};
-use super::prompt::{Form, Prompt, Prompting};
-use super::{Progress, RunOptions, Suite, unmeasured};
+use super::prompt::{Prompt, PromptFormat, PromptStyle};
+use super::suite::{EvalOptions, Suite, SuiteProgress, unmeasured};
+use crate::model::EvalModel;
 use crate::number::reference_answer;
 use crate::outcome::{Evaluation, Unit};
-use crate::row::QuestionAnswer;
-use crate::subject::Subject;
+use crate::rows::QuestionAnswer;
 use crate::{EvaluateError, Result};
 
 /// Word problems with worked answers that end in `#### N`.
 #[derive(Debug, Clone)]
-pub struct Gsm8k {
+pub struct Gsm8kSuite {
     /// The domain measured.
     pub domain: String,
     /// The test split.
     pub questions: Vec<QuestionAnswer>,
-    /// How the question is put; of [`EXAMPLES`], `shots` come first.
-    pub form: Form,
+    /// How the question is formatted; `shots` of [`EXAMPLES`] come first.
+    pub prompt_format: PromptFormat,
 }
 
-/// Worked examples, written for this crate in the form of GSM8K's answers; none is from the benchmark.
+/// Worked examples in the format of GSM8K's answers, written for this crate; none is from the benchmark.
 pub const EXAMPLES: [(&str, &str); 8] = [
     (
         "A gardener plants 4 rows of 6 tulips. Rain washes away 5 of them. How many tulips are left?",
@@ -56,28 +56,28 @@ pub const EXAMPLES: [(&str, &str); 8] = [
     ),
 ];
 
-/// Where a model that continues plain text begins the next question.
+/// Where a base model starts the next question.
 const NEXT: [&str; 1] = ["\nQuestion:"];
 
-impl Gsm8k {
-    fn prompt(&self, subject: &dyn Subject, id: &str, question: &str) -> Result<Prompt> {
-        let examples = &EXAMPLES[..self.form.shots.min(EXAMPLES.len())];
-        match self.form.prompting {
-            Prompting::Chat => Prompt::chat(subject, id, &self.form.conversation(examples, question)),
-            Prompting::Raw => {
+impl Gsm8kSuite {
+    fn prompt(&self, model: &dyn EvalModel, id: &str, question: &str) -> Result<Prompt> {
+        let examples = &EXAMPLES[..self.prompt_format.shots.min(EXAMPLES.len())];
+        match self.prompt_format.style {
+            PromptStyle::Chat => Prompt::chat(model, id, &self.prompt_format.conversation(examples, question)),
+            PromptStyle::Raw => {
                 let shots = examples
                     .iter()
                     .map(|(question, answer)| format!("Question: {question}\nAnswer: {answer}\n\n"));
                 let text = shots
                     .chain([format!("Question: {question}\nAnswer:")])
                     .collect::<String>();
-                Prompt::raw(subject, id, &text)
+                Prompt::raw(model, id, &text)
             }
         }
     }
 }
 
-impl Suite for Gsm8k {
+impl Suite for Gsm8kSuite {
     fn id(&self) -> &'static str {
         "gsm8k"
     }
@@ -86,10 +86,15 @@ impl Suite for Gsm8k {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        model: &mut dyn EvalModel,
+        options: &EvalOptions,
+        progress: SuiteProgress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         if self.questions.is_empty() {
-            let why = "the GSM8K test split is not there";
-            return Ok(vec![unmeasured(self, subject, Unit::Fraction, why)]);
+            let why = "the GSM8K test split is missing";
+            return Ok(vec![unmeasured(self, model, Unit::Fraction, why)]);
         }
         let mut items = Vec::new();
         for (index, row) in options.limited(&self.questions).iter().enumerate() {
@@ -99,7 +104,7 @@ impl Suite for Gsm8k {
                 item: id.clone(),
                 message: "the reference answer has no `#### N`; is this GSM8K?".into(),
             })?;
-            let prompt = self.prompt(subject, &id, &row.question)?;
+            let prompt = self.prompt(model, &id, &row.question)?;
             items.push(MathItem {
                 prompt,
                 question: row.question.clone(),
@@ -109,11 +114,11 @@ impl Suite for Gsm8k {
         let asked = Asked {
             suite: self.id(),
             domain: &self.domain,
-            stop: match self.form.prompting {
-                Prompting::Chat => &[],
-                Prompting::Raw => &NEXT,
+            stop: match self.prompt_format.style {
+                PromptStyle::Chat => &[],
+                PromptStyle::Raw => &NEXT,
             },
         };
-        Ok(vec![score(&asked, subject, items, options, progress)?])
+        Ok(vec![score(&asked, model, items, options, progress)?])
     }
 }

@@ -1,24 +1,24 @@
-//! `held-out-loss`: mean nats per trained token over documents that training never saw.
+//! `held-out-loss`: mean nats per target token over documents that are not trained on.
 
 use serde_json::{Value, json};
 
 use super::prompt::check_count;
-use super::{CHUNK, Progress, RunOptions, Suite, record};
+use super::suite::{CHUNK, EvalOptions, Suite, SuiteProgress, record};
+use crate::model::{EvalModel, LabeledDocument};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
-use crate::row::Document;
-use crate::subject::{PackedLoss, Subject};
+use crate::rows::HeldOutDocument;
 use crate::{EvaluateError, Result};
 
-/// Mean cross-entropy per trained token; its interval resamples whole documents.
+/// Mean cross-entropy per target token; its interval resamples whole documents.
 #[derive(Debug, Clone)]
-pub struct HeldOutLoss {
+pub struct HeldOutLossSuite {
     /// The domain measured.
     pub domain: String,
-    /// The documents, as the trainer packs them but one by one.
-    pub documents: Vec<Document>,
+    /// The documents, tokenized and labeled as in training, but not packed.
+    pub documents: Vec<HeldOutDocument>,
 }
 
-impl Suite for HeldOutLoss {
+impl Suite for HeldOutLossSuite {
     fn id(&self) -> &'static str {
         "held-out-loss"
     }
@@ -27,35 +27,35 @@ impl Suite for HeldOutLoss {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, _: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
-        // one forward pass a document: cheap beside generating, so a limit on items does not apply
+    fn run(&self, model: &mut dyn EvalModel, _: &EvalOptions, progress: SuiteProgress<'_>) -> Result<Vec<Evaluation>> {
+        // one forward pass per document is cheap compared with generation, so a limit on items does not apply
         let documents = &self.documents;
         let mut losses = Vec::with_capacity(documents.len());
         for chunk in documents.chunks(CHUNK) {
-            let rows: Vec<PackedLoss<'_>> = chunk
+            let rows: Vec<LabeledDocument<'_>> = chunk
                 .iter()
-                .map(|document| PackedLoss {
+                .map(|document| LabeledDocument {
                     input_ids: &document.input_ids,
                     labels: &document.labels,
                 })
                 .collect();
-            let found = subject.losses(&rows)?;
-            check_count(subject, "documents", rows.len(), found.len())?;
+            let found = model.losses(&rows)?;
+            check_count(model, "documents", rows.len(), found.len())?;
             losses.extend(found);
             progress(losses.len(), documents.len());
         }
-        let name = subject.name();
+        let name = model.name();
         let identity = Identity {
             suite: self.id(),
             domain: &self.domain,
-            subject: name,
+            model: name,
         };
         let mut items = Vec::new();
         let mut records = Vec::new();
         for (index, loss) in losses.iter().enumerate() {
             let id = format!("{}-{index}", self.domain);
             if !loss.sum.is_finite() {
-                return Err(EvaluateError::subject(
+                return Err(EvaluateError::model(
                     name,
                     "measuring the loss",
                     format!("{id}: the loss is {}", loss.sum),

@@ -1,22 +1,22 @@
-//! What `exact-match` and `gsm8k` share: asking, finding the answer's number, and judging it.
+//! Shared by `exact-match` and `gsm8k`: asking, extracting the answer's number and scoring it.
 
 use serde_json::{Value, json};
 
 use super::prompt::{Prompt, generate, unfinished_note};
-use super::{Progress, RunOptions, record};
+use super::suite::{EvalOptions, SuiteProgress, record};
 use crate::Result;
+use crate::model::{EvalModel, GenerationOptions};
 use crate::number::{AnswerRule, Number, final_answer};
 use crate::outcome::{Evaluation, Identity, Item, Outcome};
-use crate::subject::{Generation, Subject};
 
-/// One question with the number its answer has to come to.
+/// One question with its correct number.
 pub(super) struct MathItem {
     pub(super) prompt: Prompt,
     pub(super) question: String,
     pub(super) reference: Number,
 }
 
-/// Which suite asks, and where an answer ends.
+/// The suite, its domain and its stop strings.
 pub(super) struct Asked<'a> {
     pub(super) suite: &'static str,
     pub(super) domain: &'a str,
@@ -25,12 +25,12 @@ pub(super) struct Asked<'a> {
 
 pub(super) fn score(
     asked: &Asked<'_>,
-    subject: &mut dyn Subject,
+    model: &mut dyn EvalModel,
     items: Vec<MathItem>,
-    options: &RunOptions,
-    progress: Progress<'_>,
+    options: &EvalOptions,
+    progress: SuiteProgress<'_>,
 ) -> Result<Evaluation> {
-    let generation = Generation::greedy(options.max_new_tokens, asked.stop);
+    let generation = GenerationOptions::greedy(options.max_new_tokens, asked.stop);
     let mut prompts = Vec::with_capacity(items.len());
     let mut expected = Vec::with_capacity(items.len());
     for MathItem {
@@ -42,7 +42,7 @@ pub(super) fn score(
         expected.push((prompt.id.clone(), question, reference));
         prompts.push(prompt);
     }
-    let answers = generate(asked.suite, subject, &prompts, &generation, progress)?;
+    let answers = generate(asked.suite, model, &prompts, &generation, progress)?;
     let mut judged = Vec::with_capacity(answers.len());
     let mut records = Vec::with_capacity(answers.len());
     for ((id, question, reference), answer) in expected.into_iter().zip(&answers) {
@@ -70,7 +70,7 @@ pub(super) fn score(
     let identity = Identity {
         suite: asked.suite,
         domain: asked.domain,
-        subject: subject.name(),
+        model: model.name(),
     };
     let mut outcome = Outcome::fractions(&identity, judged);
     if let Some(note) = unfinished_note(&answers, options.max_new_tokens) {

@@ -1,36 +1,36 @@
-//! How questions become prompts, and prompts answers: what every suite that asks shares.
+//! From questions to prompts, and from prompts to answers: shared by all generative suites.
 
 use serde::{Deserialize, Serialize};
 use synapse_tokenizer::Message;
 
-use super::Progress;
-use crate::subject::{Generated, Generation, Subject};
+use super::suite::SuiteProgress;
+use crate::model::{EvalModel, Generated, GenerationOptions};
 use crate::{EvaluateError, Result};
 
-/// Whether a benchmark's questions go through the chat template.
+/// Whether a benchmark's questions use the chat template.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Prompting {
-    /// Through the template, as training and serving do.
+pub enum PromptStyle {
+    /// With the template, as in training and serving.
     #[default]
     Chat,
-    /// As plain text that a base model continues.
+    /// Plain text that a base model continues.
     Raw,
 }
 
-/// How the questions of a benchmark are put.
+/// How the questions of a benchmark are formatted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Form {
-    /// Through the template or not.
-    pub prompting: Prompting,
-    /// Worked examples before each question, where the suite has some.
+pub struct PromptFormat {
+    /// With or without the template.
+    pub style: PromptStyle,
+    /// Number of worked examples before each question, in suites that have some.
     pub shots: usize,
     /// System turn of a chat, if any.
     pub system_prompt: Option<String>,
 }
 
-impl Form {
-    /// Through the template, without examples.
+impl PromptFormat {
+    /// With the template, without examples.
     #[must_use]
     pub fn chat(system_prompt: Option<&str>) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Form {
     #[must_use]
     pub fn raw(shots: usize) -> Self {
         Self {
-            prompting: Prompting::Raw,
+            style: PromptStyle::Raw,
             shots,
             system_prompt: None,
         }
@@ -58,11 +58,11 @@ impl Form {
         system.chain(examples).chain([Message::new("user", question)]).collect()
     }
 
-    /// One question through the template, or its plain text.
-    pub(super) fn ask(&self, subject: &dyn Subject, id: &str, question: &str, text: &str) -> Result<Prompt> {
-        match self.prompting {
-            Prompting::Chat => Prompt::chat(subject, id, &self.conversation(&[], question)),
-            Prompting::Raw => Prompt::raw(subject, id, text),
+    /// One question with the template, or its plain text.
+    pub(super) fn ask(&self, model: &dyn EvalModel, id: &str, question: &str, text: &str) -> Result<Prompt> {
+        match self.style {
+            PromptStyle::Chat => Prompt::chat(model, id, &self.conversation(&[], question)),
+            PromptStyle::Raw => Prompt::raw(model, id, text),
         }
     }
 }
@@ -74,14 +74,14 @@ pub(super) struct Prompt {
 }
 
 impl Prompt {
-    /// A conversation through the model's template, up to where the model answers.
-    pub(super) fn chat(subject: &dyn Subject, id: &str, messages: &[Message]) -> Result<Self> {
-        Self::of(id, subject.chat().encode_prompt(messages))
+    /// A conversation in the model's template, up to the model's turn.
+    pub(super) fn chat(model: &dyn EvalModel, id: &str, messages: &[Message]) -> Result<Self> {
+        Self::of(id, model.chat().encode_prompt(messages))
     }
 
-    /// Plain text as the tokenizer takes it by itself.
-    pub(super) fn raw(subject: &dyn Subject, id: &str, text: &str) -> Result<Self> {
-        Self::of(id, subject.chat().encode_raw(text))
+    /// Plain text as the tokenizer encodes it on its own.
+    pub(super) fn raw(model: &dyn EvalModel, id: &str, text: &str) -> Result<Self> {
+        Self::of(id, model.chat().encode_raw(text))
     }
 
     fn of(id: &str, tokens: synapse_tokenizer::Result<Vec<u32>>) -> Result<Self> {
@@ -96,15 +96,15 @@ impl Prompt {
     }
 }
 
-/// Answers to every prompt, as one batch. A prompt that leaves no room for an answer is refused, never cut.
+/// Answers to every prompt, as one batch. A prompt that fills the context is refused, never truncated.
 pub(super) fn generate(
     suite: &'static str,
-    subject: &mut dyn Subject,
+    model: &mut dyn EvalModel,
     prompts: &[Prompt],
-    generation: &Generation,
-    progress: Progress<'_>,
+    generation: &GenerationOptions,
+    progress: SuiteProgress<'_>,
 ) -> Result<Vec<Generated>> {
-    if let Some(limit) = subject.max_positions()
+    if let Some(limit) = model.max_positions()
         && let Some(prompt) = prompts.iter().find(|prompt| prompt.tokens.len() >= limit)
     {
         return Err(EvaluateError::TooLong {
@@ -116,28 +116,28 @@ pub(super) fn generate(
     }
     let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     let mut answers = Vec::with_capacity(prompts.len());
-    subject.generate(&tokens, generation, &mut |answer| {
+    model.generate(&tokens, generation, &mut |answer| {
         answers.push(answer);
         progress(answers.len(), prompts.len());
         Ok(())
     })?;
-    check_count(subject, "prompts", prompts.len(), answers.len())?;
+    check_count(model, "prompts", prompts.len(), answers.len())?;
     Ok(answers)
 }
 
-pub(super) fn check_count(subject: &dyn Subject, what: &'static str, expected: usize, found: usize) -> Result<()> {
+pub(super) fn check_count(model: &dyn EvalModel, what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found {
         return Ok(());
     }
     Err(EvaluateError::WrongCount {
-        subject: subject.name().to_owned(),
+        model: model.name().to_owned(),
         what,
         expected,
         found,
     })
 }
 
-/// The last user turn: what a reader of the log recognizes an item by.
+/// The last user turn; it identifies an item in the log.
 pub(super) fn last_question(messages: &[Message]) -> &str {
     messages
         .iter()
@@ -146,7 +146,7 @@ pub(super) fn last_question(messages: &[Message]) -> &str {
         .map_or("", |message| &message.content)
 }
 
-/// What to add to an outcome when answers were cut off.
+/// A note about truncated answers, if there are any.
 pub(super) fn unfinished_note<'a>(
     answers: impl IntoIterator<Item = &'a Generated>,
     max_new_tokens: usize,

@@ -1,29 +1,30 @@
-//! `routing`: does the coordinator send a query where it belongs?
+//! `routing`: the accuracy of the coordinator's routing decisions.
 //!
-//! Measured twice. `routing` is how it is used: the label with the highest summed log-probability, whose softmax is
-//! the confidence. `routing-exact` is stricter: the generated answer must be exactly the trained JSON.
+//! It has two outcomes. `routing` scores the decision as serving makes it: the label with the highest summed
+//! log-probability; the softmax is its confidence. `routing-exact` is stricter: the generated answer must be exactly the
+//! trained JSON.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::prompt::{Prompt, check_count, generate, last_question};
-use super::{CHUNK, Progress, RunOptions, Suite, record};
+use super::suite::{CHUNK, EvalOptions, Suite, SuiteProgress, record};
+use crate::model::{EvalModel, GenerationOptions, MultipleChoiceItem};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
-use crate::row::Row;
-use crate::subject::{Choices, Generation, Subject};
+use crate::rows::HeldOutConversation;
 use crate::{EvaluateError, Result};
 
 /// Confidence bins of the calibration error.
 const BINS: usize = 10;
 
-/// Held-out rows whose answer is `{"route":"LABEL"}`; other rows are left out.
+/// Held-out rows whose answer is `{"route":"LABEL"}`; other rows are skipped.
 #[derive(Debug, Clone)]
-pub struct Routing {
+pub struct RoutingSuite {
     /// The domain measured.
     pub domain: String,
     /// Held-out conversations.
-    pub rows: Vec<Row>,
+    pub rows: Vec<HeldOutConversation>,
     /// The labels of router.json.
     pub labels: Vec<String>,
 }
@@ -37,8 +38,8 @@ struct Query<'a> {
     kind: Option<&'a str>,
 }
 
-impl Routing {
-    fn queries<'a>(&'a self, subject: &dyn Subject, options: &RunOptions) -> Result<Vec<Query<'a>>> {
+impl RoutingSuite {
+    fn queries<'a>(&'a self, model: &dyn EvalModel, options: &EvalOptions) -> Result<Vec<Query<'a>>> {
         let mut queries = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
             if options.limit.is_some_and(|limit| queries.len() == limit) {
@@ -60,7 +61,7 @@ impl Routing {
                     item: id.clone(),
                     message: format!("label `{route}` is not among {}", self.labels.join(", ")),
                 })?;
-            let prompt = Prompt::chat(subject, &id, messages)?;
+            let prompt = Prompt::chat(model, &id, messages)?;
             queries.push(Query {
                 kind: row.kind.as_deref(),
                 id,
@@ -79,26 +80,26 @@ impl Routing {
             .collect()
     }
 
-    /// Probabilities of the labels, query by query.
-    fn probabilities(&self, subject: &mut dyn Subject, queries: &[Query<'_>]) -> Result<Vec<Vec<f64>>> {
+    /// The labels' probabilities for each query.
+    fn probabilities(&self, model: &mut dyn EvalModel, queries: &[Query<'_>]) -> Result<Vec<Vec<f64>>> {
         let mut continuations = Vec::new();
         for answer in self.answers() {
-            let tokens = subject.chat().encode_text(&answer);
+            let tokens = model.chat().encode_text(&answer);
             continuations.push(tokens.map_err(|source| EvaluateError::Chat { item: answer, source })?);
         }
         let mut found = Vec::with_capacity(queries.len());
         for chunk in queries.chunks(CHUNK) {
-            let items: Vec<Choices> = chunk
+            let items: Vec<MultipleChoiceItem> = chunk
                 .iter()
-                .map(|query| Choices {
+                .map(|query| MultipleChoiceItem {
                     prompt: query.prompt.tokens.clone(),
                     continuations: continuations.clone(),
                 })
                 .collect();
-            let scores = subject.score(&items)?;
-            check_count(subject, "queries", items.len(), scores.len())?;
+            let scores = model.score(&items)?;
+            check_count(model, "queries", items.len(), scores.len())?;
             for scores in &scores {
-                check_count(subject, "labels", self.labels.len(), scores.len())?;
+                check_count(model, "labels", self.labels.len(), scores.len())?;
                 found.push(softmax(scores));
             }
         }
@@ -106,7 +107,7 @@ impl Routing {
     }
 }
 
-impl Suite for Routing {
+impl Suite for RoutingSuite {
     fn id(&self) -> &'static str {
         "routing"
     }
@@ -115,15 +116,20 @@ impl Suite for Routing {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
-        let queries = self.queries(subject, options)?;
+    fn run(
+        &self,
+        model: &mut dyn EvalModel,
+        options: &EvalOptions,
+        progress: SuiteProgress<'_>,
+    ) -> Result<Vec<Evaluation>> {
+        let queries = self.queries(model, options)?;
         if queries.is_empty() {
             let why = "no held-out row has an answer of the form {\"route\":\"LABEL\"}";
             let unmeasured = |suite| {
                 let identity = Identity {
                     suite,
                     domain: &self.domain,
-                    subject: subject.name(),
+                    model: model.name(),
                 };
                 Evaluation {
                     outcome: Outcome::unmeasured(&identity, Unit::Fraction, why),
@@ -132,14 +138,14 @@ impl Suite for Routing {
             };
             return Ok(vec![unmeasured("routing"), unmeasured("routing-exact")]);
         }
-        let probabilities = self.probabilities(subject, &queries)?;
+        let probabilities = self.probabilities(model, &queries)?;
         let expected: Vec<(String, String, usize, Option<&str>)> = queries
             .iter()
             .map(|query| (query.id.clone(), query.question.to_owned(), query.label, query.kind))
             .collect();
         let prompts: Vec<Prompt> = queries.into_iter().map(|query| query.prompt).collect();
-        let generation = Generation::greedy(options.max_new_tokens.min(32), &[]);
-        let generated = generate(self.id(), subject, &prompts, &generation, progress)?;
+        let generation = GenerationOptions::greedy(options.max_new_tokens.min(32), &[]);
+        let generated = generate(self.id(), model, &prompts, &generation, progress)?;
 
         let exact_answers = self.answers();
         let (mut scored, mut exact, mut records) = (Vec::new(), Vec::new(), Vec::new());
@@ -175,7 +181,7 @@ impl Suite for Routing {
         let identity = |suite| Identity {
             suite,
             domain: &self.domain,
-            subject: subject.name(),
+            model: model.name(),
         };
         let mut outcome = Outcome::fractions(&identity("routing"), scored);
         outcome.details = tally.details();
@@ -218,14 +224,14 @@ fn highest(values: &[f64]) -> (usize, f64) {
         })
 }
 
-/// Confusion and calibration, collected item by item.
+/// Accumulates the confusion matrix and the calibration.
 struct Tally<'a> {
     labels: &'a [String],
     /// `[label][chosen]`.
     confusion: Vec<Vec<u64>>,
     /// Per confidence bin: items, summed confidence, right ones.
     bins: [(u64, f64, u64); BINS],
-    /// What generated prompts are made of: items, right ones.
+    /// By the origin of the prompt: items, right ones.
     kinds: BTreeMap<String, (u64, u64)>,
 }
 

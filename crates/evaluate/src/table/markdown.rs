@@ -22,10 +22,10 @@ impl ComparisonTable {
             let _ = writeln!(text, "{}\n", block_title(unit));
             row(&mut text, "", block.iter().map(heading));
             row(&mut text, "---", block.iter().map(|_| "---:".to_owned()));
-            for (index, subject) in self.subjects.iter().enumerate() {
+            for (index, model) in self.models.iter().enumerate() {
                 row(
                     &mut text,
-                    &escaped(&subject.name),
+                    &escaped(&model.name),
                     block.iter().map(|column| cell(&column.cells[index], unit)),
                 );
             }

@@ -1,23 +1,23 @@
 //! The comparison table: base, specialists and merge against every domain.
 //!
-//! One table of computed cells, rendered for the terminal, for the model card and as JSON, so that no two places can
-//! show different numbers.
+//! One table of computed cells is rendered for the terminal, for the model card and as JSON, so that all of them show the
+//! same numbers.
 
 mod markdown;
 mod terminal;
 
 use serde::{Deserialize, Serialize};
 
-use crate::comparison::{Comparison, GainKept, Verdict};
 use crate::outcome::{Outcome, Unit};
+use crate::paired::{GainKept, PairedComparison, Verdict};
 use crate::statistics::Interval;
 use crate::{EvaluateError, Result};
 
-/// What a model is in the comparison.
+/// A model's role in the comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "lowercase")]
-pub enum Role {
-    /// What everything else is compared with.
+pub enum TableRole {
+    /// The reference of all comparisons.
     Base,
     /// Trained on one domain.
     Specialist {
@@ -26,23 +26,23 @@ pub enum Role {
     },
     /// The specialists merged.
     Merge,
-    /// Anything else that is compared with the base.
+    /// Any other model that is compared with the base.
     Other,
 }
 
 /// One row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ComparedSubject {
-    /// The name its outcomes carry.
+pub struct ComparedModel {
+    /// Its name in outcomes.
     pub name: String,
-    /// What it is.
+    /// Its role.
     #[serde(flatten)]
-    pub role: Role,
+    pub role: TableRole,
 }
 
-impl ComparedSubject {
+impl ComparedModel {
     /// A named row.
-    pub fn new(name: impl Into<String>, role: Role) -> Self {
+    pub fn new(name: impl Into<String>, role: TableRole) -> Self {
         Self {
             name: name.into(),
             role,
@@ -54,13 +54,14 @@ impl ComparedSubject {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// The model's name.
-    pub subject: String,
+    #[serde(rename = "subject")]
+    pub model: String,
     /// The number; `None` where it was not measured.
     pub value: Option<f64>,
     /// Its 95 % interval.
     pub interval: Option<Interval>,
     /// Against the base on the same items; `None` for the base itself.
-    pub versus_base: Option<Comparison>,
+    pub versus_base: Option<PairedComparison>,
     /// Whether this is a specialist on its own domain.
     pub own_domain: bool,
 }
@@ -84,17 +85,17 @@ pub struct TableColumn {
     pub domain: String,
     /// The suite's id.
     pub suite: String,
-    /// What the numbers count.
+    /// The numbers' unit.
     pub unit: Unit,
     /// Whether more is better.
     pub higher_is_better: bool,
     /// Items measured.
     pub n: usize,
-    /// One cell a model, in the table's order.
+    /// One cell per model, in the table's order.
     pub cells: Vec<Cell>,
-    /// What the merge kept of the specialist's gain; for losses only, as that is what the word means.
+    /// The share of the specialist's gain that the merge keeps; only for losses.
     pub gain_kept: Option<GainKept>,
-    /// What a reader of the numbers has to know, each remark once.
+    /// Remarks on the numbers, without repetitions.
     pub notes: Vec<String>,
 }
 
@@ -102,7 +103,8 @@ pub struct TableColumn {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonTable {
     /// The models, one row each.
-    pub subjects: Vec<ComparedSubject>,
+    #[serde(rename = "subjects")]
+    pub models: Vec<ComparedModel>,
     /// Losses first, then scores, each in the order first measured.
     pub columns: Vec<TableColumn>,
 }
@@ -113,18 +115,18 @@ impl ComparisonTable {
     /// # Errors
     /// [`EvaluateError::Incomplete`] when there is not exactly one base or two rows have one name,
     /// [`EvaluateError::Unpaired`] when two models were measured on different items.
-    pub fn new(subjects: Vec<ComparedSubject>, outcomes: &[Outcome]) -> Result<Self> {
-        let bases = subjects.iter().filter(|subject| subject.role == Role::Base).count();
+    pub fn new(models: Vec<ComparedModel>, outcomes: &[Outcome]) -> Result<Self> {
+        let bases = models.iter().filter(|model| model.role == TableRole::Base).count();
         if bases != 1 {
             return Err(EvaluateError::Incomplete(format!(
                 "a comparison needs exactly one base, found {bases}"
             )));
         }
-        for (index, subject) in subjects.iter().enumerate() {
-            if subjects[..index].iter().any(|other| other.name == subject.name) {
+        for (index, model) in models.iter().enumerate() {
+            if models[..index].iter().any(|other| other.name == model.name) {
                 return Err(EvaluateError::Incomplete(format!(
                     "two models are called `{}`",
-                    subject.name
+                    model.name
                 )));
             }
         }
@@ -142,24 +144,24 @@ impl ComparisonTable {
                     .iter()
                     .filter(|outcome| outcome.suite == suite && outcome.domain == domain)
                     .collect();
-                column(&subjects, &here)
+                column(&models, &here)
             })
             .collect::<Result<Vec<_>>>()?;
         columns.sort_by_key(|column| column.unit != Unit::NatsPerToken);
-        Ok(Self { subjects, columns })
+        Ok(Self { models, columns })
     }
 
     /// The cell of one model in one column.
     #[must_use]
-    pub fn cell(&self, suite: &str, domain: &str, subject: &str) -> Option<&Cell> {
+    pub fn cell(&self, suite: &str, domain: &str, model: &str) -> Option<&Cell> {
         let column = self
             .columns
             .iter()
             .find(|column| column.suite == suite && column.domain == domain)?;
-        column.cells.iter().find(|cell| cell.subject == subject)
+        column.cells.iter().find(|cell| cell.model == model)
     }
 
-    /// What the merge kept of the gain on `domain`, in held-out loss.
+    /// The share of the gain on `domain` that the merge keeps, in held-out loss.
     #[must_use]
     pub fn gain_kept(&self, domain: &str) -> Option<GainKept> {
         self.columns
@@ -202,37 +204,37 @@ impl ComparisonTable {
     }
 }
 
-fn column(subjects: &[ComparedSubject], outcomes: &[&Outcome]) -> Result<TableColumn> {
-    let of = |name: &str| outcomes.iter().copied().find(|outcome| outcome.subject == name);
+fn column(models: &[ComparedModel], outcomes: &[&Outcome]) -> Result<TableColumn> {
+    let of = |name: &str| outcomes.iter().copied().find(|outcome| outcome.model == name);
     let first = outcomes[0];
-    let named = |role: fn(&Role) -> bool| subjects.iter().find(|s| role(&s.role)).and_then(|s| of(&s.name));
-    let base = named(|role| *role == Role::Base);
-    let merge = named(|role| *role == Role::Merge);
+    let named = |role: fn(&TableRole) -> bool| models.iter().find(|s| role(&s.role)).and_then(|s| of(&s.name));
+    let base = named(|role| *role == TableRole::Base);
+    let merge = named(|role| *role == TableRole::Merge);
     let owner =
-        |subject: &ComparedSubject| matches!(&subject.role, Role::Specialist { domain } if *domain == first.domain);
-    let mut cells = Vec::with_capacity(subjects.len());
-    for subject in subjects {
-        let outcome = of(&subject.name);
+        |model: &ComparedModel| matches!(&model.role, TableRole::Specialist { domain } if *domain == first.domain);
+    let mut cells = Vec::with_capacity(models.len());
+    for model in models {
+        let outcome = of(&model.name);
         let versus_base = match (base, outcome) {
             (Some(base), Some(outcome))
-                if subject.role != Role::Base && base.value.is_some() && outcome.value.is_some() =>
+                if model.role != TableRole::Base && base.value.is_some() && outcome.value.is_some() =>
             {
-                Some(Comparison::between(base, outcome)?)
+                Some(PairedComparison::between(base, outcome)?)
             }
             _ => None,
         };
         cells.push(Cell {
-            subject: subject.name.clone(),
+            model: model.name.clone(),
             value: outcome.and_then(|outcome| outcome.value),
             interval: outcome.and_then(|outcome| outcome.interval),
             versus_base,
-            own_domain: owner(subject),
+            own_domain: owner(model),
         });
     }
-    let specialist = subjects
+    let specialist = models
         .iter()
-        .find(|subject| owner(subject))
-        .and_then(|subject| of(&subject.name));
+        .find(|model| owner(model))
+        .and_then(|model| of(&model.name));
     let gain_kept = match (first.unit, base, specialist, merge) {
         (Unit::NatsPerToken, Some(base), Some(specialist), Some(merge)) => GainKept::of(base, specialist, merge)?,
         _ => None,
@@ -245,7 +247,7 @@ fn column(subjects: &[ComparedSubject], outcomes: &[&Outcome]) -> Result<TableCo
             if shared {
                 note.clone()
             } else {
-                format!("{}: {note}", outcome.subject)
+                format!("{}: {note}", outcome.model)
             }
         });
         notes.extend(text.filter(|text| !notes.contains(text)));
@@ -302,7 +304,7 @@ pub(crate) fn block_title(unit: Unit) -> &'static str {
     }
 }
 
-/// What the marks mean.
+/// The legend of the marks.
 pub(crate) const LEGEND: &str =
     "✓ better, ✗ worse than the base beyond chance (paired, 95 %). ± half of the 95 % interval.";
 

@@ -1,13 +1,13 @@
-//! The table for a terminal: readable without color, never wider than asked.
+//! The table for a terminal: readable without color and at most as wide as requested.
 
 use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
 
 use super::{Cell, ComparisonTable, LEGEND, TableColumn, block_title, cell_text, kept_text};
 use crate::outcome::Unit;
 
-/// Spaces that a table puts around a cell.
+/// Spaces around a cell.
 const PADDING: usize = 2;
-/// Longest name of a model that is shown whole.
+/// Maximum length of a model's name; longer names are shortened.
 const LONGEST_NAME: usize = 20;
 
 /// A rule under the heading and nothing else: rows are short enough to follow.
@@ -17,14 +17,11 @@ const STYLE: TableStyle = TableStyle::new()
     .content_lines(ContentLineStyle::none());
 
 impl ComparisonTable {
-    /// The table as text, at most `width` characters wide (80 is the usual; 40 the least that makes sense). Domains
-    /// that do not fit beside one another go into a further block below.
+    /// The table as text, at most `width` characters wide (usually 80, at least 40). Domains that do not
+    /// fit side by side go into another block below.
     #[must_use]
     pub fn render(&self, width: usize) -> String {
-        let names = self
-            .subjects
-            .iter()
-            .map(|subject| shortened(&subject.name).chars().count());
+        let names = self.models.iter().map(|model| shortened(&model.name).chars().count());
         let first = names.max().unwrap_or(0).max("documents".len()) + PADDING;
         let mut text = String::new();
         for block in self.blocks() {
@@ -53,9 +50,9 @@ impl ComparisonTable {
                 .into_iter()
                 .chain(columns.iter().map(|column| heading(column))),
         );
-        for (index, subject) in self.subjects.iter().enumerate() {
+        for (index, model) in self.models.iter().enumerate() {
             let cells = columns.iter().map(|column| aligned(&column.cells[index], column.unit));
-            table.add_row([shortened(&subject.name)].into_iter().chain(cells));
+            table.add_row([shortened(&model.name)].into_iter().chain(cells));
         }
         if columns.iter().any(|column| column.gain_kept.is_some()) {
             let kept = columns.iter().map(|column| format!("{}  ", kept_text(column)));
@@ -74,8 +71,8 @@ impl ComparisonTable {
     }
 }
 
-/// Consecutive columns that fit beside one another, at least one at a time.
-fn side_by_side<'a, 'b>(columns: &'a [&'b TableColumn], room: usize) -> Vec<&'a [&'b TableColumn]> {
+/// Groups of consecutive columns that fit side by side, at least one each.
+fn side_by_side<'a, 'b>(columns: &'a [&'b TableColumn], available: usize) -> Vec<&'a [&'b TableColumn]> {
     let width = |column: &TableColumn| {
         let cells = column
             .cells
@@ -90,7 +87,7 @@ fn side_by_side<'a, 'b>(columns: &'a [&'b TableColumn], room: usize) -> Vec<&'a 
     let mut blocks = Vec::new();
     let (mut start, mut used) = (0, 0);
     for (index, column) in columns.iter().enumerate() {
-        if index > start && used + width(column) > room {
+        if index > start && used + width(column) > available {
             blocks.push(&columns[start..index]);
             (start, used) = (index, 0);
         }
@@ -108,7 +105,7 @@ fn heading(column: &TableColumn) -> String {
     }
 }
 
-/// A cell that keeps the mark's place where there is none, so that numbers stay below one another.
+/// A cell with space for a mark, so that numbers are aligned.
 fn aligned(cell: &Cell, unit: Unit) -> String {
     let text = cell_text(cell, unit);
     if cell.mark().is_empty() {
@@ -125,7 +122,7 @@ fn shortened(name: &str) -> String {
     name.chars().take(LONGEST_NAME - 1).chain(['…']).collect()
 }
 
-/// The text in lines of at most `width` characters, each ended, broken at spaces; follow-up lines are indented.
+/// The text in lines of at most `width` characters, broken at spaces; continuation lines are indented.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();

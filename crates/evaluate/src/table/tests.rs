@@ -3,16 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::gate::{GateAction, GateDecision, GateRule};
+use crate::gate::{GateDecision, GateRule, RegressionAction};
 use crate::outcome::{Identity, Item};
 
 const DOMAINS: [&str; 4] = ["math", "code", "general", "coordinator"];
 
 /// Losses of 80 documents around `mean` that differ between documents far more than between models.
-fn loss(domain: &str, subject: &str, mean: f64) -> Outcome {
+fn loss(domain: &str, model: &str, mean: f64) -> Outcome {
     let items = (0..80).map(|index| {
         let spread = f64::from(index * 37 % 80) / 80.0 - 0.5;
-        let noise = f64::from((index * 53 + subject.len() as i32 * 7) % 11) / 11.0 - 0.45;
+        let noise = f64::from((index * 53 + model.len() as i32 * 7) % 11) / 11.0 - 0.45;
         Item {
             id: format!("{domain}-{index}"),
             value: mean + 0.4 * spread + 0.01 * noise,
@@ -23,34 +23,34 @@ fn loss(domain: &str, subject: &str, mean: f64) -> Outcome {
         &Identity {
             suite: "held-out-loss",
             domain,
-            subject,
+            model,
         },
         items.collect(),
     )
 }
 
-fn score(domain: &str, suite: &str, subject: &str, right: usize) -> Outcome {
+fn score(domain: &str, suite: &str, model: &str, right: usize) -> Outcome {
     let items = (0..50).map(|index| Item {
         id: format!("{domain}-{index}"),
         value: f64::from(u8::from((index * 17) % 50 < right)),
         weight: 1.0,
     });
-    Outcome::fractions(&Identity { suite, domain, subject }, items.collect())
+    Outcome::fractions(&Identity { suite, domain, model }, items.collect())
 }
 
-fn subjects() -> Vec<ComparedSubject> {
+fn models() -> Vec<ComparedModel> {
     let specialist = |domain: &&str| {
-        ComparedSubject::new(
+        ComparedModel::new(
             *domain,
-            Role::Specialist {
+            TableRole::Specialist {
                 domain: (*domain).into(),
             },
         )
     };
-    let mut subjects = vec![ComparedSubject::new("base", Role::Base)];
-    subjects.extend(DOMAINS.iter().map(specialist));
-    subjects.push(ComparedSubject::new("merge", Role::Merge));
-    subjects
+    let mut models = vec![ComparedModel::new("base", TableRole::Base)];
+    models.extend(DOMAINS.iter().map(specialist));
+    models.push(ComparedModel::new("merge", TableRole::Merge));
+    models
 }
 
 /// The figures of the reference run on a 135M model, in shape.
@@ -61,30 +61,26 @@ fn outcomes(merged_code: f64) -> Vec<Outcome> {
     let mut found = Vec::new();
     for (column, domain) in DOMAINS.into_iter().enumerate() {
         found.push(loss(domain, "base", base[column]));
-        for (row, subject) in DOMAINS.into_iter().enumerate() {
+        for (row, model) in DOMAINS.into_iter().enumerate() {
             let elsewhere = base[column] * [1.0, 1.03, 0.99, 1.001][row];
-            found.push(loss(
-                domain,
-                subject,
-                if row == column { own[column] } else { elsewhere },
-            ));
+            found.push(loss(domain, model, if row == column { own[column] } else { elsewhere }));
         }
         found.push(loss(domain, "merge", merge[column]));
     }
-    for (subject, right) in [("base", 4), ("math", 16), ("merge", 12)] {
-        found.push(score("math", "exact-match", subject, right));
+    for (model, right) in [("base", 4), ("math", 16), ("merge", 12)] {
+        found.push(score("math", "exact-match", model, right));
     }
     let unavailable = "no python3 on this machine, so code is not run";
-    for subject in ["base", "code", "merge"] {
+    for model in ["base", "code", "merge"] {
         let identity = Identity {
             suite: "code-tests",
             domain: "code",
-            subject,
+            model,
         };
         found.push(Outcome::unmeasured(&identity, Unit::Fraction, unavailable));
     }
-    for (subject, right) in [("base", 12), ("coordinator", 49), ("merge", 5)] {
-        found.push(score("coordinator", "routing", subject, right));
+    for (model, right) in [("base", 12), ("coordinator", 49), ("merge", 5)] {
+        found.push(score("coordinator", "routing", model, right));
     }
     found
 }
@@ -95,7 +91,7 @@ pub(crate) fn reference_table() -> ComparisonTable {
 }
 
 fn table(merged_code: f64) -> ComparisonTable {
-    ComparisonTable::new(subjects(), &outcomes(merged_code)).unwrap()
+    ComparisonTable::new(models(), &outcomes(merged_code)).unwrap()
 }
 
 #[test]
@@ -130,8 +126,8 @@ fn json_reads_back() {
 #[test]
 fn a_comparison_has_one_base_and_every_name_once() {
     let two = vec![
-        ComparedSubject::new("a", Role::Base),
-        ComparedSubject::new("b", Role::Base),
+        ComparedModel::new("a", TableRole::Base),
+        ComparedModel::new("b", TableRole::Base),
     ];
     assert!(
         ComparisonTable::new(two, &[])
@@ -140,8 +136,8 @@ fn a_comparison_has_one_base_and_every_name_once() {
             .contains("exactly one base, found 2")
     );
     let same = vec![
-        ComparedSubject::new("a", Role::Base),
-        ComparedSubject::new("a", Role::Merge),
+        ComparedModel::new("a", TableRole::Base),
+        ComparedModel::new("a", TableRole::Merge),
     ];
     assert!(
         ComparisonTable::new(same, &[])
@@ -158,14 +154,14 @@ fn the_gate_names_domain_and_figures() {
         max_regress: 0.02,
         action,
     };
-    let pass = GateDecision::judge(&table(0.512), &rule(GateAction::Refuse)).unwrap();
+    let pass = GateDecision::judge(&table(0.512), &rule(RegressionAction::Refuse)).unwrap();
     assert!(
         matches!(pass, GateDecision::Pass { .. }) && pass.publishes(),
         "{pass:?}"
     );
 
     let lost = table(0.650);
-    let refused = GateDecision::judge(&lost, &rule(GateAction::Refuse)).unwrap();
+    let refused = GateDecision::judge(&lost, &rule(RegressionAction::Refuse)).unwrap();
     assert!(!refused.publishes());
     assert!(
         refused.message().starts_with("held-out-loss on code went from 0.6"),
@@ -177,13 +173,13 @@ fn the_gate_names_domain_and_figures() {
         "{}",
         refused.message()
     );
-    let stamped = GateDecision::judge(&lost, &rule(GateAction::Stamp)).unwrap();
+    let stamped = GateDecision::judge(&lost, &rule(RegressionAction::Stamp)).unwrap();
     assert!(
         matches!(&stamped, GateDecision::Stamp { regressions, .. } if regressions.len() == 1) && stamped.publishes()
     );
 
     // Worse beyond chance, but by less than allowed.
-    let slightly = GateDecision::judge(&table(0.615), &rule(GateAction::Refuse)).unwrap();
+    let slightly = GateDecision::judge(&table(0.615), &rule(RegressionAction::Refuse)).unwrap();
     assert!(matches!(slightly, GateDecision::Pass { .. }), "{slightly:?}");
 }
 
@@ -192,12 +188,12 @@ fn a_gate_that_cannot_look_does_not_open() {
     let rule = |on: &str| GateRule {
         on: on.into(),
         max_regress: 0.02,
-        action: GateAction::Refuse,
+        action: RegressionAction::Refuse,
     };
     let error = GateDecision::judge(&table(0.512), &rule("gsm8k")).unwrap_err();
     assert!(error.to_string().contains("`gsm8k`, which was not measured"), "{error}");
     let error = GateDecision::judge(&table(0.512), &rule("code-tests")).unwrap_err();
     assert!(error.to_string().contains("not measured for code"), "{error}");
-    let without = ComparisonTable::new(subjects()[..5].to_vec(), &outcomes(0.5)).unwrap();
+    let without = ComparisonTable::new(models()[..5].to_vec(), &outcomes(0.5)).unwrap();
     assert!(GateDecision::judge(&without, &rule("held-out-loss")).is_err());
 }

@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
-use synapse_evaluate::{Choices, Each, Generated, Generation, PackedLoss, Result, RowLoss, Subject};
+use synapse_evaluate::Result;
+use synapse_evaluate::model::{
+    DocumentLoss, EvalModel, Generated, GenerationOptions, LabeledDocument, MultipleChoiceItem, OnGenerated,
+};
 use synapse_tokenizer::ChatTokenizer;
 
 /// Answers a prompt by the first rule whose words it contains; prefers continuations that contain `liked`.
@@ -25,7 +28,7 @@ impl Scripted {
             chat: ChatTokenizer::open(&folder).unwrap(),
             rules: rules
                 .iter()
-                .map(|(words, answer)| (*words, (*answer).to_owned()))
+                .map(|(nonempty_text, answer)| (*nonempty_text, (*answer).to_owned()))
                 .collect(),
             liked,
             positions: None,
@@ -35,7 +38,7 @@ impl Scripted {
     }
 }
 
-impl Subject for Scripted {
+impl EvalModel for Scripted {
     fn name(&self) -> &str {
         "scripted"
     }
@@ -48,10 +51,10 @@ impl Subject for Scripted {
         self.positions
     }
 
-    fn losses(&mut self, rows: &[PackedLoss<'_>]) -> Result<Vec<RowLoss>> {
-        let loss = |row: &PackedLoss<'_>| {
+    fn losses(&mut self, rows: &[LabeledDocument<'_>]) -> Result<Vec<DocumentLoss>> {
+        let loss = |row: &LabeledDocument<'_>| {
             let tokens = row.labels.iter().filter(|label| **label >= 0).count() as u64;
-            RowLoss {
+            DocumentLoss {
                 sum: tokens as f64 * f64::from(row.input_ids[0]),
                 tokens,
             }
@@ -59,12 +62,20 @@ impl Subject for Scripted {
         Ok(rows.iter().map(loss).collect())
     }
 
-    fn generate(&mut self, prompts: &[Vec<u32>], options: &Generation, each: &mut Each<'_>) -> Result<()> {
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &GenerationOptions,
+        each: &mut OnGenerated<'_>,
+    ) -> Result<()> {
         self.largest_batch = self.largest_batch.max(prompts.len());
         for prompt in prompts {
             self.asked += 1;
             let asked = self.chat.decode(prompt, false).unwrap();
-            let rule = self.rules.iter().find(|(words, _)| asked.contains(words));
+            let rule = self
+                .rules
+                .iter()
+                .find(|(nonempty_text, _)| asked.contains(nonempty_text));
             let mut text = rule.map(|(_, answer)| answer.clone()).unwrap_or_default();
             // a rule may have an answer a seed
             if let Some(seeded) = text.split("<seed>").nth(options.seed as usize) {
@@ -84,7 +95,7 @@ impl Subject for Scripted {
         Ok(())
     }
 
-    fn score(&mut self, items: &[Choices]) -> Result<Vec<Vec<f64>>> {
+    fn score(&mut self, items: &[MultipleChoiceItem]) -> Result<Vec<Vec<f64>>> {
         self.asked += items.len();
         let score = |continuation: &Vec<u32>| {
             let text = self.chat.decode(continuation, false).unwrap();

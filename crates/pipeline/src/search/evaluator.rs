@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use synapse_checkpoint::ModelFolder;
-use synapse_evaluate::Document;
+use synapse_evaluate::rows::HeldOutDocument;
 use synapse_kernels::random::MersenneTwister;
 use synapse_merge::{InMemoryMerger, MergeCandidate, Trim};
 use synapse_nn::{Adapter, Decoder, LoadOptions};
@@ -29,7 +29,7 @@ const SPECIALISTS: &str = "specialists";
 /// A domain's held-out rows, in the order in which trials see them.
 struct Rows {
     domain: String,
-    documents: Vec<Document>,
+    documents: Vec<HeldOutDocument>,
 }
 
 /// Which model is evaluated.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use synapse_checkpoint::write_atomic;
-use synapse_evaluate::GateDecision;
-use synapse_evaluate::report::{FrontPoint, Standing as OnFront, front as draw};
+use synapse_evaluate::gate::GateDecision;
+use synapse_evaluate::report::{ParetoPoint, ParetoStatus, pareto_plot};
 use synapse_recipe::PipelinePlan;
 
 use super::{Finalist, Point, SearchOutcome, Trial, halving::Standing, trial::front};
@@ -43,17 +43,17 @@ pub(super) fn write(
         (false, true) => Some(format!("the pipeline's own: {}", trial.point)),
         (false, false) => None,
     };
-    let points: Vec<FrontPoint> = standing
+    let points: Vec<ParetoPoint> = standing
         .last
         .iter()
         .enumerate()
-        .map(|(index, trial)| FrontPoint {
+        .map(|(index, trial)| ParetoPoint {
             mean: trial.mean_gain_kept,
             worst: trial.worst_gain_kept,
             standing: if on_front.contains(&index) {
-                OnFront::Front
+                ParetoStatus::Front
             } else {
-                OnFront::Beaten
+                ParetoStatus::Beaten
             },
             label: label(trial),
         })
@@ -71,7 +71,7 @@ pub(super) fn write(
         own: standing.own,
         finalists,
     };
-    write_atomic(&outcome.plot, draw(&points)?.as_bytes())?;
+    write_atomic(&outcome.plot, pareto_plot(&points)?.as_bytes())?;
     write_atomic(&outcome.yaml, section(plan, &outcome, &point).as_bytes())?;
     write_json(&folder.join("search.json"), &outcome)?;
     Ok(outcome)

@@ -1,7 +1,9 @@
 //! The best few on everything that the pipeline measures, and what the gate says of each.
 
 use serde::Serialize;
-use synapse_evaluate::{ComparisonTable, GateDecision, Outcome, Unit};
+use synapse_evaluate::gate::GateDecision;
+use synapse_evaluate::outcome::{Outcome, Unit};
+use synapse_evaluate::table::ComparisonTable;
 use synapse_recipe::Stage;
 
 use super::{Point, Trial, evaluator::MergeEvaluator, halving::Standing, stopped};
@@ -111,7 +113,7 @@ fn scores(table: &ComparisonTable) -> Vec<Score> {
             value: column
                 .cells
                 .iter()
-                .find(|cell| cell.subject == MERGE)
+                .find(|cell| cell.model == MERGE)
                 .and_then(|cell| cell.value),
         })
         .collect()

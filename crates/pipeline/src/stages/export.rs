@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use synapse_checkpoint::{ModelFolder, Staged, write_atomic};
-use synapse_evaluate::{ComparisonTable, GateDecision, TableColumn, Unit};
+use synapse_evaluate::gate::GateDecision;
+use synapse_evaluate::outcome::Unit;
+use synapse_evaluate::table::{Cell, ComparisonTable, TableColumn};
 use synapse_export::{
     CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, GgufExport,
     Measured, export_gguf, model_card,
@@ -175,7 +177,7 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
 }
 
 fn comparison(column: &TableColumn) -> Comparison {
-    let measured = |wanted: &dyn Fn(&synapse_evaluate::Cell) -> bool| {
+    let measured = |wanted: &dyn Fn(&Cell) -> bool| {
         let cell = column.cells.iter().find(|cell| wanted(cell))?;
         let (value, interval) = (cell.value?, cell.interval?);
         Some(Measured {
@@ -187,9 +189,9 @@ fn comparison(column: &TableColumn) -> Comparison {
     Comparison {
         domain: column.domain.clone(),
         count: column.n as u64,
-        base: measured(&|cell| cell.subject == BASE),
+        base: measured(&|cell| cell.model == BASE),
         specialist: measured(&|cell| cell.own_domain),
-        merge: measured(&|cell| cell.subject == MERGE),
+        merge: measured(&|cell| cell.model == MERGE),
     }
 }
 

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use synapse_evaluate::{ComparisonTable, GateDecision, GateRule, Outcome};
+use synapse_evaluate::Outcome;
+use synapse_evaluate::gate::{GateDecision, GateRule};
+use synapse_evaluate::table::ComparisonTable;
 use synapse_nn::LoadOptions;
 use synapse_recipe::{PipelinePlan, Stage};
 

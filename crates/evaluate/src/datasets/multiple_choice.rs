@@ -1,21 +1,21 @@
-//! Multiple choice: MMLU, ARC and HellaSwag as they lie on the hub, and JSONL of one's own.
+//! Multiple choice: MMLU, ARC and HellaSwag in the hub's format, and the user's own JSONL.
 
-use super::{Reading, SourceRow};
+use super::source_row::{RowReader, SourceRow};
 use crate::Result;
-use crate::row::{Answer, ChoiceRow};
+use crate::rows::{CorrectChoice, MultipleChoiceRow};
 
 /// cais/mmlu: question, subject, choices, answer (index from 0).
 ///
 /// # Errors
-/// [`crate::EvaluateError::Layout`] with the row that is laid out otherwise.
-pub fn mmlu(rows: &[SourceRow]) -> Result<Vec<ChoiceRow>> {
+/// [`crate::EvaluateError::DatasetRow`] for a row in another format.
+pub fn mmlu(rows: &[SourceRow]) -> Result<Vec<MultipleChoiceRow>> {
     let read = |(index, row): (usize, &SourceRow)| {
-        let row = Reading::new("mmlu", row);
-        let subject = row.words("subject")?;
-        Ok(ChoiceRow {
+        let row = RowReader::new("mmlu", row);
+        let subject = row.nonempty_text("subject")?;
+        Ok(MultipleChoiceRow {
             id: Some(format!("{subject}-{index}")),
             group: Some(subject.replace('_', " ")),
-            question: row.words("question")?.to_owned(),
+            question: row.nonempty_text("question")?.to_owned(),
             choices: row.texts("choices")?,
             answer: answer(&row, "answer")?,
         })
@@ -26,48 +26,48 @@ pub fn mmlu(rows: &[SourceRow]) -> Result<Vec<ChoiceRow>> {
 /// allenai/ai2_arc: id, question, choices {text, label}, answerKey (a label: letters, in some rows digits).
 ///
 /// # Errors
-/// [`crate::EvaluateError::Layout`] with the row that is laid out otherwise.
-pub fn arc(rows: &[SourceRow]) -> Result<Vec<ChoiceRow>> {
+/// [`crate::EvaluateError::DatasetRow`] for a row in another format.
+pub fn arc(rows: &[SourceRow]) -> Result<Vec<MultipleChoiceRow>> {
     let read = |row: &SourceRow| {
-        let row = Reading::new("arc", row);
+        let row = RowReader::new("arc", row);
         let choices = row.inner("choices")?;
         let (texts, labels) = (choices.texts("text")?, choices.texts("label")?);
-        let key = row.words("answerKey")?;
+        let key = row.nonempty_text("answerKey")?;
         let right = labels.iter().position(|label| label == key).ok_or_else(|| {
-            row.fault(format!(
-                "the answer `{key}` is none of the labels {}",
+            row.invalid(format!(
+                "the answer `{key}` is not one of the labels {}",
                 labels.join(", ")
             ))
         })?;
-        Ok(ChoiceRow {
+        Ok(MultipleChoiceRow {
             id: Some(row.id("id")?),
             group: None,
-            question: row.words("question")?.to_owned(),
+            question: row.nonempty_text("question")?.to_owned(),
             choices: texts,
-            answer: Answer::Index(right),
+            answer: CorrectChoice::Index(right),
         })
     };
     rows.iter().map(read).collect()
 }
 
-/// Rowan/hellaswag: ind, activity_label, ctx_a, ctx_b, endings, label (index from 0, as text). The context is put
-/// together and cleaned as the benchmark's users agreed on (Gao et al., lm-evaluation-harness).
+/// Rowan/hellaswag: ind, activity_label, ctx_a, ctx_b, endings, label (index from 0, as text). The context is joined
+/// and cleaned as in lm-evaluation-harness (Gao et al.).
 ///
 /// # Errors
-/// [`crate::EvaluateError::Layout`] with the row that is laid out otherwise.
-pub fn hellaswag(rows: &[SourceRow]) -> Result<Vec<ChoiceRow>> {
+/// [`crate::EvaluateError::DatasetRow`] for a row in another format.
+pub fn hellaswag(rows: &[SourceRow]) -> Result<Vec<MultipleChoiceRow>> {
     let read = |row: &SourceRow| {
-        let row = Reading::new("hellaswag", row);
+        let row = RowReader::new("hellaswag", row);
         if row.text("label").is_ok_and(str::is_empty) {
             return Err(
-                row.fault("the label is empty: this is the test split, whose answers are secret; take validation")
+                row.invalid("the label is empty: this is the test split, whose answers are secret; take validation")
             );
         }
         let context = format!("{} {}", row.text("ctx_a")?, capitalized(row.text("ctx_b")?));
-        Ok(ChoiceRow {
+        Ok(MultipleChoiceRow {
             id: Some(format!("hellaswag-{}", row.id("ind")?)),
             group: None,
-            question: cleaned(&format!("{}: {context}", row.words("activity_label")?)),
+            question: cleaned(&format!("{}: {context}", row.nonempty_text("activity_label")?)),
             choices: row.texts("endings")?.iter().map(|ending| cleaned(ending)).collect(),
             answer: answer(&row, "label")?,
         })
@@ -75,17 +75,17 @@ pub fn hellaswag(rows: &[SourceRow]) -> Result<Vec<ChoiceRow>> {
     rows.iter().map(read).collect()
 }
 
-/// question, choices, answer (index from 0 or letter), and if wanted id and group.
+/// question, choices, answer (index from 0 or letter), optionally id and group.
 ///
 /// # Errors
-/// [`crate::EvaluateError::Layout`] with the row that is laid out otherwise.
-pub fn choices(rows: &[SourceRow]) -> Result<Vec<ChoiceRow>> {
+/// [`crate::EvaluateError::DatasetRow`] for a row in another format.
+pub fn choices(rows: &[SourceRow]) -> Result<Vec<MultipleChoiceRow>> {
     let read = |row: &SourceRow| {
-        let row = Reading::new("choices", row);
-        Ok(ChoiceRow {
+        let row = RowReader::new("choices", row);
+        Ok(MultipleChoiceRow {
             id: row.optional_text("id")?.map(str::to_owned),
             group: row.optional_text("group")?.map(str::to_owned),
-            question: row.words("question")?.to_owned(),
+            question: row.nonempty_text("question")?.to_owned(),
             choices: row.texts("choices")?,
             answer: answer(&row, "answer")?,
         })
@@ -93,9 +93,9 @@ pub fn choices(rows: &[SourceRow]) -> Result<Vec<ChoiceRow>> {
     rows.iter().map(read).collect()
 }
 
-fn answer(row: &Reading<'_>, column: &str) -> Result<Answer> {
+fn answer(row: &RowReader<'_>, column: &str) -> Result<CorrectChoice> {
     serde_json::from_value(row.value(column)?.clone())
-        .map_err(|_| row.fault(format!("`{column}` is neither an index from 0 nor a letter")))
+        .map_err(|_| row.invalid(format!("`{column}` is neither an index from 0 nor a letter")))
 }
 
 /// Python's `str.capitalize`: the first letter in upper case, the others in lower case.
@@ -109,7 +109,7 @@ fn capitalized(text: &str) -> String {
     })
 }
 
-/// WikiHow's leavings: ` [title]` ends a sentence, other brackets are dropped, double spaces are closed.
+/// Markup of WikiHow: ` [title]` ends a sentence, other brackets are dropped, double spaces are closed.
 fn cleaned(text: &str) -> String {
     let text = text.trim().replace(" [title]", ". ");
     let mut kept = String::with_capacity(text.len());

@@ -1,44 +1,44 @@
-//! Programming tasks: HumanEval and MBPP as they lie on the hub.
+//! Programming tasks: HumanEval and MBPP in the hub's format.
 
-use super::{Reading, SourceRow};
+use super::source_row::{RowReader, SourceRow};
 use crate::Result;
-use crate::sandbox::Job;
-use crate::suites::python_source;
+use crate::python_source::python_source;
+use crate::sandbox::SandboxJob;
 
-/// One programming task: how it is asked, and how an answer is run.
+/// One programming task: its prompts, and how an answer is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
+pub struct CodeProblem {
     /// Stable id.
     pub id: String,
-    /// What the user says to a chat model.
+    /// The user turn for a chat model.
     pub question: String,
-    /// The text that a base model continues.
+    /// The prompt for a base model.
     pub prompt: String,
-    /// Texts that end such a continuation.
+    /// Stop strings of a base model's continuation.
     pub stop: &'static [&'static str],
-    /// What stands before the answer when it is run: imports and helpers, or all of the prompt for a continuation.
+    /// Code before the answer when it is run.
     pub preamble: Preamble,
     /// The function the tests call.
     pub entry_point: String,
     /// Statements that call it.
     pub tests: Vec<String>,
-    /// A whole program that passes every test.
+    /// A complete program that passes every test.
     pub canonical: String,
 }
 
-/// What an answer has before it when it is run.
+/// Code before an answer when it is run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Preamble {
-    /// Before an answer that defines the function itself.
+    /// Imports and helpers, before an answer that defines the function itself.
     pub helpers: String,
-    /// Before an answer that only continues the function.
+    /// All of the prompt, before an answer that only continues the function.
     pub beginning: String,
 }
 
-impl Program {
+impl CodeProblem {
     /// The program of a chat model's answer, with this task's tests.
     #[must_use]
-    pub fn job(&self, answer: &str) -> Job {
+    pub fn job(&self, answer: &str) -> SandboxJob {
         let code = python_source(answer, &self.entry_point);
         let before = if code.contains(&format!("def {}", self.entry_point)) {
             &self.preamble.helpers
@@ -50,14 +50,14 @@ impl Program {
 
     /// The program of a continuation of the prompt.
     #[must_use]
-    pub fn continued(&self, continuation: &str) -> Job {
+    pub fn continued(&self, continuation: &str) -> SandboxJob {
         self.run(format!("{}{continuation}\n", self.preamble.beginning))
     }
 
-    /// A whole program with this task's tests.
+    /// A complete program with this task's tests.
     #[must_use]
-    pub fn run(&self, code: String) -> Job {
-        Job {
+    pub fn run(&self, code: String) -> SandboxJob {
+        SandboxJob {
             code,
             entry_point: self.entry_point.clone(),
             tests: self.tests.clone(),
@@ -65,25 +65,25 @@ impl Program {
     }
 }
 
-/// Where a continuation of HumanEval's prompt has left the function (Chen et al. 2021, §2.1).
+/// Where a continuation of HumanEval's prompt has ended the function (Chen et al. 2021, §2.1).
 const LEFT_THE_FUNCTION: [&str; 5] = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"];
 
 /// openai/openai_humaneval: task_id, prompt, canonical_solution, test (defines `check`), entry_point.
 ///
 /// # Errors
-/// [`crate::EvaluateError::Layout`] with the row that is laid out otherwise.
-pub fn humaneval(rows: &[SourceRow]) -> Result<Vec<Program>> {
+/// [`crate::EvaluateError::DatasetRow`] for a row in another format.
+pub fn humaneval(rows: &[SourceRow]) -> Result<Vec<CodeProblem>> {
     let read = |row: &SourceRow| {
-        let row = Reading::new("humaneval", row);
-        let (prompt, entry_point) = (row.words("prompt")?, row.words("entry_point")?);
+        let row = RowReader::new("humaneval", row);
+        let (prompt, entry_point) = (row.nonempty_text("prompt")?, row.nonempty_text("entry_point")?);
         let start = prompt
             .rfind(&format!("def {entry_point}("))
-            .ok_or_else(|| row.fault(format!("the prompt does not begin the function `{entry_point}`")))?;
-        let test = row.words("test")?;
+            .ok_or_else(|| row.invalid(format!("the prompt does not begin the function `{entry_point}`")))?;
+        let test = row.nonempty_text("test")?;
         if !test.contains("def check(") {
-            return Err(row.fault("`test` does not define `check`"));
+            return Err(row.invalid("`test` does not define `check`"));
         }
-        Ok(Program {
+        Ok(CodeProblem {
             id: row.id("task_id")?,
             question: format!(
                 "Complete this Python function. Answer with the whole function in one code block.\n\n```python\n{}\n```",
@@ -96,9 +96,9 @@ pub fn humaneval(rows: &[SourceRow]) -> Result<Vec<Program>> {
                 beginning: prompt.to_owned(),
             },
             entry_point: entry_point.to_owned(),
-            // the definition alone tests nothing: it has to be called
+            // `check` has to be called; its definition alone tests nothing
             tests: vec![format!("{test}\n\ncheck({entry_point})\n")],
-            canonical: format!("{prompt}{}", row.words("canonical_solution")?),
+            canonical: format!("{prompt}{}", row.nonempty_text("canonical_solution")?),
         })
     };
     rows.iter().map(read).collect()
@@ -108,29 +108,29 @@ pub fn humaneval(rows: &[SourceRow]) -> Result<Vec<Program>> {
 /// and test_imports instead.
 ///
 /// # Errors
-/// [`crate::EvaluateError::Layout`] with the row that is laid out otherwise.
-pub fn mbpp(rows: &[SourceRow]) -> Result<Vec<Program>> {
+/// [`crate::EvaluateError::DatasetRow`] for a row in another format.
+pub fn mbpp(rows: &[SourceRow]) -> Result<Vec<CodeProblem>> {
     let read = |row: &SourceRow| {
-        let row = Reading::new("mbpp", row);
+        let row = RowReader::new("mbpp", row);
         let task = match row.optional_text("text")? {
             Some(text) => text,
-            None => row.words("prompt")?,
+            None => row.nonempty_text("prompt")?,
         };
-        let (code, tests) = (row.words("code")?, row.texts("test_list")?);
+        let (code, tests) = (row.nonempty_text("code")?, row.texts("test_list")?);
         let setup = match row.optional_text("test_setup_code")? {
             Some(setup) => setup.to_owned(),
             None if row.fields.contains_key("test_imports") => row.texts("test_imports")?.join("\n"),
             None => String::new(),
         };
         let entry_point = tested_function(code, tests.first().map_or("", String::as_str))
-            .ok_or_else(|| row.fault("the first of `test_list` calls no function that `code` defines"))?;
+            .ok_or_else(|| row.invalid("the first of `test_list` calls no function that `code` defines"))?;
         let listed = tests.join("\n");
         let helpers = if setup.is_empty() { setup } else { format!("{setup}\n") };
         let asked = format!(
             "You are an expert Python programmer, and here is your task: {} Your code should pass these tests:\n\n{listed}\n",
             task.trim()
         );
-        Ok(Program {
+        Ok(CodeProblem {
             id: format!("mbpp/{}", row.id("task_id")?),
             question: format!("{asked}\nAnswer with the code in one code block."),
             prompt: format!("{asked}[BEGIN]\n"),

@@ -1,47 +1,47 @@
-//! Two outcomes of the same items, pair by pair.
+//! Two outcomes on the same items, compared pair by pair.
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Item, Outcome, Unit};
+use crate::outcome::{Item, Outcome, Unit, weighted};
 use crate::statistics::{Interval, bootstrap, mcnemar, paired_bootstrap};
 use crate::{EvaluateError, Result};
 
-/// Above this p-value a difference in right answers may well be chance.
+/// Significance level of McNemar's test.
 const SIGNIFICANCE: f64 = 0.05;
 
-/// What a difference amounts to.
+/// Whether a difference is significant, and in which direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Better, beyond the interval.
+    /// Significantly better.
     Better,
-    /// Worse, beyond the interval.
+    /// Significantly worse.
     Worse,
-    /// Within the interval.
+    /// No significant difference.
     Same,
 }
 
-/// How one model did against another on the same items.
+/// The difference between two models on the same items.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct PairedComparison {
     /// The second's value minus the first's.
     pub difference: f64,
     /// 95 % interval of the difference, by paired bootstrap; `None` below two items.
     pub interval: Option<Interval>,
-    /// Exact McNemar test, where items are right or wrong.
+    /// McNemar's exact test, for binary items.
     pub p_value: Option<f64>,
-    /// Items that only the first got right, and only the second, where items are right or wrong.
+    /// Number of items that only the first model got right, and only the second; for binary items.
     #[serde(default)]
     pub discordant: Option<[usize; 2]>,
     /// Better or worse, for the second.
     pub verdict: Verdict,
 }
 
-impl Comparison {
+impl PairedComparison {
     /// Compares `other` with `base`.
     ///
-    /// A difference in right answers is one if McNemar's p is at most 0.05; a difference in losses, or in items that
-    /// are right in part, if the paired interval leaves out zero.
+    /// A difference in binary items is significant if McNemar's p is at most 0.05. A difference in losses, or in items
+    /// that can be partly right, is significant if the paired interval excludes zero.
     ///
     /// # Errors
     /// [`EvaluateError::Unpaired`] when the two were not measured on the same items, or one was not measured.
@@ -51,10 +51,10 @@ impl Comparison {
             return Err(unpaired(base, other, "one of them was not measured".into()));
         };
         let difference = to - from;
-        let interval = paired_bootstrap(&base.items, &other.items);
+        let interval = paired_bootstrap(&weighted(&base.items), &weighted(&other.items));
         let decided = [base, other]
             .iter()
-            .all(|outcome| outcome.items.iter().all(Item::is_decided));
+            .all(|outcome| outcome.items.iter().all(Item::is_binary));
         let discordant = (base.unit == Unit::Fraction && decided).then(|| {
             let right = |item: &Item| item.value > 0.5;
             let pairs = || base.items.iter().zip(&other.items);
@@ -83,7 +83,7 @@ impl Comparison {
     }
 }
 
-/// What a merge kept of a specialist's gain over the base.
+/// The share of a specialist's gain over the base that a merge keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GainKept {
     /// (base − merge) / (base − specialist).
@@ -93,7 +93,7 @@ pub struct GainKept {
 }
 
 impl GainKept {
-    /// `None` where the specialist gained nothing, so that there is nothing to keep, or one was not measured.
+    /// `None` if the specialist is not better than the base, or one of them was not measured.
     ///
     /// # Errors
     /// [`EvaluateError::Unpaired`] when they were not measured on the same items.
@@ -101,12 +101,13 @@ impl GainKept {
         let (Some(from), Some(best), Some(merged)) = (base.value, specialist.value, merge.value) else {
             return Ok(None);
         };
-        if Comparison::between(base, specialist)?.verdict != Verdict::Better {
+        if PairedComparison::between(base, specialist)?.verdict != Verdict::Better {
             return Ok(None);
         }
         check_paired(base, merge)?;
         let kept = |[base, specialist, merge]: [f64; 3]| (base - merge) / (base - specialist);
-        let interval = bootstrap([&base.items, &specialist.items, &merge.items], kept);
+        let [base, specialist, merge] = [base, specialist, merge].map(|outcome| weighted(&outcome.items));
+        let interval = bootstrap([&base, &specialist, &merge], kept);
         Ok(Some(Self {
             fraction: kept([from, best, merged]),
             interval,
@@ -133,7 +134,7 @@ fn check_paired(left: &Outcome, right: &Outcome) -> Result<()> {
         Some((a, b)) => Err(unpaired(
             left,
             right,
-            format!("item `{}` stands against `{}`", a.id, b.id),
+            format!("item `{}` is paired with `{}`", a.id, b.id),
         )),
         None => Ok(()),
     }
@@ -143,8 +144,8 @@ fn unpaired(left: &Outcome, right: &Outcome, message: String) -> EvaluateError {
     EvaluateError::Unpaired {
         suite: left.suite.clone(),
         domain: left.domain.clone(),
-        left: left.subject.clone(),
-        right: right.subject.clone(),
+        left: left.model.clone(),
+        right: right.model.clone(),
         message,
     }
 }
@@ -156,11 +157,11 @@ mod tests {
     use super::*;
     use crate::outcome::Identity;
 
-    fn outcome(subject: &str, unit: Unit, values: &[f64]) -> Outcome {
+    fn outcome(model: &str, unit: Unit, values: &[f64]) -> Outcome {
         let identity = Identity {
             suite: "suite",
             domain: "math",
-            subject,
+            model,
         };
         let items = values
             .iter()
@@ -180,15 +181,15 @@ mod tests {
 
     #[test]
     fn lower_loss_is_better_and_more_right_answers_are() {
-        let loss = |subject, shift: f64| {
+        let loss = |model, shift: f64| {
             outcome(
-                subject,
+                model,
                 Unit::NatsPerToken,
                 &[1.0 + shift, 2.0 + shift, 1.5 + 1.1 * shift, 1.2 + shift],
             )
         };
         let compare = |shift| {
-            Comparison::between(&loss("base", 0.0), &loss("other", shift))
+            PairedComparison::between(&loss("base", 0.0), &loss("other", shift))
                 .unwrap()
                 .verdict
         };
@@ -197,11 +198,11 @@ mod tests {
             [Verdict::Better, Verdict::Worse, Verdict::Same]
         );
 
-        let right = |subject, n: usize| {
+        let right = |model, n: usize| {
             let values: Vec<f64> = (0..20).map(|i| f64::from(u8::from(i < n))).collect();
-            outcome(subject, Unit::Fraction, &values)
+            outcome(model, Unit::Fraction, &values)
         };
-        let compare = |n| Comparison::between(&right("base", 8), &right("other", n)).unwrap();
+        let compare = |n| PairedComparison::between(&right("base", 8), &right("other", n)).unwrap();
         assert_eq!(
             [compare(16).verdict, compare(0).verdict, compare(11).verdict],
             [Verdict::Better, Verdict::Worse, Verdict::Same]
@@ -214,11 +215,11 @@ mod tests {
         let a = outcome("base", Unit::Fraction, &[1.0, 0.0]);
         let mut b = outcome("merge", Unit::Fraction, &[1.0, 0.0]);
         b.items[1].id = "math-7".into();
-        let error = Comparison::between(&a, &b).unwrap_err().to_string();
-        assert!(error.contains("item `math-1` stands against `math-7`"), "{error}");
+        let error = PairedComparison::between(&a, &b).unwrap_err().to_string();
+        assert!(error.contains("item `math-1` is paired with `math-7`"), "{error}");
         let short = outcome("merge", Unit::Fraction, &[1.0]);
         assert!(
-            Comparison::between(&a, &short)
+            PairedComparison::between(&a, &short)
                 .unwrap_err()
                 .to_string()
                 .contains("2 items against 1")
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn gain_kept_is_the_share_of_the_specialists_gain() {
-        let loss = |subject, by: f64| outcome(subject, Unit::NatsPerToken, &[1.0 - by, 2.0 - by, 1.5 - by]);
+        let loss = |model, by: f64| outcome(model, Unit::NatsPerToken, &[1.0 - by, 2.0 - by, 1.5 - by]);
         let (base, specialist, merge) = (loss("base", 0.0), loss("math", 0.4), loss("merge", 0.3));
         let kept = GainKept::of(&base, &specialist, &merge).unwrap().unwrap();
         assert!((kept.fraction - 0.75).abs() < 1e-9, "{kept:?}");

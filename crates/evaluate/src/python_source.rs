@@ -1,4 +1,4 @@
-//! Finding the program in an answer that also talks.
+//! Extracting the program from an answer that also has prose.
 
 /// The source code of an answer: the first fenced block that defines `function` (else the first block), or, without a
 /// fence, the lines from the first that starts a Python statement to the last that still belongs to one.

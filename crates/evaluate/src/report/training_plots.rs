@@ -1,20 +1,21 @@
-//! Line plots as SVG.
+//! The plots of training: loss, learning rate and speed, as SVG inside the page.
 //!
-//! plotters writes literal colors; the page's style sheet gives each of these literals its color for light, dark
-//! and print by attribute, so the SVG itself never changes.
+//! plotters writes literal colors. The page's style sheet selects these literals by attribute and sets the actual colors for
+//! light, dark and print.
 
 use plotters::prelude::*;
 
+use super::chart::{Axis, Frame, chart};
 use super::data::{Curve, CurvePoint};
-use crate::{EvaluateError, Result};
+use crate::Result;
 
 /// Axes, labels and grid.
 pub(super) const INK: RGBColor = RGBColor(1, 1, 1);
 /// Grid lines.
-pub(super) const GRID: RGBColor = RGBColor(2, 2, 2);
-/// What heat maps are colored with, in degrees.
+const GRID: RGBColor = RGBColor(2, 2, 2);
+/// The color of heat maps, with varying opacity.
 pub(super) const HEAT: RGBColor = RGBColor(3, 3, 3);
-/// Series colors, in order; more curves begin again.
+/// Series colors, in order; they repeat if there are more curves.
 pub(super) const SERIES: [RGBColor; 6] = [
     RGBColor(16, 0, 0),
     RGBColor(16, 0, 1),
@@ -24,10 +25,19 @@ pub(super) const SERIES: [RGBColor; 6] = [
     RGBColor(16, 0, 5),
 ];
 
-/// Points a line is drawn with; longer runs show means of neighboring steps.
+/// Maximum number of points of a line; longer runs show means of neighboring steps.
 const MOST_POINTS: usize = 300;
-/// Size of a plot, in SVG units.
-const SIZE: (u32, u32) = (480, 290);
+/// The plot's frame; the page gives it a background.
+const FRAME: Frame = Frame {
+    size: (480, 290),
+    margin: 10,
+    x_labels: 46,
+    font_size: 17,
+    text: INK,
+    grid: GRID,
+    background: None,
+    vertical_grid: false,
+};
 
 /// One line.
 struct Series {
@@ -40,12 +50,12 @@ struct Series {
 /// The plots of all curves: loss, learning rate, speed. Each comes with its title.
 pub(super) fn training(curves: &[Curve]) -> Result<Vec<(&'static str, String)>> {
     let each = |value: fn(&CurvePoint) -> f64| {
-        let lines = curves.iter().enumerate().map(|(color, curve)| Series {
+        let line_plot = curves.iter().enumerate().map(|(color, curve)| Series {
             points: thinned(curve.points.iter().map(|point| (point.step as f64, value(point)))),
             dots: false,
             color,
         });
-        lines.collect::<Vec<_>>()
+        line_plot.collect::<Vec<_>>()
     };
     let mut losses = each(|point| point.loss);
     losses.extend(
@@ -80,7 +90,7 @@ pub(super) fn training(curves: &[Curve]) -> Result<Vec<(&'static str, String)>> 
     Ok(plots)
 }
 
-/// Means over equal runs of finite points, so that noise does not hide the trend and the file stays small.
+/// Means over groups of finite points, which shows the trend and keeps the file small.
 fn thinned(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let points: Vec<(f64, f64)> = points.filter(|(_, y)| y.is_finite()).collect();
     let run = points.len().div_ceil(MOST_POINTS).max(1);
@@ -104,29 +114,23 @@ fn plot(title: &str, series: &[Series], from_zero: bool) -> Result<Option<String
     };
     let margin = ((y.1 - y.0) * 0.06).max(y.1.abs() * 1e-3).max(1e-12);
     let y = (if from_zero { 0.0 } else { y.0 - margin }, y.1 + margin);
-    let mut svg = String::new();
-    let draw = || -> std::result::Result<(), DrawingAreaErrorKind<std::io::Error>> {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&area)
-            .margin(10)
-            .x_label_area_size(46)
-            .y_label_area_size(66)
-            .build_cartesian_2d(x.0..x.1.max(x.0 + 1.0), y.0..y.1)?;
-        let label = ("sans-serif", 17).into_font().color(&INK);
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(GRID)
-            .label_style(label.clone())
-            .axis_desc_style(label)
-            .x_labels(6)
-            .y_labels(6)
-            .x_label_formatter(&|value| format!("{value:.0}"))
-            .y_label_formatter(&|value| tick(*value, y.1 - y.0))
-            .x_desc("optimizer step")
-            .draw()?;
+    let (format_x, format_y) = (
+        |value: &f64| format!("{value:.0}"),
+        |value: &f64| tick(*value, y.1 - y.0),
+    );
+    let steps = Axis {
+        label: "optimizer step",
+        range: x.0..x.1.max(x.0 + 1.0),
+        ticks: 6,
+        format: Some(&format_x),
+    };
+    let values = Axis {
+        label: "",
+        range: y.0..y.1,
+        ticks: 6,
+        format: Some(&format_y),
+    };
+    let svg = chart(title, &FRAME, [&steps, &values], |chart| {
         for Series { points, dots, color } in series {
             let color = SERIES[color % SERIES.len()];
             if *dots || points.len() == 1 {
@@ -135,12 +139,7 @@ fn plot(title: &str, series: &[Series], from_zero: bool) -> Result<Option<String
                 chart.draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?;
             }
         }
-        area.present()
-    };
-    let mut draw = draw;
-    draw().map_err(|error| EvaluateError::Plot {
-        plot: title.to_owned(),
-        message: error.to_string(),
+        Ok(())
     })?;
     Ok(Some(described(svg, title)))
 }
@@ -152,7 +151,7 @@ fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// As many digits as the range needs; very small numbers as powers.
+/// A tick label with the digits that the range needs; very small numbers with an exponent.
 fn tick(value: f64, range: f64) -> String {
     if value == 0.0 {
         "0".to_owned()
@@ -167,7 +166,7 @@ fn tick(value: f64, range: f64) -> String {
     }
 }
 
-/// Gives an SVG its name for screen readers and lets the page decide its size.
+/// Adds a label for screen readers to an SVG and removes its fixed size.
 pub(super) fn described(svg: String, title: &str) -> String {
     let Some(end) = svg.find('>') else { return svg };
     let view = svg[..end]
@@ -175,7 +174,7 @@ pub(super) fn described(svg: String, title: &str) -> String {
         .nth(1)
         .and_then(|rest| rest.split('"').next())
         .unwrap_or_default();
-    let name = super::html::escaped(title);
+    let name = super::escape::escaped(title);
     format!(
         "<svg viewBox=\"{view}\" role=\"img\" aria-label=\"{name}\">{}",
         &svg[end + 1..]

@@ -1,24 +1,24 @@
-//! Suites of one's own: JSONL rows that say how they are scored.
+//! The user's own questions: JSONL rows that name their scorer.
 
 use serde_json::Value;
 use synapse_tokenizer::Message;
 
-use super::{Reading, SourceRow};
+use super::source_row::{RowReader, SourceRow};
 use crate::Result;
 use crate::number::{Number, final_answer, reference_answer};
 
-/// How an answer is judged.
+/// How an answer is scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scorer {
-    /// The same text, but for space around it.
+    /// The same text, except for surrounding white space.
     Exact,
-    /// The same text in upper or lower case, but for space and a full stop around it.
+    /// The same text, except for case, surrounding white space and a final period.
     IgnoreCase,
     /// The expected text occurs in the answer.
     Contains,
-    /// The answer comes to the same number, found as gsm8k finds it.
+    /// The same final number, extracted as in gsm8k.
     Number,
-    /// The same JSON value, whatever its spacing and order of keys.
+    /// The same JSON value, regardless of white space and key order.
     Json,
 }
 
@@ -48,7 +48,7 @@ impl Scorer {
         }
     }
 
-    /// Why an expected answer cannot be compared with, if it cannot.
+    /// Why an expected answer is unusable for this scorer, if it is.
     fn refuses(self, expected: &str) -> Option<&'static str> {
         match self {
             Self::Number if stated_number(expected).is_none() => Some("states no number"),
@@ -63,40 +63,43 @@ fn stated_number(expected: &str) -> Option<Number> {
     reference_answer(expected).or_else(|| Number::last(expected))
 }
 
-/// One question with its answers, any of which is right.
+/// One question with its accepted answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CustomRow {
     /// Stable id.
     pub id: String,
-    /// What is asked.
+    /// The conversation up to the question.
     pub messages: Vec<Message>,
-    /// What is right.
+    /// The accepted answers.
     pub answers: Vec<String>,
-    /// How an answer is judged.
+    /// How an answer is scored.
     pub scorer: Scorer,
 }
 
 /// `{"id"?, "prompt" | "messages", "answer": text or list of texts, "scorer"}`.
 ///
 /// # Errors
-/// [`crate::EvaluateError::Layout`] with the row that is laid out otherwise.
+/// [`crate::EvaluateError::DatasetRow`] with the row that is laid out otherwise.
 pub fn custom(rows: &[SourceRow]) -> Result<Vec<CustomRow>> {
     rows.iter().enumerate().map(|(index, row)| read(index, row)).collect()
 }
 
 fn read(index: usize, row: &SourceRow) -> Result<CustomRow> {
-    let row = Reading::new("custom", row);
+    let row = RowReader::new("custom", row);
     for column in row.fields.keys() {
         if !["id", "prompt", "messages", "answer", "scorer"].contains(&column.as_str()) {
-            return Err(row.fault(format!(
+            return Err(row.invalid(format!(
                 "unknown field `{column}`; a row has id, prompt or messages, answer and scorer"
             )));
         }
     }
-    let named = row.words("scorer")?;
+    let named = row.nonempty_text("scorer")?;
     let scorer = SCORERS.iter().find(|(name, _)| *name == named).ok_or_else(|| {
         let known: Vec<&str> = SCORERS.iter().map(|(name, _)| *name).collect();
-        row.fault(format!("unknown scorer `{named}`; there are {}", known.join(", ")))
+        row.invalid(format!(
+            "unknown scorer `{named}`; the scorers are {}",
+            known.join(", ")
+        ))
     })?;
     let scorer = scorer.1;
     let answers = match row.value("answer")? {
@@ -104,21 +107,21 @@ fn read(index: usize, row: &SourceRow) -> Result<CustomRow> {
         _ => vec![row.text("answer")?.to_owned()],
     };
     if answers.is_empty() {
-        return Err(row.fault("`answer` is an empty list, so nothing is right"));
+        return Err(row.invalid("`answer` is an empty list, so nothing is right"));
     }
     for answer in &answers {
         if let Some(why) = scorer.refuses(answer) {
-            return Err(row.fault(format!("the answer `{answer}` {why}")));
+            return Err(row.invalid(format!("the answer `{answer}` {why}")));
         }
     }
     let messages = match (row.fields.get("messages"), row.optional_text("prompt")?) {
         (None, Some(prompt)) => vec![Message::new("user", prompt)],
         (Some(messages), None) => serde_json::from_value::<Vec<Message>>(messages.clone())
-            .map_err(|error| row.fault(format!("`messages`: {error}")))?,
-        _ => return Err(row.fault("a row has either `prompt` or `messages`")),
+            .map_err(|error| row.invalid(format!("`messages`: {error}")))?,
+        _ => return Err(row.invalid("a row has either `prompt` or `messages`")),
     };
     if messages.last().is_none_or(|message| message.role != "user") {
-        return Err(row.fault("the last message is not the user's"));
+        return Err(row.invalid("the last message is not the user's"));
     }
     Ok(CustomRow {
         id: row

@@ -1,19 +1,6 @@
-//! The datasets of suites as the hub lays them out, turned into this crate's rows.
-//!
-//! A row comes in as column → value, whatever file it was read from; a column that is missing or of another type is
-//! named with its place. Nothing is guessed: a file that is laid out otherwise is refused.
-
-mod choices;
-mod custom;
-mod programs;
+//! One row of a dataset's file, and reading its columns with errors that name the row.
 
 use serde_json::{Map, Value};
-
-pub use choices::{arc, choices, hellaswag, mmlu};
-pub use custom::custom;
-pub use custom::{CustomRow, Scorer};
-pub use programs::{Preamble, Program};
-pub use programs::{humaneval, mbpp};
 
 use crate::{EvaluateError, Result};
 
@@ -21,16 +8,16 @@ use crate::{EvaluateError, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceRow {
     /// Where it stands, such as `test.parquet: row 3`.
-    pub place: String,
+    pub location: String,
     /// Column → value.
     pub fields: Map<String, Value>,
 }
 
 impl SourceRow {
     /// A row of a suite's file.
-    pub fn new(place: impl Into<String>, fields: Map<String, Value>) -> Self {
+    pub fn new(location: impl Into<String>, fields: Map<String, Value>) -> Self {
         Self {
-            place: place.into(),
+            location: location.into(),
             fields,
         }
     }
@@ -38,14 +25,14 @@ impl SourceRow {
 
 /// A row being read for one suite.
 #[derive(Clone, Copy)]
-struct Reading<'a> {
+pub(super) struct RowReader<'a> {
     suite: &'static str,
     row: &'a SourceRow,
-    fields: &'a Map<String, Value>,
+    pub(super) fields: &'a Map<String, Value>,
 }
 
-impl<'a> Reading<'a> {
-    fn new(suite: &'static str, row: &'a SourceRow) -> Self {
+impl<'a> RowReader<'a> {
+    pub(super) fn new(suite: &'static str, row: &'a SourceRow) -> Self {
         Self {
             suite,
             row,
@@ -53,44 +40,44 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn fault(&self, message: impl Into<String>) -> EvaluateError {
-        EvaluateError::Layout {
+    pub(super) fn invalid(&self, message: impl Into<String>) -> EvaluateError {
+        EvaluateError::DatasetRow {
             suite: self.suite,
-            place: self.row.place.clone(),
+            location: self.row.location.clone(),
             message: message.into(),
         }
     }
 
-    fn value(&self, column: &str) -> Result<&'a Value> {
+    pub(super) fn value(&self, column: &str) -> Result<&'a Value> {
         self.fields.get(column).ok_or_else(|| {
             let found: Vec<&str> = self.fields.keys().map(String::as_str).collect();
-            self.fault(format!("no column `{column}`; there are {}", found.join(", ")))
+            self.invalid(format!("no column `{column}`; the columns are {}", found.join(", ")))
         })
     }
 
-    fn text(&self, column: &str) -> Result<&'a str> {
+    pub(super) fn text(&self, column: &str) -> Result<&'a str> {
         self.value(column)?
             .as_str()
-            .ok_or_else(|| self.fault(format!("`{column}` is not text")))
+            .ok_or_else(|| self.invalid(format!("`{column}` is not text")))
     }
 
     /// Text that is not empty.
-    fn words(&self, column: &str) -> Result<&'a str> {
+    pub(super) fn nonempty_text(&self, column: &str) -> Result<&'a str> {
         let text = self.text(column)?;
         if text.trim().is_empty() {
-            return Err(self.fault(format!("`{column}` is empty")));
+            return Err(self.invalid(format!("`{column}` is empty")));
         }
         Ok(text)
     }
 
-    fn optional_text(&self, column: &str) -> Result<Option<&'a str>> {
+    pub(super) fn optional_text(&self, column: &str) -> Result<Option<&'a str>> {
         match self.fields.get(column) {
             None | Some(Value::Null) => Ok(None),
             Some(_) => self.text(column).map(Some),
         }
     }
 
-    fn texts(&self, column: &str) -> Result<Vec<String>> {
+    pub(super) fn texts(&self, column: &str) -> Result<Vec<String>> {
         let items = self.value(column)?.as_array();
         let texts = items.and_then(|items| {
             items
@@ -98,24 +85,24 @@ impl<'a> Reading<'a> {
                 .map(|item| item.as_str().map(str::to_owned))
                 .collect::<Option<Vec<_>>>()
         });
-        texts.ok_or_else(|| self.fault(format!("`{column}` is not a list of texts")))
+        texts.ok_or_else(|| self.invalid(format!("`{column}` is not a list of texts")))
     }
 
     /// The id of the row: text or a number.
-    fn id(&self, column: &str) -> Result<String> {
+    pub(super) fn id(&self, column: &str) -> Result<String> {
         match self.value(column)? {
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
-            _ => Err(self.fault(format!("`{column}` is neither text nor a number"))),
+            _ => Err(self.invalid(format!("`{column}` is neither text nor a number"))),
         }
     }
 
     /// The fields of a struct column.
-    fn inner(&self, column: &str) -> Result<Self> {
+    pub(super) fn inner(&self, column: &str) -> Result<Self> {
         let fields = self
             .value(column)?
             .as_object()
-            .ok_or_else(|| self.fault(format!("`{column}` is not a struct")))?;
+            .ok_or_else(|| self.invalid(format!("`{column}` is not a struct")))?;
         Ok(Self { fields, ..*self })
     }
 }

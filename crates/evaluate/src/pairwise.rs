@@ -1,32 +1,32 @@
-//! Several models on the same items, each against the first: what `compare` prints.
+//! Several models on the same items, each compared with the first: the output of `compare`.
 
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::comparison::{Comparison, Verdict};
 use crate::outcome::{Outcome, Unit};
+use crate::paired::{PairedComparison, Verdict};
 use crate::statistics::Interval;
 use crate::{EvaluateError, Result};
 
 /// One suite on one domain, answered by every model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Versus {
+pub struct PairwiseComparison {
     /// The domain.
     pub domain: String,
     /// The suite's id.
     pub suite: String,
-    /// What the numbers count.
+    /// The numbers' unit.
     pub unit: Unit,
     /// Items measured.
     pub n: usize,
     /// The models in the order given.
-    pub rows: Vec<VersusRow>,
+    pub rows: Vec<PairwiseRow>,
 }
 
 /// One model on one suite.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VersusRow {
+pub struct PairwiseRow {
     /// The model.
     pub name: String,
     /// Its value.
@@ -34,21 +34,23 @@ pub struct VersusRow {
     /// 95 % interval of the value.
     pub interval: Option<Interval>,
     /// Against the first model; `None` for the first itself.
-    pub versus_first: Option<Comparison>,
+    pub versus_first: Option<PairedComparison>,
 }
 
-impl Versus {
-    /// Pairs what every one of the models measured, in the first one's order.
+impl PairwiseComparison {
+    /// Pairs the suites that all models were measured on, in the order of the first.
     ///
     /// # Errors
-    /// [`EvaluateError::Incomplete`] with less than two models or nothing in common, [`EvaluateError::Unpaired`] when two
+    /// [`EvaluateError::Incomplete`] with fewer than two models or nothing in common, [`EvaluateError::Unpaired`] when two
     /// were measured on different items.
     pub fn of(models: &[(String, Vec<Outcome>)]) -> Result<Vec<Self>> {
         let [(first, measured), others @ ..] = models else {
-            return Err(EvaluateError::Incomplete("there is nothing to compare".into()));
+            return Err(EvaluateError::Incomplete("there are no models to compare".into()));
         };
         if others.is_empty() {
-            return Err(EvaluateError::Incomplete(format!("there is only `{first}` to compare")));
+            return Err(EvaluateError::Incomplete(format!(
+                "`{first}` is the only model; a comparison needs at least two"
+            )));
         }
         let mut found = Vec::new();
         for base in measured {
@@ -60,15 +62,15 @@ impl Versus {
             let (Some(paired), Some(value)) = (paired, base.value) else {
                 continue;
             };
-            let mut rows = vec![VersusRow {
+            let mut rows = vec![PairwiseRow {
                 name: first.clone(),
                 value,
                 interval: base.interval,
                 versus_first: None,
             }];
             for (name, outcome) in paired {
-                let compared = Comparison::between(base, outcome)?;
-                rows.push(VersusRow {
+                let compared = PairedComparison::between(base, outcome)?;
+                rows.push(PairwiseRow {
                     name: name.to_owned(),
                     value: value + compared.difference,
                     interval: outcome.interval,
@@ -120,8 +122,8 @@ impl Versus {
                 number(row.value, false),
                 interval(row.interval, false)
             );
-            if let Some(versus) = &row.versus_first {
-                let mark = match versus.verdict {
+            if let Some(pairwise) = &row.versus_first {
+                let mark = match pairwise.verdict {
                     Verdict::Better => "✓ ",
                     Verdict::Worse => "✗ ",
                     Verdict::Same => "",
@@ -129,10 +131,10 @@ impl Versus {
                 let _ = write!(
                     text,
                     "  {mark}{}{}",
-                    number(versus.difference, true),
-                    interval(versus.interval, true)
+                    number(pairwise.difference, true),
+                    interval(pairwise.interval, true)
                 );
-                if let (Some([lost, won]), Some(p)) = (versus.discordant, versus.p_value) {
+                if let (Some([lost, won]), Some(p)) = (pairwise.discordant, pairwise.p_value) {
                     let _ = write!(text, "  won {won}, lost {lost}, p {}", p_text(p));
                 }
             }
@@ -142,8 +144,8 @@ impl Versus {
     }
 }
 
-/// What the figures of [`Versus::render`] mean.
-pub const VERSUS_LEGEND: &str = "Each model against the first on the same items. Brackets hold 95 % intervals: Wilson's of a share, a bootstrap\nover documents of a loss, a paired bootstrap of a difference. p is McNemar's exact test on the items that only\none of the two got right. ✓ better, ✗ worse beyond chance; with many suites, one in twenty is so by chance.\n";
+/// The legend of [`PairwiseComparison::render`].
+pub const PAIRWISE_LEGEND: &str = "Each model against the first on the same items. Brackets hold 95 % intervals: Wilson's of a share, a bootstrap\nover documents of a loss, a paired bootstrap of a difference. p is McNemar's exact test on the items that only\none of the two got right. ✓ better, ✗ worse beyond chance; with many suites, one in twenty is so by chance.\n";
 
 fn measured_by(name: &str, outcomes: &[Outcome]) -> String {
     let what: Vec<String> = outcomes
@@ -177,26 +179,26 @@ mod tests {
     use super::*;
     use crate::outcome::{Identity, Item};
 
-    fn identity<'a>(suite: &'a str, subject: &'a str) -> Identity<'a> {
+    fn identity<'a>(suite: &'a str, model: &'a str) -> Identity<'a> {
         Identity {
             suite,
             domain: "math",
-            subject,
+            model,
         }
     }
 
-    fn answers(subject: &str, right: impl Fn(usize) -> bool) -> Outcome {
+    fn answers(model: &str, right: impl Fn(usize) -> bool) -> Outcome {
         let items = (0..40).map(|index| Item::judged(format!("gsm8k-{index}"), right(index)));
-        Outcome::fractions(&identity("gsm8k", subject), items.collect())
+        Outcome::fractions(&identity("gsm8k", model), items.collect())
     }
 
-    fn losses(subject: &str, shift: f64) -> Outcome {
+    fn losses(model: &str, shift: f64) -> Outcome {
         let item = |index: u32| Item {
             id: format!("math-{index}"),
             value: 1.0 + 0.03 * f64::from(index % 7) + shift * (1.0 + 0.1 * f64::from(index % 3)),
             weight: 10.0 + f64::from(index % 5),
         };
-        Outcome::losses(&identity("held-out-loss", subject), (0..30).map(item).collect())
+        Outcome::losses(&identity("held-out-loss", model), (0..30).map(item).collect())
     }
 
     #[test]
@@ -215,8 +217,12 @@ mod tests {
                 vec![losses("merge", 0.05), answers("merge", |i| i % 4 == 0 || i == 1)],
             ),
         ];
-        let text: String = Versus::of(&models).unwrap().iter().map(Versus::render).collect();
-        insta::assert_snapshot!(format!("{text}\n{VERSUS_LEGEND}"));
+        let text: String = PairwiseComparison::of(&models)
+            .unwrap()
+            .iter()
+            .map(PairwiseComparison::render)
+            .collect();
+        insta::assert_snapshot!(format!("{text}\n{PAIRWISE_LEGEND}"));
     }
 
     #[test]
@@ -226,10 +232,13 @@ mod tests {
                 .into_iter()
                 .map(|(name, outcomes)| (name.to_owned(), outcomes))
                 .collect();
-            Versus::of(&models).unwrap_err().to_string()
+            PairwiseComparison::of(&models).unwrap_err().to_string()
         };
         let base = || answers("base", |i| i > 20);
-        assert_eq!(of(vec![("base", vec![base()])]), "there is only `base` to compare");
+        assert_eq!(
+            of(vec![("base", vec![base()])]),
+            "`base` is the only model; a comparison needs at least two"
+        );
         assert_eq!(
             of(vec![("base", vec![base()]), ("merge", vec![losses("merge", 0.0)])]),
             "the models have no suite in common: `base` has math gsm8k; `merge` has math held-out-loss"

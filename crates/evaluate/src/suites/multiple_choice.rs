@@ -1,53 +1,52 @@
 //! `choices`, `mmlu`, `arc`, `hellaswag`: multiple choice by log-likelihood.
 //!
-//! The answer's own tokens decide, so nothing has to be parsed out of prose. A prompt that does not fit is refused, as
-//! cutting a question changes it; and it is never cut on the right, where the question ends.
+//! The tokens of the choices are scored, so no answer has to be parsed. A prompt that does not fit is refused, because
+//! truncating a question would change it.
 
 use serde_json::{Map, Value, json};
 
-use super::prompt::{Form, Prompting, check_count};
-use super::{CHUNK, Progress, RunOptions, Suite, record, unmeasured};
+use super::prompt::{PromptFormat, PromptStyle, check_count};
+use super::suite::{CHUNK, EvalOptions, Suite, SuiteProgress, record, unmeasured};
+use crate::model::{EvalModel, MultipleChoiceItem};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
-use crate::row::ChoiceRow;
-use crate::subject::{Choices, Subject};
+use crate::rows::MultipleChoiceRow;
 use crate::{EvaluateError, Result};
 
-/// What is scored after the question.
+/// What is scored, and how the question is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChoiceStyle {
-    /// The choices are listed with letters, and the letters are scored (as MMLU is asked).
+    /// The choices are listed with letters, and the letters are scored (MMLU).
     Letters,
-    /// Only the question is asked, and the choices' texts are scored; their likelihood per byte is logged too (as ARC
-    /// is asked).
+    /// The choices are not listed, and their texts are scored; their likelihood per byte is logged, too (ARC).
     Texts,
-    /// The text that is to be continued is all there is, and endings are scored (as HellaSwag is asked).
+    /// The question is a text to continue, and its endings are scored (HellaSwag).
     Endings,
 }
 
 /// Multiple-choice questions.
 #[derive(Debug, Clone)]
-pub struct MultipleChoice {
+pub struct MultipleChoiceSuite {
     /// The suite's id.
     pub id: &'static str,
     /// The domain measured.
     pub domain: String,
     /// The questions.
-    pub rows: Vec<ChoiceRow>,
+    pub rows: Vec<MultipleChoiceRow>,
     /// What is scored.
     pub style: ChoiceStyle,
-    /// How the question is put.
-    pub form: Form,
+    /// How the question is formatted.
+    pub prompt_format: PromptFormat,
 }
 
-/// One question as it is scored.
+/// A question to be scored.
 struct Scored<'a> {
     id: String,
     right: usize,
-    row: &'a ChoiceRow,
+    row: &'a MultipleChoiceRow,
 }
 
-impl MultipleChoice {
-    fn fault(&self, id: &str, message: String) -> EvaluateError {
+impl MultipleChoiceSuite {
+    fn invalid(&self, id: &str, message: String) -> EvaluateError {
         EvaluateError::Item {
             suite: self.id,
             item: id.to_owned(),
@@ -55,27 +54,32 @@ impl MultipleChoice {
         }
     }
 
-    fn item<'a>(&self, subject: &dyn Subject, index: usize, row: &'a ChoiceRow) -> Result<(Scored<'a>, Choices)> {
+    fn item<'a>(
+        &self,
+        model: &dyn EvalModel,
+        index: usize,
+        row: &'a MultipleChoiceRow,
+    ) -> Result<(Scored<'a>, MultipleChoiceItem)> {
         let id = row.id.clone().unwrap_or_else(|| format!("{}-{index}", self.domain));
         if !(2..=26).contains(&row.choices.len()) {
             let message = format!("expected 2 to 26 choices, found {}", row.choices.len());
-            return Err(self.fault(&id, message));
+            return Err(self.invalid(&id, message));
         }
         let right = row.answer.index().filter(|index| *index < row.choices.len());
         let right = right.ok_or_else(|| {
-            let message = format!("answer {:?} is none of {} choices", row.answer, row.choices.len());
-            self.fault(&id, message)
+            let message = format!("answer {} is not one of the {} choices", row.answer, row.choices.len());
+            self.invalid(&id, message)
         })?;
-        let choices = match self.form.prompting {
-            Prompting::Chat => self.chat(subject, &id, row)?,
-            Prompting::Raw => self.raw(subject, &id, row)?,
+        let choices = match self.prompt_format.style {
+            PromptStyle::Chat => self.chat(model, &id, row)?,
+            PromptStyle::Raw => self.raw(model, &id, row)?,
         };
         if choices.continuations.iter().any(Vec::is_empty) {
-            return Err(self.fault(&id, "a choice is empty".into()));
+            return Err(self.invalid(&id, "a choice is empty".into()));
         }
         let longest = choices.continuations.iter().map(Vec::len).max().unwrap_or(0);
         let tokens = choices.prompt.len() + longest;
-        if let Some(limit) = subject.max_positions().filter(|limit| tokens > *limit) {
+        if let Some(limit) = model.max_positions().filter(|limit| tokens > *limit) {
             return Err(EvaluateError::TooLong {
                 suite: self.id,
                 item: id,
@@ -87,14 +91,14 @@ impl MultipleChoice {
     }
 
     /// What is scored: letters or texts.
-    fn candidates(&self, row: &ChoiceRow) -> Vec<String> {
+    fn candidates(&self, row: &MultipleChoiceRow) -> Vec<String> {
         match self.style {
             ChoiceStyle::Letters => letters(row).map(|(letter, _)| letter.to_string()).collect(),
             ChoiceStyle::Texts | ChoiceStyle::Endings => row.choices.clone(),
         }
     }
 
-    fn chat(&self, subject: &dyn Subject, id: &str, row: &ChoiceRow) -> Result<Choices> {
+    fn chat(&self, model: &dyn EvalModel, id: &str, row: &MultipleChoiceRow) -> Result<MultipleChoiceItem> {
         let question = match self.style {
             ChoiceStyle::Letters => format!("{}\n\n{}\nAnswer with the letter only.", row.question, listed(row)),
             ChoiceStyle::Texts => row.question.clone(),
@@ -103,10 +107,10 @@ impl MultipleChoice {
                 row.question
             ),
         };
-        let prompt = self.form.ask(subject, id, &question, "")?;
+        let prompt = self.prompt_format.ask(model, id, &question, "")?;
         let candidates = self.candidates(row);
         let continuations = candidates.iter().map(|candidate| {
-            subject
+            model
                 .chat()
                 .encode_text(candidate)
                 .map_err(|source| EvaluateError::Chat {
@@ -114,7 +118,7 @@ impl MultipleChoice {
                     source,
                 })
         });
-        Ok(Choices {
+        Ok(MultipleChoiceItem {
             prompt: prompt.tokens,
             continuations: continuations.collect::<Result<_>>()?,
         })
@@ -122,7 +126,7 @@ impl MultipleChoice {
 
     /// Plain text: the context and each candidate are tokenized as one text, and the candidate is what comes after the
     /// context's own tokens.
-    fn raw(&self, subject: &dyn Subject, id: &str, row: &ChoiceRow) -> Result<Choices> {
+    fn raw(&self, model: &dyn EvalModel, id: &str, row: &MultipleChoiceRow) -> Result<MultipleChoiceItem> {
         let context = match self.style {
             ChoiceStyle::Letters => {
                 let about = row
@@ -141,7 +145,7 @@ impl MultipleChoice {
         };
         let context = context.trim_end();
         let encode = |text: &str| {
-            subject.chat().encode_raw(text).map_err(|source| EvaluateError::Chat {
+            model.chat().encode_raw(text).map_err(|source| EvaluateError::Chat {
                 item: id.to_owned(),
                 source,
             })
@@ -152,14 +156,14 @@ impl MultipleChoice {
             let whole = encode(&format!("{context} {candidate}"))?;
             Ok(whole.get(prompt.len()..).unwrap_or_default().to_vec())
         });
-        Ok(Choices {
+        Ok(MultipleChoiceItem {
             continuations: continuations.collect::<Result<_>>()?,
             prompt,
         })
     }
 }
 
-impl Suite for MultipleChoice {
+impl Suite for MultipleChoiceSuite {
     fn id(&self) -> &'static str {
         self.id
     }
@@ -168,11 +172,16 @@ impl Suite for MultipleChoice {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        model: &mut dyn EvalModel,
+        options: &EvalOptions,
+        progress: SuiteProgress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         let rows = options.limited(&self.rows);
         if rows.is_empty() {
             let why = "no multiple-choice questions";
-            return Ok(vec![unmeasured(self, subject, Unit::Fraction, why)]);
+            return Ok(vec![unmeasured(self, model, Unit::Fraction, why)]);
         }
         let (mut items, mut records) = (Vec::new(), Vec::new());
         let mut tally = Tally::default();
@@ -180,14 +189,14 @@ impl Suite for MultipleChoice {
             let mut expected = Vec::with_capacity(chunk.len());
             let mut asked = Vec::with_capacity(chunk.len());
             for (offset, row) in chunk.iter().enumerate() {
-                let (scored, choices) = self.item(subject, chunk_index * CHUNK + offset, row)?;
+                let (scored, choices) = self.item(model, chunk_index * CHUNK + offset, row)?;
                 expected.push(scored);
                 asked.push(choices);
             }
-            let found = subject.score(&asked)?;
-            check_count(subject, "questions", asked.len(), found.len())?;
+            let found = model.score(&asked)?;
+            check_count(model, "questions", asked.len(), found.len())?;
             for (Scored { id, right, row }, scores) in expected.into_iter().zip(&found) {
-                check_count(subject, "choices", row.choices.len(), scores.len())?;
+                check_count(model, "choices", row.choices.len(), scores.len())?;
                 let chosen = highest(scores.iter().copied());
                 let per_byte = row
                     .choices
@@ -212,7 +221,7 @@ impl Suite for MultipleChoice {
         let identity = Identity {
             suite: self.id,
             domain: &self.domain,
-            subject: subject.name(),
+            model: model.name(),
         };
         let mut outcome = Outcome::fractions(&identity, items);
         outcome.details = tally.details(self.style != ChoiceStyle::Letters);
@@ -263,12 +272,12 @@ impl Tally {
     }
 }
 
-fn letters(row: &ChoiceRow) -> impl Iterator<Item = (char, &String)> {
+fn letters(row: &MultipleChoiceRow) -> impl Iterator<Item = (char, &String)> {
     ('A'..='Z').zip(&row.choices)
 }
 
-/// `A. …` a line.
-fn listed(row: &ChoiceRow) -> String {
+/// `A. …`, one line per choice.
+fn listed(row: &MultipleChoiceRow) -> String {
     letters(row)
         .map(|(letter, choice)| format!("{letter}. {choice}\n"))
         .collect()

@@ -1,69 +1,69 @@
 //! `code-tests`, `humaneval`, `mbpp`: programs a model wrote, run against their tests by `python3` in the sandbox.
 //!
-//! Each task is answered once, or several times at a temperature; then the score is the unbiased pass@k.
+//! Each task is answered once, or sampled several times; then the score is the unbiased pass@k.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use super::prompt::{Form, Prompting, generate, unfinished_note};
-use super::{Progress, RunOptions, Suite, record, unmeasured};
-use crate::layouts::Program;
+use super::prompt::{PromptFormat, PromptStyle, generate, unfinished_note};
+use super::suite::{EvalOptions, Suite, SuiteProgress, record, unmeasured};
+use crate::datasets::CodeProblem;
+use crate::model::{EvalModel, Generated, GenerationOptions};
 use crate::outcome::{Evaluation, Identity, Item, Outcome, Unit};
-use crate::sandbox::{CodeVerdict, Job, Sandbox};
-use crate::statistics::{bootstrap_mean, pass_at_k, weighted_mean};
-use crate::subject::{Generated, Generation, Subject};
+use crate::sandbox::{CodeVerdict, Sandbox, SandboxJob};
+use crate::statistics::{Weighted, bootstrap_mean, pass_at_k, weighted_mean};
 use crate::{EvaluateError, Result};
 
-/// The k of pass@k that are reported, as far as there are answers.
+/// The k of pass@k that are reported, up to the number of samples.
 const REPORTED: [usize; 4] = [1, 5, 10, 100];
 
 /// Programming tasks whose answers are executed.
 #[derive(Debug, Clone)]
-pub struct Programs {
+pub struct CodeSuite {
     /// The suite's id.
     pub id: &'static str,
     /// The domain measured.
     pub domain: String,
     /// The tasks.
-    pub tasks: Vec<Program>,
-    /// How they are put.
-    pub form: Form,
-    /// Where answers are run, or why they cannot be.
+    pub tasks: Vec<CodeProblem>,
+    /// How they are formatted.
+    pub prompt_format: PromptFormat,
+    /// Where answers are run, or why they cannot be run.
     pub sandbox: std::result::Result<Sandbox, String>,
 }
 
 /// One answer, as it was run and judged.
 struct Attempt {
     answer: Generated,
-    job: Job,
+    job: SandboxJob,
     failure: Option<String>,
 }
 
-impl Programs {
+impl CodeSuite {
     /// `samples` answers to every task, task by task.
     fn answers(
         &self,
-        subject: &mut dyn Subject,
-        tasks: &[Program],
-        options: &RunOptions,
-        progress: Progress<'_>,
+        model: &mut dyn EvalModel,
+        tasks: &[CodeProblem],
+        options: &EvalOptions,
+        progress: SuiteProgress<'_>,
     ) -> Result<Vec<Vec<Generated>>> {
-        let raw = self.form.prompting == Prompting::Raw;
+        let raw = self.prompt_format.style == PromptStyle::Raw;
         let prompts = tasks
             .iter()
-            .map(|task| self.form.ask(subject, &task.id, &task.question, &task.prompt))
+            .map(|task| self.prompt_format.ask(model, &task.id, &task.question, &task.prompt))
             .collect::<Result<Vec<_>>>()?;
         let mut answers: Vec<Vec<Generated>> = vec![Vec::new(); tasks.len()];
         let stop = tasks.first().filter(|_| raw).map_or(&[][..], |task| task.stop);
         for sample in 0..options.samples.max(1) {
-            let generation = Generation {
+            let generation = GenerationOptions {
                 temperature: options.temperature,
                 seed: options.seed + sample as u64,
-                ..Generation::greedy(options.max_new_tokens, stop)
+                ..GenerationOptions::greedy(options.max_new_tokens, stop)
             };
             let report = |done, _| progress(sample * tasks.len() + done, options.samples.max(1) * tasks.len());
-            let round = generate(self.id, subject, &prompts, &generation, &report)?;
+            let round = generate(self.id, model, &prompts, &generation, &report)?;
             for (answers, answer) in answers.iter_mut().zip(round) {
                 answers.push(answer);
             }
@@ -73,24 +73,24 @@ impl Programs {
 
     fn attempts(
         &self,
-        subject: &dyn Subject,
+        model: &dyn EvalModel,
         sandbox: &Sandbox,
-        tasks: &[Program],
+        tasks: &[CodeProblem],
         answers: Vec<Vec<Generated>>,
     ) -> Result<Vec<Vec<Attempt>>> {
-        let job = |task: &Program, answer: &Generated| match self.form.prompting {
-            Prompting::Chat => task.job(&answer.text),
-            Prompting::Raw => task.continued(&answer.text),
+        let job = |task: &CodeProblem, answer: &Generated| match self.prompt_format.style {
+            PromptStyle::Chat => task.job(&answer.text),
+            PromptStyle::Raw => task.continued(&answer.text),
         };
-        let jobs: Vec<Job> = tasks
+        let jobs: Vec<SandboxJob> = tasks
             .iter()
             .zip(&answers)
             .flat_map(|(task, answers)| answers.iter().map(move |answer| job(task, answer)))
             .collect();
         let mut verdicts = Vec::with_capacity(jobs.len());
-        // Programs may take seconds each: a request to stop is looked for between small groups of them.
+        // Programs may take seconds each, so a request to stop is checked between small groups.
         for group in jobs.chunks(16) {
-            if subject.is_stopped() {
+            if model.is_stopped() {
                 return Err(EvaluateError::Stopped);
             }
             verdicts.extend(run_all(sandbox, group)?);
@@ -111,7 +111,7 @@ impl Programs {
     }
 }
 
-impl Suite for Programs {
+impl Suite for CodeSuite {
     fn id(&self) -> &'static str {
         self.id
     }
@@ -120,22 +120,27 @@ impl Suite for Programs {
         &self.domain
     }
 
-    fn run(&self, subject: &mut dyn Subject, options: &RunOptions, progress: Progress<'_>) -> Result<Vec<Evaluation>> {
+    fn run(
+        &self,
+        model: &mut dyn EvalModel,
+        options: &EvalOptions,
+        progress: SuiteProgress<'_>,
+    ) -> Result<Vec<Evaluation>> {
         let sandbox = match &self.sandbox {
             Ok(sandbox) => sandbox,
-            Err(why) => return Ok(vec![unmeasured(self, subject, Unit::Fraction, why)]),
+            Err(why) => return Ok(vec![unmeasured(self, model, Unit::Fraction, why)]),
         };
         let tasks = options.limited(&self.tasks);
         if tasks.is_empty() {
-            return Ok(vec![unmeasured(self, subject, Unit::Fraction, "no tasks")]);
+            return Ok(vec![unmeasured(self, model, Unit::Fraction, "no tasks")]);
         }
-        let answers = self.answers(subject, tasks, options, progress)?;
-        let attempts = self.attempts(subject, sandbox, tasks, answers)?;
+        let answers = self.answers(model, tasks, options, progress)?;
+        let attempts = self.attempts(model, sandbox, tasks, answers)?;
         let mut items = Vec::new();
         let mut right = Vec::new();
         for (task, attempts) in tasks.iter().zip(&attempts) {
             let passed = attempts.iter().filter(|attempt| attempt.failure.is_none()).count();
-            right.push((task.id.as_str(), attempts.len(), passed));
+            right.push((attempts.len(), passed));
             items.push(Item {
                 id: task.id.clone(),
                 value: pass_at_k(attempts.len(), passed, 1),
@@ -150,7 +155,7 @@ impl Suite for Programs {
         let identity = Identity {
             suite: self.id,
             domain: &self.domain,
-            subject: subject.name(),
+            model: model.name(),
         };
         let mut outcome = Outcome::fractions(&identity, items);
         if options.samples > 1 {
@@ -169,8 +174,8 @@ impl Suite for Programs {
     }
 }
 
-/// One record a task: its first answer, and every answer where there are several.
-fn log(task: &Program, attempts: &[Attempt]) -> Map<String, Value> {
+/// One record per task: its first answer, and all answers if there are several.
+fn log(task: &CodeProblem, attempts: &[Attempt]) -> Map<String, Value> {
     let fields = |attempt: &Attempt| {
         [
             ("answer", Value::from(attempt.answer.text.as_str())),
@@ -196,18 +201,11 @@ fn log(task: &Program, attempts: &[Attempt]) -> Map<String, Value> {
     found
 }
 
-/// pass@k for every reported k that there are answers for, with bootstrap intervals over tasks.
-fn pass_at(right: &[(&str, usize, usize)], samples: usize) -> Map<String, Value> {
+/// pass@k for every reported k up to the number of samples, with bootstrap intervals over tasks.
+fn pass_at(right: &[(usize, usize)], samples: usize) -> Map<String, Value> {
     let estimates = REPORTED.iter().filter(|k| **k <= samples).map(|k| {
-        let items: Vec<Item> = right
-            .iter()
-            .map(|(id, n, c)| Item {
-                id: (*id).to_owned(),
-                value: pass_at_k(*n, *c, *k),
-                weight: 1.0,
-            })
-            .collect();
-        let estimate = json!({ "value": weighted_mean(&items), "interval": bootstrap_mean(&items) });
+        let values: Vec<Weighted> = right.iter().map(|(n, c)| pass_at_k(*n, *c, *k).into()).collect();
+        let estimate = json!({ "value": weighted_mean(&values), "interval": bootstrap_mean(&values) });
         (k.to_string(), estimate)
     });
     record([
@@ -216,8 +214,8 @@ fn pass_at(right: &[(&str, usize, usize)], samples: usize) -> Map<String, Value>
     ])
 }
 
-/// Runs every job, as many at once as there are cores; verdicts in the jobs' order.
-fn run_all(sandbox: &Sandbox, jobs: &[Job]) -> Result<Vec<CodeVerdict>> {
+/// Runs all jobs on all cores; verdicts are in the jobs' order.
+fn run_all(sandbox: &Sandbox, jobs: &[SandboxJob]) -> Result<Vec<CodeVerdict>> {
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -234,7 +232,7 @@ fn run_all(sandbox: &Sandbox, jobs: &[Job]) -> Result<Vec<CodeVerdict>> {
     };
     let mut found: Vec<(usize, Result<CodeVerdict>)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        // A worker only panics on a defect of this crate, which must not look like wrong answers.
+        // A panic is a defect of this crate and must not be scored as a wrong answer.
         threads
             .into_iter()
             .map(|thread| thread.join().map_err(|_| worker_died()))

@@ -1,5 +1,6 @@
-//! The rows that suites measure on, and reading them from JSONL.
+//! The rows that suites are measured on, and reading them from JSONL.
 
+use std::fmt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -11,36 +12,36 @@ use crate::{EvaluateError, Result};
 
 /// One held-out document as the trainer sees it: tokens and labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Document {
+pub struct HeldOutDocument {
     /// Token ids.
     pub input_ids: Vec<u32>,
-    /// As long as `input_ids`, aligned with it; −100 where a token is not counted.
+    /// As long as `input_ids`, aligned with it; −100 where a token is not a target.
     pub labels: Vec<i64>,
 }
 
 /// One held-out conversation, with tests where its answer is code.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct HeldOutConversation {
     /// Where the row comes from.
     #[serde(default)]
     pub source: String,
-    /// What a generated prompt is made of: `template` or `real`.
+    /// The origin of a generated prompt: `template` or `real`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The conversation; empty for plain text.
     #[serde(default)]
     pub messages: Vec<Message>,
-    /// Descriptions of functions that the conversation may call.
+    /// Schemas of the tools that the conversation may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Value>,
-    /// Calls that the answered function has to get right.
+    /// Calls with expected results, for a function as the answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<CallTest>,
 }
 
-impl Row {
-    /// The conversation up to the last answer, and that answer. `None` if it does not end in an answer, or may call
-    /// tools: suites ask without them, which would be another question.
+impl HeldOutConversation {
+    /// The conversation up to the last answer, and that answer. `None` if it does not end in an answer, or has tools:
+    /// suites prompt without tools, which would change the question.
     #[must_use]
     pub fn question_and_answer(&self) -> Option<(&[Message], &str)> {
         let (last, before) = self.messages.split_last()?;
@@ -49,16 +50,16 @@ impl Row {
     }
 }
 
-/// One call of an answered function and what it has to return.
+/// One call of the generated function with its expected result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallTest {
     /// Arguments, as JSON.
     pub args: Vec<Value>,
-    /// The value to be returned, as JSON.
+    /// The expected result, as JSON.
     pub expected: Value,
 }
 
-/// One question with its worked answer, as GSM8K has them.
+/// One question with its worked answer, in GSM8K's format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionAnswer {
     /// The question.
@@ -69,33 +70,42 @@ pub struct QuestionAnswer {
 
 /// One multiple-choice question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChoiceRow {
-    /// Stable id; the row's index where there is none.
+pub struct MultipleChoiceRow {
+    /// Stable id; the row's index if absent.
     #[serde(default)]
     pub id: Option<String>,
-    /// What it is about, such as MMLU's subject; scored apart as well.
+    /// Its category, such as MMLU's subject; also scored separately.
     #[serde(default)]
     pub group: Option<String>,
     /// The question.
     pub question: String,
     /// The answers to choose from, two or more.
     pub choices: Vec<String>,
-    /// The right one.
-    pub answer: Answer,
+    /// The correct choice.
+    pub answer: CorrectChoice,
 }
 
-/// The right choice, by index from 0 or by letter.
+/// The correct choice, by index from 0 or by letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum CorrectChoice {
     /// Index from 0.
     Index(usize),
     /// `A`, `B`, … or the number written as text.
     Letter(String),
 }
 
-impl Answer {
-    /// The index from 0; `None` when the letter is none.
+impl fmt::Display for CorrectChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => write!(formatter, "{index}"),
+            Self::Letter(text) => write!(formatter, "`{text}`"),
+        }
+    }
+}
+
+impl CorrectChoice {
+    /// The index from 0; `None` if the text is neither a letter nor a number.
     #[must_use]
     pub fn index(&self) -> Option<usize> {
         match self {
@@ -112,15 +122,15 @@ impl Answer {
 /// Reads held-out conversations from JSONL; plain-text rows come back without messages.
 ///
 /// # Errors
-/// [`EvaluateError::File`] when the file cannot be read, [`EvaluateError::Row`] with the line that does not parse.
-pub fn read_rows(path: &Path) -> Result<Vec<Row>> {
+/// [`EvaluateError::File`] when the file cannot be read, [`EvaluateError::JsonLine`] with the line that does not parse.
+pub fn read_rows(path: &Path) -> Result<Vec<HeldOutConversation>> {
     read_jsonl(path)
 }
 
-/// Reads one JSON value a line, skipping blank lines: [`Row`], [`QuestionAnswer`], [`ChoiceRow`], code tasks.
+/// Reads one JSON value per line, skipping blank lines: [`HeldOutConversation`], [`QuestionAnswer`], [`MultipleChoiceRow`], code tasks.
 ///
 /// # Errors
-/// [`EvaluateError::File`] when the file cannot be read, [`EvaluateError::Row`] with the line that does not parse.
+/// [`EvaluateError::File`] when the file cannot be read, [`EvaluateError::JsonLine`] with the line that does not parse.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = std::fs::read_to_string(path).map_err(|source| EvaluateError::read(path, source))?;
     parse_jsonl(&text, path)
@@ -130,7 +140,7 @@ pub(crate) fn parse_jsonl<T: DeserializeOwned>(text: &str, path: &Path) -> Resul
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| EvaluateError::Row {
+            serde_json::from_str(line).map_err(|error| EvaluateError::JsonLine {
                 path: path.to_owned(),
                 line: index + 1,
                 message: error.to_string(),
@@ -154,7 +164,7 @@ mod tests {
 
     #[test]
     fn answers_by_index_letter_and_number_text() {
-        let index = |json: &str| serde_json::from_str::<Answer>(json).unwrap().index();
+        let index = |json: &str| serde_json::from_str::<CorrectChoice>(json).unwrap().index();
         assert_eq!(
             [index("2"), index("\"C\""), index("\"c\""), index("\"2\"")],
             [Some(2); 4]
