@@ -33,6 +33,9 @@ pub(crate) struct LmHead<'a> {
     /// Added to the norm's mean square.
     pub(crate) epsilon: f32,
     pub(crate) precision: Precision,
+    /// Precision that the normed rows are stored in. Products round f32 rows only where the machine multiplies bf16, and
+    /// not for few rows, so this decides bits.
+    pub(crate) storage: Precision,
     pub(crate) order: ReductionOrder,
     /// Rows of logits held at once.
     pub(crate) chunk_rows: usize,
@@ -73,7 +76,7 @@ impl LmHead<'_> {
             .unzip();
         let (mut rows, mut normed, mut inverse) = (
             pool.take(positions.len() * hidden),
-            pool.activation(positions.len() * hidden, self.precision),
+            pool.activation(positions.len() * hidden, self.storage),
             pool.take(positions.len()),
         );
         for (row, &position) in rows.chunks_exact_mut(hidden).zip(&positions) {

@@ -215,6 +215,7 @@ impl Decoder {
             vocab: self.config.vocab_size,
             epsilon: self.config.rms_norm_eps as f32,
             precision: self.precision,
+            storage: self.precision,
             order,
             chunk_rows,
         }

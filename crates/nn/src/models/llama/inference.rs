@@ -15,6 +15,7 @@ use synapse_kernels::{
 use crate::{
     Adapter, CausalLm, KvCache, LanguageModel, LogitsFor, MicroBatch, NnError, Sequence,
     linear::{self, BranchRows, ReductionOrder, Rows},
+    loss::LmHead,
     pool::{Buffer, Pool},
 };
 
@@ -115,7 +116,10 @@ impl LanguageModel for Decoder {
         let mut step = Step::new(self, Phase::Prefill, &sequences.iter().collect::<Vec<_>>())?;
         let x = step.layers(&mut sequences.iter_mut().collect::<Vec<_>>());
         let chunk_rows = (CHUNK_ELEMENTS / self.config.vocab_size).max(16);
-        let head = self.lm_head(&[], ReductionOrder::Panels, chunk_rows);
+        let head = LmHead {
+            storage: Precision::F32,
+            ..self.lm_head(&[], ReductionOrder::Panels, chunk_rows)
+        };
         Ok(head.document_losses(batch, &x, &mut step.pool))
     }
 }

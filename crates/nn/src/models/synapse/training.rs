@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use synapse_kernels::Precision;
+
 use crate::{
     LayerRouterStatistics, MicroBatch, NnError, StepContext,
     linear::ReductionOrder,
@@ -144,6 +146,7 @@ impl SynapseModel {
             vocab: self.config.vocab_size,
             epsilon: self.config.rms_norm_eps as f32,
             precision: weights.precision,
+            storage: Precision::F32,
             order: weights.order,
             chunk_rows: LOGIT_ROWS,
         }
