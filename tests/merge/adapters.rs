@@ -113,7 +113,7 @@ fn what_does_not_fit_is_named() {
         (
             "model.layers.1.self_attn.q_proj.bias",
             vec![16],
-            "q_proj.bias is no tensor of the base",
+            "has no tensor model.layers.1.self_attn.q_proj.bias",
         ),
         ("lm_head.weight", vec![32, 16], "whose head is tied to its embedding"),
         (
@@ -218,7 +218,7 @@ fn the_peft_way_merges_factors() {
                 "out",
             ])
             .exits(0)
-            .says("by PEFT's way");
+            .says("as PEFT does");
         let out = read(&workplace.path("out"))[&format!("{Q}.weight")].clone();
         let a = side(&|at| factors[at].0.clone(), ties);
         let b = side(&|at| factors[at].1.clone(), ties);

@@ -373,7 +373,7 @@ fn does_not_replace_what_is_no_merge() {
     workplace
         .run(&["--adapter", "math", "--out", "thesis"])
         .exits(2)
-        .says("is no earlier merge");
+        .says("is not a merge");
     assert_eq!(workplace.read("thesis/chapter.txt"), "years of work");
     std::fs::create_dir(workplace.path("empty")).unwrap();
     workplace.run(&["--adapter", "math", "--out", "empty"]).exits(0);

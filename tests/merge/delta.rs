@@ -68,7 +68,7 @@ fn refuses_another_base_and_what_is_damaged() {
     workplace
         .run(&["apply", "delta", "--base", "base", "--out", "math"])
         .exits(2)
-        .says("is no earlier merge");
+        .says("is not a merge");
     workplace
         .run(&["apply", "delta", "--base", "base", "--out", "delta"])
         .exits(2)
@@ -76,7 +76,7 @@ fn refuses_another_base_and_what_is_damaged() {
     workplace
         .run(&with(&["--format", "delta", "--quant", "f16", "--out", "x"]))
         .exits(2)
-        .says("mean nothing to --format delta");
+        .says("--format delta takes neither");
     workplace.run(&with(&["--format", "gguf", "--out", "x"])).exits(2);
     // One bit more than there are values.
     let path = workplace.path("delta/delta.safetensors");

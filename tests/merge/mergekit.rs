@@ -23,7 +23,7 @@ dtype: bfloat16
     );
     let ran = workplace.run(&["ties.yml", "--out", "merged"]).exits(0);
     ran.says("sign total, a tie goes to the positive side")
-        .says("the arithmetic is f32")
+        .says("the arithmetic is always f32")
         .says("math: trim 0.5")
         .says("code: trim 0.8");
     // The same by flags, where one trim is for all.
@@ -241,7 +241,7 @@ chat_template: chatml
     workplace
         .run(&["union.yml", "--out", "out"])
         .exits(2)
-        .says("b has another vocabulary")
+        .says("the vocabularies of b and the base differ")
         .says("`z`");
     workplace.edit("union.yml", "chatml", "llama3");
     workplace

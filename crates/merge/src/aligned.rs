@@ -18,7 +18,7 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    /// Makes it `length` entries long. What they hold afterwards is anything.
+    /// Makes it `length` entries long. Their values are unspecified.
     pub(crate) fn resize(&mut self, length: usize) {
         if self.store.len() < length + SPARE {
             self.store = vec![0.0; length + SPARE];

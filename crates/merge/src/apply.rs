@@ -130,7 +130,7 @@ impl Changes<'_> {
         for (&name, tensor) in &self.tensors {
             let Some((dtype, _)) = known.get(name).filter(|(_, shape)| *shape == tensor.shape) else {
                 return Err(MergeError::request(format!(
-                    "{shown}: {name} {:?} is no tensor of the base",
+                    "{shown}: {name} {:?} is not a tensor of the base",
                     tensor.shape
                 )));
             };

@@ -1,8 +1,8 @@
-//! A merge as what it changes in its base: which entries of which tensors, and their new values. Far smaller than the
-//! model where adapters change few entries by more than the output's rounding, and exact: [`crate::apply_delta`] makes the
-//! folder of it that the merge itself would have written.
+//! A merge as a delta: the entries that it changes in its base, and their new values. A delta is far smaller than the model
+//! where few entries change by more than the output's rounding, and it is exact: [`crate::apply_delta`] writes the folder
+//! that the merge itself would have written.
 //!
-//! The folder is that of a merge, with two files in the weights' place. delta.safetensors has two tensors for each that
+//! The folder is that of a merge, with two files instead of the weights. delta.safetensors has two tensors for each that
 //! changes: `NAME.changed`, a bit an entry, the lowest of the first byte first, and `NAME.values`, the new values in
 //! order. delta.json ([`DeltaFile`]) says which base they are changes to.
 
@@ -23,9 +23,9 @@ use crate::{MergeError, MergeRequest, Result};
 pub const DELTA_FILE: &str = "delta.json";
 /// Name of the file with the changes.
 pub(crate) const WEIGHTS: &str = "delta.safetensors";
-/// Raised when a reader of an older one would misread it.
+/// Raised when an older reader would misread the file.
 pub(crate) const FORMAT: u32 = 1;
-/// Where tensors lie until all of them are known.
+/// Folder of the tensors until all of them are known.
 const PARTS: &str = "parts";
 
 /// delta.json.

@@ -1,4 +1,4 @@
-//! What can go wrong while merging, and whether the request or the work was at fault.
+//! The errors of a merge, and whether the request was wrong or the work failed.
 
 use std::path::{Path, PathBuf};
 
@@ -23,13 +23,16 @@ pub enum MergeError {
     /// A file other than a tensor file could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried, as an infinitive: "read", "copy".
+        /// The action that failed, as an infinitive: "read", "copy".
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
+    /// The model card could not be written.
+    #[error("the model card could not be written: {0}")]
+    Card(#[from] minijinja::Error),
     /// An input holds NaN or infinity, so no order statistic of it exists.
     #[error("{input}: {tensor} has a non-finite value in its change to the base; train or export that input again")]
     NotFinite {
@@ -46,18 +49,18 @@ pub enum MergeError {
         /// What keeps it from having one.
         problem: String,
     },
-    /// A folder does not hold what its merge.yaml makes.
+    /// A folder differs from the merge of its merge.yaml.
     #[error(
-        "{tensor}: entry {entry} is {found}, but merging again gives {expected}; the folder was changed, or was made otherwise"
+        "{tensor}: entry {entry} is {found}, but the merge gives {expected}; the folder was changed, or written by another merge"
     )]
     Differs {
         /// The tensor name.
         tensor: String,
         /// Index of the first entry that differs.
         entry: usize,
-        /// What the folder holds.
+        /// The value in the folder.
         found: f32,
-        /// What the merge makes.
+        /// The value of the merge.
         expected: f32,
     },
     /// A merged value is NaN or infinite in the output's dtype.

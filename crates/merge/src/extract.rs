@@ -19,7 +19,7 @@ use crate::tensor_merger::TensorMerger;
 use crate::tiles::{RowSource, Workspace};
 use crate::{MergeError, MergeRequest, Result, merge_file};
 
-/// Columns beyond the rank, which make the iteration find the last singular values as well.
+/// Columns beyond the rank (oversampling), so that the iteration finds the last singular values as well.
 const MORE: usize = 8;
 /// Rounds of the iteration; each squares the ratio of singular values that are kept to those that are not.
 const ROUNDS: usize = 4;

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::select::{EachInput, RankError, Series, TopKMask, count_high, largest};
 use crate::tiles::{TensorTiles, Tile};
 
-/// What one tensor's merged values are made with.
+/// How one tensor's values are merged.
 #[derive(Debug)]
 pub(crate) enum Fusion {
     /// Near values swap; t.
@@ -20,7 +20,7 @@ impl Fusion {
     /// SCE: the positions of largest variance over the inputs, and each input's share of the energy there.
     pub(crate) fn sce(tensor: &mut TensorTiles<'_>, share: f64) -> Result<Self, RankError> {
         let inputs = tensor.inputs();
-        // Also the check that everything is finite.
+        // This also checks that all values are finite.
         count_high(tensor, &EachInput(inputs))?;
         let selected = if share >= 1.0 {
             TopKMask::ALL

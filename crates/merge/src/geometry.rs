@@ -10,13 +10,13 @@ use crate::{Method, Result};
 /// |cos| above this is a straight line to slerp.
 const STRAIGHT: f64 = 0.9995;
 
-/// What a method's own options are for one tensor.
+/// The options of a spherical method for one tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct SphereOptions {
     pub(crate) method: Method,
     /// wᵢ of every input, the base not counted.
     pub(crate) weights: Vec<f64>,
-    /// Whether the base is there: it is the origin (nuslerp, multislerp), an end (slerp) or one of the inputs.
+    /// Whether the base takes part: it is the origin (nuslerp, multislerp), an end (slerp) or one of the inputs.
     pub(crate) uses_base: bool,
     pub(crate) t: f64,
     pub(crate) flatten: bool,
@@ -28,7 +28,7 @@ pub(crate) struct SphereOptions {
     pub(crate) filter_wise: bool,
 }
 
-/// Which entries are taken as one vector.
+/// Which entries form one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Granularity {
     Tensor,
@@ -60,7 +60,7 @@ impl SphereOptions {
         }
     }
 
-    /// The coefficients that a tensor's inputs ask for.
+    /// The coefficients of a tensor's base and inputs.
     ///
     /// # Errors
     /// The inputs have no mean (they cancel out), or could not be read; the former as text for the tensor.

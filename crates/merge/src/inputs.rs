@@ -1,5 +1,4 @@
-//! A request's folders, opened and checked against the base before any work begins, and where the rows of their
-//! tensors come from.
+//! The folders of a request, opened and checked against the base before any work begins, and the rows of their tensors.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use crate::{MergeError, MergeRequest, Method, Result};
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// Everything opened.
+/// The base and all inputs, open.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     pub(crate) base: ModelFolder,
@@ -132,7 +131,7 @@ impl Inputs {
         &self.opened[index].name
     }
 
-    /// Whether an input has a say in a tensor.
+    /// Whether an input has a tensor.
     pub(crate) fn contributes(&self, input: &PlannedInput) -> bool {
         match &self.opened[input.input].folder {
             Folder::Adapter(adapter) => adapter.adapts(&input.tensor),
@@ -182,7 +181,7 @@ impl Inputs {
         std::iter::once(Ok(base)).chain(inputs).collect()
     }
 
-    /// Length and time of change of every file that is read: what a resumed merge must find unchanged.
+    /// Length and modification time of every file that is read. A resumed merge must find them unchanged.
     pub(crate) fn stamps(&self) -> Vec<String> {
         let folders = self.opened.iter().flat_map(|opened| match &opened.folder {
             Folder::Adapter(adapter) => adapter.paths(),
@@ -220,13 +219,13 @@ impl<'a> StoredTensor<'a> {
         }
     }
 
-    /// How it is stored.
+    /// The dtype that it is stored in.
     pub(crate) fn dtype(&self) -> synapse_checkpoint::DType {
         let info = self.folder.info(self.name);
         info.map_or(synapse_checkpoint::DType::F32, |info| info.dtype)
     }
 
-    /// Tells the system that the tensor will be read soon.
+    /// Tells the operating system that the tensor will be read soon.
     pub(crate) fn prefetch(&self) {
         self.folder.announce(self.name);
     }
@@ -243,7 +242,7 @@ impl RowSource for StoredTensor<'_> {
     }
 }
 
-/// Where a model keeps a tensor: a tied head is its embedding.
+/// The name under which a model stores a tensor: a tied head is its embedding.
 fn stored_name<'a>(model: &ModelFolder, tensor: &'a str) -> &'a str {
     if tensor == HEAD && model.config().tie_word_embeddings {
         EMBEDDING
@@ -252,7 +251,7 @@ fn stored_name<'a>(model: &ModelFolder, tensor: &'a str) -> &'a str {
     }
 }
 
-/// What keeps a checkpoint from being merged with the base. Stacked layers are checked where they are taken.
+/// Why a checkpoint cannot be merged with the base. Stacked layers are checked where they are taken.
 fn mismatches(base: &ModelFolder, model: &ModelFolder, whole: bool) -> Vec<String> {
     let path = model.path().display();
     let known = |name: &str| whole || !name.starts_with("model.layers.");
@@ -272,7 +271,7 @@ fn mismatches(base: &ModelFolder, model: &ModelFolder, whole: bool) -> Vec<Strin
         .filter(|name| known(name) && base.info(name).is_none())
         .map(|name| {
             let tied = if name == HEAD {
-                "; the base ties its head to the embedding, so the two differ in kind"
+                "; the base ties its head to the embedding"
             } else {
                 ""
             };
@@ -287,25 +286,24 @@ fn mismatches(base: &ModelFolder, model: &ModelFolder, whole: bool) -> Vec<Strin
             config.num_key_value_heads,
         )
     };
-    let stacked = (!whole && widths(base) != widths(model)).then(|| {
-        format!("{path}: its layers are of other widths than the base's, so they cannot be stacked with them")
-    });
+    let stacked = (!whole && widths(base) != widths(model))
+        .then(|| format!("{path}: its layers differ in width from the base's, so they cannot be stacked"));
     wrong.chain(extra).chain(stacked).collect()
 }
 
-/// What keeps the output folder from being replaced.
+/// Why the output cannot be replaced.
 fn output_problems(request: &MergeRequest) -> Option<String> {
     let inputs = std::iter::once(&request.base).chain(request.inputs().map(|input| &input.path));
     if request.gguf.is_some() && request.out.is_dir() {
         return Some(format!(
-            "{} is a folder, and a GGUF file is to be written; name a file with --out",
+            "{} is a folder, but a GGUF file is written; pass a file with --out",
             request.out.display()
         ));
     }
     unreplaceable(&request.out, inputs, request.gguf.is_some())
 }
 
-/// Why something is not to be replaced by what is made of these inputs; `file` says that it is to be a file.
+/// Why an output made from these inputs cannot be replaced; `file` says that it is a file.
 pub(crate) fn unreplaceable<'p>(
     out: &Path,
     mut inputs: impl Iterator<Item = &'p PathBuf>,
@@ -327,13 +325,13 @@ pub(crate) fn unreplaceable<'p>(
     let merged = out.join(crate::merge_file::FILE).is_file();
     (!empty && !merged).then(|| {
         format!(
-            "{shown} exists and is no earlier merge (it has no {}); choose another folder or remove it",
+            "{shown} exists and is not a merge (it has no {}); choose another folder or remove it",
             crate::merge_file::FILE
         )
     })
 }
 
-/// Whether a request's inputs replace the base instead of changing it.
+/// Whether a request merges whole weights instead of changes to the base.
 pub(crate) fn on_weights(request: &MergeRequest, inputs: &Inputs) -> bool {
     match request.method {
         Method::Linear => inputs.all_models(),

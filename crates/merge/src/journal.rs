@@ -1,8 +1,7 @@
-//! The journal of a merge that is under way: which tensors are on the disk, so that a run that was killed is gone on
-//! with instead of begun again.
+//! The journal of a merge in progress: which tensors are on disk, so that an interrupted merge can be resumed.
 //!
-//! A line is written only after the data it speaks of was synced. The first line holds a hash of the request and of
-//! the stamps of every input file; a journal of another merge is of no use and is thrown away.
+//! A line is written only after its data was synced. The first line holds a hash of the request and of
+//! the stamps of every input file; the journal of another merge is discarded.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,7 +20,7 @@ const FILE: &str = "journal.jsonl";
 /// Raised when the meaning of a line, or of what was written before it, changes.
 const FORMAT: u32 = 1;
 
-/// What is known of a finished tensor.
+/// A finished tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FinishedTensor {
     pub(crate) tensor: String,
@@ -46,7 +45,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// What the journal in a folder says about a merge; nothing where there is none, or it is another merge's.
+    /// The finished tensors of the journal in a folder; `None` without a journal, or with that of another merge.
     pub(crate) fn read(folder: &Path, merge: &str) -> Option<BTreeMap<String, FinishedTensor>> {
         let text = fs::read_to_string(folder.join(FILE)).ok()?;
         let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
@@ -54,12 +53,12 @@ impl Journal {
         if head.format != FORMAT || head.version != env!("CARGO_PKG_VERSION") || head.merge != merge {
             return None;
         }
-        // A line cut short is the last, and says nothing.
+        // An incomplete last line is ignored.
         let finished = lines.map_while(|line| serde_json::from_str::<FinishedTensor>(line).ok());
         Some(finished.map(|finished| (finished.tensor.clone(), finished)).collect())
     }
 
-    /// Begins a journal, or goes on with the one that [`Journal::read`] read.
+    /// Starts a journal, or continues the one that [`Journal::read`] read.
     pub(crate) fn open(folder: &Path, merge: &str, resumed: &BTreeMap<String, FinishedTensor>) -> Result<Self> {
         let path = folder.join(FILE);
         let head = Head {

@@ -10,7 +10,7 @@ const VECTORS: usize = 2;
 /// Rows of B that share a pass over a panel; 6 × 2 vectors of sums stay in registers.
 const ROWS: usize = 6;
 
-/// A product ready to be multiplied out, any rows of it at a time.
+/// A product whose rows can be computed in any order.
 #[derive(Debug)]
 pub(crate) struct LowRankProduct {
     /// B, [rows, rank] row-major.
@@ -23,7 +23,7 @@ pub(crate) struct LowRankProduct {
 }
 
 impl LowRankProduct {
-    /// Takes the factors over. A, [rank, columns] row-major, is rearranged once.
+    /// Packs the factors. A, [rank, columns] row-major, is rearranged once.
     pub(crate) fn new(a: &[f32], b: Vec<f32>, rank: usize, columns: usize, scale: f32) -> Self {
         let width = Arch::new().dispatch(PanelWidth);
         Self {

@@ -1,4 +1,4 @@
-//! Merged tensors in memory, as the bytes that a folder would hold, for as long as they are under way.
+//! Merged tensors in memory, as the bytes that a folder would hold, until they are taken.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -25,7 +25,7 @@ impl<'a> MemorySink<'a> {
         }
     }
 
-    /// A tensor's dtype and bytes, once all of it was stored; they are gone from here then.
+    /// A tensor's dtype and bytes, once all of it was stored. They are removed.
     pub(crate) fn take(&self, tensor: &str) -> Option<(DType, Vec<u8>)> {
         let mut held = self.tensors.get(tensor)?.lock().unwrap_or_else(PoisonError::into_inner);
         Some((self.formats.get(tensor)?.dtype, std::mem::take(&mut *held)))

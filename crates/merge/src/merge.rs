@@ -67,7 +67,7 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
     if let Some(picture) = &picture {
         write_atomic(&staged.path().join(HEAT_MAP_FILE), picture.as_bytes())?;
     }
-    let card = card::card(request, &report, picture.is_some());
+    let card = card::card(request, &report, picture.is_some())?;
     write_atomic(&staged.path().join("README.md"), card.as_bytes())?;
     staged.publish()?;
     Ok(report)

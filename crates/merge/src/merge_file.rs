@@ -1,8 +1,8 @@
-//! merge.yaml: what a merge was, as a file that makes it again.
+//! merge.yaml: a merge as a file that reproduces it.
 //!
-//! The file is mergekit's YAML, so mergekit users can read it, plus a `synapse:` block that pins what mergekit's words
-//! leave open: the trim as a decimal, the election, output dtype and shards, and the sha256 of every input. Reading
-//! mergekit's own files is [`MergeFile::parse`]'s business, in mergekit.rs.
+//! The file is mergekit's YAML plus a `synapse:` block with what mergekit's keys cannot express: the trim as a decimal,
+//! the election, output dtype and shards, and the sha256 of every input. [`MergeFile::parse`] reads both kinds of file
+//! (mergekit.rs).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -46,7 +46,7 @@ pub struct MergeFile {
     pub chat_template: Option<String>,
     /// Present when Synapse wrote the file.
     pub synapse: Option<SynapseBlock>,
-    /// What a reader should be told: unknown keys, words that change nothing here.
+    /// Warnings: unknown keys, and keys without effect.
     pub warnings: Vec<String>,
 }
 
@@ -57,13 +57,13 @@ pub struct FileInput {
     pub name: Option<String>,
     /// `path` or `path+adapter`.
     pub model: String,
-    /// `weight`; mergekit wants it written, here it is 1 when it is not.
+    /// `weight`; 1 if it is missing, which mergekit refuses.
     pub weight: f64,
     /// `density`, turned into a trim.
     pub trim: Option<Trim>,
     /// Its other parameters, gradients and filters.
     pub parameters: Settings,
-    /// What the folder's contents must hash to.
+    /// The required sha256 of the folder's contents.
     pub sha256: Option<String>,
 }
 
@@ -83,9 +83,9 @@ pub struct SynapseBlock {
     pub ties: TiesOptions,
     /// The base takes part.
     pub uses_base: bool,
-    /// What changes are added to.
+    /// The base that changes are added to.
     pub base_view: BaseView,
-    /// Seed of everything drawn.
+    /// Seed of all random numbers.
     pub seed: u64,
     /// How values are rounded.
     pub rounding: Rounding,
@@ -95,7 +95,7 @@ pub struct SynapseBlock {
     pub gguf: Option<GgufType>,
     /// Largest size of an output file in bytes.
     pub shard_bytes: u64,
-    /// What the base's contents must hash to.
+    /// The required sha256 of the base's contents.
     pub base_sha256: Option<String>,
 }
 

@@ -2,7 +2,7 @@
 //! files.
 //!
 //! Keys that mergekit knows and this reader does not are refused by name, because leaving them out would change the
-//! result. Keys that mergekit does not know either only give a warning, as mergekit takes them without a word.
+//! result. Keys that mergekit does not know either only give a warning, because mergekit ignores them.
 
 mod inputs;
 mod pinned;
@@ -60,7 +60,7 @@ impl MergeFile {
     }
 }
 
-/// What the places below the top inherit from it.
+/// What nested levels inherit from the top level.
 struct Above<'a> {
     method: Option<Method>,
     base: Option<&'a str>,
@@ -96,7 +96,7 @@ impl Reader {
             (Some(models), None) => (self.entries(models, &above), Vec::new()),
             (None, Some(slices)) => self.slices(slices, &above),
             (Some(_), Some(_)) => {
-                self.problem("slices", "stands beside `models`; a file has one of them");
+                self.problem("slices", "and `models` exclude each other");
                 Default::default()
             }
             (None, None) => {
@@ -104,7 +104,7 @@ impl Reader {
                 Default::default()
             }
         };
-        // Every input has its own by now.
+        // Every input has its own value at this point.
         for inherited in ["weight", "density"] {
             global.take(inherited);
         }
@@ -132,11 +132,11 @@ impl Reader {
         Some(file)
     }
 
-    /// What a mergekit user should know before the merge.
+    /// Warnings for users of mergekit.
     fn remark(&mut self, file: &MergeFile, compute: Option<String>) {
         if let Some(dtype) = compute {
             self.warnings.push(format!(
-                "{}: dtype {dtype} is the output's; the arithmetic is f32 whatever it says",
+                "{}: dtype {dtype} sets the output's dtype only; the arithmetic is always f32",
                 self.file
             ));
         }
@@ -155,7 +155,7 @@ impl Reader {
         if modules.len() != 1 || top.contains_key("models") || top.contains_key("slices") {
             self.problem(
                 "modules",
-                "must hold exactly one module, and stand beside neither `models` nor `slices`",
+                "must hold exactly one module, without `models` or `slices` beside it",
             );
             return None;
         }
@@ -178,7 +178,7 @@ impl Reader {
         let map = self.mapping(value, "tokenizer")?;
         self.unknown(map, "tokenizer", &TOKENIZER);
         if plain.is_some() {
-            self.problem("tokenizer", "stands beside `tokenizer_source`; a file has one of them");
+            self.problem("tokenizer", "and `tokenizer_source` exclude each other");
         }
         for key in ["tokens", "pad_to_multiple_of"] {
             let empty = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);

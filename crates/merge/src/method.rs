@@ -1,11 +1,11 @@
-//! The merge methods: their names, what each step of them is, and mergekit's defaults. No arithmetic in here.
+//! The merge methods: their names, their steps, and mergekit's defaults. What this is not: their arithmetic.
 //!
 //! Sources: the papers named at each method; option names and defaults are mergekit 0.1.5's.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A way of making one model out of several. θ is the base, θᵢ an input, δᵢ = θᵢ − θ, wᵢ its weight.
+/// A method of merging models into one. θ is the base, θᵢ an input, δᵢ = θᵢ − θ, wᵢ its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Σ wᵢθᵢ / Σ wᵢ: the weighted mean of the models (Wortsman et al. 2022, arXiv 2203.05482).
@@ -49,20 +49,20 @@ pub enum Method {
     Passthrough,
 }
 
-/// How a method thins out δᵢ.
+/// How a method sparsifies δᵢ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sparsity {
-    /// The largest entries stay.
+    /// The largest entries are kept.
     Largest,
-    /// Neither the largest nor the smallest stay.
+    /// All but the largest and the smallest are kept.
     Band,
-    /// Each entry stays with the same probability.
+    /// Each entry is kept with the same probability.
     Random,
-    /// Each entry stays with a probability that rises with its rank within its row.
+    /// Each entry is kept with a probability that rises with its rank within its row.
     Ranked,
 }
 
-/// What a method wants of the base and of the number of inputs.
+/// What a method requires of the base and the number of inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InputRequirements {
     pub(crate) base: NeedsBase,
@@ -77,7 +77,7 @@ pub(crate) enum NeedsBase {
     Optional,
 }
 
-/// Parameters that every method on changes understands.
+/// Parameters of every method on changes.
 const ON_CHANGES: &[&str] = &["weight", "density", "normalize", "lambda", "rescale", "int8_mask"];
 
 impl Method {
@@ -108,7 +108,7 @@ impl Method {
         matches!(self, Self::Linear | Self::Ties | Self::Della)
     }
 
-    /// Whether what is kept is scaled up to make good for what is dropped, unless the request says otherwise.
+    /// Whether kept entries are rescaled, unless the request says otherwise.
     pub(crate) fn rescales(self) -> bool {
         matches!(
             self,
@@ -116,7 +116,7 @@ impl Method {
         )
     }
 
-    /// How δᵢ is thinned out.
+    /// How δᵢ is sparsified.
     pub(crate) fn sparsity(self) -> Option<Sparsity> {
         match self {
             Self::Ties => Some(Sparsity::Largest),
@@ -137,12 +137,12 @@ impl Method {
         matches!(self, Self::Linear | Self::TaskArithmetic) || self.sparsity().is_some()
     }
 
-    /// Whether each input has a weight that counts.
+    /// Whether the inputs' weights are used.
     pub(crate) fn uses_weights(self) -> bool {
         self.combines_deltas() || matches!(self, Self::NuSlerp | Self::MultiSlerp)
     }
 
-    /// Whether anything is drawn at random.
+    /// Whether random numbers decide which entries are kept.
     pub(crate) fn is_random(self) -> bool {
         matches!(self.sparsity(), Some(Sparsity::Random | Sparsity::Ranked))
     }
@@ -152,7 +152,7 @@ impl Method {
         self.requirements().base == NeedsBase::Always
     }
 
-    /// The parameters the method understands, by mergekit's names.
+    /// The parameters that the method takes, by mergekit's names.
     pub fn parameters(self) -> Vec<&'static str> {
         let own: &[&str] = match self {
             Self::Linear => &["weight", "normalize"],
@@ -175,7 +175,7 @@ impl Method {
         shared.iter().chain(own).copied().collect()
     }
 
-    /// What the method wants of its inputs. The base is not counted.
+    /// What the method requires of its inputs. The base is not counted.
     pub(crate) fn requirements(self) -> InputRequirements {
         let (base, least, most) = match self {
             Self::Linear | Self::Karcher => (NeedsBase::Optional, 1, usize::MAX),

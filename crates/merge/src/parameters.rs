@@ -1,4 +1,4 @@
-//! From a request's words to the numbers that one tensor is merged with: weights, densities, votes and divisors.
+//! The parameters of one tensor's merge, resolved from the request: weights, densities, votes and divisors.
 
 use crate::combine::{CombineRule, Divisor, Onto, Vote};
 use crate::geometry::SphereOptions;
@@ -74,7 +74,7 @@ impl TensorParameters<'_> {
             Some(share) if share >= 1.0 => Trim::NONE,
             Some(share) => match Trim::from_density(&share.to_string()) {
                 Ok(trim) => trim,
-                // Nothing at all is kept of a density of zero, which no trim says.
+                // A density of zero keeps nothing, which no trim expresses.
                 Err(_) => return Density::Float { share, least: 0 },
             },
         };
@@ -91,7 +91,7 @@ impl TensorParameters<'_> {
         }
     }
 
-    /// What makes good for dropped entries: the file's word, else the request's.
+    /// How kept entries are rescaled: the file's setting, else the request's.
     pub(crate) fn rescale(&self) -> Rescale {
         match self.plan.settings(self.request, |levels| levels.flag("rescale")) {
             None => self.request.rescaling(),
@@ -103,7 +103,7 @@ impl TensorParameters<'_> {
         }
     }
 
-    /// How one input is thinned out.
+    /// How one input is sparsified.
     pub(crate) fn sparsification(&self, input: &PlannedInput, threshold: Option<TopKMask>) -> Sparsification {
         let name = self
             .request
@@ -121,7 +121,7 @@ impl TensorParameters<'_> {
         }
     }
 
-    /// How changes become one. `majority` is the sign that wins most entries of the model, `on_weights` says that inputs
+    /// How changes are combined into one. `majority` is the sign that wins most entries of the model, `on_weights` says that inputs
     /// replace the base, `combined` that the changes are one already.
     pub(crate) fn combine_rule(&self, majority: f32, on_weights: bool, combined: bool) -> CombineRule {
         let request = self.request;
@@ -160,7 +160,7 @@ impl TensorParameters<'_> {
         }
     }
 
-    /// The options of a method on spheres. `contributing` are the inputs that have a say.
+    /// The options of a method on spheres. `contributing` are the inputs that have the tensor.
     pub(crate) fn sphere_options(&self, contributing: &[&PlannedInput]) -> SphereOptions {
         SphereOptions {
             method: self.request.method,

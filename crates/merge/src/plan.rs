@@ -1,4 +1,4 @@
-//! Which tensors the output has, and which tensors of which models each is made of. Nothing is read in here.
+//! The tensors of the output, and the tensors of base and inputs that each is merged from. No tensor is read here.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ pub(crate) struct TensorPlan {
     /// Its name in the output.
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    /// Where it lies between the first layer (0) and the last (1) of its slice.
+    /// Its position between the first layer (0) and the last (1) of its slice.
     pub(crate) position: f64,
     /// Its slice, where there are slices.
     slice: Option<usize>,
-    /// The base's tensor; `None` where the slice takes nothing of the base.
+    /// The base's tensor; `None` where the slice does not use the base.
     pub(crate) base: Option<String>,
     /// Inputs by index in merging order, with their tensor's name.
     pub(crate) inputs: Vec<PlannedInput>,
@@ -124,7 +124,7 @@ pub(crate) fn plan(request: &MergeRequest, base: &ModelConfig) -> Vec<TensorPlan
         .collect()
 }
 
-/// One tensor of stacked layers. What comes before the layers is the first slice's, what comes after the last one's.
+/// One tensor of stacked layers. Tensors before the layers belong to the first slice, those after them to the last.
 fn sliced(request: &MergeRequest, name: String, shape: Vec<usize>) -> TensorPlan {
     let (slice, offset, rest) = match layer_of(&name) {
         Some((layer, rest)) => {
@@ -174,7 +174,7 @@ fn sliced(request: &MergeRequest, name: String, shape: Vec<usize>) -> TensorPlan
     }
 }
 
-/// What a slice asks of a model that does not have it.
+/// The error of a slice that takes layers which a model does not have.
 pub(crate) fn missing_layers(
     slice: usize,
     layers: &std::ops::Range<usize>,

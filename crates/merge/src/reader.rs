@@ -1,6 +1,6 @@
-//! Reads typed values out of a YAML tree, and notes everything that is wrong on the way instead of stopping at it.
+//! Reads typed values from a YAML tree and collects all problems instead of stopping at the first.
 //!
-//! Knows no keys of its own; mergekit.rs does.
+//! What this is not: the keys of a file, which are in mergekit.rs.
 
 use std::str::FromStr;
 
@@ -64,7 +64,7 @@ impl Reader {
         }
     }
 
-    /// One of a set of words, if the key is there.
+    /// One of a set of names, if the key is there.
     pub(crate) fn word<T: FromStr<Err = String>>(
         &mut self,
         map: &Map<String, Value>,
@@ -90,7 +90,7 @@ impl Reader {
         list
     }
 
-    /// Warns about keys that nobody knows.
+    /// Warns about unknown keys.
     pub(crate) fn unknown(&mut self, map: &Map<String, Value>, location: &str, known: &[&str]) {
         for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
             let key_path = join(location, key);
@@ -108,7 +108,7 @@ impl Reader {
         }
     }
 
-    /// Notes what is wrong with a key.
+    /// Records a problem with a key.
     pub(crate) fn problem(&mut self, key: &str, message: &str) {
         self.problems.push(format!("{}: `{key}` {message}", self.file));
     }
@@ -122,7 +122,7 @@ fn join(location: &str, key: &str) -> String {
     }
 }
 
-/// What a value is, for messages.
+/// The kind of a value, for messages.
 fn shape(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),

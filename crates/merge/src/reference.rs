@@ -2,7 +2,7 @@
 //!
 //! Test code only. Every f32 result is held to its forward error bound (Higham, *Accuracy and Stability of Numerical
 //! Algorithms*, §3.1: n roundings cost at most n·u, relative to the sum of magnitudes), so no tolerance is a guess.
-//! Where an f32 product may land on the other side of a trim threshold, or a vote is almost a draw, by the same
+//! Where an f32 product may land on the other side of a trim threshold, or a vote is almost a tie, by the same
 //! bound, the entry is left out.
 
 use proptest::prelude::*;

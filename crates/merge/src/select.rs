@@ -1,8 +1,8 @@
-//! Exact order statistics by magnitude in O(n): which entries of a tensor survive trimming.
+//! Exact order statistics by magnitude in O(n): which entries of a tensor trimming keeps.
 //!
 //! |x| read as an integer orders like |x|, so two histograms find the k-th largest magnitude: one over the upper 16
-//! of its 31 bits, one over the lower 15 of the entries in the bin that holds it. In a large tensor a sample says where
-//! to look, and one sweep is enough (`bracket`). The answer is a threshold that every later pass can apply on its own.
+//! of its 31 bits, one over the lower 15 of the entries in the bin that holds it. In a large tensor a sample narrows the
+//! range, and one sweep is enough (`bracket`). The answer is a threshold that every later pass can apply on its own.
 //! Ties at the threshold go to the lowest index. All inputs of a tensor, and all ranks wanted of each, share the sweeps.
 
 mod bracket;
@@ -82,27 +82,27 @@ impl TopKMask {
         magnitude > self.threshold || magnitude == self.threshold && index < self.ties_end
     }
 
-    /// Where within `range` the rule changes, if it does.
+    /// Where within `range` the least magnitude kept changes, if it does.
     pub(crate) fn cut(&self, range: &Range<usize>) -> Option<usize> {
         (range.start < self.ties_end && self.ties_end < range.end).then_some(self.ties_end)
     }
 }
 
-/// The values whose magnitudes are ranked: an input's, or something made of several.
+/// The values whose magnitudes are ranked: those of an input, or computed from several.
 pub(crate) trait Series: Sync {
     /// How many series there are.
     fn count(&self) -> usize;
 
-    /// Whether the values are made with the base's.
+    /// Whether the values depend on the base.
     fn with_base(&self) -> bool {
         false
     }
 
-    /// One series' values in a tile; `scratch` may be used to make them.
+    /// One series' values in a tile; `scratch` may be used to compute them.
     fn values<'s>(&self, tile: &'s Tile<'_>, index: usize, scratch: &'s mut Vec<f32>) -> &'s [f32];
 }
 
-/// Every input by itself.
+/// Each input as a series.
 #[derive(Debug)]
 pub(crate) struct EachInput(pub(crate) usize);
 
@@ -197,7 +197,7 @@ fn thresholds(
         .collect())
 }
 
-/// The index just behind the `wanted`-th entry of exactly this magnitude.
+/// The index after the `wanted`-th entry of exactly this magnitude.
 pub(crate) fn end_of_ties(
     tensor: &mut TensorTiles<'_>,
     series: &impl Series,
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::tiles::{Representation, RowSource, Workspace};
 
-    /// Values in memory, as a field's only input.
+    /// Values in memory, as a tensor's only input.
     struct Values<'a>(&'a [f32], usize);
 
     impl RowSource for Values<'_> {

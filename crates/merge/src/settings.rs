@@ -14,7 +14,7 @@ struct Condition {
     filter: Option<String>,
     /// One value, or a gradient from the first layer to the last.
     values: Vec<f64>,
-    /// The values are true and false, between which nothing lies.
+    /// The values are true and false, and are not interpolated.
     flags: bool,
 }
 
@@ -86,7 +86,7 @@ impl Setting {
         }
     }
 
-    /// Every value that may come out, ends of gradients included.
+    /// All values, including the ends of gradients.
     pub(crate) fn values(&self) -> impl Iterator<Item = f64> + '_ {
         self.0.iter().flat_map(|condition| condition.values.iter().copied())
     }
@@ -138,7 +138,7 @@ fn condition(value: &Value) -> Result<Condition, String> {
         None | Some(Value::Null) => None,
         Some(Value::String(part)) if part == "*" => None,
         Some(Value::String(part)) => Some(part.clone()),
-        Some(other) => return Err(format!("has the filter {other}, which is no text")),
+        Some(other) => return Err(format!("has the filter {other}, which is not text")),
     };
     let value = map.get("value").ok_or("has a filter without a value")?;
     scalars(value, filter)
@@ -155,7 +155,7 @@ fn scalars(value: &Value, filter: Option<String>) -> Result<Condition, String> {
         Value::Bool(flag) if flags => Ok(f64::from(u8::from(*flag))),
         Value::Number(number) => number
             .as_f64()
-            .ok_or_else(|| format!("holds {number}, which is no number here")),
+            .ok_or_else(|| format!("holds {number}, which is not a number")),
         // 1e-5 without a point is text to YAML 1.1 readers, and a number to mergekit.
         Value::String(text) => text.parse().map_err(|_| format!("must be a number, found `{text}`")),
         Value::Null => Err("must be a number, found nothing".to_owned()),

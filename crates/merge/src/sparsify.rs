@@ -1,4 +1,4 @@
-//! Sparsify: which entries of an input's change survive, and what the survivors are multiplied by.
+//! Sparsification: a mask over every input's change, and the factor that kept entries are multiplied by.
 
 use crate::method::Sparsity;
 use crate::options::Rescale;
@@ -7,7 +7,7 @@ use crate::select::{EachInput, RankError, TopKMask, largest, magnitude};
 use crate::tiles::{TensorTiles, Tile};
 use crate::{Result, Trim};
 
-/// Sums below this are no scale to go by (mergekit's).
+/// Smallest sum that rescaling divides by (mergekit's).
 const LEAST_NORM: f64 = 1e-7;
 
 /// The share of entries that is kept.
@@ -15,7 +15,7 @@ const LEAST_NORM: f64 = 1e-7;
 pub(crate) enum Density {
     /// An exact decimal; at least one entry of a tensor is kept.
     Exact(Trim),
-    /// A binary fraction, multiplied as such and cut off, as mergekit and PEFT do it.
+    /// A binary fraction, multiplied and truncated as mergekit and PEFT do it.
     Float {
         share: f64,
         /// Fewest entries kept of a tensor that has any.
@@ -55,7 +55,7 @@ impl Density {
     }
 }
 
-/// How one input is thinned out.
+/// How one input is sparsified.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sparsification {
     pub(crate) density: Density,
@@ -71,7 +71,7 @@ pub(crate) struct Sparsification {
     pub(crate) threshold: Option<TopKMask>,
 }
 
-/// Which of an input's entries survive.
+/// Which of an input's entries are kept.
 #[derive(Clone, Copy, Debug)]
 enum MaskRule {
     /// Those of at least some magnitude.
@@ -84,16 +84,16 @@ enum MaskRule {
     Ranked { least: f64, width: f64, stream: Stream },
 }
 
-/// One input's selection and factor, ready to be applied to tiles.
+/// One input's mask, to be applied tile by tile.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InputMask {
     selection: MaskRule,
     factor: f32,
-    /// Each survivor is divided by its own probability.
+    /// Each kept entry is divided by its own probability.
     inverse: bool,
 }
 
-/// The survivors of one tile.
+/// The mask of one tile.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TileMask<'s> {
     /// By magnitude, all times the same factor.
@@ -102,7 +102,7 @@ pub(crate) enum TileMask<'s> {
     Times(&'s [f32]),
 }
 
-/// Finds every input's survivors.
+/// Finds every input's mask.
 pub(crate) fn sparsify(
     tensor: &mut TensorTiles<'_>,
     sparsity: Option<Sparsity>,
@@ -194,7 +194,7 @@ fn by_magnitude(tensor: &mut TensorTiles<'_>, sparsifications: &[Sparsification]
         .collect())
 }
 
-/// Sets every factor to ‖δ‖₁ / ‖survivors‖₁ of the tensor.
+/// Sets every factor to ‖δ‖₁ / ‖kept δ‖₁ of the tensor.
 fn rescale(tensor: &mut TensorTiles<'_>, sparsifications: &[Sparsification], masks: &mut [InputMask]) -> Result<()> {
     let tiles = tensor.collect(false, |tile| {
         let mut scratch = Vec::new();
@@ -224,7 +224,7 @@ fn probability(share: f64) -> u64 {
 }
 
 impl InputMask {
-    /// Everything, as it is.
+    /// Keeps every entry as it is.
     pub(crate) const ALL: Self = Self {
         selection: MaskRule::Above(TopKMask::ALL),
         factor: 1.0,
@@ -235,7 +235,7 @@ impl InputMask {
         Self { selection, ..Self::ALL }
     }
 
-    /// The survivors of one input in a tile. `factors` is room for them.
+    /// The mask of one input in a tile. `factors` is a buffer for it.
     pub(crate) fn in_tile<'s>(&self, tile: &Tile<'_>, input: usize, factors: &'s mut Vec<f32>) -> TileMask<'s> {
         let values = tile.inputs[input];
         let start = tile.start();
@@ -277,7 +277,7 @@ impl InputMask {
         TileMask::Times(factors)
     }
 
-    /// Σ|δ| and Σ|survivors| of one input in a tile, without the factor.
+    /// Σ|δ| of all and of the kept entries of one input in a tile, without the factor.
     fn norms(&self, tile: &Tile<'_>, input: usize, scratch: &mut Vec<f32>) -> (f64, f64) {
         let values = tile.inputs[input];
         let before = values.iter().map(|value| f64::from(value.abs())).sum();
@@ -300,7 +300,7 @@ impl InputMask {
     }
 }
 
-/// Draws one number for every entry, by its index within the tensor.
+/// Draws a random number for every entry, by its index within the tensor.
 fn draw(stream: &Stream, start: usize, factors: &mut [f32], factor: impl Fn(usize, u32) -> f32) {
     let mut block = (u64::MAX, [0; 4]);
     for (at, slot) in factors.iter_mut().enumerate() {

@@ -1,10 +1,10 @@
-//! One tensor's base and inputs as tiles of whole rows, swept over as often as a method needs.
+//! One tensor's base and inputs as tiles of whole rows, for any number of sweeps.
 //!
 //! A method is a few sweeps: statistics first (histograms, norms), then the merged values. Where all inputs of a
-//! tensor fit into the memory allowed, they are computed once, in the first sweep; where they do not, every sweep
-//! makes its tiles anew, so memory stays at threads × tile whatever the tensor. Tiles depend on the tensor's shape
+//! tensor fit into the memory budget, they are computed once, in the first sweep; otherwise every sweep
+//! computes its tiles again, so memory stays at threads × tile whatever the tensor. Tiles depend on the tensor's shape
 //! alone, never on threads or memory, and sweeps join their results in tile order: sums are the same everywhere.
-//! Whether all threads share a sweep or one makes it alone, while others have tensors of their own, is the [`Workspace`]'s.
+//! The [`Workspace`] decides whether all threads share a sweep or one thread makes it alone.
 
 use std::ops::Range;
 
@@ -13,10 +13,10 @@ use rayon::prelude::*;
 use crate::Result;
 use crate::aligned::Aligned;
 
-/// Entries of a tile, as near as whole rows come: a tile of a few inputs stays in a core's own caches.
+/// Entries of a tile, rounded to whole rows: a tile of a few inputs fits into a core's own caches.
 const TILE: usize = 1 << 16;
 
-/// What an input's rows are.
+/// What an input's rows hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Representation {
     /// δ, the change to the base.
@@ -25,17 +25,17 @@ pub(crate) enum Representation {
     Whole,
 }
 
-/// Somewhere rows of one tensor come from, in f32. Sharing it between threads is fine.
+/// A source of one tensor's rows in f32, shared between threads.
 pub(crate) trait RowSource: Sync {
-    /// Which of the two it yields.
+    /// What its rows hold.
     fn representation(&self) -> Representation;
 
-    /// Whether `read` looks at the base's values.
+    /// Whether `read` uses the base's values.
     fn needs_base(&self) -> bool {
         false
     }
 
-    /// Writes rows, row-major, into `out`. `base` holds the same rows of the base, or nothing where nobody needs it.
+    /// Writes rows, row-major, into `out`. `base` holds the same rows of the base, or is empty if no input needs it.
     fn read(&self, rows: Range<usize>, base: &[f32], out: &mut [f32]) -> Result<()>;
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Tile<'t> {
     pub(crate) columns: usize,
     /// θ; empty in sweeps that do not ask for it.
     pub(crate) base: &'t [f32],
-    /// Every input, as the field's view says.
+    /// The rows of every input, in the tensor's representation.
     pub(crate) inputs: Vec<&'t [f32]>,
 }
 
@@ -62,18 +62,19 @@ impl Tile<'_> {
     }
 }
 
-/// Where a field's inputs may stay between its sweeps, and who sweeps. One room serves tensor after tensor.
+/// Buffers for a tensor's inputs between its sweeps, and whether all threads sweep. It is reused for one tensor after
+/// another.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     kept: Vec<Aligned>,
-    /// Most bytes of inputs that stay.
+    /// Most bytes of inputs that are kept.
     budget: usize,
-    /// The calling thread sweeps by itself.
+    /// Only the calling thread sweeps.
     single_threaded: bool,
 }
 
 impl Workspace {
-    /// A room for `budget` bytes, swept by all threads.
+    /// A workspace of `budget` bytes, for sweeps by all threads.
     pub(crate) fn shared(budget: usize) -> Self {
         Self {
             kept: Vec::new(),
@@ -82,7 +83,7 @@ impl Workspace {
         }
     }
 
-    /// A room for `budget` bytes, swept by one thread.
+    /// A workspace of `budget` bytes, for sweeps by one thread.
     pub(crate) fn single_threaded(budget: usize) -> Self {
         Self {
             single_threaded: true,
@@ -90,8 +91,8 @@ impl Workspace {
         }
     }
 
-    /// Buffers for the inputs of a tensor, if they may stay. They never shrink: what a small tensor leaves unused, the
-    /// next large one has not to clear again.
+    /// Buffers for the inputs of a tensor, if they fit into the budget. They never shrink, so that a large tensor after a
+    /// small one does not have to clear them again.
     fn buffers(&mut self, entries: usize, inputs: usize) -> Option<&mut [Aligned]> {
         (4 * entries * inputs <= self.budget).then(|| {
             self.kept.resize_with(self.kept.len().max(inputs), Aligned::default);
@@ -103,7 +104,7 @@ impl Workspace {
     }
 }
 
-/// One tensor, to be swept over.
+/// One tensor, with its base and inputs.
 pub(crate) struct TensorTiles<'a> {
     rows: usize,
     columns: usize,
@@ -371,7 +372,7 @@ impl<'a> TensorTiles<'a> {
         Ok(())
     }
 
-    /// One input's rows, turned into what the method wants to see.
+    /// One input's rows, converted to the tensor's representation.
     fn read_input(&self, input: &dyn RowSource, rows: &Range<usize>, base: &[f32], out: &mut [f32]) -> Result<()> {
         input.read(rows.clone(), base, out)?;
         match (input.representation(), self.representation) {
@@ -426,7 +427,7 @@ mod tests {
         }
     }
 
-    /// Kept or made anew, by one thread or all, every sweep sees the same tiles in the same order.
+    /// Whether inputs are kept or computed again, by one thread or all, every sweep sees the same tiles in the same order.
     #[test]
     fn memory_and_threads_change_nothing() {
         let shape = [1000, 700];

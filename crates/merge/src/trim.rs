@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Digits after the point that are understood; more could not matter for any tensor.
+/// Supported digits after the point; more could not matter for any tensor.
 const MAX_DIGITS: u32 = 18;
 
 /// The share of a tensor's smallest entries that is set to zero, in [0, 1), as an exact decimal.
@@ -68,7 +68,7 @@ impl Trim {
         text(10_u64.pow(self.digits) - self.numerator, self.digits)
     }
 
-    /// Both readings of the number, for people: "trim 0.8: zero the smallest 80 %, keep 20 %".
+    /// Both readings of the number in words: "trim 0.8: zero the smallest 80 %, keep 20 %".
     pub fn describe(self) -> String {
         let percent = |numerator: u64| match self.digits {
             digits @ 0..=2 => text(numerator * 10_u64.pow(2 - digits), 0),
@@ -131,8 +131,8 @@ fn text(numerator: u64, digits: u32) -> String {
     format!("{}.{:0width$}", numerator / whole, numerator % whole)
 }
 
-/// Reads "0.8", ".8", "1", "8e-1" without rounding, as (numerator, digits); `None` when it is no such number or
-/// lies outside what the digits can hold.
+/// Reads "0.8", ".8", "1", "8e-1" without rounding, as (numerator, digits); `None` if it is not such a number or
+/// is out of range.
 fn decimal(number: &str) -> Option<(u64, u32)> {
     let (mantissa, exponent) = match number.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),

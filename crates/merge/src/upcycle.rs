@@ -2,9 +2,9 @@
 //! Branch-Train-MiX; sparse upcycling, Komatsuzaki et al. 2023).
 //!
 //! Each specialist's experts stand side by side in every layer: expert `s·E + e` is the base's expert `e` with what
-//! specialist `s` changed. The router's row of an expert is repeated for each specialist and moved a little, so that equal
-//! rows do not always lose to the first; everything else is the base with the mean of the specialists' changes. The
-//! result is a model to train on, not one to serve: its router has not yet learned whom to send what.
+//! specialist `s` changed. The router's row of an expert is repeated for each specialist and moved a little, so that
+//! rows are not equal; everything else is the base with the mean of the specialists' changes. The
+//! result is a model to train on, not one to serve: its router has not yet learned where to route tokens.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use synapse_kernels::random::Stream;
 use crate::inputs::{StoredTensor, unreplaceable};
 use crate::{MergeError, Result};
 
-/// Deviation of what moves a repeated row of the router apart, relative to the row's root mean square.
+/// Standard deviation of the noise on a repeated row of the router, relative to the row's root mean square.
 const ROUTER_NOISE: f32 = 0.02;
 
 /// A base, its specialists, and where the model goes.
@@ -27,7 +27,7 @@ pub struct UpcycleRequest {
     pub adapters: Vec<PathBuf>,
     /// The folder to publish.
     pub out: PathBuf,
-    /// Seeds what moves the router's rows apart.
+    /// Seed of the noise on the router's rows.
     pub seed: u64,
     /// Largest size of one output file in bytes.
     pub max_shard_bytes: u64,
@@ -105,7 +105,7 @@ pub fn upcycle(request: &UpcycleRequest) -> Result<ModelConfig> {
     Ok(config)
 }
 
-/// What the model is put together from.
+/// The parts of the upcycled model.
 struct Parts<'a> {
     base: &'a ModelFolder,
     specialists: &'a [AdapterFolder],
@@ -117,7 +117,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// The base's tensor that a tensor comes from, and the specialist whose it is alone.
+    /// The base's tensor that a tensor comes from, and the specialist that it belongs to alone.
     fn origin(&self, name: &str) -> (String, Option<usize>) {
         let Some((prefix, rest)) = name.split_once(".experts.") else {
             return (name.to_owned(), None);
@@ -131,7 +131,7 @@ impl Parts<'_> {
         )
     }
 
-    /// A tensor of the wider model; `index` keys what is drawn for it.
+    /// A tensor of the upcycled model; `index` keys its noise.
     fn values(&self, name: &str, index: usize) -> Result<Vec<f32>> {
         let (origin, owner) = self.origin(name);
         let mut values = self.base.read_f32(&origin)?;

@@ -1,10 +1,10 @@
-//! Everything wrong with a request that shows without opening a file, all of it at once.
+//! All problems of a request that can be found without opening a file.
 
 use crate::method::{NeedsBase, Sparsity};
 use crate::settings::Setting;
 use crate::{MergeRequest, Method, Rounding, Settings};
 
-/// Lists what is wrong.
+/// Lists all problems.
 pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
     let mut problems = Vec::new();
     problems.extend(inputs(request));
@@ -31,16 +31,13 @@ pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
         problems.push("--extract-lora takes a rank of at least 1".to_owned());
     }
     if request.extract_rank.is_some() && (request.gguf.is_some() || !request.slices.is_empty() || !request.uses_base) {
-        problems.push("--extract-lora writes the change to a base as an adapter: it goes neither with --format, nor with stacked layers, nor without a base".to_owned());
+        problems.push("--extract-lora writes the change to a base as an adapter; it excludes --format and stacked layers, and needs a base".to_owned());
     }
     if request.sparse && (request.gguf.is_some() || request.extract_rank.is_some() || !request.slices.is_empty()) {
-        problems.push(
-            "--format delta is what a merge changes in a base: no GGUF file, no adapter, and no stacked layers"
-                .to_owned(),
-        );
+        problems.push("--format delta excludes --quant, --extract-lora and stacked layers".to_owned());
     }
     if request.gguf.is_some() && (request.dtype.is_some() || request.rounding != Rounding::Nearest) {
-        problems.push("a GGUF file has its type by --quant; --dtype and --rounding are a folder's".to_owned());
+        problems.push("--dtype and --rounding apply to folders; the type of a GGUF file is set by --quant".to_owned());
     }
     if request.max_shard_bytes == 0 {
         problems.push("the shard size must be above zero".to_owned());
@@ -72,7 +69,7 @@ fn inputs(request: &MergeRequest) -> Vec<String> {
     names.sort_unstable();
     for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
         problems.push(format!(
-            "two inputs are called `{}`; name them apart (NAME=FOLDER)",
+            "two inputs are called `{}`; give them different names (NAME=FOLDER)",
             pair[0]
         ));
     }
@@ -81,10 +78,10 @@ fn inputs(request: &MergeRequest) -> Vec<String> {
         .keys()
         .filter(|name| !names.contains(&name.as_str()))
     {
-        problems.push(format!("a trim is given for `{name}`, which is no input"));
+        problems.push(format!("a trim is given for `{name}`, which is not an input"));
     }
     if requirements.base == NeedsBase::Always && !request.uses_base {
-        problems.push(format!("{method} measures changes to a base; name it with --base"));
+        problems.push(format!("{method} merges changes to a base; pass --base"));
     }
     if request.ties.factors && !request.models.is_empty() {
         problems.push("--compat peft merges the factors of adapters, and a full checkpoint has none".to_owned());
@@ -96,7 +93,7 @@ fn inputs(request: &MergeRequest) -> Vec<String> {
         )
     {
         problems.push(format!(
-            "--compat peft knows linear, ties, dare_linear and dare_ties, not {method}; PEFT's `cat` is task_arithmetic"
+            "--compat peft supports linear, ties, dare_linear and dare_ties, not {method}; PEFT's `cat` is task_arithmetic"
         ));
     }
     problems
@@ -132,7 +129,7 @@ fn weights(request: &MergeRequest) -> Vec<String> {
     problems
 }
 
-/// Required parameters that are missing, and values that no formula takes.
+/// Missing parameters, and values out of range.
 fn parameters(request: &MergeRequest) -> Vec<String> {
     let mut problems = Vec::new();
     let method = request.method;
@@ -192,10 +189,10 @@ fn slices(request: &MergeRequest) -> Vec<String> {
         match lengths.first() {
             None => problems.push(format!("slices[{index}] has no sources")),
             Some(0) => problems.push(format!(
-                "slices[{index}] takes no layers; layer_range is [first, behind the last]"
+                "slices[{index}] takes no layers; layer_range is [first, last + 1]"
             )),
             Some(first) if lengths.iter().any(|length| length != first) => problems.push(format!(
-                "slices[{index}] takes {lengths:?} layers of its sources; a slice takes as many of each"
+                "slices[{index}] takes {lengths:?} layers of its sources; it must take the same number of each"
             )),
             Some(_) => {}
         }
@@ -209,7 +206,9 @@ fn slices(request: &MergeRequest) -> Vec<String> {
             if let Some(name) = &source.input
                 && !request.inputs().any(|input| input.name == *name)
             {
-                problems.push(format!("slices[{index}] takes layers of `{name}`, which is no input"));
+                problems.push(format!(
+                    "slices[{index}] takes layers of `{name}`, which is not an input"
+                ));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Whether all models mean the same by a row of their embeddings. Rows are merged by their number, so a request for
-//! another tokenizer than the base's is granted only where it is the same vocabulary.
+//! Checks that all models have the same vocabulary. Embeddings are merged row by row, so another tokenizer than the
+//! base's is accepted only with the same tokens.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,17 +8,17 @@ use serde_json::Value;
 
 use crate::MergeRequest;
 
-/// Templates that mergekit knows by name and this program does not carry.
+/// Templates that mergekit knows by name and this program does not include.
 const NAMED_TEMPLATES: [&str; 4] = ["alpaca", "llama3", "mistral", "exaone"];
 
-/// What keeps a request's words on tokenizer and template from being followed.
+/// Why a request's tokenizer or chat template cannot be used.
 pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(template) = &request.chat_template
         && (NAMED_TEMPLATES.contains(&template.as_str()) || !template.contains('{') && !known_template(template))
     {
         problems.push(format!(
-            "chat_template `{template}` is not carried by this program; write `auto`, `chatml`, or the template itself"
+            "unknown chat_template `{template}`; write `auto`, `chatml`, or the template itself"
         ));
     }
     let Some(tokenizer) = &request.tokenizer else {
@@ -35,8 +35,8 @@ pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
         let missing = base.iter().find(|(token, _)| !own.contains_key(*token));
         let example = differs.or(missing).map_or("", |(token, _)| token.as_str());
         problems.push(format!(
-            "tokenizer_source {tokenizer}: {} has another vocabulary than the base ({} tokens against {}, `{example}` for \
-             one), and embeddings are merged row by row; bring both to one vocabulary first",
+            "tokenizer_source {tokenizer}: the vocabularies of {} and the base differ ({} and {} tokens; `{example}`, for \
+             example), but embeddings are merged row by row; convert both to one vocabulary first",
             input.name,
             own.len(),
             base.len()

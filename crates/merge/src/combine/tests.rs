@@ -38,8 +38,8 @@ fn merge(rule: &CombineRule, base: &[f32], inputs: &[(f32, &[f32])]) -> (Vec<f32
 }
 
 #[test]
-fn the_majority_wins_and_a_draw_merges_nothing() {
-    // Entries: two against one, a draw, one voter, nobody, all agree.
+fn the_majority_wins_and_a_tie_merges_nothing() {
+    // Entries: two against one, a tie, one voter, none, all agree.
     let inputs: [(f32, &[f32]); 3] = [
         (1.0, &[1.0, 8.0, 0.0, 0.0, 1.0]),
         (1.0, &[3.0, -1.0, -2.0, 0.0, 2.0]),
@@ -83,7 +83,7 @@ fn the_total_follows_the_larger_side() {
 #[test]
 fn weights_scale_and_divide() {
     let inputs: [(f32, &[f32]); 2] = [(3.0, &[1.0, 1.0]), (1.0, &[5.0, -5.0])];
-    // (3·1 + 1·5) / (3 + 1), and a draw by count.
+    // (3·1 + 1·5) / (3 + 1), and a tie by count.
     assert_eq!(merge(&TIES, &[0.0; 2], &inputs).0, [2.0, 0.0]);
     // By value, −5 outweighs 3·1: the mean over the agreeing is −5 / 1.
     let total = CombineRule {

@@ -1,4 +1,4 @@
-//! The models of a file, what they are called, and their parameters.
+//! The models of a file, their names and parameters.
 
 use serde_json::{Map, Value};
 
@@ -184,8 +184,10 @@ impl Reader {
         for (name, value) in map.iter().filter(|(name, _)| PARAMETERS.contains(&name.as_str())) {
             if method.is_some() && !understood.contains(&name.as_str()) {
                 let method = method.map(|method| method.to_string()).unwrap_or_default();
-                self.warnings
-                    .push(format!("{}: `{location}.{name}` means nothing to {method}", self.file));
+                self.warnings.push(format!(
+                    "{}: `{location}.{name}` is ignored: {method} has no such parameter",
+                    self.file
+                ));
                 continue;
             }
             match Setting::parse(value) {

@@ -1,4 +1,4 @@
-//! The `synapse:` block of our own files: what mergekit's words leave open, and the contents that the folders had.
+//! The `synapse:` block of our own files: options that mergekit's keys cannot express, and hashes of the inputs.
 
 use serde_json::{Map, Value};
 use synapse_export::GgufType;

@@ -1,4 +1,4 @@
-//! Stacked layers: which of which model, in which order.
+//! Stacked layers: the slices of a file and the models they take layers from.
 
 use serde_json::{Map, Value};
 

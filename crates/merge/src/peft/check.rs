@@ -24,7 +24,7 @@ impl PeftAdapter {
                     )
                 };
                 problems.push(format!(
-                    "{shown}: adapts `{module}`, but {tensor} is no tensor of the base, {why}; was it trained on another base?"
+                    "{shown}: adapts `{module}`, but the base, {why}, has no tensor {tensor}; was it trained on another base?"
                 ));
                 continue;
             };
@@ -34,7 +34,7 @@ impl PeftAdapter {
                     .map(|problem| format!("{shown}: {problem}")),
             );
         }
-        // One wrong base has many symptoms; the first few say it all.
+        // A wrong base causes many problems; the first few are enough.
         if problems.len() > 4 {
             let more = problems.len() - 3;
             problems.truncate(3);
@@ -50,7 +50,7 @@ impl PeftAdapter {
             None => problems.push(format!("`{module}` has no {letter}")),
             Some(name) => match self.files.info(name) {
                 Some(info) if !info.dtype.is_weight() => {
-                    problems.push(format!("{name} is of type {}, which is no weight's", info.dtype));
+                    problems.push(format!("{name} has dtype {}, which weights cannot have", info.dtype));
                 }
                 Some(info) if info.shape != expected => problems.push(format!(
                     "{name}: expected {expected:?} to fit {tensor} {shape:?} of the base, found {:?}; \
@@ -69,7 +69,7 @@ impl PeftAdapter {
                     expect(&part.magnitude, "lora_magnitude_vector", vec![rows]);
                 }
             } else {
-                expect(&None, "place in the base: it is no matrix there", Vec::new());
+                expect(&None, "matrix in the base", Vec::new());
             }
         } else if part.magnitude.is_some() {
             expect(&None, "lora_A beside its lora_magnitude_vector", Vec::new());
@@ -87,7 +87,7 @@ impl PeftAdapter {
         }
         if part.whole.is_some() && (part.a.is_some() || part.embedding.is_some()) {
             problems.push(format!(
-                "`{module}` is trained whole and adapted at once; only one of them can be merged"
+                "`{module}` is trained whole and also adapted; only one of the two can be merged"
             ));
         }
         problems

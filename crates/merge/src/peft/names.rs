@@ -1,9 +1,9 @@
-//! What PEFT calls the tensors that it stores.
+//! PEFT's names of stored tensors.
 
 /// PEFT's own wrapper around the base model, in every tensor's name.
 const PREFIX: &str = "base_model.model.";
 
-/// What a stored tensor is.
+/// The kind of a stored tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     A,
@@ -15,7 +15,7 @@ pub(super) enum Kind {
     Whole,
 }
 
-/// The base's tensor that a stored name is about, its module, and what it is. Names are PEFT's as saved, or with the
+/// The base's tensor that a stored name belongs to, its module, and its kind. Names are PEFT's as saved, or with the
 /// adapter's name in them as a running PEFT model calls them.
 pub(super) fn classify(name: &str) -> Option<(String, String, Kind)> {
     let name = name.strip_prefix(PREFIX)?;

@@ -12,13 +12,13 @@ use super::counts::INFINITY;
 use super::{Answer, RankError, Series, magnitude};
 use crate::tiles::TensorTiles;
 
-/// Fewest entries of a tensor for which a sample is worth its while.
+/// Fewest entries of a tensor for which sampling pays off.
 const WORTH: usize = 1 << 20;
-/// Groups of neighboring rows that are looked at, spread evenly over the tensor.
+/// Groups of neighboring rows that are sampled, spread evenly over the tensor.
 const GROUPS: usize = 16;
-/// Rows of a group: as many as a product of factors makes in one go.
+/// Rows of a group: the number that a low-rank product computes at once.
 const GROUP_ROWS: usize = 6;
-/// Entries that are looked at of a group, at most.
+/// Sampled entries of a group, at most.
 const GROUP_SAMPLE: usize = 1 << 11;
 /// Half a bracket's width in standard errors of the sampled share; at four, one guess in thousands is wrong.
 const STANDARD_ERRORS: f64 = 4.0;
@@ -56,7 +56,7 @@ pub(super) fn settle(
     ))
 }
 
-/// The groups of rows that are looked at; none where they would be most of the tensor.
+/// The groups of rows that are sampled; none where they would be most of the tensor.
 fn groups(rows: usize) -> Option<Vec<Range<usize>>> {
     let apart = rows / GROUPS;
     (apart >= 4 * GROUP_ROWS).then(|| {
@@ -124,7 +124,7 @@ fn sweep(
     wanted: &[(usize, usize)],
     brackets: &[RangeInclusive<u32>],
 ) -> Result<Vec<BracketCounts>, RankError> {
-    // A series of which no rank is wanted is still looked at for what is not finite.
+    // A series of which no rank is wanted is still checked for values that are not finite.
     let unwanted = (0..series.count()).filter(|index| wanted.iter().all(|(other, _)| other != index));
     let nowhere = u32::MAX..=u32::MAX;
     let searches: Vec<(usize, &RangeInclusive<u32>)> = wanted

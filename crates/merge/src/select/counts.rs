@@ -21,7 +21,7 @@ pub(super) const INFINITY: u32 = 0x7f80_0000;
 pub(crate) struct Counts<N>(Vec<Vec<N>>);
 
 impl<N: Copy + Default + Into<u64>> Counts<N> {
-    /// Counts of `series` series before anything was counted.
+    /// Empty histograms of `series` series.
     fn empty(series: usize, bins: usize) -> Self {
         Self(vec![vec![N::default(); bins]; series])
     }
@@ -48,7 +48,7 @@ impl<N: Copy + Default + Into<u64>> Counts<N> {
         (0, wanted)
     }
 
-    /// The first series that holds something that is not finite.
+    /// The first series with a value that is not finite.
     fn not_finite(&self) -> Option<usize> {
         let infinite = |counts: &Vec<N>| {
             counts[(INFINITY >> LOW_BITS) as usize..]
@@ -113,7 +113,7 @@ impl WithSimd for CountWithin<'_> {
     }
 }
 
-/// One wanted rank on its way to a threshold.
+/// One wanted rank whose bin is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query {
     pub(crate) series: usize,
@@ -140,7 +140,7 @@ impl Query {
     }
 }
 
-/// The upper histograms of a field; fails, naming the series, where something is not finite.
+/// The upper histograms of a tensor; fails, naming the series, where something is not finite.
 pub(crate) fn count_high(tensor: &mut TensorTiles<'_>, series: &impl Series) -> Result<Counts<u32>, RankError> {
     let (counts, _) = tensor.sweep(
         series.with_base(),
@@ -161,7 +161,7 @@ pub(crate) fn count_high(tensor: &mut TensorTiles<'_>, series: &impl Series) -> 
     }
 }
 
-/// The lower histograms of a field, one a query.
+/// The lower histograms of a tensor, one per query.
 pub(crate) fn count_low(tensor: &mut TensorTiles<'_>, series: &impl Series, queries: &[Query]) -> Result<Counts<u32>> {
     let (counts, _) = tensor.sweep(
         series.with_base(),
