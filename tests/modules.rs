@@ -112,7 +112,7 @@ fn a_model_of_modules_is_trained_traced_served_and_specialized() {
     let reply: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(reply["choices"][0]["message"]["content"], answer["text"]);
     let body = json!({ "messages": [{ "role": "user", "content": "What is 2 + 3?" }], "answer": answer["text"] });
-    let (status, text) = server.request("POST", "/v1/routing/trace", &body.to_string());
+    let (status, text) = server.request("POST", "/v1/models/trace", &body.to_string());
     assert_eq!(status, 200, "{text}");
     let looked: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(looked["modules"], trace["modules"]);

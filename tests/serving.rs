@@ -364,7 +364,7 @@ fn a_request_for_several_specialists_is_drafted_by_them_and_written_by_the_base(
         answer["choices"],
         "the same request, the same reply"
     );
-    let trace = server.json("GET", "/v1/routing/trace", &Value::Null, 200);
+    let trace = server.json("GET", "/v1/router/decisions", &Value::Null, 200);
     assert_eq!(trace["data"][1]["drafts"][0]["tokens"], drafts[0]["tokens"]);
 
     let without = Server::start(&root, &[&arguments[..], &["--swarm-drafts", "0"]].concat());

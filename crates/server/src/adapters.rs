@@ -1,64 +1,23 @@
-//! `POST /v1/adapters` and `DELETE /v1/adapters/{name}`: adapters that come and go while the server answers.
+//! `POST /v1/adapters` and `DELETE /v1/adapters/{name}`: loads and removes adapters while the server runs.
 //!
-//! Off unless the server was given a folder, and only what lies in that folder can be loaded, wherever its links point.
-//! Requests that run keep the adapter they began with.
-
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+//! Disabled unless the server has an adapters' folder. Only folders below it can be loaded, and links that lead out of it
+//! are refused. Running requests keep the adapter they started with.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{self, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 use synapse_engine::LoadAdapter;
 
-use crate::body::{Form, read_object};
+use crate::adapter_root::AdapterRoot;
+use crate::body::{BodyPolicy, RawBody};
 use crate::error::ApiError;
 use crate::params::Params;
 use crate::{ServerState, fields};
 
 /// Bytes of an adapter's name.
 const MAX_NAME: usize = 128;
-
-/// Where adapters may be loaded from while the server runs, and how many there may be.
-#[derive(Debug, Clone)]
-pub struct AdapterRoot {
-    folder: PathBuf,
-    limit: usize,
-}
-
-impl AdapterRoot {
-    /// Adapters below `folder`, at most `limit` together with those the server began with.
-    ///
-    /// # Errors
-    /// The folder is not there.
-    pub fn new(folder: &Path, limit: usize) -> std::io::Result<Self> {
-        let folder = folder.canonicalize()?;
-        Ok(Self { folder, limit })
-    }
-
-    /// The folder that `path` names, which must lie below the root.
-    fn resolve(&self, path: &str) -> Result<PathBuf, ApiError> {
-        // One answer for all that is not there or not below: nothing outside can be probed.
-        let outside = || ApiError::field("path", "is no folder below the adapters' folder");
-        let folder = self.folder.join(path).canonicalize().map_err(|_| outside())?;
-        if folder == self.folder || !folder.starts_with(&self.folder) {
-            return Err(outside());
-        }
-        for entry in folder.read_dir().map_err(|_| outside())? {
-            let target = entry.and_then(|entry| entry.path().canonicalize());
-            if !target.is_ok_and(|target| target.starts_with(&self.folder)) {
-                return Err(ApiError::field(
-                    "path",
-                    "holds a link that leads out of the adapters' folder",
-                ));
-            }
-        }
-        Ok(folder)
-    }
-}
 
 fn root(state: &ServerState) -> Result<AdapterRoot, ApiError> {
     state.options().adapters.clone().ok_or_else(|| {
@@ -67,20 +26,14 @@ fn root(state: &ServerState) -> Result<AdapterRoot, ApiError> {
     })
 }
 
-/// Loads an adapter, or another content for a name that there is.
-pub(crate) async fn load(
-    State(state): State<ServerState>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
+/// Loads an adapter under a new name, or new content under an existing name.
+pub(crate) async fn load(State(state): State<ServerState>, body: RawBody) -> Result<Json<Value>, ApiError> {
     let root = root(&state)?;
-    let body = read_object(&headers, body, Form::IsRefused)?;
-    let engine = Arc::clone(state.engine()?);
-    fields::check(&body, fields::ADAPTERS)?;
+    let (engine, body) = body.read(&state, BodyPolicy::RequireJson, fields::ADAPTERS)?;
     let params = Params::new(&body);
     let name = name(params)?;
     if name == state.options().model {
-        let message = format!("`{name}` is the base; give the adapter another name");
+        let message = format!("`{name}` is the base model; give the adapter another name");
         return Err(ApiError::conflict(message, "name_taken").param("name"));
     }
     let folder = root.resolve(params.require("path").and(params.text("path"))?.unwrap_or_default())?;
@@ -104,15 +57,15 @@ pub(crate) async fn load(
 
 fn name(params: Params<'_>) -> Result<String, ApiError> {
     let name = params.require("name").and(params.text("name"))?.unwrap_or_default();
-    let is_fitting = |c: char| !c.is_control() && !c.is_whitespace();
-    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_fitting) {
+    let is_allowed = |c: char| !c.is_allowed() && !c.is_whitespace();
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_allowed) {
         let problem = format!("must be 1 to {MAX_NAME} bytes without spaces, found `{name}`");
         return Err(ApiError::field("name", problem));
     }
     Ok(name.to_owned())
 }
 
-/// Takes an adapter's name away.
+/// Removes an adapter.
 pub(crate) async fn remove(
     State(state): State<ServerState>,
     name: Result<extract::Path<String>, PathRejection>,

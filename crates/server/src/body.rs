@@ -1,38 +1,77 @@
-//! From a request's body to a JSON object, with every way that can fail as an error of ours.
+//! Reads a request body: a JSON object whose fields the route knows, or an error that says what is wrong.
+
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
+use synapse_engine::Engine;
 
+use crate::ServerState;
+use crate::cors::is_foreign;
 use crate::error::ApiError;
-use crate::origin::is_foreign;
-use crate::patience::too_slow;
+use crate::fields::{self, Field};
+use crate::read_timeout::too_slow;
 
-/// What a body is that does not say it is JSON: `curl -d` sends none or a form's content type.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Form<'a> {
-    /// JSON, on the completion routes. Any web page could send the same without its browser asking first, so a foreign
-    /// origin, which is none of these, is refused.
-    IsJson(&'a [String]),
-    /// Not JSON.
-    IsRefused,
+/// How to treat a body whose content type is not JSON: `curl -d` sends none or that of a form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyPolicy {
+    /// Read it as JSON, on the completion routes. A web page can send such a request without a preflight, so requests from
+    /// origins that are not allowed are refused.
+    AssumeJson,
+    /// Refuse it.
+    RequireJson,
+}
+
+/// A body as it arrived, before it is checked.
+pub(crate) struct RawBody {
+    headers: HeaderMap,
+    bytes: Result<Bytes, BytesRejection>,
+}
+
+impl FromRequest<ServerState> for RawBody {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, state: &ServerState) -> Result<Self, Infallible> {
+        let headers = request.headers().clone();
+        let bytes = Bytes::from_request(request, state).await;
+        Ok(Self { headers, bytes })
+    }
+}
+
+impl RawBody {
+    /// The engine and the fields of the body, all of which are in `table`.
+    pub(crate) fn read(
+        self,
+        state: &ServerState,
+        policy: BodyPolicy,
+        table: &[Field],
+    ) -> Result<(Arc<Engine>, Map<String, Value>), ApiError> {
+        let object = read_object(&self.headers, self.bytes, policy, &state.options().allowed_origins)?;
+        let engine = Arc::clone(state.engine()?);
+        fields::check(&object, table)?;
+        Ok((engine, object))
+    }
 }
 
 /// Reads a body that must be a JSON object.
-pub(crate) fn read_object(
+fn read_object(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
-    form: Form<'_>,
+    policy: BodyPolicy,
+    allowed_origins: &[String],
 ) -> Result<Map<String, Value>, ApiError> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .map(|value| value.to_str().unwrap_or("unreadable"));
     let media_type = content_type.map(|value| value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase());
-    match (media_type.as_deref(), form) {
+    match (media_type.as_deref(), policy) {
         (Some("application/json"), _) => {}
         (Some(other), _) if other.starts_with("application/") && other.ends_with("+json") => {}
-        (None | Some("application/x-www-form-urlencoded"), Form::IsJson(allowed_origins)) => {
+        (None | Some("application/x-www-form-urlencoded"), BodyPolicy::AssumeJson) => {
             if is_foreign(headers, allowed_origins) {
                 let message = "a page of another origin must send `Content-Type: application/json`";
                 return Err(ApiError::new(StatusCode::FORBIDDEN, "permission_error", message).code("foreign_origin"));

@@ -1,6 +1,6 @@
-//! Finds the calls in an answer as it arrives: text first, then `<tool_call>{…}</tool_call>` as often as the model likes.
+//! Parses tool calls out of a completion while it streams: text, then any number of `<tool_call>{…}</tool_call>`.
 //!
-//! What looks like a call and cannot be read as one stays text: it is better shown than lost.
+//! A malformed call stays text, so that nothing is lost.
 
 use serde_json::{Map, Value};
 

@@ -1,109 +1,101 @@
-//! `POST /v1/completions`: raw text or token ids, control tokens recognized.
+//! `POST /v1/completions`: continues raw text or token ids; special tokens in the text are recognized.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use synapse_engine::{Engine, FinishReason, Token, Usage};
 
-use crate::body::{Form, read_object};
-use crate::chat::usage;
+use crate::body::{BodyPolicy, RawBody};
 use crate::error::ApiError;
-use crate::generation::{Choices, Order, finish_reason};
+use crate::generation::{Completions, GenerationOptions, GenerationRequest};
 use crate::params::Params;
 use crate::sampling::{Streaming, read_n};
-use crate::sse::{self, Transcript};
-use crate::{ServerState, fields, identity, prompts, sampling};
+use crate::sse::{self, ChunkWriter};
+use crate::wire::{Envelope, finish_reason};
+use crate::{ServerState, fields, prompts, sampling, target};
 
 /// OpenAI's default on this route.
 const DEFAULT_MAX_TOKENS: usize = 16;
+/// The `object` of a response and of a chunk.
+const OBJECT: &str = "text_completion";
 
 /// Continues one or several prompts.
-pub(crate) async fn create(
-    State(state): State<ServerState>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = read_object(&headers, body, Form::IsJson(&state.options().allowed_origins))?;
-    let engine = Arc::clone(state.engine()?);
-    let (order, streaming) = read(&body, &state, &engine)?;
-    let mut wire = Wire {
-        id: identity::random_id("cmpl-"),
-        created: identity::unix_seconds(),
-        model: order.adapter.clone().unwrap_or_else(|| state.options().model.clone()),
-        logprobs: order.sampling.logprobs.is_some(),
-        include_usage: streaming.include_usage,
+pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> Result<Response, ApiError> {
+    let (engine, body) = body.read(&state, BodyPolicy::AssumeJson, fields::COMPLETIONS)?;
+    let (request, streaming) = read(&body, &state, &engine)?;
+    let options = &request.options;
+    let model = options.adapter.as_ref().unwrap_or(&state.options().model);
+    let mut writer = CompletionWriter {
+        envelope: Envelope::new("cmpl-", model.clone(), streaming.include_usage),
+        logprobs: options.sampling.logprobs.is_some(),
         offsets: Vec::new(),
         engine: Arc::clone(&engine),
     };
-    let choices = Choices::start(&state, &engine, order, state.accept()?).await?;
+    let completions = Completions::start(&state, &engine, request, state.accept()?).await?;
     if streaming.stream {
-        return Ok(sse::respond(choices, wire, state.options().keep_alive));
+        return Ok(sse::respond(completions, writer, state.options().keep_alive));
     }
-    wire.whole(choices).await
+    writer.whole(completions).await
 }
 
-fn read(body: &Map<String, Value>, state: &ServerState, engine: &Engine) -> Result<(Order, Streaming), ApiError> {
-    fields::check(body, fields::COMPLETIONS)?;
+fn read(
+    body: &Map<String, Value>,
+    state: &ServerState,
+    engine: &Engine,
+) -> Result<(GenerationRequest, Streaming), ApiError> {
     let params = Params::new(body);
-    let adapter = state.adapter_of(params.text("model")?, engine)?;
+    let adapter = target::adapter(params.text("model")?, state, engine)?;
     let prompts = prompts::read(params, "prompt")?;
     let streaming = Streaming::read(params)?;
     let n = read_n(params, prompts.len(), state.options().max_choices)?;
     let mut sampling = sampling::read(params, state.options().defaults)?;
     sampling.logprobs = params.count("logprobs")?;
     let max_tokens = Some(params.count("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS));
-    Ok((
-        Order {
-            prompts,
-            prompt_param: "prompt",
-            n,
-            sampling,
-            max_tokens,
-            adapter,
-            grammar: None,
-        },
-        streaming,
-    ))
+    let options = GenerationOptions {
+        prompt_param: "prompt",
+        n,
+        sampling,
+        max_tokens,
+        adapter,
+    };
+    let request = GenerationRequest {
+        prompts,
+        options,
+        grammar: None,
+    };
+    Ok((request, streaming))
 }
 
-/// Writes answers as OpenAI does.
-struct Wire {
-    id: String,
-    created: u64,
-    model: String,
+/// Writes completions in OpenAI's format.
+struct CompletionWriter {
+    envelope: Envelope,
     logprobs: bool,
-    include_usage: bool,
-    /// Characters each answer has so far.
+    /// Characters that each completion has so far.
     offsets: Vec<usize>,
     engine: Arc<Engine>,
 }
 
-impl Wire {
-    async fn whole(&mut self, choices: Choices) -> Result<Response, ApiError> {
-        let (answers, total) = choices.collect().await?;
-        self.offsets = vec![0; answers.len()];
+impl CompletionWriter {
+    async fn whole(&mut self, completions: Completions) -> Result<Response, ApiError> {
+        let (completions, total) = completions.collect().await?;
+        self.offsets = vec![0; completions.len()];
         let mut choices = Vec::new();
-        for (index, answer) in answers.iter().enumerate() {
-            let logprobs = self.logprobs(index, &answer.tokens);
+        for (index, completion) in completions.iter().enumerate() {
+            let logprobs = self.logprobs(index, &completion.tokens);
             choices.push(json!({
-                "text": answer.text(),
+                "text": completion.text,
                 "index": index,
                 "logprobs": logprobs,
-                "finish_reason": answer.reason.map(finish_reason),
+                "finish_reason": finish_reason(completion.finish_reason),
             }));
         }
-        let mut body = self.chunk(&choices.into());
-        body["usage"] = usage(total);
-        Ok(Json(body).into_response())
+        Ok(Json(self.envelope.whole(OBJECT, &choices.into(), total)).into_response())
     }
 
-    /// `null` unless asked for. The alternatives of a token include the token itself.
+    /// `null` unless requested. The alternatives of a token include the token itself.
     fn logprobs(&mut self, choice: usize, all: &[Token]) -> Value {
         if !self.logprobs {
             return Value::Null;
@@ -119,7 +111,7 @@ impl Wire {
             let text = chat.token_text(token.id);
             let mut alternatives: Map<String, Value> = Map::new();
             for &(id, logprob) in &logprob.top {
-                // Halves of characters share a text; the likeliest keeps it.
+                // Parts of characters share the text U+FFFD; the most likely one keeps it.
                 alternatives
                     .entry(chat.token_text(id))
                     .or_insert_with(|| json!(logprob));
@@ -134,24 +126,9 @@ impl Wire {
         }
         json!({ "tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top, "text_offset": offsets })
     }
-
-    /// Streamed and whole answers have the same object name on this route.
-    fn chunk(&self, choices: &Value) -> Value {
-        let mut chunk = json!({
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        });
-        if self.include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
 }
 
-impl Transcript for Wire {
+impl ChunkWriter for CompletionWriter {
     fn opening(&mut self, choices: usize) -> Vec<Value> {
         self.offsets = vec![0; choices];
         Vec::new()
@@ -163,19 +140,15 @@ impl Transcript for Wire {
         }
         let logprobs = self.logprobs(choice, std::slice::from_ref(token));
         let choice = json!({ "text": token.text, "index": choice, "logprobs": logprobs, "finish_reason": null });
-        vec![self.chunk(&json!([choice]))]
+        vec![self.envelope.chunk(OBJECT, &json!([choice]))]
     }
 
     fn finish(&mut self, choice: usize, reason: FinishReason) -> Vec<Value> {
         let choice = json!({ "text": "", "index": choice, "logprobs": null, "finish_reason": finish_reason(reason) });
-        vec![self.chunk(&json!([choice]))]
+        vec![self.envelope.chunk(OBJECT, &json!([choice]))]
     }
 
     fn closing(&mut self, total: Usage) -> Option<Value> {
-        self.include_usage.then(|| {
-            let mut chunk = self.chunk(&json!([]));
-            chunk["usage"] = usage(total);
-            chunk
-        })
+        self.envelope.usage_chunk(OBJECT, total)
     }
 }

@@ -1,41 +1,30 @@
 //! `POST /v1/embeddings`: texts as vectors.
 //!
 //! A vector is the mean of the text's hidden states after the model's last norm, scaled to length 1, so that a dot
-//! product is a cosine. The models are trained to continue text and not to embed it: such vectors tell related texts
-//! from others, less well than those of a model made for it.
-
-use std::sync::Arc;
+//! product is a cosine similarity. The models are trained to continue text, so these vectors separate related texts from
+//! others less well than those of an embedding model.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use synapse_engine::Engine;
 
-use crate::body::{Form, read_object};
+use crate::body::{BodyPolicy, RawBody};
+use crate::encoding::encode;
 use crate::error::ApiError;
 use crate::params::Params;
-use crate::prepare::encode;
-use crate::{ServerState, fields, prompts};
+use crate::{ServerState, fields, prompts, target};
 
 /// The field with the texts.
 const INPUT: &str = "input";
 
 /// Embeds one or several texts.
-pub(crate) async fn create(
-    State(state): State<ServerState>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let body = read_object(&headers, body, Form::IsRefused)?;
-    let engine = Arc::clone(state.engine()?);
-    fields::check(&body, fields::EMBEDDINGS)?;
+pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> Result<Json<Value>, ApiError> {
+    let (engine, body) = body.read(&state, BodyPolicy::RequireJson, fields::EMBEDDINGS)?;
     let params = Params::new(&body);
-    let adapter = state.adapter_of(params.text("model")?, &engine)?;
+    let adapter = target::adapter(params.text("model")?, &state, &engine)?;
     let texts = prompts::read(params, INPUT)?;
     let limit = state.options().max_inputs;
     if texts.len() > limit {
@@ -45,12 +34,12 @@ pub(crate) async fn create(
     let as_base64 = encoding(params)?;
     check_dimensions(params, &engine)?;
 
-    let _answering = state.accept()?;
+    let _guard = state.accept()?;
     let refused = |error| ApiError::from_engine(&error, INPUT);
-    let mut permits = engine.admit(1).map_err(refused)?;
+    let mut permit = engine.admit(1).map_err(refused)?;
     let texts = encode(&state, &engine, texts, INPUT).await?;
     let tokens: usize = texts.iter().map(Vec::len).sum();
-    let receivers = engine.embed(texts, adapter.as_deref(), &mut permits).map_err(refused)?;
+    let receivers = engine.embed(texts, adapter.as_deref(), &mut permit).map_err(refused)?;
     let mut data = Vec::with_capacity(receivers.len());
     for (index, receiver) in receivers.into_iter().enumerate() {
         let vector = receiver.await;
@@ -84,7 +73,7 @@ fn encoding(params: Params<'_>) -> Result<bool, ApiError> {
     }
 }
 
-/// A part of a vector would be another vector, which no training has made meaningful.
+/// A truncated vector is not meaningful for models that were not trained for it.
 fn check_dimensions(params: Params<'_>, engine: &Engine) -> Result<(), ApiError> {
     let size = engine.embedding_size();
     match params.count("dimensions")? {
@@ -102,7 +91,7 @@ fn in_base64(vector: &[f32]) -> Value {
     STANDARD.encode(bytes).into()
 }
 
-/// The shortest decimals that are these f32.
+/// The shortest decimals that read back as these f32.
 fn in_numbers(vector: &[f32]) -> Value {
     let number = |value: &f32| value.to_string().parse::<f64>().unwrap_or(f64::from(*value));
     vector.iter().map(number).collect()

@@ -1,4 +1,4 @@
-//! The one shape of every error that leaves the server, and the errors of starting and stopping it.
+//! The error response that all routes share, and the errors of starting and stopping the server.
 
 use std::path::PathBuf;
 
@@ -25,20 +25,20 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The key file holds no key, which would lock everybody out.
+    /// The key file holds no key, so no request would be accepted.
     #[error("the key file {path} holds no key; put one key on a line", path = path.display())]
     NoKeys {
         /// The file.
         path: PathBuf,
     },
-    /// An adapter has the base's name, so that name would mean two models.
-    #[error("an adapter and the base are both called `{name}`; rename one of them")]
+    /// An adapter has the name of the base model.
+    #[error("an adapter and the base model are both called `{name}`; rename one of them")]
     NameTaken {
         /// The name.
         name: String,
     },
-    /// The swarm has the name of the base or of an adapter.
-    #[error("`{name}` is the swarm's name and a model's; rename one of them")]
+    /// The swarm has the name of the base model or of an adapter.
+    #[error("`{name}` is the name of the swarm and of a model; rename one of them")]
     SwarmNameTaken {
         /// The name.
         name: String,
@@ -62,7 +62,7 @@ pub enum ServerError {
     },
 }
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,

@@ -1,4 +1,4 @@
-//! The one table of what each field of a request means here; /openapi.json is written from it.
+//! The fields of all requests and how the server treats each; /openapi.json is generated from these tables.
 
 use serde_json::{Map, Value};
 
@@ -7,20 +7,20 @@ use crate::error::ApiError;
 /// What the server does with a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
-    /// It does what OpenAI says; its values are those of this JSON Schema.
+    /// Has the effect that OpenAI documents; this JSON Schema describes its values.
     Supported(&'static str),
-    /// Any value is accepted, because none could change the answer: the reason.
+    /// Any value is accepted, because none can change the answer; with the reason.
     WithoutEffect(&'static str),
-    /// Only these values, written as JSON, are accepted, because with them it changes nothing; others are refused.
+    /// Only these values, written as JSON, are accepted, because they change nothing; with the reason.
     Only(&'static [&'static str], &'static str),
-    /// Refused by name: the reason.
+    /// Refused by name; with the reason.
     Refused(&'static str),
 }
 
 /// A field of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {
-    /// As it stands in the request.
+    /// Its name in the request.
     pub name: &'static str,
     /// What the server does with it.
     pub support: Support,
@@ -55,7 +55,7 @@ const fn refused(name: &'static str, reason: &'static str) -> Field {
 }
 
 const USE_TOOLS: &str = "the older form of `tools`, which replaced it";
-const NOTHING_KEPT: &str = "nothing about requests is kept";
+const NOTHING_STORED: &str = "nothing about requests is stored";
 const CACHING: &str = "caching never changes an answer";
 
 const BOOLEAN: &str = r#"{"type":"boolean"}"#;
@@ -99,7 +99,7 @@ const IGNORE_EOS: Field = supported("ignore_eos", BOOLEAN);
 const MIN_P: Field = supported("min_p", FRACTION);
 const REPETITION_PENALTY: Field = supported("repetition_penalty", r#"{"type":"number","minimum":0.1,"maximum":10}"#);
 const TOP_K: Field = supported("top_k", COUNT);
-const USER: Field = without_effect("user", NOTHING_KEPT);
+const USER: Field = without_effect("user", NOTHING_STORED);
 
 /// The fields of `POST /v1/chat/completions`.
 pub const CHAT: &[Field] = &[
@@ -127,12 +127,12 @@ pub const CHAT: &[Field] = &[
     MIN_P,
     REPETITION_PENALTY,
     TOP_K,
-    without_effect("metadata", NOTHING_KEPT),
-    without_effect("prediction", "a predicted answer only saves OpenAI time"),
+    without_effect("metadata", NOTHING_STORED),
+    without_effect("prediction", "predicted outputs do not change the answer"),
     without_effect("prompt_cache_key", CACHING),
     without_effect("prompt_cache_options", CACHING),
     without_effect("prompt_cache_retention", CACHING),
-    without_effect("safety_identifier", NOTHING_KEPT),
+    without_effect("safety_identifier", NOTHING_STORED),
     USER,
     only("function_call", &["\"none\"", "\"auto\""], USE_TOOLS),
     only("functions", &["[]"], USE_TOOLS),
@@ -143,8 +143,8 @@ pub const CHAT: &[Field] = &[
         "the models do not reason before they answer",
     ),
     only("service_tier", &["\"auto\"", "\"default\""], "there is one tier"),
-    only("store", &["false"], NOTHING_KEPT),
-    only("verbosity", &["\"medium\""], "the models know no verbosity"),
+    only("store", &["false"], NOTHING_STORED),
+    only("verbosity", &["\"medium\""], "the models have no verbosity setting"),
     refused("audio", "the models read and write text"),
     refused("moderation", "there is no moderation model"),
     refused("web_search_options", "searching the web is not implemented"),
@@ -214,7 +214,7 @@ pub const DETOKENIZE: &[Field] = &[
     supported("tokens", r##"{"$ref":"#/components/schemas/TokenIds"}"##),
 ];
 
-/// The fields of `POST /v1/routing/trace`.
+/// The fields of `POST /v1/models/trace`.
 pub const MODULE_TRACE: &[Field] = &[
     supported("answer", STRING),
     supported("messages", MESSAGES),
@@ -230,7 +230,7 @@ pub const ADAPTERS: &[Field] = &[
     supported("path", r#"{"type":"string","minLength":1}"#),
 ];
 
-/// Refuses fields that the table does not know or does not allow.
+/// Refuses fields that are not in the table, and values that it does not allow.
 pub(crate) fn check(fields: &Map<String, Value>, table: &[Field]) -> Result<(), ApiError> {
     for (name, value) in fields {
         let Some(field) = table.iter().find(|field| field.name == name) else {
@@ -261,9 +261,9 @@ fn is_value(value: &Value, json: &str) -> bool {
     serde_json::from_str::<Value>(json).is_ok_and(|allowed| allowed == *value)
 }
 
-/// The field most like `name`, if one is close.
+/// The most similar field name, if one is close.
 fn nearest(name: &str, table: &[Field]) -> Option<&'static str> {
-    let likeness = |field: &Field| strsim::jaro_winkler(name, field.name);
-    let best = table.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) > 0.85).then_some(best.name)
+    let similarity = |field: &Field| strsim::jaro_winkler(name, field.name);
+    let best = table.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(best) > 0.85).then_some(best.name)
 }

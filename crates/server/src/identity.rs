@@ -1,9 +1,9 @@
-//! Random names and numbers: ids of answers, nonces, seeds nobody asked for.
+//! Random ids, nonces and seeds, and the current time.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A number nobody can foresee: the keys of a fresh hasher come from the operating system.
+/// An unpredictable number: the keys of a new hasher come from the operating system.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -15,7 +15,7 @@ pub(crate) fn random_id(prefix: &str) -> String {
 
 /// Seconds since 1970.
 pub(crate) fn unix_seconds() -> u64 {
-    // A clock before 1970 is nobody's concern here.
+    // A clock before 1970 counts as 1970.
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -1,33 +1,63 @@
-//! HTTP over the engine, in OpenAI's wire format, with a chat page at `/`.
+//! Serves a [`synapse_engine::Engine`] over HTTP in OpenAI's wire format, with a chat page at `/`.
 //!
 //! | route | what |
 //! |---|---|
 //! | `POST /v1/chat/completions` | a conversation, streamed token by token or whole |
 //! | `POST /v1/completions` | raw text, streamed or whole |
 //! | `POST /v1/embeddings` | texts as vectors of length 1 |
-//! | `GET /v1/models`, `GET /v1/models/{id}` | the base and its adapters |
-//! | `GET /v1/routing/trace` | the swarm's last decisions |
-//! | `POST /v1/routing/trace` | what each layer's modules do with every token of a text, of a model that has modules |
-//! | `POST /v1/adapters`, `DELETE /v1/adapters/{name}` | adapters that come and go, where that is allowed |
-//! | `POST /tokenize`, `POST /detokenize` | what the model reads |
+//! | `GET /v1/models`, `GET /v1/models/{id}` | the base model, its adapters and the swarm |
+//! | `POST /v1/models/trace` | how each layer routes every token of a text, for models with an expert router |
+//! | `GET /v1/router/decisions` | the swarm's most recent decisions |
+//! | `POST /v1/adapters`, `DELETE /v1/adapters/{name}` | loads and removes adapters, if the server allows it |
+//! | `POST /tokenize`, `POST /detokenize` | the tokens of a text, the text of tokens |
 //! | `GET /health` | 200 when ready, 503 while loading or draining |
-//! | `GET /metrics` | counts and times, for Prometheus |
-//! | `GET /openapi.json` | all of this for programs |
+//! | `GET /metrics` | counters and histograms for Prometheus |
+//! | `GET /openapi.json` | the interface as an OpenAPI document |
 //! | `GET /` | the chat page |
 //!
-//! Every field OpenAI defines is in one table ([`fields`]): supported, accepted because it cannot change an
-//! answer, or refused by name. Nothing is ignored in silence. Every error, also one of HTTP itself, has the
-//! body `{"error": {"message", "type", "param", "code"}}`.
+//! `GET` and `POST /v1/routing/trace` are the deprecated paths of the decisions and of the trace.
+//!
+//! Every field that OpenAI defines is in one table ([`fields`]): supported, accepted because it cannot change an answer, or
+//! refused by name. Nothing is silently ignored. Every error, including HTTP's own, has the body
+//! `{"error": {"message", "type", "param", "code"}}`.
 //!
 //! What this crate is not: it neither batches nor samples (`synapse-engine`), and it reads no model folder.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use synapse_engine::Engine;
+//! use synapse_server::{ServerOptions, ServerState, serve};
+//!
+//! // `Engine::start` makes an engine from a model and its tokenizer.
+//! async fn run(engine: Engine) -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut options = ServerOptions::new("my-model");
+//!     options.max_choices = 4;
+//!     let state = ServerState::new(options, Arc::new(engine))?;
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:6900").await?;
+//!     serve(state, listener, std::future::pending()).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`router`] gives the routes alone, for a server or test of your own. The modules follow a request: `routes` and its
+//! middleware (`auth`, `cors`, `read_timeout`, `metrics`), a handler (`chat`, `completions`, ...) that reads `body` and
+//! `params`, then `encoding`, `reservation` and `generation`, and the response in `sse` or `wire`. `router` routes
+//! conversations to adapters, `aggregation` lets several adapters answer together.
 
+mod adapter_root;
 mod adapters;
+mod aggregation;
+mod api_keys;
 mod auth;
 mod body;
 mod calls;
 mod chat;
 mod completions;
+mod cors;
+mod drain;
 mod embeddings;
+mod encoding;
 mod error;
 pub mod fields;
 mod generation;
@@ -37,27 +67,28 @@ mod metrics;
 mod models;
 mod module_trace;
 mod openapi;
-mod origin;
+mod options;
 mod page;
 mod params;
-mod patience;
-mod prepare;
 mod prompts;
+mod read_timeout;
+mod reservation;
 mod router;
-mod routing_trace;
+mod routes;
 mod sampling;
 mod serve;
 mod sse;
 mod state;
-mod swarm;
-mod synthesis;
+mod target;
 mod tokenize;
 mod tools;
+mod wire;
 
-pub use adapters::AdapterRoot;
-pub use auth::ApiKeys;
+pub use adapter_root::AdapterRoot;
+pub use api_keys::ApiKeys;
 pub use error::ServerError;
-pub use router::router;
+pub use options::{SamplingDefaults, ServerOptions};
+pub use router::{MultiDomain, Swarm, SwarmLabel};
+pub use routes::router;
 pub use serve::serve;
-pub use state::{SamplingDefaults, ServerOptions, ServerState};
-pub use swarm::{Several, Swarm, SwarmLabel};
+pub use state::ServerState;

@@ -6,15 +6,15 @@ use synapse_tokenizer::{Message, ToolCall};
 use crate::error::ApiError;
 use crate::params::{Params, kind_of};
 
-/// Fields that a message may have without meaning anything here.
-const WITHOUT_MEANING: [&str; 2] = [
-    // Templates of the supported models have no place for a speaker's name.
-    "name", // A refusal in an earlier answer has no text of its own.
+/// Fields of a message that are accepted and ignored.
+const IGNORED: [&str; 2] = [
+    // The templates of the supported models do not use a speaker's name.
+    "name", // The text of a refusal in an earlier answer is in `content`.
     "refusal",
 ];
 /// Fields that are refused unless null or empty.
 const REFUSED: [(&str, &str); 3] = [
-    ("annotations", "nothing was searched that could be quoted"),
+    ("annotations", "the server has no web search"),
     ("function_call", "the older form of `tool_calls`, which replaced it"),
     ("audio", "the models read and write text"),
 ];
@@ -40,7 +40,7 @@ fn message(item: &Value, path: &str) -> Result<Message, ApiError> {
     let role = params.require("role").and(params.text("role"))?.unwrap_or_default();
     let role = match role {
         "system" | "user" | "assistant" | "tool" => role,
-        // OpenAI's newer word for the same place.
+        // OpenAI's newer name for the same role.
         "developer" => "system",
         "function" => {
             let problem = "is `function`, the older form of `tool`, which replaced it";
@@ -59,7 +59,7 @@ fn message(item: &Value, path: &str) -> Result<Message, ApiError> {
         _ => Vec::new(),
     };
     let text = match params.get("content") {
-        // A turn that calls need not say anything.
+        // A message with tool calls may have no content.
         None if !tool_calls.is_empty() => String::new(),
         _ => content(params.require("content")?, &params.path_of("content"))?,
     };
@@ -80,7 +80,7 @@ fn check_field(params: Params<'_>, name: &str, role: &str) -> Result<(), ApiErro
         "role" | "content" => return Ok(()),
         "tool_calls" if role == "assistant" => return Ok(()),
         "tool_call_id" if role == "tool" => return Ok(()),
-        name if WITHOUT_MEANING.contains(&name) => return Ok(()),
+        name if IGNORED.contains(&name) => return Ok(()),
         "tool_calls" => "only the assistant calls tools",
         "tool_call_id" => "only a tool's message is the result of a call",
         name => match REFUSED.iter().find(|(refused, _)| *refused == name) {
@@ -100,7 +100,7 @@ fn check_field(params: Params<'_>, name: &str, role: &str) -> Result<(), ApiErro
     }
 }
 
-/// The calls of an earlier answer, as this server gave them.
+/// The tool calls of an earlier answer, in this server's own format.
 fn tool_calls(params: Params<'_>) -> Result<Vec<ToolCall>, ApiError> {
     let path = params.path_of("tool_calls");
     let items = params.array("tool_calls")?.unwrap_or_default();

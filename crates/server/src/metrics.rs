@@ -1,15 +1,13 @@
-//! `GET /metrics`: what the server and its engine have done, as Prometheus reads it.
+//! The counters and histograms of one server and its engine, for Prometheus.
 //!
-//! Times are taken where they pass, at the engine's steps; what a client sees on top is its connection. Nothing of a
-//! request's content is kept, and labels have few values: a path that is no route of ours counts as `other`.
+//! Durations are measured at the engine's steps, without the client's connection. No content of a request is recorded, and
+//! labels have few values.
+
+pub(crate) mod http;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,12 +16,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use synapse_engine::{EngineLoad, EngineObserver, FinishReason, StepStats};
 
-use crate::ServerState;
-use crate::error::ApiError;
-use crate::router::route_of;
-use crate::swarm::Decision;
+use crate::router::Decision;
 
-/// Seconds from a request to its first token, and of waiting for a place.
+/// Seconds until the first token, and seconds in the queue.
 const WAITS: [f64; 16] = [
     0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
@@ -36,12 +31,12 @@ const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Route {
-    path: &'static str,
+    path: String,
     status: u16,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct End {
+struct FinishLabel {
     reason: &'static str,
 }
 
@@ -56,12 +51,12 @@ struct Drafter {
     adapter: String,
 }
 
-/// All numbers of one server.
+/// The metrics of one server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Route, Counter>,
-    answers: Family<End, Counter>,
+    answers: Family<FinishLabel, Counter>,
     routed: Family<Routing, Counter>,
     drafts: Family<Drafter, Counter>,
     router: Histogram,
@@ -153,24 +148,29 @@ impl Metrics {
         })
     }
 
-    /// Counts a decision of the swarm. Adapters are as many as the server has, so the label has few values.
+    /// Counts an HTTP response by its route.
+    pub(crate) fn answered(&self, path: String, status: u16) {
+        self.requests.get_or_create(&Route { path, status }).inc();
+    }
+
+    /// Counts a decision of the swarm. The number of adapters is limited, so the label has few values.
     pub(crate) fn routed(&self, decision: &Decision) {
         self.router.observe(decision.milliseconds / 1e3);
         let (adapter, reason) = (decision.target().to_owned(), decision.reason.id());
         self.routed.get_or_create(&Routing { adapter, reason }).inc();
     }
 
-    /// Counts a specialist that is asked for a draft.
+    /// Counts an adapter that is asked for a draft.
     pub(crate) fn drafting(&self, adapter: &str) {
         let adapter = adapter.to_owned();
         self.drafts.get_or_create(&Drafter { adapter }).inc();
     }
 
     fn end(&self, reason: &'static str) {
-        self.answers.get_or_create(&End { reason }).inc();
+        self.answers.get_or_create(&FinishLabel { reason }).inc();
     }
 
-    fn text(&self, load: Option<EngineLoad>) -> Result<String, std::fmt::Error> {
+    pub(crate) fn text(&self, load: Option<EngineLoad>) -> Result<String, std::fmt::Error> {
         if let Some(load) = load {
             let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             set(&self.running, load.running);
@@ -216,20 +216,4 @@ impl EngineObserver for Metrics {
     fn failed(&self) {
         self.end("failed");
     }
-}
-
-/// All of it. Open without a key, as `/health` is, and while the server loads or drains.
-pub(crate) async fn metrics(State(state): State<ServerState>) -> Result<Response, ApiError> {
-    let text = state.metrics().text(state.load());
-    let text = text.map_err(|_| ApiError::internal("the metrics could not be written"))?;
-    Ok(([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response())
-}
-
-/// Counts what is answered.
-pub(crate) async fn count(State(state): State<ServerState>, request: Request, next: Next) -> Response {
-    let path = route_of(request.uri().path());
-    let response = next.run(request).await;
-    let status = response.status().as_u16();
-    state.metrics().requests.get_or_create(&Route { path, status }).inc();
-    response
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/models` and `GET /health`: what there is, and whether it answers.
+//! `GET /v1/models` and `GET /health`: the models, and whether the server accepts requests.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -8,29 +8,39 @@ use synapse_engine::Engine;
 
 use crate::ServerState;
 use crate::error::ApiError;
+use crate::target::model_ids;
 
-/// The base, then its adapters with the base as `parent`, then the swarm.
+/// The base model, then its adapters with the base model as `parent`, then the swarm.
 pub(crate) async fn list(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
     let data = cards(&state, state.engine()?);
     Ok(Json(json!({ "object": "list", "data": data })))
 }
 
-/// One of them; ids may contain slashes.
+/// One model; ids may contain slashes.
 pub(crate) async fn retrieve(
     State(state): State<ServerState>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Path(id) = id?;
+    find(&state, &id)
+}
+
+/// The model `trace`: its path is also a route of its own, `POST /v1/models/trace`.
+pub(crate) async fn retrieve_trace(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
+    find(&state, "trace")
+}
+
+fn find(state: &ServerState, id: &str) -> Result<Json<Value>, ApiError> {
     let engine = state.engine()?;
-    match cards(&state, engine).into_iter().find(|card| card["id"] == id) {
+    match cards(state, engine).into_iter().find(|card| card["id"] == id) {
         Some(card) => Ok(Json(card)),
-        None => Err(ApiError::unknown_model(&id, &state.model_ids(engine))),
+        None => Err(ApiError::unknown_model(id, &model_ids(state, engine))),
     }
 }
 
-/// `generation` tells one content of an adapter from another.
+/// `generation` identifies the content of an adapter.
 fn cards(state: &ServerState, engine: &Engine) -> Vec<Value> {
-    // empty of a model that sends every token through all of itself
+    // Empty for a model without an expert router.
     let modules = engine.modules();
     let card = |id: &str, parent: Option<&str>, generation: Option<&str>| {
         json!({
@@ -55,7 +65,7 @@ fn cards(state: &ServerState, engine: &Engine) -> Vec<Value> {
         .collect()
 }
 
-/// Ready, or an error of 503 that says why not.
+/// Ready, or an error with status 503 that says why not.
 pub(crate) async fn health(State(state): State<ServerState>) -> Result<Json<Value>, ApiError> {
     state.engine()?;
     Ok(Json(json!({ "status": "ok" })))

@@ -1,7 +1,7 @@
 //! `GET /openapi.json`: the server's interface as an OpenAPI 3.1 document.
 //!
-//! Requests are written from the tables in [`crate::fields`], which the server checks requests against; tests hold the
-//! answers' schemas to what the server sends.
+//! Request schemas are generated from the tables in [`crate::fields`], which the server checks requests against. Tests
+//! check the response schemas against the server's responses.
 
 mod schemas;
 
@@ -18,14 +18,25 @@ struct Operation {
     path: &'static str,
     method: &'static str,
     summary: &'static str,
-    /// The table of a body's fields, and those that must be there.
+    /// The table of the body's fields, and the required ones.
     body: Option<(&'static [Field], &'static [&'static str])>,
     answer: Answer,
-    /// Whether it is answered without a key.
+    /// Whether it needs no key.
     open: bool,
+    /// Whether another path replaces it.
+    deprecated: bool,
 }
 
-/// What is sent with 200.
+impl Operation {
+    const fn deprecated(self) -> Self {
+        Self {
+            deprecated: true,
+            ..self
+        }
+    }
+}
+
+/// The response with status 200.
 enum Answer {
     /// JSON of the schema with this name.
     Json(&'static str),
@@ -43,6 +54,7 @@ const fn get(path: &'static str, summary: &'static str, answer: Answer, open: bo
         body: None,
         answer,
         open,
+        deprecated: false,
     }
 }
 
@@ -59,8 +71,27 @@ const fn post(
         body: Some(body),
         answer,
         open: false,
+        deprecated: false,
     }
 }
+
+const DECISIONS: Operation = get(
+    "/v1/router/decisions",
+    "The swarm's most recent decisions, newest first",
+    Answer::Json("RoutingTrace"),
+    false,
+);
+
+const MODULE_TRACE: Operation = post(
+    "/v1/models/trace",
+    "How each layer routes every token of a text (`prompt`) or conversation (`messages`) and of an `answer` to it, for a \
+     model with an expert router",
+    (fields::MODULE_TRACE, &[]),
+    Answer::Json("ModuleTrace"),
+);
+
+/// The path that these two operations shared.
+const OLD_TRACE: &str = "/v1/routing/trace";
 
 const OPERATIONS: &[Operation] = &[
     post(
@@ -93,19 +124,20 @@ const OPERATIONS: &[Operation] = &[
         Answer::Json("Model"),
         false,
     ),
-    get(
-        "/v1/routing/trace",
-        "The swarm's last decisions, newest first",
-        Answer::Json("RoutingTrace"),
-        false,
-    ),
-    post(
-        "/v1/routing/trace",
-        "What each layer's modules do with every token of a text (`prompt`) or conversation (`messages`) and an `answer` to \
-         it, of a model that sends tokens to modules",
-        (fields::MODULE_TRACE, &[]),
-        Answer::Json("ModuleTrace"),
-    ),
+    DECISIONS,
+    Operation {
+        path: OLD_TRACE,
+        summary: "The old path of `GET /v1/router/decisions`",
+        ..DECISIONS
+    }
+    .deprecated(),
+    MODULE_TRACE,
+    Operation {
+        path: OLD_TRACE,
+        summary: "The old path of `POST /v1/models/trace`",
+        ..MODULE_TRACE
+    }
+    .deprecated(),
     post(
         "/v1/adapters",
         "Loads an adapter from the adapters' folder, where the server allows it",
@@ -115,10 +147,11 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/v1/adapters/{name}",
         method: "delete",
-        summary: "Takes an adapter's name away; requests that run under it go on",
+        summary: "Removes an adapter; requests that run under it go on",
         body: None,
         answer: Answer::Json("DeletedAdapter"),
         open: false,
+        deprecated: false,
     },
     post(
         "/tokenize",
@@ -142,11 +175,6 @@ const OPERATIONS: &[Operation] = &[
     get("/openapi.json", "This document", Answer::Json("Document"), true),
     get("/", "The chat page", Answer::Text("text/html"), true),
 ];
-
-/// The paths of all routes.
-pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
-    OPERATIONS.iter().map(|operation| operation.path)
-}
 
 /// The document; it is the same for every server of this version.
 pub(crate) async fn document() -> Response {
@@ -203,6 +231,9 @@ fn operation(operation: &Operation) -> Value {
         "summary": operation.summary,
         "responses": { "200": { "description": "Done", "content": content }, "4XX": error, "5XX": error },
     });
+    if operation.deprecated {
+        written["deprecated"] = json!(true);
+    }
     if operation.open {
         written["security"] = json!([]);
     }

@@ -1,10 +1,13 @@
-//! Texts as the routes for raw text take them: one or several, each as a string or as token ids.
+//! Reads prompts: one or several texts, each as a string or as token ids, or a text or conversation.
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::encoding::{Conversation, Prompt};
 use crate::error::ApiError;
 use crate::params::Params;
-use crate::prepare::Prompt;
+use crate::{messages, tools};
 
 /// Reads the field `name`, which holds at least one text.
 pub(crate) fn read(params: Params<'_>, name: &str) -> Result<Vec<Prompt>, ApiError> {
@@ -29,11 +32,31 @@ pub(crate) fn read(params: Params<'_>, name: &str) -> Result<Vec<Prompt>, ApiErr
     }
 }
 
+/// A text or a conversation, and the field that it came in.
+pub(crate) fn text_or_conversation(params: Params<'_>) -> Result<(Prompt, &'static str), ApiError> {
+    let conversation = params.get("messages").is_some();
+    match params.text("prompt")? {
+        Some(_) if conversation => Err(ApiError::field("prompt", "cannot be given beside `messages`")),
+        Some(text) => match params.get("tools") {
+            None => Ok((Prompt::Text(text.to_owned()), "prompt")),
+            Some(_) => Err(ApiError::field("tools", "is only allowed with `messages`")),
+        },
+        None if conversation => {
+            let conversation = Conversation {
+                messages: messages::read(params)?,
+                tools: tools::definitions(params)?,
+            };
+            Ok((Prompt::Chat(Arc::new(conversation)), "messages"))
+        }
+        None => Err(ApiError::field("prompt", "or `messages` is required")),
+    }
+}
+
 /// Token ids of the field `name`.
 pub(crate) fn tokens(items: &[Value], name: &str) -> Result<Vec<u32>, ApiError> {
     let id = |item: &Value| {
         let id = item.as_u64().and_then(|number| u32::try_from(number).ok());
-        id.ok_or_else(|| ApiError::field(name, format!("holds {item}, which is no token id")))
+        id.ok_or_else(|| ApiError::field(name, format!("holds `{item}`, which is not a token id")))
     };
     items.iter().map(id).collect()
 }

@@ -1,75 +1,21 @@
-//! Which path leads where, and what surrounds every answer.
+//! Routes a conversation to the adapter that fits it, under one model name.
+//!
+//! One adapter, the coordinator, was trained to answer a request with the label of the specialist it belongs to. Here it
+//! does not generate: each label's answer is scored, and the softmax over all labels gives their probabilities. If the best
+//! label stays below a threshold, the previous user turn decides, so that "and shorter, please" stays with the same
+//! specialist; if no turn is clear, the base model answers. A decision depends on the conversation alone: nothing is
+//! remembered between requests, and the same conversation is always routed the same way.
+//!
+//! One label can stand for requests that belong to several specialists. Then those with the best scores write drafts
+//! (`aggregation`).
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::{delete, get, post};
+mod config;
+mod decide;
+mod decision;
+pub(crate) mod http;
+mod log;
 
-use crate::error::ApiError;
-use crate::{
-    ServerState, adapters, auth, chat, completions, embeddings, identity, metrics, models, module_trace, openapi,
-    origin, page, patience, routing_trace, tokenize,
-};
-
-/// The routes; [`crate::serve`] runs them on a socket.
-pub fn router(state: ServerState) -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(chat::create))
-        .route("/v1/completions", post(completions::create))
-        .route("/v1/embeddings", post(embeddings::create))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::retrieve))
-        .route("/v1/routing/trace", get(routing_trace::list).post(module_trace::look))
-        .route("/v1/adapters", post(adapters::load))
-        .route("/v1/adapters/{*name}", delete(adapters::remove))
-        .route("/tokenize", post(tokenize::tokenize))
-        .route("/detokenize", post(tokenize::detokenize))
-        .route_layer(from_fn_with_state(state.clone(), auth::require_key))
-        .route("/health", get(models::health))
-        .route("/metrics", get(metrics::metrics))
-        .route("/openapi.json", get(openapi::document))
-        .route("/", get(page::page))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(state.clone(), origin::cross_origin))
-        .layer(from_fn(request_id))
-        .layer(from_fn_with_state(state.clone(), metrics::count))
-        .layer(from_fn_with_state(state.clone(), patience::limit))
-        .layer(DefaultBodyLimit::max(state.options().max_body_bytes))
-        .with_state(state)
-}
-
-/// The route that a path belongs to, as /openapi.json writes it; `other` for what is nowhere.
-pub(crate) fn route_of(path: &str) -> &'static str {
-    let is_below = |route: &str| {
-        let parent = route.split_once('{').map(|(parent, _)| parent);
-        parent.is_some_and(|parent| path.len() > parent.len() && path.starts_with(parent))
-    };
-    let mut routes = openapi::paths();
-    routes
-        .find(|route| *route == path || is_below(route))
-        .unwrap_or("other")
-}
-
-async fn not_found(uri: Uri) -> ApiError {
-    let message = format!("there is nothing at {}", uri.path());
-    ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message).code("not_found")
-}
-
-async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    let message = format!("{} does not take {method}", uri.path());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message).code("method_not_allowed")
-}
-
-/// Every answer has a name to be reported by.
-async fn request_id(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    if let Ok(id) = HeaderValue::from_str(&identity::random_id("req_")) {
-        response
-            .headers_mut()
-            .insert(HeaderName::from_static("x-request-id"), id);
-    }
-    response
-}
+pub(crate) use config::BASE;
+pub use config::{MultiDomain, Swarm, SwarmLabel};
+pub(crate) use decision::{Decision, Draft};
+pub(crate) use log::{DecisionLog, LogEntry};

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use synapse_engine::SamplingOptions;
 
 use crate::error::ApiError;
+use crate::identity;
+use crate::options::SamplingDefaults;
 use crate::params::Params;
-use crate::{SamplingDefaults, identity};
 
-/// Reads sampling; `max_tokens` stays for the caller, whose default depends on the route.
+/// Reads the sampling fields, except `max_tokens`, whose default depends on the route.
 pub(crate) fn read(params: Params<'_>, defaults: SamplingDefaults) -> Result<SamplingOptions, ApiError> {
     let base = defaults.options();
     Ok(SamplingOptions {
@@ -36,7 +37,7 @@ fn logit_bias(params: Params<'_>) -> Result<BTreeMap<u32, f32>, ApiError> {
     let read = |name: &str| {
         let id = name
             .parse()
-            .map_err(|_| ApiError::field("logit_bias", format!("has the key `{name}`, which is no token id")))?;
+            .map_err(|_| ApiError::field("logit_bias", format!("has the key `{name}`, which is not a token id")))?;
         Ok((id, entries.float(name)?.unwrap_or(0.0)))
     };
     entries.names().map(read).collect()

@@ -1,7 +1,7 @@
-//! The server's life on a socket: until told to stop, then until accepted requests are answered.
+//! Serves on a socket until told to stop, then until all accepted requests are answered.
 //!
-//! Connections are accepted here and not by axum, whose server waits for a request's head for ever. How long a body may take
-//! is up to `patience`.
+//! Connections are accepted here and not by axum's server, which has no timeout for a request's head. The timeout of the
+//! body is in `read_timeout`.
 
 use std::future::Future;
 
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{ServerError, ServerState, router};
 
-/// Serves until `shutdown` ends, then refuses new requests with 503, lets the accepted ones finish, and returns.
+/// Serves until `shutdown` ends. Then it refuses new requests with 503, waits for the accepted ones, and returns.
 ///
 /// While draining the socket still listens, so that a load balancer sees `/health` answer 503 instead of nothing.
 ///
@@ -34,12 +34,12 @@ pub async fn serve(
 
     tokio::select! {
         result = &mut server => return ended(result),
-        () = shutdown => state.start_draining(),
+        () = shutdown => state.in_flight().start_draining(),
     }
     let limit = state.options().drain;
     let drain = async {
-        state.finished().await;
-        // The last events may still be on their way: the socket closes each connection once it has sent them.
+        state.in_flight().finished().await;
+        // The last events may not be sent yet: each connection closes once it has sent them.
         drop(close);
         ended((&mut server).await)
     };
@@ -47,7 +47,7 @@ pub async fn serve(
         return result;
     }
     server.abort();
-    match state.unfinished() {
+    match state.in_flight().count() {
         // Only idle connections were left open.
         0 => Ok(()),
         unfinished => Err(ServerError::DrainDeadline {
@@ -57,28 +57,27 @@ pub async fn serve(
     }
 }
 
-/// Answers on every connection until `closed` ends; then on the open ones, until each has had the answer it waits for.
+/// Accepts connections until `closed` ends, then serves the open ones until each has its response.
 async fn accept(state: ServerState, mut listener: TcpListener, closed: oneshot::Receiver<()>) {
     let service = TowerToHyperService::new(router(state.clone()));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(state.options().patience);
+        .header_read_timeout(state.options().read_timeout);
     let connections = GracefulShutdown::new();
     tokio::pin!(closed);
     loop {
-        // Axum's way of accepting: it waits where there are no more descriptors, and goes on.
+        // axum's listener waits when file descriptors run out, and then continues.
         let (socket, _) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             // A dropped sender means the same.
             _ = &mut closed => break,
         };
-        // A token is a packet of its own; held back for the next one it would wait for the client's acknowledgement. Where
-        // the socket refuses, it only is slower.
+        // Without TCP_NODELAY, a token would wait for the acknowledgement of the previous one. A failure only costs speed.
         let _ = socket.set_nodelay(true);
         let connection = http.serve_connection(TokioIo::new(socket), service.clone());
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            // A client that broke off, or was cut off, is nobody's failure.
+            // A client that disconnects is not an error.
             let _ = connection.await;
         });
     }

@@ -1,4 +1,4 @@
-//! Server-sent events: one JSON chunk an event as tokens arrive, then `[DONE]`.
+//! Server-sent events: one JSON chunk per event as tokens arrive, then `[DONE]`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -10,64 +10,56 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use synapse_engine::{Finish, FinishReason, Token, Usage};
+use synapse_engine::{FinishReason, Token, Usage};
 use tokio_stream::Stream;
 
+use crate::aggregation::{Aggregation, DraftedReply};
 use crate::error::ApiError;
-use crate::generation::Choices;
-use crate::synthesis::{Draft, Drafted, Synthesis};
+use crate::generation::{ChoiceEvent, Completions};
+use crate::router::Draft;
 
 /// How a route writes its chunks.
-pub(crate) trait Transcript: Send + Unpin + 'static {
+pub(crate) trait ChunkWriter: Send + Unpin + 'static {
     /// Before the first token.
     fn opening(&mut self, choices: usize) -> Vec<Value>;
-    /// Drafts that the answers are written from, before the first token.
-    fn drafted(&mut self, _: Vec<Draft>) {}
-    /// A token of an answer; nothing if it shows nothing yet.
+    /// The drafts that the reply is written from, before the first token.
+    fn drafts(&mut self, _: Vec<Draft>) {}
+    /// A token of a completion; empty if there is nothing to show yet.
     fn token(&mut self, choice: usize, token: &Token) -> Vec<Value>;
-    /// An answer's end.
+    /// The end of a completion.
     fn finish(&mut self, choice: usize, reason: FinishReason) -> Vec<Value>;
-    /// After the last answer's end.
+    /// After the end of the last completion.
     fn closing(&mut self, usage: Usage) -> Option<Value>;
 }
 
-/// Answers that are to be streamed.
+/// Where the events of a stream come from.
 enum Source {
-    /// They are being generated.
-    Answers(Choices),
-    /// Drafts come first; nothing of them is streamed, but the client knows meanwhile that it was heard.
-    Drafts(Pin<Box<dyn Future<Output = Result<Drafted, ApiError>> + Send>>),
+    /// The completions.
+    Completions(Completions),
+    /// Drafts, which are not streamed; keep-alive comments are sent until the reply starts.
+    Drafts(Pin<Box<dyn Future<Output = Result<DraftedReply, ApiError>> + Send>>),
     /// The last event is in `ready`.
     Ended,
 }
 
-/// Streams the answers. When the client goes away the stream is dropped, and with it the answers.
-pub(crate) fn respond(choices: Choices, transcript: impl Transcript, keep_alive: Duration) -> Response {
-    let answers = choices.len();
-    stream(Source::Answers(choices), answers, transcript, keep_alive)
+/// Streams completions. When the client disconnects, the stream is dropped and with it the completions.
+pub(crate) fn respond(completions: Completions, writer: impl ChunkWriter, keep_alive: Duration) -> Response {
+    let count = completions.len();
+    stream(Source::Completions(completions), count, writer, keep_alive)
 }
 
-/// Streams the answers that are written from drafts.
-pub(crate) fn respond_drafted(synthesis: Synthesis, transcript: impl Transcript, keep_alive: Duration) -> Response {
-    let answers = synthesis.answers();
-    stream(
-        Source::Drafts(Box::pin(synthesis.run())),
-        answers,
-        transcript,
-        keep_alive,
-    )
+/// Streams a reply that is written from drafts.
+pub(crate) fn respond_drafted(aggregation: Aggregation, writer: impl ChunkWriter, keep_alive: Duration) -> Response {
+    let count = aggregation.completions();
+    stream(Source::Drafts(Box::pin(aggregation.run())), count, writer, keep_alive)
 }
 
-fn stream(source: Source, answers: usize, mut transcript: impl Transcript, keep_alive: Duration) -> Response {
-    let ready = transcript.opening(answers).iter().map(chunk).collect();
-    let stream = ChunkStream {
-        source,
-        transcript,
-        ready,
-    };
+fn stream(source: Source, count: usize, mut writer: impl ChunkWriter, keep_alive: Duration) -> Response {
+    let ready = writer.opening(count).iter().map(chunk).collect();
+    let stream = ChunkStream { source, writer, ready };
     let keep_alive = KeepAlive::new().interval(keep_alive).text("keep-alive");
     let mut response = Sse::new(stream).keep_alive(keep_alive).into_response();
-    // nginx would otherwise collect the stream and deliver it whole.
+    // nginx would otherwise buffer the stream.
     response.headers_mut().insert(
         HeaderName::from_static("x-accel-buffering"),
         HeaderValue::from_static("no"),
@@ -81,44 +73,42 @@ fn chunk(value: &Value) -> SseEvent {
 
 struct ChunkStream<T> {
     source: Source,
-    transcript: T,
+    writer: T,
     ready: VecDeque<SseEvent>,
 }
 
-impl<T: Transcript> ChunkStream<T> {
-    fn take(&mut self, next: Option<Result<(usize, synapse_engine::Event), ApiError>>) {
-        use synapse_engine::Event;
+impl<T: ChunkWriter> ChunkStream<T> {
+    fn accept(&mut self, next: Option<Result<(usize, ChoiceEvent), ApiError>>) {
         match next {
-            Some(Ok((choice, Event::Token(token)))) => {
-                let chunks = self.transcript.token(choice, &token);
+            Some(Ok((choice, ChoiceEvent::Token(token)))) => {
+                let chunks = self.writer.token(choice, &token);
                 self.ready.extend(chunks.iter().map(chunk));
             }
-            Some(Ok((choice, Event::Done(Finish { reason, .. })))) => {
-                self.ready
-                    .extend(self.transcript.finish(choice, reason).iter().map(chunk));
+            Some(Ok((choice, ChoiceEvent::Done(finish)))) => {
+                let chunks = self.writer.finish(choice, finish.reason);
+                self.ready.extend(chunks.iter().map(chunk));
             }
-            Some(Ok((_, Event::Failed(message)))) => self.fail(&ApiError::internal(message)),
             Some(Err(error)) => self.fail(&error),
             None => {
                 let total = match std::mem::replace(&mut self.source, Source::Ended) {
-                    Source::Answers(choices) => choices.usage(),
+                    Source::Completions(completions) => completions.usage(),
                     Source::Drafts(_) | Source::Ended => Usage::default(),
                 };
-                let closing = self.transcript.closing(total);
+                let closing = self.writer.closing(total);
                 self.ready.extend(closing.as_ref().map(chunk));
                 self.ready.push_back(SseEvent::default().data("[DONE]"));
             }
         }
     }
 
-    /// The status is long sent: the error is the last event, and clients raise it.
+    /// The status has been sent, so the error is the last event.
     fn fail(&mut self, error: &ApiError) {
         self.ready.push_back(chunk(&error.body()));
         self.source = Source::Ended;
     }
 }
 
-impl<T: Transcript> Stream for ChunkStream<T> {
+impl<T: ChunkWriter> Stream for ChunkStream<T> {
     type Item = Result<SseEvent, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -127,14 +117,14 @@ impl<T: Transcript> Stream for ChunkStream<T> {
                 return Poll::Ready(Some(Ok(event)));
             }
             match &mut self.source {
-                Source::Answers(choices) => {
-                    let next = ready!(choices.poll_next(context));
-                    self.take(next);
+                Source::Completions(completions) => {
+                    let next = ready!(completions.poll_next(context));
+                    self.accept(next);
                 }
                 Source::Drafts(drafting) => match ready!(drafting.as_mut().poll(context)) {
-                    Ok(Drafted { choices, drafts }) => {
-                        self.transcript.drafted(drafts);
-                        self.source = Source::Answers(choices);
+                    Ok(DraftedReply { completions, drafts }) => {
+                        self.writer.drafts(drafts);
+                        self.source = Source::Completions(completions);
                     }
                     Err(error) => self.fail(&error),
                 },

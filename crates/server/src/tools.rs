@@ -1,4 +1,4 @@
-//! `tools`, `tool_choice` and `response_format`: what an answer may call, and what it must look like.
+//! Reads `tools`, `tool_choice` and `response_format`: what a completion may call, and its required form.
 
 use serde_json::{Map, Value, json};
 use synapse_engine::{Grammar, StructuralTag};
@@ -6,7 +6,7 @@ use synapse_engine::{Grammar, StructuralTag};
 use crate::error::ApiError;
 use crate::params::Params;
 
-/// What stands around a call in an answer; the call itself is a JSON object with `name` and `arguments`.
+/// The tags around a call in a completion; the call is a JSON object with `name` and `arguments`.
 pub(crate) const CALL_BEGIN: &str = "<tool_call>";
 pub(crate) const CALL_END: &str = "</tool_call>";
 /// OpenAI's limit.
@@ -14,9 +14,9 @@ const MAX_TOOLS: usize = 128;
 /// Bytes of a tool's name (OpenAI's limit).
 const MAX_NAME: usize = 64;
 
-/// Whether the answer calls tools.
+/// Whether the completion calls tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Choice {
+enum ToolChoice {
     None,
     Auto,
     Required,
@@ -27,7 +27,7 @@ enum Choice {
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
     definitions: Vec<Value>,
-    choice: Choice,
+    choice: ToolChoice,
     parallel: bool,
 }
 
@@ -43,31 +43,31 @@ impl Tools {
         })
     }
 
-    /// What the model is shown: nothing where it must not call anything.
+    /// The tools that the model is shown; empty if it must not call any.
     pub(crate) fn shown(&self) -> &[Value] {
         match self.choice {
-            Choice::None => &[],
+            ToolChoice::None => &[],
             _ => &self.definitions,
         }
     }
 
-    /// Whether calls are looked for in the answer.
+    /// Whether the completion is parsed for calls.
     pub(crate) fn may_be_called(&self) -> bool {
         !self.shown().is_empty()
     }
 
-    /// The form of an answer that has to call; none where the model may choose.
+    /// The grammar of a completion that must call a tool; `None` if the model may choose.
     pub(crate) fn grammar(&self) -> Option<Grammar> {
         let wanted = |name: &str| match &self.choice {
-            Choice::Named(named) => named == name,
+            ToolChoice::Named(named) => named == name,
             _ => true,
         };
         let calls = self.definitions.iter().map(|tool| &tool["function"]);
         let calls: Vec<StructuralTag> = calls.filter(|function| wanted(name_of(function))).map(call).collect();
         match self.choice {
-            Choice::None | Choice::Auto => None,
-            Choice::Required if self.parallel => Some(Grammar::Repeated(calls, "\n".into())),
-            Choice::Required | Choice::Named(_) => Some(Grammar::OneOf(calls)),
+            ToolChoice::None | ToolChoice::Auto => None,
+            ToolChoice::Required if self.parallel => Some(Grammar::Repeated(calls, "\n".into())),
+            ToolChoice::Required | ToolChoice::Named(_) => Some(Grammar::OneOf(calls)),
         }
     }
 }
@@ -92,7 +92,7 @@ fn call(function: &Value) -> StructuralTag {
     }
 }
 
-/// The array `tools`, each entry checked; empty if it is not there.
+/// The array `tools`, validated; empty if it is missing.
 pub(crate) fn definitions(params: Params<'_>) -> Result<Vec<Value>, ApiError> {
     let items = params.array("tools")?.unwrap_or_default();
     if items.len() > MAX_TOOLS {
@@ -103,7 +103,7 @@ pub(crate) fn definitions(params: Params<'_>) -> Result<Vec<Value>, ApiError> {
     for (index, item) in items.iter().enumerate() {
         let name = definition(item, &format!("tools[{index}]"))?;
         if names.contains(&name) {
-            let problem = format!("is `{name}`, which another tool is called already");
+            let problem = format!("is `{name}`, which is already the name of another tool");
             return Err(ApiError::field(format!("tools[{index}].function.name"), problem));
         }
         names.push(name);
@@ -120,8 +120,8 @@ fn definition(item: &Value, path: &str) -> Result<String, ApiError> {
     let function = Params::of(tool.require("function")?, &path)?;
     function.only(&["name", "description", "parameters", "strict"])?;
     let name = function.require("name").and(function.text("name"))?.unwrap_or_default();
-    let is_fitting = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_fitting) {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_allowed) {
         let problem = format!("must be 1 to {MAX_NAME} letters, digits, `_` or `-`, found `{name}`");
         return Err(ApiError::field(function.path_of("name"), problem));
     }
@@ -142,18 +142,18 @@ fn function_type(params: Params<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn choice(params: Params<'_>, tools: &[Value]) -> Result<Choice, ApiError> {
-    let needs_tools = |choice: Choice| match tools {
+fn choice(params: Params<'_>, tools: &[Value]) -> Result<ToolChoice, ApiError> {
+    let needs_tools = |choice: ToolChoice| match tools {
         [] => Err(ApiError::field("tool_choice", "needs `tools` to choose from")),
         _ => Ok(choice),
     };
     match params.get("tool_choice") {
-        None if tools.is_empty() => Ok(Choice::None),
-        None => Ok(Choice::Auto),
+        None if tools.is_empty() => Ok(ToolChoice::None),
+        None => Ok(ToolChoice::Auto),
         Some(Value::String(word)) => match word.as_str() {
-            "none" => Ok(Choice::None),
-            "auto" => Ok(Choice::Auto),
-            "required" => needs_tools(Choice::Required),
+            "none" => Ok(ToolChoice::None),
+            "auto" => Ok(ToolChoice::Auto),
+            "required" => needs_tools(ToolChoice::Required),
             other => {
                 let problem = format!("must be none, auto, required or a function, found `{other}`");
                 Err(ApiError::field("tool_choice", problem))
@@ -171,13 +171,13 @@ fn choice(params: Params<'_>, tools: &[Value]) -> Result<Choice, ApiError> {
                 let problem = format!("is `{name}`, which is none of the tools");
                 return Err(ApiError::field("tool_choice.function.name", problem));
             }
-            Ok(Choice::Named(name.to_owned()))
+            Ok(ToolChoice::Named(name.to_owned()))
         }
         Some(other) => Err(params.mismatch("tool_choice", "must be a string or an object", other)),
     }
 }
 
-/// The grammar that `response_format` asks for; none for plain text.
+/// The grammar that `response_format` requires; `None` for plain text.
 pub(crate) fn response_format(params: Params<'_>) -> Result<Option<Grammar>, ApiError> {
     let Some(fields) = params.object("response_format")? else {
         return Ok(None);

@@ -157,9 +157,9 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
 
 /// The swarm's labels and the adapters they route to.
 fn routes(swarm: &Swarm) -> String {
-    let several = swarm.several.as_ref();
-    let lead = |label: &SwarmLabel| match several.filter(|several| several.label == label.label) {
-        Some(several) => format!("{} → drafts of {}, then base", label.label, several.drafts),
+    let multi_domain = swarm.multi_domain.as_ref();
+    let lead = |label: &SwarmLabel| match multi_domain.filter(|multi| multi.label == label.label) {
+        Some(multi) => format!("{} → drafts of {}, then base", label.label, multi.drafts),
         None => format!("{} → {}", label.label, label.adapter.as_deref().unwrap_or("base")),
     };
     let leads: Vec<String> = swarm.labels.iter().map(lead).collect();
@@ -173,7 +173,7 @@ fn server_options(name: &str, folder: &Path, arguments: &ListenArguments) -> Res
     options.allowed_origins.clone_from(&arguments.allowed_origins);
     options.max_body_bytes = limits.max_body_bytes;
     options.max_prompt_tokens = limits.max_prompt_tokens;
-    options.patience = Duration::from_secs(limits.read_timeout);
+    options.read_timeout = Duration::from_secs(limits.read_timeout);
     options.drain = Duration::from_secs(limits.drain);
     if let Some(root) = &arguments.adapter_root {
         let wrong = |error| Failure::request(format!("--adapter-root {}: {error}", root.display()));

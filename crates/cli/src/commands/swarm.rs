@@ -7,7 +7,7 @@ use synapse_data::routing::Router;
 use synapse_hub::Hub;
 use synapse_pipeline::{Downloads, missing_adapters};
 use synapse_recipe::Plan;
-use synapse_server::{Several, Swarm, SwarmLabel};
+use synapse_server::{MultiDomain, Swarm, SwarmLabel};
 
 use crate::{failure::Failure, terminal::Terminal};
 
@@ -79,7 +79,7 @@ pub(crate) fn find(from: &Path, threshold: f64, drafts: usize) -> Result<Members
     let swarm = Swarm {
         name: NAME.to_owned(),
         coordinator: coordinator.clone(),
-        several: several(&labels, drafts),
+        multi_domain: multi_domain(&labels, drafts),
         labels,
         system_prompt: router.system_prompt.clone(),
         threshold,
@@ -101,13 +101,13 @@ pub(crate) fn find(from: &Path, threshold: f64, drafts: usize) -> Result<Members
 }
 
 /// How requests that need several specialists are answered; `None` with fewer than two specialists or drafts.
-fn several(labels: &[SwarmLabel], drafts: usize) -> Option<Several> {
+fn multi_domain(labels: &[SwarmLabel], drafts: usize) -> Option<MultiDomain> {
     let mut specialists: Vec<&String> = labels.iter().filter_map(|label| label.adapter.as_ref()).collect();
     specialists.sort();
     specialists.dedup();
     let drafts = drafts.min(specialists.len());
     let is_asked = |label: &SwarmLabel| label.label == SEVERAL && label.adapter.is_none();
-    (drafts >= 2 && labels.iter().any(is_asked)).then(|| Several {
+    (drafts >= 2 && labels.iter().any(is_asked)).then(|| MultiDomain {
         label: SEVERAL.to_owned(),
         drafts,
     })

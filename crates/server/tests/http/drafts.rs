@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use synapse_server::{Several, Swarm, SwarmLabel};
+use synapse_server::{MultiDomain, Swarm, SwarmLabel};
 
 use crate::client::{Server, Setup, wait_until};
 use crate::schema::Document;
@@ -31,7 +31,7 @@ fn swarm() -> Swarm {
             label("sums too", "''''''", Some("first")),
         ],
         threshold: 0.3,
-        several: Some(Several {
+        multi_domain: Some(MultiDomain {
             label: "several".to_owned(),
             drafts: 2,
         }),
@@ -134,8 +134,8 @@ fn specialists_draft_in_one_batch_and_the_base_writes_the_reply() {
     assert!(drafted > 2);
     assert_eq!(usage["completion_tokens"], drafted + BASE_TOKENS as u64);
 
-    let trace = server.get("/v1/routing/trace").json();
-    document.answer("get", "/v1/routing/trace", &trace).unwrap();
+    let trace = server.get("/v1/router/decisions").json();
+    document.answer("get", "/v1/router/decisions", &trace).unwrap();
     let kept = &trace["data"][0]["drafts"];
     assert_eq!(
         (&kept[0]["adapter"], &kept[1]["tokens"]),
@@ -170,17 +170,17 @@ fn a_stream_names_the_specialists_at_once_and_streams_the_reply() {
 #[test]
 fn what_a_request_says_of_its_answer_is_said_of_the_reply() {
     let server = setup(0).start();
-    let several = server
+    let multi_domain = server
         .post(CHAT, &ask(&json!({ "n": 3, "seed": 5, "stop": ["mock", "trade"] })))
         .json();
-    let texts: Vec<&str> = several["choices"]
+    let texts: Vec<&str> = multi_domain["choices"]
         .as_array()
         .unwrap()
         .iter()
         .filter_map(|choice| choice["message"]["content"].as_str())
         .collect();
     assert_eq!(texts, ["Hello, this is a "; 3]);
-    assert_eq!(several["synapse"]["drafts"][0]["text"], ADAPTER_WORDS.concat());
+    assert_eq!(multi_domain["synapse"]["drafts"][0]["text"], ADAPTER_WORDS.concat());
     assert!(
         metric(&server, r#"synapse_drafts_total{adapter="first"} 1"#),
         "once for all"
@@ -250,7 +250,7 @@ fn where_the_context_has_no_room_for_drafts_the_base_answers_alone() {
     );
     assert!(answer["synapse"].get("drafts").is_none());
     assert!(
-        server.get("/v1/routing/trace").json()["data"][0]
+        server.get("/v1/router/decisions").json()["data"][0]
             .get("drafts")
             .is_none()
     );
@@ -316,7 +316,7 @@ fn a_server_that_stops_finishes_a_request_it_is_drafting_for() {
 fn a_swarm_that_asks_nobody_for_drafts_answers_with_the_base() {
     let mut setup = setup(0);
     setup.server.swarm = Some(Swarm {
-        several: None,
+        multi_domain: None,
         ..swarm()
     });
     let server = setup.start();

@@ -107,7 +107,7 @@ fn two_models_of_one_name_are_refused() {
 #[test]
 fn a_client_that_trickles_holds_no_connection_for_ever() {
     let mut setup = Setup::slow(100);
-    setup.server.patience = Duration::from_millis(300);
+    setup.server.read_timeout = Duration::from_millis(300);
     let server = setup.start();
     // A line of the head, or a byte of the body, every 50 ms: without a limit it would go on for ever.
     let trickle = |beginning: &str, more: &str| {

@@ -82,6 +82,35 @@ fn answers_are_what_the_document_promises() {
 }
 
 #[test]
+fn old_paths_are_deprecated_and_still_answer() {
+    let server = start();
+    let document = server.get("/openapi.json").json();
+    let deprecated = |path: &str, method: &str| document["paths"][path][method]["deprecated"].clone();
+    assert_eq!(deprecated("/v1/routing/trace", "get"), true);
+    assert_eq!(deprecated("/v1/routing/trace", "post"), true);
+    assert_eq!(deprecated("/v1/router/decisions", "get"), Value::Null);
+    assert_eq!(deprecated("/v1/models/trace", "post"), Value::Null);
+    assert_eq!(
+        server.get("/v1/routing/trace").json(),
+        server.get("/v1/router/decisions").json()
+    );
+    let body = json!({ "prompt": "a" });
+    let (status, message, ..) = server.post("/v1/models/trace", &body).error();
+    assert_eq!(status, 400);
+    assert!(message.contains("has no expert router to trace"), "{message}");
+    assert_eq!(
+        server.post("/v1/routing/trace", &body).json(),
+        server.post("/v1/models/trace", &body).json()
+    );
+    // A model may be called `trace`, so its path still finds models only.
+    let (status, message, ..) = server.get("/v1/models/trace").error();
+    assert_eq!(status, 404);
+    assert!(message.contains("`trace`"), "{message}");
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains(r#"path="/v1/models/trace",status="404""#), "{metrics}");
+}
+
+#[test]
 fn chunks_are_what_the_document_promises() {
     let server = start();
     let document = Document::of(&server);

@@ -25,7 +25,7 @@ fn swarm() -> Swarm {
         system_prompt: "Route.".to_owned(),
         labels: vec![label("sums", "!!!!!!", Some("first")), label("talk", "~~~~~~", None)],
         threshold: 0.5,
-        several: None,
+        multi_domain: None,
     }
 }
 
@@ -73,9 +73,11 @@ fn a_conversation_goes_where_the_coordinator_sends_it_and_the_answer_says_so() {
     document.named("ChatCompletionChunk", &chunks[0]).unwrap();
     assert!(chunks[1..].iter().all(|chunk| chunk.get("synapse").is_none()));
 
-    let trace = server.get("/v1/routing/trace").json();
-    document.answer("get", "/v1/routing/trace", &trace).unwrap();
-    let turns: Vec<&Value> = trace["data"]
+    let decisions = server.get("/v1/router/decisions").json();
+    document.answer("get", "/v1/router/decisions", &decisions).unwrap();
+    let old_path = server.get("/v1/routing/trace").json();
+    assert_eq!(old_path, decisions, "the deprecated path answers the same");
+    let turns: Vec<&Value> = decisions["data"]
         .as_array()
         .unwrap()
         .iter()
@@ -87,6 +89,26 @@ fn a_conversation_goes_where_the_coordinator_sends_it_and_the_answer_says_so() {
         metrics.contains(r#"synapse_routed_total{adapter="first",reason="routed"} 2"#),
         "{metrics}"
     );
+}
+
+/// The page lists models without a parent first, in reverse order, and selects the first one.
+#[test]
+fn the_swarm_is_the_first_choice_of_the_chat_page() {
+    let server = serve(swarm(), Speech::Script);
+    let page = server.get("/").body;
+    let order = page.split("function pickerOrder(models) {").nth(1).unwrap();
+    let order = order.split("\n}").next().unwrap();
+    let expected = "\n  const roots = models.filter(({ parent }) => !parent).reverse();\n  return [...roots, ...models.filter(({ parent }) => parent)];";
+    assert_eq!(order, expected);
+    assert!(page.contains("modelPicker.replaceChildren(...pickerOrder(data).map("));
+    let models = server.get("/v1/models").json();
+    let roots = models["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|card| card["parent"].is_null());
+    let roots: Vec<&Value> = roots.map(|card| &card["id"]).collect();
+    assert_eq!(roots, ["mock", "synapse-swarm"]);
 }
 
 #[test]

@@ -1,70 +1,62 @@
-//! How a conversation's answers are written: whole or in chunks, with log-probabilities and calls.
+//! Writes the completions of a conversation, whole or in chunks, with log-probabilities and tool calls.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use synapse_engine::{Engine, FinishReason, Token, TokenLogprob, Usage};
+use synapse_engine::{Completion, Engine, FinishReason, Token, TokenLogprob, Usage};
 
 use crate::calls::{Call, CallParser, Part};
 use crate::error::ApiError;
-use crate::generation::{Answer, Choices, finish_reason};
+use crate::generation::Completions;
 use crate::identity;
-use crate::sse::Transcript;
-use crate::swarm::Decision;
-use crate::synthesis::Draft;
+use crate::router::{Decision, Draft};
+use crate::sse::ChunkWriter;
+use crate::wire::{Envelope, finish_reason};
 
-/// Writes answers as OpenAI does.
-pub(super) struct Wire {
-    pub(super) id: String,
-    pub(super) created: u64,
-    pub(super) model: String,
-    /// Where the swarm sent it, if it was asked.
-    pub(super) routing: Option<Decision>,
-    /// Whether the next chunk says it again, because it knows more.
-    pub(super) routing_is_news: bool,
+/// The `object` of a chunk.
+const CHUNK: &str = "chat.completion.chunk";
+
+/// Writes completions in OpenAI's format.
+pub(super) struct ChatWriter {
+    pub(super) envelope: Envelope,
+    /// Where the swarm routed the conversation, if it was asked.
+    pub(super) decision: Option<Decision>,
+    /// Whether the next chunk repeats the decision, because drafts were added.
+    pub(super) decision_has_news: bool,
     pub(super) logprobs: bool,
-    pub(super) include_usage: bool,
-    /// Where tools may be called: one for each answer that streams.
+    /// If tools may be called: one parser per streamed completion.
     pub(super) parsers: Option<Vec<CallParser>>,
     pub(super) engine: Arc<Engine>,
 }
 
-impl Wire {
-    pub(super) async fn whole(&self, choices: Choices) -> Result<Response, ApiError> {
-        let (answers, total) = choices.collect().await?;
-        let choices = answers
-            .iter()
-            .enumerate()
-            .map(|(index, answer)| self.choice(index, answer));
-        let choices: Vec<Value> = choices.collect();
-        let mut body = json!({
-            "id": self.id,
-            "object": "chat.completion",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-            "usage": usage(total),
-        });
-        if let Some(decision) = &self.routing {
+impl ChatWriter {
+    pub(super) async fn whole(&self, completions: Completions) -> Result<Response, ApiError> {
+        let (completions, total) = completions.collect().await?;
+        let choices = completions.iter().enumerate();
+        let choices: Value = choices
+            .map(|(index, completion)| self.choice(index, completion))
+            .collect();
+        let mut body = self.envelope.whole("chat.completion", &choices, total);
+        if let Some(decision) = &self.decision {
             body["synapse"] = decision.body();
         }
         Ok(Json(body).into_response())
     }
 
-    fn choice(&self, index: usize, answer: &Answer) -> Value {
+    fn choice(&self, index: usize, completion: &Completion) -> Value {
         let (mut content, mut calls) = (String::new(), Vec::new());
         if self.parsers.is_some() {
             let mut parser = CallParser::default();
-            for part in parser.push(&answer.text()).into_iter().chain(parser.finish()) {
+            for part in parser.push(&completion.text).into_iter().chain(parser.finish()) {
                 match part {
                     Part::Content(text) => content += &text,
                     Part::Call(call) => calls.push(tool_call(&call)),
                 }
             }
         } else {
-            content = answer.text();
+            content.clone_from(&completion.text);
         }
         let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
         if !calls.is_empty() {
@@ -76,12 +68,12 @@ impl Wire {
         json!({
             "index": index,
             "message": message,
-            "logprobs": self.logprobs(&answer.tokens),
-            "finish_reason": answer.reason.map(|reason| end(reason, calls.len())),
+            "logprobs": self.logprobs(&completion.tokens),
+            "finish_reason": reason_with_calls(completion.finish_reason, calls.len()),
         })
     }
 
-    /// `null` unless asked for.
+    /// `null` unless requested.
     fn logprobs(&self, tokens: &[Token]) -> Value {
         if !self.logprobs {
             return Value::Null;
@@ -104,41 +96,27 @@ impl Wire {
         entry
     }
 
-    /// A token that is only part of a character has a text of U+FFFD, and bytes that say which part.
+    /// A token that is part of a character has the text U+FFFD and the bytes of that part.
     fn token_logprob(&self, id: u32, logprob: f32) -> Value {
         let chat = self.engine.chat();
         json!({ "token": chat.token_text(id), "logprob": logprob, "bytes": chat.token_bytes(id) })
     }
 
-    fn chunk(&self, choices: &Value) -> Value {
-        let mut chunk = json!({
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        });
-        if self.include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
-
     fn delta(&self, choice: usize, delta: &Value, logprobs: &Value, reason: Option<&str>) -> Value {
         let choice = json!({ "index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason });
-        self.chunk(&json!([choice]))
+        self.envelope.chunk(CHUNK, &json!([choice]))
     }
 
-    /// Chunks, the first of which says what is new about the routing.
+    /// Adds the decision to the first of these chunks, if it has news.
     fn with_news(&mut self, mut chunks: Vec<Value>) -> Vec<Value> {
-        if let (true, Some(decision), Some(first)) = (self.routing_is_news, &self.routing, chunks.first_mut()) {
+        if let (true, Some(decision), Some(first)) = (self.decision_has_news, &self.decision, chunks.first_mut()) {
             first["synapse"] = decision.body();
-            self.routing_is_news = false;
+            self.decision_has_news = false;
         }
         chunks
     }
 
-    /// A step's delta for each part of it; the first carries the log-probabilities.
+    /// A chunk for each part; the first has the log-probabilities.
     fn deltas(&mut self, choice: usize, parts: Vec<Part>, logprobs: &Value) -> Vec<Value> {
         let first_call = self.calls(choice) - parts.iter().filter(|part| matches!(part, Part::Call(_))).count();
         let (mut calls, mut chunks) = (first_call, Vec::new());
@@ -146,7 +124,7 @@ impl Wire {
             let delta = match part {
                 Part::Content(text) => json!({ "content": text }),
                 Part::Call(call) => {
-                    // Clients join what repeats, so everything comes once.
+                    // Clients concatenate repeated fields, so each field is sent once.
                     let mut delta = tool_call(&call);
                     delta["index"] = calls.into();
                     calls += 1;
@@ -159,38 +137,28 @@ impl Wire {
         chunks
     }
 
-    /// Calls that an answer has made so far.
+    /// The number of calls in a completion so far.
     fn calls(&self, choice: usize) -> usize {
         self.parsers.as_ref().map_or(0, |parsers| parsers[choice].calls())
     }
 }
 
-/// A call under an id of its own.
+/// A call with a new id.
 fn tool_call(call: &Call) -> Value {
     let function = json!({ "name": call.name, "arguments": call.arguments });
     json!({ "id": identity::random_id("call_"), "type": "function", "function": function })
 }
 
-/// OpenAI's word for why an answer ended that made so many calls.
-fn end(reason: FinishReason, calls: usize) -> &'static str {
+/// OpenAI's name for why a completion with this number of calls ended.
+fn reason_with_calls(reason: FinishReason, calls: usize) -> &'static str {
     match reason {
         FinishReason::Stop if calls > 0 => "tool_calls",
         reason => finish_reason(reason),
     }
 }
 
-/// OpenAI's usage object.
-pub(crate) fn usage(usage: Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": { "cached_tokens": usage.cached_tokens },
-    })
-}
-
-impl Transcript for Wire {
-    /// The role comes once: clients join repeated strings.
+impl ChunkWriter for ChatWriter {
+    /// The role is sent once: clients concatenate repeated strings.
     fn opening(&mut self, choices: usize) -> Vec<Value> {
         if let Some(parsers) = &mut self.parsers {
             parsers.resize_with(choices, CallParser::default);
@@ -198,7 +166,7 @@ impl Transcript for Wire {
         let delta = json!({ "role": "assistant", "content": "" });
         let opening = |choice| {
             let mut chunk = self.delta(choice, &delta, &Value::Null, None);
-            if let Some(decision) = &self.routing {
+            if let Some(decision) = &self.decision {
                 chunk["synapse"] = decision.body();
             }
             chunk
@@ -206,10 +174,10 @@ impl Transcript for Wire {
         (0..choices).map(opening).collect()
     }
 
-    fn drafted(&mut self, drafts: Vec<Draft>) {
-        if let Some(decision) = &mut self.routing {
-            decision.drafted(drafts);
-            self.routing_is_news = true;
+    fn drafts(&mut self, drafts: Vec<Draft>) {
+        if let Some(decision) = &mut self.decision {
+            decision.add_drafts(drafts);
+            self.decision_has_news = true;
         }
     }
 
@@ -233,16 +201,12 @@ impl Transcript for Wire {
             None => Vec::new(),
         };
         let mut chunks = self.deltas(choice, rest, &Value::Null);
-        let reason = end(reason, self.calls(choice));
+        let reason = reason_with_calls(reason, self.calls(choice));
         chunks.push(self.delta(choice, &json!({}), &Value::Null, Some(reason)));
         self.with_news(chunks)
     }
 
     fn closing(&mut self, total: Usage) -> Option<Value> {
-        self.include_usage.then(|| {
-            let mut chunk = self.chunk(&json!([]));
-            chunk["usage"] = usage(total);
-            chunk
-        })
+        self.envelope.usage_chunk(CHUNK, total)
     }
 }

@@ -1,4 +1,4 @@
-//! Which web pages may talk to the server: its own and those named, no others.
+//! Cross-origin requests: which web pages may call the server. Its own and those of the allowed origins may.
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::ServerState;
 
-/// Whether a page of another origin, and none of those named, sent this request.
+/// Whether a web page of an origin that is not allowed sent this request.
 pub(crate) fn is_foreign(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else {
         return false;
@@ -22,21 +22,21 @@ pub(crate) fn is_foreign(headers: &HeaderMap, allowed: &[String]) -> bool {
     let own = of_scheme("http://")
         .or_else(|| of_scheme("https://"))
         .is_some_and(|page| Some(page) == host);
-    !own && !is_named(origin, allowed)
+    !own && !is_allowed(origin, allowed)
 }
 
-fn is_named(origin: &HeaderValue, allowed: &[String]) -> bool {
+fn is_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
     allowed
         .iter()
         .any(|name| name == "*" || name.as_bytes() == origin.as_bytes())
 }
 
-/// Answers preflights and marks answers for the named origins; without any, browsers keep all other pages out.
+/// Answers preflights and sets the CORS headers for allowed origins. Without these headers, browsers block other pages.
 pub(crate) async fn cross_origin(State(state): State<ServerState>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let origin = headers
         .get(ORIGIN)
-        .filter(|origin| is_named(origin, &state.options().allowed_origins))
+        .filter(|origin| is_allowed(origin, &state.options().allowed_origins))
         .cloned();
     let Some(origin) = origin else {
         return next.run(request).await;
@@ -68,15 +68,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_and_named_pages_are_not_foreign() {
-        let named = vec!["https://chat.example".to_owned()];
+    fn own_and_allowed_pages_are_not_foreign() {
+        let allowed = vec!["https://chat.example".to_owned()];
         let foreign = |origin: Option<&'static str>| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, HeaderValue::from_static("127.0.0.1:6900"));
             if let Some(origin) = origin {
                 headers.insert(ORIGIN, HeaderValue::from_static(origin));
             }
-            is_foreign(&headers, &named)
+            is_foreign(&headers, &allowed)
         };
         assert!(!foreign(None));
         assert!(!foreign(Some("http://127.0.0.1:6900")));

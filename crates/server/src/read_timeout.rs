@@ -1,6 +1,6 @@
-//! How long a client may take to send a request's body: one that sends a byte now and then holds no connection for ever.
+//! Limits how long a client may take to send a request's body, so that a slow client cannot hold a connection forever.
 //!
-//! The head has the same limit (`serve`). What a request's answer takes is no matter of either.
+//! The head has the same limit (`serve`). Neither limit covers generating the response.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,34 +14,34 @@ use tokio_stream::Stream;
 
 use crate::ServerState;
 
-/// A body that did not come in time.
+/// A body that did not arrive in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the body did not come within {0} s")]
-pub(crate) struct TooSlow(f64);
+#[error("the body did not arrive within {0} s")]
+pub(crate) struct BodyTimeout(f64);
 
-/// Gives a request's body its time, counted from its head.
+/// Applies the timeout to a request's body, counted from its head.
 pub(crate) async fn limit(State(state): State<ServerState>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    let patience = state.options().patience;
-    let in_time = |body: Body| {
-        Body::from_stream(InTime {
+    let timeout = state.options().read_timeout;
+    let with_deadline = |body: Body| {
+        Body::from_stream(BodyWithDeadline {
             data: body.into_data_stream(),
-            deadline: Box::pin(tokio::time::sleep(patience)),
-            seconds: patience.as_secs_f64(),
+            deadline: Box::pin(tokio::time::sleep(timeout)),
+            seconds: timeout.as_secs_f64(),
         })
     };
-    next.run(request.map(in_time)).await
+    next.run(request.map(with_deadline)).await
 }
 
-struct InTime {
+struct BodyWithDeadline {
     data: BodyDataStream,
     deadline: Pin<Box<Sleep>>,
     seconds: f64,
 }
 
-impl Stream for InTime {
+impl Stream for BodyWithDeadline {
     type Item = Result<Bytes, axum::BoxError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -49,16 +49,16 @@ impl Stream for InTime {
             return Poll::Ready(next.map(|data| data.map_err(Into::into)));
         }
         ready!(self.deadline.as_mut().poll(context));
-        Poll::Ready(Some(Err(TooSlow(self.seconds).into())))
+        Poll::Ready(Some(Err(BodyTimeout(self.seconds).into())))
     }
 }
 
-/// The slowness that an error comes from, if it does.
-pub(crate) fn too_slow<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e TooSlow> {
+/// The timeout that caused an error, if one did.
+pub(crate) fn too_slow<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e BodyTimeout> {
     let mut error = Some(error);
     while let Some(this) = error {
-        if let Some(slow) = this.downcast_ref() {
-            return Some(slow);
+        if let Some(timeout) = this.downcast_ref() {
+            return Some(timeout);
         }
         error = this.source();
     }
