@@ -57,7 +57,7 @@ pub(crate) async fn load(State(state): State<ServerState>, body: RawBody) -> Res
 
 fn name(params: Params<'_>) -> Result<String, ApiError> {
     let name = params.require("name").and(params.text("name"))?.unwrap_or_default();
-    let is_allowed = |c: char| !c.is_allowed() && !c.is_whitespace();
+    let is_allowed = |c: char| !c.is_control() && !c.is_whitespace();
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_allowed) {
         let problem = format!("must be 1 to {MAX_NAME} bytes without spaces, found `{name}`");
         return Err(ApiError::field("name", problem));
