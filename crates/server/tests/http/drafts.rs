@@ -263,7 +263,7 @@ fn a_request_takes_the_places_of_its_drafts_and_its_answers_at_once() {
     let server = setup.start();
     let (status, message, param, _) = server.post(CHAT, &ask(&json!({ "n": 3 }))).error();
     assert_eq!((status, param.as_deref()), (400, Some("n")));
-    assert!(message.contains("with the swarm's drafts is 5"), "{message}");
+    assert!(message.contains("plus the swarm's drafts is 5"), "{message}");
     let json_type = [("Content-Type", "application/json")];
     let first = server.open("POST", CHAT, &json_type, &ask(&json!({ "n": 2 })).to_string());
     wait_until("its places are taken", || server.engine.in_flight() == 4);

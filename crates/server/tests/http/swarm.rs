@@ -145,7 +145,7 @@ fn a_name_pins_a_member_and_unknown_ones_are_told_what_there_is() {
             .post(CHAT, &nobody_asks)
             .error()
             .1
-            .contains("a user turn to route by")
+            .contains("a user message to route by")
     );
 }
 
