@@ -44,12 +44,12 @@ pub(crate) fn dtype(dtype: recipe::ExportDtype) -> synapse_checkpoint::DType {
 }
 
 /// The export crate's quantization of a GGUF file.
-pub(crate) fn gguf_type(kind: recipe::GgufType) -> synapse_export::GgufType {
+pub(crate) fn gguf_quantization(kind: recipe::GgufQuantization) -> synapse_export::GgufType {
     match kind {
-        recipe::GgufType::F16 => synapse_export::GgufType::F16,
-        recipe::GgufType::Bf16 => synapse_export::GgufType::Bf16,
-        recipe::GgufType::Q8_0 => synapse_export::GgufType::Q8_0,
-        recipe::GgufType::Q4_0 => synapse_export::GgufType::Q4_0,
+        recipe::GgufQuantization::F16 => synapse_export::GgufType::F16,
+        recipe::GgufQuantization::Bf16 => synapse_export::GgufType::Bf16,
+        recipe::GgufQuantization::Q8_0 => synapse_export::GgufType::Q8_0,
+        recipe::GgufQuantization::Q4_0 => synapse_export::GgufType::Q4_0,
     }
 }
 
@@ -82,8 +82,8 @@ mod tests {
         for vote in recipe::SignVote::ALL {
             assert_eq!(sign(vote).to_string(), vote.id());
         }
-        for kind in recipe::GgufType::ALL {
-            assert_eq!(gguf_type(kind).name(), kind.id());
+        for kind in recipe::GgufQuantization::ALL {
+            assert_eq!(gguf_quantization(kind).name(), kind.id());
         }
         for suite in recipe::SuiteId::ALL {
             assert!(synapse_evaluate::suites::SUITE_IDS.contains(&suite.id()));

@@ -49,7 +49,7 @@ mod training;
 
 pub use data::Format;
 pub use evaluation::{Prompting, SuiteId};
-pub use merging::{ExportDtype, GateAction, GgufType, MergeMethod, SignVote};
+pub use merging::{ExportDtype, GateAction, GgufQuantization, MergeMethod, SignVote};
 pub use stage::Stage;
 pub use training::{ComputeDtype, LINEAR_MODULES, LossOn, Overlong, Recompute, Scheduler};
 
@@ -76,7 +76,15 @@ mod tests {
                 }
             )+};
         }
-        check!(ExportDtype, Format, GgufType, MergeMethod, SignVote, Stage, SuiteId);
+        check!(
+            ExportDtype,
+            Format,
+            GgufQuantization,
+            MergeMethod,
+            SignVote,
+            Stage,
+            SuiteId
+        );
     }
 
     #[test]

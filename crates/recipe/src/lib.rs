@@ -70,8 +70,8 @@ mod yaml;
 
 pub use diagnostics::{Diagnostics, Problem};
 pub use enums::{
-    ComputeDtype, ExportDtype, Format, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod, Overlong, Prompting,
-    Recompute, Scheduler, SignVote, Stage, SuiteId,
+    ComputeDtype, ExportDtype, Format, GateAction, GgufQuantization, LINEAR_MODULES, LossOn, MergeMethod, Overlong,
+    Prompting, Recompute, Scheduler, SignVote, Stage, SuiteId,
 };
 pub use load::{check, load};
 pub use plan::{

@@ -13,7 +13,7 @@ mod data;
 pub use data::{DataPlan, LimitsPlan, Location, Portion, RequestsPlan, Samples, SourcePlan};
 
 use crate::enums::{
-    ComputeDtype, ExportDtype, GateAction, GgufType, LINEAR_MODULES, LossOn, MergeMethod, Overlong, Prompting,
+    ComputeDtype, ExportDtype, GateAction, GgufQuantization, LINEAR_MODULES, LossOn, MergeMethod, Overlong, Prompting,
     Recompute, Scheduler, SignVote, Stage, SuiteId,
 };
 
@@ -395,5 +395,5 @@ pub struct ExportPlan {
     /// Bytes of one safetensors file, at most.
     pub shard_size: u64,
     /// GGUF files to write beside it, by quantization.
-    pub gguf: Vec<GgufType>,
+    pub gguf: Vec<GgufQuantization>,
 }

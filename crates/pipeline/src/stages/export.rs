@@ -12,7 +12,7 @@ use synapse_export::{
     Measured, export_gguf, model_card,
 };
 use synapse_merge::MergeReport;
-use synapse_recipe::{Base, GgufType, MergeMethod, QuantizationPlan, SpecialistPlan, Stage, TrainingMethod};
+use synapse_recipe::{Base, GgufQuantization, MergeMethod, QuantizationPlan, SpecialistPlan, Stage, TrainingMethod};
 
 use crate::{
     PipelineError, ProgressUnit, RecipeOutcome,
@@ -59,7 +59,7 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
             }
             let model = ModelFolder::open(staged.path())?;
             for &kind in &plan.export.gguf {
-                let gguf_type = translate::gguf_type(kind);
+                let gguf_type = translate::gguf_quantization(kind);
                 let file = gguf_name(&plan.name, kind);
                 run.reporter.progress(&file, ProgressUnit::Bytes, 0, None);
                 export_gguf(
@@ -81,7 +81,7 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
     Ok(())
 }
 
-fn gguf_name(name: &str, kind: GgufType) -> String {
+fn gguf_name(name: &str, kind: GgufQuantization) -> String {
     format!("{name}-{kind}.gguf")
 }
 

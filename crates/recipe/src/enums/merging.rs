@@ -91,7 +91,7 @@ words!(ExportDtype, "dtype" {
 /// Quantization of a GGUF file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum GgufType {
+pub enum GgufQuantization {
     /// 16-bit floats.
     F16,
     /// bfloat16.
@@ -104,7 +104,7 @@ pub enum GgufType {
     Q4_0,
 }
 
-words!(GgufType, "GGUF type" {
+words!(GgufQuantization, "GGUF type" {
     F16 = "f16",
     Bf16 = "bf16",
     Q8_0 = "q8_0",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::enums::{ExportDtype, GateAction, GgufType, MergeMethod, SignVote, SuiteId};
+use crate::enums::{ExportDtype, GateAction, GgufQuantization, MergeMethod, SignVote, SuiteId};
 use crate::raw::recipe::Evaluate;
 
 /// A pipeline: recipes, the merge of their adapters, the gate, the export.
@@ -101,7 +101,7 @@ pub(crate) struct Export {
     /// Size of one safetensors file, at most, such as 5GB.
     pub(crate) shard_size: ByteSize,
     /// GGUF files to write beside it.
-    pub(crate) gguf: Vec<GgufType>,
+    pub(crate) gguf: Vec<GgufQuantization>,
 }
 
 /// A number of bytes, or a text such as 5GB or 512MiB.

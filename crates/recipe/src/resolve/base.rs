@@ -10,12 +10,12 @@ impl Resolver<'_> {
     pub(super) fn base(&mut self, written: &RawBase) -> Base {
         match written {
             RawBase::FromScratch(base) => {
-                let folder = self.input(self.from_scratch_key(), &base.from_scratch);
+                let folder = self.input(self.scratch_key(), &base.from_scratch);
                 for needed in ["config.json", "tokenizer.json"] {
                     if !folder.join(needed).is_file() {
                         let message = format!("no such file: {}", folder.join(needed).display());
                         let hint = "training from scratch needs config.json and tokenizer.json in that folder";
-                        self.refuse_value(self.from_scratch_key(), message, Some(hint.to_owned()));
+                        self.refuse_value(self.scratch_key(), message, Some(hint.to_owned()));
                     }
                 }
                 Base::FromScratch(folder)
@@ -25,7 +25,7 @@ impl Resolver<'_> {
     }
 
     /// The key as it is written: earlier versions called it `fresh`.
-    fn from_scratch_key(&self) -> &'static str {
+    fn scratch_key(&self) -> &'static str {
         let base = self.source.tree.get("base");
         match base.and_then(|base| base.get("fresh")) {
             Some(_) => "base.fresh",
