@@ -1,5 +1,5 @@
-//! `run --device`: candle's path walks where the CPU kernels walk, resumes as they do, and what cannot be had is
-//! refused before anything runs. No GPU is needed: candle's operations run on the CPU here.
+//! `run --device`: the candle backend computes the same steps as the CPU kernels and resumes like them, and an unavailable
+//! device is refused before anything runs. No GPU is needed: candle runs on the CPU here.
 
 use synapse_trainer::{HeldOutReport, Metric, StepReport, read_metrics};
 
@@ -8,7 +8,7 @@ use crate::{
     support::{Root, expect, stderr},
 };
 
-/// LoRA over the bundled base. `storage` and `train` are what the cases differ in.
+/// LoRA on the bundled base. The cases differ in `storage` and `train`.
 fn recipe(root: &Root, name: &str, storage: &str, dropout: f32, train: &str) {
     root.write(
         &format!("recipes/{name}.yaml"),
@@ -29,7 +29,7 @@ output: outputs/{name}
     );
 }
 
-/// Trains on a device; steps and held-out losses as recorded.
+/// Trains on a device and returns the recorded steps and held-out losses.
 fn train(root: &Root, name: &str, device: &str) -> (Vec<StepReport>, Vec<HeldOutReport>) {
     let file = format!("recipes/{name}.yaml");
     let output = root.ok(&["run", &file, "--until", "train", "--device", device]);
@@ -53,7 +53,7 @@ fn close(what: &str, have: f64, want: f64, tolerance: f64) {
     );
 }
 
-/// Both devices walk the same steps, to a relative `tolerance` in the losses.
+/// Both devices compute the same losses to a relative `tolerance`.
 fn compare(name: &str, storage: &str, dropout: f32, extra: &str, tolerance: f64) {
     let root = Root::new();
     recipe(&root, name, storage, dropout, &format!("max_steps: 4, {extra}"));
@@ -77,7 +77,7 @@ fn compare(name: &str, storage: &str, dropout: f32, extra: &str, tolerance: f64)
 const NF4: &str = "{ type: nf4, block_size: 64, double_quant: true }";
 
 #[test]
-fn losses_of_the_first_steps_are_the_kernels() {
+fn losses_of_the_first_steps_equal_those_of_the_kernels() {
     compare("nf4", NF4, 0.1, "compute_dtype: f32, recompute: true", 1e-4);
     compare(
         "dense",
@@ -90,7 +90,7 @@ fn losses_of_the_first_steps_are_the_kernels() {
 }
 
 #[test]
-fn a_device_is_part_of_what_a_run_depends_on() {
+fn another_device_invalidates_the_train_stage() {
     let root = Root::new();
     recipe(&root, "moved", NF4, 0.0, "max_steps: 1");
     let run = |device: &str| {
@@ -103,7 +103,7 @@ fn a_device_is_part_of_what_a_run_depends_on() {
     assert_eq!(
         run("cpu"),
         2,
-        "the adapter of another device was taken for the kernels'"
+        "the adapter of another device was reused"
     );
 }
 
@@ -139,7 +139,7 @@ fn an_interrupted_run_on_candle_ends_as_an_uninterrupted_one() {
 }
 
 #[test]
-fn what_a_device_cannot_do_is_refused_before_anything_runs() {
+fn an_unavailable_device_is_refused_before_anything_runs() {
     let root = Root::new();
     recipe(&root, "refused", NF4, 0.0, "max_steps: 1");
     let refuse = |file: &str, device: &str, words: &[&str]| {

@@ -12,7 +12,7 @@ mod completions;
 mod costs;
 /// A recipe's data before any training: fetched, reported, shown.
 mod data;
-/// `run --device`: candle's path against the kernels', and what is refused.
+/// `run --device`: the candle backend against the CPU kernels, and unavailable devices.
 mod devices;
 /// `eval`, `compare` and `report`: benchmarks in the hub's layout, interrupted and resumed.
 mod evaluation;

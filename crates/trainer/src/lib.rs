@@ -13,6 +13,32 @@
 //!
 //! A killed run resumes from its newest checkpoint and ends bit-identical to an uninterrupted one.
 //!
+//! Two optimizer steps of a tiny model with random weights, without files:
+//!
+//! ```
+//! use synapse_checkpoint::ModelConfig;
+//! use synapse_nn::{MicroBatch, Precision};
+//! use synapse_trainer::{AdamWOptions, Optimizer, StepInput, TrainingState, backend::cpu};
+//!
+//! let config = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32,
+//!     "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50,
+//!     "max_position_embeddings": 64}"#;
+//! let config = ModelConfig::from_json(config, "config.json".as_ref())?;
+//! let mut model = cpu::full(&config, Precision::F32)?;
+//! let mut optimizer = Optimizer::new(TrainingState::new(model.initial(0)), AdamWOptions::default());
+//!
+//! // one document; every token but the first is a target
+//! let mut batch = MicroBatch::default();
+//! batch.push(&[3, 14, 15, 9, 26], &[3, 14, 15, 9, 26], &[5]);
+//! let input = StepInput { batches: &[batch], rows: &[], seed: 0, learning_rate: 1e-2, recompute: false };
+//! let first = optimizer.step(model.as_mut(), &input)?;
+//! let second = optimizer.step(model.as_mut(), &input)?;
+//! assert_eq!(first.target_tokens, 4);
+//! assert!(second.loss < first.loss);
+//! assert_eq!(optimizer.state().step, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! What this crate is not: it prepares no data, scores no tasks, and knows nothing of stages or the terminal.
 
 mod artifact;
