@@ -100,11 +100,7 @@ fn another_device_invalidates_the_train_stage() {
     assert_eq!((run("candle-cpu"), run("candle-cpu")), (0, 3));
     let record = std::fs::read_to_string(root.join("outputs/runs/moved/stages/train.json")).unwrap();
     assert!(record.contains(r#""device": "candle-cpu""#), "{record}");
-    assert_eq!(
-        run("cpu"),
-        2,
-        "the adapter of another device was reused"
-    );
+    assert_eq!(run("cpu"), 2, "the adapter of another device was reused");
 }
 
 #[cfg(unix)]

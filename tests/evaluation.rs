@@ -313,7 +313,7 @@ fn wrong_evaluations_are_refused_before_a_model_is_loaded() {
         ),
         (
             &["--suite", "code-tests", "--questions", "custom=questions.jsonl"],
-            "is not asked",
+            "is not among the suites of --suite",
         ),
         (&["--suite", "code-tests", "--samples", "3"], "all the same"),
         (

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! What this crate is not: an evaluation of trained models on benchmarks, which is `synapse-evaluate`, or a benchmark of
-//! single kernels, which stands in `synapse-kernels`.
+//! single kernels, which is in `synapse-kernels`.
 
 mod step;
 mod step_cost;

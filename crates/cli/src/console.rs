@@ -5,16 +5,16 @@ use std::io::Write as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Writes one line to stderr. A closed stderr does not stop the program.
-pub(crate) fn say(text: impl std::fmt::Display) {
+pub(crate) fn print_message(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Writes an error to stderr.
 pub(crate) fn print_error(error: impl std::fmt::Display) {
-    say(format_args!("error: {error}"));
+    print_message(format_args!("error: {error}"));
 }
 
-/// A progress bar in indicatif's template language. It stays hidden where stderr is not a terminal.
+/// A progress bar in indicatif's template language. It is hidden if stderr is not a terminal.
 pub(crate) fn progress_bar(total: Option<u64>, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(template) {

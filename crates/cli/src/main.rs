@@ -25,5 +25,5 @@ fn main() -> ExitCode {
     }
 }
 
-/// What every command returns.
+/// The result of every command.
 type Outcome = Result<(), Failure>;

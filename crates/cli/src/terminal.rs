@@ -8,7 +8,7 @@ use synapse_pipeline::{ProgressUnit, Reporter};
 use synapse_recipe::Stage;
 use synapse_trainer::{HeldOutReport, StepReport};
 
-use crate::console::{progress_bar, say};
+use crate::console::{print_message, progress_bar};
 
 /// Reports progress on stderr.
 pub(crate) struct Terminal {
@@ -41,14 +41,14 @@ impl Terminal {
 
     fn line(&self, text: &str) {
         self.clear();
-        say(text);
+        print_message(text);
     }
 
     /// Without a terminal, prints a progress line every 15 seconds.
     fn periodic_line(&self, bar: &mut Bar, line: &str) {
         if !self.interactive && bar.last_line.elapsed().as_secs() >= 15 {
             bar.last_line = Instant::now();
-            say(format_args!("  {line}"));
+            print_message(format_args!("  {line}"));
         }
     }
 

@@ -96,12 +96,12 @@ impl Recorder {
     pub(crate) fn open(run: &Path, step: u64) -> Result<Self, TrainError> {
         std::fs::create_dir_all(run).map_err(TrainError::io(run))?;
         let path = run.join("metrics.jsonl");
-        let kept: Vec<Metric> = read_metrics(run)?
+        let earlier: Vec<Metric> = read_metrics(run)?
             .into_iter()
             .filter(|metric| step > 0 && metric.step() <= step)
             .collect();
         let mut text = Vec::new();
-        for metric in &kept {
+        for metric in &earlier {
             text.extend(line(&path, metric)?);
         }
         write_atomic(&path, &text)?;
@@ -114,7 +114,7 @@ impl Recorder {
             file,
             events: EventFile::create(run)?,
         };
-        for metric in &kept {
+        for metric in &earlier {
             recorder.scalars(metric)?;
         }
         Ok(recorder)

@@ -41,8 +41,8 @@ pub(crate) struct BenchTasksArguments {
     #[arg(long, default_value_t = 64)]
     pub(crate) length: usize,
     /// Lengths of the evaluation documents, in tokens
-    #[arg(long, value_delimiter = ',', default_values_t = [64, 256, 1024, 4096])]
-    pub(crate) asked: Vec<usize>,
+    #[arg(long = "asked", value_delimiter = ',', default_values_t = [64, 256, 1024, 4096])]
+    pub(crate) eval_lengths: Vec<usize>,
     /// Evaluation documents per length
     #[arg(long, default_value_t = 64)]
     pub(crate) documents: usize,

@@ -214,7 +214,7 @@ impl<'a> Bench<'a> {
             "threads": threads,
         });
         let prefill = prompts as f64 / seconds(|round| round.prefill);
-        let told = match self.workload {
+        let summary = match self.workload {
             Workload::Decode => {
                 figures["prefill_tokens_per_second"] = prefill.into();
                 figures["decode_tokens_per_second"] = rate.into();
@@ -235,7 +235,7 @@ impl<'a> Bench<'a> {
             return print_json(&figures);
         }
         print(&format!(
-            "{told} (batch {batch}, {} + {} tokens, median of {} rounds)\n{isa}, {threads} threads",
+            "{summary} (batch {batch}, {} + {} tokens, median of {} rounds)\n{isa}, {threads} threads",
             self.arguments.prompt,
             self.answer_tokens(),
             rounds.len()

@@ -10,7 +10,7 @@ use crate::{
     Outcome,
     args::CompareArguments,
     commands::{
-        eval::{Measured, suites},
+        eval::{self, Measured},
         print, print_json,
         run::stop_on_signal,
     },
@@ -19,24 +19,24 @@ use crate::{
 
 /// Prints one block per suite, or JSON.
 pub(crate) fn compare(arguments: &CompareArguments) -> Outcome {
-    let asked = if arguments.suite.is_empty() {
+    let suites = if arguments.suite.is_empty() {
         Vec::new()
     } else {
-        suites(&arguments.suite, &arguments.measure)?
+        eval::suites(&arguments.suite, &arguments.measure)?
     };
     // refuse a wrong request before anything is measured
     let sources = arguments
         .models
         .iter()
-        .map(|text| source(text, !asked.is_empty()))
+        .map(|text| source(text, !suites.is_empty()))
         .collect::<Result<Vec<_>, _>>()?;
-    if !asked.is_empty() && !sources.iter().any(|source| matches!(source, Source::Model(_))) {
+    if !suites.is_empty() && !sources.iter().any(|source| matches!(source, Source::Model(_))) {
         return Err(Failure::request("--suite applies to model folders, but none is given"));
     }
     stop_on_signal()?;
     let mut models: Vec<(String, Vec<synapse_evaluate::Outcome>)> = Vec::new();
     for (source, text) in sources.into_iter().zip(&arguments.models) {
-        let (name, outcomes) = source.outcomes(&asked, arguments)?;
+        let (name, outcomes) = source.outcomes(&suites, arguments)?;
         let taken = models.iter().any(|(other, _)| *other == name);
         models.push((if taken { text.clone() } else { name }, outcomes));
     }
@@ -59,7 +59,7 @@ enum Source {
 impl Source {
     fn outcomes(
         self,
-        asked: &[Box<dyn Suite>],
+        suites: &[Box<dyn Suite>],
         arguments: &CompareArguments,
     ) -> Result<(String, Vec<synapse_evaluate::Outcome>), Failure> {
         match self {
@@ -70,7 +70,7 @@ impl Source {
                     adapter: None,
                     out: None,
                 };
-                let evaluations = measured.measure(asked, &arguments.measure)?;
+                let evaluations = measured.measure(suites, &arguments.measure)?;
                 Ok((
                     measured.name(),
                     evaluations.into_iter().map(|evaluation| evaluation.outcome).collect(),
@@ -108,7 +108,7 @@ fn source(text: &str, measures: bool) -> Result<Source, Failure> {
         synapse_pipeline::outcomes(path)?
     } else if path.join("config.json").is_file() {
         if wanted.is_some() {
-            return Err(refused("a model folder holds one model"));
+            return Err(refused("`@SUBJECT` does not apply to a model folder"));
         }
         if !measures {
             return Err(refused(

@@ -15,7 +15,7 @@ use crate::{
     Outcome,
     args::{EvalArguments, MeasureArguments},
     commands::{load_options, open_model, print, print_json, run::STOP, run::stop_on_signal},
-    console::say,
+    console::print_message,
     failure::Failure,
     terminal::Terminal,
 };
@@ -123,7 +123,7 @@ fn questions(names: &[String], arguments: &MeasureArguments) -> Result<Vec<(Stri
         }
         if !names.iter().any(|name| name == suite) {
             return Err(Failure::request(format!(
-                "--questions {text}: the suite `{suite}` is not asked"
+                "--questions {text}: `{suite}` is not among the suites of --suite"
             )));
         }
         if !Path::new(file).is_file() {
@@ -148,7 +148,7 @@ fn spent(name: &str, evaluations: &[Evaluation], took: Duration) -> String {
     format!("{name}: {items} items in {seconds:.1} s{generated}")
 }
 
-/// A model and where its answers go.
+/// A model to evaluate and the folder of its results.
 pub(crate) struct Measured<'a> {
     pub(crate) model: &'a Path,
     pub(crate) adapter: Option<&'a Path>,
@@ -156,7 +156,7 @@ pub(crate) struct Measured<'a> {
 }
 
 impl Measured<'_> {
-    /// What the model is called in tables: its folder's name.
+    /// The name of the model in tables: that of its folder.
     pub(crate) fn name(&self) -> String {
         let folder = self.adapter.unwrap_or(self.model);
         let name = folder.canonicalize().ok();
@@ -164,7 +164,7 @@ impl Measured<'_> {
         name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Every suite, logged and journaled where there is a folder for it.
+    /// Evaluates the model on every suite, with a log and a journal if there is an output folder.
     pub(crate) fn measure(
         &self,
         suites: &[Box<dyn Suite>],
@@ -213,7 +213,7 @@ impl Measured<'_> {
             other => other?,
         };
         drop(terminal);
-        say(spent(&name, &evaluations, began.elapsed()));
+        print_message(spent(&name, &evaluations, began.elapsed()));
         if let Some(out) = self.out {
             for evaluation in &evaluations {
                 evaluation.write_log(out)?;

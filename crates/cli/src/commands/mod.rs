@@ -29,7 +29,7 @@ use synapse_nn::{LoadOptions, Precision, WeightDtype};
 use crate::{
     Outcome,
     args::{Arguments, Command, Dtype, Quant, WeightArguments},
-    console::say,
+    console::print_message,
     failure::Failure,
 };
 
@@ -119,15 +119,15 @@ pub(crate) fn open_model(path: &Path, options: &LoadOptions) -> Result<ModelFile
     let ModelFiles::Gguf(model) = &files else {
         return Ok(files);
     };
-    let held = match options.precision {
+    let compute = match options.precision {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
     };
     for (tensor_type, count) in model.matrix_types() {
         let as_stored = matches!(tensor_type, TensorType::Q4_0 | TensorType::Q8_0);
-        if !as_stored && !tensor_type.name().eq_ignore_ascii_case(held) {
-            say(format!(
-                "{}: {count} {} matrices are converted to {held}",
+        if !as_stored && !tensor_type.name().eq_ignore_ascii_case(compute) {
+            print_message(format!(
+                "{}: {count} {} matrices are converted to {compute}",
                 model.path().display(),
                 tensor_type.name()
             ));

@@ -17,7 +17,7 @@ pub(crate) fn check(files: &[PathBuf]) -> Outcome {
             Ok(_) => print(&format!("{}: ok", file.display()))?,
             Err(diagnostics) => {
                 problems += diagnostics.problems.len();
-                console::say(&diagnostics);
+                console::print_message(&diagnostics);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     Outcome,
     args::{Device, RunArguments},
     commands::print,
-    console::say,
+    console::print_message,
     failure::Failure,
     terminal::Terminal,
 };
@@ -25,7 +25,7 @@ pub(crate) fn stop_on_signal() -> Outcome {
             #[expect(clippy::exit, reason = "the second signal ends the program immediately")]
             std::process::exit(130);
         }
-        say("stopping after this step or suite; press Ctrl-C again to stop now");
+        print_message("stopping after this step or suite; press Ctrl-C again to stop now");
     })
     .map_err(|error| Failure::Work(error.into()))
 }
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Outcome {
     let document = load(arguments)?;
     let devices = devices(&document, choice(arguments.device))?;
     stop_on_signal()?;
-    say(format!(
+    print_message(format!(
         "{}: training on {devices}; {} instruction set, {} threads",
         document.name(),
         synapse_kernels::Isa::current().name(),

@@ -12,7 +12,7 @@ use crate::{
         print, print_json,
         run::{STOP, choice, devices, stop_on_signal},
     },
-    console::say,
+    console::print_message,
     failure::Failure,
     terminal::Terminal,
 };
@@ -51,7 +51,7 @@ pub(crate) fn search(arguments: &SearchArguments) -> Outcome {
     );
     let found = synapse_pipeline::search(&run, &plan, &options)?;
     drop(terminal);
-    say(format!(
+    print_message(format!(
         "the merge section is in {}, the plot in {}",
         found.yaml.display(),
         found.plot.display()

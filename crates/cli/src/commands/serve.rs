@@ -14,7 +14,7 @@ use crate::{
     Outcome,
     args::{LimitArguments, ListenArguments, ServeArguments, WeightArguments},
     commands::{open_model, swarm, weight_options},
-    console::say,
+    console::print_message,
     failure::Failure,
 };
 
@@ -97,7 +97,7 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
     let name = model.name.as_ref().unwrap_or(&of_folder);
     let mut options = server_options(name, folder, arguments)?;
     if let Some(swarm) = &swarm {
-        say(routes(swarm));
+        print_message(routes(swarm));
     }
     options.swarm = swarm;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -122,7 +122,7 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
             tokio::task::spawn_blocking(move || -> Result<(), Failure> {
                 let engine = load(&folder, &adapters, weights, limits)?;
                 state.ready(Arc::new(engine))?;
-                say(format!("serving {name} on http://{address}", name = folder.display()));
+                print_message(format!("serving {name} on http://{address}", name = folder.display()));
                 Ok(())
             })
         };
@@ -130,7 +130,7 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
         let mut stopping = Signals::listen()?;
         let server = synapse_server::serve(state, listener, async move {
             stopping.next().await;
-            say("finishing the accepted requests; a second signal aborts them");
+            print_message("finishing the accepted requests; a second signal aborts them");
         });
         tokio::pin!(server);
         let served = async {
@@ -182,7 +182,9 @@ fn server_options(name: &str, folder: &Path, arguments: &ListenArguments) -> Res
     if let Some(path) = &arguments.api_key_file {
         options.api_keys = Some(ApiKeys::read(path).map_err(Failure::request)?);
     } else if !matches!(arguments.host.as_str(), "127.0.0.1" | "localhost" | "::1") {
-        say("warning: anyone who can reach this address can use the model; pass --api-key-file to require a key");
+        print_message(
+            "warning: anyone who can reach this address can use the model; pass --api-key-file to require a key",
+        );
     }
     Ok(options)
 }

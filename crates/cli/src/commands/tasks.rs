@@ -70,7 +70,7 @@ fn check(arguments: &BenchTasksArguments, tasks: &[SyntheticTask]) -> Outcome {
         }
     }
     for task in tasks {
-        let lengths = std::iter::once(&arguments.length).chain(&arguments.asked);
+        let lengths = std::iter::once(&arguments.length).chain(&arguments.eval_lengths);
         if let Some(length) = lengths.into_iter().find(|length| **length < task.shortest()) {
             return Err(Failure::request(format!(
                 "{length} tokens are too few for {task}; it needs at least {}",
@@ -89,7 +89,7 @@ fn one(arguments: &BenchTasksArguments, task: SyntheticTask) -> Result<TaskResul
         length: arguments.length,
         learning_rate: arguments.learning_rate,
         seed: arguments.seed,
-        eval_lengths: arguments.asked.clone(),
+        eval_lengths: arguments.eval_lengths.clone(),
         eval_documents: arguments.documents,
     };
     let synapse = match &arguments.config {

@@ -8,19 +8,19 @@ use synapse_checkpoint::ModelConfig;
 use synapse_hub::DownloadProgress;
 use synapse_merge::{DivideBy, Extraction, MergeError, MergeReport, MergeRequest, Rescale, TieBreak};
 
-use crate::console::{print_error, progress_bar, say};
+use crate::console::{print_error, print_message, progress_bar};
 use crate::prepared::PreparedMerge;
 
 /// A merge that continues an interrupted one.
 pub(crate) fn resumed(tensors: usize) {
-    say(format_args!(
+    print_message(format_args!(
         "resuming an interrupted merge: {tensors} tensors are finished"
     ));
 }
 
 /// An adapter extracted from a merge.
 pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
-    say(format_args!(
+    print_message(format_args!(
         "{} modules at rank {rank}; the adapter has {:.2} % of the merged change's energy",
         extraction.modules,
         extraction.energy * 100.0
@@ -30,7 +30,7 @@ pub(crate) fn extracted(extraction: &Extraction, rank: usize) {
 /// A folder that equals the merge of its merge.yaml.
 pub(crate) fn verified(report: &MergeReport) {
     let tensors = report.tensors.len() + report.copied;
-    say(format_args!(
+    print_message(format_args!(
         "all values of {tensors} tensors equal the merge of merge.yaml"
     ));
 }
@@ -38,7 +38,7 @@ pub(crate) fn verified(report: &MergeReport) {
 /// The upcycled model.
 pub(crate) fn upcycled(config: &ModelConfig, specialists: usize) {
     let experts = config.synapse.as_ref().map_or(0, |modules| modules.num_experts);
-    say(format_args!(
+    print_message(format_args!(
         "{experts} experts per layer from {specialists} specialists, {} parameters; train the model before serving it",
         config.parameters()
     ));
@@ -55,11 +55,11 @@ pub(crate) fn error(error: &MergeError) {
 /// The inputs and the merge that is about to run.
 pub(crate) fn describe(prepared: &PreparedMerge) {
     let request = &prepared.request;
-    prepared.notes.iter().for_each(say);
-    say(format_args!("base: {}", request.base.display()));
-    say(method(request));
+    prepared.notes.iter().for_each(print_message);
+    print_message(format_args!("base: {}", request.base.display()));
+    print_message(method(request));
     if request.out.exists() {
-        say(format_args!("replacing {}", request.out.display()));
+        print_message(format_args!("replacing {}", request.out.display()));
     }
 }
 
@@ -117,20 +117,20 @@ fn method(request: &MergeRequest) -> String {
 pub(crate) fn summary(report: &MergeReport) {
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let totals = &report.totals;
-    say(format_args!(
+    print_message(format_args!(
         "{} tensors merged, {} copied",
         report.tensors.len(),
         report.copied
     ));
     if report.sign.is_some() {
-        say(format_args!(
+        print_message(format_args!(
             "entries with no voter {}, one {}, several {}; in disagreement {}",
             percent(totals.voters.none),
             percent(totals.voters.one),
             percent(totals.voters.several),
             percent(totals.disagreement)
         ));
-        say(format_args!(
+        print_message(format_args!(
             "energy lost to trimming {}, to the vote {}; rounding error {} of the merged change",
             percent(totals.energy_lost.trim),
             percent(totals.energy_lost.vote),
