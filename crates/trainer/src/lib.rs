@@ -67,7 +67,7 @@ pub use metrics::{HeldOutReport, Metric, StepReport, read_metrics};
 pub use model::Model;
 pub use optimizer::{AdamWOptions, Optimizer, StepInput, StepResult, TrainingState};
 pub use process_memory::{available_bytes, peak_resident_bytes, resident_bytes};
-pub use request::{TrainOutcome, TrainRequest, TrainingBase, TrainingObserver};
+pub use request::{TrainOutcome, TrainRequest, TrainingBase, TrainingObserver, TrainingRows};
 pub use router_report::RouterReport;
 pub use run::train;
 pub use schedule::{Schedule, Steps, WarmupStart};

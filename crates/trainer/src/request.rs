@@ -30,8 +30,18 @@ impl TrainingBase<'_> {
     }
 }
 
-/// Everything a training run needs.
+/// The prepared rows of a training run.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainingRows<'a> {
+    /// Rows to train on.
+    pub train: &'a PackedDataset,
+    /// Rows whose loss is measured; may be empty.
+    pub held_out: &'a PackedDataset,
+}
+
+/// A training run. Start from [`TrainRequest::new`] and set the fields that differ from its defaults.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TrainRequest<'a> {
     /// The loop's settings.
     pub plan: &'a TrainPlan,
@@ -47,10 +57,8 @@ pub struct TrainRequest<'a> {
     pub base_name: &'a str,
     /// Commit of a base from the hub.
     pub base_revision: Option<&'a str>,
-    /// Rows to train on.
-    pub rows: &'a PackedDataset,
-    /// Rows whose loss is measured.
-    pub held_out: &'a PackedDataset,
+    /// Rows to train on, and rows whose loss is measured.
+    pub rows: TrainingRows<'a>,
     /// Steps between held-out losses; 0 measures only at the end.
     pub evaluate_every: u64,
     /// Folder of metrics and checkpoints.
@@ -61,6 +69,43 @@ pub struct TrainRequest<'a> {
     pub out: &'a Path,
     /// Set to stop after the current step.
     pub stop: &'a AtomicBool,
+}
+
+impl<'a> TrainRequest<'a> {
+    /// A run on the CPU kernels with weights that are not quantized. It measures the held-out loss at the end only.
+    ///
+    /// `run` is the folder of metrics and checkpoints, `out` an existing folder that receives the result. The base is named
+    /// by its folder, a checkpoint of an earlier such run in `run` is resumed, and nothing stops the run early.
+    #[must_use]
+    pub fn new(
+        plan: &'a TrainPlan,
+        method: &'a TrainingMethod,
+        base: TrainingBase<'a>,
+        rows: TrainingRows<'a>,
+        run: &'a Path,
+        out: &'a Path,
+    ) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        let base_name = match base {
+            TrainingBase::Folder(folder) => folder.path().to_str().unwrap_or_default(),
+            TrainingBase::RandomInit(_) => "",
+        };
+        Self {
+            plan,
+            method,
+            quantization: QuantizationPlan::None,
+            device: Device::default(),
+            base,
+            base_name,
+            base_revision: None,
+            rows,
+            evaluate_every: 0,
+            run,
+            fingerprint: "",
+            out,
+            stop: &NEVER,
+        }
+    }
 }
 
 /// Receives the progress of a training run.

@@ -29,12 +29,12 @@ const EVALUATION_TOKENS: usize = 2048;
 /// # Errors
 /// An unusable request, unreadable inputs, a loss that is not finite, or a requested stop.
 pub fn train(request: &TrainRequest<'_>, observer: &mut dyn TrainingObserver) -> Result<TrainOutcome, TrainError> {
-    let steps = Steps::new(request.plan, request.rows.len());
-    if request.rows.is_empty() || steps.total == 0 {
+    let steps = Steps::new(request.plan, request.rows.train.len());
+    if request.rows.train.is_empty() || steps.total == 0 {
         return Err(TrainError::Unusable {
             what: format!(
                 "{} training rows give {} optimizer steps",
-                request.rows.len(),
+                request.rows.train.len(),
                 steps.total
             ),
             hint: "raise `samples`, `epochs` or `max_steps`, or loosen the filters".into(),
@@ -58,7 +58,7 @@ pub fn train(request: &TrainRequest<'_>, observer: &mut dyn TrainingObserver) ->
         request,
         steps,
         schedule: Schedule::new(request.plan, steps.total),
-        sampler: ShuffleSampler::new(request.rows.len(), request.plan.batch_size, request.plan.seed),
+        sampler: ShuffleSampler::new(request.rows.train.len(), request.plan.batch_size, request.plan.seed),
         optimizer: Optimizer::new(state, AdamWOptions::from(request.plan)),
         recorder,
         recompute: workload.recompute,
@@ -141,7 +141,10 @@ impl Run<'_> {
         for index in self.steps.micro_batches(plan, done) {
             indices.extend_from_slice(self.sampler.micro_batch(epoch, index));
         }
-        let rows: Vec<PackedRow> = indices.iter().map(|&index| self.request.rows.row(index)).collect();
+        let rows: Vec<PackedRow> = indices
+            .iter()
+            .map(|&index| self.request.rows.train.row(index))
+            .collect();
         let batches = model.micro_batches(&rows, plan.batch_size)?;
         let learning_rate = self.schedule.learning_rate(done);
         let input = StepInput {
@@ -184,9 +187,9 @@ impl Run<'_> {
     ) -> Result<Option<f64>, TrainError> {
         let (mut sum, mut tokens) = (0.0, 0usize);
         let mut batch = MicroBatch::default();
-        let rows = self.request.held_out.len();
+        let rows = self.request.rows.held_out.len();
         for index in 0..rows {
-            let row = self.request.held_out.row(index);
+            let row = self.request.rows.held_out.row(index);
             batch.push(&row.input_ids, &row.labels, &row.seq_lengths);
             if batch.tokens.len() >= EVALUATION_TOKENS || index + 1 == rows {
                 // A resumed run repeats the last measurement, but an earlier one would be missing from its metrics.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use synapse_checkpoint::{ModelConfig, ModelFolder, Staged};
 use synapse_data::{Manifest, PackedDataset};
 use synapse_recipe::{SpecialistPlan, Stage, TrainingMethod};
-use synapse_trainer::{Device, HeldOutReport, StepReport, TrainOutcome, TrainRequest, TrainingBase, TrainingObserver};
+use synapse_trainer::{
+    Device, HeldOutReport, StepReport, TrainOutcome, TrainRequest, TrainingBase, TrainingObserver, TrainingRows,
+};
 
 use crate::{
     Fetched, PipelineError, Reporter, Run,
@@ -147,22 +149,18 @@ fn train_into(
         folder = ModelFolder::open(&fetched.base.folder)?;
         TrainingBase::Folder(&folder)
     };
-    let request = TrainRequest {
-        plan: &plan.train,
-        method: &plan.method,
-        quantization: plan.quantization,
-        device,
-        base,
-        base_name: &fetched.base.name,
-        base_revision: fetched.base.revision.as_deref(),
-        rows: &rows,
+    let rows = TrainingRows {
+        train: &rows,
         held_out: &held_out,
-        evaluate_every: plan.evaluate.every,
-        run: &plan.run_dir,
-        fingerprint,
-        out,
-        stop: run.stop,
     };
+    let mut request = TrainRequest::new(&plan.train, &plan.method, base, rows, &plan.run_dir, out);
+    request.quantization = plan.quantization;
+    request.device = device;
+    request.base_name = &fetched.base.name;
+    request.base_revision = fetched.base.revision.as_deref();
+    request.evaluate_every = plan.evaluate.every;
+    request.fingerprint = fingerprint;
+    request.stop = run.stop;
     let outcome = synapse_trainer::train(
         &request,
         &mut TrainingReporter {
