@@ -1,19 +1,19 @@
-//! Reads one source: normalizes, filters, drops duplicates, and keeps the rows that come first in the seeded order.
+//! Reads one source: normalizes, filters, drops duplicates, and keeps the first rows in the seeded order.
 //!
-//! Rows are ordered by a hash of seed and content, so a sample does not depend on the order of a file, and a source
-//! of any size needs memory only for the rows that are kept.
+//! Rows are ordered by a hash of seed and content. So a sample does not depend on the order of a file, and a source of
+//! any size needs memory only for the rows that are kept.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashSet};
 
 use synapse_recipe::{Format, SourcePlan};
 
 use crate::format::{Normalizer, Refused};
-use crate::origin::{Origin, Taken};
+use crate::provenance::{Origin, SampledRow};
 use crate::read::RowFile;
 use crate::row::Fingerprint;
 use crate::{DataError, Result, SourceFiles};
 
-/// Which rows of any source are kept.
+/// Which rows of a source are kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Filters {
     pub(crate) seed: u64,
@@ -22,39 +22,39 @@ pub(crate) struct Filters {
     pub(crate) dedupe: bool,
 }
 
-/// A row that may be taken. Ordered by priority, then by place in the file.
+/// A row that may be sampled. Ordered by priority, then by position in the file.
 #[derive(Debug)]
-pub(crate) struct Candidate {
+pub(crate) struct RankedRow {
     priority: u64,
     order: u64,
-    pub(crate) taken: Taken,
+    pub(crate) sampled: SampledRow,
 }
 
-impl PartialEq for Candidate {
+impl PartialEq for RankedRow {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Candidate {}
+impl Eq for RankedRow {}
 
-impl PartialOrd for Candidate {
+impl PartialOrd for RankedRow {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Candidate {
+impl Ord for RankedRow {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.priority, self.order).cmp(&(other.priority, other.order))
     }
 }
 
-/// What a source holds.
+/// The rows and counts of one source.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     /// The first rows in the seeded order.
-    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) candidates: Vec<RankedRow>,
     /// Rows that passed, kept or not.
     pub(crate) available: u64,
     pub(crate) read: u64,
@@ -66,24 +66,24 @@ pub(crate) struct Collected {
     pub(crate) unused_columns: BTreeSet<String>,
 }
 
-/// Places kept of the rows dropped for one reason.
+/// Examples kept for each reason.
 const EXAMPLES: usize = 3;
 
 impl Collected {
-    /// What was dropped, in words.
+    /// The dropped rows by reason, as text.
     pub(crate) fn drops(&self) -> String {
         let drops = self.dropped.iter();
         let words = drops.map(|(reason, count)| format!("{} {count}", reason.replace('_', " ")));
         words.collect::<Vec<_>>().join(", ")
     }
 
-    /// Where the first row stands that was dropped for the commonest reason.
+    /// The place of the first row dropped for the commonest reason.
     pub(crate) fn example(&self) -> Option<&str> {
         let (reason, _) = self.dropped.iter().max_by_key(|(_, count)| **count)?;
         self.examples.get(reason)?.first().map(String::as_str)
     }
 
-    /// Counts a row that is left out, and remembers where the first few stand.
+    /// Counts a dropped row, and keeps the places of the first few.
     pub(crate) fn drop_row(&mut self, reason: &'static str, place: impl std::fmt::Display) {
         *self.dropped.entry(reason).or_default() += 1;
         let examples = self.examples.entry(reason).or_default();
@@ -103,7 +103,7 @@ pub(crate) fn collect(
     seen: &mut HashSet<Fingerprint>,
 ) -> Result<Collected> {
     let mut collected = Collected::default();
-    let mut kept: BinaryHeap<Candidate> = BinaryHeap::new();
+    let mut kept: BinaryHeap<RankedRow> = BinaryHeap::new();
     let mut left = files.first_rows;
     for (index, file) in files.files.iter().enumerate() {
         let file = RowFile {
@@ -148,10 +148,10 @@ pub(crate) fn collect(
             } else {
                 collected.available += 1;
                 let priority = fingerprint.priority(filters.seed);
-                kept.push(Candidate {
+                kept.push(RankedRow {
                     priority,
                     order: collected.available,
-                    taken: Taken {
+                    sampled: SampledRow {
                         row,
                         origin: Some(Origin {
                             file: index,

@@ -214,9 +214,9 @@ mod tests {
             })
             .collect();
         assert!(places.len() > 2);
-        let apart = |a: usize| (places[a].0 - places[0].0, places[a].1.wrapping_sub(places[0].1));
+        let held_out_source = |a: usize| (places[a].0 - places[0].0, places[a].1.wrapping_sub(places[0].1));
         assert!(
-            (0..places.len()).all(|index| apart(index).0 == apart(index).1),
+            (0..places.len()).all(|index| held_out_source(index).0 == held_out_source(index).1),
             "{places:?}"
         );
 

@@ -1,4 +1,4 @@
-//! What can go wrong between a data file and a training row.
+//! Everything that can go wrong between a data file and a training row.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A file is not in the format that its name promises, or not at this place.
+    /// A file does not have the format of its extension, at this place.
     #[error("{place}: {message}")]
     Malformed {
         /// `file`, `file:line` or `file: row N` (rows count from 1).
@@ -32,11 +32,11 @@ pub enum DataError {
     Columns {
         /// The source as the recipe names it.
         dataset: String,
-        /// What is missing, and the way out.
+        /// What is missing, and the remedy.
         message: String,
     },
-    /// A source holds fewer rows than asked for, and the recipe is strict.
-    #[error("{dataset}: {asked} rows were asked for and {found} can be had; lower `samples` or drop `strict: true`")]
+    /// A source has fewer rows than requested, and the recipe is strict.
+    #[error("{dataset}: {asked} rows were requested and {found} are available; lower `samples` or drop `strict: true`")]
     TooFewRows {
         /// The source as the recipe names it.
         dataset: String,
@@ -46,7 +46,7 @@ pub enum DataError {
         found: u64,
     },
     /// The routing generator cannot make that many different prompts.
-    #[error("routing: {asked} different `{label}` prompts were asked for and the phrases give {found}")]
+    #[error("routing: {asked} different `{label}` prompts were requested and the templates give {found}")]
     TooFewPrompts {
         /// The label.
         label: String,
@@ -55,19 +55,19 @@ pub enum DataError {
         /// Prompts found.
         found: usize,
     },
-    /// The plan and the files handed in do not match.
+    /// The plan does not match the given files.
     #[error("{0}")]
     Request(String),
-    /// Nothing is left to train on.
+    /// No row is left to train on.
     #[error("no row is left to train on; dropped: {reasons}")]
     Empty {
         /// Counts by reason.
         reasons: String,
     },
-    /// The tokenizer or the template.
+    /// The tokenizer or the template fails.
     #[error(transparent)]
     Chat(#[from] TokenizerError),
-    /// Hashing or writing a file.
+    /// Hashing or writing a file fails.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }

@@ -1,4 +1,4 @@
-//! held_out.jsonl: the rows training never sees, as text for task scores.
+//! held_out.jsonl: the held-out rows as text, for task scores.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use synapse_tokenizer::Message;
 
 use crate::{DataError, Result};
 
-/// One row that training never sees.
+/// One row that is never trained on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldOutRow {
     /// The source as the recipe names it.
     pub source: String,
-    /// What a generated prompt is made of: `template` or `real`.
+    /// How a generated prompt was made: `template` or `real`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The conversation, system turn included; empty for plain text.
@@ -32,7 +32,7 @@ pub struct HeldOutRow {
 /// Reads a held_out.jsonl, in the order of held_out.arrow.
 ///
 /// # Errors
-/// The file is missing, or a line of it is no such row; the line is named.
+/// The file is missing, or a line is not a held-out row; the line is named.
 pub fn read_held_out(path: &Path) -> Result<Vec<HeldOutRow>> {
     let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
     let parse = |(index, line): (usize, &str)| {

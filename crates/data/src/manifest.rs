@@ -1,4 +1,4 @@
-//! manifest.json: what the prepared data was made of, enough to make it again bit for bit.
+//! manifest.json: what the prepared data was made of, in enough detail to reproduce it bit for bit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use synapse_recipe::{Format, LossOn, Overlong};
 
 use crate::{DataError, Lengths, Result, SourceFile};
 
-/// Changes when the same inputs would give other bytes.
+/// Changes when the same inputs give other bytes.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// What the prepared data was made of.
@@ -33,7 +33,7 @@ pub struct Manifest {
     /// Lengths of training documents before anything was cut.
     #[serde(default)]
     pub lengths: Lengths,
-    /// Benchmarks that training rows were held against.
+    /// Benchmarks that training rows were decontaminated against.
     #[serde(default)]
     pub decontaminated_against: Vec<String>,
     /// The sources in the recipe's order.
@@ -42,7 +42,7 @@ pub struct Manifest {
     pub train: SplitManifest,
     /// held_out.arrow.
     pub held_out: SplitManifest,
-    /// What the user was told.
+    /// Warnings that were shown to the user.
     pub warnings: Vec<String>,
 }
 
@@ -59,10 +59,10 @@ pub struct SourceManifest {
     /// License as the recipe, the registry or the dataset's card states it.
     #[serde(rename(serialize = "licence"), alias = "licence")]
     pub license: Option<String>,
-    /// Only so many rows from the beginning were fetched.
+    /// The number of rows fetched, if only the first ones were.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_rows: Option<u64>,
-    /// The files are drawn from so many.
+    /// The number of files that these were sampled from, if they were.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub drawn_from: Option<usize>,
     /// The files read.
@@ -78,7 +78,7 @@ pub struct SourceManifest {
     pub rows_read: u64,
     /// Rows left out, by reason.
     pub dropped: BTreeMap<String, u64>,
-    /// Where the first few of them stand, by reason.
+    /// The places of the first few of them, by reason.
     #[serde(default)]
     pub examples: BTreeMap<String, Vec<String>>,
     /// Columns that no field of the format takes.
@@ -90,19 +90,20 @@ pub struct SourceManifest {
     /// Its documents that were too long.
     #[serde(default)]
     pub overlong: Overlength,
-    /// Training rows whose text spells a control token; it is text to the model.
-    #[serde(default)]
-    pub control_tokens: u64,
-    /// Rows that could have been taken.
+    /// Training rows whose text contains a special token, which stays text.
+    #[serde(default, rename = "control_tokens")]
+    pub special_token_rows: u64,
+    /// Rows that could have been sampled.
     pub rows_available: u64,
-    /// Rows taken for training, before tokenizing.
+    /// Rows sampled for training, before tokenizing.
     pub rows_taken: u64,
     /// Training documents made of them.
     pub documents: u64,
     /// Tokens of those documents.
     pub tokens: u64,
     /// Tokens that count in the loss.
-    pub trained_tokens: u64,
+    #[serde(rename = "trained_tokens")]
+    pub target_tokens: u64,
     /// Rows held out.
     pub held_out_rows: u64,
 }
@@ -173,7 +174,7 @@ pub struct OverlongManifest {
 /// One source's documents that were longer than a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Overlength {
-    /// So many documents.
+    /// Number of documents.
     pub rows: u64,
     /// Tokens that training does not see because of it.
     pub tokens_lost: u64,
@@ -189,7 +190,8 @@ pub struct SplitManifest {
     /// Tokens in them.
     pub tokens: u64,
     /// Tokens that count in the loss.
-    pub trained_tokens: u64,
+    #[serde(rename = "trained_tokens")]
+    pub target_tokens: u64,
     /// sha256 of the file.
     pub sha256: String,
 }
@@ -198,7 +200,7 @@ impl Manifest {
     /// Reads a manifest.json.
     ///
     /// # Errors
-    /// The file is missing, or is no manifest.
+    /// The file is missing, or is not a manifest.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
         serde_json::from_str(&text)

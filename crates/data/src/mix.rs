@@ -1,51 +1,20 @@
-//! Which rows are trained on and which are held out: reads the sources and mixes them as the recipe asks.
+//! Reads the sources, holds rows out, and mixes the training rows as the recipe asks.
 
 use std::collections::HashSet;
 
-use synapse_recipe::{Location, Samples, SourcePlan};
+use synapse_recipe::Samples;
 
-use crate::allot::{self, Share};
-use crate::collect::{Candidate, Collected, Filters, collect};
-use crate::manifest::RequestsManifest;
-use crate::origin::{Origin, Taken};
-use crate::request::{PrepareEvent, PrepareRequest, SourceFile, SourceFiles};
-use crate::routing::{self, Kind, Requests};
+use crate::apportion::{Quota, apportion_held_out, apportion_rest};
+use crate::collect::{Collected, Filters, RankedRow, collect};
+use crate::provenance::{Origin, SampledRow};
+use crate::referenced_requests::ReferencedRequests;
+use crate::request::{PrepareEvent, PrepareRequest, SourceFiles};
+use crate::routing::{self, PromptKind};
 use crate::row::{Fingerprint, Row};
-use crate::{DataError, Result, prompts};
+use crate::source::Source;
+use crate::{DataError, Result};
 
-/// A source on its way.
-pub(crate) struct Source<'a> {
-    pub(crate) plan: &'a SourcePlan,
-    pub(crate) files: &'a SourceFiles,
-    pub(crate) collected: Collected,
-    /// Rows of its `held_out_file`.
-    pub(crate) apart: Option<(SourceFile, Collected)>,
-    pub(crate) train: Vec<Taken>,
-    pub(crate) held_out: Vec<Taken>,
-    /// What generated prompts are made of beside templates, and where that comes from.
-    real: Requests,
-    pub(crate) requests: Vec<RequestsManifest>,
-}
-
-impl Source<'_> {
-    pub(crate) fn is_generated(&self) -> bool {
-        self.plan.location == Location::Routing
-    }
-
-    /// Rows the recipe asks for, if it says a number.
-    fn asked(&self) -> Option<u64> {
-        match self.plan.samples {
-            Samples::Count(count) => Some(count),
-            Samples::All if self.is_generated() => Some(routing::DEFAULT_COUNT as u64),
-            Samples::All | Samples::Rest => None,
-        }
-    }
-
-    fn is_rest(&self) -> bool {
-        self.plan.samples == Samples::Rest
-    }
-}
-
+/// The sources of one recipe, from files to selected rows.
 pub(crate) struct Preparation<'a> {
     pub(crate) request: &'a PrepareRequest<'a>,
     pub(crate) progress: &'a dyn Fn(PrepareEvent),
@@ -54,7 +23,12 @@ pub(crate) struct Preparation<'a> {
 }
 
 impl<'a> Preparation<'a> {
-    pub(crate) fn new(request: &'a PrepareRequest<'a>, progress: &'a dyn Fn(PrepareEvent)) -> Result<Self> {
+    /// Checks the request. `requests` has one entry for each source, empty where it is not generated.
+    pub(crate) fn new(
+        request: &'a PrepareRequest<'a>,
+        requests: Vec<ReferencedRequests>,
+        progress: &'a dyn Fn(PrepareEvent),
+    ) -> Result<Self> {
         let (plan, files) = (request.plan, &request.files);
         if plan.sources.len() != files.len() {
             return Err(DataError::Request(format!(
@@ -75,16 +49,8 @@ impl<'a> Preparation<'a> {
                 source.dataset
             )));
         }
-        let sources = plan.sources.iter().zip(files).map(|(plan, files)| Source {
-            plan,
-            files,
-            collected: Collected::default(),
-            apart: None,
-            train: Vec::new(),
-            held_out: Vec::new(),
-            real: Requests::default(),
-            requests: Vec::new(),
-        });
+        let sources = plan.sources.iter().zip(files).zip(requests);
+        let sources = sources.map(|((plan, files), requests)| Source::new(plan, files, requests));
         Ok(Self {
             request,
             progress,
@@ -98,8 +64,15 @@ impl<'a> Preparation<'a> {
         self.warnings.push(warning);
     }
 
-    /// Reads every source that lies in files.
-    pub(crate) fn collect(&mut self) -> Result<()> {
+    /// Reads the sources, drops what the plan excludes, and selects training and held-out rows.
+    pub(crate) fn select(&mut self) -> Result<()> {
+        self.collect()?;
+        self.deduplicate()?;
+        self.split()
+    }
+
+    /// Reads every source that has files.
+    fn collect(&mut self) -> Result<()> {
         let plan = self.request.plan;
         let filters = Filters {
             seed: plan.seed,
@@ -108,13 +81,8 @@ impl<'a> Preparation<'a> {
             dedupe: plan.dedupe,
         };
         let mut seen = HashSet::new();
-        let mut request_files = self.request.request_files.as_slice();
         for source in &mut self.sources {
             if source.is_generated() {
-                let plans = &source.plan.requests;
-                let (files, rest) = request_files.split_at(plans.len().min(request_files.len()));
-                request_files = rest;
-                (source.real, source.requests) = prompts::read(plans, files, self.request, self.progress)?;
                 continue;
             }
             let dataset = source.plan.dataset.clone();
@@ -124,17 +92,17 @@ impl<'a> Preparation<'a> {
             if source.files.files.is_empty() {
                 return Err(DataError::Request(format!("{dataset}: no files")));
             }
-            // What may be taken, plus what may be held out, plus what may turn out to equal a held-out row.
+            // Rows to sample, rows to hold out, and rows that may equal a held-out row.
             let most = source.asked().or(if source.is_rest() { plan.total } else { None });
-            // Cleaning takes more away.
+            // Deduplication drops more.
             let spare = most.filter(|_| plan.near_duplicates.is_some() || plan.decontaminate);
             let most = most.map(|most| most.saturating_add(spare.unwrap_or(0)));
             let capacity = most.and_then(|most| usize::try_from(most + 2 * plan.held_out + 256).ok());
             source.collected = collect(source.plan, source.files, filters, capacity, &mut seen)?;
             if let Some(path) = &source.plan.held_out_file {
                 let files = SourceFiles::local(path)?;
-                let apart = collect(source.plan, &files, filters, None, &mut HashSet::new())?;
-                source.apart = files.files.into_iter().next().map(|file| (file, apart));
+                let rows = collect(source.plan, &files, filters, None, &mut HashSet::new())?;
+                source.held_out_source = files.files.into_iter().next().map(|file| (file, rows));
             }
             let Collected {
                 read: rows, available, ..
@@ -148,24 +116,24 @@ impl<'a> Preparation<'a> {
         Ok(())
     }
 
-    /// Decides which rows are held out and which are trained on.
-    pub(crate) fn split(&mut self) -> Result<()> {
+    /// Selects held-out rows and training rows.
+    fn split(&mut self) -> Result<()> {
         let plan = self.request.plan;
         let expected = self.expected_rows();
-        let shares: Vec<Share> = self
+        let quotas: Vec<Quota> = self
             .sources
             .iter()
             .zip(&expected)
-            .map(|(source, &rows)| Share {
+            .map(|(source, &rows)| Quota {
                 rows,
-                most: match &source.apart {
-                    Some((_, apart)) => apart.available,
+                most: match &source.held_out_source {
+                    Some((_, rows)) => rows.available,
                     None if source.is_generated() => u64::MAX,
                     None => source.collected.available / 2,
                 },
             })
             .collect();
-        let held_out = allot::held_out(plan.held_out, &shares);
+        let held_out = apportion_held_out(plan.held_out, &quotas);
         let found: u64 = held_out.iter().sum();
         if found < plan.held_out {
             self.warn(format!(
@@ -177,38 +145,38 @@ impl<'a> Preparation<'a> {
         for (source, count) in self.sources.iter_mut().zip(held_out) {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             source.held_out = if source.is_generated() {
-                generated(routing::held_out_rows(count, plan.seed, &source.real)?)
+                generated(routing::held_out_rows(count, plan.seed, &source.requests.requests)?)
             } else {
-                let candidates = match &mut source.apart {
-                    Some((_, apart)) => &mut apart.candidates,
+                let candidates = match &mut source.held_out_source {
+                    Some((_, rows)) => &mut rows.candidates,
                     None => &mut source.collected.candidates,
                 };
                 candidates
                     .drain(..count.min(candidates.len()))
-                    .map(|candidate| candidate.taken)
+                    .map(|candidate| candidate.sampled)
                     .collect()
             };
-            prompts.extend(source.held_out.iter().map(|taken| taken.row.prompt_fingerprint()));
+            prompts.extend(source.held_out.iter().map(|sampled| sampled.row.prompt_fingerprint()));
         }
         let overlaps = self.held_out_prompts();
         for source in &mut self.sources {
             let candidates = std::mem::take(&mut source.collected.candidates);
-            for Candidate { taken, .. } in candidates {
-                let place = Origin::describe(taken.origin, source.files);
-                if prompts.contains(&taken.row.prompt_fingerprint()) {
+            for RankedRow { sampled, .. } in candidates {
+                let place = Origin::describe(sampled.origin, source.files);
+                if prompts.contains(&sampled.row.prompt_fingerprint()) {
                     source.collected.drop_row("equals_held_out", place);
-                } else if let Some(shared) = taken.row.prompts().find_map(|prompt| overlaps.shared(prompt)) {
+                } else if let Some(shared) = sampled.row.prompts().find_map(|prompt| overlaps.shared(prompt)) {
                     let place = format!("{place}: {shared}");
                     source.collected.drop_row("overlaps_held_out", place);
                 } else {
-                    source.train.push(taken);
+                    source.train.push(sampled);
                 }
             }
         }
-        self.take(&prompts)
+        self.truncate(&prompts)
     }
 
-    /// Rows each source would give to training if nothing were held out.
+    /// Rows that each source would give to training if none were held out.
     fn expected_rows(&self) -> Vec<u64> {
         let mut expected: Vec<u64> = self
             .sources
@@ -229,13 +197,13 @@ impl<'a> Preparation<'a> {
         expected
     }
 
-    /// Gives the sources that take the rest what is missing to the total.
-    fn fill_rest(&self, taken: &mut [u64], available: &[u64]) {
-        let rest: Vec<usize> = (0..taken.len())
+    /// Adds the rows of the sources with `samples: rest`, up to the total.
+    fn fill_rest(&self, counts: &mut [u64], available: &[u64]) {
+        let rest: Vec<usize> = (0..counts.len())
             .filter(|&index| self.sources[index].is_rest())
             .collect();
         let missing = match self.request.plan.total {
-            Some(total) => total.saturating_sub(taken.iter().sum()),
+            Some(total) => total.saturating_sub(counts.iter().sum()),
             None => u64::MAX,
         };
         let can_give: Vec<u64> = rest
@@ -248,16 +216,16 @@ impl<'a> Preparation<'a> {
                 }
             })
             .collect();
-        for (index, rows) in rest.iter().zip(allot::rest(missing, &can_give)) {
-            taken[*index] = rows;
+        for (index, rows) in rest.iter().zip(apportion_rest(missing, &can_give)) {
+            counts[*index] = rows;
         }
     }
 
-    /// Cuts each source's training rows to what the recipe asks for.
-    fn take(&mut self, held_out_prompts: &HashSet<Fingerprint>) -> Result<()> {
+    /// Truncates each source's training rows to the number that the recipe asks for.
+    fn truncate(&mut self, held_out_prompts: &HashSet<Fingerprint>) -> Result<()> {
         let plan = self.request.plan;
         let available: Vec<u64> = self.sources.iter().map(|source| source.train.len() as u64).collect();
-        let mut taken: Vec<u64> = Vec::with_capacity(available.len());
+        let mut counts: Vec<u64> = Vec::with_capacity(available.len());
         for (index, &found) in available.iter().enumerate() {
             let source = &self.sources[index];
             let rows = match source.asked() {
@@ -285,11 +253,11 @@ impl<'a> Preparation<'a> {
                 None if source.is_rest() => 0,
                 None => found,
             };
-            taken.push(rows);
+            counts.push(rows);
         }
-        self.fill_rest(&mut taken, &available);
+        self.fill_rest(&mut counts, &available);
         if let Some(total) = plan.total {
-            let sum: u64 = taken.iter().sum();
+            let sum: u64 = counts.iter().sum();
             if sum != total && plan.strict {
                 return Err(DataError::TooFewRows {
                     dataset: "total".to_owned(),
@@ -301,10 +269,15 @@ impl<'a> Preparation<'a> {
                 self.warn(format!("total: {total} rows were asked for and {sum} are taken"));
             }
         }
-        for (source, count) in self.sources.iter_mut().zip(taken) {
+        for (source, count) in self.sources.iter_mut().zip(counts) {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             if source.is_generated() {
-                source.train = generated(routing::rows(count, plan.seed, &source.real, held_out_prompts)?);
+                source.train = generated(routing::rows(
+                    count,
+                    plan.seed,
+                    &source.requests.requests,
+                    held_out_prompts,
+                )?);
                 source.collected.read = count as u64;
                 source.collected.available = count as u64;
             } else {
@@ -315,11 +288,11 @@ impl<'a> Preparation<'a> {
     }
 }
 
-fn generated(rows: Vec<(Row, Kind)>) -> Vec<Taken> {
-    let taken = |(row, kind)| Taken {
+fn generated(rows: Vec<(Row, PromptKind)>) -> Vec<SampledRow> {
+    let sampled = |(row, kind)| SampledRow {
         row,
         origin: None,
         kind: Some(kind),
     };
-    rows.into_iter().map(taken).collect()
+    rows.into_iter().map(sampled).collect()
 }

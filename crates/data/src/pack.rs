@@ -1,7 +1,7 @@
-//! Puts documents into rows of a fixed length: best-fit decreasing, no token lost.
+//! Packs documents into rows of a fixed length by best-fit decreasing; no token is lost.
 //!
-//! Documents stay apart inside a row: `seq_lengths` says where each ends, and each one's first label is −100,
-//! because nothing comes before it that could predict it.
+//! Documents stay separate inside a row: `seq_lengths` has their lengths, and the first label of each is −100, because no
+//! token comes before it that could predict it.
 
 use std::collections::BTreeMap;
 
@@ -18,30 +18,30 @@ pub(crate) struct Document {
 pub(crate) const IGNORED: i64 = -100;
 
 impl Document {
-    /// Tokens that count in the loss: trained ones after the first.
+    /// Tokens that count in the loss: targets after the first token.
     pub(crate) fn target_tokens(&self) -> u64 {
         self.loss_mask.iter().skip(1).filter(|&&is_target| is_target).count() as u64
     }
 }
 
-/// Which documents make which row of at most `length` tokens: the longest first, each into the row with the least room
-/// that still takes it. Equal documents keep their order, so the result is the same everywhere.
+/// Assigns documents to rows of at most `length` tokens: the longest first, each into the fullest row that still has
+/// space for it. Equal documents keep their order, so the result is the same everywhere.
 pub(crate) fn pack(documents: &[Document], length: usize) -> Vec<Vec<usize>> {
     let mut longest_first: Vec<usize> = (0..documents.len()).collect();
     longest_first.sort_by_key(|&index| std::cmp::Reverse(documents[index].ids.len()));
     let mut rows: Vec<Vec<usize>> = Vec::new();
-    // Room left → rows with that much room, oldest first.
-    let mut room: BTreeMap<usize, std::collections::VecDeque<usize>> = BTreeMap::new();
+    // Free tokens → rows with that many, oldest first.
+    let mut free: BTreeMap<usize, std::collections::VecDeque<usize>> = BTreeMap::new();
     for index in longest_first {
         let needed = documents[index].ids.len();
-        let fit = room
+        let fit = free
             .range_mut(needed..)
             .next()
             .map(|(&left, rows)| (left, rows.pop_front(), rows.is_empty()));
         let (left, row) = match fit {
             Some((left, Some(row), emptied)) => {
                 if emptied {
-                    room.remove(&left);
+                    free.remove(&left);
                 }
                 (left, row)
             }
@@ -51,12 +51,12 @@ pub(crate) fn pack(documents: &[Document], length: usize) -> Vec<Vec<usize>> {
             }
         };
         rows[row].push(index);
-        room.entry(left - needed).or_default().push_back(row);
+        free.entry(left - needed).or_default().push_back(row);
     }
     rows
 }
 
-/// One row of these documents, one after the other.
+/// Concatenates documents to one row.
 pub(crate) fn join<'d>(documents: impl IntoIterator<Item = &'d Document>) -> PackedRow {
     let mut row = PackedRow::default();
     for document in documents {

@@ -1,41 +1,37 @@
-//! The whole of data preparation, in order: read, mix and split, tokenize, pack, write.
+//! The whole of data preparation, in order: select rows, tokenize, pack, write.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use synapse_checkpoint::sha256_file;
-use synapse_recipe::{Location, Overlong, Samples};
+use synapse_recipe::Overlong;
 
 use crate::dataset::write_rows;
 use crate::held_out::write_held_out;
 use crate::lengths::Lengths;
-use crate::manifest::{FORMAT_VERSION, FileManifest, Overlength, OverlongManifest, SourceManifest, SplitManifest};
-use crate::mix::{Preparation, Source};
-use crate::origin::{DocumentOrigin, Origin, Taken, write_origins};
-use crate::pack::{Document, join, pack};
+use crate::manifest::{FORMAT_VERSION, OverlongManifest};
+use crate::mix::Preparation;
+use crate::pack::{join, pack};
+use crate::provenance::{DocumentOrigin, Origin, SampledRow, write_origins};
 use crate::random::Random;
+use crate::referenced_requests::referenced_requests;
 use crate::request::{PrepareEvent, PrepareRequest};
 use crate::row::{Dialogue, Row};
-use crate::tokenize::{Outcome, fit, tokenize};
-use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result, prompts, routing};
+use crate::source_manifest::split_manifest;
+use crate::tokenize::fit;
+use crate::{DataError, HeldOutRow, Manifest, PackedRow, Result};
 
-/// Prepares training data: writes train.arrow, origins.jsonl (where the documents of its rows come from, and what was
-/// cut off them), held_out.arrow (one document a row), held_out.jsonl (the same rows as text, in the same order) and
-/// manifest.json into `request.out`. The same request gives the same bytes.
+/// Prepares training data. Writes into `request.out`: train.arrow, origins.jsonl (the provenance of its documents and the
+/// tokens cut off them), held_out.arrow (one document in each row), held_out.jsonl (the same rows as text, in the same
+/// order) and manifest.json. The same request gives the same bytes.
 ///
 /// # Errors
-/// A file that cannot be read or has rows that break its format (named with line or row), columns that fit no format,
-/// too few rows in a strict recipe, or nothing left to train on.
+/// A file that cannot be read or has malformed rows (named with line or row), columns that fit no format, too few rows in
+/// a strict recipe, or no rows left to train on.
 pub fn prepare(request: &PrepareRequest<'_>, progress: &dyn Fn(PrepareEvent)) -> Result<Manifest> {
-    let mut preparation = Preparation::new(request, progress)?;
-    preparation.collect()?;
-    preparation.clean()?;
-    preparation.split()?;
+    let requests = referenced_requests(request, progress)?;
+    let mut preparation = Preparation::new(request, requests, progress)?;
+    preparation.select()?;
     preparation.write()
 }
-
-/// A document, its source's number and the row it was made of.
-type Tokenized = (usize, Taken, Document);
 
 impl Preparation<'_> {
     /// Tokenizes, packs and writes.
@@ -51,25 +47,25 @@ impl Preparation<'_> {
 
         let (mut documents, mut origins) = (Vec::new(), Vec::new());
         let longest = request.train.max_seq_len;
-        for (source, taken, document) in train {
+        for (source, sampled, document) in train {
             let of = document.ids.len();
             let total = &mut totals[source];
             total.lengths.push(of);
-            let place = Origin::describe(taken.origin, self.sources[source].files);
+            let place = Origin::describe(sampled.origin, self.sources[source].files);
             let cut = match request.train.overlong {
                 Overlong::Truncate => document.ids.get(longest..).unwrap_or_default().to_vec(),
                 Overlong::Drop | Overlong::Split => Vec::new(),
             };
-            let (pieces, lost) = fit(document, longest, request.train.overlong);
+            let (chunks, lost) = fit(document, longest, request.train.overlong);
             total.overlong.rows += u64::from(of > longest);
             total.overlong.tokens_lost += lost;
-            if pieces.is_empty() {
+            if chunks.is_empty() {
                 self.sources[source].collected.drop_row("overlong", &place);
             }
-            for (from, piece) in pieces {
+            for (from, chunk) in chunks {
                 total.documents += 1;
-                total.tokens += piece.ids.len() as u64;
-                total.trained_tokens += piece.target_tokens();
+                total.tokens += chunk.ids.len() as u64;
+                total.target_tokens += chunk.target_tokens();
                 origins.push(DocumentOrigin {
                     source: self.sources[source].plan.dataset.clone(),
                     place: place.clone(),
@@ -77,7 +73,7 @@ impl Preparation<'_> {
                     of,
                     cut: cut.clone(),
                 });
-                documents.push(piece);
+                documents.push(chunk);
             }
         }
         for total in &totals {
@@ -109,13 +105,13 @@ impl Preparation<'_> {
             .collect();
 
         let mut held: Vec<(HeldOutRow, PackedRow)> = Vec::new();
-        for (source, taken, document) in held_out {
-            // The loss over the first part of a long document is a loss too; its text stays whole.
-            let (pieces, _) = fit(document, request.train.max_seq_len, Overlong::Truncate);
-            if let Some((_, piece)) = pieces.first() {
+        for (source, sampled, document) in held_out {
+            // Of a long document the loss is measured over its first chunk; its text stays complete.
+            let (chunks, _) = fit(document, request.train.max_seq_len, Overlong::Truncate);
+            if let Some((_, chunk)) = chunks.first() {
                 totals[source].held_out_rows += 1;
                 let dataset = self.sources[source].plan.dataset.clone();
-                held.push((held_out_row(dataset, taken), join([piece])));
+                held.push((held_out_row(dataset, sampled), join([chunk])));
             }
         }
         Random::new(request.plan.seed, "order of held-out rows").shuffle(&mut held);
@@ -153,62 +149,7 @@ impl Preparation<'_> {
         Ok(manifest)
     }
 
-    /// The documents of all sources, each with its source and row.
-    fn documents(&mut self, held_out: bool) -> Result<(Vec<Tokenized>, Vec<Totals>)> {
-        let request = self.request;
-        let mut rows: Vec<(usize, Taken)> = Vec::new();
-        let mut totals = Vec::new();
-        for (index, source) in self.sources.iter_mut().enumerate() {
-            let prompt = source.plan.system_prompt.as_deref().or(request.system_prompt);
-            let prompt = prompt.or(source.is_generated().then_some(routing::SYSTEM_PROMPT));
-            let from = std::mem::take(if held_out {
-                &mut source.held_out
-            } else {
-                &mut source.train
-            });
-            let spelled = |taken: &&Taken| taken.row.any_text(|text| request.chat.contains_special_tokens(text));
-            totals.push(Totals {
-                rows_taken: from.len() as u64,
-                control_tokens: from.iter().filter(spelled).count() as u64,
-                ..Totals::default()
-            });
-            rows.extend(from.into_iter().map(|taken| {
-                let row = taken.row.with_system_prompt(prompt);
-                (index, Taken { row, ..taken })
-            }));
-        }
-        let total = rows.len();
-        let tell = |done| (self.progress)(PrepareEvent::Tokenized { done, total });
-        let borrowed: Vec<&Row> = rows.iter().map(|(_, taken)| &taken.row).collect();
-        let outcomes = tokenize(request.chat, &borrowed, request.train.loss_on, &tell)?;
-        let mut documents = Vec::with_capacity(total);
-        let mut refusals: BTreeMap<usize, (u64, String)> = BTreeMap::new();
-        for ((index, taken), outcome) in rows.into_iter().zip(outcomes) {
-            let reason = match outcome {
-                Outcome::Document(document) => {
-                    documents.push((index, taken, document));
-                    continue;
-                }
-                Outcome::NothingTrained => "nothing_trained",
-                Outcome::Refused(words) => {
-                    refusals.entry(index).or_insert((0, words)).0 += 1;
-                    "refused_by_template"
-                }
-            };
-            let source = &mut self.sources[index];
-            let place = Origin::describe(taken.origin, source.files);
-            source.collected.drop_row(reason, place);
-        }
-        for (index, (count, words)) in refusals {
-            let dataset = self.sources[index].plan.dataset.clone();
-            self.warn(format!(
-                "{dataset}: {count} rows cannot be rendered, the first because: {words}"
-            ));
-        }
-        Ok((documents, totals))
-    }
-
-    /// What training rows were held against, by name.
+    /// The names of the benchmarks that training rows were decontaminated against.
     fn benchmark_names(&self) -> Vec<String> {
         let plan = self.request.plan;
         if !plan.decontaminate {
@@ -241,74 +182,9 @@ impl Preparation<'_> {
     }
 }
 
-/// Counts of one source that are known only after tokenizing.
-#[derive(Debug, Clone, Default)]
-struct Totals {
-    rows_taken: u64,
-    control_tokens: u64,
-    lengths: Vec<usize>,
-    overlong: Overlength,
-    documents: u64,
-    tokens: u64,
-    trained_tokens: u64,
-    held_out_rows: u64,
-}
-
-impl Source<'_> {
-    fn manifest(&self, totals: Totals, longest: usize) -> SourceManifest {
-        let (plan, collected) = (self.plan, &self.collected);
-        let files = self.files.files.iter().chain(self.apart.iter().map(|(file, _)| file));
-        SourceManifest {
-            dataset: plan.dataset.clone(),
-            origin: match &plan.location {
-                Location::Hub { id, .. } => id.clone(),
-                Location::File(_) => "local".to_owned(),
-                Location::Routing => format!("routing generator {}", routing::VERSION),
-            },
-            revision: self.files.revision.clone(),
-            license: plan
-                .license
-                .clone()
-                .or_else(|| self.files.license.clone())
-                .or_else(|| self.is_generated().then(|| prompts::license(&self.requests))),
-            first_rows: self.files.first_rows,
-            drawn_from: self.files.drawn_from,
-            files: files.map(FileManifest::of).collect(),
-            requests: self.requests.clone(),
-            format: collected.format,
-            asked: match plan.samples {
-                Samples::All => "all".to_owned(),
-                Samples::Rest => "rest".to_owned(),
-                Samples::Count(count) => count.to_string(),
-            },
-            rows_read: collected.read,
-            dropped: collected
-                .dropped
-                .iter()
-                .map(|(reason, count)| ((*reason).to_owned(), *count))
-                .collect(),
-            examples: collected
-                .examples
-                .iter()
-                .map(|(reason, places)| ((*reason).to_owned(), places.clone()))
-                .collect(),
-            unused_columns: collected.unused_columns.iter().cloned().collect(),
-            lengths: Lengths::of(totals.lengths, longest),
-            overlong: totals.overlong,
-            control_tokens: totals.control_tokens,
-            rows_available: collected.available,
-            rows_taken: totals.rows_taken,
-            documents: totals.documents,
-            tokens: totals.tokens,
-            trained_tokens: totals.trained_tokens,
-            held_out_rows: totals.held_out_rows,
-        }
-    }
-}
-
-fn held_out_row(source: String, taken: Taken) -> HeldOutRow {
-    let kind = taken.kind.map(|kind| kind.id().to_owned());
-    match taken.row {
+fn held_out_row(source: String, sampled: SampledRow) -> HeldOutRow {
+    let kind = sampled.kind.map(|kind| kind.id().to_owned());
+    match sampled.row {
         Row::Chat(Dialogue { messages, tools, tests }) => HeldOutRow {
             source,
             kind,
@@ -326,15 +202,4 @@ fn held_out_row(source: String, taken: Taken) -> HeldOutRow {
             tests: None,
         },
     }
-}
-
-fn split_manifest(rows: &[PackedRow], file: &Path) -> Result<SplitManifest> {
-    let trained = |row: &PackedRow| row.labels.iter().filter(|&&label| label >= 0).count() as u64;
-    Ok(SplitManifest {
-        rows: rows.len() as u64,
-        documents: rows.iter().map(|row| row.seq_lengths.len() as u64).sum(),
-        tokens: rows.iter().map(|row| row.input_ids.len() as u64).sum(),
-        trained_tokens: rows.iter().map(trained).sum(),
-        sha256: sha256_file(file)?,
-    })
 }

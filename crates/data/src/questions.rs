@@ -1,5 +1,5 @@
-//! Questions with reference answers for evaluation: files of a test split, normalized as training rows are, neither
-//! sampled nor filtered. Test splits are refused for training; this is what they are for.
+//! Questions with reference answers for evaluation: files of a test split, normalized like training rows, but neither
+//! sampled nor filtered.
 
 use std::collections::BTreeMap;
 

@@ -31,9 +31,9 @@ impl Random {
         self.below(times) == 0
     }
 
-    /// One of the items; there must be one.
-    pub(crate) fn pick<'t, T: ?Sized>(&mut self, items: &[&'t T]) -> &'t T {
-        items[self.below(items.len())]
+    /// One of the texts; there must be one.
+    pub(crate) fn pick<'t>(&mut self, texts: &'t [String]) -> &'t str {
+        &texts[self.below(texts.len())]
     }
 
     /// Fisher–Yates.

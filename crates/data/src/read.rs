@@ -1,4 +1,6 @@
-//! Reads rows from files: parquet, JSON arrays, JSON lines, CSV, plain text. What the columns mean is not known here.
+//! Reads rows from files: parquet, JSON arrays, JSON lines, CSV, plain text.
+//!
+//! What this is not: it does not know what the columns mean.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -15,13 +17,13 @@ mod table;
 
 pub(crate) use scan::Scan;
 
-/// One row as the file has it: column → value.
+/// One row of a file: column → value.
 pub(crate) type Record = Map<String, Value>;
 
-/// Takes one row and where it stands (`file:line` or `file: row N`).
-pub(crate) type Each<'e> = dyn FnMut(&Place<'_>, Record) -> Result<()> + 'e;
+/// Receives each row with its place (`file:line` or `file: row N`).
+pub(crate) type RowVisitor<'e> = dyn FnMut(&Place<'_>, Record) -> Result<()> + 'e;
 
-/// Where a row stands, for messages.
+/// The place of a row, for messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'p> {
     /// The file as the user knows it.
@@ -42,17 +44,17 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-/// How a file's beginning is found.
+/// How the first rows of a file are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beginning {
-    /// The footer says where each row group's columns are.
+pub(crate) enum RowLayout {
+    /// The footer has the offsets of each row group's columns.
     RowGroups,
-    /// Rows end where a byte ends them.
+    /// Bytes end the rows.
     Rows(Scan),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FileFormat {
     Parquet,
     JsonArray,
     JsonLines,
@@ -63,11 +65,11 @@ enum Kind {
 /// A file of rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowFile<'p> {
-    /// Where it lies.
+    /// Its path.
     pub(crate) path: &'p Path,
-    /// The name by which the user knows it; its ending tells the format.
+    /// The name that the user knows; its extension determines the format.
     pub(crate) name: &'p str,
-    /// Only so many rows from the beginning are read: of files that were fetched in part there are no others.
+    /// The number of rows to read; a partially fetched file has no others.
     pub(crate) most: Option<u64>,
 }
 
@@ -78,15 +80,15 @@ impl RowFile<'_> {
             return Ok(Vec::new());
         }
         match self.kind()? {
-            Kind::Parquet => parquet::columns(self),
-            Kind::Table { separator } => table::columns(self, separator),
-            Kind::Text => Ok(vec!["text".to_owned()]),
-            Kind::JsonArray | Kind::JsonLines => {
+            FileFormat::Parquet => parquet::columns(self),
+            FileFormat::Table { separator } => table::columns(self, separator),
+            FileFormat::Text => Ok(vec!["text".to_owned()]),
+            FileFormat::JsonArray | FileFormat::JsonLines => {
                 let mut columns = Vec::new();
                 let mut first = true;
                 let outcome = self.read(&[], &mut |place, record| {
                     columns = record.keys().cloned().collect();
-                    // One row is enough: stop by an error that is not one.
+                    // One row is enough; an error stops the reader.
                     if std::mem::take(&mut first) {
                         Err(DataError::malformed(&place, ""))
                     } else {
@@ -98,14 +100,14 @@ impl RowFile<'_> {
         }
     }
 
-    /// Whether the file's beginning can be read without its end, and how.
-    pub(crate) fn beginning(&self) -> Result<Option<Beginning>> {
+    /// How the first rows can be read without the rest of the file; `None` if they cannot.
+    pub(crate) fn row_layout(&self) -> Result<Option<RowLayout>> {
         Ok(match self.kind()? {
-            Kind::Parquet => Some(Beginning::RowGroups),
-            Kind::JsonLines => Some(Beginning::Rows(Scan::lines())),
-            Kind::JsonArray => Some(Beginning::Rows(Scan::array())),
-            Kind::Table { .. } => Some(Beginning::Rows(Scan::table())),
-            Kind::Text => None,
+            FileFormat::Parquet => Some(RowLayout::RowGroups),
+            FileFormat::JsonLines => Some(RowLayout::Rows(Scan::lines())),
+            FileFormat::JsonArray => Some(RowLayout::Rows(Scan::array())),
+            FileFormat::Table { .. } => Some(RowLayout::Rows(Scan::table())),
+            FileFormat::Text => None,
         })
     }
 
@@ -114,15 +116,14 @@ impl RowFile<'_> {
         self.most.is_some_and(|most| number > most)
     }
 
-    /// Hands over every row, in the file's order. Parquet files give only the named columns that they have; others
-    /// may give more.
-    pub(crate) fn read(&self, columns: &[String], each: &mut Each<'_>) -> Result<()> {
+    /// Passes every row to `each`, in the file's order. Parquet files give only the named columns; others may give more.
+    pub(crate) fn read(&self, columns: &[String], each: &mut RowVisitor<'_>) -> Result<()> {
         match self.kind()? {
-            Kind::Parquet => parquet::read(self, columns, each),
-            Kind::JsonArray => json::read_array(self, each),
-            Kind::JsonLines => json::read_lines(self, each),
-            Kind::Table { separator } => table::read(self, separator, each),
-            Kind::Text => {
+            FileFormat::Parquet => parquet::read(self, columns, each),
+            FileFormat::JsonArray => json::read_array(self, each),
+            FileFormat::JsonLines => json::read_lines(self, each),
+            FileFormat::Table { separator } => table::read(self, separator, each),
+            FileFormat::Text => {
                 let text = std::fs::read_to_string(self.path).map_err(|error| DataError::io(self.path, error))?;
                 let record = Record::from_iter([("text".to_owned(), Value::String(text))]);
                 each(
@@ -137,23 +138,23 @@ impl RowFile<'_> {
         }
     }
 
-    fn kind(&self) -> Result<Kind> {
+    fn kind(&self) -> Result<FileFormat> {
         let ending = Path::new(self.name)
             .extension()
             .and_then(|e| e.to_str())
             .unwrap_or_default();
         match ending.to_ascii_lowercase().as_str() {
-            "parquet" => Ok(Kind::Parquet),
-            "jsonl" | "ndjson" => Ok(Kind::JsonLines),
-            // Both an array and lines are published under this ending.
+            "parquet" => Ok(FileFormat::Parquet),
+            "jsonl" | "ndjson" => Ok(FileFormat::JsonLines),
+            // Arrays and lines are both published with this extension.
             "json" => Ok(if self.first_byte()? == Some(b'[') {
-                Kind::JsonArray
+                FileFormat::JsonArray
             } else {
-                Kind::JsonLines
+                FileFormat::JsonLines
             }),
-            "csv" => Ok(Kind::Table { separator: b',' }),
-            "tsv" => Ok(Kind::Table { separator: b'\t' }),
-            "txt" | "md" => Ok(Kind::Text),
+            "csv" => Ok(FileFormat::Table { separator: b',' }),
+            "tsv" => Ok(FileFormat::Table { separator: b'\t' }),
+            "txt" | "md" => Ok(FileFormat::Text),
             other => Err(DataError::malformed(
                 &self.name,
                 format!("unknown ending `{other}`; rows are read from parquet, json, jsonl, csv, tsv and txt"),
@@ -198,7 +199,7 @@ impl RowFile<'_> {
     }
 }
 
-/// What some editors write before UTF-8.
+/// The byte order mark that some editors write before UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(test)]

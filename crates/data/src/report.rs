@@ -1,4 +1,4 @@
-//! What a manifest says to people: one page a recipe, and the limits that it must keep before training begins.
+//! The manifest as a plain-text report, and the limits that it must keep before training starts.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -8,7 +8,7 @@ use synapse_recipe::LimitsPlan;
 use crate::manifest::{Manifest, SourceManifest};
 use crate::{LENGTH_BARS, Lengths};
 
-/// The shares that limits speak of, each between 0 and 1.
+/// The shares that limits apply to, each between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Shares {
     /// Training documents longer than a row.
@@ -47,7 +47,7 @@ impl Manifest {
         dropped
     }
 
-    /// The shares that limits speak of.
+    /// The shares that limits apply to.
     #[must_use]
     pub fn shares(&self) -> Shares {
         let read: u64 = self.sources.iter().map(|source| source.rows_read).sum();
@@ -59,11 +59,11 @@ impl Manifest {
             dropped: share(dropped.values().sum(), read),
             duplicates: share(because(&["duplicate", "near_duplicate"]), read),
             contaminated: share(because(&["contaminated", "equals_held_out", "overlaps_held_out"]), read),
-            trained: share(self.train.trained_tokens, self.train.tokens),
+            trained: share(self.train.target_tokens, self.train.tokens),
         }
     }
 
-    /// Every limit that is not kept, in one sentence each.
+    /// One sentence for each limit that is exceeded.
     #[must_use]
     pub fn broken_limits(&self, limits: &LimitsPlan) -> Vec<String> {
         let shares = self.shares();
@@ -130,7 +130,7 @@ impl fmt::Display for Manifest {
             out,
             "  {} tokens, {} of them trained ({})",
             train.tokens,
-            train.trained_tokens,
+            train.target_tokens,
             percent(shares.trained)
         )?;
         writeln!(out, "  lengths   {}", quantiles(&self.lengths))?;
@@ -206,7 +206,7 @@ fn write_source(out: &mut fmt::Formatter<'_>, source: &SourceManifest) -> fmt::R
     )?;
     for (reason, count) in &source.dropped {
         let places = source.examples.get(reason).map_or(&[][..], Vec::as_slice);
-        // Places with words of their own get lines of their own.
+        // Places with quoted text get their own lines.
         let long = places.iter().any(|place| place.contains('“'));
         let more = if *count > places.len() as u64 { ", …" } else { "" };
         let listed = match places {
@@ -221,19 +221,19 @@ fn write_source(out: &mut fmt::Formatter<'_>, source: &SourceManifest) -> fmt::R
         "  tokens    {} in {} documents, {} trained ({})",
         source.tokens,
         source.documents,
-        source.trained_tokens,
-        percent(share(source.trained_tokens, source.tokens))
+        source.target_tokens,
+        percent(share(source.target_tokens, source.tokens))
     )?;
     writeln!(out, "  lengths   {}", quantiles(&source.lengths))?;
     if source.overlong.rows > 0 {
         let (rows, lost) = (source.overlong.rows, source.overlong.tokens_lost);
         writeln!(out, "  too long  {rows} documents, {lost} tokens lost")?;
     }
-    if source.control_tokens > 0 {
+    if source.special_token_rows > 0 {
         writeln!(
             out,
             "  control   {} rows spell a control token; it stays text",
-            source.control_tokens
+            source.special_token_rows
         )?;
     }
     let license = source.license.as_deref();

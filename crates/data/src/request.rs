@@ -1,4 +1,4 @@
-//! What preparation is asked and what it tells while it works.
+//! The input of data preparation, and the events it reports.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::Result;
 pub struct SourceFile {
     /// Its name in the repository (or the file's own): tells the format, and goes into messages and the manifest.
     pub name: String,
-    /// Where it lies.
+    /// Its path.
     pub local: PathBuf,
     /// sha256 of its bytes, lower-case hex.
     pub sha256: String,
@@ -26,15 +26,15 @@ pub struct SourceFiles {
     pub revision: Option<String>,
     /// The files in reading order; none for generated sources.
     pub files: Vec<SourceFile>,
-    /// Only so many rows from the beginning are there, over all files.
+    /// The number of rows present over all files, if only the first ones were fetched.
     pub first_rows: Option<u64>,
-    /// So many files were to choose from, where some were drawn.
+    /// The number of files that these were sampled from, if they were.
     pub drawn_from: Option<usize>,
-    /// License in the words of the dataset's card; the plan's, where it has one, wins.
+    /// License that the dataset's card states; one in the plan takes precedence.
     pub license: Option<String>,
 }
 
-/// Texts that models are measured by, and that training must not contain.
+/// Evaluation texts that training data must not contain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Benchmark {
     /// Its name, for the manifest.
@@ -75,20 +75,20 @@ impl SourceFile {
     }
 }
 
-/// Everything preparation needs.
+/// The input of [`crate::prepare`].
 #[derive(Debug)]
 pub struct PrepareRequest<'a> {
     /// What to read.
     pub plan: &'a DataPlan,
-    /// How it will be trained: length, packing, loss.
+    /// How it will be trained on: length, packing, loss.
     pub train: &'a TrainPlan,
-    /// The recipe's system prompt: for rows without their own, of sources without one.
+    /// The recipe's system prompt, for rows and sources without their own.
     pub system_prompt: Option<&'a str>,
     /// The files of each source of the plan, in its order.
     pub files: Vec<SourceFiles>,
-    /// The files of every recipe whose requests generated rows are made of, in the plan's order.
+    /// The files of each recipe that a generated source references, in the plan's order.
     pub request_files: Vec<Vec<SourceFiles>>,
-    /// What the suites ask; looked for where the plan says `decontaminate`.
+    /// Texts of the evaluation suites; used if the plan says `decontaminate`.
     pub benchmarks: &'a [Benchmark],
     /// The model's tokenizer and template.
     pub chat: &'a ChatTokenizer,
@@ -96,7 +96,7 @@ pub struct PrepareRequest<'a> {
     pub out: &'a Path,
 }
 
-/// What preparation tells while it works.
+/// An event of data preparation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrepareEvent {
     /// A source is being read.
@@ -115,9 +115,9 @@ pub enum PrepareEvent {
     },
     /// Rows tokenized so far.
     Tokenized {
-        /// So many.
+        /// Rows done.
         done: usize,
-        /// Of so many.
+        /// Rows in all.
         total: usize,
     },
     /// Something the user should know; the manifest records it too.

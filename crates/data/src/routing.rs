@@ -1,7 +1,7 @@
 //! The coordinator's synthetic routing data: requests whose label follows from what they ask.
 //!
-//! math, code and general are the specialists. A request that joins two of their domains is `several`; what is empty,
-//! unintelligible, small talk, unsafe or no request at all is `none`. Labels are never drawn at random.
+//! math, code and general are the specialists. A request that joins two of their domains is `several`; an empty,
+//! unintelligible or unsafe text, small talk, and anything else without a request is `none`. Labels are never random.
 //!
 //! Prompts are made of templates and, where the recipe names other recipes, of their real requests. The two splits share
 //! no phrasing: `phrases` has two columns of everything, and real requests are held out where their own recipe holds
@@ -25,21 +25,21 @@ pub use requests::Requests;
 
 /// Changes when the same seed gives other prompts.
 pub const VERSION: u32 = 3;
-/// Prompts made when the recipe says no number.
+/// Prompts made if the recipe states no number.
 pub const DEFAULT_COUNT: usize = 5000;
 /// The labels, in the order in which they are scored.
 pub const LABELS: [&str; 5] = ["math", "code", "general", "several", "none"];
 /// The coordinator's answer, with `LABEL` for the label.
 pub const ANSWER_FORMAT: &str = r#"{"route":"LABEL"}"#;
-/// What the coordinator is told, in training and in serving.
+/// The coordinator's system prompt, in training and in serving.
 pub const SYSTEM_PROMPT: &str = "Route the request. Answer only {\"route\":\"LABEL\"}: math, code or general for \
     the specialist that should reply, several if it needs more than one, none if it is empty, unintelligible, small \
     talk, unsafe or no request.";
 
-/// Known prompts drawn one after the other before the phrases are taken to be exhausted.
-const MOST_MISSES: usize = 5000;
+/// Successive repeated prompts after which the templates count as exhausted.
+const MAX_MISSES: usize = 5000;
 
-/// router.json: what a coordinator's adapter folder says about how to ask it.
+/// router.json in a coordinator's adapter folder: how to prompt it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Router {
     /// The system turn of a routing request.
@@ -53,25 +53,25 @@ pub struct Router {
 /// One routing example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// What the user writes.
+    /// The request.
     pub prompt: String,
     /// One of [`LABELS`].
     pub label: &'static str,
-    /// What the prompt is made of.
-    pub kind: Kind,
+    /// How the prompt was made.
+    pub kind: PromptKind,
 }
 
-/// What a prompt is made of.
+/// How a prompt was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PromptKind {
     /// Templates and their fillers.
     Template,
     /// Requests that people wrote.
     Real,
 }
 
-impl Kind {
-    /// Its word in held_out.jsonl.
+impl PromptKind {
+    /// Its name in held_out.jsonl.
     #[must_use]
     pub fn id(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Kind {
     }
 }
 
-/// Which column of the phrases is used.
+/// Which column of the templates is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Split {
     Train,
@@ -102,7 +102,7 @@ impl Router {
     /// Reads a router.json.
     ///
     /// # Errors
-    /// The file is missing, or is no router.json.
+    /// The file is missing, or is not a router.json.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| DataError::io(path, error))?;
         serde_json::from_str(&text)
@@ -145,25 +145,25 @@ pub fn generate_held_out(count: usize, seed: u64, requests: &Requests) -> Result
     examples(count, seed, Split::HeldOut, requests, &HashSet::new())
 }
 
-/// Training rows that ask none of the `excluded` questions.
+/// Training rows without the `excluded` prompts.
 pub(crate) fn rows(
     count: usize,
     seed: u64,
     requests: &Requests,
     excluded: &HashSet<Fingerprint>,
-) -> Result<Vec<(Row, Kind)>> {
+) -> Result<Vec<(Row, PromptKind)>> {
     let examples = examples(count, seed, Split::Train, requests, excluded)?;
     Ok(examples.into_iter().map(row).collect())
 }
 
 /// Held-out rows.
-pub(crate) fn held_out_rows(count: usize, seed: u64, requests: &Requests) -> Result<Vec<(Row, Kind)>> {
+pub(crate) fn held_out_rows(count: usize, seed: u64, requests: &Requests) -> Result<Vec<(Row, PromptKind)>> {
     let examples = generate_held_out(count, seed, requests)?;
     Ok(examples.into_iter().map(row).collect())
 }
 
 /// The row; its system turn is the recipe's or [`SYSTEM_PROMPT`].
-fn row(example: Example) -> (Row, Kind) {
+fn row(example: Example) -> (Row, PromptKind) {
     let answer = ANSWER_FORMAT.replace("LABEL", example.label);
     let messages = vec![Message::new("user", example.prompt), Message::new("assistant", answer)];
     (Row::from(messages), example.kind)
@@ -176,7 +176,7 @@ fn examples(
     requests: &Requests,
     excluded: &HashSet<Fingerprint>,
 ) -> Result<Vec<Example>> {
-    let mut taken = excluded.clone();
+    let mut used = excluded.clone();
     let mut examples = Vec::with_capacity(count);
     for (index, label) in LABELS.into_iter().enumerate() {
         let asked = count / LABELS.len() + usize::from(index < count % LABELS.len());
@@ -186,7 +186,7 @@ fn examples(
             real: requests.half(split),
         };
         let next = || composer.prompt(label, &mut random);
-        let prompts = different(asked, next, &mut taken).map_err(|found| DataError::TooFewPrompts {
+        let prompts = different(asked, next, &mut used).map_err(|found| DataError::TooFewPrompts {
             label: label.to_owned(),
             asked,
             found,
@@ -198,22 +198,22 @@ fn examples(
     Ok(examples)
 }
 
-/// Draws until there are enough prompts that were not taken before; if there are none left, how many were found.
+/// Draws until there are enough prompts that were not used before; `Err` with the number found if there are no more.
 fn different(
     asked: usize,
-    mut next: impl FnMut() -> (String, Kind),
-    taken: &mut HashSet<Fingerprint>,
-) -> std::result::Result<Vec<(String, Kind)>, usize> {
+    mut next: impl FnMut() -> (String, PromptKind),
+    used: &mut HashSet<Fingerprint>,
+) -> std::result::Result<Vec<(String, PromptKind)>, usize> {
     let mut found = Vec::with_capacity(asked);
     let mut misses = 0;
     while found.len() < asked {
         let (prompt, kind) = next();
-        if taken.insert(fingerprint_of(&prompt)) {
+        if used.insert(fingerprint_of(&prompt)) {
             found.push((prompt, kind));
             misses = 0;
         } else {
             misses += 1;
-            if misses == MOST_MISSES {
+            if misses == MAX_MISSES {
                 return Err(found.len());
             }
         }
@@ -283,7 +283,7 @@ mod tests {
             for (label, word) in [("math", "eggs"), ("code", "array a"), ("general", "old town")] {
                 let real = examples
                     .iter()
-                    .filter(|example| example.kind == Kind::Real && example.label == label);
+                    .filter(|example| example.kind == PromptKind::Real && example.label == label);
                 assert!(real.clone().count() >= 20, "{label}");
                 for example in real {
                     assert!(example.prompt.to_lowercase().contains(word), "{example:?}");
@@ -299,7 +299,7 @@ mod tests {
                 };
                 example.prompt.match_indices(half).any(|(at, _)| digit(at))
             };
-            let real = || examples.iter().filter(|example| example.kind == Kind::Real);
+            let real = || examples.iter().filter(|example| example.kind == PromptKind::Real);
             assert!(real().all(|example| !names(example, other)));
             assert!(real().any(|example| names(example, half)));
             let untold = |example: &&Example| example.label == "none" && example.prompt.ends_with("on Monday.");
@@ -320,7 +320,7 @@ mod tests {
         let next = || {
             (
                 numbers.next().map(|n: usize| n.to_string()).unwrap_or_default(),
-                Kind::Template,
+                PromptKind::Template,
             )
         };
         assert_eq!(different(4, next, &mut HashSet::new()), Err(3));

@@ -1,4 +1,4 @@
-//! Rows to documents: token ids with a training mask, cut to the length of a row.
+//! Rows to documents: token ids with a loss mask, fitted to the length of a packed row.
 
 use rayon::prelude::*;
 use synapse_recipe::{LossOn, Overlong};
@@ -8,17 +8,17 @@ use crate::Result;
 use crate::pack::Document;
 use crate::row::{Dialogue, Row};
 
-/// Rows handed to the workers at once; progress is told in between.
+/// Rows tokenized between two progress reports.
 const CHUNK: usize = 2048;
 
-/// What became of one row.
+/// The result of tokenizing one row.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Document(Document),
-    /// The template refuses this conversation; its words.
+    /// The template refuses this conversation; the reason.
     Refused(String),
-    /// No token of it would be learned.
-    NothingTrained,
+    /// No token is a training target.
+    NoTargets,
 }
 
 /// Tokenizes rows on all cores; the order of the result is that of the rows.
@@ -45,7 +45,7 @@ fn one(chat: &ChatTokenizer, row: &Row, loss_on: LossOn) -> Result<Outcome> {
         (Row::Document(text), _) => chat.encode_document(text),
         (Row::Chat(Dialogue { messages, tools, .. }), LossOn::Assistant) => chat.encode_training(messages, tools),
         (Row::Chat(Dialogue { messages, tools, .. }), LossOn::All) => {
-            // Which turns are answers does not matter, so a template that hides them may be used.
+            // All tokens are targets, so a template in which answers cannot be found may be used.
             let without_targets: Vec<Message> = messages
                 .iter()
                 .map(|message| Message {
@@ -63,7 +63,7 @@ fn one(chat: &ChatTokenizer, row: &Row, loss_on: LossOn) -> Result<Outcome> {
         Ok(Encoding { ids, loss_mask }) => {
             let document = Document { ids, loss_mask };
             Ok(if document.target_tokens() == 0 {
-                Outcome::NothingTrained
+                Outcome::NoTargets
             } else {
                 Outcome::Document(document)
             })
@@ -75,14 +75,14 @@ fn one(chat: &ChatTokenizer, row: &Row, loss_on: LossOn) -> Result<Outcome> {
     }
 }
 
-/// Applies the policy for documents longer than a row; what is left, each part with its first token's number, and how
-/// many tokens are not.
+/// Applies the policy for documents longer than a row. Returns the remaining chunks, each with the index of its first
+/// token, and the number of tokens lost.
 pub(crate) fn fit(document: Document, length: usize, policy: Overlong) -> (Vec<(usize, Document)>, u64) {
     let tokens = document.ids.len();
     if tokens <= length {
         return (vec![(0, document)], 0);
     }
-    let pieces = match policy {
+    let count = match policy {
         Overlong::Drop => 0,
         Overlong::Truncate => 1,
         Overlong::Split => tokens.div_ceil(length),
@@ -91,7 +91,7 @@ pub(crate) fn fit(document: Document, length: usize, policy: Overlong) -> (Vec<(
         .ids
         .chunks(length)
         .zip(document.loss_mask.chunks(length))
-        .take(pieces);
+        .take(count);
     let kept: Vec<(usize, Document)> = (0..)
         .step_by(length)
         .zip(chunks)
@@ -99,9 +99,9 @@ pub(crate) fn fit(document: Document, length: usize, policy: Overlong) -> (Vec<(
             let (ids, loss_mask) = (ids.to_vec(), loss_mask.to_vec());
             (from, Document { ids, loss_mask })
         })
-        .filter(|(_, piece)| piece.target_tokens() > 0)
+        .filter(|(_, chunk)| chunk.target_tokens() > 0)
         .collect();
-    let left: usize = kept.iter().map(|(_, piece)| piece.ids.len()).sum();
+    let left: usize = kept.iter().map(|(_, chunk)| chunk.ids.len()).sum();
     (kept, (tokens - left) as u64)
 }
 
@@ -117,9 +117,9 @@ mod tests {
             ids: (0..10).collect(),
             loss_mask,
         };
-        let lengths = |(pieces, lost): (Vec<(usize, Document)>, u64)| {
+        let lengths = |(chunks, lost): (Vec<(usize, Document)>, u64)| {
             (
-                pieces.iter().map(|(_, piece)| piece.ids.len()).collect::<Vec<_>>(),
+                chunks.iter().map(|(_, chunk)| chunk.ids.len()).collect::<Vec<_>>(),
                 lost,
             )
         };
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(
             fit(document.clone(), 4, Overlong::Split).0[0].0,
             4,
-            "the first part has nothing to learn"
+            "the first chunk has no targets"
         );
         assert_eq!(lengths(fit(document, 4, Overlong::Split)), (vec![4, 2], 4));
     }

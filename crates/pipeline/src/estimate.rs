@@ -126,7 +126,7 @@ impl Rows {
         Self {
             tokens: tokens.round() as usize,
             document: (train.tokens / train.documents.max(1)) as usize,
-            trained: train.trained_tokens as f64 / train.tokens.max(1) as f64,
+            trained: train.target_tokens as f64 / train.tokens.max(1) as f64,
             total: train.tokens as f64 * steps.total as f64 / steps.per_epoch as f64,
             steps: steps.total,
         }

@@ -374,7 +374,7 @@ fn summaries(plan: &SpecialistPlan, manifest: &Manifest) -> Vec<DataSummary> {
         read: source.rows_read,
         kept: source.documents,
         held_out: source.held_out_rows,
-        trained_tokens: source.trained_tokens,
+        trained_tokens: source.target_tokens,
         lengths: source.lengths.histogram.clone(),
         longest_row: manifest.max_seq_len as u64,
         tokens_lost: source.overlong.tokens_lost,

@@ -198,8 +198,8 @@ fn conversation(domain: usize, random: &mut Random) -> Conversation {
         turns.push(("system", SYSTEM[domain].to_owned()));
     }
     if domain == 2 && random.percent(20) {
-        let (said, answered) = random.pick(&general::CHAT);
-        turns.extend([("user", (*said).to_owned()), ("assistant", (*answered).to_owned())]);
+        let (prompt, answer) = general::small_talk(random);
+        turns.extend([("user", prompt.clone()), ("assistant", answer.clone())]);
     }
     for _ in 0..[1, 1, 2, 3][random.below(4)] {
         let (question, answer) = match domain {

@@ -5,11 +5,11 @@ use std::io::{BufRead, Read};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{BOM, Each, Record, RowFile};
+use super::{BOM, Record, RowFile, RowVisitor};
 use crate::{DataError, Result};
 
 /// One object a line; blank lines are skipped.
-pub(super) fn read_lines(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> {
+pub(super) fn read_lines(file: &RowFile<'_>, each: &mut RowVisitor<'_>) -> Result<()> {
     let mut reader = file.open()?;
     let mut line = Vec::new();
     let mut rows = 0;
@@ -44,7 +44,7 @@ pub(super) fn read_lines(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> 
 }
 
 /// One array of objects.
-pub(super) fn read_array(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> {
+pub(super) fn read_array(file: &RowFile<'_>, each: &mut RowVisitor<'_>) -> Result<()> {
     let mut reader = file.open()?;
     if reader
         .fill_buf()
@@ -82,7 +82,7 @@ pub(super) fn read_array(file: &RowFile<'_>, each: &mut Each<'_>) -> Result<()> 
 
 struct Elements<'a, 'f, 'e> {
     file: &'a RowFile<'f>,
-    each: &'a mut Each<'e>,
+    each: &'a mut RowVisitor<'e>,
     number: u64,
     /// Our own error, carried past the parser's.
     failed: Option<DataError>,

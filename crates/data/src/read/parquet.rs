@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaData;
 use serde_json::Value;
 
-use super::{Each, Record, RowFile};
+use super::{Record, RowFile, RowVisitor};
 use crate::{DataError, Result};
 
 const BATCH_ROWS: usize = 1024;
@@ -25,7 +25,7 @@ pub(super) fn columns(file: &RowFile<'_>) -> Result<Vec<String>> {
         .collect())
 }
 
-pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut Each<'_>) -> Result<()> {
+pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut RowVisitor<'_>) -> Result<()> {
     let builder = open(file)?;
     let wanted = builder
         .schema()

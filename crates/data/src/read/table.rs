@@ -5,7 +5,7 @@ use std::fs::File;
 use csv::{Reader, ReaderBuilder};
 use serde_json::Value;
 
-use super::{Each, Record, RowFile};
+use super::{Record, RowFile, RowVisitor};
 use crate::{DataError, Result};
 
 pub(super) fn columns(file: &RowFile<'_>, separator: u8) -> Result<Vec<String>> {
@@ -14,7 +14,7 @@ pub(super) fn columns(file: &RowFile<'_>, separator: u8) -> Result<Vec<String>> 
     Ok(header.iter().map(str::to_owned).collect())
 }
 
-pub(super) fn read(file: &RowFile<'_>, separator: u8, each: &mut Each<'_>) -> Result<()> {
+pub(super) fn read(file: &RowFile<'_>, separator: u8, each: &mut RowVisitor<'_>) -> Result<()> {
     let columns = columns(file, separator)?;
     let mut reader = open(file, separator)?;
     let mut line = 1;

@@ -1,14 +1,14 @@
 //! Builds one routing prompt: fills templates or takes real requests, joins them, and varies how they are written.
 
-use super::phrases::{self, Filler, Phrases};
+use super::phrases::{PHRASES, Templates};
 use super::requests::Half;
-use super::{Kind, Split};
+use super::{PromptKind, Split};
 use crate::random::Random;
 
 /// The specialists' domains.
 const DOMAINS: [&str; 3] = ["math", "code", "general"];
-/// Templates within templates are not deeper than this.
-const DEEPEST: usize = 4;
+/// Templates within templates are at most this deep.
+const MAX_DEPTH: usize = 4;
 
 pub(super) struct Composer<'r> {
     pub(super) split: Split,
@@ -17,21 +17,21 @@ pub(super) struct Composer<'r> {
 }
 
 impl Composer<'_> {
-    /// One prompt that deserves this label, and what it is made of.
-    pub(super) fn prompt(&self, label: &str, random: &mut Random) -> (String, Kind) {
-        // More than half of what is trained on is real, and half of what is measured.
+    /// One prompt with this label, and its kind.
+    pub(super) fn prompt(&self, label: &str, random: &mut Random) -> (String, PromptKind) {
+        // More than half of the training prompts are real, and half of the held-out ones.
         let real = match self.split {
             Split::Train => random.below(5) < 3,
             Split::HeldOut => random.once_in(2),
         };
         real.then(|| self.real_prompt(label, random)).flatten().map_or_else(
-            || (self.made_up(label, random), Kind::Template),
-            |prompt| (prompt, Kind::Real),
+            || (self.template_prompt(label, random), PromptKind::Template),
+            |prompt| (prompt, PromptKind::Real),
         )
     }
 
-    /// A prompt of templates alone.
-    fn made_up(&self, label: &str, random: &mut Random) -> String {
+    /// A prompt from templates alone.
+    fn template_prompt(&self, label: &str, random: &mut Random) -> String {
         match label {
             "none" => self.no_request(random),
             "several" => {
@@ -39,7 +39,7 @@ impl Composer<'_> {
                 let (first, second) = (self.request(first, random), self.request(second, random));
                 vary(self.join(&first, &second, random), random)
             }
-            // Two requests of one domain are still that domain's.
+            // Two requests of one domain belong to that domain.
             domain if self.repeats(random) => {
                 let (first, second) = (self.request(domain, random), self.request(domain, random));
                 vary(self.join(&first, &second, random), random)
@@ -48,7 +48,7 @@ impl Composer<'_> {
         }
     }
 
-    /// A prompt of real requests; none where there are none.
+    /// A prompt from real requests, if there are any.
     fn real_prompt(&self, label: &str, random: &mut Random) -> Option<String> {
         match label {
             "none" => self.real.no_request(random),
@@ -65,7 +65,7 @@ impl Composer<'_> {
             }
             domain => {
                 let request = self.real.pick(domain, random)?.to_owned();
-                // Mostly as it was written.
+                // Mostly unchanged.
                 Some(if random.once_in(4) {
                     vary(request, random)
                 } else {
@@ -75,8 +75,8 @@ impl Composer<'_> {
         }
     }
 
-    /// Whether a prompt of one domain holds two of its requests. In training often enough that two requests are nearly as
-    /// often one domain's as two domains': else their number alone would say `several`.
+    /// Whether a prompt of one domain has two of its requests. In training, two requests are nearly as often from one
+    /// domain as from two; otherwise their number alone would predict `several`.
     fn repeats(&self, random: &mut Random) -> bool {
         random.once_in(match self.split {
             Split::Train => 4,
@@ -91,9 +91,9 @@ impl Composer<'_> {
             ("{1l}", fragment(first)),
             ("{2l}", fragment(second)),
         ];
-        // One pass: what stands inside a request is no slot.
+        // One pass, because braces inside a request are not slots.
         let mut joined = String::new();
-        let mut rest = random.pick(self.column(&phrases::JOINS));
+        let mut rest = random.pick(self.column(&PHRASES.joins));
         while let Some(start) = rest.find('{') {
             joined.push_str(&rest[..start]);
             rest = &rest[start..];
@@ -107,35 +107,35 @@ impl Composer<'_> {
         joined
     }
 
-    fn column(&self, phrases: &Phrases) -> &'static [&'static str] {
+    fn column(&self, templates: &'static Templates) -> &'static [String] {
         match self.split {
-            Split::Train => phrases.train,
-            Split::HeldOut => phrases.held_out,
+            Split::Train => &templates.train,
+            Split::HeldOut => &templates.held_out,
         }
     }
 
     /// One request of a specialist's domain, from a template.
     fn request(&self, domain: &str, random: &mut Random) -> String {
         let templates = match domain {
-            "math" => &phrases::MATH,
-            "code" => &phrases::CODE,
-            _ => &phrases::GENERAL,
+            "math" => &PHRASES.math,
+            "code" => &PHRASES.code,
+            _ => &PHRASES.general,
         };
         fill(random.pick(self.column(templates)), random, 0)
     }
 
-    /// Something that no specialist should answer.
+    /// A prompt that no specialist should answer.
     fn no_request(&self, random: &mut Random) -> String {
         match random.below(5) {
-            0 => plainly(fill(random.pick(self.column(&phrases::SMALL_TALK)), random, 0), random),
-            1 => plainly(fill(random.pick(self.column(&phrases::STATEMENTS)), random, 0), random),
-            2 => vary(fill(random.pick(self.column(&phrases::UNSAFE)), random, 0), random),
+            0 => vary_case_and_end(fill(random.pick(self.column(&PHRASES.small_talk)), random, 0), random),
+            1 => vary_case_and_end(fill(random.pick(self.column(&PHRASES.statements)), random, 0), random),
+            2 => vary(fill(random.pick(self.column(&PHRASES.harmful)), random, 0), random),
             3 => self.gibberish(random),
             _ => self.fragments(random),
         }
     }
 
-    /// Keys hit at random, or punctuation alone.
+    /// Random keystrokes, or punctuation alone.
     fn gibberish(&self, random: &mut Random) -> String {
         let (letters, punctuation): (&[u8], &[u8]) = match self.split {
             Split::Train => (b"asdfghjklqwertzuiop", b".?!-"),
@@ -155,14 +155,17 @@ impl Composer<'_> {
         (0..words).map(|_| draw(letters, 3, 9)).collect::<Vec<_>>().join(" ")
     }
 
-    /// Words that make no sentence, or nothing at all.
+    /// Words that make no sentence, or an empty prompt.
     fn fragments(&self, random: &mut Random) -> String {
         if self.split == Split::Train && random.once_in(200) {
             return String::new();
         }
-        let words = self.column(&phrases::LOOSE_WORDS);
+        let words = self.column(&PHRASES.loose_words);
         let count = 2 + random.below(4);
-        (0..count).map(|_| random.pick(words)).collect::<Vec<_>>().join(" ")
+        (0..count)
+            .map(|_| random.pick(words))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -183,14 +186,12 @@ fn fill(template: &str, random: &mut Random, depth: usize) -> String {
         };
         filled.push_str(&rest[..start]);
         let slot = &rest[start + 1..start + length];
-        match phrases::filler(slot) {
-            Some(Filler::Words(words)) if depth < DEEPEST => {
-                filled.push_str(&fill(random.pick(words), random, depth + 1));
-            }
-            Some(Filler::Number(from, to)) => {
-                filled.push_str(&(from + random.below(to - from + 1)).to_string());
-            }
-            _ => filled.push_str(slot),
+        if let Some((from, to)) = PHRASES.numbers.get(slot) {
+            filled.push_str(&(from + random.below(to - from + 1)).to_string());
+        } else if let Some(words) = PHRASES.words.get(slot).filter(|_| depth < MAX_DEPTH) {
+            filled.push_str(&fill(random.pick(words), random, depth + 1));
+        } else {
+            filled.push_str(slot);
         }
         rest = &rest[start + length + 1..];
     }
@@ -198,18 +199,18 @@ fn fill(template: &str, random: &mut Random, depth: usize) -> String {
     filled
 }
 
-/// A request as people write it: with a word before or after, in lower case, without its last stop.
+/// Varies a request as people do: words before or after it, lower case, no final punctuation.
 fn vary(mut request: String, random: &mut Random) -> String {
     if random.once_in(4) {
-        request.insert_str(0, random.pick(phrases::OPENINGS));
+        request.insert_str(0, random.pick(&PHRASES.openings));
     }
     if random.once_in(6) {
-        request.push_str(random.pick(phrases::CLOSINGS));
+        request.push_str(random.pick(&PHRASES.closings));
     }
-    plainly(request, random)
+    vary_case_and_end(request, random)
 }
 
-fn plainly(mut text: String, random: &mut Random) -> String {
+fn vary_case_and_end(mut text: String, random: &mut Random) -> String {
     if random.once_in(6) {
         text = text.to_lowercase();
     }
@@ -219,7 +220,7 @@ fn plainly(mut text: String, random: &mut Random) -> String {
     text
 }
 
-/// A request to be used inside a sentence: without its stop, and without a capital that only begins a sentence.
+/// A request for use inside a sentence: without final punctuation, and without a capital that only begins a sentence.
 fn fragment(request: &str) -> String {
     let request = request.trim_end_matches(['.', '?', '!']);
     let first_word = request.split(' ').next().unwrap_or_default();
@@ -238,26 +239,27 @@ mod tests {
     #[test]
     fn every_slot_of_every_template_has_fillers() {
         let mut random = Random::new(0, "test");
-        for phrases in [
-            &phrases::MATH,
-            &phrases::CODE,
-            &phrases::GENERAL,
-            &phrases::SMALL_TALK,
-            &phrases::STATEMENTS,
-            &phrases::UNSAFE,
+        for templates in [
+            &PHRASES.math,
+            &PHRASES.code,
+            &PHRASES.general,
+            &PHRASES.small_talk,
+            &PHRASES.statements,
+            &PHRASES.harmful,
         ] {
-            for template in phrases.train.iter().chain(phrases.held_out) {
+            for template in templates.train.iter().chain(&templates.held_out) {
                 let slots = template.split('{').skip(1).filter_map(|rest| rest.split('}').next());
                 for slot in slots {
-                    assert!(phrases::filler(slot).is_some(), "{slot} in {template}");
+                    let known = PHRASES.numbers.contains_key(slot) || PHRASES.words.contains_key(slot);
+                    assert!(known, "{slot} in {template}");
                 }
                 assert!(!fill(template, &mut random, 0).contains(['{', '}']), "{template}");
             }
             assert!(
-                phrases
+                templates
                     .train
                     .iter()
-                    .all(|template| !phrases.held_out.contains(template))
+                    .all(|template| !templates.held_out.contains(template))
             );
         }
     }

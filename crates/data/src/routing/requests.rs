@@ -233,7 +233,7 @@ const MATH: [&str; 36] = [
 ];
 
 fn words(text: &str) -> impl Iterator<Item = String> {
-    crate::words::spelled(text).map(str::to_lowercase)
+    crate::shingles::words(text).map(str::to_lowercase)
 }
 
 /// Whether a prompt from a label's data plainly is of that label.

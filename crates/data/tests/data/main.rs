@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
 /// The first rows of giant files.
-mod beginning;
 /// Near duplicates, contamination, limits, the report.
 mod cleaning;
+mod first_rows;
 /// Mixing, splitting, masks, packing, what is refused.
 mod prepare;
 /// What the tests share.

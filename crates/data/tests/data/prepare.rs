@@ -96,13 +96,13 @@ fn the_rest_fills_up_and_shortages_are_told() {
     let mut plan = data_plan(vec![source(&a, Samples::Count(30)), source(&b, Samples::Rest)], 0);
     plan.total = Some(50);
     let prepared = run(&plan, &train_plan()).unwrap();
-    let taken: Vec<u64> = prepared
+    let sampled: Vec<u64> = prepared
         .manifest
         .sources
         .iter()
         .map(|source| source.rows_taken)
         .collect();
-    assert_eq!(taken, [20, 30]);
+    assert_eq!(sampled, [20, 30]);
     assert_eq!(prepared.warnings, ["a: 30 rows were asked for and all 20 are taken"]);
     assert_eq!(prepared.manifest.warnings, prepared.warnings);
     assert_eq!(prepared.manifest.sources[0].asked, "30");
@@ -155,7 +155,7 @@ fn long_documents_follow_the_policy_and_are_counted() {
         .sum();
     assert!(joined > 450, "{joined}");
     assert_eq!(
-        split.manifest.train.trained_tokens,
+        split.manifest.train.target_tokens,
         split.manifest.train.tokens - split.manifest.train.documents
     );
     let truncated = run_with(Overlong::Truncate).unwrap();
@@ -241,7 +241,7 @@ fn only_answers_are_trained_unless_all_is_asked_for() {
         },
     )
     .unwrap();
-    assert_eq!(all.manifest.train.trained_tokens, all.manifest.train.tokens - 5);
+    assert_eq!(all.manifest.train.target_tokens, all.manifest.train.tokens - 5);
 }
 
 #[test]

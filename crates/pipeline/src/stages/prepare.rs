@@ -103,7 +103,7 @@ pub(crate) fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -
         |manifest| {
             format!(
                 "{} rows, {} trained tokens, {} held out",
-                manifest.train.rows, manifest.train.trained_tokens, manifest.held_out.rows
+                manifest.train.rows, manifest.train.target_tokens, manifest.held_out.rows
             )
         },
     )

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use synapse_checkpoint::sha256_file;
-use synapse_data::{Part, SourceFile, SourceFiles, fetch_beginning};
+use synapse_data::{RemoteFile, SourceFile, SourceFiles, fetch_first_rows};
 use synapse_hub::{DatasetQuery, DatasetSelection, DownloadProgress, Hub};
 use synapse_recipe::{Location, SourcePlan};
 
@@ -173,17 +173,17 @@ fn fetch_first(
         }
         let mut file = hub.partial_file(id, &selection.revision, name)?;
         let (local, size) = (file.local().to_owned(), file.size());
-        let part = Part {
+        let part = RemoteFile {
             name,
             local: &local,
             size,
             rows: left,
         };
-        let beginning = fetch_beginning(&part, source, &mut |range| {
+        let first_rows = fetch_first_rows(&part, source, &mut |range| {
             file.ensure(range, progress).map_err(PipelineError::from)
         })?;
-        left -= beginning.rows.min(left);
-        files.push((name.clone(), local, beginning.sha256));
+        left -= first_rows.rows.min(left);
+        files.push((name.clone(), local, first_rows.sha256));
     }
     Ok(FetchedSource {
         revision: Some(selection.revision.clone()),

@@ -1,29 +1,30 @@
-//! Near duplicates: rows whose runs of three words are mostly the same, found by MinHash and banded buckets.
+//! Near duplicates: rows that share most of their three-word shingles, found by MinHash with banded LSH buckets.
 //!
-//! The signatures are `minhash-rs`'; which rows are compared is decided here. The first row in the seeded order stays.
+//! `minhash-rs` computes the signatures; this module decides which rows are compared. The first row in the seeded order
+//! stays.
 
 use std::collections::HashMap;
 
 use minhash_rs::prelude::*;
 
-use crate::words::{runs, words};
+use crate::shingles::{shingles, word_hashes};
 
-/// Minima of one signature: the similarity is estimated to about ±0.04.
+/// Minima of one signature; the similarity is estimated to about ±0.04.
 const MINIMA: usize = 128;
-/// Words of one run.
-const RUN: usize = 3;
+/// Words of one shingle.
+const SHINGLE_WORDS: usize = 3;
 
-/// A text's signature.
+/// A text's MinHash signature.
 pub(crate) type Signature = MinHash<u32, MINIMA>;
 
-/// The signature of a text; none for one without words.
+/// The signature of a text; `None` for one without words.
 pub(crate) fn signature(text: &str) -> Option<Signature> {
-    let words = words(text);
+    let word_hashes = word_hashes(text);
     let mut signature = Signature::new();
-    runs(&words, RUN).for_each(|run| {
-        signature.insert(run);
+    shingles(&word_hashes, SHINGLE_WORDS).for_each(|shingle| {
+        signature.insert(shingle);
     });
-    (!words.is_empty()).then_some(signature)
+    (!word_hashes.is_empty()).then_some(signature)
 }
 
 /// Rows seen so far.
@@ -37,9 +38,9 @@ pub(crate) struct NearDuplicates {
 }
 
 impl NearDuplicates {
-    /// Finds rows at least this similar.
+    /// Finds rows of at least this Jaccard similarity.
     pub(crate) fn new(similarity: f64) -> Self {
-        // The widest bands that still let nearly every such pair meet in one of them.
+        // The widest bands in which nearly every such pair shares a bucket.
         let meets = |band: usize| {
             let (agree, bands) = (similarity.powi(band as i32), (MINIMA / band) as i32);
             1.0 - (1.0 - agree).powi(bands)
@@ -53,7 +54,7 @@ impl NearDuplicates {
         }
     }
 
-    /// Whether a row like this one was seen; if not, it is seen now.
+    /// Whether a similar row was seen before; if not, this one is recorded.
     pub(crate) fn is_duplicate(&mut self, signature: &Signature) -> bool {
         let keys: Vec<(usize, u64)> = signature
             .as_words()
@@ -86,8 +87,11 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
     use super::*;
 
-    fn text(words: std::ops::Range<usize>) -> String {
-        words.map(|word| format!("word{word}")).collect::<Vec<_>>().join(" ")
+    fn text(word_hashes: std::ops::Range<usize>) -> String {
+        word_hashes
+            .map(|word| format!("word{word}"))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Where training documents come from: kept beside each row on its way, and written down for every packed row, with
-//! what was cut off it, so that a row can be shown as the step sees it and found again in its file.
+//! Provenance of training documents: carried along with each row and recorded for every packed row, with the tokens cut
+//! off it. So a packed row can be shown as training sees it and found again in its file.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::read::Place;
-use crate::routing::Kind;
+use crate::routing::PromptKind;
 use crate::row::Row;
 use crate::{DataError, Result, SourceFiles};
 
@@ -22,13 +22,13 @@ pub(crate) struct Origin {
     pub(crate) lines: bool,
 }
 
-/// A row and where it comes from; generated rows come from nowhere.
+/// A row that was sampled, with its origin; generated rows have none.
 #[derive(Debug, Clone)]
-pub(crate) struct Taken {
+pub(crate) struct SampledRow {
     pub(crate) row: Row,
     pub(crate) origin: Option<Origin>,
-    /// What a generated row's prompt is made of.
-    pub(crate) kind: Option<Kind>,
+    /// How a generated row's prompt was made.
+    pub(crate) kind: Option<PromptKind>,
 }
 
 /// One document of a packed row.
@@ -38,7 +38,7 @@ pub struct DocumentOrigin {
     pub source: String,
     /// `file:line` or `file: row N`; `generated` for generated rows.
     pub place: String,
-    /// Its first token's number in the whole document: above 0 for the later parts of a split one.
+    /// Index of its first token in the whole document; above 0 for the later chunks of a split one.
     pub from: usize,
     /// Tokens of the whole document.
     pub of: usize,
@@ -48,7 +48,7 @@ pub struct DocumentOrigin {
 }
 
 impl Origin {
-    /// As messages and the record write it.
+    /// The origin as messages and origins.jsonl have it.
     pub(crate) fn describe(origin: Option<Self>, files: &SourceFiles) -> String {
         let Some(origin) = origin else {
             return "generated".to_owned();
@@ -62,10 +62,10 @@ impl Origin {
     }
 }
 
-/// Reads what an `origins.jsonl` says of one packed row; nothing if it has no such row.
+/// Reads the origins of one packed row from an `origins.jsonl`; empty if it has no such row.
 ///
 /// # Errors
-/// The file is missing, or its line is none of ours.
+/// The file is missing, or its line is not a list of origins.
 pub fn read_origins(path: &Path, row: usize) -> Result<Vec<DocumentOrigin>> {
     let file = std::fs::File::open(path).map_err(|error| DataError::io(path, error))?;
     let Some(line) = BufReader::new(file).lines().nth(row) else {

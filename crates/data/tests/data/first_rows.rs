@@ -12,7 +12,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
-use synapse_data::{Beginning, DataError, Part, PrepareRequest, SourceFile, SourceFiles, fetch_beginning, prepare};
+use synapse_data::{
+    DataError, FirstRows, PrepareRequest, RemoteFile, SourceFile, SourceFiles, fetch_first_rows, prepare,
+};
 use synapse_recipe::Samples;
 
 use crate::support::{chat, data_plan, source, train_plan};
@@ -25,17 +27,17 @@ struct Far<'p> {
 }
 
 impl Far<'_> {
-    fn begin(&self, rows: u64) -> Result<Beginning, DataError> {
+    fn begin(&self, rows: u64) -> Result<FirstRows, DataError> {
         let size = std::fs::metadata(self.whole).unwrap().len();
         let mut local = File::create(self.local).unwrap();
         local.set_len(size).unwrap();
-        let part = Part {
+        let part = RemoteFile {
             name: self.whole.file_name().unwrap().to_str().unwrap(),
             local: self.local,
             size,
             rows,
         };
-        fetch_beginning(&part, &source(self.whole, Samples::All), &mut |range: Range<u64>| {
+        fetch_first_rows(&part, &source(self.whole, Samples::All), &mut |range: Range<u64>| {
             let mut far = File::open(self.whole).unwrap();
             far.seek(SeekFrom::Start(range.start)).unwrap();
             let mut bytes = Vec::new();

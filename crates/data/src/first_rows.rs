@@ -1,8 +1,8 @@
-//! Which bytes of a file hold its first rows: asks for them piece by piece, so that a giant dataset is never fetched
-//! whole. Rows of JSON and of tables are counted as they arrive; of a parquet file the footer, then the needed columns of
-//! the first groups.
+//! The first rows of a file that arrives in byte ranges, so that a huge dataset is never fetched completely. JSON and
+//! table rows are counted as they arrive. Of a parquet file the footer is requested, then the needed columns of the first
+//! row groups.
 //!
-//! Who fetches the bytes, and from where, is the caller's.
+//! What this is not: it fetches no bytes itself; the caller does.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -16,52 +16,52 @@ use crate::format::Normalizer;
 use crate::read::{self, RowFile, Scan, parquet};
 use crate::{DataError, Result};
 
-/// Bytes asked for at once: at least, and at most.
-const PIECE: (u64, u64) = (1 << 20, 32 << 20);
+/// Bytes requested at once: the least and the most.
+const REQUEST_BYTES: (u64, u64) = (1 << 20, 32 << 20);
 
-/// A file whose bytes arrive on demand, each at its own place.
+/// A file whose bytes arrive on demand, each at its offset.
 #[derive(Debug, Clone, Copy)]
-pub struct Part<'p> {
-    /// Its name in the repository; the ending tells the format.
+pub struct RemoteFile<'p> {
+    /// Its name in the repository; the extension determines the format.
     pub name: &'p str,
-    /// Where it lies, once bytes of it have been asked for.
+    /// Its path, once bytes of it have been requested.
     pub local: &'p Path,
     /// Bytes of the whole file.
     pub size: u64,
-    /// Rows wanted from its beginning.
+    /// Rows wanted.
     pub rows: u64,
 }
 
 /// The first rows of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beginning {
-    /// So many rows; fewer than wanted when the file has no more.
+pub struct FirstRows {
+    /// Number of rows; fewer than wanted if the file has no more.
     pub rows: u64,
-    /// sha256 over the bytes that hold them.
+    /// sha256 of the bytes that hold them.
     pub sha256: String,
 }
 
-/// Asks for the bytes that hold a file's first rows, by `ensure`.
+/// Requests the bytes that hold a file's first rows by calling `ensure`.
 ///
 /// # Errors
-/// What `ensure` says; a format whose beginning cannot be read without its end; columns that fit no format.
-pub fn fetch_beginning<E: From<DataError>>(
-    part: &Part<'_>,
+/// An error of `ensure`; a format that can only be read as a whole; columns that fit no format.
+pub fn fetch_first_rows<E: From<DataError>>(
+    part: &RemoteFile<'_>,
     plan: &SourcePlan,
     ensure: &mut dyn FnMut(Range<u64>) -> std::result::Result<(), E>,
-) -> std::result::Result<Beginning, E> {
+) -> std::result::Result<FirstRows, E> {
     let file = RowFile {
         path: part.local,
         name: part.name,
         most: Some(part.rows),
     };
-    // This name alone does not tell the format.
+    // Of a .json file only the first byte tells the format.
     if part.name.to_ascii_lowercase().ends_with(".json") {
         ensure(0..part.size.min(1 << 16))?;
     }
-    match file.beginning()? {
-        Some(read::Beginning::Rows(scan)) => rows(part, scan, ensure),
-        Some(read::Beginning::RowGroups) => row_groups(part, &file, plan, ensure),
+    match file.row_layout()? {
+        Some(read::RowLayout::Rows(scan)) => rows(part, scan, ensure),
+        Some(read::RowLayout::RowGroups) => row_groups(part, &file, plan, ensure),
         None => Err(E::from(DataError::Request(format!(
             "{}: `first_rows` needs rows, and this file is one text; leave it out to fetch all of this one",
             part.name
@@ -70,16 +70,16 @@ pub fn fetch_beginning<E: From<DataError>>(
 }
 
 fn rows<E: From<DataError>>(
-    part: &Part<'_>,
+    part: &RemoteFile<'_>,
     mut scan: Scan,
     ensure: &mut dyn FnMut(Range<u64>) -> std::result::Result<(), E>,
-) -> std::result::Result<Beginning, E> {
+) -> std::result::Result<FirstRows, E> {
     let (mut rows, mut at) = (0, 0);
     let mut hash = Sha256::new();
     while rows < part.rows && at < part.size {
-        // Judging by the rows so far, with a little to spare.
+        // An estimate from the rows so far, plus 5 %.
         let missing = (at / rows.max(1) + 1) * (part.rows - rows) * 21 / 20;
-        let end = (at + missing.clamp(PIECE.0, PIECE.1)).min(part.size);
+        let end = (at + missing.clamp(REQUEST_BYTES.0, REQUEST_BYTES.1)).min(part.size);
         ensure(at..end)?;
         let bytes = read_range(part.local, at..end)?;
         let mut used = bytes.len();
@@ -94,21 +94,21 @@ fn rows<E: From<DataError>>(
         at += used as u64;
     }
     rows += u64::from(at == part.size && scan.is_inside_row() && rows < part.rows);
-    Ok(Beginning {
+    Ok(FirstRows {
         rows,
         sha256: hex(&hash.finalize()),
     })
 }
 
 fn row_groups<E: From<DataError>>(
-    part: &Part<'_>,
+    part: &RemoteFile<'_>,
     file: &RowFile<'_>,
     plan: &SourcePlan,
     ensure: &mut dyn FnMut(Range<u64>) -> std::result::Result<(), E>,
-) -> std::result::Result<Beginning, E> {
+) -> std::result::Result<FirstRows, E> {
     let broken = || DataError::malformed(&part.name, "not a parquet file: it has no footer");
     let end = part.size.checked_sub(8).ok_or_else(broken)?;
-    // Mostly the whole footer.
+    // Usually this is the whole footer.
     ensure(part.size.saturating_sub(1 << 16)..part.size)?;
     let last: [u8; 8] = read_range(part.local, end..part.size)?
         .try_into()
@@ -129,7 +129,7 @@ fn row_groups<E: From<DataError>>(
         ensure(range.clone())?;
         hash.update(read_range(part.local, range)?);
     }
-    Ok(Beginning {
+    Ok(FirstRows {
         rows,
         sha256: hex(&hash.finalize()),
     })

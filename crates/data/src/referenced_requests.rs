@@ -1,24 +1,48 @@
-//! Real requests for generated rows: the prompts of other recipes' rows, split as those recipes split them, so that what
-//! one of them holds out is not trained on here either.
+//! Requests of other recipes, of which the coordinator's prompts are made. Those recipes' rows are selected and split as
+//! the recipes do, so a row that one of them holds out is not trained on here either.
 
 use std::collections::BTreeSet;
 
-use synapse_recipe::{Location, RequestsPlan};
+use synapse_recipe::{Location, RequestsPlan, SourcePlan};
 
 use crate::manifest::{FileManifest, RequestsManifest, RequestsSource};
 use crate::mix::Preparation;
-use crate::origin::Taken;
+use crate::provenance::SampledRow;
 use crate::request::{PrepareEvent, PrepareRequest, SourceFiles};
 use crate::routing::Requests;
 use crate::{DataError, Result};
 
-/// Reads the rows of every recipe that `plans` names; `files` has the files of each, in the same order.
-pub(crate) fn read(
-    plans: &[RequestsPlan],
-    files: &[Vec<SourceFiles>],
+/// The requests of one generated source.
+#[derive(Debug, Default)]
+pub(crate) struct ReferencedRequests {
+    pub(crate) requests: Requests,
+    /// Where they come from, for the manifest.
+    pub(crate) manifests: Vec<RequestsManifest>,
+}
+
+/// Prepares the recipes that the sources of a request reference: one entry for each source.
+pub(crate) fn referenced_requests(
     request: &PrepareRequest<'_>,
     progress: &dyn Fn(PrepareEvent),
-) -> Result<(Requests, Vec<RequestsManifest>)> {
+) -> Result<Vec<ReferencedRequests>> {
+    let mut files = request.request_files.iter();
+    let of_source = |source: &SourcePlan| {
+        if source.location != Location::Routing {
+            return Ok(ReferencedRequests::default());
+        }
+        let files: Vec<&[SourceFiles]> = files.by_ref().take(source.requests.len()).map(Vec::as_slice).collect();
+        read(&source.requests, &files, request, progress)
+    };
+    request.plan.sources.iter().map(of_source).collect()
+}
+
+/// Reads the requests of the recipes in `plans`; `files` has the files of each.
+fn read(
+    plans: &[RequestsPlan],
+    files: &[&[SourceFiles]],
+    request: &PrepareRequest<'_>,
+    progress: &dyn Fn(PrepareEvent),
+) -> Result<ReferencedRequests> {
     if plans.len() != files.len() {
         return Err(DataError::Request(format!(
             "the plan takes requests of {} recipes and files were given for {}",
@@ -26,37 +50,36 @@ pub(crate) fn read(
             files.len()
         )));
     }
-    let (mut requests, mut manifests) = (Requests::default(), Vec::new());
+    let mut found = ReferencedRequests::default();
     for (plan, files) in plans.iter().zip(files) {
         let of_that_recipe = PrepareRequest {
             plan: &plan.data,
-            files: files.clone(),
+            files: files.to_vec(),
             request_files: Vec::new(),
             system_prompt: None,
             ..*request
         };
-        // Its own run tells of its shortages.
+        // Warnings about that recipe belong to its own run.
         let reading = |event| match event {
             PrepareEvent::Warning(_) => {}
             event => progress(event),
         };
-        let mut rows = Preparation::new(&of_that_recipe, &reading)?;
-        rows.collect()?;
-        rows.clean()?;
-        rows.split()?;
+        let nested = referenced_requests(&of_that_recipe, &reading)?;
+        let mut preparation = Preparation::new(&of_that_recipe, nested, &reading)?;
+        preparation.select()?;
         let (mut held_in, mut held_out) = (Vec::new(), Vec::new());
-        for source in &rows.sources {
+        for source in &preparation.sources {
             held_in.extend(source.train.iter().filter_map(first_prompt));
             held_out.extend(source.held_out.iter().filter_map(first_prompt));
         }
-        let sorted = requests.add(&plan.label, held_in, held_out);
+        let sorted = found.requests.add(&plan.label, held_in, held_out);
         if sorted.held_in == 0 {
             return Err(DataError::Request(format!(
                 "no row of the recipe `{}` asks something that is plainly `{}`; take it out of `requests`",
                 plan.recipe, plan.label
             )));
         }
-        manifests.push(RequestsManifest {
+        found.manifests.push(RequestsManifest {
             label: plan.label.clone(),
             recipe: plan.recipe.clone(),
             sources: sources(plan, files),
@@ -65,16 +88,16 @@ pub(crate) fn read(
             dropped: sorted.dropped,
         });
     }
-    Ok((requests, manifests))
+    Ok(found)
 }
 
-/// What the first user turn of a row says.
-fn first_prompt(taken: &Taken) -> Option<String> {
-    taken.row.prompts().next().map(str::to_owned)
+/// The first user turn of a row.
+fn first_prompt(sampled: &SampledRow) -> Option<String> {
+    sampled.row.prompts().next().map(str::to_owned)
 }
 
 fn sources(plan: &RequestsPlan, files: &[SourceFiles]) -> Vec<RequestsSource> {
-    let source = |(plan, files): (&synapse_recipe::SourcePlan, &SourceFiles)| RequestsSource {
+    let source = |(plan, files): (&SourcePlan, &SourceFiles)| RequestsSource {
         dataset: plan.dataset.clone(),
         origin: match &plan.location {
             Location::Hub { id, .. } => id.clone(),

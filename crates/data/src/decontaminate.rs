@@ -1,58 +1,60 @@
-//! Contamination: training rows that share thirteen words in a row with what a model is measured by. Every overlap can
-//! be shown: the words, and where else they stand.
+//! Decontamination: finds training rows that share thirteen successive words with evaluation data. Every overlap can be
+//! shown: the words, and the text that has them too.
 
 use std::collections::HashMap;
 
 use crate::format::without_calculator_marks;
 use crate::read::{Record, RowFile};
-use crate::words::{runs, spelled, words};
+use crate::shingles::{shingles, word_hashes, words};
 use crate::{Result, SourceFile};
 
-/// Words in a row that are taken to be no chance.
-const RUN: usize = 13;
+/// Shared successive words that count as contamination.
+const SHINGLE_WORDS: usize = 13;
 
-/// Runs of words that must not be trained on.
+/// Shingles that must not be trained on.
 #[derive(Debug, Default)]
-pub(crate) struct Overlaps {
-    /// Run → index of its name.
-    runs: HashMap<u64, usize>,
+pub(crate) struct Contamination {
+    /// Shingle → index of its text's name.
+    shingles: HashMap<u64, usize>,
     names: Vec<String>,
 }
 
-impl Overlaps {
-    /// Keeps texts out, all known by one name. One shorter than a run has none: whole rows that equal it are found by
-    /// their fingerprint.
-    pub(crate) fn keep_out<'t>(&mut self, name: &str, texts: impl IntoIterator<Item = &'t str>) {
+impl Contamination {
+    /// Adds texts under one name. A text shorter than a shingle has none; whole rows that equal it are found by their
+    /// fingerprint.
+    pub(crate) fn add<'t>(&mut self, name: &str, texts: impl IntoIterator<Item = &'t str>) {
         for text in texts {
-            let words = words(text);
-            if words.len() >= RUN {
+            let word_hashes = word_hashes(text);
+            if word_hashes.len() >= SHINGLE_WORDS {
                 let index = self.names.len();
-                runs(&words, RUN).for_each(|run| {
-                    self.runs.entry(run).or_insert(index);
+                shingles(&word_hashes, SHINGLE_WORDS).for_each(|shingle| {
+                    self.shingles.entry(shingle).or_insert(index);
                 });
             }
         }
         self.names.push(name.to_owned());
     }
 
-    /// The first run that a text shares with one that is kept out: its words and where else they stand.
+    /// The first shingle that a text shares with an added one: its words and the name.
     pub(crate) fn shared(&self, text: &str) -> Option<String> {
-        if self.runs.is_empty() {
+        if self.shingles.is_empty() {
             return None;
         }
-        let words = words(text);
-        if words.len() < RUN {
+        let word_hashes = word_hashes(text);
+        if word_hashes.len() < SHINGLE_WORDS {
             return None;
         }
-        let found = runs(&words, RUN).enumerate();
-        let (at, index) = found.filter_map(|(at, run)| Some((at, *self.runs.get(&run)?))).next()?;
-        let shared: Vec<&str> = spelled(text).skip(at).take(RUN).collect();
+        let found = shingles(&word_hashes, SHINGLE_WORDS).enumerate();
+        let (at, index) = found
+            .filter_map(|(at, shingle)| Some((at, *self.shingles.get(&shingle)?)))
+            .next()?;
+        let shared: Vec<&str> = words(text).skip(at).take(SHINGLE_WORDS).collect();
         Some(format!("“{}” is in {}", shared.join(" "), self.names[index]))
     }
 }
 
-/// Every text in the rows of a file, whatever its columns mean: a benchmark's questions, answers and tests, as they are
-/// and as training rows would have them.
+/// Every text in the rows of a file, from all columns: a benchmark's questions, answers and tests, unchanged and as
+/// training rows would have them.
 ///
 /// # Errors
 /// The file cannot be read; the place is named.
@@ -93,8 +95,8 @@ mod tests {
     #[test]
     fn thirteen_words_in_a_row_are_an_overlap_and_twelve_are_not() {
         let question = "Natalia sold clips to 48 of her friends in April, and then she sold half as many.";
-        let mut overlaps = Overlaps::default();
-        overlaps.keep_out("test.jsonl", [question, "too short to matter"]);
+        let mut overlaps = Contamination::default();
+        overlaps.add("test.jsonl", [question, "too short to matter"]);
         assert_eq!(
             overlaps
                 .shared("Q: natalia SOLD clips to 48 of her friends in April and then she left")
@@ -116,8 +118,8 @@ mod tests {
         let answer = "He sold 48/2 = <<48/2=24>>24 clips, then he sold 2 more in May.\\n#### 26";
         std::fs::write(&path, format!("{{\"question\": \"q\", \"answer\": \"{answer}\"}}")).unwrap();
         let texts = read_texts(&SourceFile::local(&path).unwrap()).unwrap();
-        let mut overlaps = Overlaps::default();
-        overlaps.keep_out("test.jsonl", texts.iter().map(String::as_str));
+        let mut overlaps = Contamination::default();
+        overlaps.add("test.jsonl", texts.iter().map(String::as_str));
         for trained in [
             "He sold 48/2 = 24 clips, then he sold 2 more in May.",
             "He sold 48/2 = <<48/2=24>>24 clips, then he sold 2 more",
