@@ -16,7 +16,7 @@ const OWN: RGBColor = RGBColor(176, 84, 0);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParetoStatus {
     /// Dominated: another point is at least as good on both axes.
-    Beaten,
+    Dominated,
     /// On the Pareto front.
     Front,
 }
@@ -87,8 +87,8 @@ pub fn pareto_plot(points: &[ParetoPoint]) -> Result<String> {
         for (point, at) in &drawn {
             let color = match (point.standing, &point.label) {
                 (ParetoStatus::Front, _) => FRONT,
-                (ParetoStatus::Beaten, Some(_)) => OWN,
-                (ParetoStatus::Beaten, None) => TRIED,
+                (ParetoStatus::Dominated, Some(_)) => OWN,
+                (ParetoStatus::Dominated, None) => TRIED,
             };
             let size = if point.label.is_some() { 6 } else { 4 };
             chart.draw_series([Circle::new(*at, size, color.filled())])?;
@@ -125,12 +125,12 @@ mod tests {
         let svg = pareto_plot(&[
             point(0.8, 0.7, ParetoStatus::Front, Some("chosen")),
             point(0.75, 0.72, ParetoStatus::Front, None),
-            point(0.7, 0.6, ParetoStatus::Beaten, Some("the pipeline's own")),
-            point(f64::NAN, 0.6, ParetoStatus::Beaten, None),
+            point(0.7, 0.6, ParetoStatus::Dominated, Some("the pipeline's own")),
+            point(f64::NAN, 0.6, ParetoStatus::Dominated, None),
         ])
         .unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("xmlns=") && svg.contains("chosen"));
         assert_eq!(svg.matches("<circle").count(), 3);
-        assert!(pareto_plot(&[point(f64::NAN, 0.0, ParetoStatus::Beaten, None)]).is_err());
+        assert!(pareto_plot(&[point(f64::NAN, 0.0, ParetoStatus::Dominated, None)]).is_err());
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn write(
             standing: if on_front.contains(&index) {
                 ParetoStatus::Front
             } else {
-                ParetoStatus::Beaten
+                ParetoStatus::Dominated
             },
             label: label(trial),
         })
