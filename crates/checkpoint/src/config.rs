@@ -1,87 +1,16 @@
-//! config.json of a supported decoder, resolved into plain numbers. What would change the arithmetic and is not
-//! implemented (sliding windows, other activations, other RoPE scalings, quantized weights) is refused by name here,
-//! so that no later stage has to ask. It knows which tensors the architecture needs, not how they are computed with.
+//! config.json of a supported model, resolved into plain numbers. Settings that would change the arithmetic and are not
+//! implemented (sliding windows, other activations, other RoPE scalings, quantized weights) are refused by name here,
+//! so that no later stage has to check them. It knows the tensors of each architecture, not the computation.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::architecture::Architecture;
 use crate::config_fields::Fields;
 use crate::error::{CheckpointError, Result};
+use crate::rope_scaling::Llama3RopeScaling;
 use crate::synapse::SynapseConfig;
-
-/// The model families that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Architecture {
-    /// `LlamaForCausalLM`: Llama 2 and 3, SmolLM2, TinyLlama …
-    Llama,
-    /// `Qwen2ForCausalLM`: Qwen2 and Qwen2.5; q/k/v always carry biases.
-    Qwen2,
-    /// `SynapseForCausalLM`: this project's own, without attention; see [`SynapseConfig`].
-    Synapse,
-}
-
-impl Architecture {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Llama, Self::Qwen2, Self::Synapse];
-
-    /// The name in config.json's `architectures`.
-    #[must_use]
-    pub fn class_name(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Synapse => "SynapseForCausalLM",
-        }
-    }
-
-    /// The name in config.json's `model_type`, which is also GGUF's `general.architecture`.
-    #[must_use]
-    pub fn model_type(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Synapse => "synapse",
-        }
-    }
-}
-
-/// Llama 3.1's frequency-dependent RoPE scaling (`rope_type: llama3`), the one scaling that is supported.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Llama3RopeScaling {
-    /// By how much low frequencies are slowed.
-    pub factor: f64,
-    /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are scaled whole.
-    pub low_freq_factor: f64,
-    /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are left alone.
-    pub high_freq_factor: f64,
-    /// The context the model was first trained with, in tokens.
-    pub original_max_position_embeddings: usize,
-}
-
-impl Llama3RopeScaling {
-    /// By how much the angular frequency of each pair of a rotated head is divided: `head_dim / 2` numbers ≥ 1,
-    /// fastest pair first. Source: transformers' `_compute_llama3_parameters`.
-    #[must_use]
-    pub fn divisors(&self, head_dim: usize, rope_theta: f64) -> Vec<f64> {
-        let original = self.original_max_position_embeddings as f64;
-        let (low, high) = (self.low_freq_factor, self.high_freq_factor);
-        (0..head_dim / 2)
-            .map(|pair| {
-                let frequency = rope_theta.powf(-((2 * pair) as f64) / head_dim as f64);
-                let wavelength = std::f64::consts::TAU / frequency;
-                if wavelength < original / high {
-                    1.0
-                } else if wavelength > original / low {
-                    self.factor
-                } else {
-                    let smooth = (original / wavelength - low) / (high - low);
-                    1.0 / ((1.0 - smooth) / self.factor + smooth)
-                }
-            })
-            .collect()
-    }
-}
 
 /// config.json of a supported model, resolved: no `Option` left except RoPE scaling, the first token and the modules.
 /// Fields of attention and its MLP are 0 in an architecture that has none.
@@ -145,7 +74,7 @@ impl ModelConfig {
     pub fn from_json(text: &str, path: &Path) -> Result<Self> {
         let root: Map<String, Value> = serde_json::from_str(text).map_err(CheckpointError::json(path))?;
         let fields = Fields::new(&root, path);
-        let architecture = fields.architecture()?;
+        let architecture = Architecture::read(&fields)?;
         fields.refuse_unsupported()?;
         if architecture == Architecture::Synapse {
             return Self::read_synapse(&fields);
@@ -159,7 +88,7 @@ impl ModelConfig {
             None => {
                 return Err(fields.error(
                     "hidden_size",
-                    format!("is {hidden_size}, no multiple of `num_attention_heads` {num_attention_heads}"),
+                    format!("is {hidden_size}, which is not a multiple of `num_attention_heads` {num_attention_heads}"),
                 ));
             }
         };
@@ -170,7 +99,7 @@ impl ModelConfig {
                 "is false, but Qwen2ForCausalLM always has q/k/v biases",
             ));
         }
-        let (rope_theta, rope_scaling) = fields.rope()?;
+        let (rope_theta, rope_scaling) = Llama3RopeScaling::read(&fields)?;
         let config = Self {
             architecture,
             synapse: None,

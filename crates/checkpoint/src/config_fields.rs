@@ -1,15 +1,16 @@
-//! Typed access to the fields of a config.json, with errors that name file and field. Private to the configuration:
-//! which fields matter is decided there, this file says how one is read and which settings are refused.
+//! Typed access to the fields of a config.json, with errors that name file and field.
+//!
+//! What this is not: the list of fields. `config`, `architecture`, `rope_scaling` and `synapse` each read the fields of
+//! their subject through it.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::config::{Architecture, Llama3RopeScaling};
 use crate::error::{CheckpointError, Result};
 
 /// No supported model comes near this in any one dimension; it keeps products of two sizes inside 64 bits.
-const LARGEST_SIZE: u64 = 1 << 28;
+pub(crate) const LARGEST_SIZE: u64 = 1 << 28;
 /// Deeper "models" are damaged files; without a limit they would only exhaust memory.
 const MOST_LAYERS: u64 = 10_000;
 
@@ -29,49 +30,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The field's value; an explicit null counts as absent, as it does in transformers.
-    fn get(&self, field: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, field: &str) -> Option<&'a Value> {
         self.root.get(field).filter(|value| !value.is_null())
-    }
-
-    pub(crate) fn architecture(&self) -> Result<Architecture> {
-        let known = Architecture::ALL;
-        let named = match self.get("architectures") {
-            Some(Value::Array(names)) if names.len() == 1 => names[0].as_str().map(|name| ("architectures", name)),
-            Some(other) => {
-                return Err(self.error("architectures", format!("must list one class name, found {other}")));
-            }
-            None => None,
-        };
-        let model_type = self.get("model_type").and_then(Value::as_str);
-        let by_type =
-            model_type.and_then(|name| known.into_iter().find(|architecture| architecture.model_type() == name));
-        let architecture = match named {
-            Some((field, name)) => known
-                .into_iter()
-                .find(|architecture| architecture.class_name() == name)
-                .ok_or_else(|| {
-                    self.error(
-                        field,
-                        format!("is `{name}`, which is not supported; supported: LlamaForCausalLM, Qwen2ForCausalLM, SynapseForCausalLM"),
-                    )
-                })?,
-            None => by_type.ok_or_else(|| {
-                self.error(
-                    "architectures",
-                    format!(
-                        "is missing and `model_type` is {}; supported: LlamaForCausalLM, Qwen2ForCausalLM, SynapseForCausalLM",
-                        model_type.unwrap_or("missing too")
-                    ),
-                )
-            })?,
-        };
-        match model_type {
-            Some(name) if name != architecture.model_type() => Err(self.error(
-                "model_type",
-                format!("is `{name}`, but `architectures` says {}", architecture.class_name()),
-            )),
-            _ => Ok(architecture),
-        }
     }
 
     /// Refuses a field that is not among these.
@@ -79,7 +39,10 @@ impl<'a> Fields<'a> {
         match self.root.keys().find(|field| !known.contains(&field.as_str())) {
             Some(field) => Err(self.error(
                 field,
-                format!("is no field of this architecture; there are {}", known.join(", ")),
+                format!(
+                    "is not a field of this architecture; its fields are {}",
+                    known.join(", ")
+                ),
             )),
             None => Ok(()),
         }
@@ -196,7 +159,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn positive_number(&self, field: &str, value: &Value) -> Result<f64> {
+    /// `value`, which was found at `field`, as a number above 0.
+    pub(crate) fn positive_number(&self, field: &str, value: &Value) -> Result<f64> {
         match value.as_f64() {
             Some(number) if number > 0.0 && number.is_finite() => Ok(number),
             _ => Err(self.error(field, format!("must be a number above 0, found {value}"))),
@@ -222,95 +186,12 @@ impl<'a> Fields<'a> {
         Ok(self.token_ids(field)?.first().copied())
     }
 
-    /// Rotary base and scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before).
-    pub(crate) fn rope(&self) -> Result<(f64, Option<Llama3RopeScaling>)> {
-        let parameters = self.object("rope_parameters")?;
-        let inner = match parameters.and_then(|parameters| parameters.get("rope_theta")) {
-            Some(value) => Some(self.positive_number("rope_parameters.rope_theta", value)?),
-            None => None,
-        };
-        let outer = self
-            .get("rope_theta")
-            .map(|value| self.positive_number("rope_theta", value))
-            .transpose()?;
-        if let (Some(inner), Some(outer)) = (inner, outer)
-            && inner != outer
-        {
-            return Err(self.error(
-                "rope_theta",
-                format!("is {outer}, but `rope_parameters.rope_theta` is {inner}"),
-            ));
-        }
-        let scaling = match (parameters, self.object("rope_scaling")?) {
-            (Some(parameters), None) => self.rope_scaling("rope_parameters", parameters)?,
-            (None, Some(scaling)) => self.rope_scaling("rope_scaling", scaling)?,
-            (None, None) => None,
-            (Some(parameters), Some(scaling)) => {
-                let (new, old) = (
-                    self.rope_scaling("rope_parameters", parameters)?,
-                    self.rope_scaling("rope_scaling", scaling)?,
-                );
-                if new != old {
-                    return Err(self.error("rope_scaling", "disagrees with `rope_parameters`; remove one of them"));
-                }
-                new
-            }
-        };
-        Ok((inner.or(outer).unwrap_or(10_000.0), scaling))
-    }
-
-    fn object(&self, field: &str) -> Result<Option<&'a Map<String, Value>>> {
+    /// The value of a field that must be an object, if there is one.
+    pub(crate) fn object(&self, field: &str) -> Result<Option<&'a Map<String, Value>>> {
         match self.get(field) {
             None => Ok(None),
             Some(Value::Object(object)) => Ok(Some(object)),
             Some(other) => Err(self.error(field, format!("must be an object, found {other}"))),
-        }
-    }
-
-    fn rope_scaling(&self, field: &str, object: &Map<String, Value>) -> Result<Option<Llama3RopeScaling>> {
-        if object
-            .get("partial_rotary_factor")
-            .is_some_and(|value| value.as_f64() != Some(1.0))
-        {
-            return Err(self.error(
-                &format!("{field}.partial_rotary_factor"),
-                "is not 1, and only full rotation is supported",
-            ));
-        }
-        let kind = object
-            .get("rope_type")
-            .or_else(|| object.get("type"))
-            .and_then(Value::as_str)
-            .unwrap_or("default");
-        let number = |key: &str| match object.get(key) {
-            Some(value) => self.positive_number(&format!("{field}.{key}"), value),
-            None => Err(self.error(&format!("{field}.{key}"), "is missing")),
-        };
-        match kind {
-            "default" => Ok(None),
-            "llama3" => {
-                let original = number("original_max_position_embeddings")?;
-                if original.fract() != 0.0 || original > LARGEST_SIZE as f64 {
-                    return Err(self.error(
-                        &format!("{field}.original_max_position_embeddings"),
-                        format!("must be a number of tokens, found {original}"),
-                    ));
-                }
-                let scaling = Llama3RopeScaling {
-                    factor: number("factor")?,
-                    low_freq_factor: number("low_freq_factor")?,
-                    high_freq_factor: number("high_freq_factor")?,
-                    original_max_position_embeddings: original as usize,
-                };
-                if scaling.high_freq_factor <= scaling.low_freq_factor {
-                    return Err(self.error(&format!("{field}.high_freq_factor"), "must be above `low_freq_factor`"));
-                }
-                Ok(Some(scaling))
-            }
-            other => Err(self.error(
-                &format!("{field}.rope_type"),
-                format!("is `{other}`, which is not supported; supported: default, llama3"),
-            )),
         }
     }
 }

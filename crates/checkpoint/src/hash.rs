@@ -44,6 +44,8 @@ pub fn sha256_of_files<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<
     Ok(sha256_bytes(listing.as_bytes()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

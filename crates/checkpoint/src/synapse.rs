@@ -50,14 +50,14 @@ const KNOWN: [&str; 36] = [
 
 /// How a layer's modules meet a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Routing {
+pub enum RoutingMode {
     /// The thalamus chooses `modules_per_token` of all modules for each token; only those see it.
     Dispatch,
     /// Every token passes the language module, its chosen experts and the memory, one after the other: the ablation.
     Sequential,
 }
 
-impl Routing {
+impl RoutingMode {
     /// The name in config.json.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -72,7 +72,7 @@ impl Routing {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SynapseConfig {
     /// How modules meet a token.
-    pub routing: Routing,
+    pub routing: RoutingMode,
     /// Modules (dispatch) or experts (sequential) that a token is sent to.
     pub modules_per_token: usize,
     /// The thalamus passes its context on: a module sees `u + r` instead of `u`.
@@ -120,8 +120,8 @@ impl SynapseConfig {
         let or = |field: &str, default: usize| Ok(fields.optional_size(field)?.unwrap_or(default));
         let config = Self {
             routing: match fields.text("routing")?.as_deref() {
-                None | Some("dispatch") => Routing::Dispatch,
-                Some("sequential") => Routing::Sequential,
+                None | Some("dispatch") => RoutingMode::Dispatch,
+                Some("sequential") => RoutingMode::Sequential,
                 Some(other) => {
                     return Err(fields.error("routing", format!("is `{other}`; there are dispatch and sequential")));
                 }
@@ -201,8 +201,8 @@ impl SynapseConfig {
     #[must_use]
     pub fn choices(&self) -> usize {
         match self.routing {
-            Routing::Dispatch => self.num_experts + 2,
-            Routing::Sequential => self.num_experts,
+            RoutingMode::Dispatch => self.num_experts + 2,
+            RoutingMode::Sequential => self.num_experts,
         }
     }
 
@@ -233,7 +233,7 @@ impl SynapseConfig {
                 continue;
             }
             let sent =
-                self.routing == Routing::Dispatch && !name.starts_with("thalamus.") || name.starts_with("experts.");
+                self.routing == RoutingMode::Dispatch && !name.starts_with("thalamus.") || name.starts_with("experts.");
             let weights: usize = shape.iter().product();
             if sent {
                 sometimes += weights;
@@ -250,8 +250,8 @@ impl SynapseConfig {
         let mut tensors = Vec::new();
         let mut put = |name: &str, shape: &[usize]| tensors.push((name.to_owned(), shape.to_vec()));
         match self.routing {
-            Routing::Dispatch => put("norm.weight", &[hidden]),
-            Routing::Sequential => {
+            RoutingMode::Dispatch => put("norm.weight", &[hidden]),
+            RoutingMode::Sequential => {
                 for module in ["language", "experts", "memory"] {
                     put(&format!("{module}_norm.weight"), &[hidden]);
                 }

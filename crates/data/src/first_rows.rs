@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use synapse_checkpoint::hex;
 use synapse_recipe::SourcePlan;
 
 use crate::format::Normalizer;
@@ -144,8 +145,4 @@ fn read_range(path: &Path, range: Range<u64>) -> Result<Vec<u8>> {
         Ok(bytes)
     };
     read().map_err(|error| DataError::io(path, error))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

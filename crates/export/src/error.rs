@@ -46,8 +46,11 @@ pub enum ExportError {
         /// What is wrong, and the way out.
         message: String,
     },
-    /// A name that is no GGUF type this crate writes.
-    #[error("`{0}` is no GGUF type that can be written; supported: f16, bf16, q8_0, q4_0")]
+    /// The template of the model card could not be rendered.
+    #[error("the template of the model card is faulty, which is a bug of this program: {0}")]
+    Card(String),
+    /// A GGUF type that this crate does not write.
+    #[error("`{0}` is not a GGUF type that can be written; supported: f16, bf16, q8_0, q4_0")]
     UnknownType(String),
 }
 

@@ -14,8 +14,8 @@ mod gguf;
 
 pub use auxiliary_files::{ConfigChanges, copy_auxiliary_files, copy_tokenizer_files, write_config};
 pub use card::{
-    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, Measured,
-    model_card,
+    CardComparison, CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist,
+    Measured, model_card,
 };
 pub use error::{ExportError, Result};
 pub use gguf::{GgufExport, GgufTarget, GgufType, export_gguf};

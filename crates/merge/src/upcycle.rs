@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use synapse_checkpoint::{AdapterFolder, DType, ModelConfig, ModelFolder, Routing, ShardedWriter, Staged};
+use synapse_checkpoint::{AdapterFolder, DType, ModelConfig, ModelFolder, RoutingMode, ShardedWriter, Staged};
 use synapse_kernels::random::Stream;
 
 use crate::inputs::{StoredTensor, unreplaceable};
@@ -76,8 +76,8 @@ pub fn upcycle(request: &UpcycleRequest) -> Result<ModelConfig> {
         specialists: &specialists,
         experts: modules.num_experts,
         first: match modules.routing {
-            Routing::Dispatch => 1,
-            Routing::Sequential => 0,
+            RoutingMode::Dispatch => 1,
+            RoutingMode::Sequential => 0,
         },
         seed: request.seed,
     };

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use peak_alloc::PeakAlloc;
-use synapse_checkpoint::{ModelConfig, Routing};
+use synapse_checkpoint::{ModelConfig, RoutingMode};
 use synapse_kernels::random::Stream;
 use synapse_nn::models::synapse::{SynapseLora, SynapseModel};
 use synapse_nn::{LoraOptions, MicroBatch, Precision, StepContext, TrainableScope, WeightDtype, Workload};
@@ -13,7 +13,7 @@ use synapse_nn::{LoraOptions, MicroBatch, Precision, StepContext, TrainableScope
 static COUNTED: PeakAlloc = PeakAlloc;
 
 /// The shape of the bundled model, which begins with even shares of its modules, as the forecast takes them to be.
-fn nano(routing: Routing) -> ModelConfig {
+fn nano(routing: RoutingMode) -> ModelConfig {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/nano/fresh-synapse");
     let mut config = ModelConfig::read(&folder).unwrap();
     config.synapse.as_mut().unwrap().routing = routing;
@@ -58,7 +58,7 @@ fn the_forecast_is_what_is_allocated() {
         dropout: 0.1,
         targets: targets.to_vec(),
     };
-    for routing in [Routing::Dispatch, Routing::Sequential] {
+    for routing in [RoutingMode::Dispatch, RoutingMode::Sequential] {
         let config = nano(routing);
         for (documents, length, recompute) in [(16, 64, false), (16, 64, true), (1, 1024, false), (1, 1024, true)] {
             let what = format!("{routing:?}, {documents} documents of {length}, recompute {recompute}");

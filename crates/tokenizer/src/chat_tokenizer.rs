@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-use synapse_checkpoint::ModelFiles;
+use synapse_checkpoint::{ModelFiles, sha256_bytes};
 use tokenizers::Tokenizer;
 
 use crate::chat_template::{
@@ -108,7 +107,12 @@ impl ChatTokenizer {
         let vocab_size = tokenizer
             .get_vocab_size(true)
             .max(largest_added.map_or(0, |id| id as usize + 1));
-        let template_hash = config.template.as_deref().map(sha256).unwrap_or_default();
+        let template_hash = config
+            .template
+            .as_deref()
+            .map(str::as_bytes)
+            .map(sha256_bytes)
+            .unwrap_or_default();
         let has_call_tags = config.template.as_deref().is_some_and(has_call_tags);
         let template = match config.template {
             Some(source) => Some(Template::compile(&source, config.named_tokens)?),
@@ -134,7 +138,7 @@ impl ChatTokenizer {
             vocab_size,
             has_call_tags,
             template_hash,
-            tokenizer_hash: sha256(&source),
+            tokenizer_hash: sha256_bytes(source.as_bytes()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -341,15 +345,4 @@ impl ChatTokenizer {
     pub fn detokenizer(&self) -> Detokenizer {
         Detokenizer::new(self.inner.text.clone())
     }
-}
-
-fn sha256(text: &str) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
 }

@@ -4,8 +4,10 @@
 use serde_json::{Value as Json, json};
 
 use super::GgufFile;
-use crate::config::{Architecture, Llama3RopeScaling, ModelConfig};
+use crate::architecture::Architecture;
+use crate::config::ModelConfig;
 use crate::error::{CheckpointError, Result};
+use crate::rope_scaling::Llama3RopeScaling;
 
 /// The frequency divisors a Llama 3 GGUF carries instead of its scaling's parameters.
 pub(super) const ROPE_FREQUENCIES: &str = "rope_freqs.weight";

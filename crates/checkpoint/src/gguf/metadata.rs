@@ -12,7 +12,7 @@ const DEEPEST: usize = 4;
 /// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum Value {
+pub enum MetadataValue {
     U8(u8),
     I8(i8),
     U16(u16),
@@ -23,7 +23,7 @@ pub enum Value {
     Bool(bool),
     String(String),
     /// Values of one type; the type is kept for empty arrays.
-    Array(ValueType, Vec<Value>),
+    Array(MetadataType, Vec<MetadataValue>),
     U64(u64),
     I64(i64),
     F64(f64),
@@ -33,7 +33,7 @@ pub enum Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum ValueType {
+pub enum MetadataType {
     U8 = 0,
     I8 = 1,
     U16 = 2,
@@ -49,9 +49,9 @@ pub enum ValueType {
     F64 = 12,
 }
 
-impl ValueType {
+impl MetadataType {
     fn from_number(number: u32) -> Option<Self> {
-        use ValueType::{Array, Bool, F32, F64, I8, I16, I32, I64, String, U8, U16, U32, U64};
+        use MetadataType::{Array, Bool, F32, F64, I8, I16, I32, I64, String, U8, U16, U32, U64};
         [U8, I8, U16, I16, U32, I32, F32, Bool, String, Array, U64, I64, F64]
             .into_iter()
             .find(|kind| *kind as u32 == number)
@@ -69,24 +69,24 @@ impl ValueType {
     }
 }
 
-impl Value {
+impl MetadataValue {
     /// The value's type.
     #[must_use]
-    pub fn value_type(&self) -> ValueType {
+    pub fn value_type(&self) -> MetadataType {
         match self {
-            Self::U8(_) => ValueType::U8,
-            Self::I8(_) => ValueType::I8,
-            Self::U16(_) => ValueType::U16,
-            Self::I16(_) => ValueType::I16,
-            Self::U32(_) => ValueType::U32,
-            Self::I32(_) => ValueType::I32,
-            Self::F32(_) => ValueType::F32,
-            Self::Bool(_) => ValueType::Bool,
-            Self::String(_) => ValueType::String,
-            Self::Array(..) => ValueType::Array,
-            Self::U64(_) => ValueType::U64,
-            Self::I64(_) => ValueType::I64,
-            Self::F64(_) => ValueType::F64,
+            Self::U8(_) => MetadataType::U8,
+            Self::I8(_) => MetadataType::I8,
+            Self::U16(_) => MetadataType::U16,
+            Self::I16(_) => MetadataType::I16,
+            Self::U32(_) => MetadataType::U32,
+            Self::I32(_) => MetadataType::I32,
+            Self::F32(_) => MetadataType::F32,
+            Self::Bool(_) => MetadataType::Bool,
+            Self::String(_) => MetadataType::String,
+            Self::Array(..) => MetadataType::Array,
+            Self::U64(_) => MetadataType::U64,
+            Self::I64(_) => MetadataType::I64,
+            Self::F64(_) => MetadataType::F64,
         }
     }
 
@@ -137,7 +137,7 @@ impl Value {
 #[derive(Debug)]
 pub struct Metadata {
     path: PathBuf,
-    values: BTreeMap<String, Value>,
+    values: BTreeMap<String, MetadataValue>,
 }
 
 impl Metadata {
@@ -159,13 +159,13 @@ impl Metadata {
     }
 
     /// All entries, sorted by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &MetadataValue)> {
         self.values.iter().map(|(key, value)| (key.as_str(), value))
     }
 
     /// A value by key.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Value> {
+    pub fn get(&self, key: &str) -> Option<&MetadataValue> {
         self.values.get(key)
     }
 
@@ -181,7 +181,7 @@ impl Metadata {
         &'a self,
         key: &str,
         what: &str,
-        convert: impl FnOnce(&'a Value) -> Option<T>,
+        convert: impl FnOnce(&'a MetadataValue) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -195,7 +195,7 @@ impl Metadata {
     }
 
     pub(super) fn optional_u64(&self, key: &str) -> Result<Option<u64>> {
-        self.typed(key, "a whole number", Value::as_u64)
+        self.typed(key, "a whole number", MetadataValue::as_u64)
     }
 
     pub(super) fn optional_size(&self, key: &str) -> Result<Option<usize>> {
@@ -217,8 +217,8 @@ impl Metadata {
     /// A number; an f32 becomes the f64 of the same shortest decimal, so 1e-5 stays 1e-5.
     pub(super) fn optional_number(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a number", |value| match value {
-            Value::F32(value) => value.to_string().parse().ok(),
-            Value::F64(value) => Some(*value),
+            MetadataValue::F32(value) => value.to_string().parse().ok(),
+            MetadataValue::F64(value) => Some(*value),
             other => other.as_u64().map(|value| value as f64),
         })
     }
@@ -229,14 +229,14 @@ impl Metadata {
 
     pub(super) fn optional_flag(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "true or false", |value| match value {
-            Value::Bool(flag) => Some(*flag),
+            MetadataValue::Bool(flag) => Some(*flag),
             _ => None,
         })
     }
 
     pub(super) fn optional_text(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "text", |value| match value {
-            Value::String(text) => Some(text.as_str()),
+            MetadataValue::String(text) => Some(text.as_str()),
             _ => None,
         })
     }
@@ -245,9 +245,9 @@ impl Metadata {
         self.require(key, self.optional_text(key)?)
     }
 
-    pub(super) fn array(&self, key: &str) -> Result<&[Value]> {
+    pub(super) fn array(&self, key: &str) -> Result<&[MetadataValue]> {
         let values = self.typed(key, "a list", |value| match value {
-            Value::Array(_, values) => Some(values.as_slice()),
+            MetadataValue::Array(_, values) => Some(values.as_slice()),
             _ => None,
         })?;
         self.require(key, values)
@@ -256,7 +256,7 @@ impl Metadata {
     pub(super) fn texts(&self, key: &str) -> Result<Vec<&str>> {
         let mut texts = Vec::new();
         for value in self.array(key)? {
-            let Value::String(text) = value else {
+            let MetadataValue::String(text) = value else {
                 return Err(self.error(key, "must be a list of texts"));
             };
             texts.push(text.as_str());
@@ -265,27 +265,33 @@ impl Metadata {
     }
 }
 
-fn read_type(cursor: &mut Cursor<'_>, path: &Path, key: &str) -> Result<ValueType> {
+fn read_type(cursor: &mut Cursor<'_>, path: &Path, key: &str) -> Result<MetadataType> {
     let number = cursor.u32()?;
-    ValueType::from_number(number)
+    MetadataType::from_number(number)
         .ok_or_else(|| CheckpointError::field(path, key, format!("has the unknown type {number}")))
 }
 
-fn read_value(cursor: &mut Cursor<'_>, path: &Path, key: &str, kind: ValueType, depth: usize) -> Result<Value> {
+fn read_value(
+    cursor: &mut Cursor<'_>,
+    path: &Path,
+    key: &str,
+    kind: MetadataType,
+    depth: usize,
+) -> Result<MetadataValue> {
     Ok(match kind {
-        ValueType::U8 => Value::U8(u8::from_le_bytes(cursor.array()?)),
-        ValueType::I8 => Value::I8(i8::from_le_bytes(cursor.array()?)),
-        ValueType::U16 => Value::U16(u16::from_le_bytes(cursor.array()?)),
-        ValueType::I16 => Value::I16(i16::from_le_bytes(cursor.array()?)),
-        ValueType::U32 => Value::U32(cursor.u32()?),
-        ValueType::I32 => Value::I32(i32::from_le_bytes(cursor.array()?)),
-        ValueType::F32 => Value::F32(f32::from_le_bytes(cursor.array()?)),
-        ValueType::Bool => Value::Bool(cursor.array::<1>()? != [0]),
-        ValueType::String => Value::String(cursor.string(&format!("`{key}`"))?),
-        ValueType::U64 => Value::U64(cursor.u64()?),
-        ValueType::I64 => Value::I64(i64::from_le_bytes(cursor.array()?)),
-        ValueType::F64 => Value::F64(f64::from_le_bytes(cursor.array()?)),
-        ValueType::Array => {
+        MetadataType::U8 => MetadataValue::U8(u8::from_le_bytes(cursor.array()?)),
+        MetadataType::I8 => MetadataValue::I8(i8::from_le_bytes(cursor.array()?)),
+        MetadataType::U16 => MetadataValue::U16(u16::from_le_bytes(cursor.array()?)),
+        MetadataType::I16 => MetadataValue::I16(i16::from_le_bytes(cursor.array()?)),
+        MetadataType::U32 => MetadataValue::U32(cursor.u32()?),
+        MetadataType::I32 => MetadataValue::I32(i32::from_le_bytes(cursor.array()?)),
+        MetadataType::F32 => MetadataValue::F32(f32::from_le_bytes(cursor.array()?)),
+        MetadataType::Bool => MetadataValue::Bool(cursor.array::<1>()? != [0]),
+        MetadataType::String => MetadataValue::String(cursor.string(&format!("`{key}`"))?),
+        MetadataType::U64 => MetadataValue::U64(cursor.u64()?),
+        MetadataType::I64 => MetadataValue::I64(i64::from_le_bytes(cursor.array()?)),
+        MetadataType::F64 => MetadataValue::F64(f64::from_le_bytes(cursor.array()?)),
+        MetadataType::Array => {
             if depth == DEEPEST {
                 return Err(CheckpointError::field(
                     path,
@@ -299,7 +305,7 @@ fn read_value(cursor: &mut Cursor<'_>, path: &Path, key: &str, kind: ValueType, 
             let values = (0..count)
                 .map(|_| read_value(cursor, path, key, kind, depth + 1))
                 .collect::<Result<_>>()?;
-            Value::Array(kind, values)
+            MetadataValue::Array(kind, values)
         }
     })
 }

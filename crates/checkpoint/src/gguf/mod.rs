@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use dequantize::dequantize;
 pub use import::{import_gguf, import_gguf_as};
-pub use metadata::{Metadata, Value, ValueType};
+pub use metadata::{Metadata, MetadataType, MetadataValue};
 pub use model::GgufModel;
 pub use names::{gguf_tensor_name, interleave_rotary_rows, rotated_heads, separate_rotary_rows};
 pub use pre_tokenizer::PreTokenizer;

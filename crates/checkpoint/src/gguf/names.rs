@@ -1,7 +1,8 @@
 //! How ggml calls a decoder's tensors, and how it orders the rows of a Llama's query and key projections. One copy
 //! for reading and writing GGUF.
 
-use crate::config::{Architecture, ModelConfig};
+use crate::architecture::Architecture;
+use crate::config::ModelConfig;
 
 /// Hugging Face's and ggml's names for a layer's parts.
 const LAYER_PARTS: [(&str, &str); 9] = [

@@ -182,7 +182,7 @@ fn what_is_not_supported_is_refused_by_name() {
         (
             "hidden_size",
             json!(2049),
-            "`hidden_size` is 2049, no multiple of `num_attention_heads` 16",
+            "`hidden_size` is 2049, which is not a multiple of `num_attention_heads` 16",
         ),
         (
             "num_hidden_layers",

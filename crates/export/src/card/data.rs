@@ -31,7 +31,7 @@ pub struct CardData {
     /// The gate's verdict on the merge.
     pub gate: Option<CardGate>,
     /// Held-out loss in nats per trained token, one entry a domain; "gain kept" is computed from it.
-    pub held_out_loss: Vec<Comparison>,
+    pub held_out_loss: Vec<CardComparison>,
     /// Task scores, where more is better.
     pub scores: Vec<CardScore>,
     /// Names of GGUF files beside the model folder.
@@ -138,7 +138,7 @@ pub struct Measured {
 
 /// One domain measured on base, its own specialist and the merge.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct CardComparison {
     /// The domain: "math".
     pub domain: String,
     /// Rows or questions measured.
@@ -151,7 +151,7 @@ pub struct Comparison {
     pub merge: Option<Measured>,
 }
 
-impl Comparison {
+impl CardComparison {
     /// (base − merge) / (base − specialist): the share of the specialist's gain that the merge kept. None where one is
     /// not measured or the specialist gained nothing.
     #[must_use]
@@ -170,7 +170,7 @@ pub struct CardScore {
     /// What the number is: "exact match".
     pub metric: String,
     /// The numbers, from 0 to 1.
-    pub comparison: Comparison,
+    pub comparison: CardComparison,
     /// Why a number is missing, or what to know about it.
     pub note: Option<String>,
 }

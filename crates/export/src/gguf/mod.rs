@@ -10,7 +10,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use synapse_checkpoint::gguf::{
-    TensorType, Value, gguf_tensor_name, interleave_rotary_rows, quantize, rotated_heads, stored_type, unfit,
+    MetadataValue, TensorType, gguf_tensor_name, interleave_rotary_rows, quantize, rotated_heads, stored_type, unfit,
 };
 use synapse_checkpoint::{Architecture, ModelFolder};
 
@@ -131,7 +131,7 @@ pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
 /// What a file will hold: keys, the tensor directory, where each tensor comes from, and the one that comes from the
 /// configuration.
 struct Contents {
-    metadata: Vec<(String, Value)>,
+    metadata: Vec<(String, MetadataValue)>,
     tensors: Vec<Tensor>,
     /// The model's tensor; `None` for the divisors.
     sources: Vec<Option<String>>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 use synapse_checkpoint::ModelConfig;
-use synapse_checkpoint::gguf::{PreTokenizer, Value, ValueType};
+use synapse_checkpoint::gguf::{MetadataType, MetadataValue, PreTokenizer};
 
 use crate::auxiliary_files::{chat_template, parse_object, read_optional_object, read_text};
 use crate::error::{ExportError, Result};
@@ -54,34 +54,44 @@ impl Tokenizer {
         })
     }
 
-    pub(super) fn metadata(self) -> Vec<(String, Value)> {
-        let texts =
-            |texts: Vec<String>| Value::Array(ValueType::String, texts.into_iter().map(Value::String).collect());
+    pub(super) fn metadata(self) -> Vec<(String, MetadataValue)> {
+        let texts = |texts: Vec<String>| {
+            MetadataValue::Array(
+                MetadataType::String,
+                texts.into_iter().map(MetadataValue::String).collect(),
+            )
+        };
         let mut entries = vec![
-            ("tokenizer.ggml.model".to_owned(), Value::String("gpt2".to_owned())),
+            (
+                "tokenizer.ggml.model".to_owned(),
+                MetadataValue::String("gpt2".to_owned()),
+            ),
             (
                 "tokenizer.ggml.pre".to_owned(),
-                Value::String(self.pre_tokenizer.name().to_owned()),
+                MetadataValue::String(self.pre_tokenizer.name().to_owned()),
             ),
             ("tokenizer.ggml.tokens".to_owned(), texts(self.tokens)),
             (
                 "tokenizer.ggml.token_type".to_owned(),
-                Value::Array(ValueType::I32, self.types.into_iter().map(Value::I32).collect()),
+                MetadataValue::Array(
+                    MetadataType::I32,
+                    self.types.into_iter().map(MetadataValue::I32).collect(),
+                ),
             ),
             ("tokenizer.ggml.merges".to_owned(), texts(self.merges)),
         ];
         entries.extend(
             self.special
                 .into_iter()
-                .map(|(key, id)| (key.to_owned(), Value::U32(id))),
+                .map(|(key, id)| (key.to_owned(), MetadataValue::U32(id))),
         );
         entries.push((
             "tokenizer.ggml.add_bos_token".to_owned(),
-            Value::Bool(self.add_beginning),
+            MetadataValue::Bool(self.add_beginning),
         ));
-        entries.push(("tokenizer.ggml.add_space_prefix".to_owned(), Value::Bool(false)));
+        entries.push(("tokenizer.ggml.add_space_prefix".to_owned(), MetadataValue::Bool(false)));
         if let Some(template) = self.chat_template {
-            entries.push(("tokenizer.chat_template".to_owned(), Value::String(template)));
+            entries.push(("tokenizer.chat_template".to_owned(), MetadataValue::String(template)));
         }
         entries
     }

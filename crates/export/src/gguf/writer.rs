@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use synapse_checkpoint::StagedFile;
-use synapse_checkpoint::gguf::{DEFAULT_ALIGNMENT, MAGIC, TensorType, Value};
+use synapse_checkpoint::gguf::{DEFAULT_ALIGNMENT, MAGIC, MetadataValue, TensorType};
 
 use super::tensor_error;
 use crate::error::Result;
@@ -36,7 +36,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn create(out: &Path, metadata: &[(String, Value)], tensors: &[Tensor]) -> Result<Self> {
+    pub(super) fn create(out: &Path, metadata: &[(String, MetadataValue)], tensors: &[Tensor]) -> Result<Self> {
         let (head, _) = head(metadata, tensors);
         let mut file = StagedFile::beside(out)?;
         file.write(&head)?;
@@ -83,20 +83,20 @@ impl Writer {
 }
 
 /// Everything before the tensor data, and where each tensor's data begins in the file.
-pub(super) fn head(metadata: &[(String, Value)], tensors: &[Tensor]) -> (Vec<u8>, Vec<u64>) {
+pub(super) fn head(metadata: &[(String, MetadataValue)], tensors: &[Tensor]) -> (Vec<u8>, Vec<u64>) {
     let mut head = MAGIC.to_vec();
     head.extend(3_u32.to_le_bytes());
     head.extend((tensors.len() as u64).to_le_bytes());
     head.extend((metadata.len() as u64).to_le_bytes());
     for (key, value) in metadata {
-        Value::String(key.clone()).write(&mut head);
+        MetadataValue::String(key.clone()).write(&mut head);
         head.extend((value.value_type() as u32).to_le_bytes());
         value.write(&mut head);
     }
     let mut offset = 0_u64;
     let mut offsets = Vec::with_capacity(tensors.len());
     for tensor in tensors {
-        Value::String(tensor.name.clone()).write(&mut head);
+        MetadataValue::String(tensor.name.clone()).write(&mut head);
         head.extend((tensor.shape.len() as u32).to_le_bytes());
         for &size in tensor.shape.iter().rev() {
             head.extend((size as u64).to_le_bytes());

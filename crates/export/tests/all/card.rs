@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use synapse_export::{
-    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, Measured,
-    model_card,
+    CardComparison, CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist,
+    Measured, model_card,
 };
 
 fn input(id: &str, license: Option<&str>) -> CardInput {
@@ -27,7 +27,7 @@ fn measured(value: f64, half: f64) -> Option<Measured> {
 
 /// The figures of the loss table are a real run's on SmolLM2-135M; the rest is made up.
 fn merge() -> CardData {
-    let comparison = |domain: &str, base, specialist, merge| Comparison {
+    let comparison = |domain: &str, base, specialist, merge| CardComparison {
         domain: domain.to_owned(),
         count: 1319,
         base: measured(base, 0.02),
@@ -85,7 +85,7 @@ fn merge() -> CardData {
         }),
         held_out_loss: vec![
             comparison("math", 1.340, 1.081, 1.125),
-            Comparison {
+            CardComparison {
                 merge: None,
                 ..comparison("code", 0.610, 0.620, 0.0)
             },
@@ -93,7 +93,7 @@ fn merge() -> CardData {
         scores: vec![CardScore {
             suite: "gsm8k".to_owned(),
             metric: "exact match".to_owned(),
-            comparison: Comparison {
+            comparison: CardComparison {
                 merge: None,
                 ..comparison("math", 0.541, 0.602, 0.0)
             },
@@ -107,7 +107,7 @@ fn merge() -> CardData {
 
 fn check(name: &str, card: &CardData) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    let found = model_card(card);
+    let found = model_card(card).unwrap();
     if std::env::var_os("SYNAPSE_UPDATE").is_some() {
         fs::write(&path, &found).unwrap();
     }
@@ -146,7 +146,8 @@ fn a_card_of_nothing_measured_claims_nothing() {
         name: "x".to_owned(),
         base: input("./base", None),
         ..CardData::default()
-    });
+    })
+    .unwrap();
     assert!(
         !card.contains("## Results") && !card.contains("## Merge") && !card.contains("## Training"),
         "{card}"
@@ -160,17 +161,17 @@ fn a_card_of_nothing_measured_claims_nothing() {
 
 #[test]
 fn gain_kept_is_the_share_of_the_specialists_gain() {
-    let row = |base: f64, specialist: f64, merge: f64| Comparison {
+    let row = |base: f64, specialist: f64, merge: f64| CardComparison {
         base: measured(base, 0.0),
         specialist: measured(specialist, 0.0),
         merge: measured(merge, 0.0),
-        ..Comparison::default()
+        ..CardComparison::default()
     };
     assert_eq!(row(2.0, 1.0, 1.25).gain_kept(), Some(0.75));
     assert_eq!(row(2.0, 1.0, 2.5).gain_kept(), Some(-0.5));
     assert_eq!(row(1.0, 1.0, 0.5).gain_kept(), None);
     assert_eq!(
-        Comparison {
+        CardComparison {
             merge: None,
             ..row(2.0, 1.0, 1.0)
         }

@@ -267,6 +267,6 @@ fn type_names_are_read_as_written_on_the_command_line() {
     assert_eq!("Q8_0".parse::<GgufType>().unwrap(), GgufType::Q8_0);
     assert_eq!(
         "q3_k".parse::<GgufType>().unwrap_err().to_string(),
-        "`q3_k` is no GGUF type that can be written; supported: f16, bf16, q8_0, q4_0"
+        "`q3_k` is not a GGUF type that can be written; supported: f16, bf16, q8_0, q4_0"
     );
 }

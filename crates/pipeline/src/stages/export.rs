@@ -8,8 +8,8 @@ use synapse_evaluate::gate::GateDecision;
 use synapse_evaluate::outcome::Unit;
 use synapse_evaluate::table::{Cell, ComparisonTable, TableColumn};
 use synapse_export::{
-    CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist, Comparison, GgufExport,
-    Measured, export_gguf, model_card,
+    CardComparison, CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist,
+    GgufExport, Measured, export_gguf, model_card,
 };
 use synapse_merge::MergeReport;
 use synapse_recipe::{Base, GgufQuantization, MergeMethod, QuantizationPlan, SpecialistPlan, Stage, TrainingMethod};
@@ -72,7 +72,7 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
                     &staged.path().join(file),
                 )?;
             }
-            write_atomic(&staged.path().join("README.md"), model_card(&card).as_bytes())?;
+            write_atomic(&staged.path().join("README.md"), model_card(&card)?.as_bytes())?;
             staged.publish()?;
             Ok(bytes)
         },
@@ -176,7 +176,7 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
     })
 }
 
-fn comparison(column: &TableColumn) -> Comparison {
+fn comparison(column: &TableColumn) -> CardComparison {
     let measured = |wanted: &dyn Fn(&Cell) -> bool| {
         let cell = column.cells.iter().find(|cell| wanted(cell))?;
         let (value, interval) = (cell.value?, cell.interval?);
@@ -186,7 +186,7 @@ fn comparison(column: &TableColumn) -> Comparison {
             high: interval.high,
         })
     };
-    Comparison {
+    CardComparison {
         domain: column.domain.clone(),
         count: column.n as u64,
         base: measured(&|cell| cell.model == BASE),

@@ -4,7 +4,7 @@
 //! The routing is not known in advance, so every module is counted with an even share of the tokens, the goal of the
 //! balance loss. `tests/synapse_memory.rs` compares the sums with an allocator's count. What this is not: time.
 
-use synapse_checkpoint::{ModelConfig, Routing, SynapseConfig};
+use synapse_checkpoint::{ModelConfig, RoutingMode, SynapseConfig};
 
 use crate::{TrainableScope, TrainingMemory, Workload};
 
@@ -133,8 +133,8 @@ impl<'a> Sizes<'a> {
     /// Whether a token passes this module only if the router chooses it.
     fn is_sent(&self, module: &str) -> bool {
         match self.modules.routing {
-            Routing::Dispatch => !module.contains(".thalamus."),
-            Routing::Sequential => module.contains(".experts."),
+            RoutingMode::Dispatch => !module.contains(".thalamus."),
+            RoutingMode::Sequential => module.contains(".experts."),
         }
     }
 
@@ -166,12 +166,12 @@ impl<'a> Sizes<'a> {
         let relayed = if m.relay { tokens * hidden } else { 0 };
         let always = tokens * self.router() + relayed;
         match m.routing {
-            Routing::Dispatch => {
+            RoutingMode::Dispatch => {
                 let norm = tokens * (hidden + 1);
                 let modules = 2 * part(dispatch) + self.language(layer, dispatch) + self.memory(dispatch);
                 always + norm + experts + modules
             }
-            Routing::Sequential => {
+            RoutingMode::Sequential => {
                 // three norms, and the stream between them
                 let norms = tokens * (3 * (hidden + 1) + 2 * hidden);
                 always + norms + experts + self.language(layer, self.all()) + self.memory(self.all())
@@ -232,8 +232,8 @@ impl<'a> Sizes<'a> {
         // the gradients of the layer's output and of what modules saw; those of a module's output and input; its own
         let through = |rows: usize, own: usize| tokens * 2 * hidden + rows * (2 * hidden + own);
         let modules = match m.routing {
-            Routing::Dispatch => through(self.dispatch().count, language.max(memory).max(m.expert_size)),
-            Routing::Sequential => through(tokens, language.max(memory)),
+            RoutingMode::Dispatch => through(self.dispatch().count, language.max(memory).max(m.expert_size)),
+            RoutingMode::Sequential => through(tokens, language.max(memory)),
         };
         let router = tokens * (3 * hidden + 4 * m.router_size + 2 * m.router_state + m.choices());
         loss.max(modules).max(router)

@@ -11,7 +11,7 @@ mod trace;
 
 use std::ops::Range;
 
-use synapse_checkpoint::{ModelConfig, Routing, SynapseConfig};
+use synapse_checkpoint::{ModelConfig, RoutingMode, SynapseConfig};
 use synapse_kernels::norm;
 
 pub(crate) use backward::BackwardContext;
@@ -32,7 +32,7 @@ use super::{
 /// A layer's modules and where their weights lie.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
-    routing: Routing,
+    routing: RoutingMode,
     /// One norm in dispatch; language, experts, memory in sequence.
     norms: Vec<Range<usize>>,
     epsilon: f32,
@@ -115,8 +115,8 @@ impl Layer {
         Self {
             routing: modules.routing,
             norms: match modules.routing {
-                Routing::Dispatch => vec![norm("norm")],
-                Routing::Sequential => ["language_norm", "experts_norm", "memory_norm"].map(norm).to_vec(),
+                RoutingMode::Dispatch => vec![norm("norm")],
+                RoutingMode::Sequential => ["language_norm", "experts_norm", "memory_norm"].map(norm).to_vec(),
             },
             epsilon: config.rms_norm_eps as f32,
             hidden: config.hidden_size,
@@ -142,16 +142,16 @@ impl Layer {
     /// Number of modules that the router chooses from.
     pub(crate) fn choices(&self) -> usize {
         match self.routing {
-            Routing::Dispatch => self.experts.len() + 2,
-            Routing::Sequential => self.experts.len(),
+            RoutingMode::Dispatch => self.experts.len() + 2,
+            RoutingMode::Sequential => self.experts.len(),
         }
     }
 
     /// Which of the choices are experts.
     pub(crate) fn expert_choices(&self) -> Range<usize> {
         match self.routing {
-            Routing::Dispatch => 1..self.experts.len() + 1,
-            Routing::Sequential => 0..self.experts.len(),
+            RoutingMode::Dispatch => 1..self.experts.len() + 1,
+            RoutingMode::Sequential => 0..self.experts.len(),
         }
     }
 
@@ -175,8 +175,8 @@ impl Layer {
         let (router, rest) = split(states, self.router.state_len());
         let (language, memory) = split(rest, self.language.state_len());
         match self.routing {
-            Routing::Dispatch => self.dispatch(weights, x, lengths, [router, language, memory]),
-            Routing::Sequential => self.sequence(weights, x, lengths, [router, language, memory]),
+            RoutingMode::Dispatch => self.dispatch(weights, x, lengths, [router, language, memory]),
+            RoutingMode::Sequential => self.sequence(weights, x, lengths, [router, language, memory]),
         }
     }
 

@@ -99,11 +99,11 @@ impl SynapseModel {
     pub fn choice_names(&self) -> Vec<String> {
         let experts = (0..self.modules.num_experts).map(|expert| format!("expert {expert}"));
         match self.modules.routing {
-            synapse_checkpoint::Routing::Dispatch => std::iter::once("language".to_owned())
+            synapse_checkpoint::RoutingMode::Dispatch => std::iter::once("language".to_owned())
                 .chain(experts)
                 .chain(std::iter::once("memory".to_owned()))
                 .collect(),
-            synapse_checkpoint::Routing::Sequential => experts.collect(),
+            synapse_checkpoint::RoutingMode::Sequential => experts.collect(),
         }
     }
 
