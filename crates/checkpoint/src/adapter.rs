@@ -164,7 +164,7 @@ impl AdapterFolder {
                 .map(|&(_, out_features, in_features)| (out_features, in_features));
             let Some((out_features, in_features)) = widths else {
                 let message = format!(
-                    "adapts `{}`, which is no linear layer module of the base ({} layers, {}); was it trained on another base?",
+                    "adapts `{}`, which is not a linear module of the base ({} layers, {}); was it trained on another base?",
                     adapted.module,
                     base.num_hidden_layers,
                     base.architecture.class_name()
@@ -214,7 +214,7 @@ fn unsupported(name: &str) -> &'static str {
     } else if name.contains("modules_to_save") {
         "belongs to a module trained whole, which is not supported"
     } else {
-        "is no lora_A or lora_B weight, and nothing else is supported in an adapter (a module trained whole, perhaps?)"
+        "is not a lora_A or lora_B weight, and adapters may hold nothing else (is it a fully trained module?)"
     }
 }
 

@@ -111,7 +111,7 @@ fn suffixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D
     })
 }
 
-/// Fields that say how an adapter was started or run, not what it computes.
+/// Fields about an adapter's initialization or execution, which do not change its result.
 const HARMLESS: [&str; 5] = [
     "auto_mapping",
     "megatron_core",
@@ -164,7 +164,7 @@ impl AdapterConfig {
     /// modules trained whole are let through, because the tensors say what they are.
     ///
     /// # Errors
-    /// As [`AdapterConfig::from_json`], for everything else that is not supported.
+    /// Same as [`AdapterConfig::from_json`], for everything else that is not supported.
     pub fn from_json_for_merging(text: &str, path: &Path) -> Result<Self> {
         let config = Self::parse(text, path, &["lora_bias"])?;
         let plain = Self {

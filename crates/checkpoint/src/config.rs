@@ -127,7 +127,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// A model without attention: what is common to all families, and its modules.
+    /// Reads a model without attention: the fields common to all families, and its modules.
     fn read_synapse(fields: &Fields<'_>) -> Result<Self> {
         let config = Self {
             architecture: Architecture::Synapse,

@@ -12,7 +12,7 @@ pub enum CheckpointError {
     /// The operating system refused.
     #[error("could not {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb: "read", "write", "rename" …
+        /// The operation, as a verb: "read", "write", "rename" …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum CheckpointError {
         /// The parser's answer, with line and column.
         source: serde_json::Error,
     },
-    /// A field of config.json or adapter_config.json holds what this program does not support or what cannot be.
+    /// A field of config.json or adapter_config.json has a value that is not supported or not valid.
     #[error("{}: `{field}` {message}", path.display())]
     Field {
         /// The file.
@@ -37,7 +37,7 @@ pub enum CheckpointError {
         /// What is wrong, and what would be right.
         message: String,
     },
-    /// A file ends before what its header promises.
+    /// A file is shorter than its header says.
     #[error("{} is truncated or damaged: expected {expected} bytes, found {actual}; fetch or write it again", path.display())]
     Length {
         /// The file.
@@ -72,12 +72,12 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// What the configuration asks for.
+        /// The shape that the configuration asks for.
         expected: Vec<usize>,
-        /// What the file holds.
+        /// The shape in the file.
         found: Vec<usize>,
     },
-    /// A folder is not what it was opened as, or the set of its tensors is not what its configuration asks for.
+    /// A folder is not of the kind it was opened as, or its tensors are not those of its configuration.
     #[error("{}: {message}", path.display())]
     Folder {
         /// The folder.

@@ -21,7 +21,7 @@ impl ModelFiles {
     /// Opens what lies at `path`: a file is taken for GGUF, everything else for a folder.
     ///
     /// # Errors
-    /// As [`ModelFolder::open`] and [`GgufModel::open`].
+    /// Same as [`ModelFolder::open`] and [`GgufModel::open`].
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_file() {
             Ok(Self::Gguf(GgufModel::open(path)?))

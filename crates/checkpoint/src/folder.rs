@@ -192,7 +192,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
         return Err(CheckpointError::field(
             &path,
             "weight_map",
-            format!("names `{outside}`, which is no file of this folder"),
+            format!("names `{outside}`, which is not a file of this folder"),
         ));
     }
     let missing: Vec<&str> = shards

@@ -17,7 +17,7 @@ use crate::positioned::read_exact_at;
 /// The reference implementation's own limit on a header.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Where and what one stored tensor is.
+/// Type, shape and position of one stored tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Element type.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{CheckpointError, Result};
 use crate::positioned::{reserve, write_all_at};
 
-/// Writes a file's whole content beside `path`, then renames it into place.
+/// Writes the whole content to a file next to `path`, then renames it to `path`.
 ///
 /// # Errors
 /// The folder does not exist or cannot be written to.
@@ -20,7 +20,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     staged.publish()
 }
 
-/// A file being written beside its final name. Fill it, then [`StagedFile::publish`]; dropped before that, it is removed
+/// A file that is being written next to its final name. Fill it, then [`StagedFile::publish`]; dropped before that, it is removed
 /// and an old file stays as it was.
 #[derive(Debug)]
 pub struct StagedFile {
@@ -31,7 +31,7 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// Makes the empty file `.<name>.partial` beside `target`.
+    /// Creates the empty file `.<name>.partial` next to `target`.
     ///
     /// # Errors
     /// `target` has no name of its own, or its folder does not exist or cannot be written to.
@@ -46,7 +46,7 @@ impl StagedFile {
         })
     }
 
-    /// Appends bytes. There is no buffer: give it pieces of a good size.
+    /// Appends bytes. There is no buffer, so pass large pieces.
     ///
     /// # Errors
     /// The disk refuses.
@@ -115,7 +115,7 @@ fn parent(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// A folder being made beside its final name. Fill [`Staged::path`], then [`Staged::publish`]; dropped before that, it
+/// A folder that is being written next to its final name. Fill [`Staged::path`], then [`Staged::publish`]; dropped before that, it
 /// is removed and the old folder stays as it was.
 #[derive(Debug)]
 pub struct Staged {
@@ -125,7 +125,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Makes the empty staging folder `.<name>.partial` beside `target`, whose parents are made too. A staging folder
+    /// Creates the empty staging folder `.<name>.partial` next to `target`, and missing parents. A staging folder
     /// left by a process that died is removed first, and an old folder that it had moved aside is put back.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl Staged {
     /// The same, but a staging folder left by a process that died is kept with all that is in it, to be gone on with.
     ///
     /// # Errors
-    /// As [`Staged::beside`].
+    /// Same as [`Staged::beside`].
     pub fn resume(target: &Path) -> Result<Self> {
         let partial = hidden_beside(target, "partial")?;
         let aside = hidden_beside(target, "old")?;
@@ -222,7 +222,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.published {
-            // Nothing to be done about a failure here: the next run removes what is left.
+            // A failure here is harmless: the next run removes the remains.
             drop(fs::remove_dir_all(&self.partial));
         }
     }

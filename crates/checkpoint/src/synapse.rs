@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::config_fields::Fields;
 use crate::error::Result;
 
-/// The fields that mean something here, and those that Hugging Face's tools write beside them. Others are refused: a
-/// misspelled one would quietly train another model.
+/// The fields that are read, and those that Hugging Face's tools add. Others are refused: a misspelled field would
+/// silently train another model.
 const KNOWN: [&str; 36] = [
     "architectures",
     "auto_map",
@@ -48,12 +48,12 @@ const KNOWN: [&str; 36] = [
     "vocab_size",
 ];
 
-/// How a layer's modules meet a token.
+/// How tokens are routed to a layer's modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutingMode {
     /// The thalamus chooses `modules_per_token` of all modules for each token; only those see it.
     Dispatch,
-    /// Every token passes the language module, its chosen experts and the memory, one after the other: the ablation.
+    /// Every token passes the language module, its chosen experts and the memory, one after the other (the ablation).
     Sequential,
 }
 
@@ -71,7 +71,7 @@ impl RoutingMode {
 /// The sizes of a layer's modules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SynapseConfig {
-    /// How modules meet a token.
+    /// How tokens are routed to modules.
     pub routing: RoutingMode,
     /// Modules (dispatch) or experts (sequential) that a token is sent to.
     pub modules_per_token: usize,
@@ -196,7 +196,7 @@ impl SynapseConfig {
         root["selection_bias_rate"] = json!(self.selection_bias_rate);
     }
 
-    /// What the thalamus chooses among: all modules in dispatch (the language module, the experts, the memory), the
+    /// Number of choices of the thalamus: all modules in dispatch (the language module, the experts, the memory), the
     /// experts in sequence.
     #[must_use]
     pub fn choices(&self) -> usize {
@@ -224,11 +224,11 @@ impl SynapseConfig {
         (self.language_size * 4 / 3).next_multiple_of(8)
     }
 
-    /// Weights of a layer's matrices that one token is multiplied with, in the mean over what it can be sent to.
+    /// Weights of a layer's matrices that one token is multiplied with, averaged over the choices.
     pub(crate) fn weights_per_token(&self, layer: usize, hidden: usize) -> usize {
         let (mut always, mut sometimes) = (0, 0);
         for (name, shape) in self.layer_tensors(layer, hidden) {
-            // filters, decay rates and norms are no matrix products
+            // filters, decay rates and norms are not matrix products
             if shape.len() < 2 || name.ends_with("conv.weight") || name.ends_with("A_log") {
                 continue;
             }

@@ -184,7 +184,7 @@ impl ShardedWriter {
         }
     }
 
-    /// Brings what was written so far to the disk.
+    /// Syncs everything written so far to the disk.
     ///
     /// # Errors
     /// The disk refuses.
@@ -250,7 +250,7 @@ fn shard_names(count: usize) -> Vec<String> {
 }
 
 /// Writes one safetensors file with any named tensors and metadata, in the order given but wider elements first,
-/// beside `path` and then renamed into place.
+/// to a file next to `path` that is then renamed.
 ///
 /// # Errors
 /// A tensor's bytes do not fit its type and shape, a name appears twice, or the file cannot be written.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use synapse_checkpoint::CheckpointError;
 
-/// What can go wrong while a model is exported.
+/// Why a model could not be exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
     /// A model folder or file could not be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The operating system refused.
+    /// A file could not be read.
     #[error("could not read {}: {source}", path.display())]
     Read {
         /// The file.

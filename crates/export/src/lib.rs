@@ -1,11 +1,12 @@
-//! What a finished model is published as, besides its weights.
+//! Publishing a finished model: auxiliary files, GGUF files and the model card.
 //!
 //! - [`copy_tokenizer_files`], [`copy_auxiliary_files`] and [`write_config`]: the base's tokenizer, template and settings
 //!   beside new weights;
 //! - [`export_gguf`]: the whole model as one GGUF file;
 //! - [`model_card`]: its README.md, from numbers handed in as [`CardData`].
 //!
-//! Merging and measuring are other crates' work; nothing here changes a weight but by rounding it to a file's type.
+//! What this crate is not: it neither merges nor measures, and it changes weights only by rounding them to the type of a
+//! file.
 
 mod auxiliary_files;
 mod card;

@@ -49,7 +49,7 @@ impl Configuration {
     /// # Safety
     /// The process must have the permission for tiles.
     unsafe fn load(&self) {
-        // SAFETY: the caller's promise; the operand is 64 bytes as the instruction reads.
+        // SAFETY: guaranteed by the caller; the operand is 64 bytes as the instruction reads.
         unsafe { asm!("ldtilecfg [{}]", in(reg) self, options(nostack, readonly)) };
     }
 }
@@ -78,7 +78,7 @@ impl Drop for Session {
 /// The pointers must be valid for `count` rows and whole steps of 16 pairs, within a [`Session`].
 pub(crate) unsafe fn multiply(tile: &Tile, count: usize) {
     let mut sums = [[0.0f32; PANEL]; 2 * SIDE];
-    // SAFETY: the caller's promise; rows beyond `count` are not configured, so they are not read.
+    // SAFETY: guaranteed by the caller; rows beyond `count` are not configured, so they are not read.
     unsafe {
         if count == 2 * SIDE {
             both(tile, &mut sums);
@@ -98,10 +98,10 @@ pub(crate) unsafe fn multiply(tile: &Tile, count: usize) {
 }
 
 /// # Safety
-/// As [`multiply`], configured for more than sixteen rows.
+/// Same as [`multiply`], configured for more than sixteen rows.
 unsafe fn both(tile: &Tile, sums: &mut [[f32; PANEL]; 2 * SIDE]) {
     let stride = tile.left_stride * 4;
-    // SAFETY: the caller's promise; `sums` holds the four tiles, 128 bytes a row.
+    // SAFETY: guaranteed by the caller; `sums` holds the four tiles, 128 bytes a row.
     unsafe {
         asm!(
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
@@ -135,10 +135,10 @@ unsafe fn both(tile: &Tile, sums: &mut [[f32; PANEL]; 2 * SIDE]) {
 }
 
 /// # Safety
-/// As [`multiply`], configured for at most sixteen rows.
+/// Same as [`multiply`], configured for at most sixteen rows.
 unsafe fn upper(tile: &Tile, sums: &mut [[f32; PANEL]; 2 * SIDE]) {
     let stride = tile.left_stride * 4;
-    // SAFETY: the caller's promise; `sums` holds the two tiles, 128 bytes a row.
+    // SAFETY: guaranteed by the caller; `sums` holds the two tiles, 128 bytes a row.
     unsafe {
         asm!(
             "tilezero tmm0", "tilezero tmm1",

@@ -19,7 +19,7 @@ pub fn loss_and_gradient(logits: &mut [f32], vocab: usize, targets: &[u32], loss
     });
 }
 
-/// As [`loss_and_gradient`] without the gradient; the logits stay as they are.
+/// Same as [`loss_and_gradient`] without the gradient; the logits are not changed.
 ///
 /// # Panics
 /// If a target is outside the vocabulary.

@@ -172,7 +172,7 @@ crate::isa::multiversion! {
     fn add_mask_block(dropout: Dropout, first: usize, g: &[f32], dx: &mut [f32]) = add_mask_body
 }
 
-/// As [`mask_body`].
+/// Same as [`mask_body`].
 #[inline(always)]
 fn add_mask_body(dropout: Dropout, first: usize, g: &[f32], dx: &mut [f32]) {
     let (pairs, rest) = dx.as_chunks_mut::<2>();

@@ -1,10 +1,10 @@
-//! Storage formats of matrices: what kernels read, and what they write.
+//! Matrices in the storage formats that kernels read ([`Matrix`]) and write ([`MatrixMut`]).
 
 use half::bf16;
 
 use crate::{Nf4Matrix, math::round_bf16, packed::PackedWeight, parallel::for_each_chunk};
 
-/// An element that activations are kept in: f32, or bf16 where only products read them.
+/// An element type of activations: f32, or bf16 for those that only products read.
 pub(crate) trait Element: Copy + Default + Send + Sync {
     /// Rounds to this type (nearest, ties to even).
     fn put(x: f32) -> Self;
@@ -36,7 +36,7 @@ impl Element for bf16 {
     }
 }
 
-/// A row-major matrix of activations, to be written.
+/// A row-major matrix of activations, for output.
 #[derive(Debug)]
 pub enum MatrixMut<'a> {
     /// f32
@@ -58,7 +58,7 @@ impl<'a> From<&'a mut Vec<f32>> for MatrixMut<'a> {
 }
 
 impl MatrixMut<'_> {
-    /// Stores `x`, rounded where the format asks for it, on all threads.
+    /// Stores `x`, rounded to the format, on all threads.
     ///
     /// # Panics
     /// If the lengths differ.
@@ -97,7 +97,7 @@ fn convert_body<S: Element, T: Element>(x: &[S], out: &mut [T]) {
     }
 }
 
-/// A row-major matrix in one of the storage formats, to be read.
+/// A row-major matrix in one of the storage formats, for input.
 #[derive(Debug, Clone, Copy)]
 pub enum Matrix<'a> {
     /// f32
@@ -129,7 +129,7 @@ impl<'a> From<&'a [bf16]> for Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// Elements stored.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
@@ -154,10 +154,10 @@ impl Matrix<'_> {
         }
     }
 
-    /// The part from `start` on, where the format can be cut anywhere.
+    /// The part beginning at element `start`, for formats that can be split at any element.
     ///
     /// # Panics
-    /// For NF4, whose blocks run over the whole matrix, and tiles.
+    /// For NF4, whose blocks run across rows, and for packed weights.
     #[must_use]
     pub fn tail(self, start: usize) -> Self {
         match self {

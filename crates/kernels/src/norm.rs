@@ -7,7 +7,7 @@ use crate::{
     parallel::{SharedMut, for_each_row_block, parallel_for, threads},
 };
 
-/// Normalizes each row of `x [t, hidden]` into `y`; `inverse[t]` keeps ρ for the backward pass.
+/// Normalizes each row of `x [t, hidden]` into `y`; `inverse[t]` receives ρ for the backward pass.
 pub fn forward<'a>(x: &[f32], weight: &[f32], epsilon: f32, y: impl Into<MatrixMut<'a>>, inverse: &mut [f32]) {
     with_elements!(y.into(), |y| forward_rows(x, weight, epsilon, y, inverse));
 }

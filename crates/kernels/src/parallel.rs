@@ -100,7 +100,7 @@ impl<'a, T> SharedMut<'a, T> {
     /// # Safety
     /// `offset..offset + len` must lie inside the slice this was made from, and no other task may
     /// access it while the returned slice lives.
-    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    #[expect(clippy::mut_from_ref, reason = "disjointness is guaranteed by the caller")]
     pub(crate) unsafe fn slice(&self, offset: usize, len: usize) -> &mut [T] {
         // SAFETY: the caller promises bounds and exclusiveness.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }

@@ -1,5 +1,5 @@
-//! Random numbers that are functions of a counter, so that recompute, resume and any number of
-//! threads see the same values. Not for cryptography.
+//! Counter-based random numbers, so that recomputation, resuming and any number of threads see the same values; and
+//! torch's generator. Not for cryptography.
 
 /// A stream keyed by (seed, step, micro-batch, module); element `i` of it is [`Stream::bits`]`(i)`.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,9 @@
-//! Recurrences over the tokens of a document: cells that carry a state from token to token instead of attending.
+//! Recurrent cells: a state is passed from token to token instead of attending.
 //!
-//! Every cell has a form that goes token by token and carries its state (serving, and the definition), and where the
-//! paper has one a form in chunks, whose products are matrix-shaped (training), with a backward pass written by hand.
-//! Documents are laid end to end in `[t, width]` rows; `lengths` says how many rows each has, and no state crosses
-//! from one into the next. What this module is not: it has no projections, norms or gates of its own.
+//! Every cell has a recurrent form that goes token by token (the definition, used in serving), and, if the paper has one,
+//! a chunkwise form of matrix products (used in training), with a hand-written backward pass. Documents are concatenated
+//! in `[t, width]` rows; `lengths` has the number of rows of each, and no state passes from one to the next. What this
+//! module is not: it has no projections, norms or gates of its own.
 
 pub mod conv;
 pub mod delta;

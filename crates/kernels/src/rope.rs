@@ -1,5 +1,5 @@
-//! Rotary position embedding in Hugging Face's layout: the two halves of a head are rotated
-//! against each other (Su et al. 2021; `rotate_half`).
+//! Rotary position embedding in Hugging Face's layout: the two halves of a head are the coordinates of the rotated pairs
+//! (Su et al. 2021; `rotate_half`).
 
 use crate::parallel::for_each_row_block;
 
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn back_undoes_forth() {
+    fn rotating_back_restores_the_input() {
         let table = Table::new(&[1.0, 0.1, 0.01, 0.001], 9);
         let original: Vec<f32> = (0..32).map(|i| i as f32 * 0.25 - 3.0).collect();
         let mut x = original.clone();

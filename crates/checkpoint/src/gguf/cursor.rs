@@ -65,7 +65,7 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// A length-prefixed UTF-8 string; `what` says in errors what it is.
+    /// A length-prefixed UTF-8 string; `what` names it in errors.
     pub(super) fn string(&mut self, what: &str) -> Result<String> {
         let length = self.u64()?;
         self.expect(length)?;

@@ -22,10 +22,10 @@ pub fn import_gguf(gguf: &Path, out: &Path) -> Result<()> {
     import_gguf_as(gguf, out, DType::BF16)
 }
 
-/// The same with weights in another type: F32 holds exactly what the file's blocks stand for.
+/// Same as [`import_gguf`] with weights in another type; F32 holds the dequantized values exactly.
 ///
 /// # Errors
-/// As [`import_gguf`].
+/// Same as [`import_gguf`].
 pub fn import_gguf_as(gguf: &Path, out: &Path, dtype: DType) -> Result<()> {
     let model = GgufModel::open(gguf)?;
     let side_files = model.side_files()?;

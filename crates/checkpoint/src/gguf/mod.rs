@@ -243,7 +243,7 @@ fn read_directory(cursor: &mut Cursor<'_>, path: &Path, count: u64) -> Result<Ve
         let row = shape.last().copied().unwrap_or(1);
         if !row.is_multiple_of(tensor_type.block_elements()) {
             let message = format!(
-                "has rows of {row} elements, no multiple of {}'s {}",
+                "has rows of {row} elements, which is not a multiple of {}'s {}",
                 tensor_type.name(),
                 tensor_type.block_elements()
             );
@@ -270,7 +270,10 @@ fn place(entries: Vec<Entry>, path: &Path, alignment: u64, directory_end: u64, l
             return Err(CheckpointError::tensor(
                 path,
                 &entry.name,
-                format!("begins at {}, no multiple of the alignment {alignment}", entry.relative),
+                format!(
+                    "begins at {}, which is not a multiple of the alignment {alignment}",
+                    entry.relative
+                ),
             ));
         }
         let offset = start.saturating_add(entry.relative);

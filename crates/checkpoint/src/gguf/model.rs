@@ -74,7 +74,7 @@ impl GgufModel {
     /// A tensor, dequantized to f32.
     ///
     /// # Errors
-    /// As [`GgufModel::read_stored`].
+    /// Same as [`GgufModel::read_stored`].
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
         let (tensor_type, bytes) = self.read_stored(name)?;
         let mut values = Vec::new();

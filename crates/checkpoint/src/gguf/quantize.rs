@@ -7,7 +7,7 @@ use super::TensorType;
 use crate::config::ModelConfig;
 use crate::dtype::DType;
 
-/// What a tensor is stored as in a file whose matrices are to be `wanted`. Norms and biases stay F32. The output head
+/// The type that a tensor is stored as in a file whose matrices are to be `wanted`. Norms and biases stay F32. The output head
 /// decides the next token, so Q4_0 keeps it (or the embedding it is tied to) in Q8_0; rows that are no whole number of
 /// blocks stay F16.
 #[must_use]

@@ -70,7 +70,7 @@ fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
         }))
         .contains("adapts `model.layers.0.mlp.down_proj` as [16, 24], but in the base it is [32, 24]")
     );
-    assert!(message(adapter.check_against(&ModelConfig { num_hidden_layers: 1, ..base })).contains("adapts `model.layers.1.mlp.down_proj`, which is no linear layer module of the base (1 layers, LlamaForCausalLM)"));
+    assert!(message(adapter.check_against(&ModelConfig { num_hidden_layers: 1, ..base })).contains("adapts `model.layers.1.mlp.down_proj`, which is not a linear module of the base (1 layers, LlamaForCausalLM)"));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn tensors_that_are_not_plain_lora_are_refused_by_name() {
         (&[a, b, (".lora_magnitude_vector.weight", &[6])], "belongs to DoRA"),
         (&[a, b, (".lora_embedding_A", &[2, 6])], "adapts an embedding"),
         (&[a, b, (".lora_B.bias", &[6])], "is a trained bias"),
-        (&[a, b, (".weight", &[6, 4])], "is no lora_A or lora_B weight"),
+        (&[a, b, (".weight", &[6, 4])], "is not a lora_A or lora_B weight"),
         (
             &[a, (".lora_B.weight", &[6, 3])],
             "has the wrong shape: expected [6, 2], found [6, 3]",

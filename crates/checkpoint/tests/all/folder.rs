@@ -183,7 +183,7 @@ fn a_folder_without_weights_says_what_is_missing() {
     .unwrap();
     assert!(
         message(ModelFolder::open(folder.path()))
-            .contains("names `../secret.safetensors`, which is no file of this folder")
+            .contains("names `../secret.safetensors`, which is not a file of this folder")
     );
     fs::write(&index, "{").unwrap();
     assert!(message(ModelFolder::open(folder.path())).contains("model.safetensors.index.json is not valid"));

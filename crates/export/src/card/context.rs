@@ -1,4 +1,4 @@
-//! What the card's template reads: the data with numbers as text, links, and the lists that are computed from it.
+//! The variables of the card's template: the data with numbers as text, with links, and lists computed from it.
 
 use std::collections::BTreeSet;
 

@@ -1,18 +1,18 @@
-//! What a model card is made from: plain data that the caller fills in from plans, manifests and measurements. An empty
-//! list or `None` leaves its part of the card out.
+//! The data of a model card, which the caller fills in from plans, manifests and measurements. An empty list or `None`
+//! leaves its part of the card out.
 
 use serde::{Deserialize, Serialize};
 
 /// Everything a card says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CardData {
-    /// What the card is about.
+    /// The kind of artifact.
     pub kind: CardKind,
     /// The model's name, its title.
     pub name: String,
-    /// Where it was written, as the commands are to name it: `outputs/synapse-3b`.
+    /// The output folder, as the commands in the card name it: `outputs/synapse-3b`.
     pub location: String,
-    /// A sentence or two of the author's.
+    /// A sentence or two by the author.
     pub summary: String,
     /// The model it was made from.
     pub base: CardInput,
@@ -20,23 +20,23 @@ pub struct CardData {
     pub parameters: Option<u64>,
     /// Longest context in tokens.
     pub context_length: Option<u64>,
-    /// What the weights are stored as: "bf16".
+    /// Type of the stored weights: "bf16".
     pub dtype: Option<String>,
-    /// What was trained, one entry a specialist.
+    /// The trained specialists.
     pub specialists: Vec<CardSpecialist>,
-    /// What they were trained on.
+    /// The datasets of their training.
     pub datasets: Vec<CardDataset>,
     /// How they were merged.
     pub merge: Option<CardMerge>,
     /// The gate's verdict on the merge.
     pub gate: Option<CardGate>,
-    /// Held-out loss in nats per trained token, one entry a domain; "gain kept" is computed from it.
+    /// Held-out loss in nats per target token, one entry per domain; "gain kept" is computed from it.
     pub held_out_loss: Vec<CardComparison>,
     /// Task scores, where more is better.
     pub scores: Vec<CardScore>,
-    /// Names of GGUF files beside the model folder.
+    /// Names of the GGUF files in the model folder.
     pub gguf_files: Vec<String>,
-    /// Further sentences, one a line: limits, warnings of the run.
+    /// Further sentences, one per line: limits, warnings of the run.
     pub notes: Vec<String>,
     /// This program's version.
     pub tool_version: String,
@@ -112,7 +112,7 @@ pub struct CardMerge {
     pub weights: Vec<(String, f64)>,
 }
 
-/// What the gate checked.
+/// The gate's threshold and verdict.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CardGate {
     /// How much worse than the base any domain may be.
@@ -167,7 +167,7 @@ impl CardComparison {
 pub struct CardScore {
     /// The suite: "gsm8k".
     pub suite: String,
-    /// What the number is: "exact match".
+    /// The metric: "exact match".
     pub metric: String,
     /// The numbers, from 0 to 1.
     pub comparison: CardComparison,

@@ -24,16 +24,16 @@ const CHUNK_ELEMENTS: usize = 1 << 20;
 /// Llama 3's RoPE frequency divisors, which GGUF keeps as a tensor.
 const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
 
-/// What a GGUF file's matrices are stored as. Norms and biases are always F32.
+/// The type of the matrices in a GGUF file. Norms and biases are always F32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GgufType {
     /// Half precision.
     F16,
-    /// bfloat16: exactly what a bf16 model holds.
+    /// bfloat16: exact for a bf16 model.
     Bf16,
-    /// 8.5 bits a weight; the difference is hardly measurable.
+    /// 8.5 bits per weight; the difference is hardly measurable.
     Q8_0,
-    /// 4.5 bits a weight; the output head is kept in Q8_0.
+    /// 4.5 bits per weight; the output head is stored as Q8_0.
     Q4_0,
 }
 
@@ -85,7 +85,7 @@ impl FromStr for GgufType {
 pub struct GgufExport<'a> {
     /// The model folder, tokenizer included.
     pub model: &'a ModelFolder,
-    /// What its matrices are stored as.
+    /// The type of its matrices.
     pub gguf_type: GgufType,
     /// The model's name, for `general.name`.
     pub name: &'a str,
@@ -104,7 +104,7 @@ pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
         return Err(ExportError::unsupported(
             &path,
             "model_type",
-            "is synapse, which GGUF has no form of; export it as safetensors",
+            "is synapse, which GGUF cannot represent; export it as safetensors",
         ));
     }
     let Contents {

@@ -1,5 +1,5 @@
-//! A GGUF file whose tensors arrive as rows, in any order and from any thread: what a merge streams into, so that no
-//! model folder has to be written first. The bytes are those that [`super::export_gguf`] makes of the same values.
+//! A GGUF file whose tensors arrive as rows, in any order and from any thread. A merge streams into it, so that no model
+//! folder has to be written first. The bytes are the same as [`super::export_gguf`] writes for the same values.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::writer::head;
 use super::{Contents, GgufExport, contents, encode, tensor_error};
 use crate::error::Result;
 
-/// A GGUF file being made beside its final name.
+/// A GGUF file that is being written, next to its final name.
 #[derive(Debug)]
 pub struct GgufTarget {
     file: StagedFile,
@@ -30,11 +30,11 @@ struct Place {
 }
 
 impl GgufTarget {
-    /// Writes everything but the model's tensors, and reserves their space. The tokenizer, template and settings are
-    /// those of `export.model`; its weights are not looked at.
+    /// Writes everything but the model's tensors, and reserves their space. The tokenizer, template and settings
+    /// are those of `export.model`; its weights are not read.
     ///
     /// # Errors
-    /// As [`super::export_gguf`], but for the weights.
+    /// Same as [`super::export_gguf`], except for the weights.
     pub fn create(export: &GgufExport<'_>, out: &Path) -> Result<Self> {
         let Contents {
             metadata,

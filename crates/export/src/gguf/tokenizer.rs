@@ -222,7 +222,7 @@ impl Source {
             .iter()
             .map(|found| {
                 merge(found)
-                    .ok_or_else(|| self.error("model.merges", format!("has {found}, which is no pair of tokens")))
+                    .ok_or_else(|| self.error("model.merges", format!("has {found}, which is not a pair of tokens")))
             })
             .collect()
     }

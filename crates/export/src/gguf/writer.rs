@@ -26,7 +26,7 @@ impl Tensor {
     }
 }
 
-/// Streams tensor data in the directory's order into a file beside its final name.
+/// Streams tensor data in the directory's order into a file next to its final name.
 pub(super) struct Writer {
     file: StagedFile,
     /// Names and lengths of the tensors still to come, the next one last.
@@ -59,7 +59,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Checks the current tensor's length, pads the file, and goes on to the next.
+    /// Checks the current tensor's length and pads the file; the next write belongs to the next tensor.
     pub(super) fn end_tensor(&mut self) -> Result<()> {
         let (name, expected) = self.waiting.pop().unwrap_or_default();
         if self.written != expected {

@@ -205,7 +205,7 @@ fn tokenizers_that_gguf_cannot_say_are_refused() {
         (refused(|json| json["model"]["vocab"]["zebra"] = json!(7)), "which `"),
         (
             refused(|json| json["model"]["merges"] = json!([["a b", "c"]])),
-            "`model.merges` has [\"a b\",\"c\"], which is no pair of tokens",
+            "`model.merges` has [\"a b\",\"c\"], which is not a pair of tokens",
         ),
         (
             refused(|json| json["post_processor"] = json!({"type": "BertProcessing"})),

@@ -1,7 +1,7 @@
-//! AVX-512: sixteen 4-byte units at a time of any storage format, and their transposition.
+//! Packing with AVX-512: loads tiles of 16 x 16 4-byte units from any storage format and transposes them.
 //!
-//! A unit is an f32, or a pair of bf16 that lie behind each other along `k`, the first in the low half.
-//! What is not here: odd rests, which the callers do in plain code.
+//! A unit is an f32, or two bf16 that are adjacent along `k`, the first in the low half. What this is not: code for the
+//! remainders, which callers pack without vectors.
 
 use std::arch::x86_64::{
     __m128i, __m256i, __m512, __m512i, _mm_loadl_epi64, _mm_loadu_si128, _mm256_loadu_si256, _mm512_and_si512,
@@ -19,7 +19,7 @@ use crate::{
     packed::{self, PackedWeight},
 };
 
-/// Sixteen lines of sixteen units: where they are and how they are stored.
+/// Sixteen lines of sixteen units: position and storage format.
 pub(super) struct Tile16x16<'a> {
     pub(super) matrix: Matrix<'a>,
     /// First element.
@@ -34,9 +34,9 @@ impl Tile16x16<'_> {
     /// Reads sixteen stored rows, sixteen units of each; writes line `u` = unit `u` of the sixteen rows.
     ///
     /// # Safety
-    /// [`Format::has_lanes`], and `out` must be valid for sixteen lines of sixteen units. The operand must hold the square.
+    /// [`Format::has_lanes`], and `out` must be valid for sixteen lines of sixteen units. The operand must contain the tile.
     pub(super) unsafe fn transpose_rows(&self, format: Format, out: *mut f32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if format.pairs {
                 transpose_rows_pairs(self, out);
@@ -49,9 +49,9 @@ impl Tile16x16<'_> {
     /// Reads sixteen columns of sixteen units of stored rows; writes line `c` = column `c`'s sixteen units.
     ///
     /// # Safety
-    /// As [`Tile16x16::transpose_rows`].
+    /// Same as [`Tile16x16::transpose_rows`].
     pub(super) unsafe fn transpose_columns(&self, format: Format, out: *mut f32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if format.pairs {
                 transpose_columns_pairs(self, out);
@@ -64,9 +64,9 @@ impl Tile16x16<'_> {
     /// Reads sixteen columns of `units` units of stored rows; writes line `u` = unit `u` of the sixteen columns.
     ///
     /// # Safety
-    /// As [`Tile16x16::transpose_rows`], for `units` lines.
+    /// Same as [`Tile16x16::transpose_rows`], for `units` lines.
     pub(super) unsafe fn copy_columns(&self, format: Format, units: usize, out: *mut f32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if format.pairs {
                 copy_columns_pairs(self, units, out);
@@ -183,22 +183,22 @@ define_loads!(
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn store_transposed(lines: [__m512i; 16], tile: &Tile16x16<'_>, out: *mut f32) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { store(transpose(lines), tile, out) };
 }
 
 /// # Safety
-/// As [`store_transposed`].
+/// Same as [`store_transposed`].
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn store(lines: [__m512i; 16], tile: &Tile16x16<'_>, out: *mut f32) {
     for (line, value) in lines.into_iter().enumerate() {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_storeu_si512(out.add(line * tile.out_stride).cast(), value) };
     }
 }
 
-/// A square of a weight whose tiles have it turned already.
+/// A tile of a packed weight, whose layout is transposed already.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn packed_floats(tiles: &PackedWeight, tile: &Tile16x16<'_>) -> Option<[__m512i; 16]> {
@@ -210,7 +210,7 @@ fn packed_floats(tiles: &PackedWeight, tile: &Tile16x16<'_>) -> Option<[__m512i;
     Some(lines)
 }
 
-/// As [`packed_floats`].
+/// Same as [`packed_floats`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn packed_pairs(tiles: &PackedWeight, tile: &Tile16x16<'_>) -> Option<[__m512i; 16]> {
@@ -224,15 +224,15 @@ fn packed_pairs(tiles: &PackedWeight, tile: &Tile16x16<'_>) -> Option<[__m512i; 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn floats_along(matrix: Matrix<'_>, start: usize) -> __m512i {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { _mm512_castps_si512(values(matrix, start)) }
 }
 
-/// As [`floats_along`]: one row is one unit.
+/// Same as [`floats_along`]: one row is one unit.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn floats_across(matrix: Matrix<'_>, start: usize, _stride: usize) -> __m512i {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { floats_along(matrix, start) }
 }
 
@@ -316,7 +316,7 @@ unsafe fn pairs_along(matrix: Matrix<'_>, start: usize) -> __m512i {
 /// Pairs of sixteen columns: element `start + c` below element `start + stride + c`.
 ///
 /// # Safety
-/// As [`pairs_along`].
+/// Same as [`pairs_along`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 unsafe fn pairs_across(matrix: Matrix<'_>, start: usize, stride: usize) -> __m512i {
@@ -355,7 +355,7 @@ fn round(values: __m512) -> __m256i {
     unsafe { std::mem::transmute(_mm512_cvtneps_pbh(values)) }
 }
 
-/// Transposes a 16 x 16 square of 4-byte units.
+/// Transposes a tile of 16 x 16 4-byte units.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {

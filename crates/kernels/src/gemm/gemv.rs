@@ -1,8 +1,9 @@
-//! Products as dot products: stored weights are read row by row and dotted with every row of activations.
+//! Matrix-vector products (GEMV): each stored row of the weight is read once and multiplied with every row of
+//! activations as a dot product.
 //!
-//! Nothing is packed, so few rows cost what reading the weight costs. An output's sum runs in sixteen lanes in the
-//! order of `k` whatever the number of rows, so a row gets the same bits alone and beside others; that is what
-//! generated tokens ask for, and why [`Sum::compute_dots`] exists beside [`Sum::compute`].
+//! Nothing is packed, so a few rows cost no more than reading the weight. An output's sum runs in sixteen lanes in the
+//! order of `k` whatever the number of rows, so a row gets the same bits alone and in a batch. Decoding needs this
+//! guarantee: [`Sum::compute_dots`] gives it, [`Sum::compute`] does not.
 
 use std::{borrow::Cow, cell::RefCell, ops::Range};
 
@@ -27,14 +28,14 @@ const LANES: usize = 16;
 #[cfg(simd_x86)]
 const WIDTH: usize = 2 * LANES;
 
-/// The dot products of four rows of activations and four weight rows, as the output wants them.
+/// The dot products of four rows of activations and four weight rows, in the layout of the output.
 type Dots = [[f32; COLUMNS]; ROWS];
 
 thread_local! {
     static WIDE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Multiplications up to which splitting costs more than it gains.
+/// Up to this number of multiplications, splitting costs more than it gains.
 const SMALL: usize = 1 << 15;
 
 /// One sum and where it goes, `[m, n]` with rows `out_stride` elements apart.
@@ -80,8 +81,8 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Computes all of them; the threads part their columns among them once, so that many small sums wait no longer for
-/// each other than one large one.
+/// Computes all jobs. Their columns are divided among the threads once, so that many small sums synchronize no more often
+/// than a large one.
 pub(super) fn run(jobs: &[Job<'_>], parallel: bool) {
     let work: usize = jobs.iter().map(|job| job.column_work() * job.sum.n).sum();
     let tasks = if parallel && work > SMALL { 4 * threads() } else { 1 };
@@ -241,10 +242,10 @@ fn lanes(values: &[f32], at: usize) -> &[f32; LANES] {
         .unwrap_or_else(|| unreachable!("only whole lanes are read"))
 }
 
-/// As [`floats`], of bf16 by the bf16 unit: a lane sums pairs.
+/// Same as [`floats`], of bf16 by the bf16 unit: a lane sums pairs.
 #[cfg(simd_x86)]
 fn halves(weights: [&[bf16]; COLUMNS], rows: &[bf16], dots: &mut Dots) {
-    // SAFETY: only levels with the bf16 unit make halves.
+    // SAFETY: `Factors::Halves` exists only on levels with the bf16 unit.
     unsafe {
         match rows.len() / weights[0].len() {
             1 => half_tile::<1>(weights, rows, dots),
@@ -291,7 +292,7 @@ unsafe fn half_tile<const M: usize>(weights: [&[bf16]; COLUMNS], rows: &[bf16], 
         let mask = (1u32 << (k - whole)) - 1;
         for column in 0..COLUMNS {
             for m in 0..M {
-                // SAFETY: the mask leaves out what is not inside the rows.
+                // SAFETY: the mask excludes elements outside the rows.
                 let (w, x) = unsafe {
                     (
                         _mm512_maskz_loadu_epi16(mask, weights[column].as_ptr().add(whole).cast()),

@@ -1,4 +1,4 @@
-//! How the output of a product is cut into tasks.
+//! Divides the output of a product into tasks.
 
 use crate::micro_tile::PANEL;
 
@@ -11,7 +11,7 @@ pub(super) struct Block {
     pub(super) columns: usize,
 }
 
-/// The cut.
+/// The blocks of an output.
 pub(super) struct Grid {
     m: usize,
     n: usize,

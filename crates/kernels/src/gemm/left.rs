@@ -1,6 +1,6 @@
 //! The left operand as the micro-kernels read it: rows along `k`, in f32 or in bf16.
 //!
-//! Activations that already lie like that are used where they are; others are copied once, by all threads.
+//! Activations that already have this layout are used in place; others are copied once, by all threads.
 
 use half::bf16;
 
@@ -25,7 +25,7 @@ pub(super) enum Rows<'a> {
     },
 }
 
-/// Where copies go; kept from product to product.
+/// Buffers for copies, reused from product to product.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     floats: Vec<f32>,

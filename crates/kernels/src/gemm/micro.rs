@@ -9,7 +9,7 @@ use crate::{
 /// Rows of the largest tile.
 const ROWS: usize = 12;
 
-/// What all tiles of one block and depth share.
+/// The operands that all tiles of one block and depth share.
 pub(super) struct Call<'a> {
     pub(super) packed: &'a [f32],
     /// First element along `k`, a whole unit.
@@ -86,7 +86,7 @@ macro_rules! by_rows {
 /// # Safety
 /// The pointers must be valid for `count` rows, and the machine must have the format's level.
 unsafe fn dispatch(tile: &Tile, format: Format, count: usize) {
-    // SAFETY: the caller's promise covers every kernel below.
+    // SAFETY: the guarantees of the caller cover every kernel below.
     unsafe {
         match format.isa {
             #[cfg(simd_x86)]
@@ -102,21 +102,21 @@ unsafe fn dispatch(tile: &Tile, format: Format, count: usize) {
     }
 }
 
-/// The twin of every other path: multiply, then add.
+/// The reference of all other paths: multiply, then add.
 ///
 /// # Safety
 /// The tile's pointers must be valid for `R` rows.
 unsafe fn portable<const R: usize>(tile: &Tile) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { plain::<R>(tile) }
 }
 
 /// # Safety
-/// As [`portable`], on a machine with AVX2 and FMA.
+/// Same as [`portable`], on a machine with AVX2 and FMA.
 #[cfg(simd_x86)]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<const R: usize>(tile: &Tile) {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { plain::<R>(tile) }
 }
 
@@ -225,14 +225,14 @@ macro_rules! registers {
 #[cfg(simd_x86)]
 registers! {
     /// # Safety
-    /// As [`portable`], on a machine with AVX-512.
+    /// Same as [`portable`], on a machine with AVX-512.
     avx512, "avx512f", _mm512_fmadd_ps
 }
 
 #[cfg(simd_x86)]
 registers! {
     /// # Safety
-    /// As [`portable`], on a machine with AVX512-BF16; the left operand and the panel hold bf16 pairs.
+    /// Same as [`portable`], on a machine with AVX512-BF16; the left operand and the panel hold bf16 pairs.
     avx512_bf16, "avx512f,avx512bf16", multiply_pairs
 }
 

@@ -1,9 +1,9 @@
 //! Matrix products `y (+)= Σ scale · left · right` for f32 or bf16 activations and f32, bf16 or NF4 weights.
 //!
-//! The right operand is packed panel by panel into a small buffer, and decoded on the way: NF4 is
-//! never expanded as a whole. Several products into one output are one [`Sum`], so that a linear layer and its
-//! LoRA branch write it once. Each output element is summed by one thread in one order that depends on the
-//! shapes alone, so the number of threads does not change a bit of the result.
+//! The right operand is packed panel by panel into a small buffer and dequantized on the way, so an NF4 weight is never
+//! expanded as a whole. Several products into one output are one [`Sum`], so that a linear layer and its LoRA branch
+//! write the output once. Each output element is summed by one thread in an order that depends only on the shapes, so
+//! the number of threads does not change a bit of the result.
 
 #[cfg(simd_x86)]
 mod avx512;
@@ -36,25 +36,25 @@ pub struct Shape {
     pub k: usize,
 }
 
-/// What happens to what the output held before.
+/// Whether the output is overwritten or added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accumulate {
-    /// It is overwritten.
+    /// The output is overwritten.
     Overwrite,
-    /// The product is added to it.
+    /// The product is added to the output.
     Add,
 }
 
 /// How factors are rounded before they are multiplied; sums are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Not at all.
+    /// No rounding.
     F32,
-    /// To bf16 where the machine multiplies bf16 faster ([`Isa::multiplies_bf16`]); else not at all.
+    /// To bf16 if the machine multiplies bf16 faster ([`Isa::multiplies_bf16`]); otherwise no rounding.
     Bf16,
 }
 
-/// One product to be computed.
+/// One product.
 #[derive(Debug, Clone, Copy)]
 pub struct Product<'a> {
     /// Its shape.
@@ -99,11 +99,11 @@ pub struct Sum<'a> {
     pub precision: Precision,
 }
 
-/// Depth of a packed block in 4-byte units (an f32, or a pair of bf16): its rows fit the first-level cache.
+/// Depth of a packed block in 4-byte units (an f32, or a pair of bf16): its rows fit in the L1 cache.
 const DEPTH: usize = 384;
-/// The same for the tile unit, whose blocks have more rows and which reads its operands four times as fast.
+/// The same for the tile unit (AMX), whose blocks have more rows and which reads its operands four times as fast.
 const TILE_DEPTH: usize = 192;
-/// Rows up to which packing a weight costs more than it saves.
+/// Up to this number of rows, packing a weight costs more than it saves.
 const FEW_ROWS: usize = 4;
 
 thread_local! {
@@ -136,7 +136,7 @@ impl Product<'_> {
     /// Computes on the calling thread alone, for use inside a parallel task.
     ///
     /// # Panics
-    /// As [`Product::compute`].
+    /// Same as [`Product::compute`].
     pub fn compute_serial(&self, out: &mut [f32], out_stride: usize) {
         self.run(out, out_stride, false);
     }
@@ -190,7 +190,7 @@ impl Format {
         if self.pairs { 2 } else { 1 }
     }
 
-    /// Units that `length` elements take, with what the kernel reads beyond them.
+    /// Units of `length` elements, including the padding that the kernel reads.
     fn units(self, length: usize) -> usize {
         let units = length.div_ceil(self.unit());
         if self.tiles() {
@@ -210,32 +210,31 @@ impl Sum<'_> {
         self.run(out, out_stride, true);
     }
 
-    /// As [`Sum::compute`], by packed panels even where they do not pay: a row gets the same bits whatever the
-    /// number of rows, those that other rows of a long product get.
+    /// Same as [`Sum::compute`], always by packed panels: a row gets the same bits whatever the number of rows.
     ///
     /// # Panics
-    /// As [`Sum::compute`].
+    /// Same as [`Sum::compute`].
     pub fn compute_panels(&self, out: &mut [f32], out_stride: usize) {
         if self.begin(out, out_stride) {
             self.panels(out, out_stride, true);
         }
     }
 
-    /// As [`Sum::compute_panels`] on the calling thread alone, for use inside a parallel task.
+    /// Same as [`Sum::compute_panels`] on the calling thread alone, for use inside a parallel task.
     ///
     /// # Panics
-    /// As [`Sum::compute`].
+    /// Same as [`Sum::compute`].
     pub fn compute_panels_serial(&self, out: &mut [f32], out_stride: usize) {
         if self.begin(out, out_stride) {
             self.panels(out, out_stride, false);
         }
     }
 
-    /// As [`Sum::compute`], by dot products even where they do not pay: a row gets the same bits whatever the
-    /// number of rows, and a single one costs no more than reading the weight.
+    /// Same as [`Sum::compute`], always by dot products: a row gets the same bits whatever the number of rows, and
+    /// a single row costs no more than reading the weight.
     ///
     /// # Panics
-    /// As [`Sum::compute`], and if a left operand is transposed or a right one is not.
+    /// Same as [`Sum::compute`], and if a left operand is transposed or a right one is not.
     pub fn compute_dots(&self, out: &mut [f32], out_stride: usize) {
         assert!(self.can_be_dotted(), "dot products need rows on both sides");
         if self.begin(out, out_stride) {
@@ -243,11 +242,11 @@ impl Sum<'_> {
         }
     }
 
-    /// As [`Sum::compute_dots`] of several sums at once, each into an output `[m, n]` without gaps. Threads wait for
-    /// each other once for all of them: adapters' thin products are each over sooner than a wait.
+    /// Same as [`Sum::compute_dots`] of several sums at once, each into an output `[m, n]` without gaps. Threads
+    /// synchronize once for all of them, because the small products of adapters take less time than synchronizing.
     ///
     /// # Panics
-    /// As [`Sum::compute_dots`].
+    /// Same as [`Sum::compute_dots`].
     pub fn compute_dots_together(sums: &mut [(Sum<'_>, &mut [f32])]) {
         let mut jobs = Vec::with_capacity(sums.len());
         for (sum, out) in sums {
@@ -287,7 +286,7 @@ impl Sum<'_> {
         }
     }
 
-    /// Checks the operands; false if nothing is to be multiplied, and then the output is ready.
+    /// Checks the operands; returns false if there is nothing to multiply, and then the output is complete.
     fn begin(&self, out: &mut [f32], out_stride: usize) -> bool {
         let (m, n) = (self.m, self.n);
         self.check(out, out_stride);
@@ -351,14 +350,14 @@ impl Sum<'_> {
     }
 }
 
-/// Makes a scratch buffer at least `len` long; what it holds stays, so nothing is cleared twice.
+/// Grows a scratch buffer to at least `len` elements; its content is kept, so nothing is cleared twice.
 pub(crate) fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
     if buffer.len() < len {
         buffer.resize(len, T::default());
     }
 }
 
-/// Cuts `k` elements into equal blocks of at most [`DEPTH`] units: first element and length of each.
+/// Splits `k` elements into equal blocks of at most [`DEPTH`] units: first element and length of each.
 fn depths(k: usize, format: Format) -> impl Iterator<Item = (usize, usize)> {
     let most = format.unit() * if format.tiles() { TILE_DEPTH } else { DEPTH };
     // whole units of the tile kernel, so that only the last block is padded

@@ -1,4 +1,4 @@
-//! The two sides of a product: matrices laid out one way or the other.
+//! The left and right operands of a product: matrices with a row stride, transposed or not.
 
 use crate::Matrix;
 

@@ -1,4 +1,4 @@
-//! The right operand in panels, the order the micro-kernels read.
+//! Packs the right operand into panels, in the order that the micro-kernels read.
 //!
 //! A panel is `[units][PANEL]` 4-byte units (an f32, or a pair of bf16 with the first along `k` in the low
 //! half), zero-padded in both directions. Panels of a block follow each other.
@@ -63,7 +63,7 @@ pub(super) fn panels(
 }
 
 impl Packing<'_> {
-    /// What vectors leave: below their columns, and beside them.
+    /// The remainder that vectors do not pack: below their columns, and right of them.
     fn rest(&self, panel: &mut [f32]) {
         let (columns, depth) = self.by_vectors();
         if self.width < PANEL || panel.len() / PANEL * self.format.unit() > self.length {
@@ -73,11 +73,11 @@ impl Packing<'_> {
             columns: 0..columns,
             depth: depth..self.length,
         };
-        let beside = Part {
+        let right_of = Part {
             columns: columns..self.width,
             depth: 0..self.length,
         };
-        for part in [below, beside] {
+        for part in [below, right_of] {
             if !part.columns.is_empty() && !part.depth.is_empty() {
                 self.plain(part, panel);
             }

@@ -20,7 +20,7 @@ use super::{
 /// Rows in a vector.
 const LANES: usize = 8;
 
-/// As [`Job::portable`].
+/// Same as [`Job::portable`].
 ///
 /// # Safety
 /// AVX2 and F16C.
@@ -90,7 +90,7 @@ fn codes(line: &Line, half: usize) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn quad(inputs: *const i32, at: usize) -> __m256i {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     _mm256_set1_epi32(unsafe { inputs.add(at).read_unaligned() })
 }
 
@@ -110,7 +110,7 @@ fn dot_signed(sums: __m256i, weights: __m256i, inputs: __m256i) -> __m256i {
 }
 
 /// # Safety
-/// As [`sums`]; the inputs must be 64 bytes each.
+/// Same as [`sums`]; the inputs must be 64 bytes each.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn nf4<const M: usize>(lines: &[Line], half: usize, inputs: [*const i32; M]) -> [__m256i; M] {
@@ -124,7 +124,7 @@ unsafe fn nf4<const M: usize>(lines: &[Line], half: usize, inputs: [*const i32; 
         let first = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, low));
         let second = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low));
         for m in 0..M {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let (even, odd) = unsafe { (quad(inputs[m], 2 * at), quad(inputs[m], 2 * at + 1)) };
             sums[m] = dot_signed(dot_signed(sums[m], first, even), second, odd);
         }
@@ -133,7 +133,7 @@ unsafe fn nf4<const M: usize>(lines: &[Line], half: usize, inputs: [*const i32; 
 }
 
 /// # Safety
-/// As [`sums`]; the inputs must be 32 bytes each.
+/// Same as [`sums`]; the inputs must be 32 bytes each.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn q4_0<const M: usize>(
@@ -148,7 +148,7 @@ unsafe fn q4_0<const M: usize>(
         let first = _mm256_and_si256(codes, low);
         let second = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), low);
         for m in 0..M {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             let (even, odd) = unsafe { (quad(inputs[m], 2 * at), quad(inputs[m], 2 * at + 1)) };
             sums[m] = dot_unsigned(dot_unsigned(sums[m], first, even), second, odd);
         }
@@ -157,7 +157,7 @@ unsafe fn q4_0<const M: usize>(
 }
 
 /// # Safety
-/// As [`sums`]; the inputs must be 32 bytes each.
+/// Same as [`sums`]; the inputs must be 32 bytes each.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn q8_0<const M: usize>(lines: &[Line], half: usize, inputs: [*const i32; M]) -> [__m256i; M] {
@@ -165,7 +165,7 @@ unsafe fn q8_0<const M: usize>(lines: &[Line], half: usize, inputs: [*const i32;
     for (at, line) in lines.iter().enumerate() {
         let weights = _mm256_xor_si256(codes(line, half), _mm256_set1_epi8(i8::MIN));
         for m in 0..M {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             sums[m] = dot_signed(sums[m], weights, unsafe { quad(inputs[m], at) });
         }
     }

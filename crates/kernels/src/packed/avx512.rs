@@ -17,7 +17,7 @@ pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512vnni")
 }
 
-/// As [`Job::portable`].
+/// Same as [`Job::portable`].
 ///
 /// # Safety
 /// AVX-512 F, BW and VNNI.
@@ -25,7 +25,7 @@ pub(super) fn is_available() -> bool {
 pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sums: &mut [[f32; ROWS]; M]) {
     let blocks = job.weight.blocks();
     let part = job.tile * blocks * ROWS..(job.tile + 1) * blocks * ROWS;
-    // SAFETY: the caller's promise; a tile's scales are sixteen a block.
+    // SAFETY: guaranteed by the caller; a tile's scales are sixteen a block.
     unsafe {
         match &job.weight.scales {
             Scales::Floats(scales) => {
@@ -55,7 +55,7 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sum
 /// All blocks of a tile; `scale` returns a block's sixteen scales, `block` adds a block's dot products to its argument.
 ///
 /// # Safety
-/// As [`sums`]; `block` may read a block of codes and of each row's inputs, `scale` every block's scales.
+/// Same as [`sums`]; `block` may read a block of codes and of each row's inputs, `scale` every block's scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn walk<const M: usize>(
@@ -108,11 +108,11 @@ pub(super) fn scales(scales: &Scales, block_index: usize) -> __m512 {
 }
 
 /// # Safety
-/// As [`sums`]; the lines must hold a block of NF4 and the inputs 64 bytes each.
+/// Same as [`sums`]; the lines must hold a block of NF4 and the inputs 64 bytes each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn nf4<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots: [__m512i; M]) -> [__m512i; M] {
-    // SAFETY: sixteen bytes of table; the caller's promise for the rest.
+    // SAFETY: sixteen bytes of table; the caller guarantees the rest.
     unsafe {
         let table = _mm512_broadcast_i32x4(_mm_loadu_si128(LEVELS.as_ptr().cast()));
         let level = |codes| _mm512_shuffle_epi8(table, codes);
@@ -121,18 +121,18 @@ unsafe fn nf4<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots:
 }
 
 /// # Safety
-/// As [`sums`]; the lines must hold a block of Q4_0 and the inputs 32 bytes each.
+/// Same as [`sums`]; the lines must hold a block of Q4_0 and the inputs 32 bytes each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn q4_0<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots: [__m512i; M]) -> [__m512i; M] {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { nibbles(PackedFormat::Q4_0, lines, inputs, dots, |codes| codes) }
 }
 
 /// 4-bit codes; `level` maps them to the factors that are multiplied.
 ///
 /// # Safety
-/// As [`sums`]; a block of codes of this kind and of inputs.
+/// Same as [`sums`]; a block of codes of this kind and of inputs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn nibbles<const M: usize>(
@@ -145,7 +145,7 @@ unsafe fn nibbles<const M: usize>(
     let low = _mm512_set1_epi8(15);
     let (mut even, mut odd) = (dots, [_mm512_setzero_si512(); M]);
     for line in 0..kind.lines() {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let codes = _mm512_load_si512(lines.add(line).cast());
             let first = level(_mm512_and_si512(codes, low));
@@ -160,13 +160,13 @@ unsafe fn nibbles<const M: usize>(
 }
 
 /// # Safety
-/// As [`sums`]; the lines must hold a block of Q8_0 and the inputs 32 bytes each.
+/// Same as [`sums`]; the lines must hold a block of Q8_0 and the inputs 32 bytes each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn q8_0<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots: [__m512i; M]) -> [__m512i; M] {
     let (mut even, mut odd) = (dots, [_mm512_setzero_si512(); M]);
     for line in (0..PackedFormat::Q8_0.lines()).step_by(2) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let first = _mm512_load_si512(lines.add(line).cast());
             let second = _mm512_load_si512(lines.add(line + 1).cast());
@@ -186,6 +186,6 @@ unsafe fn q8_0<const M: usize>(lines: *const Line, inputs: [*const i32; M], dots
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn quad(inputs: *const i32, at: usize) -> __m512i {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     _mm512_set1_epi32(unsafe { inputs.add(at).read_unaligned() })
 }

@@ -42,7 +42,7 @@ pub(crate) fn transposed_floats(weight: &PackedWeight, start: usize, stride: usi
     Some(values)
 }
 
-/// As [`transposed_floats`] of 32 inputs: vector `i` is the pair of inputs `2i` and `2i + 1`, joined by `couple`.
+/// Same as [`transposed_floats`] of 32 inputs: vector `i` is the pair of inputs `2i` and `2i + 1`, joined by `couple`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn transposed_pairs(

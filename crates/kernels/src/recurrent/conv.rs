@@ -15,7 +15,7 @@ use crate::{
 /// One filter a channel.
 #[derive(Debug, Clone, Copy)]
 pub struct ConvFilter<'a> {
-    /// `w [channels, width]`; a channel's last tap meets the current row.
+    /// `w [channels, width]`; a channel's last tap belongs to the current row.
     pub weight: &'a [f32],
     /// `b [channels]`
     pub bias: &'a [f32],
@@ -81,7 +81,7 @@ pub fn forward(
     }
 }
 
-/// Leaves in `state` the last of what it and then `x` hold.
+/// Shifts `x` into `state`, which keeps the last rows.
 fn advance(state: &mut [f32], x: &[f32]) {
     let fresh = x.len().min(state.len());
     state.copy_within(fresh.., 0);

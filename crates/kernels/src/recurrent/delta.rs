@@ -1,4 +1,4 @@
-//! The gated delta rule: a memory of values under keys that, before it writes, takes away what it would return.
+//! The gated delta rule: an associative memory that, before it writes a value, removes the one stored under the same key.
 //!
 //! Schlag et al. 2021 ("Linear transformers are secretly fast weight programmers"), in chunks Yang et al. 2024
 //! ("Parallelizing linear transformers with the delta rule"), with forgetting Yang et al. 2025 ("Gated delta
@@ -63,7 +63,7 @@ impl DeltaShape {
     }
 }
 
-/// What goes in, documents end to end.
+/// The inputs of the cell, documents concatenated.
 #[derive(Debug, Clone, Copy)]
 pub struct DeltaInputs<'a> {
     /// Queries, `[t, heads * key]`, each of length 1.
@@ -108,8 +108,8 @@ fn decay(x: f32) -> f32 {
 /// Token by token, and the definition; writes `o [t, heads * value]`.
 ///
 /// `states` has a slice of [`DeltaShape::state`] elements (its layout is described there) for each document: the incoming
-/// state, zero at a document's start, and afterwards the outgoing one. A document may be cut into several calls and
-/// have any others beside it: its outputs keep their bits.
+/// state, zero at a document's start, and afterwards the outgoing one. A document may be split over several
+/// calls and batched with others: its outputs keep their bits.
 ///
 /// # Panics
 /// If the inputs, `o` or `states` do not fit the shape and the lengths.
@@ -186,7 +186,7 @@ fn chunked(lengths: &[usize]) -> (Vec<Document>, usize) {
     (documents, chunks)
 }
 
-/// What a thread computes in.
+/// Scratch buffers of a task.
 #[derive(Default)]
 struct Scratch {
     parts: Parts,

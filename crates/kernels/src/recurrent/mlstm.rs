@@ -23,7 +23,7 @@ use crate::{
     parallel::{SharedMut, parallel_for},
 };
 
-/// What the published code adds to the denominator of `h`.
+/// Added to the denominator of `h`, as in the published code.
 const EPSILON: f32 = 1e-6;
 
 /// Sizes that all documents share.
@@ -55,13 +55,13 @@ impl MlstmShape {
         self.heads * self.value
     }
 
-    /// What makes `k̂` of `k`.
+    /// The factor of `k̂ = k · scale`.
     fn scale(self) -> f32 {
         1.0 / (self.key as f32).sqrt()
     }
 }
 
-/// What the cell reads: documents end to end.
+/// The inputs of the cell, documents concatenated.
 #[derive(Debug, Clone, Copy)]
 pub struct MlstmInputs<'a> {
     /// Queries, `[t, heads * dk]`.

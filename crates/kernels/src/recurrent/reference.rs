@@ -1,4 +1,4 @@
-//! What the cells' tests have in common: operands, their f64 twins, and equality to a share of the largest value.
+//! Shared by the tests of the cells: operands, the same in f64, and comparison relative to the largest value.
 
 use crate::random::Stream;
 

@@ -26,7 +26,7 @@ const GROUPS: usize = 32;
 /// State elements below which a wake-up costs more than it gains.
 const SMALL: usize = 1 << 15;
 
-/// What is learned.
+/// The learned parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct ScanParameters<'a> {
     /// `A_log [inner, state]`; `A = −exp(A_log)`
@@ -37,7 +37,7 @@ pub struct ScanParameters<'a> {
     pub state: usize,
 }
 
-/// What a token brings.
+/// The inputs of each token.
 #[derive(Debug, Clone, Copy)]
 pub struct ScanInputs<'a> {
     /// `x [t, inner]`

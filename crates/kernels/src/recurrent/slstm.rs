@@ -31,7 +31,7 @@ type Lanes = [f32; LANES];
 
 /// Vectors that the backward pass needs of a token: z, i', f', o, σ(−p_f), c and n, and the h before it.
 const RECORD: usize = 8;
-/// Of those, what [`step`] leaves in place of the gates.
+/// The vectors of these that [`step`] writes in place of the gates.
 const KEPT: usize = 5;
 /// Where a record's c and n begin, and its h.
 const RECORD_STATE: usize = KEPT;
@@ -77,7 +77,7 @@ impl SlstmShape {
     }
 }
 
-/// What the cell reads: documents end to end.
+/// The inputs of the cell, documents concatenated.
 #[derive(Debug, Clone, Copy)]
 pub struct SlstmInputs<'a> {
     /// `W x + b` of the gates z, i, f and o: `[t, 4, heads * dim]`.
@@ -100,7 +100,7 @@ impl SlstmInputs<'_> {
     }
 }
 
-/// What the forward pass keeps for [`backward`].
+/// The activations that [`backward`] needs.
 #[derive(Debug, Clone)]
 pub struct SlstmActivations {
     /// `[t, heads, 8, padded]`
@@ -137,7 +137,7 @@ pub fn forward(
     run(shape, inputs, &documents, &targets);
 }
 
-/// As [`forward`] of documents that begin, with the same bits, and what [`backward`] needs.
+/// Same as [`forward`] for whole documents, with the same bits; also returns the activations that [`backward`] needs.
 ///
 /// # Panics
 /// If an operand does not fit the shape and the lengths.
@@ -161,7 +161,7 @@ struct Targets<'a> {
     records: Option<SharedMut<'a>>,
 }
 
-/// What one task works in; vectors may be longer than a head needs.
+/// Scratch buffers of a task; vectors may be longer than a head needs.
 #[derive(Default)]
 struct Scratch {
     /// `[5, padded]`

@@ -73,7 +73,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// What the forward and the backward pass of a chunk share, all of exact lengths.
+/// The activations that the forward and the backward pass of a chunk share, all of exact lengths.
 #[derive(Default)]
 pub(super) struct Parts {
     /// `log γ_t`, `[L]`.
@@ -148,7 +148,7 @@ impl Parts {
         let mut sum = 0.0;
         for t in 0..count {
             let gate = chunk.gate(t);
-            // from here on nothing is kept, and −∞ would leave differences that are no numbers
+            // from here on the decay is zero, and differences of −∞ would be NaN
             sum += f64::from(chunk.inputs.log_decay[gate].clamp(2.0 * FORGOTTEN, f32::INFINITY));
             self.sums[t] = sum;
             self.beta[t] = chunk.inputs.beta[gate];

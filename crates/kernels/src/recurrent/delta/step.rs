@@ -1,4 +1,4 @@
-//! One token: what the memory returns for the key is replaced by the value, then the query is asked.
+//! One token: the value under the key is replaced, then the memory is read with the query.
 
 use super::{
     DeltaInputs, DeltaShape,

@@ -1,4 +1,4 @@
-//! One chunk of the mLSTM cell: what both passes compute of it before they part.
+//! One chunk of the mLSTM cell: the activations that the forward and the backward pass both need.
 //!
 //! With `b_t` the sum of `log f` from the chunk's start to `t` and `C, n, m` the state before the chunk:
 //! `D_ts = b_t − b_s + ĩ_s` for `s ≤ t`, `M_t = max(b_t + m, max_s D_ts)`, `W = exp(D − M)`, `S_ts = W_ts·(q_t·k̂_s)`,
@@ -74,7 +74,7 @@ pub(super) fn parts(shape: MlstmShape, state: &[f32]) -> (&[f32], &[f32]) {
     (memory, &rest[..shape.key])
 }
 
-/// What a chunk's forward pass computes before its outputs; vectors may be longer than the chunk needs.
+/// The activations of a chunk, computed before its outputs; vectors may be longer than the chunk needs.
 #[derive(Default)]
 pub(super) struct ChunkActivations {
     /// `W [rows, rows]`, zero where `s > t`.
@@ -180,7 +180,7 @@ fn decay_body(chunk: &Chunk<'_>, mut maximum: f32, activations: &mut ChunkActiva
 }
 
 crate::isa::multiversion! {
-    /// `S` from `q·k̂`, and what it makes: `e_t q_t` and the denominators.
+    /// `S` from `q·k̂`; then `e_t q_t` and the denominators.
     fn weigh(chunk: &Chunk<'_>, before: Option<&[f32]>, activations: &mut ChunkActivations) = weigh_body
 }
 

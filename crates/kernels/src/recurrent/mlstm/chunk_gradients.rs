@@ -17,7 +17,7 @@ use crate::{
     math::{dot, exp, sum_by},
 };
 
-/// What one task works in; vectors may be longer than a chunk needs.
+/// Scratch buffers of a task; vectors may be longer than a chunk needs.
 #[derive(Default)]
 pub(super) struct ChunkGradients {
     activations: ChunkActivations,

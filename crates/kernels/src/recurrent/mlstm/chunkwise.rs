@@ -14,7 +14,7 @@ use crate::{
     parallel::{SharedMut, parallel_for},
 };
 
-/// Tokens of a chunk: at usual widths of a head, what is spent inside a chunk then equals what its states cost.
+/// Tokens per chunk: at usual head widths, the work inside a chunk then equals that of its states.
 const CHUNK: usize = 64;
 
 /// The states with which chunks begin, for the backward pass; a document's first chunk begins with zeros, and they

@@ -163,7 +163,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// What all tasks read, and what they share out among them.
+/// The operands of all tasks, and the outputs that they divide among them.
 struct Pass<'a> {
     layout: Layout,
     inputs: ScanInputs<'a>,
@@ -250,7 +250,7 @@ impl Pass<'_> {
             let (before, after) = starts.split_at_mut((index + 1) * state);
             let h = &mut after[..state];
             h.copy_from_slice(&before[index * state..]);
-            // the output is computed too: it costs little beside the exponentials
+            // the output is computed too: it costs little compared with the exponentials
             advance(parameters, segment, h, at_least(&mut scratch.dy, part.len()));
         }
     }

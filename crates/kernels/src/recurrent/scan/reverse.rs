@@ -4,7 +4,7 @@ use super::block::{Block, LANES, Lanes, Segment};
 use crate::math::exp;
 use crate::math::fold;
 
-/// What the way forward has left of a segment, and the gradient that comes in.
+/// The saved activations of a segment, and the incoming gradient.
 #[derive(Clone, Copy)]
 pub(super) struct Trace<'a> {
     /// `[tokens]`

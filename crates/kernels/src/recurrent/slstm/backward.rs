@@ -25,7 +25,7 @@ pub struct SlstmGradients<'a> {
     pub recurrent: &'a mut [f32],
 }
 
-/// What one task works in.
+/// Scratch buffers of a task.
 #[derive(Default)]
 struct Scratch {
     /// The gradients of what a token hands on: h, c and n, `[3, padded]`.

@@ -24,7 +24,7 @@ use crate::{
     math::sum_by,
 };
 
-/// What a thread computes in: the chunk's gradients, of exact lengths.
+/// Scratch buffers of a task: the chunk's gradients, of exact lengths.
 #[derive(Default)]
 pub(super) struct Scratch {
     parts: Parts,
