@@ -1,4 +1,4 @@
-//! Buffers of f32 whose first entry lies on a cache line, as vectors of AVX-512 want it: what large allocations return
+//! Buffers of f32 whose first entry lies on a cache line, as AVX-512 vectors need it: what large allocations return
 //! is 16 bytes off, and then every load and every store of 64 bytes touches two lines.
 
 use std::ops::{Deref, DerefMut};

@@ -54,7 +54,7 @@ pub struct DeltaTensor {
     pub changed: usize,
 }
 
-/// The changes found so far, each tensor's in a file of its own.
+/// The changes found so far, with one file per tensor.
 pub(crate) struct DeltaWriter<'a> {
     inputs: &'a Inputs,
     plans: &'a [TensorPlan],

@@ -83,7 +83,7 @@ pub(crate) fn merge<'a>(
     )))])
 }
 
-/// One of the two factors and whose they are.
+/// One of the two factors of all adapters.
 struct Factor<'f> {
     parameters: TensorParameters<'f>,
     contributing: &'f [&'f PlannedInput],

@@ -64,7 +64,7 @@ impl Fusion {
         })
     }
 
-    /// Arcee fusion: the importance from which on entries are taken over, median + 1.5 · (third − first quartile).
+    /// Arcee fusion: the importance from which entries are taken from the model, median + 1.5 · (third − first quartile).
     pub(crate) fn arcee(tensor: &mut TensorTiles<'_>) -> Result<Self, RankError> {
         let entries = tensor.entries();
         let from_the_top = |quarters: usize| {

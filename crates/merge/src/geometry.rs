@@ -51,7 +51,7 @@ impl SphereOptions {
     fn granularity(&self, columns: usize, rows: usize) -> Granularity {
         match self.method {
             Method::NuSlerp if self.flatten => Granularity::Tensor,
-            // mergekit's words: row-wise takes vectors along the first dimension.
+            // In mergekit, row-wise takes vectors along the first dimension.
             Method::NuSlerp if self.row_wise && rows > 1 => Granularity::Column,
             Method::NuSlerp => Granularity::Row,
             Method::ModelStock if self.filter_wise => Granularity::Row,

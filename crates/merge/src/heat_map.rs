@@ -56,7 +56,7 @@ pub(crate) fn draw(report: &MergeReport) -> Option<String> {
     );
     for (index, (title, value, most)) in MEASURES.iter().enumerate() {
         let top = index * panel + TOP;
-        // Writing to a String cannot fail, so the results say nothing.
+        // Writing to a String cannot fail.
         let _ = writeln!(
             svg,
             "<text x=\"{LEFT}\" y=\"{}\" font-weight=\"bold\">{title} (white 0 %, full {:.0} %)</text>",

@@ -79,7 +79,7 @@ fn merge_into(job: &MergeJob<'_>, sink: &dyn Sink, progress: OnProgress<'_>) -> 
     let mut report = ReportBuilder::new(job);
     let all: Vec<usize> = (0..job.plans.len()).collect();
     merge_all(&merger, &all, sink, |index, result| {
-        report.add(index, result, 0, progress)
+        report.add(index, result, 0, progress);
     })?;
     Ok(report.build())
 }

@@ -103,7 +103,7 @@ pub struct SynapseBlock {
 pub(crate) fn write(request: &MergeRequest, hashes: &BTreeMap<PathBuf, String>, stored: DType) -> String {
     let mut text =
         String::from("# Made by synapse-merge. Running `synapse-merge` on this file makes the same bytes again.\n");
-    // Writing to a String cannot fail, so the results say nothing.
+    // Writing to a String cannot fail.
     let _ = mergekit_part(&mut text, request, stored);
     let _ = synapse_part(&mut text, request, hashes);
     text
@@ -119,7 +119,7 @@ fn all(settings: &Settings) -> impl Iterator<Item = (&str, String)> {
     settings.iter().map(|(name, setting)| (name, setting.yaml()))
 }
 
-/// One input's parameters, those with a field of their own first.
+/// One input's parameters; weight and density first.
 fn input_parameters(request: &MergeRequest, input: &Input) -> String {
     let own = request.input_parameters.get(&input.name);
     let has = |name: &str| own.is_some_and(|own| own.get(name).is_some());
@@ -291,7 +291,7 @@ fn synapse_part(text: &mut String, request: &MergeRequest, hashes: &BTreeMap<Pat
     Ok(())
 }
 
-/// One folder of the synapse block: `{path, sha256}` with what stands before the path and after it.
+/// One folder of the synapse block: `{path, sha256}` with text before and after the path.
 fn pin(before: &str, folder: &Path, after: &str, request: &MergeRequest, hashes: &BTreeMap<PathBuf, String>) -> String {
     let path = quoted(&request.reference_of(folder));
     let hash = hashes

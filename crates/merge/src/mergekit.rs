@@ -166,7 +166,7 @@ impl Reader {
         Some(module)
     }
 
-    /// `tokenizer_source`, or `tokenizer` where it says no more than a source.
+    /// `tokenizer_source`, or `tokenizer` with only a source.
     fn tokenizer(&mut self, top: &Map<String, Value>) -> Option<String> {
         let plain = match top.get("tokenizer_source") {
             None | Some(Value::Null) => None,

@@ -43,9 +43,9 @@ pub enum Method {
     Sce,
     /// Moves the base to the model where they are near each other.
     NearSwap,
-    /// Takes over those entries of one model that matter most, by a threshold of their own.
+    /// Takes the most important entries of one model, by a threshold on importance.
     ArceeFusion,
-    /// A copy of one model, layers stacked as the slices say.
+    /// A copy of one model, with layers stacked by the slices.
     Passthrough,
 }
 

@@ -43,7 +43,7 @@ impl MergeReport {
     /// Reads a report back.
     ///
     /// # Errors
-    /// The text is not a report of a known format; the message says what is wrong with it.
+    /// The text is not a report of a known format.
     pub fn from_json(text: &[u8]) -> Result<Self, String> {
         let report: Self = serde_json::from_slice(text).map_err(|error| format!("not a merge report: {error}"))?;
         if report.format == FORMAT {

@@ -117,7 +117,7 @@ impl Sink for GgufSink<'_> {
     }
 }
 
-/// A model folder whose values must be the merged ones.
+/// A model folder that is compared with the merged values.
 #[derive(Debug)]
 pub(crate) struct CompareSink<'a> {
     pub(crate) folder: &'a ModelFolder,
@@ -208,7 +208,7 @@ struct Round<'a> {
 impl WithSimd for Round<'_> {
     type Output = f64;
 
-    /// The loops are plain; what `Simd` stands for decides which instructions they become.
+    /// The loops are plain; `Simd` decides which instructions they become.
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> f64 {
         let Self { values, dtype, out } = self;

@@ -1,6 +1,6 @@
 //! The tensors of a merge, each with the inputs that contribute to it, to be read tile by tile.
 //!
-//! What this is not: any arithmetic of a method. Here a base is seen through NF4 where the request says so, and adapters
+//! What this is not: the arithmetic of a method. The base is quantized to NF4 where the request says so, and adapters
 //! become one change where their factors are merged first.
 
 use crate::inputs::{Inputs, StoredTensor, on_weights};

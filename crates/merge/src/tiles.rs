@@ -377,10 +377,10 @@ impl<'a> TensorTiles<'a> {
         input.read(rows.clone(), base, out)?;
         match (input.representation(), self.representation) {
             (Representation::Whole, Representation::Change) => {
-                out.iter_mut().zip(base).for_each(|(value, base)| *value -= base)
+                out.iter_mut().zip(base).for_each(|(value, base)| *value -= base);
             }
             (Representation::Change, Representation::Whole) => {
-                out.iter_mut().zip(base).for_each(|(value, base)| *value += base)
+                out.iter_mut().zip(base).for_each(|(value, base)| *value += base);
             }
             _ => {}
         }

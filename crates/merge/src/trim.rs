@@ -46,7 +46,7 @@ impl Trim {
         Ok(Self::reduced(whole - numerator, digits))
     }
 
-    /// The trim whose shortest decimal text is that of `share`, as YAML and JSON readers hand it over.
+    /// The trim whose shortest decimal text is that of `share`, as YAML and JSON readers return it.
     ///
     /// # Errors
     /// As [`Trim::from_str`].

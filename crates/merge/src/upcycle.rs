@@ -1,7 +1,7 @@
 //! Upcycling: the specialists of a Synapse model become the experts of a larger one (Sukhbaatar et al. 2024,
 //! Branch-Train-MiX; sparse upcycling, Komatsuzaki et al. 2023).
 //!
-//! Each specialist's experts stand side by side in every layer: expert `s·E + e` is the base's expert `e` with what
+//! Every layer has the experts of all specialists: expert `s·E + e` is the base's expert `e` with what
 //! specialist `s` changed. The router's row of an expert is repeated for each specialist and moved a little, so that
 //! rows are not equal; everything else is the base with the mean of the specialists' changes. The
 //! result is a model to train on, not one to serve: its router has not yet learned where to route tokens.

@@ -159,7 +159,7 @@ fn parameters(request: &MergeRequest) -> Vec<String> {
     for (name, least, most) in ranges {
         for value in all(name).iter().flat_map(|setting| setting.values()) {
             if !(least..=most).contains(&value) {
-                problems.push(format!("{name} is {value}; it lies between {least} and {most}"));
+                problems.push(format!("{name} is {value}; it must be between {least} and {most}"));
             }
         }
     }

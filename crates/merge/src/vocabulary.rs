@@ -49,7 +49,7 @@ fn known_template(name: &str) -> bool {
     ["auto", "chatml"].contains(&name)
 }
 
-/// Every token of a folder's tokenizer.json and its id; `None` where there is no such file to compare.
+/// Every token of a folder's tokenizer.json and its id; `None` without such a file.
 fn tokens(folder: &Path) -> Option<BTreeMap<String, u64>> {
     let text = std::fs::read(folder.join("tokenizer.json")).ok()?;
     let root: Value = serde_json::from_slice(&text).ok()?;

@@ -9,7 +9,7 @@ use synapse_merge::{
 use crate::model_source::{ModelSource, folder_name};
 use crate::prepared::{PreparedMerge, request_error};
 
-/// Reads the file and finds its models. Without `--out`, a merge.yaml is made again where it lies.
+/// Reads the file and finds its models. Without `--out`, the merge of a merge.yaml is repeated in its own folder.
 ///
 /// # Errors
 /// Every problem of the file and of what it names.
@@ -174,7 +174,7 @@ fn base_reference(file: &MergeFile, bases: &[(String, String)], request: &MergeR
     file.base.clone().or_else(of_adapter).or_else(of_model)
 }
 
-/// Where all inputs have one trim, it is the request's own.
+/// If all inputs have the same trim, it becomes the request's.
 fn share_trim(request: &mut MergeRequest) {
     let mut trims = request.input_trims.values();
     if let Some(&first) = trims.next()

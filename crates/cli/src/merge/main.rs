@@ -93,7 +93,7 @@ fn run(arguments: &Arguments) -> Result<(), MergeError> {
     }
 }
 
-/// Merges again by the folder's own merge.yaml and compares.
+/// Repeats the merge of the folder's merge.yaml and compares.
 fn verify(dir: &Path, offline: bool) -> Result<(), MergeError> {
     let downloads = messages::Downloads::new();
     let source = ModelSource::new(offline, &downloads);
@@ -142,7 +142,7 @@ fn merge(arguments: &Arguments) -> Result<(), MergeError> {
     Ok(())
 }
 
-/// The command's data: the folder, or the report. A reader that has gone away does not undo the merge.
+/// Writes the folder or the report to stdout. A closed stdout does not undo the merge.
 fn print(arguments: &Arguments, prepared: &prepared::PreparedMerge, report: &MergeReport) {
     let text = if arguments.json {
         report.to_json()

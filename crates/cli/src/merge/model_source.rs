@@ -101,7 +101,7 @@ fn is_hub_id(text: &str) -> bool {
         .is_some_and(|(organization, name)| part(organization) && part(name) && !Path::new(organization).exists())
 }
 
-/// A path as it reads best: relative where it lies under the working directory.
+/// A path relative to the working directory, if it is below it.
 pub(crate) fn tidy(path: &Path) -> PathBuf {
     match std::env::current_dir()
         .ok()

@@ -10,7 +10,7 @@ use crate::model_source::ModelSource;
 use crate::prepared::PreparedMerge;
 use crate::{from_file, pipeline};
 
-/// Turns what the user typed into a request.
+/// Turns the arguments into a request.
 ///
 /// # Errors
 /// [`MergeError::Request`] with every problem found on the way.
@@ -27,7 +27,7 @@ pub(crate) fn prepare(arguments: &Arguments, source: &ModelSource<'_>) -> Result
     Ok(prepared)
 }
 
-/// The request that a merged folder's merge.yaml stands for.
+/// The request of a merged folder's merge.yaml.
 ///
 /// # Errors
 /// The folder holds none, or something in it cannot be found.

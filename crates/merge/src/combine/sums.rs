@@ -118,8 +118,8 @@ type Lanes<'x> = (&'x [[f32; LANES]], &'x [[f32; LANES]]);
 #[inline(always)]
 fn group_products<S: Simd>(simd: S, pairs: [(&[f32], &[f32]); GROUP]) -> [f64; GROUP] {
     let blocks = pairs[0].0.len() / LANES;
-    // Only as many vectors of each row are used as make up 16 lanes. Explicit vectors and no closures: the compiler made
-    // scalars of the same loop over lanes, and calls of what closures hold.
+    // Each row uses the number of vectors that make up 16 lanes. Explicit vectors without closures: the compiler turned the
+    // same loop over lanes into scalars, and closures into calls.
     let mut sums = [[simd.splat_f32s(0.0); LANES]; GROUP];
     let mut whole: [Lanes<'_>; GROUP] = [(&[], &[]); GROUP];
     for (whole, (x, y)) in whole.iter_mut().zip(&pairs) {

@@ -73,7 +73,7 @@ impl Reader {
         inputs
     }
 
-    /// An input with its parameters: weight and density have fields of their own where they are the same everywhere.
+    /// An input with its parameters: weight and density become fields where they are constant.
     pub(super) fn input(&mut self, model: String, mut own: Settings, global: &Settings, location: &str) -> FileInput {
         for inherited in ["weight", "density"] {
             if own.get(inherited).is_none()

@@ -1,5 +1,5 @@
-//! A rank found in one sweep: a sample of rows says between which magnitudes it should lie, the sweep counts those above
-//! and takes along those within, and if the rank is among them they settle it exactly.
+//! A rank found in one sweep: a sample of rows gives a bracket of magnitudes, the sweep counts the entries above it and
+//! collects those within, and if the rank is among them, it is exact.
 //!
 //! The sample only decides how much work it is. Where it guessed wrong, the answer is `None`, and the histograms find
 //! the same threshold in two sweeps.
@@ -88,7 +88,7 @@ fn sample(
     Ok(samples)
 }
 
-/// Between which magnitudes the entry lies that has `share` of all entries at or above it; `None` where the sample
+/// The bracket of the magnitude that `share` of all entries reach; `None` where the sample
 /// leaves more than can be kept.
 fn bracket(groups: &[Vec<u32>], share: f64) -> Option<RangeInclusive<u32>> {
     let mut all = groups.concat();
@@ -117,7 +117,7 @@ fn at_share(sample: &mut [u32], share: f64) -> Option<u32> {
     Some(*sample.select_nth_unstable(at).1)
 }
 
-/// What lies above and within the brackets; fails, naming the series, where something is not finite.
+/// The entries above and within the brackets; fails, naming the series, where something is not finite.
 fn sweep(
     tensor: &mut TensorTiles<'_>,
     series: &impl Series,
