@@ -65,4 +65,4 @@ pub use hub::{Dataset, DatasetFile, DatasetListing, Hub};
 pub use partial_file::PartialFile;
 pub use progress::{DownloadProgress, NoProgress};
 pub use selection::{DatasetQuery, DatasetSelection};
-pub use settings::{HubSettings, Token};
+pub use settings::{AccessToken, HubSettings};

@@ -16,7 +16,7 @@ pub struct HubSettings {
     /// The folder that holds `models--…` and `datasets--…`.
     pub cache: PathBuf,
     /// The access token, if there is one.
-    pub token: Option<Token>,
+    pub token: Option<AccessToken>,
     /// The file from which the token was, or would have been, read.
     pub token_file: PathBuf,
     /// Use only the cache, never the network.
@@ -25,14 +25,14 @@ pub struct HubSettings {
 
 /// A token and where it came from.
 #[derive(Clone)]
-pub struct Token {
+pub struct AccessToken {
     /// Sent to the hub only, never to a host it redirects to.
     pub secret: String,
     /// `HF_TOKEN` or the file's path, for messages.
     pub origin: String,
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for AccessToken {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Token from {}", self.origin)
     }
@@ -84,7 +84,7 @@ impl HubSettings {
         let cache = get("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
         let token_file = get("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
         let token = match text("HF_TOKEN", "text")? {
-            Some(secret) => Some(Token {
+            Some(secret) => Some(AccessToken {
                 secret,
                 origin: "HF_TOKEN".to_owned(),
             }),
@@ -92,7 +92,7 @@ impl HubSettings {
                 .ok()
                 .map(|secret| secret.trim().to_owned())
                 .filter(|secret| !secret.is_empty())
-                .map(|secret| Token {
+                .map(|secret| AccessToken {
                     secret,
                     origin: token_file.display().to_string(),
                 }),

@@ -15,7 +15,7 @@ use crate::hub::Hub;
 use crate::progress::{DownloadProgress, NoProgress};
 use crate::retry::RetryPolicy;
 use crate::selection::DatasetQuery;
-use crate::settings::{HubSettings, Token};
+use crate::settings::{AccessToken, HubSettings};
 use fake_hub::{COMMIT, FakeHub, Faults};
 
 const DATASET: &str = "org/rows";
@@ -384,7 +384,7 @@ fn gated_repositories_say_which_token_and_where() {
         TempDir::new().unwrap(),
     );
     let with = |token: Option<&str>| {
-        let token = token.map(|secret| Token {
+        let token = token.map(|secret| AccessToken {
             secret: secret.to_owned(),
             origin: "HF_TOKEN".to_owned(),
         });
@@ -427,7 +427,7 @@ fn files_kept_elsewhere_are_fetched_there_without_the_token() {
     };
     let server = FakeHub::start(faults, &[("data/train-00001.bin", body(3000))]);
     let cache = TempDir::new().unwrap();
-    let token = Some(Token {
+    let token = Some(AccessToken {
         secret: "mine".to_owned(),
         origin: "HF_TOKEN".to_owned(),
     });
