@@ -7,11 +7,10 @@ use synapse_recipe::Samples;
 use crate::apportion::{Quota, apportion_held_out, apportion_rest};
 use crate::collect::{Collected, Filters, RankedRow, collect};
 use crate::provenance::{Origin, SampledRow};
-use crate::referenced_requests::ReferencedRequests;
 use crate::request::{PrepareEvent, PrepareRequest, SourceFiles};
 use crate::routing::{self, PromptKind};
 use crate::row::{Fingerprint, Row};
-use crate::source::Source;
+use crate::source::{ReferencedRequests, Source};
 use crate::{DataError, Result};
 
 /// The sources of one recipe, from files to selected rows.

@@ -9,16 +9,8 @@ use crate::manifest::{FileManifest, RequestsManifest, RequestsSource};
 use crate::mix::Preparation;
 use crate::provenance::SampledRow;
 use crate::request::{PrepareEvent, PrepareRequest, SourceFiles};
-use crate::routing::Requests;
+use crate::source::ReferencedRequests;
 use crate::{DataError, Result};
-
-/// The requests of one generated source.
-#[derive(Debug, Default)]
-pub(crate) struct ReferencedRequests {
-    pub(crate) requests: Requests,
-    /// Where they come from, for the manifest.
-    pub(crate) manifests: Vec<RequestsManifest>,
-}
 
 /// Prepares the recipes that the sources of a request reference: one entry for each source.
 pub(crate) fn referenced_requests(

@@ -3,10 +3,18 @@
 use synapse_recipe::{Location, Samples, SourcePlan};
 
 use crate::collect::Collected;
+use crate::manifest::RequestsManifest;
 use crate::provenance::SampledRow;
-use crate::referenced_requests::ReferencedRequests;
 use crate::request::{SourceFile, SourceFiles};
-use crate::routing;
+use crate::routing::{self, Requests};
+
+/// The requests of one generated source.
+#[derive(Debug, Default)]
+pub(crate) struct ReferencedRequests {
+    pub(crate) requests: Requests,
+    /// Where they come from, for the manifest.
+    pub(crate) manifests: Vec<RequestsManifest>,
+}
 
 /// A source with its rows.
 pub(crate) struct Source<'a> {

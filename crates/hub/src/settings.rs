@@ -34,7 +34,7 @@ pub struct AccessToken {
 
 impl std::fmt::Debug for AccessToken {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Token from {}", self.origin)
+        write!(out, "AccessToken from {}", self.origin)
     }
 }
 

@@ -162,10 +162,7 @@ impl Composer<'_> {
         }
         let words = self.column(&PHRASES.loose_words);
         let count = 2 + random.below(4);
-        (0..count)
-            .map(|_| random.pick(words))
-            .collect::<Vec<_>>()
-            .join(" ")
+        (0..count).map(|_| random.pick(words)).collect::<Vec<_>>().join(" ")
     }
 }
 
