@@ -1,4 +1,4 @@
-//! What can go wrong between recipe and published model.
+//! Errors between recipe and published model.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ pub enum PipelineError {
         /// Why.
         source: std::io::Error,
     },
-    /// An earlier stage's result is needed but not there.
+    /// The result of an earlier stage is missing.
     #[error("{stage} of `{name}` has not run yet; leave out `--from` or start it at {stage}", stage = .stage.id())]
     Missing {
         /// The recipe's name.
@@ -62,20 +62,20 @@ pub enum PipelineError {
         /// Domains and figures.
         reason: String,
     },
-    /// The user asked to stop between two pieces of work; what is finished stays.
-    #[error("stopped in {stage} of `{name}`; the same command goes on there", stage = .stage.id())]
+    /// The user asked to stop. Finished stages are kept.
+    #[error("stopped in {stage} of `{name}`; run the same command to resume", stage = .stage.id())]
     Stopped {
         /// The recipe's or pipeline's name.
         name: String,
         /// The stage that is not finished.
         stage: Stage,
     },
-    /// Something the plan asks for that cannot be done.
+    /// The plan asks for something impossible, or a file is unusable.
     #[error("{what}; {hint}")]
     Unusable {
         /// What is wrong.
         what: String,
-        /// The way out.
+        /// How to correct it.
         hint: String,
     },
 }

@@ -69,8 +69,8 @@ fn document(run: &Path) -> Result<Plan, PipelineError> {
         hint: "runs are in outputs/runs/NAME; `synapse-train status` lists them".into(),
     })?;
     let unreadable = |error: serde_json::Error| PipelineError::Unusable {
-        what: format!("{} is of another version: {error}", path.display()),
-        hint: "run the recipe or pipeline again with this version; what still holds is not repeated".into(),
+        what: format!("{} was written by another version: {error}", path.display()),
+        hint: "run the recipe or pipeline again with this version; stages that are still valid are skipped".into(),
     };
     let value: Value = serde_json::from_slice(&text).map_err(unreadable)?;
     // the folder may have moved since the run
@@ -189,7 +189,7 @@ fn searched(run: &Path) -> Result<Option<SearchSummary>, PipelineError> {
     };
     let unreadable = |error: serde_json::Error| PipelineError::Unusable {
         what: format!(
-            "{} is of another version: {error}",
+            "{} was written by another version: {error}",
             folder.join("search.json").display()
         ),
         hint: "search again with this version".into(),

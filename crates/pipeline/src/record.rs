@@ -28,7 +28,7 @@ pub(crate) struct Record<T> {
 pub(crate) fn fingerprint(stage: Stage, parts: &impl Serialize) -> Result<String, PipelineError> {
     let text = serde_json::to_vec(&(FORMAT, stage.id(), parts)).map_err(|error| PipelineError::Unusable {
         what: format!("the plan of {} cannot be written as JSON: {error}", stage.id()),
-        hint: "this is a fault of the program; please report it".into(),
+        hint: "this is a bug; please report it".into(),
     })?;
     Ok(sha256_bytes(&text))
 }
@@ -155,7 +155,7 @@ mod tests {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(execute("one").unwrap(), 7, "a finished stage needs no work");
         let error = execute("two").unwrap_err().to_string();
-        assert_eq!(error, "stopped in evaluate of `math`; the same command goes on there");
+        assert_eq!(error, "stopped in evaluate of `math`; run the same command to resume");
         stop.store(false, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(
             read::<u32>(folder.path(), Stage::Evaluate)

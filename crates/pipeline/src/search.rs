@@ -1,5 +1,5 @@
-//! The search for a merge: trims, λ and every specialist's weight, tried on held-out loss, and the best few on all that
-//! the pipeline measures, under its gate.
+//! The search for a merge: trims, λ and the specialists' weights are tried on held-out loss, and the best few on all
+//! suites of the pipeline, under its gate.
 //!
 //! 1. Points of a grid of trims and λ are tried on a few held-out rows of every domain, and then the neighbors of the
 //!    best: one specialist's weight more or less, λ a little more or less.
@@ -8,12 +8,11 @@
 //! 3. The best few answer the suites that the pipeline measures, as its merge would; the best of those that pass the
 //!    gate is chosen.
 //!
-//! No point is written anywhere: it is made in memory and put in the base's place. The rows that choose are the rows that
-//! the gate looks at, so the chosen merge's numbers flatter it a little; few numbers are chosen, among rows by the
-//! hundred, and `evaluate` on rows of one's own tells. Everything follows from the inputs and a seed, every loss taken
-//! stands in a journal, and a search that is stopped or killed goes on from there.
+//! Merges are made in memory and never written. The gate uses the same rows as the search, so the chosen merge looks a
+//! little better than it is; evaluate it on rows of your own to see by how much. Everything follows from the inputs and a
+//! seed. Every loss is recorded in a journal, from which an interrupted search resumes.
 //!
-//! Not in here: merging (the merge crate) and the suites (the evaluate crate).
+//! What this is not: merging (the merge crate) or the suites (the evaluate crate).
 
 mod evaluator;
 mod files;
@@ -45,7 +44,7 @@ pub struct SearchOptions {
     pub trims: Vec<f64>,
     /// Factors on the merged change; the pipeline's own is always among them. Empty takes the usual ones.
     pub lambdas: Vec<f64>,
-    /// By what one specialist's weight is multiplied to make a neighbor.
+    /// Factors by which one specialist's weight is scaled to make a neighbor.
     pub weights: Vec<f64>,
     /// How often the neighbors of the best are tried on the first rows.
     pub rounds: usize,
@@ -72,10 +71,10 @@ impl Default for SearchOptions {
 }
 
 impl SearchOptions {
-    /// Whether the search means something for a pipeline.
+    /// Checks that these options make sense for a pipeline.
     ///
     /// # Errors
-    /// Everything that is wrong, in words.
+    /// The first problem, as a message.
     pub fn check(&self, plan: &PipelinePlan) -> Result<(), String> {
         Space::of(plan, self).map(|_| ())
     }

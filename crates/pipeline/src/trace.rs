@@ -114,10 +114,10 @@ pub(crate) fn read_sample(logs: &Path, domain: &str, subject: &str) -> Result<Op
     };
     let unusable = |why: String| PipelineError::Unusable {
         what: format!("{}: {why}", path.display()),
-        hint: "measure again with this version: --from evaluate".into(),
+        hint: "evaluate again with this version: --from evaluate".into(),
     };
     let sample: TracedText =
-        serde_json::from_slice(&text).map_err(|error| unusable(format!("of another version: {error}")))?;
+        serde_json::from_slice(&text).map_err(|error| unusable(format!("was written by another version: {error}")))?;
     match sample.misfit() {
         Some(why) => Err(unusable(why)),
         None => Ok(Some(sample)),

@@ -18,7 +18,7 @@ impl Override {
     /// Reads `a.b=c`, where `c` is a YAML scalar, list or mapping in flow style.
     ///
     /// # Errors
-    /// When there is no `=`, an empty key, or a value that opens a quote or bracket and is no YAML.
+    /// When there is no `=`, an empty key, or a value that starts with a quote or bracket and is not YAML.
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
         let refuse = |message: String| Problem {
             file: PathBuf::from(format!("--set {text}")),
@@ -107,7 +107,7 @@ impl Override {
         Ok(())
     }
 
-    /// A problem this override is to blame for.
+    /// A problem that this override causes.
     pub(crate) fn problem(&self, message: String) -> Problem {
         Problem {
             file: PathBuf::from(format!("--set {}", self.text)),

@@ -1,6 +1,6 @@
 //! Byte sizes as people write them: `5GB`, `512 MiB`, `1000000`.
 
-/// Bytes in a text such as `5GB` (decimal) or `5GiB` (binary); `None` when it is no positive size.
+/// Bytes in a text such as `5GB` (decimal) or `5GiB` (binary); `None` if it is not a positive size.
 pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -147,9 +147,9 @@ impl<'a> MergeEvaluator<'a> {
         let kept = &trial.gain_kept;
         if kept.is_empty() {
             return Err(PipelineError::Unusable {
-                what: "no specialist is better than the base on its held-out rows, so there is no gain that a merge could keep"
+                what: "no specialist is better than the base on its held-out rows, so a merge has no gain to keep"
                     .into(),
-                hint: "train them longer, or try more rows".into(),
+                hint: "train them longer, or use more rows".into(),
             });
         }
         trial.mean_gain_kept = kept.values().sum::<f64>() / kept.len() as f64;
@@ -245,7 +245,7 @@ impl<'a> MergeEvaluator<'a> {
         }
         let wrong = |what: String| PipelineError::Unusable {
             what,
-            hint: "this is a fault of the program; please report it".into(),
+            hint: "this is a bug; please report it".into(),
         };
         let candidate = MergeCandidate {
             trim: Trim::from_f64(point.trim).map_err(wrong)?,

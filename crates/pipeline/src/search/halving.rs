@@ -78,8 +78,8 @@ impl Halving<'_> {
         }
         let own = trials.iter().find(|trial| trial.point == *self.space.own());
         let own = own.cloned().ok_or_else(|| PipelineError::Unusable {
-            what: "the pipeline's own merge was lost on the way".into(),
-            hint: "this is a fault of the program; please report it".into(),
+            what: "the search has dropped the pipeline's own merge".into(),
+            hint: "this is a bug; please report it".into(),
         })?;
         Ok(Standing {
             tried: points.len(),

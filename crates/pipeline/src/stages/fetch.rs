@@ -1,4 +1,4 @@
-//! The fetch stage: base and datasets are on this disk and hashed.
+//! The fetch stage: base and datasets are downloaded, verified and hashed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::{
     run_dir::RunDir,
 };
 
-/// What fetching found.
+/// The files of a recipe, on this disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fetched {
     /// The base.
@@ -265,7 +265,7 @@ pub fn fetch_suite(
     };
     let registry = synapse_recipe::find_registry(folder).map_err(|problems| PipelineError::Unusable {
         what: problems.to_string(),
-        hint: "mend data/registry.yaml".into(),
+        hint: "correct data/registry.yaml".into(),
     })?;
     let (id, revision, files) = registry
         .as_ref()

@@ -107,7 +107,7 @@ impl Resolver<'_> {
         self.refuse_value(&format!("{key}.split"), message, Some(hint.to_owned()));
     }
 
-    /// A local file, a hub id, or a name nobody knows.
+    /// A local file, a hub id, or an unknown name.
     pub(crate) fn unregistered_location(
         &mut self,
         key: &str,

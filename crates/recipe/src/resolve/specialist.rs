@@ -157,10 +157,10 @@ impl Resolver<'_> {
             self.refuse_value(key, format!("{} is not a recipe", file.display()), None);
             return None;
         }
-        // Also keeps a recipe from asking itself.
+        // Also ends the recursion: a recipe that takes requests has this dataset.
         if recipe.names_dataset(ROUTING) {
             let message = format!(
-                "the rows of {} are generated; they are nobody's requests",
+                "{} generates its rows, so it has no requests to learn from",
                 file.display()
             );
             self.refuse_value(key, message, None);
@@ -176,7 +176,7 @@ impl Resolver<'_> {
         requests_plan(label, &plan).or_else(|| {
             self.refuse_value(
                 key,
-                format!("{} has plain text only, which asks for nothing", file.display()),
+                format!("{} has only plain text, which contains no requests", file.display()),
                 None,
             );
             None
