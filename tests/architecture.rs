@@ -97,3 +97,42 @@ fn crates_without_candle_stay_without() {
         "a crate that must build without candle depends on it"
     );
 }
+
+/// The public types of one crate: `pub struct`, `enum`, `trait`, `type` and `union` outside of test modules.
+fn public_types(source: &str) -> impl Iterator<Item = &str> {
+    let tests = source.find("\nmod tests {").unwrap_or(source.len());
+    source[..tests].lines().filter_map(|line| {
+        let rest = line.trim_start().strip_prefix("pub ")?;
+        let rest = rest.strip_prefix("unsafe ").unwrap_or(rest);
+        let (kind, rest) = rest.split_once(' ')?;
+        if !["struct", "enum", "trait", "type", "union"].contains(&kind) {
+            return None;
+        }
+        rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+            .next()
+    })
+}
+
+/// A reader who meets a name finds one thing behind it. Each crate's `Result` is the exception.
+#[test]
+fn no_two_public_types_share_a_name() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut folders = vec![repository().join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let inside = path.strip_prefix(repository()).unwrap().display().to_string();
+            if path.is_dir() {
+                folders.push(path);
+            } else if inside.ends_with(".rs") && inside.contains("/src/") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                for name in public_types(&source) {
+                    places.entry(name.to_owned()).or_default().push(inside.clone());
+                }
+            }
+        }
+    }
+    assert!(places.len() > 300, "only {} public types were found", places.len());
+    places.retain(|name, found| found.len() > 1 && name != "Result");
+    assert!(places.is_empty(), "public types of one name: {places:#?}");
+}
