@@ -41,8 +41,9 @@ fn bash_accepts_its_script_and_completes_a_command_with_it() {
     let completed = bash(&[
         "--norc",
         "-c",
-        "source complete.bash; COMP_WORDS=(synapse-train comp); COMP_CWORD=1; _synapse-train synapse-train comp synapse-train; \
-         echo \"${COMPREPLY[@]}\"",
+        "source complete.bash; COMP_WORDS=(synapse-train comp); COMP_CWORD=1; \
+         function=$(complete -p synapse-train | sed 's/.*-F \\([^ ]*\\).*/\\1/'); \
+         $function synapse-train comp synapse-train; echo \"${COMPREPLY[@]}\"",
     ]);
     assert_eq!(completed.trim(), "compare completions");
 }

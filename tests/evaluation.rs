@@ -280,7 +280,7 @@ fn models_are_compared_on_the_same_items() {
             "has to be evaluated first; pass --suite",
         ),
         (&[&alone[..], &["recipes"]].concat(), "not a run folder"),
-        (&[&alone[..], &["kept@other"]].concat(), "pick one: kept@base"),
+        (&[&alone[..], &["kept@other"]].concat(), "choose one of kept@base"),
         (&alone, "2 values required"),
     ] {
         let output = expect(root.train(arguments).output().unwrap(), 2);
@@ -315,7 +315,7 @@ fn wrong_evaluations_are_refused_before_a_model_is_loaded() {
             &["--suite", "code-tests", "--questions", "custom=questions.jsonl"],
             "is not among the suites of --suite",
         ),
-        (&["--suite", "code-tests", "--samples", "3"], "all the same"),
+        (&["--suite", "code-tests", "--samples", "3"], "all samples are the same"),
         (
             &[
                 "--suite",
@@ -392,7 +392,7 @@ fn the_page_lives_with_its_run() {
         "What the merge kept",
         "Learning rate",
         "choices",
-        "licence",
+        "license",
         "peak memory",
         "evaluate: { suites: [choices",
     ] {

@@ -219,7 +219,7 @@ fn four_specialists_over_a_model_of_modules_are_merged_measured_traced_and_serve
     let root = Root::new();
     let pipeline = "pipelines/synapse-arch.yaml";
     let early = root.train(&["run", pipeline, "--offline"]).output().unwrap();
-    assert!(stderr(&expect(early, 2)).contains("once that one has run"));
+    assert!(stderr(&expect(early, 2)).contains("run that one first"));
     root.ok(&SHORT);
     let domains = ["math", "code", "general", "coordinator"];
     for domain in domains {
@@ -351,7 +351,7 @@ fn what_a_model_of_modules_does_not_do_is_refused() {
         (
             vec!["export", MODEL, "--format", "gguf", "--out", "model.gguf"],
             1,
-            "GGUF has no form of",
+            "which GGUF cannot represent",
         ),
         (
             vec!["generate", MODEL, "--prompt", "Hi", "--quant", "nf4"],
@@ -426,7 +426,11 @@ fn a_wrong_configuration_is_refused_with_its_field() {
             "dispatch and sequential",
         ),
         ("\"num_experts\": 4", "\"num_experts\": 0", "num_experts"),
-        ("\"memory_decay\"", "\"memory_decays\"", "`memory_decays` is no field"),
+        (
+            "\"memory_decay\"",
+            "\"memory_decays\"",
+            "`memory_decays` is not a field",
+        ),
     ] {
         assert!(text.contains(from), "{from}");
         std::fs::write(&path, text.replace(from, to)).unwrap();
@@ -489,7 +493,7 @@ fn tasks_are_learned_by_both_architectures_and_drawn() {
         .train(&["bench", "tasks", "--task", "recall", "--length", "20"])
         .output()
         .unwrap();
-    assert!(stderr(&expect(output, 2)).contains("needs 48"));
+    assert!(stderr(&expect(output, 2)).contains("needs at least 48"));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) fn card(request: &MergeRequest, report: &MergeReport, with_heat_map: 
         tie_break => request.ties.tie_break.to_string(),
         merged => report.tensors.len(),
         copied => report.copied,
-        none => percent(totals.voters.none),
+        untouched => percent(totals.voters.none),
         one => percent(totals.voters.one),
         several => percent(totals.voters.several),
         disagreement => percent(totals.disagreement),

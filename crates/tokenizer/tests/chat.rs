@@ -245,7 +245,7 @@ fn stops_are_the_models_and_the_templates() {
         ChatTokenizer::open(folder.path())
             .unwrap_err()
             .to_string()
-            .contains("`eos_token_id` holds \"x\"")
+            .contains("`eos_token_id` is \"x\"")
     );
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use crate::random::Random;
+use crate::routing::Query;
 use crate::template::Split;
-use crate::{Error, Result, code, general, math, routing};
+use crate::{Error, Result, code, everyday, general, math, routing};
 
 /// Seed of everything that is bundled.
 pub const SEED: u64 = 7;
@@ -14,6 +15,8 @@ pub const SEED: u64 = 7;
 pub const SPECIALIST_ROWS: usize = 1_000;
 /// Held-out rows of each domain.
 pub const HELD_OUT_ROWS: usize = 200;
+/// Everyday requests that the coordinator trains on beside its templates' rows.
+pub(crate) const EVERYDAY_ROWS: usize = 4_000;
 /// Base rows of math, code, general and routing.
 const BASE_ROWS: [usize; 4] = [8_000, 3_000, 4_000, 4_000];
 
@@ -51,6 +54,10 @@ pub struct Corpus {
     pub(crate) train: [Vec<Row>; 4],
     /// Per domain, what no training sees.
     pub(crate) held_out: [Vec<Row>; 4],
+    /// Everyday requests that the coordinator trains on.
+    pub(crate) everyday_train: Vec<Row>,
+    /// Everyday requests written by hand, which no training sees.
+    pub(crate) everyday_held_out: Vec<Row>,
 }
 
 impl Corpus {
@@ -88,7 +95,16 @@ impl Corpus {
                 (key, conversation)
             })?;
         }
-        Ok(Self { base, train, held_out })
+        let questions = everyday::questions()?;
+        let mut random = Random::new(seed, "everyday train");
+        let requests = everyday::training(&mut random, EVERYDAY_ROWS, &questions)?;
+        Ok(Self {
+            base,
+            train,
+            held_out,
+            everyday_train: requests.into_iter().map(routed).collect(),
+            everyday_held_out: questions.into_iter().map(routed).collect(),
+        })
     }
 
     /// What users ask in every training file.
@@ -100,13 +116,18 @@ impl Corpus {
             .flatten()
             .filter(|(role, _)| *role == "user")
             .map(|(_, text)| text);
-        base.chain(self.train.iter().flatten().map(|row| &row.question))
-            .map(String::as_str)
+        let rows = self.train.iter().flatten().chain(&self.everyday_train);
+        base.chain(rows.map(|row| &row.question)).map(String::as_str)
     }
 
-    /// What is asked in the held-out files.
+    /// What is asked in the held-out files of the four domains.
     pub fn held_out_questions(&self) -> impl Iterator<Item = &str> {
         self.held_out.iter().flatten().map(|row| row.question.as_str())
+    }
+
+    /// The everyday requests of the held-out file, written by hand.
+    pub fn everyday_questions(&self) -> impl Iterator<Item = &str> {
+        self.everyday_held_out.iter().map(|row| row.question.as_str())
     }
 
     /// Every text of the base's corpus, for the tokenizer.
@@ -177,15 +198,17 @@ fn row(domain: usize, random: &mut Random, split: Split) -> Row {
                 choices,
             }
         }
-        _ => {
-            let query = routing::query(random, split);
-            Row {
-                answer: query.route(),
-                question: query.text,
-                tests: Vec::new(),
-                choices: None,
-            }
-        }
+        _ => routed(routing::query(random, split)),
+    }
+}
+
+/// A row of the coordinator.
+fn routed(query: Query) -> Row {
+    Row {
+        answer: query.route(),
+        question: query.text,
+        tests: Vec::new(),
+        choices: None,
     }
 }
 

@@ -38,6 +38,14 @@ impl Corpus {
             &folder.join("train/coordinator.jsonl"),
             &json_lines(coordinator, messages)?,
         )?;
+        write_atomic(
+            &folder.join("train/everyday.jsonl"),
+            &json_lines(&self.everyday_train, messages)?,
+        )?;
+        write_atomic(
+            &folder.join("held-out/everyday.jsonl"),
+            &json_lines(&self.everyday_held_out, messages)?,
+        )?;
         for ((name, rows), shape) in
             DOMAINS
                 .iter()

@@ -7,6 +7,7 @@
 mod code;
 mod corpus;
 mod error;
+mod everyday;
 mod expression;
 mod files;
 mod general;

@@ -112,6 +112,11 @@ pub(crate) fn query(random: &mut Random, split: Split) -> Query {
 }
 
 impl Query {
+    /// A request with the index of its label.
+    pub(crate) fn new(text: String, label: usize) -> Self {
+        Self { text, label }
+    }
+
     /// The label's word.
     pub(crate) fn label(&self) -> &'static str {
         LABELS[self.label]

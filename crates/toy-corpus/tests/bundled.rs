@@ -76,6 +76,23 @@ fn no_held_out_question_is_trained_on() {
 }
 
 #[test]
+fn no_everyday_question_is_trained_on() {
+    let corpus = Corpus::new(SEED).unwrap();
+    // Case and final punctuation make no other question.
+    let plain = |text: &str| text.to_lowercase().trim_end_matches(['.', '?', '!', ' ']).to_owned();
+    let trained: BTreeSet<String> = corpus.training_questions().map(plain).collect();
+    let asked: BTreeSet<String> = corpus.everyday_questions().map(plain).collect();
+    assert!(asked.len() >= 40, "{} everyday questions", asked.len());
+    let leaked: Vec<&String> = asked.intersection(&trained).collect();
+    assert!(leaked.is_empty(), "{leaked:?}");
+    let labels: BTreeMap<String, usize> = held_out("everyday").iter().fold(BTreeMap::new(), |mut count, row| {
+        *count.entry(row["messages"][2]["content"].to_string()).or_default() += 1;
+        count
+    });
+    assert_eq!(labels.len(), 5, "{labels:?}");
+}
+
+#[test]
 fn the_tokenizer_round_trips_the_corpus_within_its_vocabulary() {
     let tokenizer = Tokenizer::from_file(bundled().join("fresh/tokenizer.json")).unwrap();
     assert_eq!(tokenizer.get_vocab_size(true), VOCABULARY);

@@ -100,7 +100,7 @@ fn two_models_of_one_name_are_refused() {
     let error = ServerState::new(ServerOptions::new("first"), Arc::new(engine)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "an adapter and the base are both called `first`; rename one of them"
+        "an adapter and the base model are both called `first`; rename one of them"
     );
 }
 
