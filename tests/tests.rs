@@ -25,6 +25,7 @@ mod modules;
 /// kill -9 and an interrupted run end as if nothing had happened.
 mod resume;
 /// `search`: points in memory against published merges, a journal gone on with, wrong requests.
+mod routing;
 mod search;
 /// `serve` over a real port: plain, streamed, refused.
 mod serving;
