@@ -1,6 +1,6 @@
-//! The Synapse architecture's own part of config.json, and the tensors of a layer: a thalamus (Mamba) that gates, per
-//! token, a language module (mLSTM or sLSTM), sparse SwiGLU experts and a fast-weight memory. No attention.
-//! How they are computed, and what their weights start from, belongs to another crate.
+//! The Synapse architecture's own part of config.json, and the tensors of a layer: a router (a Mamba block, on disk
+//! `thalamus.*`) that gates, per token, a language module (mLSTM or sLSTM), sparse SwiGLU experts and a fast-weight
+//! memory. No attention. How they are computed, and what their weights start from, belongs to another crate.
 
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ const KNOWN: [&str; 36] = [
 /// How tokens are routed to a layer's modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutingMode {
-    /// The thalamus chooses `modules_per_token` of all modules for each token; only those see it.
+    /// The router chooses `modules_per_token` of all modules for each token; only those see it.
     Dispatch,
     /// Every token passes the language module, its chosen experts and the memory, one after the other (the ablation).
     Sequential,
@@ -75,13 +75,13 @@ pub struct SynapseConfig {
     pub routing: RoutingMode,
     /// Modules (dispatch) or experts (sequential) that a token is sent to.
     pub modules_per_token: usize,
-    /// The thalamus passes its context on: a module sees `u + r` instead of `u`.
+    /// The router passes its context on: a module sees `u + r` instead of `u`.
     pub relay: bool,
     /// Experts in a layer.
     pub num_experts: usize,
     /// Width of an expert's SwiGLU.
     pub expert_size: usize,
-    /// Inner width of the thalamus' Mamba block.
+    /// Inner width of the router's Mamba block.
     pub router_size: usize,
     /// State of each of its channels.
     pub router_state: usize,
@@ -196,7 +196,7 @@ impl SynapseConfig {
         root["selection_bias_rate"] = json!(self.selection_bias_rate);
     }
 
-    /// Number of choices of the thalamus: all modules in dispatch (the language module, the experts, the memory), the
+    /// Number of choices of the router: all modules in dispatch (the language module, the experts, the memory), the
     /// experts in sequence.
     #[must_use]
     pub fn choices(&self) -> usize {
@@ -212,7 +212,7 @@ impl SynapseConfig {
         self.slstm_every > 0 && (layer + 1).is_multiple_of(self.slstm_every)
     }
 
-    /// Rank of the thalamus' step sizes: a sixteenth of the width, as Mamba has it.
+    /// Rank of the router's step sizes: a sixteenth of the width, as Mamba has it.
     #[must_use]
     pub fn step_rank(&self, hidden: usize) -> usize {
         hidden.div_ceil(16)
