@@ -337,6 +337,15 @@ pub(crate) fn on_weights(request: &MergeRequest, inputs: &Inputs) -> bool {
         Method::Linear => inputs.all_models(),
         Method::NuSlerp | Method::MultiSlerp => !request.uses_base,
         Method::Slerp | Method::Karcher | Method::NearSwap | Method::ArceeFusion | Method::Passthrough => true,
-        _ => false,
+        Method::TaskArithmetic
+        | Method::Ties
+        | Method::DareLinear
+        | Method::DareTies
+        | Method::Breadcrumbs
+        | Method::BreadcrumbsTies
+        | Method::Della
+        | Method::DellaLinear
+        | Method::ModelStock
+        | Method::Sce => false,
     }
 }

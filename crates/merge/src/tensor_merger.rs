@@ -174,7 +174,15 @@ impl<'a> TensorMerger<'a> {
             _ if self.source.merges_factors(tensor) => {
                 TensorOp::Combine(parameters.combine_rule(0.0, false, true), vec![InputMask::ALL])
             }
-            _ => TensorOp::Combine(
+            Method::Linear
+            | Method::TaskArithmetic
+            | Method::Ties
+            | Method::DareLinear
+            | Method::DareTies
+            | Method::Breadcrumbs
+            | Method::BreadcrumbsTies
+            | Method::Della
+            | Method::DellaLinear => TensorOp::Combine(
                 parameters.combine_rule(self.global.majority, on_weights, false),
                 self.masks(index, tensor, tiles)?,
             ),
