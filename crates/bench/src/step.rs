@@ -56,7 +56,7 @@ pub struct BenchmarkResult {
     pub seconds: Vec<f64>,
     /// Tokens of a step.
     pub tokens: usize,
-    /// Floating-point operations of a step, as [`flops`] counts them.
+    /// Floating-point operations of a step, as `Workload::flops` counts them.
     pub flops: f64,
     /// Operations per second of a large matrix product at the same precision.
     pub peak_flops: f64,

@@ -12,7 +12,7 @@ pub enum Architecture {
     Llama,
     /// `Qwen2ForCausalLM`: Qwen2 and Qwen2.5; q/k/v always carry biases.
     Qwen2,
-    /// `SynapseForCausalLM`: this project's own, without attention; see [`SynapseConfig`].
+    /// `SynapseForCausalLM`: this project's own, without attention; see [`crate::SynapseConfig`].
     Synapse,
 }
 

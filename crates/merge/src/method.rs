@@ -127,7 +127,7 @@ impl Method {
         }
     }
 
-    /// Whether signs are elected by the rules of [`crate::Election`].
+    /// Whether signs are elected, as TIES does ([`crate::TiesOptions`]).
     pub fn elects_signs(self) -> bool {
         matches!(self, Self::Ties | Self::DareTies | Self::BreadcrumbsTies | Self::Della)
     }

@@ -76,7 +76,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PRESET")]
     pub(crate) compat: Option<Compat>,
 
-    /// A parameter by mergekit's name: t=0.5, gamma=0.01, t=[0,1] for a gradient over the layers; repeat for each
+    /// A parameter by mergekit's name: t=0.5 or gamma=0.01; `t=[0,1]` is a gradient over the layers. Repeatable
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
     pub(crate) parameters: Vec<(String, Setting)>,
 
