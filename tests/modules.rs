@@ -454,7 +454,7 @@ fn tasks_are_learned_by_both_architectures_and_drawn() {
         "2",
         "--length",
         "16",
-        "--asked",
+        "--eval-lengths",
         "16,32",
         "--documents",
         "2",

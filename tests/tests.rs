@@ -24,8 +24,9 @@ mod merge;
 mod modules;
 /// kill -9 and an interrupted run end as if nothing had happened.
 mod resume;
-/// `search`: points in memory against published merges, a journal gone on with, wrong requests.
+/// The quickstart's coordinator on everyday requests.
 mod routing;
+/// `search`: points in memory against published merges, a journal continued, wrong requests.
 mod search;
 /// `serve` over a real port: plain, streamed, refused.
 mod serving;

@@ -13,7 +13,7 @@ pub enum CandleError {
     #[error(transparent)]
     Model(#[from] NnError),
     /// candle refused an operation, for example for lack of memory.
-    #[error("on the device: {0}")]
+    #[error("candle reports: {0}; if memory ran out, lower train.batch_size or train.max_seq_len")]
     Device(#[from] candle_core::Error),
     /// The requested device is not available.
     #[error("cannot use {device}: {reason}")]
@@ -34,7 +34,7 @@ pub enum CandleError {
         found: usize,
     },
     /// The tape ended before a trainable tensor: some operation between it and the loss has no backward pass.
-    #[error("no gradient reached `{parameter}`: an operation between it and the loss has no backward pass")]
+    #[error("no gradient was computed for `{parameter}`, because an operation between it and the loss has no backward pass; train with --device cpu and report this error")]
     GradientCut {
         /// The tensor without a gradient.
         parameter: String,

@@ -391,7 +391,7 @@ fn impossible_requests_are_refused_in_words() {
     );
     let mut long = MicroBatch::default();
     long.push(&[1; 65], &[1; 65], &[65]);
-    assert_eq!(refused(&long), "65 positions exceed the model's limit of 64");
+    assert_eq!(refused(&long), "65 positions exceed the model's limit of 64 (max_position_embeddings); shorten the text");
     let error = trainer
         .accumulate(&parameters, &mut [0.0; 3], &batch, &pass)
         .unwrap_err()

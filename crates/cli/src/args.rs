@@ -31,7 +31,7 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// Search for a pipeline's best merge settings (trim, lambda, weights), in memory, by held-out loss
     Search(SearchArguments),
-    /// Show what a run would do: stages, steps, tokens, memory, licenses
+    /// Show what a run would do: stages, steps, tokens, memory, licenses, and the time it would take by short measurements
     Plan(PlanArguments),
     /// Validate recipes and pipelines
     Check {

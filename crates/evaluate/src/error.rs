@@ -19,7 +19,7 @@ pub enum EvaluateError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The model under test answered with the wrong number of results.
-    #[error("{model} returned {found} results for {expected} {what}")]
+    #[error("the evaluation of {model} stopped: it returned {found} results for {expected} {what}, which is a defect of the model's backend")]
     WrongCount {
         /// The model's name.
         model: String,
@@ -90,7 +90,7 @@ pub enum EvaluateError {
     },
     /// Two outcomes that were to be compared are not of the same items.
     #[error(
-        "cannot pair {suite} of {left} and {right} on {domain}: {message}; measure both on the same rows with the same limit"
+        "{left} and {right} cannot be compared on {suite} ({domain}): {message}; evaluate both on the same rows with the same --limit"
     )]
     Unpaired {
         /// The suite's id.

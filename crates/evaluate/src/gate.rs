@@ -146,7 +146,7 @@ impl GateDecision {
             RegressionAction::Stamp => Self::Stamp { message, regressions },
             RegressionAction::Refuse => Self::Refuse {
                 message: format!(
-                    "{message}: nothing is published; lower the merge's lambda or that domain's rivals' weights, or set gate.action: stamp"
+                    "{message}: nothing is published; lower merge.lambda, or the other specialists' weights under merge.weights, or set gate.action: stamp to publish anyway"
                 ),
                 regressions,
             },

@@ -127,7 +127,7 @@ pub enum HubError {
     },
 
     /// A model repository without what a model needs.
-    #[error("{repo} at {revision} is not a loadable model: missing {missing}")]
+    #[error("{repo} at {revision} is not a loadable model: {missing} is missing; choose a repository that has it, or another revision")]
     NotAModel {
         /// The repository.
         repo: String,
@@ -160,7 +160,7 @@ pub enum HubError {
     },
 
     /// The hub's answer is not what its API promises.
-    #[error("unexpected answer from {url}: {reason}")]
+    #[error("unexpected answer from {url}: {reason}; check that HF_ENDPOINT names a Hugging Face hub")]
     BadAnswer {
         /// What was asked for.
         url: String,

@@ -8,7 +8,7 @@ pub enum NnError {
     #[error(transparent)]
     Checkpoint(#[from] synapse_checkpoint::CheckpointError),
     /// A token id beyond the embedding.
-    #[error("token id {id} is outside the vocabulary of {vocab_size}")]
+    #[error("token id {id} is outside the model's vocabulary of {vocab_size} tokens: tokenizer and model do not belong together")]
     TokenOutOfRange {
         /// The offending id.
         id: u32,
@@ -16,7 +16,7 @@ pub enum NnError {
         vocab_size: usize,
     },
     /// More positions than the model supports.
-    #[error("{positions} positions exceed the model's limit of {limit}")]
+    #[error("{positions} positions exceed the model's limit of {limit} (max_position_embeddings); shorten the text")]
     ContextOverflow {
         /// Positions requested.
         positions: usize,

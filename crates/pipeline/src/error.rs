@@ -47,7 +47,7 @@ pub enum PipelineError {
         source: std::io::Error,
     },
     /// The result of an earlier stage is missing.
-    #[error("{stage} of `{name}` has not run yet; leave out `--from` or start it at {stage}", stage = .stage.id())]
+    #[error("recipe `{name}`: the stage {stage} has no result to continue from; run with `--from {stage}`, or without `--from`", stage = .stage.id())]
     Missing {
         /// The recipe's name.
         name: String,

@@ -1,7 +1,7 @@
 //! `plan`: what a recipe or pipeline would do, without doing it.
 //!
 //! Steps and tokens are exact where the data is already prepared, else upper bounds from the plan; memory
-//! is the sum of what the trainer allocates. TimeEstimate is not guessed: the parts of a step are measured first, on random
+//! is the sum of what the trainer allocates. Time is not guessed: the parts of a step are measured first, on random
 //! weights of the model's shape, which takes some seconds.
 
 use std::path::Path;
@@ -51,7 +51,7 @@ pub struct RecipeEstimate {
     /// Memory by component, where the base's configuration is on this disk: of the largest micro-batch once the data is
     /// prepared, else of one of full rows.
     pub memory: Option<MemoryEstimate>,
-    /// TimeEstimate of training, once the data is prepared too.
+    /// Time of training, once the data is prepared too.
     pub time: Option<TimeEstimate>,
     /// Sources with their licenses.
     pub sources: Vec<(String, Option<String>)>,

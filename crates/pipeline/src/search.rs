@@ -115,7 +115,7 @@ pub struct SearchOutcome {
 pub fn search(run: &Run<'_>, plan: &PipelinePlan, options: &SearchOptions) -> Result<SearchOutcome, PipelineError> {
     let space = Space::of(plan, options).map_err(|what| PipelineError::Unusable {
         what,
-        hint: "nothing was tried".into(),
+        hint: "change the option or the pipeline; nothing was trained or merged".into(),
     })?;
     let trained = TrainedPipeline::train(run, plan)?;
     let reference = evaluate_specialists(&trained)?;

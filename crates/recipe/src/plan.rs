@@ -379,7 +379,7 @@ pub struct MergePlan {
 /// The condition a merge must meet before it is exported.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GatePlan {
-    /// How much worse than the base the merge may be in any domain, in the suite's unit.
+    /// How much worse than the base the merge may be in any domain, as a share of the base's value: 0.02 allows 2 %.
     pub max_regress: f64,
     /// The suite that is compared.
     pub on: SuiteId,

@@ -33,7 +33,7 @@ pub(crate) struct GenerateArguments {
     pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) weights: WeightArguments,
-    /// Write how each layer's router dispatched every token, for models with an expert router
+    /// Write to which modules each layer's router sent every token, for models of the Synapse architecture
     #[arg(long, value_name = "FILE.json")]
     pub(crate) trace: Option<PathBuf>,
     /// Print JSON: text, token_ids, finish_reason, timings

@@ -40,8 +40,8 @@ pub(crate) struct BenchTasksArguments {
     /// Tokens of the longest training document; shorter, easier ones are mixed in
     #[arg(long, default_value_t = 64)]
     pub(crate) length: usize,
-    /// Lengths of the evaluation documents, in tokens
-    #[arg(long = "asked", value_delimiter = ',', default_values_t = [64, 256, 1024, 4096])]
+    /// Lengths of the evaluation documents, in tokens, separated by commas
+    #[arg(long, alias = "asked", value_delimiter = ',', default_values_t = [64, 256, 1024, 4096])]
     pub(crate) eval_lengths: Vec<usize>,
     /// Evaluation documents per length
     #[arg(long, default_value_t = 64)]

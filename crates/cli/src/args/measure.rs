@@ -82,7 +82,7 @@ pub(crate) struct EvalArguments {
     /// LoRA adapter for the model
     #[arg(long)]
     pub(crate) adapter: Option<PathBuf>,
-    /// Suites, separated by commas
+    /// Suites, separated by commas, such as `gsm8k,arc,mmlu,humaneval`; a wrong one lists all
     #[arg(long, value_delimiter = ',', required = true)]
     pub(crate) suite: Vec<String>,
     #[command(flatten)]
@@ -98,7 +98,7 @@ pub(crate) struct EvalArguments {
 #[derive(Debug, Args)]
 pub(crate) struct CompareArguments {
     /// Two or more of: a run folder, a folder or file that `eval` wrote, a model folder. The first is the baseline.
-    /// `RUN@SUBJECT` selects one model of a run
+    /// `RUN@SUBJECT` selects one model of a run, such as `outputs/runs/quickstart@merge`
     #[arg(required = true, num_args = 2..)]
     pub(crate) models: Vec<String>,
     /// Suites to evaluate model folders on, separated by commas

@@ -12,10 +12,10 @@ pub(crate) struct RunArguments {
     /// Override a value, such as `--set train.epochs=1`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Repeat this stage and the following ones
+    /// Repeat this stage and the following ones: fetch, prepare, train, evaluate, merge, gate or export
     #[arg(long)]
     pub(crate) from: Option<Stage>,
-    /// Stop after this stage
+    /// Stop after this stage (see --from)
     #[arg(long)]
     pub(crate) until: Option<Stage>,
     /// Repeat every stage
@@ -59,10 +59,10 @@ pub(crate) struct SearchArguments {
     /// Lambdas to try, in addition to the pipeline's own [default: 0.6,0.8,1,1.3,1.6,2]
     #[arg(long, value_name = "LAMBDA,...", value_delimiter = ',')]
     pub(crate) lambdas: Vec<f64>,
-    /// Factors by which to scale one specialist's weight in the neighborhood of the best point
+    /// Factors by which to scale one specialist's weight around the best settings found so far
     #[arg(long, value_name = "FACTOR,...", value_delimiter = ',', default_values_t = [0.7, 1.4])]
     pub(crate) weight_factors: Vec<f64>,
-    /// Rounds in which the neighborhood of the best point is searched
+    /// Rounds of trying changes of one value around the best settings
     #[arg(long, default_value_t = 2)]
     pub(crate) rounds: usize,
     /// Held-out rows per domain in the first trials; the last trials use all rows

@@ -73,7 +73,7 @@ impl Default for Merge {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Gate {
-    /// How much worse than the base the merge may be in any domain, in the suite's own unit.
+    /// How much worse than the base the merge may be in any domain, as a share of the base's value: 0.02 allows 2 %.
     #[schemars(range(min = 0.0))]
     pub(crate) max_regress: f64,
     /// The suite that decides.
