@@ -7,7 +7,7 @@ TARGET_DIR = $(shell $(CARGO) metadata --format-version 1 --no-deps --offline | 
 BIN = $(TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build quickstart test explore check check-cuda smollm2 synapse-arch serve swarm bench install base parity
+.PHONY: help build quickstart test explore check check-cuda check-references fuzz smollm2 synapse-arch serve swarm bench install base
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,16 @@ check: ## formatting, lints, documentation, the kernels as other machines compil
 
 check-cuda: ## type-check the CUDA build without CUDA (nvcc from PyPI; minutes)
 	CARGO="$(CARGO)" crates/candle/check-cuda.sh
+
+# A Python with the reference libraries; what is missing is said and skipped.
+PYTHON ?= python3
+check-references: ## compare with transformers, PEFT, TRL, mergekit, llama.cpp, ... (tests/parity/check_references.py; PYTHON=...)
+	$(CARGO) build --release --locked --workspace --bins --examples
+	$(PYTHON) tests/parity/check_references.py $(TARGET_DIR)
+
+MINUTES ?= 10
+fuzz: ## every fuzz target for MINUTES each (needs cargo-fuzz; see fuzz/README.md)
+	fuzz/run.sh $(MINUTES)
 
 smollm2: build ## the same job on SmolLM2-135M-Instruct and hub datasets (needs the hub, or HF_ENDPOINT)
 	$(BIN)/synapse-train run pipelines/smollm2.yaml
