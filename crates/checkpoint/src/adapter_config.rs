@@ -15,6 +15,7 @@ const PEFT_VERSION: &str = "0.21.2";
 
 /// adapter_config.json of a LoRA adapter. Serialized with sorted suffixes as `target_modules`, whatever was read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AdapterConfig {
     /// Always "LORA".
     pub peft_type: String,

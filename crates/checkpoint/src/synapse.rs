@@ -70,6 +70,7 @@ impl RoutingMode {
 
 /// The sizes of a layer's modules.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SynapseConfig {
     /// How tokens are routed to modules.
     pub routing: RoutingMode,

@@ -13,6 +13,7 @@ pub const FORMAT_VERSION: u32 = 2;
 
 /// What the prepared data was made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Manifest {
     /// [`FORMAT_VERSION`] of the program that wrote it.
     pub format_version: u32,
@@ -48,6 +49,7 @@ pub struct Manifest {
 
 /// One source of the recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourceManifest {
     /// As the recipe names it.
     pub dataset: String,

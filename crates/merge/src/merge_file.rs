@@ -23,6 +23,7 @@ pub const FILE: &str = "merge.yaml";
 /// A merge as a mergekit or merge.yaml file describes it. Models are still text: folders, hub ids, or either with
 /// `+adapter` behind it.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct MergeFile {
     /// `merge_method`.
     pub method: Method,
@@ -78,6 +79,7 @@ pub struct FileSlice {
 
 /// What the `synapse:` block pins.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SynapseBlock {
     /// How TIES and its relatives select entries and elect signs.
     pub ties: TiesOptions,

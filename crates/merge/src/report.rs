@@ -83,6 +83,7 @@ pub struct Totals {
 
 /// One merged tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TensorReport {
     /// The base's tensor name.
     pub name: String,

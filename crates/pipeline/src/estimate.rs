@@ -31,6 +31,7 @@ pub struct Estimate {
 
 /// The estimate for one recipe.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct RecipeEstimate {
     /// The recipe's name.
     pub name: String,

@@ -82,6 +82,7 @@ impl SearchOptions {
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SearchOutcome {
     /// The pipeline's name.
     pub pipeline: String,

@@ -59,6 +59,7 @@ impl Plan {
 
 /// One training run: fetch, prepare, train, evaluate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SpecialistPlan {
     /// Short name, used in tables, adapter names and merge weights.
     pub name: String,
@@ -319,6 +320,7 @@ pub struct RouterPlan {
 
 /// Recipes and what becomes of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PipelinePlan {
     /// Short name; the served model's id.
     pub name: String,

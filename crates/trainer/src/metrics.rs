@@ -14,6 +14,7 @@ use crate::{RouterReport, TrainError, tensorboard::EventFile};
 
 /// One optimizer step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepReport {
     /// Steps done, from 1.
     pub step: u64,
