@@ -145,7 +145,7 @@ def values_differ(one, other, path=""):
             if found:
                 return found
         return None
-    if path.endswith(UNORDERED):
+    if path.endswith(UNORDERED) and isinstance(one, list) and isinstance(other, list):
         one, other = sorted(one), sorted(other)
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return next(filter(None, (values_differ(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(one, other)))), None)
