@@ -9,13 +9,13 @@ use std::ops::Range;
 use super::{Accumulate, Heads, Left, Product, Right, SCRATCH, Scratch, Shape, TILE, grow};
 use crate::{
     cross_entropy::softmax,
-    gemm::{Sum, Term},
+    gemm::{NARROW_DEPTH, Sum, Term},
     math::dot,
     parallel::{SharedMut, parallel_for, threads},
 };
 
-/// Keys that one product sums over: at most one packed block, so that a sum is never split elsewhere.
-const KEYS: usize = 384;
+/// Keys that one product sums over: at most one packed block of any level, so that a sum is never split elsewhere.
+const KEYS: usize = NARROW_DEPTH;
 
 /// Which phase of generation a sequence's new tokens belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ mod weight;
 
 pub use activations::QuantizedActivations;
 #[cfg(simd_x86)]
-pub(crate) use gemm_operand::{transposed_floats, transposed_pairs};
+pub(crate) use gemm_operand::{store_transposed, transposed_floats, transposed_pairs};
 pub use weight::{PackedFormat, PackedWeight};
 
 #[cfg(simd_x86)]
