@@ -4,11 +4,11 @@
 //! the panel and the left operand; twelve independent sums hide the latency of FMA (4 or 5 cycles, two a cycle).
 
 use std::arch::x86_64::{
-    __m256, __m256i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_blendv_ps,
-    _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
-    _mm256_maskstore_ps, _mm256_mul_ps, _mm256_permute2f128_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srlv_epi32,
-    _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    __m256, __m256i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_blendv_ps, _mm256_castsi256_ps,
+    _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_mul_ps,
+    _mm256_permute2f128_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32,
+    _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_unpackhi_ps,
+    _mm256_unpacklo_ps,
 };
 
 use super::tile16::Tile16x16;
@@ -188,7 +188,12 @@ unsafe fn nf4_values(matrix: &Nf4Matrix, start: usize) -> __m256 {
     let shifts = _mm256_setr_epi32(4, 0, 12, 8, 20, 16, 28, 24);
     let codes = _mm256_srlv_epi32(_mm256_set1_epi32(bytes.cast_signed()), shifts);
     // SAFETY: sixteen floats.
-    let (lower, upper) = unsafe { (_mm256_loadu_ps(CODE.as_ptr()), _mm256_loadu_ps(CODE.as_ptr().add(LANES))) };
+    let (lower, upper) = unsafe {
+        (
+            _mm256_loadu_ps(CODE.as_ptr()),
+            _mm256_loadu_ps(CODE.as_ptr().add(LANES)),
+        )
+    };
     // a lookup reads the lowest three bits of a lane, a blend its sign: bit 3 of the code
     let level = _mm256_blendv_ps(
         _mm256_permutevar8x32_ps(lower, codes),

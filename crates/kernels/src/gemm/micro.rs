@@ -54,7 +54,11 @@ pub(super) unsafe fn run(rows: &Rows<'_>, format: Format, block: &Block, call: &
     let width = format.panel();
     let panels = block.columns.div_ceil(width);
     // wide panels come from the L2 cache for every tile, whose rows stay in the L1 cache; narrow ones stay there themselves
-    let pass = if width == NARROW_PANEL { PASS / height * height } else { height };
+    let pass = if width == NARROW_PANEL {
+        PASS / height * height
+    } else {
+        height
+    };
     #[cfg(simd_x86)]
     let _tiles = format.tiles().then(crate::amx::Session::begin);
     for first in (0..block.rows).step_by(pass) {

@@ -5,16 +5,19 @@
 //! and two products of at most 128 · 127 fit.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
-    _mm256_broadcastsi128_si256, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_load_si256, _mm256_loadu_ps,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_srli_epi16,
-    _mm256_storeu_ps, _mm256_xor_si256,
+    __m256, __m256i, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_load_si256,
+    _mm256_loadu_ps, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_sign_epi8, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_ps, _mm256_xor_si256,
 };
+
+use half::f16;
 
 use super::{
     Job, PackedFormat, QUAD, ROWS, Row,
-    weight::{LEVELS, Line, Scales},
+    format::LEVELS,
+    weight::{Line, Scales},
 };
 
 /// Rows in a vector.
@@ -61,19 +64,49 @@ unsafe fn pass<const M: usize, const H: usize>(
     for at in 0..blocks {
         let lines = &lines[at * kind.lines()..][..kind.lines()];
         let inputs = rows.map(|row| row.values[at * block..][..block].as_ptr().cast());
-        // SAFETY: the lines are a block of codes of this format, and the inputs have as many bytes.
+        let block_index = job.tile * blocks + at;
+        if let Scales::Units(scales) = &weight.scales {
+            let units = &scales.units[weight.unit_index(block_index)..][..2];
+            let parts = &scales.parts[block_index * 2..][..2];
+            let least = rows.map(|row| row.sums[at]);
+            // SAFETY: the lines are a block of codes of this format, and the inputs have as many bytes.
+            let dots = unsafe {
+                match kind {
+                    PackedFormat::Q4K => super::avx2_k::four_bits::<M, H>(lines, from, inputs, parts),
+                    PackedFormat::Q5K => super::avx2_k::five_bits::<M, H>(lines, from, inputs, parts),
+                    _ => super::avx2_k::six_bits::<M, H>(lines, from, inputs, parts),
+                }
+            };
+            for half in 0..H {
+                let [unit, minimum_unit] = [0, 1].map(|level| halves_at(&units[level], from + half));
+                for m in 0..M {
+                    // not fused, as in the scalar reference
+                    let scale = _mm256_set1_ps(rows[m].scales[at]);
+                    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m][half]), _mm256_mul_ps(unit, scale));
+                    totals[m][half] = _mm256_add_ps(totals[m][half], scaled);
+                    if kind != PackedFormat::Q6K {
+                        let minimum = super::avx2_k::unsigned(&parts[1], from + half);
+                        let least = _mm256_mullo_epi32(minimum, _mm256_set1_epi32(least[m]));
+                        let least = _mm256_mul_ps(_mm256_cvtepi32_ps(least), _mm256_mul_ps(minimum_unit, scale));
+                        totals[m][half] = _mm256_sub_ps(totals[m][half], least);
+                    }
+                }
+            }
+            continue;
+        }
+        // SAFETY: as above.
         let dots = unsafe {
             match kind {
                 PackedFormat::Nf4 => nf4::<M, H>(lines, from, inputs),
-                PackedFormat::Q4_0 => {
+                PackedFormat::Q8_0 => q8_0::<M, H>(lines, from, inputs),
+                _ => {
                     let excess = rows.map(|row| _mm256_set1_epi32(-kind.offset() * row.sums[at]));
                     q4_0::<M, H>(lines, from, inputs, excess)
                 }
-                PackedFormat::Q8_0 => q8_0::<M, H>(lines, from, inputs),
             }
         };
         for half in 0..H {
-            let weights = scales(&weight.scales, (job.tile * blocks + at) * ROWS + (from + half) * LANES);
+            let weights = scales(&weight.scales, block_index * ROWS + (from + half) * LANES);
             for m in 0..M {
                 // not fused, as in the scalar reference
                 let scale = _mm256_mul_ps(weights, _mm256_set1_ps(rows[m].scales[at]));
@@ -90,6 +123,14 @@ unsafe fn pass<const M: usize, const H: usize>(
     }
 }
 
+/// Eight f16 of sixteen, widened.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn halves_at(values: &[f16; ROWS], half: usize) -> __m256 {
+    // SAFETY: sixteen bytes of thirty-two.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(values[half * LANES..][..LANES].as_ptr().cast()) })
+}
+
 /// Eight scales.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
@@ -99,6 +140,7 @@ pub(super) fn scales(scales: &Scales, first: usize) -> __m256 {
         match scales {
             Scales::Floats(scales) => _mm256_loadu_ps(scales[first..][..LANES].as_ptr()),
             Scales::Halves(scales) => _mm256_cvtph_ps(_mm_loadu_si128(scales[first..][..LANES].as_ptr().cast())),
+            Scales::Units(_) => unreachable!("K-quants have two levels of scales"),
         }
     }
 }
@@ -117,7 +159,7 @@ pub(super) fn codes(line: &Line, half: usize) -> __m256i {
 /// `inputs` must have an element `at`.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn quad(inputs: *const i32, at: usize) -> __m256i {
+pub(super) unsafe fn quad(inputs: *const i32, at: usize) -> __m256i {
     // SAFETY: guaranteed by the caller.
     _mm256_set1_epi32(unsafe { inputs.add(at).read_unaligned() })
 }

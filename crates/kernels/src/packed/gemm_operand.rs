@@ -1,12 +1,13 @@
 //! Packed weights as operands of `gemm`: their codes have the layout of its panels, so nothing is transposed.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm256_and_si256, _mm256_cvtepi32_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_srlv_epi32,
-    _mm256_storeu_ps, _mm256_sub_epi32, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_load_si512, _mm512_mul_ps,
-    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srlv_epi32, _mm512_sub_epi32,
+    __m512, __m512i, _mm256_and_si256, _mm256_cvtepi32_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_set1_epi32,
+    _mm256_setzero_ps, _mm256_slli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_sub_epi32, _mm256_sub_ps,
+    _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_load_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_srlv_epi32, _mm512_sub_epi32,
 };
 
-use super::{PackedFormat, PackedWeight, QUAD, ROWS, avx2, avx512::scales};
+use super::{PackedFormat, PackedWeight, QUAD, ROWS, avx2, avx2_k, avx512::scales, weight::Scales};
 
 /// A square of sixteen rows by sixteen inputs within one tile and block.
 struct Square {
@@ -37,17 +38,34 @@ fn bits(kind: PackedFormat, input: usize) -> (usize, i32, i32) {
         (input / QUAD, 8 * (input % QUAD) as i32, 255)
     } else {
         // the nibble of a byte
-        (input / (2 * QUAD), (8 * (input % QUAD) + 4 * (input / QUAD % 2)) as i32, 15)
+        (
+            input / (2 * QUAD),
+            (8 * (input % QUAD) + 4 * (input / QUAD % 2)) as i32,
+            15,
+        )
+    }
+}
+
+/// The same of the bits that a code has beyond four.
+fn upper_bits(kind: PackedFormat, input: usize) -> Option<(usize, i32, i32)> {
+    let (first, byte) = (kind.nibble_lines(), 8 * (input % QUAD));
+    match kind {
+        PackedFormat::Q5K => Some((first, (byte + input / QUAD) as i32, 1)),
+        PackedFormat::Q6K => Some((first + input / 16, (byte + input / QUAD % 4 * 2) as i32, 3)),
+        _ => None,
     }
 }
 
 /// Sixteen inputs of sixteen rows, beginning at element `start` of the row-major matrix: vector `i` is input `i` of all
-/// rows. `None` if they are not in one tile and block, or if the format has a table of levels.
+/// rows. `None` if they are not in one tile and block, or if the format has a table of levels or two levels of scales.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn transposed_floats(weight: &PackedWeight, start: usize, stride: usize) -> Option<[__m512; 16]> {
     let Square { block_index, first } = Square::at(weight, start, stride)?;
     let kind = weight.kind;
+    if kind.is_k() {
+        return None;
+    }
     let scale = scales(&weight.scales, block_index);
     let lines = &weight.codes[block_index * kind.lines()..][..kind.lines()];
     let mut values = [_mm512_setzero_ps(); 16];
@@ -55,7 +73,10 @@ pub(crate) fn transposed_floats(weight: &PackedWeight, start: usize, stride: usi
         let (line, shift, mask) = bits(kind, input);
         // SAFETY: a line is one aligned vector.
         let codes = unsafe { _mm512_load_si512(std::ptr::from_ref(&lines[line]).cast()) };
-        let code = _mm512_and_si512(_mm512_srlv_epi32(codes, _mm512_set1_epi32(shift)), _mm512_set1_epi32(mask));
+        let code = _mm512_and_si512(
+            _mm512_srlv_epi32(codes, _mm512_set1_epi32(shift)),
+            _mm512_set1_epi32(mask),
+        );
         let code = _mm512_sub_epi32(code, _mm512_set1_epi32(kind.offset()));
         *value = _mm512_mul_ps(_mm512_cvtepi32_ps(code), scale);
     }
@@ -80,12 +101,46 @@ pub(crate) unsafe fn store_transposed(
     let lines = &weight.codes[block_index * kind.lines()..][..kind.lines()];
     let offset = _mm256_set1_epi32(kind.offset());
     for half in 0..ROWS / avx2::LANES {
-        let scale = avx2::scales(&weight.scales, block_index * ROWS + half * avx2::LANES);
+        let (scale, minimum) = if let Scales::Units(scales) = &weight.scales {
+            let units = &scales.units[weight.unit_index(block_index)..][..2];
+            let parts = &scales.parts[block_index * 2..][..2];
+            let [unit, minimum] = [0, 1].map(|level| avx2::halves_at(&units[level], half));
+            let product = |unit, part| _mm256_mul_ps(unit, _mm256_cvtepi32_ps(part));
+            if kind == PackedFormat::Q6K {
+                // a scale for each half of the block
+                (
+                    product(unit, avx2_k::signed(&parts[first / 16], half)),
+                    _mm256_setzero_ps(),
+                )
+            } else {
+                (
+                    product(unit, avx2_k::unsigned(&parts[0], half)),
+                    product(minimum, avx2_k::unsigned(&parts[1], half)),
+                )
+            }
+        } else {
+            (
+                avx2::scales(&weight.scales, block_index * ROWS + half * avx2::LANES),
+                _mm256_setzero_ps(),
+            )
+        };
         for input in 0..16 {
             let (line, shift, mask) = bits(kind, first + input);
-            let codes = avx2::codes(&lines[line], half);
-            let code = _mm256_and_si256(_mm256_srlv_epi32(codes, _mm256_set1_epi32(shift)), _mm256_set1_epi32(mask));
-            let value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(code, offset)), scale);
+            let take = |line: usize, shift: i32, mask: i32| {
+                let codes = _mm256_srlv_epi32(avx2::codes(&lines[line], half), _mm256_set1_epi32(shift));
+                _mm256_and_si256(codes, _mm256_set1_epi32(mask))
+            };
+            let mut code = take(line, shift, mask);
+            if let Some((line, shift, mask)) = upper_bits(kind, first + input) {
+                code = _mm256_or_si256(code, _mm256_slli_epi32::<4>(take(line, shift, mask)));
+            }
+            let code = _mm256_cvtepi32_ps(_mm256_sub_epi32(code, offset));
+            let value = _mm256_mul_ps(code, scale);
+            let value = if kind.is_k() {
+                _mm256_sub_ps(value, minimum)
+            } else {
+                value
+            };
             // SAFETY: guaranteed by the caller.
             unsafe { _mm256_storeu_ps(out.add(input * out_stride + half * avx2::LANES), value) };
         }
