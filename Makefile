@@ -7,7 +7,7 @@ TARGET_DIR = $(shell $(CARGO) metadata --format-version 1 --no-deps --offline | 
 BIN = $(TARGET_DIR)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build quickstart test explore check check-cuda check-references fuzz smollm2 synapse-arch serve swarm bench install base
+.PHONY: help build quickstart test explore check check-cuda check-references fuzz smollm2 synapse-arch serve swarm bench bench-peers install base
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,12 @@ swarm: build ## serve the quickstart's four specialists, routed by their coordin
 
 bench: ## rates of the kernels on this machine
 	$(CARGO) bench --locked -p synapse-kernels --bench gemm --bench ops --bench packed
+
+# A Python with the peers, and a model folder such as SmolLM2-135M-Instruct's.
+PEERS ?= python3
+MODEL ?= data/nano/base
+bench-peers: build ## ours against PEFT, llama.cpp and mergekit in one run (PEERS=python MODEL=dir)
+	python3 tests/peers/bench_peers.py $(BIN) $(PEERS) $(MODEL)
 
 base: build ## train the bundled base again from its recipe (a quarter of an hour)
 	$(BIN)/synapse-train run recipes/nano/base.yaml --offline --force

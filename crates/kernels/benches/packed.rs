@@ -1,6 +1,6 @@
 //! GB/s of weights read and Gop/s of the products for generated tokens, from memory and not from a cache.
 //!
-//!     cargo bench -p synapse-kernels --bench tiled        (SYNAPSE_ISA=avx2 to force a path)
+//!     cargo bench -p synapse-kernels --bench packed       (SYNAPSE_ISA=avx2 to force a path)
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 
 use std::time::Instant;
@@ -16,13 +16,21 @@ const BYTES: usize = 256 << 20;
 
 fn main() {
     println!("isa {}, {} threads", Isa::current().name(), synapse_kernels::threads());
-    let (n, k) = (1536, 576);
+    // a width that every format's blocks divide
+    let (n, k) = (1536, 768);
     let stream = Stream::new(&[1]);
     let dense: Vec<f32> = (0..(n * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();
     let nf4 = PackedWeight::from_nf4(&Nf4Matrix::quantize(&dense, n, k, true));
     // any codes take the same time
-    let [four, eight] = [PackedFormat::Q4_0, PackedFormat::Q8_0].map(|kind| PackedWeight::zeros(kind, n, k));
-    for (name, weight) in [("nf4", nf4), ("q4_0", four), ("q8_0", eight)] {
+    let stored = [
+        ("q4_0", PackedFormat::Q4_0),
+        ("q8_0", PackedFormat::Q8_0),
+        ("q4_k", PackedFormat::Q4K),
+        ("q5_k", PackedFormat::Q5K),
+        ("q6_k", PackedFormat::Q6K),
+    ];
+    let stored = stored.map(|(name, kind)| (name, PackedWeight::zeros(kind, n, k)));
+    for (name, weight) in [("nf4", nf4)].into_iter().chain(stored) {
         let weights = vec![weight; BYTES / (n * k)];
         for m in [1, 2, 4, 8, 16, 32] {
             let x: Vec<f32> = (0..(m * k) as u64).map(|i| stream.uniform(i) - 0.5).collect();

@@ -2,8 +2,10 @@
 //!
 //! What this is not: a kernel. `gemm` has the portable and AVX kernels, `amx` the one for the tile unit.
 
-/// Columns that one micro-kernel call covers: the width of a packed panel.
+/// Columns that one micro-kernel call covers, the width of a packed panel, where registers have sixteen floats.
 pub(crate) const PANEL: usize = 32;
+/// The same where they have eight or fewer.
+pub(crate) const NARROW_PANEL: usize = 16;
 
 /// Pointers to the first 4-byte units of a tile, each an f32 or a pair of bf16.
 pub(crate) struct Tile {

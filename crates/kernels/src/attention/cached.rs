@@ -7,15 +7,17 @@
 use std::ops::Range;
 
 use super::{Accumulate, Heads, Left, Product, Right, SCRATCH, Scratch, Shape, TILE, grow};
+#[cfg(simd_x86)]
+use crate::math::dot_avx2;
 use crate::{
     cross_entropy::softmax,
-    gemm::{Sum, Term},
+    gemm::{NARROW_DEPTH, Sum, Term},
     math::dot,
     parallel::{SharedMut, parallel_for, threads},
 };
 
-/// Keys that one product sums over: at most one packed block, so that a sum is never split elsewhere.
-const KEYS: usize = 384;
+/// Keys that one product sums over: at most one packed block of any level, so that a sum is never split elsewhere.
+const KEYS: usize = NARROW_DEPTH;
 
 /// Which phase of generation a sequence's new tokens belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,13 +207,44 @@ struct Cache {
     stride: usize,
 }
 
+/// `scores [heads, seen] = scale · q [heads, dim] · Kᵀ`
+fn cache_scores(cache: Cache, query: (&[f32], f32), keys: &[f32], scores: &mut [f32]) {
+    #[cfg(simd_x86)]
+    if crate::Isa::current() == crate::Isa::Avx2 {
+        // SAFETY: this machine has AVX2, as detected.
+        return unsafe { cache_scores_avx2(cache, query, keys, scores) };
+    }
+    cache_scores_plain(cache, query, keys, scores);
+}
+
 crate::isa::multiversion! {
-    /// `scores [heads, seen] = scale · q [heads, dim] · Kᵀ`
-    fn cache_scores(cache: Cache, query: (&[f32], f32), keys: &[f32], scores: &mut [f32]) = cache_scores_body
+    fn cache_scores_plain(cache: Cache, query: (&[f32], f32), keys: &[f32], scores: &mut [f32]) = cache_scores_body
 }
 
 #[inline(always)]
-fn cache_scores_body(cache: Cache, (q, scale): (&[f32], f32), keys: &[f32], scores: &mut [f32]) {
+fn cache_scores_body(cache: Cache, query: (&[f32], f32), keys: &[f32], scores: &mut [f32]) {
+    cache_scores_by(cache, query, keys, scores, dot);
+}
+
+/// Same as [`cache_scores_body`] to the bit; the lanes of a sum never leave registers.
+///
+/// # Safety
+/// AVX2.
+#[cfg(simd_x86)]
+#[target_feature(enable = "avx2")]
+unsafe fn cache_scores_avx2(cache: Cache, query: (&[f32], f32), keys: &[f32], scores: &mut [f32]) {
+    // SAFETY: guaranteed by the caller.
+    cache_scores_by(cache, query, keys, scores, |q, key| unsafe { dot_avx2(q, key) });
+}
+
+#[inline(always)]
+fn cache_scores_by(
+    cache: Cache,
+    (q, scale): (&[f32], f32),
+    keys: &[f32],
+    scores: &mut [f32],
+    dot: impl Fn(&[f32], &[f32]) -> f32,
+) {
     let heads = q.len() / cache.dim;
     let seen = scores.len() / heads;
     for at in 0..seen {

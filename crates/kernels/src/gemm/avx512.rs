@@ -1,7 +1,6 @@
 //! Packing with AVX-512: loads tiles of 16 x 16 4-byte units from any storage format and transposes them.
 //!
-//! A unit is an f32, or two bf16 that are adjacent along `k`, the first in the low half. What this is not: code for the
-//! remainders, which callers pack without vectors.
+//! What this is not: code for the remainders, which callers pack without vectors.
 
 use std::arch::x86_64::{
     __m128i, __m256i, __m512, __m512i, _mm_loadl_epi64, _mm_loadu_si128, _mm256_loadu_si256, _mm512_and_si512,
@@ -12,70 +11,12 @@ use std::arch::x86_64::{
     _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::Format;
+use super::tile16::Tile16x16;
 use crate::{
     Matrix, Nf4Matrix,
     nf4::{BLOCK, CODE},
     packed::{self, PackedWeight},
 };
-
-/// Sixteen lines of sixteen units: position and storage format.
-pub(super) struct Tile16x16<'a> {
-    pub(super) matrix: Matrix<'a>,
-    /// First element.
-    pub(super) start: usize,
-    /// Elements between stored rows.
-    pub(super) stride: usize,
-    /// Units between lines of the output.
-    pub(super) out_stride: usize,
-}
-
-impl Tile16x16<'_> {
-    /// Reads sixteen stored rows, sixteen units of each; writes line `u` = unit `u` of the sixteen rows.
-    ///
-    /// # Safety
-    /// [`Format::has_lanes`], and `out` must be valid for sixteen lines of sixteen units. The operand must contain the tile.
-    pub(super) unsafe fn transpose_rows(&self, format: Format, out: *mut f32) {
-        // SAFETY: guaranteed by the caller.
-        unsafe {
-            if format.pairs {
-                transpose_rows_pairs(self, out);
-            } else {
-                transpose_rows_floats(self, out);
-            }
-        }
-    }
-
-    /// Reads sixteen columns of sixteen units of stored rows; writes line `c` = column `c`'s sixteen units.
-    ///
-    /// # Safety
-    /// Same as [`Tile16x16::transpose_rows`].
-    pub(super) unsafe fn transpose_columns(&self, format: Format, out: *mut f32) {
-        // SAFETY: guaranteed by the caller.
-        unsafe {
-            if format.pairs {
-                transpose_columns_pairs(self, out);
-            } else {
-                transpose_columns_floats(self, out);
-            }
-        }
-    }
-
-    /// Reads sixteen columns of `units` units of stored rows; writes line `u` = unit `u` of the sixteen columns.
-    ///
-    /// # Safety
-    /// Same as [`Tile16x16::transpose_rows`], for `units` lines.
-    pub(super) unsafe fn copy_columns(&self, format: Format, units: usize, out: *mut f32) {
-        // SAFETY: guaranteed by the caller.
-        unsafe {
-            if format.pairs {
-                copy_columns_pairs(self, units, out);
-            } else {
-                copy_columns_floats(self, units, out);
-            }
-        }
-    }
-}
 
 /// Runs a walk with the storage format known to the loop inside.
 macro_rules! by_format {
@@ -105,9 +46,9 @@ macro_rules! by_format {
 macro_rules! define_loads {
     ($features:literal, $unit:literal, $along:ident, $copy_columns:ident, $tiles:ident, $transpose_rows:ident, $transpose_columns:ident, $rows:ident) => {
         /// # Safety
-        /// As the method that calls it.
+        /// As the method of [`Tile16x16`] that calls it.
         #[target_feature(enable = $features)]
-        unsafe fn $transpose_rows(tile: &Tile16x16<'_>, out: *mut f32) {
+        pub(super) unsafe fn $transpose_rows(tile: &Tile16x16<'_>, out: *mut f32) {
             if let Matrix::Packed(tiles) = tile.matrix
                 && let Some(lines) = $tiles(tiles, tile)
             {
@@ -127,9 +68,9 @@ macro_rules! define_loads {
         }
 
         /// # Safety
-        /// As the method that calls it.
+        /// As the method of [`Tile16x16`] that calls it.
         #[target_feature(enable = $features)]
-        unsafe fn $transpose_columns(tile: &Tile16x16<'_>, out: *mut f32) {
+        pub(super) unsafe fn $transpose_columns(tile: &Tile16x16<'_>, out: *mut f32) {
             let mut lines = [_mm512_setzero_si512(); 16];
             by_format!(
                 tile.matrix,
@@ -143,9 +84,9 @@ macro_rules! define_loads {
         }
 
         /// # Safety
-        /// As the method that calls it.
+        /// As the method of [`Tile16x16`] that calls it.
         #[target_feature(enable = $features)]
-        unsafe fn $rows(tile: &Tile16x16<'_>, units: usize, out: *mut f32) {
+        pub(super) unsafe fn $rows(tile: &Tile16x16<'_>, units: usize, out: *mut f32) {
             by_format!(tile.matrix, |matrix| for line in 0..units {
                 // SAFETY: the operand holds the lines, and so does the output.
                 unsafe {

@@ -175,7 +175,7 @@ impl Task<'_> {
         #[cfg(simd_x86)]
         for at in (0..depth).step_by(16 * unit) {
             for column in (0..count).step_by(16) {
-                let tile = super::avx512::Tile16x16 {
+                let tile = super::tile16::Tile16x16 {
                     matrix: self.left.matrix,
                     start: at * self.left.stride + first + column,
                     stride: self.left.stride,

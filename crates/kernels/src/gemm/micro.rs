@@ -1,13 +1,18 @@
-//! The innermost loops: a tile of up to `ROWS` rows by one panel of 32 columns.
+//! The innermost loops: a tile of a few rows by one panel of 32 columns, or of 16 where registers are short.
 
+#[cfg(simd_x86)]
+use super::avx2::multiply as avx2;
 use super::{Block, Format, left::Rows};
 use crate::{
     Isa,
-    micro_tile::{PANEL, Tile},
+    micro_tile::{NARROW_PANEL, Tile},
 };
 
-/// Rows of the largest tile.
+/// Rows of the largest tile with AVX-512.
 const ROWS: usize = 12;
+/// Rows over which all panels of a block are multiplied before the next rows, where a panel is to stay in the L1 cache:
+/// at the deepest they take 192 KiB, which with the panels fits in an L2 cache of 512 KiB.
+const PASS: usize = 192;
 
 /// The operands that all tiles of one block and depth share.
 pub(super) struct Call<'a> {
@@ -27,7 +32,9 @@ pub(super) fn height(format: Format) -> usize {
     match format.isa {
         Isa::Amx if format.pairs => 32,
         Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => ROWS,
-        Isa::Avx2 | Isa::Portable => 4,
+        #[cfg(simd_x86)]
+        Isa::Avx2 => super::avx2::ROWS,
+        _ => 4,
     }
 }
 
@@ -44,31 +51,39 @@ pub(super) unsafe fn run(rows: &Rows<'_>, format: Format, block: &Block, call: &
         Rows::Bf16 { data, stride } => (data.as_ptr().cast::<f32>(), stride / 2),
     };
     let (depth, steps, height) = (call.depth / unit, format.units(call.length), height(format));
-    let panels = block.columns.div_ceil(PANEL);
+    let width = format.panel();
+    let panels = block.columns.div_ceil(width);
+    // wide panels come from the L2 cache for every tile, whose rows stay in the L1 cache; narrow ones stay there themselves
+    let pass = if width == NARROW_PANEL {
+        PASS / height * height
+    } else {
+        height
+    };
     #[cfg(simd_x86)]
     let _tiles = format.tiles().then(crate::amx::Session::begin);
-    for row in (0..block.rows).step_by(height) {
-        let count = height.min(block.rows - row);
-        for (index, panel) in call.packed.chunks_exact(steps * PANEL).enumerate().take(panels) {
-            let column = index * PANEL;
-            let tile = Tile {
-                // SAFETY: the row and depth are inside the operand, as the caller promises.
-                left: unsafe { data.add((block.first_row + row) * stride + depth) },
-                left_stride: stride,
-                panel: panel.as_ptr(),
-                steps,
-                // SAFETY: the element is inside the output, as the caller promises.
-                out: unsafe {
-                    call.out
-                        .add((block.first_row + row) * call.out_stride + block.first_column + column)
-                },
-                out_stride: call.out_stride,
-                width: PANEL.min(block.columns - column),
-                scale: call.scale,
-                add: call.add,
-            };
-            // SAFETY: the tile's pointers were derived above; the machine has the format's level.
-            unsafe { dispatch(&tile, format, count) };
+    for first in (0..block.rows).step_by(pass) {
+        for (index, panel) in call.packed.chunks_exact(steps * width).enumerate().take(panels) {
+            let column = index * width;
+            for row in (first..block.rows.min(first + pass)).step_by(height) {
+                let tile = Tile {
+                    // SAFETY: the row and depth are inside the operand, as the caller promises.
+                    left: unsafe { data.add((block.first_row + row) * stride + depth) },
+                    left_stride: stride,
+                    panel: panel.as_ptr(),
+                    steps,
+                    // SAFETY: the element is inside the output, as the caller promises.
+                    out: unsafe {
+                        call.out
+                            .add((block.first_row + row) * call.out_stride + block.first_column + column)
+                    },
+                    out_stride: call.out_stride,
+                    width: width.min(block.columns - column),
+                    scale: call.scale,
+                    add: call.add,
+                };
+                // SAFETY: the tile's pointers were derived above; the machine has the format's level.
+                unsafe { dispatch(&tile, format, height.min(block.rows - row)) };
+            }
         }
     }
 }
@@ -96,7 +111,7 @@ unsafe fn dispatch(tile: &Tile, format: Format, count: usize) {
             #[cfg(simd_x86)]
             Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => by_rows!(count, avx512, tile, 1 2 3 4 5 6 7 8 9 10 11 12),
             #[cfg(simd_x86)]
-            Isa::Avx2 => by_rows!(count, avx2, tile, 1 2 3 4),
+            Isa::Avx2 => by_rows!(count, avx2, tile, 1 2 3 4 5 6),
             _ => by_rows!(count, portable, tile, 1 2 3 4),
         }
     }
@@ -107,47 +122,28 @@ unsafe fn dispatch(tile: &Tile, format: Format, count: usize) {
 /// # Safety
 /// The tile's pointers must be valid for `R` rows.
 unsafe fn portable<const R: usize>(tile: &Tile) {
-    // SAFETY: guaranteed by the caller.
-    unsafe { plain::<R>(tile) }
-}
-
-/// # Safety
-/// Same as [`portable`], on a machine with AVX2 and FMA.
-#[cfg(simd_x86)]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const R: usize>(tile: &Tile) {
-    // SAFETY: guaranteed by the caller.
-    unsafe { plain::<R>(tile) }
-}
-
-/// # Safety
-/// The tile's pointers must be valid for `R` rows.
-#[inline(always)]
-unsafe fn plain<const R: usize>(tile: &Tile) {
-    // sixteen columns at a time: the accumulators of four rows stay in registers
-    for first in [0, PANEL / 2] {
-        if first >= tile.width {
-            return;
-        }
-        let mut sums = [[0.0f32; PANEL / 2]; R];
-        for step in 0..tile.steps {
-            // SAFETY: the panel has `steps` rows of PANEL columns.
-            let panel = unsafe { std::slice::from_raw_parts(tile.panel.add(step * PANEL + first), PANEL / 2) };
-            for (row, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: row and step are inside the left operand.
-                let left = unsafe { tile.left.add(row * tile.left_stride + step).read_unaligned() };
-                for (sum, &right) in sums.iter_mut().zip(panel) {
-                    // not fused: `mul_add` here kept the loop from being vectorized, at a twentieth of the speed
-                    *sum += left * right;
-                }
+    // the accumulators of four rows stay in registers
+    let mut sums = [[0.0f32; NARROW_PANEL]; R];
+    for step in 0..tile.steps {
+        // SAFETY: the panel has `steps` rows of sixteen columns.
+        let panel = unsafe { std::slice::from_raw_parts(tile.panel.add(step * NARROW_PANEL), NARROW_PANEL) };
+        for (row, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: row and step are inside the left operand.
+            let left = unsafe { tile.left.add(row * tile.left_stride + step).read_unaligned() };
+            for (sum, &right) in sums.iter_mut().zip(panel) {
+                // not fused: without FMA in the instruction set, `mul_add` is a call
+                *sum += left * right;
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            // SAFETY: `row` is inside the tile.
-            unsafe { tile.store(row, first, sums) };
-        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        // SAFETY: `row` is inside the tile.
+        unsafe { tile.store(row, 0, sums) };
     }
 }
+
+#[cfg(simd_x86)]
+use crate::micro_tile::PANEL;
 
 #[cfg(simd_x86)]
 use std::arch::x86_64::{

@@ -6,6 +6,8 @@
 //! the number of threads does not change a bit of the result.
 
 #[cfg(simd_x86)]
+mod avx2;
+#[cfg(simd_x86)]
 mod avx512;
 mod gemv;
 mod grid;
@@ -13,6 +15,8 @@ mod left;
 mod micro;
 mod operand;
 mod right;
+#[cfg(simd_x86)]
+mod tile16;
 
 use std::cell::RefCell;
 
@@ -21,7 +25,7 @@ pub use operand::{Left, Right};
 
 use crate::{
     Isa, Matrix,
-    micro_tile::PANEL,
+    micro_tile::{NARROW_PANEL, PANEL},
     parallel::{SharedMut, parallel_for, threads},
 };
 
@@ -101,6 +105,8 @@ pub struct Sum<'a> {
 
 /// Depth of a packed block in 4-byte units (an f32, or a pair of bf16): its rows fit in the L1 cache.
 const DEPTH: usize = 384;
+/// The same for panels of sixteen columns: with the rows of a tile, a panel fits in an L1 cache of 32 KiB.
+pub(crate) const NARROW_DEPTH: usize = 256;
 /// The same for the tile unit (AMX), whose blocks have more rows and which reads its operands four times as fast.
 const TILE_DEPTH: usize = 192;
 /// Up to this number of rows, packing a weight costs more than it saves.
@@ -182,7 +188,24 @@ impl Format {
 
     /// Whether operands can be packed sixteen units at a time.
     fn has_lanes(self) -> bool {
-        cfg!(simd_x86) && matches!(self.isa, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx)
+        cfg!(simd_x86) && self.isa != Isa::Portable
+    }
+
+    /// Columns of a packed panel.
+    fn panel(self) -> usize {
+        match self.isa {
+            Isa::Portable | Isa::Avx2 => NARROW_PANEL,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => PANEL,
+        }
+    }
+
+    /// Units of a packed block along `k`, at most.
+    fn depth(self) -> usize {
+        match self.panel() {
+            _ if self.tiles() => TILE_DEPTH,
+            NARROW_PANEL => NARROW_DEPTH,
+            _ => DEPTH,
+        }
     }
 
     /// Elements in a 4-byte unit.
@@ -357,9 +380,9 @@ pub(crate) fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
     }
 }
 
-/// Splits `k` elements into equal blocks of at most [`DEPTH`] units: first element and length of each.
+/// Splits `k` elements into equal blocks of at most [`Format::depth`] units: first element and length of each.
 fn depths(k: usize, format: Format) -> impl Iterator<Item = (usize, usize)> {
-    let most = format.unit() * if format.tiles() { TILE_DEPTH } else { DEPTH };
+    let most = format.unit() * format.depth();
     // whole units of the tile kernel, so that only the last block is padded
     let size = k.div_ceil(k.div_ceil(most).max(1)).next_multiple_of(32).max(32);
     (0..k).step_by(size).map(move |depth| (depth, size.min(k - depth)))

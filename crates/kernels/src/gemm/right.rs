@@ -1,7 +1,7 @@
 //! Packs the right operand into panels, in the order that the micro-kernels read.
 //!
-//! A panel is `[units][PANEL]` 4-byte units (an f32, or a pair of bf16 with the first along `k` in the low
-//! half), zero-padded in both directions. Panels of a block follow each other.
+//! A panel is `[units][columns]` 4-byte units (an f32, or a pair of bf16 with the first along `k` in the low
+//! half) of as many columns as [`Format::panel`] says, zero-padded in both directions. Panels of a block follow each other.
 
 use std::ops::Range;
 
@@ -38,14 +38,15 @@ pub(super) fn panels(
     format: Format,
     packed: &mut Vec<f32>,
 ) {
-    let size = format.units(length) * PANEL;
-    let count = block.columns.div_ceil(PANEL);
+    let panel = format.panel();
+    let size = format.units(length) * panel;
+    let count = block.columns.div_ceil(panel);
     grow(packed, count * size);
     let packing = |index: usize| Packing {
         right,
-        column: block.first_column + index * PANEL,
+        column: block.first_column + index * panel,
         depth,
-        width: PANEL.min(block.columns - index * PANEL),
+        width: panel.min(block.columns - index * panel),
         length,
         format,
     };
@@ -66,7 +67,7 @@ impl Packing<'_> {
     /// The remainder that vectors do not pack: below their columns, and right of them.
     fn rest(&self, panel: &mut [f32]) {
         let (columns, depth) = self.by_vectors();
-        if self.width < PANEL || panel.len() / PANEL * self.format.unit() > self.length {
+        if self.width < self.format.panel() || panel.len() / self.format.panel() * self.format.unit() > self.length {
             self.clear(panel);
         }
         let below = Part {
@@ -86,7 +87,7 @@ impl Packing<'_> {
 
     /// Zeros what no element of the operand will fill.
     fn clear(&self, panel: &mut [f32]) {
-        for (unit, row) in panel.chunks_exact_mut(PANEL).enumerate() {
+        for (unit, row) in panel.chunks_exact_mut(self.format.panel()).enumerate() {
             let from = if unit * self.format.unit() < self.length {
                 self.width
             } else {
@@ -101,6 +102,7 @@ impl Packing<'_> {
     #[inline(never)]
     fn plain(&self, part: Part, panel: &mut [f32]) {
         let Part { columns, depth } = part;
+        let panel_width = self.format.panel();
         let mut values = [0.0f32; DEEP * PANEL]; // [PANEL, DEEP] or [DEEP, PANEL]
         let stride = self.right.stride;
         for first in depth.clone().step_by(DEEP) {
@@ -121,7 +123,7 @@ impl Packing<'_> {
             let value = |column: usize, offset: usize| values[column * by_column + offset * by_depth];
             if self.format.pairs {
                 for offset in (0..deep).step_by(2) {
-                    let row = (first + offset) / 2 * PANEL;
+                    let row = (first + offset) / 2 * panel_width;
                     for column in columns.clone() {
                         let odd = if offset + 1 < deep {
                             value(column, offset + 1)
@@ -134,7 +136,7 @@ impl Packing<'_> {
             } else {
                 for offset in 0..deep {
                     for column in columns.clone() {
-                        panel[(first + offset) * PANEL + column] = value(column, offset);
+                        panel[(first + offset) * panel_width + column] = value(column, offset);
                     }
                 }
             }
@@ -153,27 +155,27 @@ impl Packing<'_> {
     /// Packs what vectors can of some units.
     #[cfg(simd_x86)]
     fn tiles(&self, units: Range<usize>, panel: &mut [f32]) {
-        use super::avx512::Tile16x16;
+        use super::tile16::Tile16x16;
         let (columns, depth) = self.by_vectors();
-        let (unit, stride) = (self.format.unit(), self.right.stride);
+        let (unit, stride, width) = (self.format.unit(), self.right.stride, self.format.panel());
         let units = units.start..units.end.min(depth / unit);
         let tile = |start| Tile16x16 {
             matrix: self.right.matrix,
             start,
             stride,
-            out_stride: PANEL,
+            out_stride: width,
         };
         for column in (0..columns).step_by(16) {
             if self.right.transposed {
                 for first in units.clone().step_by(16) {
                     let tile = tile((self.column + column) * stride + self.depth + first * unit);
-                    let out = panel[first * PANEL + column..].as_mut_ptr();
+                    let out = panel[first * width + column..].as_mut_ptr();
                     // SAFETY: the operand reaches these rows and columns, and the panel has the lines.
                     unsafe { tile.transpose_rows(self.format, out) };
                 }
             } else if !units.is_empty() {
                 let tile = tile((self.depth + units.start * unit) * stride + self.column + column);
-                let out = panel[units.start * PANEL + column..].as_mut_ptr();
+                let out = panel[units.start * width + column..].as_mut_ptr();
                 // SAFETY: as above.
                 unsafe { tile.copy_columns(self.format, units.len(), out) };
             }

@@ -9,7 +9,8 @@ use std::arch::x86_64::{
 
 use super::{
     Job, PackedFormat, ROWS, Row,
-    weight::{LEVELS, Line, Scales},
+    format::LEVELS,
+    weight::{Line, Scales},
 };
 
 /// Whether the machine multiplies 8-bit integers in AVX-512.
@@ -48,6 +49,7 @@ pub(super) unsafe fn sums<const M: usize>(job: &Job<'_>, rows: [Row<'_>; M], sum
                     });
                 }
             }
+            Scales::Units(_) => unreachable!("K-quants are multiplied with AVX2"),
         }
     }
 }
@@ -103,6 +105,7 @@ pub(super) fn scales(scales: &Scales, block_index: usize) -> __m512 {
             Scales::Halves(scales) => {
                 _mm512_cvtph_ps(_mm256_loadu_si256(scales[block_index * ROWS..][..ROWS].as_ptr().cast()))
             }
+            Scales::Units(_) => unreachable!("K-quants have two levels of scales"),
         }
     }
 }

@@ -13,15 +13,20 @@ mod activations;
 #[cfg(simd_x86)]
 mod avx2;
 #[cfg(simd_x86)]
+mod avx2_k;
+#[cfg(simd_x86)]
 mod avx512;
+mod format;
 #[cfg(simd_x86)]
 mod gemm_operand;
+mod stored;
 mod weight;
 
 pub use activations::QuantizedActivations;
+pub use format::PackedFormat;
 #[cfg(simd_x86)]
-pub(crate) use gemm_operand::{transposed_floats, transposed_pairs};
-pub use weight::{PackedFormat, PackedWeight};
+pub(crate) use gemm_operand::{store_transposed, transposed_floats, transposed_pairs};
+pub use weight::PackedWeight;
 
 #[cfg(simd_x86)]
 use crate::Isa;
@@ -124,7 +129,6 @@ struct Row<'a> {
     /// `[columns/block]`
     scales: &'a [f32],
     /// `[columns/block]`
-    #[cfg_attr(not(simd_x86), expect(dead_code, reason = "the portable path reads signed codes"))]
     sums: &'a [i32],
 }
 
@@ -150,9 +154,9 @@ impl<'a> Job<'a> {
             // SAFETY: this machine has the level, as detected.
             Isa::Avx2 => return unsafe { avx2::sums(self, rows, sums) },
             Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
-                // SAFETY: as above, and VNNI was detected.
+                // SAFETY: as above, and VNNI was detected; every level has AVX2.
                 return unsafe {
-                    if avx512::is_available() {
+                    if avx512::is_available() && !self.weight.kind.is_k() {
                         avx512::sums(self, rows, sums);
                     } else {
                         avx2::sums(self, rows, sums);
@@ -183,11 +187,22 @@ impl<'a> Job<'a> {
                 for (input, code) in codes[..block].iter_mut().enumerate() {
                     *code = self.weight.code(block_index, lane, input);
                 }
-                let weight = self.weight.scale(block_index, lane);
                 for (row, sums) in rows.iter().zip(&mut *sums) {
                     let values = &row.values[at * block..][..block];
-                    let products = codes.iter().zip(values).map(|(&w, &x)| i32::from(w) * i32::from(x));
-                    sums[lane] += products.sum::<i32>() as f32 * (weight * row.scales[at]);
+                    let dot = |part: std::ops::Range<usize>| -> i32 {
+                        let products = codes[part.clone()].iter().zip(&values[part]);
+                        products.map(|(&w, &x)| i32::from(w) * i32::from(x)).sum()
+                    };
+                    let scale = row.scales[at];
+                    if let Some(levels) = self.weight.levels(block_index, lane) {
+                        // the lower scales are whole numbers, and what they multiply is too: below 2^24, so exact in f32
+                        let [first, second] = levels.scales;
+                        let scaled = dot(0..block / 2) * first + dot(block / 2..block) * second;
+                        sums[lane] += scaled as f32 * (levels.unit * scale);
+                        sums[lane] -= (levels.minimum * row.sums[at]) as f32 * (levels.minimum_unit * scale);
+                    } else {
+                        sums[lane] += dot(0..block) as f32 * (self.weight.scale(block_index, lane) * scale);
+                    }
                 }
             }
         }

@@ -2,101 +2,57 @@
 
 use half::f16;
 
-use super::{QUAD, ROWS};
+use super::{PackedFormat, QUAD, ROWS, format::LEVELS, stored::Unpacked};
 use crate::{
     Nf4Matrix,
-    nf4::CODE,
     parallel::{SharedMut, parallel_for},
 };
 
 /// The longest block of any format.
 pub(super) const MAX_BLOCK: usize = 64;
 
-/// What codes encode, and how many inputs of a row share a scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PackedFormat {
-    /// 4-bit NormalFloat, its sixteen levels rounded to 8 bits; f32 scales of 64 inputs.
-    Nf4,
-    /// ggml's Q4_0: a code from −8 to 7; f16 scales of 32 inputs.
-    Q4_0,
-    /// ggml's Q8_0: a code from −128 to 127; f16 scales of 32 inputs.
-    Q8_0,
-}
-
-impl PackedFormat {
-    /// Inputs that share a scale.
-    pub const fn block(self) -> usize {
-        match self {
-            Self::Nf4 => 64,
-            Self::Q4_0 | Self::Q8_0 => 32,
-        }
-    }
-
-    /// The offset of a stored code above the value it encodes.
-    pub(super) const fn offset(self) -> i32 {
-        match self {
-            Self::Nf4 | Self::Q8_0 => 128,
-            Self::Q4_0 => 8,
-        }
-    }
-
-    /// Lines per block of a tile.
-    pub(super) const fn lines(self) -> usize {
-        match self {
-            Self::Nf4 | Self::Q4_0 => self.block() / (2 * QUAD),
-            Self::Q8_0 => self.block() / QUAD,
-        }
-    }
-
-    /// A byte whose codes encode zero.
-    const fn zero(self) -> u8 {
-        match self {
-            Self::Nf4 => 0x77,
-            Self::Q4_0 => 0x88,
-            Self::Q8_0 => 0x80,
-        }
-    }
-
-    /// Bytes of a block as ggml stores it: the scale, then the codes.
-    const fn stored_bytes(self) -> usize {
-        match self {
-            Self::Nf4 | Self::Q4_0 => 2 + self.block() / 2,
-            Self::Q8_0 => 2 + self.block(),
-        }
-    }
-}
-
-/// NF4's levels in 8 bits, plus 128.
-pub(super) const LEVELS: [u8; 16] = {
-    let mut levels = [0; 16];
-    let mut at = 0;
-    while at < 16 {
-        let scaled = CODE[at] * 127.0;
-        // no level lies halfway between two steps
-        let rounded = if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 };
-        levels[at] = (128 + rounded as i32) as u8;
-        at += 1;
-    }
-    levels
-};
-
 /// Four codes, or four pairs of two, of each of sixteen rows; one load of a vector.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Line(pub(super) [u8; ROWS * QUAD]);
 
-/// `[rows/16][columns/block][16]`
+/// Scales of all tiles.
 #[derive(Debug, Clone)]
 pub(super) enum Scales {
+    /// `[rows/16][columns/block][16]`
     Floats(Vec<f32>),
+    /// `[rows/16][columns/block][16]`
     Halves(Vec<f16>),
+    /// Of K-quants.
+    Units(Units),
+}
+
+/// Scales in two levels.
+#[derive(Debug, Clone)]
+pub(super) struct Units {
+    /// The unit of the scales and that of the minima, `[rows/16][columns/256][2][16]`.
+    pub(super) units: Vec<[f16; ROWS]>,
+    /// Scales and minima of blocks, or scales of their halves, `[rows/16][columns/block][2][16]`.
+    pub(super) parts: Vec<[u8; ROWS]>,
+}
+
+/// Two levels of scales of one row's block: a value is `code · (scale · unit) − minimum · minimum_unit`.
+#[derive(Clone, Copy)]
+pub(super) struct Levels {
+    pub(super) unit: f32,
+    /// Of the block's two halves.
+    pub(super) scales: [i32; 2],
+    pub(super) minimum_unit: f32,
+    pub(super) minimum: i32,
 }
 
 /// A weight `[rows, columns]`, packed in tiles of sixteen rows.
 ///
 /// Codes of 4 bits are `[rows/16][columns/block][block/8]` lines: byte `r, j` of line `v` holds the inputs `8v + j`
 /// (low) and `8v + 4 + j` (high) of row `r`. Those of 8 bits are `[rows/16][columns/block][block/4]` lines: byte
-/// `r, j` of line `v` is the input `4v + j`, plus 128.
+/// `r, j` of line `v` is the input `4v + j`, plus 128. Codes of 5 and 6 bits have their upper bits in further lines of the
+/// block: Q5_K's bit `2v + h` of byte `r, j` belongs to the input `8v + 4h + j`; Q6_K's bits `4(v mod 2) + 2h` and the
+/// next, in the first line for `v < 2` and else in the second.
 #[derive(Debug, Clone)]
 pub struct PackedWeight {
     pub(super) kind: PackedFormat,
@@ -109,7 +65,7 @@ pub struct PackedWeight {
 impl PackedWeight {
     /// Whether a weight with `columns` inputs can be packed.
     pub fn fits(kind: PackedFormat, columns: usize) -> bool {
-        columns > 0 && columns.is_multiple_of(kind.block())
+        columns > 0 && columns.is_multiple_of(kind.block() * kind.group())
     }
 
     /// A weight of zeros, to be filled by [`PackedWeight::store_rows`].
@@ -120,7 +76,7 @@ impl PackedWeight {
         assert!(
             Self::fits(kind, columns),
             "{columns} inputs are not a multiple of {}, so the weight cannot be packed",
-            kind.block()
+            kind.block() * kind.group()
         );
         let blocks = rows.div_ceil(ROWS) * (columns / kind.block());
         Self {
@@ -131,6 +87,10 @@ impl PackedWeight {
             scales: match kind {
                 PackedFormat::Nf4 => Scales::Floats(vec![0.0; blocks * ROWS]),
                 PackedFormat::Q4_0 | PackedFormat::Q8_0 => Scales::Halves(vec![f16::ZERO; blocks * ROWS]),
+                PackedFormat::Q4K | PackedFormat::Q5K | PackedFormat::Q6K => Scales::Units(Units {
+                    units: vec![[f16::ZERO; ROWS]; blocks / kind.group() * 2],
+                    parts: vec![[0; ROWS]; blocks * 2],
+                }),
             },
         }
     }
@@ -161,48 +121,24 @@ impl PackedWeight {
     /// # Panics
     /// If `stored` does not hold whole rows of this format, holds too many, or the format is not ggml's.
     pub fn store_rows(&mut self, first: usize, stored: &[u8]) {
-        let (kind, block_bytes) = (self.kind, self.kind.stored_bytes());
-        let row_bytes = self.columns / kind.block() * block_bytes;
+        let (kind, columns, stored_bytes) = (self.kind, self.columns, self.kind.stored_bytes());
+        let row_bytes = columns / (kind.block() * kind.group()) * stored_bytes;
         let last = first + stored.len() / row_bytes;
         assert!(
             stored.len().is_multiple_of(row_bytes) && last <= self.rows,
-            "{} bytes from row {first} on are not whole rows of a {kind:?} weight [{}, {}]",
+            "{} bytes from row {first} on are not whole rows of a {kind:?} weight [{}, {columns}]",
             stored.len(),
             self.rows,
-            self.columns
         );
-        let per_tile = self.columns / kind.block();
-        let Scales::Halves(scales) = &mut self.scales else {
-            unreachable!("ggml has no NF4");
-        };
-        let (codes, scales) = (SharedMut::new(&mut self.codes), SharedMut::new(scales));
         let tiles = first / ROWS..last.div_ceil(ROWS);
+        let target = Target::new(self);
         parallel_for(tiles.len(), |task| {
             let tile = tiles.start + task;
-            // SAFETY: each tile belongs to one task, and the rows are in range, as asserted.
-            let (codes, scales) = unsafe {
-                (
-                    codes.slice(tile * per_tile * kind.lines(), per_tile * kind.lines()),
-                    scales.slice(tile * per_tile * ROWS, per_tile * ROWS),
-                )
-            };
             for row in (tile * ROWS).max(first)..(tile * ROWS + ROWS).min(last) {
                 let stored = &stored[(row - first) * row_bytes..][..row_bytes];
-                for (block, stored) in stored.chunks_exact(block_bytes).enumerate() {
-                    scales[block * ROWS + row % ROWS] = f16::from_le_bytes([stored[0], stored[1]]);
-                    let lines = &mut codes[block * kind.lines()..][..kind.lines()];
-                    if kind == PackedFormat::Q4_0 {
-                        // sixteen low nibbles, then the high ones of the same bytes
-                        pack_nibbles(lines, row % ROWS, |input| {
-                            stored[2 + input % 16] >> (input / 16 * 4) & 15
-                        });
-                    } else {
-                        for (line, quad) in lines.iter_mut().zip(stored[2..].as_chunks::<QUAD>().0) {
-                            for (target, code) in line.0[row % ROWS * QUAD..].iter_mut().zip(quad) {
-                                *target = code ^ 128;
-                            }
-                        }
-                    }
+                for (group, stored) in stored.chunks_exact(stored_bytes).enumerate() {
+                    // SAFETY: each tile belongs to one task, and the rows are in range, as asserted.
+                    unsafe { target.store(row, group, &Unpacked::new(kind, stored)) };
                 }
             }
         });
@@ -223,6 +159,7 @@ impl PackedWeight {
         let scales = match &self.scales {
             Scales::Floats(scales) => size_of_val(scales.as_slice()),
             Scales::Halves(scales) => size_of_val(scales.as_slice()),
+            Scales::Units(scales) => size_of_val(scales.units.as_slice()) + size_of_val(scales.parts.as_slice()),
         };
         size_of_val(self.codes.as_slice()) + scales
     }
@@ -237,22 +174,57 @@ impl PackedWeight {
         row / ROWS * self.blocks() + block
     }
 
-    /// The scale of one row in the block at `block_index`.
+    /// The scale of one row in the block at `block_index`, of a format with one level of scales.
     pub(super) fn scale(&self, block_index: usize, row: usize) -> f32 {
         match &self.scales {
             Scales::Floats(scales) => scales[block_index * ROWS + row],
             Scales::Halves(scales) => scales[block_index * ROWS + row].to_f32(),
+            Scales::Units(_) => unreachable!("K-quants have two levels of scales"),
         }
+    }
+
+    /// The scales of one row's block of a K-quant; none for other formats.
+    pub(super) fn levels(&self, block_index: usize, row: usize) -> Option<Levels> {
+        let Scales::Units(scales) = &self.scales else {
+            return None;
+        };
+        let [unit, minimum_unit] = [0, 1].map(|at| scales.units[self.unit_index(block_index) + at][row].to_f32());
+        let parts = [0, 1].map(|at| scales.parts[block_index * 2 + at][row]);
+        let (scales, minimum) = if self.kind == PackedFormat::Q6K {
+            (parts.map(|part| i32::from(part.cast_signed())), 0)
+        } else {
+            ([i32::from(parts[0]); 2], i32::from(parts[1]))
+        };
+        Some(Levels {
+            unit,
+            scales,
+            minimum_unit,
+            minimum,
+        })
+    }
+
+    /// Where a block's units are.
+    pub(super) fn unit_index(&self, block_index: usize) -> usize {
+        // tiles have whole super-blocks
+        block_index / self.kind.group() * 2
     }
 
     /// The value that one code encodes, −128 … 127.
     pub(super) fn code(&self, block_index: usize, row: usize, input: usize) -> i8 {
         let lines = &self.codes[block_index * self.kind.lines()..];
-        let nibble = || lines[input / 8].0[row * QUAD + input % QUAD] >> (input / QUAD % 2 * 4) & 15;
+        let byte = |line: usize| lines[line].0[row * QUAD + input % QUAD];
+        let nibble = || byte(input / 8) >> (input / QUAD % 2 * 4) & 15;
+        let upper = self.kind.nibble_lines();
         match self.kind {
             PackedFormat::Nf4 => (LEVELS[usize::from(nibble())] ^ 128).cast_signed(),
             PackedFormat::Q4_0 => nibble().cast_signed() - 8,
-            PackedFormat::Q8_0 => (lines[input / QUAD].0[row * QUAD + input % QUAD] ^ 128).cast_signed(),
+            PackedFormat::Q8_0 => (byte(input / QUAD) ^ 128).cast_signed(),
+            PackedFormat::Q4K => nibble().cast_signed(),
+            PackedFormat::Q5K => (nibble() | (byte(upper) >> (input / QUAD) & 1) << 4).cast_signed(),
+            PackedFormat::Q6K => {
+                let pair = byte(upper + input / 16) >> (input / QUAD % 4 * 2) & 3;
+                (nibble() | pair << 4).cast_signed() - 32
+            }
         }
     }
 
@@ -269,9 +241,18 @@ impl PackedWeight {
             assert!(row < self.rows, "row {row} of a weight of {}", self.rows);
             let (block_index, first) = (self.block_index(row, column / block), column % block);
             let (part, others) = rest.split_at_mut((block - first).min(rest.len()));
-            let scale = self.scale(block_index, row % ROWS);
-            for (offset, target) in part.iter_mut().enumerate() {
-                *target = f32::from(self.code(block_index, row % ROWS, first + offset)) * scale;
+            let code = |input: usize| f32::from(self.code(block_index, row % ROWS, input));
+            if let Some(levels) = self.levels(block_index, row % ROWS) {
+                let scales = levels.scales.map(|scale| levels.unit * scale as f32);
+                let minimum = levels.minimum_unit * levels.minimum as f32;
+                for (input, target) in (first..).zip(part.iter_mut()) {
+                    *target = code(input) * scales[input / (block / 2)] - minimum;
+                }
+            } else {
+                let scale = self.scale(block_index, row % ROWS);
+                for (input, target) in (first..).zip(part.iter_mut()) {
+                    *target = code(input) * scale;
+                }
             }
             at += part.len();
             rest = others;
@@ -293,5 +274,89 @@ fn pack_nibbles(lines: &mut [Line], row: usize, code: impl Fn(usize) -> u8) {
             let input = group * 2 * QUAD + j;
             line.0[row * QUAD + j] = code(input) | code(input + QUAD) << 4;
         }
+    }
+}
+
+/// The parts of a weight that tasks fill, each its own tiles.
+struct Target<'a> {
+    kind: PackedFormat,
+    columns: usize,
+    codes: SharedMut<'a, Line>,
+    scales: ScalesMut<'a>,
+}
+
+enum ScalesMut<'a> {
+    Halves(SharedMut<'a, f16>),
+    Units(SharedMut<'a, [f16; ROWS]>, SharedMut<'a, [u8; ROWS]>),
+}
+
+impl<'a> Target<'a> {
+    fn new(weight: &'a mut PackedWeight) -> Self {
+        Self {
+            kind: weight.kind,
+            columns: weight.columns,
+            codes: SharedMut::new(&mut weight.codes),
+            scales: match &mut weight.scales {
+                Scales::Floats(_) => unreachable!("ggml has no NF4"),
+                Scales::Halves(scales) => ScalesMut::Halves(SharedMut::new(scales)),
+                Scales::Units(scales) => {
+                    ScalesMut::Units(SharedMut::new(&mut scales.units), SharedMut::new(&mut scales.parts))
+                }
+            },
+        }
+    }
+
+    /// Stores what is stored together, number `group` of the row.
+    ///
+    /// # Safety
+    /// The row and group must be inside the weight, and no other task may use the row's tile.
+    unsafe fn store(&self, row: usize, group: usize, unpacked: &Unpacked) {
+        let (kind, lane) = (self.kind, row % ROWS);
+        let first = row / ROWS * (self.columns / kind.block()) + group * kind.group();
+        for block in 0..kind.group() {
+            let codes = &unpacked.codes[block * kind.block()..][..kind.block()];
+            // SAFETY: guaranteed by the caller.
+            let lines = unsafe { self.codes.slice((first + block) * kind.lines(), kind.lines()) };
+            pack_block(kind, lines, lane, codes);
+        }
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            match self.scales {
+                ScalesMut::Halves(scales) => scales.slice(first * ROWS + lane, 1)[0] = unpacked.scale,
+                ScalesMut::Units(units, parts) => {
+                    let units = units.slice(first / kind.group() * 2, 2);
+                    (units[0][lane], units[1][lane]) = (unpacked.scale, unpacked.minimum);
+                    let parts = parts.slice(first * 2, 2 * kind.group());
+                    for (target, &part) in parts.iter_mut().zip(unpacked.parts.as_flattened()) {
+                        target[lane] = part;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Packs one row's codes of a block into a tile's lines.
+fn pack_block(kind: PackedFormat, lines: &mut [Line], row: usize, codes: &[u8]) {
+    if kind == PackedFormat::Q8_0 {
+        for (line, quad) in lines.iter_mut().zip(codes.as_chunks::<QUAD>().0) {
+            line.0[row * QUAD..][..QUAD].copy_from_slice(quad);
+        }
+        return;
+    }
+    let (nibbles, upper) = lines.split_at_mut(kind.nibble_lines());
+    pack_nibbles(nibbles, row, |input| codes[input] & 15);
+    if upper.is_empty() {
+        return;
+    }
+    for line in &mut *upper {
+        line.0[row * QUAD..][..QUAD].fill(0);
+    }
+    for (input, code) in codes.iter().enumerate() {
+        let (line, shift) = match kind {
+            PackedFormat::Q5K => (0, input / QUAD),
+            _ => (input / 16, input / QUAD % 4 * 2),
+        };
+        upper[line].0[row * QUAD + input % QUAD] |= code >> 4 << shift;
     }
 }

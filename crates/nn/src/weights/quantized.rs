@@ -24,12 +24,15 @@ fn tiles(tensor_type: TensorType) -> Option<PackedFormat> {
     match tensor_type {
         TensorType::Q4_0 => Some(PackedFormat::Q4_0),
         TensorType::Q8_0 => Some(PackedFormat::Q8_0),
+        TensorType::Q4K => Some(PackedFormat::Q4K),
+        TensorType::Q5K => Some(PackedFormat::Q5K),
+        TensorType::Q6K => Some(PackedFormat::Q6K),
         _ => None,
     }
 }
 
-/// A matrix from its stored blocks: Q4_0 and Q8_0 as they are, in tiles; other types as the values they stand for, in
-/// f32 where products do not round, else in bf16.
+/// A matrix from its stored blocks: Q4_0, Q8_0 and K-quants as they are, in tiles; other types as the values they stand
+/// for, in f32 where products do not round, else in bf16.
 fn matrix(tensor_type: TensorType, [rows, columns]: [usize; 2], stored: &[u8], precision: Precision) -> Tensor {
     if let Some(kind) = tiles(tensor_type) {
         let mut tiled = PackedWeight::zeros(kind, rows, columns);
