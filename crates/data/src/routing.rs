@@ -280,7 +280,16 @@ mod tests {
         ];
         assert_eq!(
             (VERSION, hashes.each_ref().map(|hash| &hash[..16])),
-            (3, ["", "", "", "", ""])
+            (
+                3,
+                [
+                    "71b6b8d91a30cd3d",
+                    "299326381d17dad4",
+                    "b35aea0f35628545",
+                    "e82b265456b7d5a4",
+                    "39681eaac874130c"
+                ]
+            )
         );
     }
 

@@ -102,7 +102,12 @@ fn cell(field: &Field, array: &dyn Array, index: usize) -> CellResult<Option<Val
         return Ok(None);
     }
     let widened = |to: &DataType| cast(&array.slice(index, 1), to).map_err(|error| error.to_string());
-    Ok(Some(match array.data_type() {
+    // The field knows which texts are JSON; of a dictionary it knows nothing but that it is one.
+    let data_type = match field.data_type() {
+        DataType::Dictionary(..) => array.data_type(),
+        known => known,
+    };
+    Ok(Some(match data_type {
         DataType::Null => return Ok(None),
         DataType::Utf8 => text(field, array.as_string::<i32>().value(index))?,
         DataType::LargeUtf8 => text(field, array.as_string::<i64>().value(index))?,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::error::ArrowError;
@@ -46,11 +47,25 @@ fn open(file: &RowFile<'_>, columns: Option<Vec<usize>>) -> Result<(SchemaRef, B
         .map_err(failed)?;
     opened.seek(SeekFrom::Start(0)).map_err(failed)?;
     let reader = BufReader::new(opened);
-    if magic == FILE_MAGIC {
-        let reader = FileReader::try_new(reader, columns).map_err(broken)?;
-        Ok((reader.schema(), Box::new(reader)))
-    } else {
-        let reader = StreamReader::try_new(reader, columns).map_err(broken)?;
-        Ok((reader.schema(), Box::new(reader)))
-    }
+    let opened: std::result::Result<(SchemaRef, Batches), ArrowError> = whole(|| {
+        if magic == FILE_MAGIC {
+            let reader = FileReader::try_new(reader, columns)?;
+            Ok((reader.schema(), Box::new(reader) as Batches))
+        } else {
+            let reader = StreamReader::try_new(reader, columns)?;
+            Ok((reader.schema(), Box::new(reader) as Batches))
+        }
+    });
+    let (schema, mut batches) = opened.map_err(broken)?;
+    Ok((schema, Box::new(std::iter::from_fn(move || next(&mut batches)))))
+}
+
+/// The next batch.
+fn next(batches: &mut Batches) -> Option<std::result::Result<RecordBatch, ArrowError>> {
+    whole(|| batches.next().transpose()).transpose()
+}
+
+/// What the library reads. It asserts that a file's buffers lie inside its messages, which is not so in a damaged one.
+fn whole<T>(read: impl FnOnce() -> std::result::Result<T, ArrowError>) -> std::result::Result<T, ArrowError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(ArrowError::IpcError("the file is damaged".to_owned())))
 }
