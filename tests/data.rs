@@ -96,3 +96,66 @@ fn a_row_is_shown_as_the_step_sees_it() {
     let fetched = stdout(&root.ok(&["data", "fetch", &recipe]));
     assert!(fetched.contains("rows.jsonl sha256:"), "{fetched}");
 }
+
+#[test]
+fn rows_longer_than_the_bases_positions_are_known_before_training() {
+    let root = Root::new();
+    let recipe = recipe(&root, "{}");
+    let long = "word ".repeat(2000);
+    let row = format!(
+        r#"{{"messages": [{{"role": "user", "content": "five?"}}, {{"role": "assistant", "content": "{long}"}}]}}"#
+    );
+    let rows = std::fs::read_to_string(root.join("rows.jsonl")).unwrap();
+    root.write("rows.jsonl", &format!("{rows}\n{row}\n"));
+    let longer = ["--set", "train.max_seq_len=1024"];
+    let with = |command: &[&str], length: &[&str]| {
+        root.train(&[command, &[recipe.as_str()], length].concat())
+            .output()
+            .unwrap()
+    };
+
+    let may =
+        "`train.max_seq_len` is 1024 and the base has 512 positions: a row of more than 512 tokens would stop the run";
+    let planned = stdout(&expect(with(&["plan"], &longer), 0));
+    assert!(planned.contains(may), "{planned}");
+    let text = std::fs::read_to_string(root.join(&recipe)).unwrap();
+    root.write(&recipe, &text.replace("max_seq_len: 96", "max_seq_len: 1024"));
+    let checked = expect(with(&["check"], &[]), 0);
+    assert!(stdout(&checked).contains("small.yaml: ok"), "{}", stdout(&checked));
+    assert!(stderr(&checked).contains(may), "{}", stderr(&checked));
+
+    let are = "1 training and 0 held-out documents are longer than the base's 512 positions, the longest 1024 tokens, the \
+               first rows.jsonl:5";
+    let reported = expect(with(&["data", "report"], &[]), 1);
+    assert!(
+        stdout(&reported).contains("5 read"),
+        "the report comes first: {}",
+        stdout(&reported)
+    );
+    let said = stderr(&reported);
+    assert!(
+        said.contains(are) && said.contains("set `train.max_seq_len` to 512 or less"),
+        "{said}"
+    );
+    for command in ["plan", "check"] {
+        let output = expect(with(&[command], &[]), 0);
+        let said = stdout(&output) + &stderr(&output);
+        assert!(
+            said.contains(are) && said.contains("1 of 4 training documents are longer than"),
+            "{command}: {said}"
+        );
+    }
+    assert!(stderr(&expect(with(&["run"], &[]), 1)).contains(are));
+    assert!(!root.join("outputs/small").exists());
+
+    // With the remedy, and what it costs.
+    let fits = ["--set", "train.max_seq_len=512"];
+    expect(with(&["data", "report"], &fits), 0);
+    let planned = stdout(&expect(with(&["plan"], &fits), 0));
+    let cut = "1 of 4 training documents are longer than `train.max_seq_len: 512`, the longest ";
+    assert!(
+        planned.contains(cut) && planned.contains("the base has 512 positions"),
+        "{planned}"
+    );
+    assert!(!planned.contains(may) && !planned.contains(are), "{planned}");
+}

@@ -9,7 +9,7 @@ use synapse_recipe::{Format, SourcePlan};
 
 use crate::format::{Normalizer, Refused};
 use crate::provenance::{Origin, SampledRow};
-use crate::read::RowFile;
+use crate::read::{RowFile, Wanted};
 use crate::row::Fingerprint;
 use crate::{DataError, Result, SourceFiles};
 
@@ -62,7 +62,7 @@ pub(crate) struct Collected {
     /// Places of the first rows dropped, by reason.
     pub(crate) examples: BTreeMap<&'static str, Vec<String>>,
     pub(crate) format: Option<Format>,
-    /// Columns that no field of the format takes.
+    /// Columns that no field of the format takes, and keys of turns that are not read.
     pub(crate) unused_columns: BTreeSet<String>,
 }
 
@@ -125,8 +125,9 @@ pub(crate) fn collect(
         let used = normalizer.columns();
         let unused = available.iter().filter(|column| !used.contains(column));
         collected.unused_columns.extend(unused.cloned());
-        file.read(&normalizer.columns(), &mut |place, record| {
+        file.read(Wanted::Columns(&used), &mut |place, record| {
             collected.read += 1;
+            collected.unused_columns.extend(normalizer.unread_keys(&record));
             let row = match normalizer.row(&record) {
                 Ok(row) => row,
                 Err(Refused::Malformed(message)) => {

@@ -109,6 +109,17 @@ impl PackedDataset {
         self.len() == 0
     }
 
+    /// The lengths of one row's documents, in tokens; none if `index` is not below [`Self::len`].
+    #[must_use]
+    pub fn document_lengths(&self, index: usize) -> Vec<usize> {
+        let batch = self.ends.partition_point(|&end| end <= index);
+        let Some([.., lengths]) = self.batches.get(batch) else {
+            return Vec::new();
+        };
+        let row = index - batch.checked_sub(1).map_or(0, |before| self.ends[before]);
+        numbers(lengths, row).iter().map(|&length| length as usize).collect()
+    }
+
     /// One row; an empty one if `index` is not below [`Self::len`].
     #[must_use]
     pub fn row(&self, index: usize) -> PackedRow {
@@ -200,6 +211,10 @@ mod tests {
         assert_eq!(dataset.len(), rows.len());
         assert!((0..rows.len()).all(|index| dataset.row(index) == rows[index]));
         assert_eq!(dataset.row(rows.len()), PackedRow::default());
+        assert_eq!(
+            (dataset.document_lengths(150), dataset.document_lengths(rows.len())),
+            (vec![151], vec![])
+        );
         let bytes = std::fs::read(&path).unwrap();
         // Nothing is copied: the columns lie in memory as far from each other as in the file.
         let places: Vec<(usize, usize)> = dataset

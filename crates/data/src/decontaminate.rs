@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::format::without_calculator_marks;
-use crate::read::{Record, RowFile};
+use crate::read::{Record, RowFile, Wanted};
 use crate::shingles::{shingles, word_hashes, words};
 use crate::{Result, SourceFile};
 
@@ -65,7 +65,7 @@ pub fn read_texts(file: &SourceFile) -> Result<Vec<String>> {
         most: None,
     };
     let mut texts = Vec::new();
-    rows.read(&rows.columns()?, &mut |_, record: Record| {
+    rows.read(Wanted::All, &mut |_, record: Record| {
         record.values().for_each(|value| collect(value, &mut texts));
         Ok(())
     })?;

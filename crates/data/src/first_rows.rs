@@ -11,7 +11,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use synapse_checkpoint::hex;
-use synapse_recipe::SourcePlan;
+use synapse_recipe::{SourcePlan, row_file_ending};
 
 use crate::format::Normalizer;
 use crate::read::{self, RowFile, Scan, parquet};
@@ -56,15 +56,16 @@ pub fn fetch_first_rows<E: From<DataError>>(
         name: part.name,
         most: Some(part.rows),
     };
-    // Of a .json file only the first byte tells the format.
-    if part.name.to_ascii_lowercase().ends_with(".json") {
+    // Of JSON only the first byte tells whether it is an array or lines.
+    if row_file_ending(part.name).contains("json") {
         ensure(0..part.size.min(1 << 16))?;
     }
     match file.row_layout()? {
         Some(read::RowLayout::Rows(scan)) => rows(part, scan, ensure),
         Some(read::RowLayout::RowGroups) => row_groups(part, &file, plan, ensure),
         None => Err(E::from(DataError::Request(format!(
-            "{}: `first_rows` needs rows, and this file is one text; leave it out to fetch all of this one",
+            "{}: `first_rows` needs rows that can be told apart in a part of the file, and this one is compressed, one \
+             text or an Arrow file; leave `first_rows` out to fetch all of it",
             part.name
         )))),
     }

@@ -1,6 +1,6 @@
 //! What the columns of a source mean: detects the format and turns records into rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use synapse_recipe::Format;
@@ -12,8 +12,8 @@ use crate::row::{Dialogue, Row};
 mod message;
 mod tools;
 
-use message::{conversation, text_of};
-use tools::tools;
+use message::{conversation, text_of, unread_keys};
+use tools::{parsed, tools};
 
 /// A field of a format: its name, other names it goes by, and whether rows must have it.
 struct Field {
@@ -38,21 +38,24 @@ const fn optional(name: &'static str, aliases: &'static [&'static str]) -> Field
     }
 }
 
+/// A system turn, where the conversation has none of its own.
 const SYSTEM: Field = optional("system", &["system_prompt"]);
 /// Tests of the answer, for suites that run it.
 const TESTS: Field = optional("tests", &[]);
-
 /// Descriptions of tools that a conversation may call.
 const TOOLS: Field = optional("tools", &[]);
+/// Fields that hold lists of turns.
+const TURNS: [&str; 4] = ["messages", "conversations", "prompt", "completion"];
 /// Columns of preference pairs.
 const PREFERENCES: [&str; 2] = ["chosen", "rejected"];
 
-/// Formats in the order in which they are tried: those whose columns say most come first.
+/// Formats in the order in which they are tried: those whose columns say most come first. Names and order of the fields
+/// are those of [`Format::fields`].
 const FORMATS: [(Format, &[Field]); 6] = [
-    (Format::Messages, &[field("messages", &[]), TESTS, TOOLS]),
+    (Format::Messages, &[field("messages", &[]), SYSTEM, TESTS, TOOLS]),
     (
         Format::Sharegpt,
-        &[field("conversations", &["conversation"]), SYSTEM, TOOLS],
+        &[field("conversations", &["conversation"]), SYSTEM, TESTS, TOOLS],
     ),
     (
         Format::Alpaca,
@@ -62,6 +65,7 @@ const FORMATS: [(Format, &[Field]); 6] = [
             field("output", &["response"]),
             SYSTEM,
             TESTS,
+            TOOLS,
         ],
     ),
     (
@@ -71,11 +75,18 @@ const FORMATS: [(Format, &[Field]); 6] = [
             field("answer", &["response", "solution"]),
             SYSTEM,
             TESTS,
+            TOOLS,
         ],
     ),
     (
         Format::PromptCompletion,
-        &[field("prompt", &[]), field("completion", &["response"]), SYSTEM],
+        &[
+            field("prompt", &[]),
+            field("completion", &["response"]),
+            SYSTEM,
+            TESTS,
+            TOOLS,
+        ],
     ),
     (Format::Text, &[field("text", &["content"])]),
 ];
@@ -176,20 +187,17 @@ impl Normalizer {
 
     /// The columns that are read.
     pub(crate) fn columns(&self) -> Vec<String> {
-        let mut columns: Vec<String> = self.columns.values().cloned().collect();
-        columns.extend(self.later_columns());
-        columns
+        self.columns.values().cloned().collect()
     }
 
-    /// Optional fields may be missing from a JSON file's first row and come later.
-    fn later_columns(&self) -> impl Iterator<Item = String> + '_ {
-        let fields = FORMATS
-            .iter()
-            .filter(|(format, _)| *format == self.format)
-            .flat_map(|(_, fields)| *fields);
-        fields
-            .filter(|field| !self.columns.contains_key(field.name))
-            .map(|field| field.name.to_owned())
+    /// The keys of a record's turns that nothing reads, such as `messages[].name`.
+    pub(crate) fn unread_keys(&self, record: &Record) -> BTreeSet<String> {
+        let turns = self
+            .columns
+            .values()
+            .filter_map(|column| Some((column, record.get(column)?)));
+        let turns = turns.filter(|(column, _)| TURNS.iter().any(|field| self.columns.get(*field) == Some(column)));
+        turns.flat_map(|(column, turns)| unread_keys(column, turns)).collect()
     }
 
     /// One record's row.
@@ -235,10 +243,14 @@ impl Normalizer {
                 } else {
                     "conversations"
                 };
-                match self.value(record, name) {
-                    Some(Value::Array(turns)) => self.chat(record, conversation(turns)?),
-                    None | Some(Value::Null) => Err(Refused::Dropped("missing_field")),
-                    Some(_) => Err(Refused::Malformed(format!("`{name}` is not a list of messages"))),
+                let Some(value) = self.value(record, name) else {
+                    return Err(Refused::Dropped("missing_field"));
+                };
+                // A table has no lists: there the turns are JSON in a text.
+                match parsed(value).as_deref() {
+                    Ok(Value::Array(turns)) => self.chat(record, conversation(turns)?),
+                    Ok(Value::Null) => Err(Refused::Dropped("missing_field")),
+                    _ => Err(Refused::Malformed(format!("`{name}` is not a list of messages"))),
                 }
             }
         }
@@ -259,6 +271,11 @@ impl Normalizer {
             .rposition(Message::is_target)
             .ok_or(Refused::Dropped("no_answer"))?;
         messages.truncate(last_answer + 1);
+        // A template would write such a call as it is, and the model would learn to.
+        let broken = |message: &Message| message.tool_calls.iter().any(|call| !call.arguments.is_object());
+        if messages.iter().any(|message| message.is_target() && broken(message)) {
+            return Err(Refused::Dropped("broken_tool_call"));
+        }
         if messages
             .iter()
             .any(|message| message.is_target() && message.content.trim().is_empty() && message.tool_calls.is_empty())
@@ -288,7 +305,7 @@ impl Normalizer {
     }
 
     fn value<'r>(&self, record: &'r Record, field: &str) -> Option<&'r Value> {
-        record.get(self.columns.get(field).map_or(field, String::as_str))
+        record.get(self.columns.get(field)?)
     }
 
     /// A field as text; numbers and booleans are written out, a missing field is empty.

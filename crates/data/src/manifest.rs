@@ -9,7 +9,7 @@ use synapse_recipe::{Format, LossOn, Overlong};
 use crate::{DataError, Lengths, Result, SourceFile};
 
 /// Changes when the same inputs give other bytes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// What the prepared data was made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ pub struct SourceManifest {
     /// The places of the first few of them, by reason.
     #[serde(default)]
     pub examples: BTreeMap<String, Vec<String>>,
-    /// Columns that no field of the format takes.
+    /// Columns that no field of the format takes, and keys of turns that are not read (`messages[].name`).
     #[serde(default)]
     pub unused_columns: Vec<String>,
     /// Lengths of its training documents before anything was cut.

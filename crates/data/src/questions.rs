@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use synapse_recipe::Format;
 
 use crate::format::{Normalizer, Refused};
-use crate::read::RowFile;
+use crate::read::{RowFile, Wanted};
 use crate::row::{Dialogue, Row};
 use crate::{DataError, Result, SourceFile};
 
@@ -29,7 +29,7 @@ pub fn read_questions(files: &[SourceFile]) -> Result<Vec<(String, String)>> {
             },
         )?;
         rows.read(
-            &normalizer.columns(),
+            Wanted::Columns(&normalizer.columns()),
             &mut |place, record| match normalizer.row(&record) {
                 Ok(Row::Chat(Dialogue { messages, .. })) => {
                     let content = |role: &str| {
@@ -61,7 +61,7 @@ pub fn read_records(file: &SourceFile) -> Result<Vec<(String, serde_json::Map<St
         most: None,
     };
     let mut records = Vec::new();
-    rows.read(&rows.columns()?, &mut |place, record| {
+    rows.read(Wanted::All, &mut |place, record| {
         records.push((place.to_string(), record));
         Ok(())
     })?;

@@ -262,6 +262,37 @@ mod tests {
         }
     }
 
+    /// Manifests name [`VERSION`], which stands for these bytes: whoever changes templates, words or the order in which
+    /// they are drawn raises it and writes the new hashes here.
+    #[test]
+    fn the_rows_are_those_of_this_version() {
+        let hash = |examples: Vec<Example>| {
+            let line = |example: &Example| format!("{}\t{:?}\t{}\n", example.label, example.kind, example.prompt);
+            synapse_checkpoint::sha256_bytes(examples.iter().map(line).collect::<String>().as_bytes())
+        };
+        let templates = include_str!("routing/phrases.json");
+        let hashes = [
+            synapse_checkpoint::sha256_bytes(templates.as_bytes()),
+            hash(generate(2000, 42, &Requests::default()).unwrap()),
+            hash(generate_held_out(200, 42, &Requests::default()).unwrap()),
+            hash(generate(2000, 42, &requests()).unwrap()),
+            hash(generate_held_out(200, 42, &requests()).unwrap()),
+        ];
+        assert_eq!(
+            (VERSION, hashes.each_ref().map(|hash| &hash[..16])),
+            (
+                3,
+                [
+                    "71b6b8d91a30cd3d",
+                    "299326381d17dad4",
+                    "b35aea0f35628545",
+                    "e82b265456b7d5a4",
+                    "39681eaac874130c"
+                ]
+            )
+        );
+    }
+
     #[test]
     fn held_out_prompts_are_never_trained() {
         for requests in [Requests::default(), requests()] {

@@ -1,5 +1,6 @@
 //! The counts of one source or split, as manifest.json has them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use synapse_checkpoint::sha256_file;
@@ -32,6 +33,11 @@ impl Source<'_> {
             .files
             .iter()
             .chain(self.held_out_source.iter().map(|(file, _)| file));
+        let held_out = self.held_out_source.iter().map(|(_, rows)| rows);
+        let unused: BTreeSet<&String> = held_out
+            .chain([collected])
+            .flat_map(|rows| &rows.unused_columns)
+            .collect();
         SourceManifest {
             dataset: plan.dataset.clone(),
             origin: match &plan.location {
@@ -66,7 +72,7 @@ impl Source<'_> {
                 .iter()
                 .map(|(reason, places)| ((*reason).to_owned(), places.clone()))
                 .collect(),
-            unused_columns: collected.unused_columns.iter().cloned().collect(),
+            unused_columns: unused.into_iter().cloned().collect(),
             lengths: Lengths::of(totals.lengths, longest),
             overlong: totals.overlong,
             special_token_rows: totals.special_token_rows,

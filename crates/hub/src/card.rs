@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 use crate::glob::{PathPattern, matching};
 
 /// Extensions of files that hold rows, in order of preference.
-const ROW_FILES: [&str; 8] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv", "txt", "md"];
+const ROW_FILES: [&str; 9] = ["parquet", "arrow", "jsonl", "ndjson", "json", "csv", "tsv", "txt", "md"];
+/// Extensions of compressed text that come after those.
+const COMPRESSIONS: [&str; 2] = [".gz", ".zst"];
 /// Splits, and the words in file names that stand for them.
 const SPLITS: [(&str, &[&str]); 3] = [
     ("train", &["train", "training"]),
@@ -176,19 +178,28 @@ fn strings(value: Option<&Value>) -> Option<Vec<String>> {
 
 /// The split's files by the words in their names. If no name contains the word of a split, all files are `train`.
 fn by_name<'f>(files: impl Iterator<Item = &'f String>, split: &str) -> Result<Vec<String>, SelectionFailure> {
+    // `state.json` is written beside the Arrow files of `save_to_disk`.
     let documentation = [
         "README.md",
         "LICENSE.md",
         "LICENSE.txt",
         "dataset_infos.json",
         "dataset_info.json",
+        "dataset_dict.json",
+        "state.json",
     ];
     let visible = |file: &&String| {
         let name = file.rsplit('/').next().unwrap_or(file);
         !file.split('/').any(|part| part.starts_with(['.', '_'])) && !documentation.contains(&name)
     };
     let files: Vec<&String> = files.filter(visible).collect();
-    let ending = |file: &str| file.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    let ending = |file: &str| {
+        let lower = file.to_ascii_lowercase();
+        let plain = COMPRESSIONS.iter().find_map(|ending| lower.strip_suffix(ending));
+        let is_text = |ending: &str| !["parquet", "arrow"].contains(&ending);
+        let (_, ending) = plain.unwrap_or(&lower).rsplit_once('.')?;
+        Some(ending.to_owned()).filter(|ending| plain.is_none() || is_text(ending))
+    };
     let of_ending = |wanted: &str| -> Vec<&String> {
         let fits = |file: &&&String| ending(file).as_deref() == Some(wanted);
         files.iter().filter(fits).copied().collect()
@@ -281,6 +292,19 @@ mod tests {
         assert_eq!(
             files(&["README.md", "model.bin"], "train"),
             Err(SelectionFailure::NoRows)
+        );
+        // Compressed texts are of the format that the ending before says.
+        assert_eq!(
+            files(&["train.jsonl.gz", "test.JSONL.ZST", "x.parquet.gz", "x.json"], "train").unwrap(),
+            ["train.jsonl.gz"]
+        );
+        assert_eq!(
+            files(
+                &["data-00000-of-00001.arrow", "state.json", "dataset_info.json"],
+                "train"
+            )
+            .unwrap(),
+            ["data-00000-of-00001.arrow"]
         );
         // A word inside another word does not name a split.
         assert_eq!(files(&["latest.jsonl"], "train").unwrap(), ["latest.jsonl"]);

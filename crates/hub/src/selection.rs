@@ -142,7 +142,7 @@ fn selection_error(
             known: list(known),
         },
         SelectionFailure::NoRows => {
-            let patterns = vec!["*.parquet, *.jsonl, *.json, *.csv, *.tsv or *.txt".to_owned()];
+            let patterns = vec!["*.parquet, *.arrow, *.jsonl, *.json, *.csv, *.tsv or *.txt".to_owned()];
             HubError::no_match(repo, &listing.revision, patterns, &listing.files)
         }
         SelectionFailure::NoMatch(globs) => HubError::no_match(repo, &listing.revision, globs, &listing.files),

@@ -4,19 +4,20 @@
 //! is the sum of what the trainer allocates. Time is not guessed: the parts of a step are measured first, on random
 //! weights of the model's shape, which takes some seconds.
 
-use std::path::Path;
-
 use serde::Serialize;
 use synapse_bench::StepCost;
-use synapse_checkpoint::ModelConfig;
 use synapse_data::{Manifest, PackedDataset};
 use synapse_nn::{LoadOptions, Workload};
-use synapse_recipe::{Base, Location, Plan, Samples, SpecialistPlan, Stage};
+use synapse_recipe::{Location, Plan, Samples, SpecialistPlan, Stage};
 use synapse_trainer::Steps;
 
 mod display;
 
-use crate::{PipelineError, run_dir::RunDir};
+use crate::{
+    PipelineError,
+    row_lengths::{RowLengths, base_config},
+    run_dir::RunDir,
+};
 
 /// The estimate for one file.
 #[derive(Debug, Clone, Serialize)]
@@ -56,6 +57,8 @@ pub struct RecipeEstimate {
     pub time: Option<TimeEstimate>,
     /// Sources with their licenses.
     pub sources: Vec<(String, Option<String>)>,
+    /// What to know about rows that are too long.
+    pub notes: Vec<String>,
 }
 
 /// How long training takes, from rates measured on this machine a moment ago.
@@ -180,13 +183,8 @@ impl Estimate {
 
 impl RecipeEstimate {
     fn new(plan: &SpecialistPlan, process: u64) -> Result<Self, PipelineError> {
-        let manifest_path = RunDir::new(&plan.run_dir).manifest();
         let ran = Ran::read(plan)?;
-        let manifest = if manifest_path.is_file() && ran.is_none_or(|ran| ran.same_data) {
-            Some(Manifest::read(&manifest_path)?)
-        } else {
-            None
-        };
+        let manifest = prepared_manifest(plan)?;
         let asked = plan.data.total.or_else(|| {
             plan.data
                 .sources
@@ -201,12 +199,8 @@ impl RecipeEstimate {
         let recorded = Stage::ALL
             .iter()
             .filter(|stage| RunDir::new(&plan.run_dir).record(**stage).is_file());
-        let config = match &plan.base {
-            Base::Folder(folder) | Base::FromScratch(folder) => Some(ModelConfig::read(folder)?),
-            Base::Hub { .. } | Base::Gguf(_) => recorded_base(&plan.run_dir)
-                .map(|folder| ModelConfig::read(&folder))
-                .transpose()?,
-        };
+        let config = base_config(plan)?;
+        let notes = RowLengths::new(plan, config.as_ref(), manifest.as_ref()).notes()?;
         let load = synapse_trainer::load_options(&plan.train, plan.quantization);
         let workload = config
             .as_ref()
@@ -242,6 +236,7 @@ impl RecipeEstimate {
             memory,
             time,
             sources: sources(plan),
+            notes,
         })
     }
 }
@@ -287,10 +282,11 @@ impl Ran {
     }
 }
 
-/// Where an earlier fetch put the base.
-fn recorded_base(run: &Path) -> Option<std::path::PathBuf> {
-    let record = crate::record::read::<crate::Fetched>(run, Stage::Fetch).ok()??;
-    Some(record.result.base.folder)
+/// The manifest of data that was prepared for the recipe as it is now.
+pub(crate) fn prepared_manifest(plan: &SpecialistPlan) -> Result<Option<Manifest>, PipelineError> {
+    let path = RunDir::new(&plan.run_dir).manifest();
+    let current = path.is_file() && Ran::read(plan)?.is_none_or(|ran| ran.same_data);
+    Ok(if current { Some(Manifest::read(&path)?) } else { None })
 }
 
 /// Sources with their licenses, those of other recipes' requests included.

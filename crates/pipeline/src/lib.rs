@@ -11,10 +11,10 @@
 //! | Subject | Items |
 //! |---|---|
 //! | running | [`Run`], [`run_recipe`], [`run_pipeline`], [`RunOptions`] |
-//! | one stage at a time | [`fetch_suite`], [`check_data_limits`], [`merge_request`], [`missing_adapters`] |
+//! | one stage at a time | [`fetch_suite`], [`check_data_limits`], [`check_row_lengths`], [`merge_request`], [`missing_adapters`] |
 //! | measuring a model | [`LoadedModel`], [`ModelUnderTest`], [`suite_data`], [`add_questions`] |
 //! | searching for a merge | [`search`], [`SearchOptions`], [`SearchOutcome`] |
-//! | showing a run | [`Reporter`], [`report`], [`outcomes`], [`table`], [`Estimate`] |
+//! | showing a run | [`Reporter`], [`report`], [`outcomes`], [`table`], [`Estimate`], [`row_length_notes`] |
 
 mod comparison;
 mod document_losses;
@@ -26,6 +26,7 @@ mod merge_request;
 mod page;
 mod record;
 mod reporter;
+mod row_lengths;
 mod run;
 mod run_dir;
 mod run_pipeline;
@@ -45,6 +46,7 @@ pub use merge_request::{merge_request, missing_adapters};
 pub use page::report;
 pub use record::outcomes;
 pub use reporter::{NullReporter, ProgressUnit, Reporter};
+pub use row_lengths::{check_row_lengths, row_length_notes};
 pub use run::{Run, RunOptions};
 pub use run_pipeline::{PipelineOutcome, run_pipeline};
 pub use run_recipe::{RecipeOutcome, run_recipe};

@@ -5,7 +5,7 @@ use synapse_evaluate::Outcome;
 use synapse_recipe::{Plan, SpecialistPlan, Stage};
 
 use crate::{
-    Fetched, PipelineError, Run, TrainingSummary, check_data_limits,
+    Fetched, PipelineError, Run, TrainingSummary, check_data_limits, check_row_lengths,
     page::with_page,
     record::write_json,
     run_dir::RunDir,
@@ -66,6 +66,7 @@ pub(crate) fn prepare_and_train(run: &Run<'_>, plan: &SpecialistPlan) -> Result<
             None => read_prepared(plan)?,
         };
         check_data_limits(plan, &manifest)?;
+        check_row_lengths(plan, &outcome.fetched, &manifest)?;
         outcome.trained = Some(train(run, plan, &outcome.fetched, &manifest)?);
         outcome.manifest = Some(manifest);
     }

@@ -63,6 +63,7 @@ mod raw;
 mod registry;
 mod registry_file;
 mod resolve;
+mod row_files;
 mod schema;
 mod size;
 mod suggest;
@@ -81,4 +82,5 @@ pub use plan::{
 };
 pub use registry::{BenchmarkEntry, Registry, RegistryEntry, RegistryFiles};
 pub use registry_file::{find_registry, read_registry};
+pub use row_files::{ROW_FILE_ENDINGS, row_file_ending, without_compression};
 pub use schema::schema;

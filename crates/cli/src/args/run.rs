@@ -107,7 +107,8 @@ pub(crate) enum DataCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Prepare a recipe's data and print a summary; the exit code is 1 if it violates the recipe's limits
+    /// Prepare a recipe's data and print a summary; the exit code is 1 if it violates the recipe's limits or has rows
+    /// longer than the base's positions
     Report {
         #[command(flatten)]
         run: RunArguments,

@@ -1,7 +1,7 @@
 //! `data fetch`, `data report` and `data inspect`: a recipe's data without training.
 
 use serde_json::json;
-use synapse_pipeline::{RecipeOutcome, Run, RunOptions, check_data_limits, run_recipe};
+use synapse_pipeline::{RecipeOutcome, Run, RunOptions, check_data_limits, check_row_lengths, run_recipe};
 use synapse_recipe::{Plan, SpecialistPlan, Stage};
 
 use crate::{
@@ -62,26 +62,27 @@ fn each(arguments: &RunArguments, until: Stage) -> Result<Vec<(SpecialistPlan, R
     Ok(done)
 }
 
-/// Prints every recipe's report, then checks its limits.
+/// Prints every recipe's report, then checks its limits and that the base has positions for its rows.
 fn report(arguments: &RunArguments, json: bool) -> Outcome {
     let done = each(arguments, Stage::Prepare)?;
     let manifests = done
         .iter()
-        .filter_map(|(plan, outcome)| Some((plan, outcome.manifest.as_ref()?)));
+        .filter_map(|(plan, outcome)| Some((plan, outcome, outcome.manifest.as_ref()?)));
     let manifests: Vec<_> = manifests.collect();
     if json {
         // a single manifest is printed as it is in its folder, not as a list
         match manifests.as_slice() {
-            [(_, manifest)] => print_json(manifest)?,
-            several => print_json(&several.iter().map(|(_, manifest)| manifest).collect::<Vec<_>>())?,
+            [(_, _, manifest)] => print_json(manifest)?,
+            several => print_json(&several.iter().map(|(_, _, manifest)| manifest).collect::<Vec<_>>())?,
         }
     } else {
-        for (plan, manifest) in &manifests {
+        for (plan, _, manifest) in &manifests {
             print(&format!("{}\n\n{manifest}", plan.name))?;
         }
     }
-    for (plan, manifest) in manifests {
+    for (plan, outcome, manifest) in manifests {
         check_data_limits(plan, manifest)?;
+        check_row_lengths(plan, &outcome.fetched, manifest)?;
     }
     Ok(())
 }

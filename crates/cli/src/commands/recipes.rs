@@ -14,7 +14,12 @@ pub(crate) fn check(files: &[PathBuf]) -> Outcome {
     let mut problems = 0;
     for file in files {
         match synapse_recipe::load(file, &[]) {
-            Ok(_) => print(&format!("{}: ok", file.display()))?,
+            Ok(plan) => {
+                print(&format!("{}: ok", file.display()))?;
+                for note in synapse_pipeline::row_length_notes(&plan).unwrap_or_default() {
+                    console::print_message(format!("note: {note}"));
+                }
+            }
             Err(diagnostics) => {
                 problems += diagnostics.problems.len();
                 console::print_message(&diagnostics);

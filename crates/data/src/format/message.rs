@@ -7,6 +7,28 @@ use synapse_tokenizer::Message;
 use super::tools::calls;
 use super::{Refused, RowResult};
 
+/// The keys of a turn that are read.
+const KEYS: [&str; 9] = [
+    "role",
+    "from",
+    "content",
+    "value",
+    "tool_calls",
+    "function_call",
+    "tool_call_id",
+    "train",
+    "weight",
+];
+
+/// The keys of turns that hold something and are not read, each with its column: `messages[].name`.
+pub(super) fn unread_keys(column: &str, turns: &Value) -> Vec<String> {
+    let turns = turns.as_array().into_iter().flatten().filter_map(Value::as_object);
+    let unread = turns
+        .flatten()
+        .filter(|(key, value)| !KEYS.contains(&key.as_str()) && !value.is_null());
+    unread.map(|(key, _)| format!("{column}[].{key}")).collect()
+}
+
 /// The text of a message: a text, or a list of parts that are all texts.
 fn content_of(value: Option<&Value>) -> Result<String, String> {
     let Some(Value::Array(parts)) = value else {
@@ -41,10 +63,19 @@ pub(super) fn conversation(turns: &[Value]) -> RowResult<Vec<Message>> {
 
 fn message(turn: &Value, index: usize) -> RowResult<Message> {
     let malformed = |what: String| Refused::Malformed(format!("message {index}: {what}"));
+    let refused = |refused: Refused| match refused {
+        Refused::Malformed(what) => malformed(what),
+        dropped @ Refused::Dropped(_) => dropped,
+    };
     let Value::Object(turn) = turn else {
         return Err(malformed("not an object".to_owned()));
     };
-    let role = turn.get("role").or_else(|| turn.get("from")).and_then(Value::as_str);
+    // A null is an absence here too: rows of several origins have all keys, most of them empty.
+    let get = |keys: [&str; 2]| {
+        keys.iter()
+            .find_map(|key| turn.get(*key).filter(|value| !value.is_null()))
+    };
+    let role = get(["role", "from"]).and_then(Value::as_str);
     let written = role.ok_or_else(|| malformed("has no `role` (or `from`)".to_owned()))?;
     let role = match written {
         "system" | "developer" => "system",
@@ -53,27 +84,26 @@ fn message(turn: &Value, index: usize) -> RowResult<Message> {
         "tool" | "function" | "observation" | "ipython" => "tool",
         _ => return Err(Refused::Dropped("unsupported_role")),
     };
-    let content = turn.get("content").or_else(|| turn.get("value"));
+    let content = get(["content", "value"]);
     let mut message = if written == "function_call" {
         // ShareGPT's way: the turn's whole text is the call, or a list of them.
         let mut message = Message::new(role, "");
-        message.tool_calls = calls(content.unwrap_or(&Value::Null)).map_err(malformed)?;
+        message.tool_calls = calls(content.unwrap_or(&Value::Null)).map_err(refused)?;
         message
     } else {
         let content = content_of(content).map_err(|found| malformed(format!("`content` {found}")))?;
         let mut message = Message::new(role, content);
         // `function_call` is OpenAI's older spelling of a single one.
-        let called = turn.get("tool_calls").filter(|calls| !calls.is_null());
-        let called = called.or_else(|| turn.get("function_call"));
-        message.tool_calls = calls(called.unwrap_or(&Value::Null)).map_err(malformed)?;
+        let called = get(["tool_calls", "function_call"]);
+        message.tool_calls = calls(called.unwrap_or(&Value::Null)).map_err(refused)?;
         message
     };
     if role != "assistant" && !message.tool_calls.is_empty() {
         return Err(malformed(format!("the role `{written}` cannot call tools")));
     }
     message.tool_call_id = turn.get("tool_call_id").and_then(Value::as_str).map(str::to_owned);
-    let train = match turn.get("train").or_else(|| turn.get("weight")) {
-        None | Some(Value::Null) => true,
+    let train = match get(["train", "weight"]) {
+        None => true,
         Some(Value::Bool(train)) => *train,
         Some(Value::Number(weight)) if weight.as_f64() == Some(0.0) => false,
         Some(Value::Number(weight)) if weight.as_f64() == Some(1.0) => true,

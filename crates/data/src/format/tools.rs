@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use synapse_tokenizer::ToolCall;
 
 use super::{Refused, RowResult};
+use crate::read::parse_json;
 
 /// The `tools` of a row: a list of descriptions, each rendered as it is written.
 pub(super) fn tools(value: &Value) -> RowResult<Vec<Value>> {
@@ -19,9 +20,10 @@ pub(super) fn tools(value: &Value) -> RowResult<Vec<Value>> {
 }
 
 /// The calls of a turn: a list of them, or a single one.
-pub(super) fn calls(value: &Value) -> Result<Vec<ToolCall>, String> {
+pub(super) fn calls(value: &Value) -> RowResult<Vec<ToolCall>> {
+    // A model wrote this text, and not every one of its calls was JSON.
     match parsed(value)
-        .map_err(|error| format!("its tool calls: {error}"))?
+        .map_err(|_| Refused::Dropped("broken_tool_call"))?
         .as_ref()
     {
         Value::Null => Ok(Vec::new()),
@@ -31,34 +33,41 @@ pub(super) fn calls(value: &Value) -> Result<Vec<ToolCall>, String> {
 }
 
 /// `{"id", "type", "function": {"name", "arguments"}}`, or what stands under `function` by itself.
-fn call(value: &Value) -> Result<ToolCall, String> {
-    let outer = value.as_object().ok_or("a tool call is no object")?;
+fn call(value: &Value) -> RowResult<ToolCall> {
+    let malformed = |what: &str| Refused::Malformed(what.to_owned());
+    let outer = value.as_object().ok_or_else(|| malformed("a tool call is no object"))?;
     let function = outer.get("function").and_then(Value::as_object).unwrap_or(outer);
     let name = function.get("name").and_then(Value::as_str);
-    let name = name.ok_or("a tool call has no `name`")?.to_owned();
-    // Some files keep the arguments as text, as they come over the wire; templates write objects.
-    let arguments = match function.get("arguments").or_else(|| function.get("parameters")) {
-        None => Value::Object(Map::new()),
-        Some(arguments) => parsed(arguments)
-            .map_err(|error| format!("the arguments of `{name}`: {error}"))?
-            .into_owned(),
-    };
-    let arguments = match arguments {
-        Value::Null => Value::Object(Map::new()),
-        arguments @ Value::Object(_) => arguments,
-        _ => return Err(format!("the arguments of `{name}` are no object")),
-    };
+    let name = name.ok_or_else(|| malformed("a tool call has no `name`"))?.to_owned();
     let id = outer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let arguments = ["arguments", "parameters"].iter().find_map(|key| function.get(*key));
+    let arguments = match arguments {
+        None => Value::Object(Map::new()),
+        Some(written) => {
+            arguments_of(written).map_err(|error| Refused::Malformed(format!("the arguments of `{name}`: {error}")))?
+        }
+    };
     Ok(ToolCall { id, name, arguments })
 }
 
+/// The arguments of a call. Some files keep them as text, as they come over the wire; templates write objects. What is
+/// no object stays as it is, for `transformers` hands it to the template like that: an agent's trace has the call that
+/// failed, and what came of it.
+fn arguments_of(written: &Value) -> Result<Value, String> {
+    match (parsed(written), written) {
+        (Ok(arguments), _) if arguments.is_null() => Ok(Value::Object(Map::new())),
+        (Ok(arguments), _) if arguments.is_object() => Ok(arguments.into_owned()),
+        // JSON, but with a literal that cannot be kept.
+        (Err(error), Value::String(text)) if serde_json::from_str::<Value>(text).is_ok() => Err(error),
+        _ => Ok(written.clone()),
+    }
+}
+
 /// The value, read from JSON where it is a text; an empty text is nothing.
-fn parsed(value: &Value) -> Result<Cow<'_, Value>, String> {
+pub(super) fn parsed(value: &Value) -> Result<Cow<'_, Value>, String> {
     match value {
         Value::String(text) if text.trim().is_empty() => Ok(Cow::Owned(Value::Null)),
-        Value::String(text) => serde_json::from_str(text)
-            .map(Cow::Owned)
-            .map_err(|error| format!("not valid JSON: {error}")),
+        Value::String(text) => parse_json(text).map(Cow::Owned),
         value => Ok(Cow::Borrowed(value)),
     }
 }

@@ -1,15 +1,64 @@
-//! JSON arrays, streamed element by element, and JSON lines.
+//! JSON row by row: one object a line, one array of objects, or objects over several lines each.
 
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{BOM, Record, RowFile, RowVisitor};
+use super::{BOM, FileFormat, Place, Record, RowFile, RowVisitor, Wanted, elements, literals};
 use crate::{DataError, Result};
 
+/// The text of one row and where it begins.
+pub(super) struct RowText<'t> {
+    pub(super) place: Place<'t>,
+    pub(super) text: &'t [u8],
+    /// Line and column of its first byte, from 1.
+    pub(super) start: (u64, usize),
+}
+
+type RowTextVisitor<'e> = dyn FnMut(&RowText<'_>) -> Result<()> + 'e;
+
+/// The keys of all rows, in the order in which they first appear: a row may have a column that no earlier one has.
+pub(super) fn columns(file: &RowFile<'_>, format: FileFormat) -> Result<Vec<String>> {
+    let mut columns: Vec<String> = Vec::new();
+    row_texts(file, format, &mut |row| {
+        let keys = match serde_json::from_slice::<Keys>(row.text) {
+            Ok(Keys(keys)) => keys,
+            Err(_) => record(file, row, Wanted::All)?.keys().cloned().collect(),
+        };
+        if let Some(twice) = (1..keys.len()).find(|&index| keys[..index].contains(&keys[index])) {
+            let message = format!("the key `{}` is there twice", keys[twice]);
+            return Err(DataError::malformed(&row.place, message));
+        }
+        for key in keys {
+            if !columns.contains(&key) {
+                columns.push(key);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(columns)
+}
+
+pub(super) fn read(
+    file: &RowFile<'_>,
+    format: FileFormat,
+    wanted: Wanted<'_>,
+    each: &mut RowVisitor<'_>,
+) -> Result<()> {
+    row_texts(file, format, &mut |row| each(&row.place, record(file, row, wanted)?))
+}
+
+fn row_texts(file: &RowFile<'_>, format: FileFormat, each: &mut RowTextVisitor<'_>) -> Result<()> {
+    match format {
+        FileFormat::JsonArray => elements::each(file, true, each),
+        FileFormat::JsonObjects => elements::each(file, false, each),
+        _ => lines(file, each),
+    }
+}
+
 /// One object a line; blank lines are skipped.
-pub(super) fn read_lines(file: &RowFile<'_>, each: &mut RowVisitor<'_>) -> Result<()> {
+fn lines(file: &RowFile<'_>, each: &mut RowTextVisitor<'_>) -> Result<()> {
     let mut reader = file.open()?;
     let mut line = Vec::new();
     let mut rows = 0;
@@ -34,114 +83,110 @@ pub(super) fn read_lines(file: &RowFile<'_>, each: &mut RowVisitor<'_>) -> Resul
             continue;
         }
         rows += 1;
-        let place = file.line(number);
-        let record = serde_json::from_slice::<Value>(text)
-            .map_err(|error| DataError::malformed(&place, describe(&error)))
-            .and_then(|value| object(value).map_err(|message| DataError::malformed(&place, message)))?;
-        each(&place, record)?;
+        each(&RowText {
+            place: file.line(number),
+            text,
+            start: (number, 1),
+        })?;
     }
     Ok(())
 }
 
-/// One array of objects.
-pub(super) fn read_array(file: &RowFile<'_>, each: &mut RowVisitor<'_>) -> Result<()> {
-    let mut reader = file.open()?;
-    if reader
-        .fill_buf()
-        .map_err(|error| DataError::io(file.path, error))?
-        .starts_with(BOM)
-    {
-        reader.consume(BOM.len());
-    }
-    let mut elements = Elements {
-        file,
-        each,
-        number: 0,
-        failed: None,
-    };
-    let mut deserializer = serde_json::Deserializer::from_reader(reader.by_ref());
-    let outcome = (&mut elements)
-        .deserialize(&mut deserializer)
-        .and_then(|()| deserializer.end());
-    let Elements { number, failed, .. } = elements;
-    let enough = file.most.is_some_and(|most| number == most);
-    match (failed, outcome) {
-        (Some(error), _) => Err(error),
-        (None, Err(_)) if enough => Ok(()),
-        (None, Err(error)) if error.is_io() => Err(DataError::io(file.path, error.into())),
-        (None, Err(error)) => {
-            let place = format!("{}:{}", file.name, error.line());
-            Err(DataError::malformed(
-                &place,
-                format!("row {}: {}", number + 1, describe(&error)),
+/// A row's columns. Where they are not wanted, or nothing but `NaN`, what JSON does not have is null.
+fn record(file: &RowFile<'_>, row: &RowText<'_>, wanted: Wanted<'_>) -> Result<Record> {
+    let malformed = |message: String| DataError::malformed(&row.place, message);
+    // A literal that cannot be kept, in a column that is wanted.
+    let refused = |literals: &[literals::Literal]| {
+        let of_use = |literal: &&literals::Literal| match (&literal.key, wanted) {
+            (Some(key), Wanted::Columns(_)) => wanted.has(key) && !literal.missing,
+            _ => false,
+        };
+        literals.iter().find(of_use).map(|literal| {
+            let refusal = literals::refusal(row.text, literal);
+            malformed(format!(
+                "column `{}`: {refusal}",
+                literal.key.as_deref().unwrap_or_default()
             ))
+        })
+    };
+    let value = match serde_json::from_slice::<Value>(row.text) {
+        Ok(value) => {
+            if let Some(error) = refused(&literals::wide_integers(row.text)) {
+                return Err(error);
+            }
+            value
         }
-        (None, Ok(())) => Ok(()),
-    }
-}
-
-struct Elements<'a, 'f, 'e> {
-    file: &'a RowFile<'f>,
-    each: &'a mut RowVisitor<'e>,
-    number: u64,
-    /// Our own error, carried past the parser's.
-    failed: Option<DataError>,
-}
-
-impl<'de> DeserializeSeed<'de> for &mut Elements<'_, '_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Elements<'_, '_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array of objects")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<(), A::Error> {
-        while !self.file.is_past(self.number + 1)
-            && let Some(value) = array.next_element::<Value>()?
-        {
-            self.number += 1;
-            let place = self.file.row(self.number);
-            let outcome = object(value)
-                .map_err(|message| DataError::malformed(&place, message))
-                .and_then(|record| (self.each)(&place, record));
-            if let Err(error) = outcome {
-                self.failed = Some(error);
-                return Err(A::Error::custom("stopped"));
+        Err(error) => {
+            let mut literals = literals::find(row.text);
+            literals.retain(|literal| literal.non_finite);
+            let replaced = literals::as_null(row.text, &literals);
+            match serde_json::from_slice(&replaced) {
+                Ok(value) if !literals.is_empty() => match refused(&literals) {
+                    Some(error) => return Err(error),
+                    None => value,
+                },
+                _ => return Err(broken(file, row, &error)),
             }
         }
-        // What follows the last row that is wanted may not be there: the parser is not to look.
-        if self.file.is_past(self.number + 1) {
-            return Err(A::Error::custom("enough"));
-        }
-        Ok(())
-    }
-}
-
-fn object(value: Value) -> std::result::Result<Record, String> {
+    };
     match value {
         Value::Object(record) => Ok(record),
-        other => {
-            let mut shown = other.to_string();
-            if let Some((end, _)) = shown.char_indices().nth(40) {
-                shown.truncate(end);
-                shown.push('…');
-            }
-            Err(format!("expected an object, found {shown}"))
-        }
+        // `datasets` takes an array of texts as documents.
+        Value::String(text) if !row.place.lines => Ok(Record::from_iter([("text".to_owned(), text.into())])),
+        other => Err(malformed(format!(
+            "expected an object, found {}",
+            shortened(other.to_string())
+        ))),
     }
 }
 
-/// The parser's words without its line number, which counts from the row's start.
-fn describe(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" at line ").next().unwrap_or(&text);
-    format!("not valid JSON: {words} (column {})", error.column())
+/// The parser's words at the place in the file.
+fn broken(file: &RowFile<'_>, row: &RowText<'_>, error: &serde_json::Error) -> DataError {
+    let message = error.to_string();
+    let words = message.split(" at line ").next().unwrap_or(&message);
+    let (line, column) = match error.line() {
+        0 | 1 => (row.start.0, error.column() + row.start.1 - 1),
+        later => (row.start.0 + later as u64 - 1, error.column()),
+    };
+    let message = format!("not valid JSON: {words} (column {column})");
+    if row.place.lines {
+        return DataError::malformed(&row.place, message);
+    }
+    let place = format!("{}:{line}", file.name);
+    DataError::malformed(&place, format!("row {}: {message}", row.place.number))
+}
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(40) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// The keys of an object; its values are passed over.
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct KeysVisitor;
+
+        impl<'de> Visitor<'de> for KeysVisitor {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, _)) = map.next_entry::<String, IgnoredAny>()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+
+        deserializer.deserialize_map(KeysVisitor)
+    }
 }

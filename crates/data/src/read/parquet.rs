@@ -2,38 +2,35 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ConvertedType, LogicalType};
 use parquet::file::metadata::ParquetMetaData;
-use serde_json::Value;
+use parquet::schema::types::SchemaDescriptor;
 
-use super::{Record, RowFile, RowVisitor};
+use super::{RowFile, RowVisitor, Wanted, cells, names};
 use crate::{DataError, Result};
 
 const BATCH_ROWS: usize = 1024;
+/// The key under which Arrow's fields have the name of their extension type.
+const EXTENSION_TYPE_NAME_KEY: &str = "ARROW:extension:name";
 
 pub(super) fn columns(file: &RowFile<'_>) -> Result<Vec<String>> {
-    Ok(open(file)?
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| field.name().clone())
-        .collect())
+    names(file, open(file)?.schema().fields())
 }
 
-pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut RowVisitor<'_>) -> Result<()> {
+pub(super) fn read(file: &RowFile<'_>, wanted: Wanted<'_>, each: &mut RowVisitor<'_>) -> Result<()> {
     let builder = open(file)?;
-    let wanted = builder
-        .schema()
-        .fields()
-        .iter()
-        .enumerate()
-        .filter(|(_, field)| columns.contains(field.name()));
-    let roots: Vec<usize> = wanted.map(|(index, _)| index).collect();
+    let schema = with_json_types(builder.schema(), builder.parquet_schema());
+    let named = schema.iter().enumerate();
+    let roots: Vec<usize> = named
+        .filter(|(_, field)| wanted.has(field.name()))
+        .map(|(index, _)| index)
+        .collect();
+    let fields: Vec<FieldRef> = roots.iter().map(|&index| Arc::clone(&schema[index])).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let builder = match file.most {
         // The row groups behind may not even be there.
@@ -49,23 +46,40 @@ pub(super) fn read(file: &RowFile<'_>, columns: &[String], each: &mut RowVisitor
         .with_batch_size(BATCH_ROWS)
         .build()
         .map_err(|error| DataError::malformed(&file.name, format!("not a readable parquet file: {error}")))?;
-    let mut number = 0;
-    for batch in reader {
-        let batch = batch.map_err(|error| DataError::malformed(&file.row(number + 1), error.to_string()))?;
-        let schema = batch.schema();
-        for index in 0..batch.num_rows() {
-            number += 1;
-            let mut record = Record::new();
-            for (field, column) in schema.fields().iter().zip(batch.columns()) {
-                let value = value(column, index).map_err(|message| {
-                    DataError::malformed(&file.row(number), format!("column `{}`: {message}", field.name()))
-                })?;
-                record.insert(field.name().clone(), value);
-            }
-            each(&file.row(number), record)?;
+    cells::read_batches(file, &fields, reader, wanted, each)
+}
+
+/// The fields, with Arrow's name for JSON on the texts that parquet's own schema calls JSON: programs other than pyarrow
+/// write no Arrow schema.
+fn with_json_types(schema: &Schema, parquet: &SchemaDescriptor) -> Vec<FieldRef> {
+    let mut leaves = parquet.columns().iter().map(|leaf| {
+        matches!(leaf.logical_type_ref(), Some(LogicalType::Json)) || leaf.converted_type() == ConvertedType::JSON
+    });
+    let fields = schema.fields().iter();
+    fields.map(|field| with_json_type(field, &mut leaves)).collect()
+}
+
+fn with_json_type(field: &FieldRef, leaves: &mut dyn Iterator<Item = bool>) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::List(item) => DataType::List(with_json_type(item, leaves)),
+        DataType::LargeList(item) => DataType::LargeList(with_json_type(item, leaves)),
+        DataType::ListView(item) => DataType::ListView(with_json_type(item, leaves)),
+        DataType::LargeListView(item) => DataType::LargeListView(with_json_type(item, leaves)),
+        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(with_json_type(item, leaves), *length),
+        DataType::Map(entries, sorted) => DataType::Map(with_json_type(entries, leaves), *sorted),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|field| with_json_type(field, leaves)).collect())
         }
-    }
-    Ok(())
+        _ => {
+            if leaves.next() != Some(true) {
+                return Arc::clone(field);
+            }
+            let mut metadata = field.metadata().clone();
+            metadata.insert(EXTENSION_TYPE_NAME_KEY.to_owned(), cells::JSON_TYPE.to_owned());
+            return Arc::new(field.as_ref().clone().with_metadata(metadata));
+        }
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
 }
 
 /// How many row groups hold the first `most` rows, and how many rows those groups have.
@@ -114,10 +128,23 @@ fn open(file: &RowFile<'_>) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     Ok(builder)
 }
 
-/// Refuses a footer whose columns lie nowhere: the library asserts that places and lengths are not negative.
+/// Refuses a footer whose columns lie nowhere: the library asserts that places and lengths are not negative. Refuses
+/// compressions that this build cannot undo.
 fn check_places(metadata: &ParquetMetaData) -> std::result::Result<(), String> {
     for (index, group) in metadata.row_groups().iter().enumerate() {
         for chunk in group.columns() {
+            let compression = chunk.compression();
+            let known = matches!(
+                compression,
+                Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_)
+            );
+            if !known {
+                return Err(format!(
+                    "column `{}` is compressed with {compression}, which is not read; write the file with snappy, gzip \
+                     or zstd",
+                    chunk.column_path()
+                ));
+            }
             let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
             let length = chunk.compressed_size();
             if start < 0 || length < 0 || start.checked_add(length).is_none() {
@@ -129,50 +156,4 @@ fn check_places(metadata: &ParquetMetaData) -> std::result::Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// One cell as JSON.
-fn value(array: &dyn Array, index: usize) -> std::result::Result<Value, String> {
-    if array.is_null(index) {
-        return Ok(Value::Null);
-    }
-    let widened = |to: &DataType| cast(array.slice(index, 1).as_ref(), to).map_err(|error| error.to_string());
-    let list = |items: &dyn Array| {
-        (0..items.len())
-            .map(|item| value(items, item))
-            .collect::<std::result::Result<_, _>>()
-    };
-    Ok(match array.data_type() {
-        DataType::Null => Value::Null,
-        DataType::Utf8 => array.as_string::<i32>().value(index).into(),
-        DataType::LargeUtf8 => array.as_string::<i64>().value(index).into(),
-        DataType::Utf8View => array.as_string_view().value(index).into(),
-        DataType::Boolean => array.as_boolean().value(index).into(),
-        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-            widened(&DataType::Int64)?.as_primitive::<Int64Type>().value(0).into()
-        }
-        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-            widened(&DataType::UInt64)?.as_primitive::<UInt64Type>().value(0).into()
-        }
-        DataType::Float32 => f64::from(array.as_primitive::<Float32Type>().value(index)).into(),
-        DataType::Float64 => array.as_primitive::<Float64Type>().value(index).into(),
-        DataType::Dictionary(_, _) => {
-            let text = widened(&DataType::Utf8)?;
-            text.as_any()
-                .downcast_ref::<StringArray>()
-                .map_or(Value::Null, |text| text.value(0).into())
-        }
-        DataType::List(_) => Value::Array(list(&array.as_list::<i32>().value(index))?),
-        DataType::LargeList(_) => Value::Array(list(&array.as_list::<i64>().value(index))?),
-        DataType::Struct(fields) => {
-            let columns = fields.iter().zip(array.as_struct().columns());
-            let cells = columns.map(|(field, column)| Ok((field.name().clone(), value(column, index)?)));
-            Value::Object(cells.collect::<std::result::Result<_, String>>()?)
-        }
-        other => {
-            return Err(format!(
-                "values of type {other} are not text, numbers, lists or structs"
-            ));
-        }
-    })
 }

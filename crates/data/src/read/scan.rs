@@ -9,8 +9,10 @@ pub(crate) enum Scan {
         /// Whether this line is blank so far.
         blank: bool,
     },
-    /// Elements of one JSON array.
+    /// Elements of one JSON array, or objects one after the other.
     Array {
+        /// Open brackets outside an element.
+        outside: u64,
         /// Open brackets and braces.
         depth: u64,
         /// Inside a string.
@@ -35,7 +37,16 @@ impl Scan {
     }
 
     pub(super) fn array() -> Self {
+        Self::elements(1)
+    }
+
+    pub(super) fn objects() -> Self {
+        Self::elements(0)
+    }
+
+    fn elements(outside: u64) -> Self {
         Self::Array {
+            outside,
             depth: 0,
             quoted: false,
             escaped: false,
@@ -60,7 +71,12 @@ impl Scan {
                 *blank &= byte.is_ascii_whitespace();
                 false
             }
-            Self::Array { depth, quoted, escaped } => {
+            Self::Array {
+                outside,
+                depth,
+                quoted,
+                escaped,
+            } => {
                 if std::mem::take(escaped) {
                     return false;
                 }
@@ -70,7 +86,7 @@ impl Scan {
                     b'[' | b'{' if !*quoted => *depth += 1,
                     b']' | b'}' if !*quoted => {
                         *depth = depth.saturating_sub(1);
-                        return *depth == 1;
+                        return *depth == *outside;
                     }
                     _ => {}
                 }
@@ -113,6 +129,7 @@ mod tests {
         assert_eq!(rows(Scan::lines(), "{}\n\n {}\r\n{}"), 3);
         assert_eq!(rows(Scan::array(), r#"[{"a": "]}\"}", "b": [{}]}, {"a": [1]}]"#), 2);
         assert_eq!(rows(Scan::array(), r#"[{"a": 1}, {"a""#), 1);
+        assert_eq!(rows(Scan::objects(), "{\n\"a\": [1]\n}\n{\n\"a\": {}\n}"), 2);
         assert_eq!(rows(Scan::table(), "a,b\n1,\"x\ny\"\n\n2,\"say \"\"so\"\"\"\n3,4"), 3);
         assert_eq!(rows(Scan::table(), "a,b"), 0);
     }

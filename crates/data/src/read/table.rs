@@ -1,17 +1,17 @@
 //! Comma- and tab-separated tables with a header.
 
-use std::fs::File;
+use std::io::BufRead;
 
 use csv::{Reader, ReaderBuilder};
 use serde_json::Value;
 
-use super::{Record, RowFile, RowVisitor};
+use super::{Record, RowFile, RowVisitor, unique};
 use crate::{DataError, Result};
 
 pub(super) fn columns(file: &RowFile<'_>, separator: u8) -> Result<Vec<String>> {
     let mut reader = open(file, separator)?;
     let header = reader.headers().map_err(|error| broken(file, 1, &error))?;
-    Ok(header.iter().map(str::to_owned).collect())
+    unique(file, header.iter().map(str::to_owned).collect())
 }
 
 pub(super) fn read(file: &RowFile<'_>, separator: u8, each: &mut RowVisitor<'_>) -> Result<()> {
@@ -32,9 +32,8 @@ pub(super) fn read(file: &RowFile<'_>, separator: u8, each: &mut RowVisitor<'_>)
     Ok(())
 }
 
-fn open(file: &RowFile<'_>, separator: u8) -> Result<Reader<File>> {
-    let reader = File::open(file.path).map_err(|error| DataError::io(file.path, error))?;
-    Ok(ReaderBuilder::new().delimiter(separator).from_reader(reader))
+fn open(file: &RowFile<'_>, separator: u8) -> Result<Reader<Box<dyn BufRead>>> {
+    Ok(ReaderBuilder::new().delimiter(separator).from_reader(file.open()?))
 }
 
 fn broken(file: &RowFile<'_>, line: u64, error: &csv::Error) -> DataError {

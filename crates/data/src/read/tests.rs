@@ -21,7 +21,7 @@ fn rows_of(name: &str, bytes: &[u8]) -> Result<Vec<(String, Record)>> {
     };
     let columns = file.columns()?;
     let mut rows = Vec::new();
-    file.read(&columns, &mut |place, record| {
+    file.read(Wanted::Columns(&columns), &mut |place, record| {
         rows.push((place.to_string(), record));
         Ok(())
     })?;
@@ -81,7 +81,8 @@ fn parquet_gives_only_the_columns_asked_for() {
         name: "x.parquet",
         most: None,
     };
-    file.read(&["score".to_owned(), "other".to_owned()], &mut |_, record| {
+    let wanted = ["score".to_owned(), "other".to_owned()];
+    file.read(Wanted::Columns(&wanted), &mut |_, record| {
         assert_eq!(record.keys().collect::<Vec<_>>(), ["score"]);
         Ok(())
     })
@@ -99,13 +100,216 @@ fn parquet_gives_only_the_columns_asked_for() {
 fn broken_files_say_where() {
     let error = error_of("x.jsonl", "{\"a\": 1}\n{\"a\": }\n");
     assert_eq!(error, "x.jsonl:2: not valid JSON: expected value (column 7)");
-    assert_eq!(error_of("x.jsonl", "[1]\n"), "x.jsonl:1: expected an object, found [1]");
+    assert_eq!(
+        error_of("x.jsonl", "{}\n[1]\n"),
+        "x.jsonl:2: expected an object, found [1]"
+    );
+    assert_eq!(
+        error_of("x.jsonl", "[1]\n"),
+        "x.jsonl: row 1: expected an object, found 1"
+    );
     let error = error_of("x.json", "[{\"a\": 1},\n {\"a\" 2}]");
     assert_eq!(error, "x.json:2: row 2: not valid JSON: expected `:` (column 7)");
     assert_eq!(error_of("x.json", "[1]"), "x.json: row 1: expected an object, found 1");
     assert!(error_of("x.json", "[{\"a\": 1}").starts_with("x.json:1: row 2: not valid JSON: EOF"));
     assert!(error_of("x.csv", "a,b\n1,2\n3\n").starts_with("x.csv:3: not a valid table"));
     assert!(error_of("x.xml", "").starts_with("x.xml: unknown ending `xml`"));
+}
+
+#[test]
+fn columns_are_those_of_all_rows() {
+    let columns = |name: &str, text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let of = |most| {
+            RowFile {
+                path: &path,
+                name,
+                most,
+            }
+            .columns()
+            .unwrap()
+        };
+        (of(None), of(Some(2)))
+    };
+    let lines = "{\"a\": 1}\n{\"b\": NaN}\n\n{\"a\": 2, \"c\\n\": [{\"d\": 1}]}\n";
+    assert_eq!(
+        columns("x.jsonl", lines),
+        (
+            ["a", "b", "c\n"].map(Into::into).into(),
+            ["a", "b"].map(Into::into).into()
+        )
+    );
+    let array = "[{\"a\": \"]\"}, {\"b\": [1]},{\"c\": {}}]";
+    assert_eq!(
+        columns("x.json", array),
+        (
+            ["a", "b", "c"].map(Into::into).into(),
+            ["a", "b"].map(Into::into).into()
+        )
+    );
+}
+
+#[test]
+fn an_array_is_split_where_its_elements_end() {
+    let texts = rows_of("x.json", b"\xef\xbb\xbf [\"a\\\"]\", \"b\"\n]\n").unwrap();
+    let texts: Vec<&Value> = texts.iter().map(|(_, record)| &record["text"]).collect();
+    assert_eq!(
+        texts,
+        ["a\"]", "b"],
+        "an array of texts is one of documents, as in datasets"
+    );
+    for (text, message) in [
+        (
+            "[{} {}]",
+            "x.json:1: row 2: not valid JSON: expected `,` or `]` (column 5)",
+        ),
+        ("[{},]", "x.json:1: row 2: not valid JSON: expected value (column 5)"),
+        ("[,{}]", "x.json:1: row 1: not valid JSON: expected value (column 2)"),
+        (
+            "[{}] x",
+            "x.json:1: row 2: not valid JSON: trailing characters (column 6)",
+        ),
+        (
+            "[{},\n",
+            "x.json:2: row 2: not valid JSON: EOF while parsing a list (column 0)",
+        ),
+        (
+            "[\n {\n  \"a\" 1}]",
+            "x.json:3: row 1: not valid JSON: expected `:` (column 7)",
+        ),
+        (
+            "[{\"a\": [1}]",
+            "x.json:1: row 1: not valid JSON: expected `,` or `]` (column 10)",
+        ),
+    ] {
+        assert_eq!(error_of("x.json", text), message);
+    }
+}
+
+#[test]
+fn literals_that_cannot_be_kept_are_refused_where_they_are_used() {
+    let read = |wanted: &[&str], text: &str, name: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let wanted: Vec<String> = wanted.iter().map(|&column| column.to_owned()).collect();
+        let mut rows = Vec::new();
+        let file = RowFile {
+            path: &path,
+            name,
+            most: None,
+        };
+        let outcome = file.read(Wanted::Columns(&wanted), &mut |_, record| {
+            rows.push(Value::Object(record));
+            Ok(())
+        });
+        outcome.map(|()| rows).map_err(|error| error.to_string())
+    };
+    let lines = "{\"a\":\"x\",\"score\":NaN}\n{\"a\":\"y\",\"score\":-Infinity}\n";
+    let rows = read(&["a"], lines, "x.jsonl").unwrap();
+    assert_eq!(rows[1], serde_json::json!({"a": "y", "score": null}));
+    // datasets 5.2.0: load_dataset("json") of such lines gives None for NaN among texts, and nan and inf among numbers.
+    let error = read(&["a", "score"], lines, "x.jsonl").unwrap_err();
+    assert_eq!(
+        error,
+        "x.jsonl:2: column `score`: `-Infinity` is not JSON; write null, or leave the key out"
+    );
+    let error = read(&["a"], "{\"a\": [NaN]}", "x.jsonl").unwrap_err();
+    assert_eq!(
+        error,
+        "x.jsonl:1: column `a`: `NaN` is not JSON; write null, or leave the key out"
+    );
+    let array = "[{\"a\": \"x\", \"n\": 1},\n {\"a\": \"y\", \"n\": 123456789012345678901}]";
+    assert_eq!(read(&["a"], array, "x.json").unwrap().len(), 2);
+    let error = read(&["n"], array, "x.json").unwrap_err();
+    assert!(
+        error.starts_with("x.json: row 2: column `n`: the integer 123456789012345678901 has"),
+        "{error}"
+    );
+    let error = read(&["a"], "{\"a\": NaN, }", "x.jsonl").unwrap_err();
+    assert_eq!(error, "x.jsonl:1: not valid JSON: expected value (column 7)");
+}
+
+#[test]
+fn compressed_texts_are_read_and_other_compressions_are_named() {
+    let gzip = |text: &[u8]| {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut writer, text).unwrap();
+        writer.finish().unwrap()
+    };
+    let zstandard = |text: &[u8]| zstd::stream::encode_all(text, 0).unwrap();
+    let lines = b"{\"a\": \"1\"}\n{\"a\": \"2\"}\n";
+    // Two members or frames one after the other are one text.
+    let twice = [gzip(lines), gzip(lines)].concat();
+    assert_eq!(rows_of("x.jsonl.gz", &twice).unwrap()[3].0, "x.jsonl.gz:4");
+    let twice = [zstandard(lines), zstandard(lines)].concat();
+    assert_eq!(rows_of("x.jsonl.zst", &twice).unwrap().len(), 4);
+    assert_eq!(
+        rows_of("x.json.gz", &gzip(b"[{\"a\": 1}]")).unwrap()[0].0,
+        "x.json.gz: row 1"
+    );
+    assert_eq!(rows_of("x.csv.zst", &zstandard(b"a,b\n1,2\n")).unwrap()[0].1["b"], "2");
+    assert_eq!(
+        rows_of("x.txt.gz", &gzip(b"\xef\xbb\xbfa\r\nb\r")).unwrap()[0].1["text"],
+        "a\nb\n"
+    );
+    // The bytes decide, not the name: some downloads have decompressed the file already.
+    assert_eq!(rows_of("x.jsonl.gz", lines).unwrap().len(), 2);
+    assert_eq!(rows_of("x.jsonl", &gzip(lines)).unwrap().len(), 2);
+
+    let cut = gzip(lines);
+    let error = rows_of("x.jsonl.gz", &cut[..cut.len() - 12]).unwrap_err().to_string();
+    assert!(error.contains("x.jsonl.gz: "), "{error}");
+    let error = rows_of("x.jsonl.bz2", b"BZh91AY&SY").unwrap_err().to_string();
+    assert!(
+        error.contains("unknown ending `bz2`") && error.contains("(.gz, .zst)"),
+        "{error}"
+    );
+    let error = rows_of("x.jsonl", b"PK\x03\x04").unwrap_err().to_string();
+    assert!(error.ends_with("this is a zip archive; unpack it"), "{error}");
+    let error = rows_of("x.csv", b"\xff\xfea\0").unwrap_err().to_string();
+    assert!(error.contains("the text is UTF-16"), "{error}");
+    assert!(
+        rows_of("x.parquet.gz", b"")
+            .unwrap_err()
+            .to_string()
+            .contains("decompress the file")
+    );
+}
+
+#[test]
+fn a_column_that_is_there_twice_is_refused() {
+    assert_eq!(
+        error_of("x.csv", "a,b,a\n1,2,3\n"),
+        "x.csv: two columns are called `a`; rename one"
+    );
+}
+
+#[test]
+fn objects_over_several_lines_are_rows() {
+    let text = "\n{\n  \"a\": \"}\",\n  \"b\": [1]\n}\n{ \"a\": 2 }\n";
+    let rows = rows_of("x.json", text.as_bytes()).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[1].0.as_str(), &rows[1].1["a"]), ("x.json: row 2", &2.into()));
+    assert_eq!(
+        error_of("x.json", "{\n\"a\" 1}"),
+        "x.json:2: row 1: not valid JSON: expected `:` (column 5)"
+    );
+    assert_eq!(
+        error_of("x.json", "{\n\"a\": 1"),
+        "x.json:2: row 1: not valid JSON: EOF while parsing an object (column 6)"
+    );
+    assert_eq!(
+        error_of("x.json", "{\n}\n,{}"),
+        "x.json:3: row 2: not valid JSON: expected value (column 1)"
+    );
+    // datasets 5.2.0 refuses this too.
+    assert_eq!(
+        error_of("x.jsonl", "{\"a\": 1, \"a\": 2}"),
+        "x.jsonl:1: the key `a` is there twice"
+    );
 }
 
 /// A small parquet file with texts, lists and numbers.
@@ -159,8 +363,21 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), ending in "jsonl|json|csv|parquet|txt") {
+    fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), ending in "jsonl|json|csv|parquet|arrow|txt|jsonl\\.gz") {
         let _ = rows_of(&format!("x.{ending}"), &bytes);
+    }
+
+    #[test]
+    fn an_array_has_the_rows_that_a_parser_finds(text in "[\\[\\]{}\",:a1 \\\\]{0,11}") {
+        let text = format!("[{text}");
+        if let Ok(Value::Array(values)) = serde_json::from_str(&text) {
+            let all_rows = values.iter().all(|value| value.is_object() || value.is_string());
+            let rows = rows_of("x.json", text.as_bytes());
+            prop_assert_eq!(rows.is_ok(), all_rows);
+            prop_assert_eq!(rows.map_or(values.len(), |rows| rows.len()), values.len());
+        } else {
+            prop_assert!(rows_of("x.json", text.as_bytes()).is_err());
+        }
     }
 
     #[test]

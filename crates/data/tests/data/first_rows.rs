@@ -222,6 +222,11 @@ fn files_without_a_beginning_are_refused_by_name() {
     };
     let error = far.begin(1).unwrap_err().to_string();
     assert!(error.starts_with("book.txt: `first_rows` needs rows"), "{error}");
+    let whole = folder.path().join("rows.jsonl.gz");
+    let far = Far { whole: &whole, ..far };
+    std::fs::write(&whole, "{}").unwrap();
+    let error = far.begin(1).unwrap_err().to_string();
+    assert!(error.starts_with("rows.jsonl.gz: `first_rows` needs rows"), "{error}");
     let whole = folder.path().join("rows.json");
     let far = Far { whole: &whole, ..far };
     std::fs::write(&whole, "{\"text\": \"a\"}\n{\"text\": \"b\"}\n").unwrap();

@@ -113,6 +113,20 @@ pub(crate) fn run(plan: &DataPlan, train: &TrainPlan) -> Result<Prepared, DataEr
 
 /// The same with benchmarks to keep out.
 pub(crate) fn run_against(plan: &DataPlan, train: &TrainPlan, benchmarks: &[Benchmark]) -> Result<Prepared, DataError> {
+    prepared(plan, train, benchmarks, Some("Be exact."))
+}
+
+/// The same with the system turns that the template gives.
+pub(crate) fn run_without_system(plan: &DataPlan, train: &TrainPlan) -> Result<Prepared, DataError> {
+    prepared(plan, train, &[], None)
+}
+
+fn prepared(
+    plan: &DataPlan,
+    train: &TrainPlan,
+    benchmarks: &[Benchmark],
+    system_prompt: Option<&str>,
+) -> Result<Prepared, DataError> {
     let file = |source: &SourcePlan| match &source.location {
         Location::File(path) => SourceFiles::local(path).unwrap(),
         _ => SourceFiles::default(),
@@ -124,7 +138,7 @@ pub(crate) fn run_against(plan: &DataPlan, train: &TrainPlan, benchmarks: &[Benc
     let request = PrepareRequest {
         plan,
         train,
-        system_prompt: Some("Be exact."),
+        system_prompt,
         files: files.collect(),
         request_files: request_files.collect(),
         benchmarks,

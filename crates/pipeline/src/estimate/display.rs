@@ -75,6 +75,9 @@ impl fmt::Display for Estimate {
                 };
                 writeln!(out, "  data    {dataset}: {license}{remark}")?;
             }
+            for note in &recipe.notes {
+                writeln!(out, "  note    {note}")?;
+            }
             if !recipe.recorded.is_empty() {
                 let changed = if recipe.current {
                     ""

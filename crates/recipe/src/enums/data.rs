@@ -22,16 +22,17 @@ pub enum Format {
 }
 
 impl Format {
-    /// Names of its fields, which are also the columns unless a `map:` says otherwise.
+    /// Names of its fields, which are also the columns unless a `map:` says otherwise. All conversations may have a
+    /// `system` turn, `tests` of the answer, and `tools` that the assistant may call.
     #[must_use]
     pub fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::Alpaca => &["instruction", "input", "output", "system"],
-            Self::QuestionAnswer => &["question", "answer", "system"],
-            Self::Sharegpt => &["conversations", "system"],
-            Self::Messages => &["messages"],
+            Self::Alpaca => &["instruction", "input", "output", "system", "tests", "tools"],
+            Self::QuestionAnswer => &["question", "answer", "system", "tests", "tools"],
+            Self::Sharegpt => &["conversations", "system", "tests", "tools"],
+            Self::Messages => &["messages", "system", "tests", "tools"],
             Self::Text => &["text"],
-            Self::PromptCompletion => &["prompt", "completion", "system"],
+            Self::PromptCompletion => &["prompt", "completion", "system", "tests", "tools"],
         }
     }
 }

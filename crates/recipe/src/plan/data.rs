@@ -158,7 +158,7 @@ pub enum Location {
         /// How much of the files is fetched.
         portion: Portion,
     },
-    /// A local parquet, JSON, JSONL, CSV or text file.
+    /// A local parquet, Arrow, JSON, JSONL, CSV or text file.
     File(PathBuf),
     /// Generated routing data for the coordinator.
     Routing,

@@ -8,12 +8,11 @@ use crate::raw::{RawSamples, SamplesWord, Source};
 use crate::registry::{Registry, RegistryEntry};
 use crate::resolve::Resolver;
 use crate::resolve::base::hub_id;
+use crate::row_files::{ROW_FILE_ENDINGS, row_file_ending};
 use crate::suggest::{alternatives, nearest};
 
 /// The name of generated routing rows.
 pub(crate) const ROUTING: &str = "routing";
-/// Endings of files whose rows can be read.
-const EXTENSIONS: [&str; 8] = ["parquet", "json", "jsonl", "ndjson", "csv", "tsv", "txt", "md"];
 
 impl Resolver<'_> {
     /// Generated rows have neither files nor an end.
@@ -117,12 +116,7 @@ impl Resolver<'_> {
         let name = source.dataset.as_str();
         let value_key = format!("{key}.dataset");
         let path = self.input(&value_key, Path::new(name));
-        let extension = Path::new(name)
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or_default()
-            .to_lowercase();
-        let known = EXTENSIONS.contains(&extension.as_str());
+        let known = ROW_FILE_ENDINGS.contains(&row_file_ending(name).as_str());
         if known || path.is_file() || name.starts_with(['.', '/', '~']) {
             return self.local_location(key, source, path, known);
         }
@@ -198,7 +192,10 @@ impl Resolver<'_> {
         } else if !path.is_file() {
             self.refuse_value(&value_key, format!("no such file: {}", path.display()), None);
         } else if !known {
-            let hint = format!("files end in {}", alternatives(EXTENSIONS));
+            let hint = format!(
+                "files end in {}; text formats may be compressed (`.gz`, `.zst`)",
+                alternatives(ROW_FILE_ENDINGS)
+            );
             self.refuse_value(
                 &value_key,
                 format!("cannot tell what is in {}", path.display()),
