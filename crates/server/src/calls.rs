@@ -1,6 +1,7 @@
 //! Parses tool calls out of a completion while it streams: text, then any number of `<tool_call>{…}</tool_call>`.
 //!
-//! A malformed call stays text, so that nothing is lost.
+//! A malformed call stays text, so that nothing is lost. A call that the end of the answer cuts off is a call with the part
+//! of its arguments that was written, as in OpenAI's answers.
 
 use serde_json::{Map, Value};
 
@@ -21,14 +22,35 @@ pub(crate) struct Call {
     pub(crate) arguments: String,
 }
 
+/// Whether a grammar holds the answer to calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Forced {
+    /// It may be text.
+    #[default]
+    No,
+    /// It is calls of any of the tools.
+    Any,
+    /// It is a call of this tool.
+    Named(String),
+}
+
 /// The answer's end that is not decided yet.
 #[derive(Debug, Default)]
 pub(crate) struct CallParser {
+    forced: Forced,
     held: String,
     calls: usize,
+    cut: bool,
 }
 
 impl CallParser {
+    pub(crate) fn new(forced: Forced) -> Self {
+        Self {
+            forced,
+            ..Self::default()
+        }
+    }
+
     /// Takes text; gives what is decided by it.
     pub(crate) fn push(&mut self, text: &str) -> Vec<Part> {
         self.held.push_str(text);
@@ -51,23 +73,53 @@ impl CallParser {
         parts
     }
 
-    /// Ends the answer. A call without its closing tag counts if it is complete; space after a call is no content.
-    pub(crate) fn finish(&mut self) -> Vec<Part> {
+    /// Ends the answer, which the limit of tokens may have cut off. A call without its closing tag counts if it is complete;
+    /// space after a call is no content.
+    pub(crate) fn finish(&mut self, at_limit: bool) -> Vec<Part> {
         let rest = std::mem::take(&mut self.held);
-        if let Some(body) = rest.trim_start().strip_prefix(CALL_BEGIN)
-            && let Some(call) = self.call(body)
-        {
-            return vec![call];
+        let is_forced = self.forced != Forced::No;
+        if let Some(body) = rest.trim_start().strip_prefix(CALL_BEGIN) {
+            let body = without_cut_end(body);
+            if let Some(call) = self.call(body) {
+                return vec![call];
+            }
+            if (at_limit || is_forced)
+                && let Some(call) = read_beginning(body)
+            {
+                return vec![self.cut_call(call)];
+            }
         }
         if self.calls > 0 && rest.trim().is_empty() {
             return Vec::new();
         }
-        content(&rest).into_iter().collect()
+        match &self.forced {
+            Forced::No => content(&rest).into_iter().collect(),
+            Forced::Named(name) if self.calls == 0 => {
+                let call = Call {
+                    name: name.clone(),
+                    arguments: String::new(),
+                };
+                vec![self.cut_call(call)]
+            }
+            // The beginning of a call's frame, which is neither text nor, without a name, a call.
+            Forced::Named(_) | Forced::Any => Vec::new(),
+        }
     }
 
     /// Calls found so far.
     pub(crate) fn calls(&self) -> usize {
         self.calls
+    }
+
+    /// Whether the last call is cut off.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    fn cut_call(&mut self, call: Call) -> Part {
+        self.calls += 1;
+        self.cut = true;
+        Part::Call(call)
     }
 
     fn call(&mut self, body: &str) -> Option<Part> {
@@ -107,6 +159,68 @@ fn read(body: &str) -> Option<Call> {
     })
 }
 
+/// A call's body without the beginning of its closing tag.
+fn without_cut_end(body: &str) -> &str {
+    let mut beginnings = (1..CALL_END.len()).rev().map(|length| &CALL_END[..length]);
+    beginnings
+        .find_map(|beginning| body.strip_suffix(beginning))
+        .unwrap_or(body)
+}
+
+/// A JSON value at the beginning of a text.
+enum Beginning {
+    /// It ends at this byte.
+    Whole(Value, usize),
+    /// The text ends first.
+    Cut,
+}
+
+/// `None` if the text begins no JSON value.
+fn value_at(text: &str) -> Option<Beginning> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    match values.next() {
+        None => Some(Beginning::Cut),
+        Some(Ok(value)) => Some(Beginning::Whole(value, values.byte_offset())),
+        Some(Err(error)) if error.is_eof() => Some(Beginning::Cut),
+        Some(Err(_)) => None,
+    }
+}
+
+/// A call of which the text holds the beginning with at least its name. `None` if it has no name yet, or is malformed.
+fn read_beginning(body: &str) -> Option<Call> {
+    let mut rest = body.trim_start().strip_prefix('{')?;
+    let (mut name, mut arguments) = (None, String::new());
+    loop {
+        let (key, end) = match value_at(rest)? {
+            Beginning::Whole(Value::String(key), end) => (key, end),
+            Beginning::Whole(..) => return None,
+            Beginning::Cut => break,
+        };
+        rest = rest[end..].trim_start();
+        if rest.is_empty() {
+            break;
+        }
+        rest = rest.strip_prefix(':')?.trim_start();
+        let value = value_at(rest)?;
+        let end = match &value {
+            Beginning::Whole(_, end) => *end,
+            Beginning::Cut => rest.len(),
+        };
+        match (key.as_str(), value) {
+            ("name", Beginning::Whole(Value::String(found), _)) => name = Some(found),
+            ("arguments", _) if rest.is_empty() || rest.starts_with('{') => rest[..end].clone_into(&mut arguments),
+            ("arguments", _) | ("name", Beginning::Whole(..)) => return None,
+            _ => {}
+        }
+        rest = rest[end..].trim_start();
+        if rest.is_empty() || rest.starts_with('}') {
+            break;
+        }
+        rest = rest.strip_prefix(',')?.trim_start();
+    }
+    Some(Call { name: name?, arguments })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -114,9 +228,13 @@ mod tests {
     use super::*;
 
     fn parse(pieces: &[&str]) -> Vec<Part> {
-        let mut parser = CallParser::default();
+        parse_as(&Forced::No, pieces, false)
+    }
+
+    fn parse_as(forced: &Forced, pieces: &[&str], at_limit: bool) -> Vec<Part> {
+        let mut parser = CallParser::new(forced.clone());
         let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
-        parts.extend(parser.finish());
+        parts.extend(parser.finish(at_limit));
         // Neighboring contents are one text.
         let mut joined: Vec<Part> = Vec::new();
         for part in parts {
@@ -164,6 +282,55 @@ mod tests {
             "<tool_cal",
         ] {
             assert_eq!(parse(&[odd]), [text(odd)]);
+        }
+    }
+
+    #[test]
+    fn a_call_that_the_limit_cuts_has_the_arguments_so_far() {
+        let named = Forced::Named("f".into());
+        let whole = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"x\", \"b\": 2}}\n</tool_call>";
+        let written = "{\"a\": \"x\", \"b\": 2}";
+        let before = whole.find(written).unwrap_or_default();
+        for end in 0..whole.len() {
+            let cut = &whole[..end];
+            let arguments = cut.get(before..).unwrap_or_default();
+            // After the last brace of the arguments the call is complete or nearly.
+            let arguments = arguments.get(..written.len()).unwrap_or(arguments);
+            let expected = if end < whole.len() - "\n</tool_call>".len() {
+                call("f", arguments)
+            } else {
+                call("f", "{\"a\":\"x\",\"b\":2}")
+            };
+            assert_eq!(parse_as(&named, &[cut], true), std::slice::from_ref(&expected), "{cut}");
+            let has_name = end >= "<tool_call>\n{\"name\": \"f\"".len();
+            let any = parse_as(&Forced::Any, &[cut], true);
+            let chosen = parse_as(&Forced::No, &[cut], true);
+            if has_name {
+                assert_eq!((&any, &chosen), (&vec![expected.clone()], &vec![expected]), "{cut}");
+            } else {
+                assert_eq!(any, [], "{cut}");
+                assert_eq!(
+                    chosen,
+                    content(cut).into_iter().collect::<Vec<_>>(),
+                    "what is no call yet stays"
+                );
+            }
+        }
+        // After a whole call, the beginning of another.
+        let two = format!("{whole}\n{}", &whole[..before + 4]);
+        let parsed = call("f", "{\"a\":\"x\",\"b\":2}");
+        assert_eq!(
+            parse_as(&Forced::Any, &[&two], true),
+            [parsed.clone(), call("f", "{\"a\"")]
+        );
+        assert_eq!(parse_as(&Forced::Any, &[&format!("{whole}\n<tool")], true), [parsed]);
+        // A call that is no JSON stays text, cut or not.
+        for odd in [
+            "<tool_call>soon",
+            "<tool_call>{\"name\": \"a\", b",
+            "<tool_call>{\"name\": \"a\", \"arguments\": \"{",
+        ] {
+            assert_eq!(parse_as(&Forced::No, &[odd], true), [text(odd)]);
         }
     }
 

@@ -155,7 +155,8 @@ pub const COMPLETIONS: &[Field] = &[
     FREQUENCY_PENALTY,
     LOGIT_BIAS,
     supported("logprobs", r#"{"type":"integer","minimum":0,"maximum":20}"#),
-    MAX_TOKENS,
+    // 0 with `echo`.
+    supported("max_tokens", COUNT),
     MODEL,
     N,
     PRESENCE_PENALTY,
@@ -171,12 +172,8 @@ pub const COMPLETIONS: &[Field] = &[
     REPETITION_PENALTY,
     TOP_K,
     USER,
-    only(
-        "best_of",
-        &["1"],
-        "choosing among hidden answers is not implemented; ask for `n`",
-    ),
-    only("echo", &["false"], "repeating the prompt is not implemented"),
+    supported("best_of", AT_LEAST_ONE),
+    supported("echo", BOOLEAN),
     only("suffix", &["\"\""], "the models do not fill in the middle"),
 ];
 
