@@ -1,6 +1,8 @@
 //! `POST /v1/completions`: continues raw text or token ids; special tokens in the text are recognized. With `echo` and
 //! `logprobs` it also scores the prompts, as evaluation harnesses ask for.
 
+mod logprobs;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,7 +10,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use synapse_engine::{Engine, FinishReason, Token, TokenLogprob, Usage};
-use synapse_tokenizer::ChatTokenizer;
 
 use crate::body::{BodyPolicy, RawBody};
 use crate::echo::Echo;
@@ -21,6 +22,8 @@ use crate::sampling::{Streaming, read_n};
 use crate::sse::{self, ChunkWriter};
 use crate::wire::{Envelope, finish_reason};
 use crate::{ServerState, fields, prompts, sampling, target};
+
+use logprobs::Logprobs;
 
 /// OpenAI's default on this route.
 const DEFAULT_MAX_TOKENS: usize = 16;
@@ -212,50 +215,6 @@ impl CompletionWriter {
     fn choice_chunk(&self, choice: usize, text: &str, logprobs: &Value, reason: Option<&str>) -> Value {
         let choice = json!({ "text": text, "index": choice, "logprobs": logprobs, "finish_reason": reason });
         self.envelope.chunk(OBJECT, &json!([choice]))
-    }
-}
-
-/// OpenAI's arrays of log-probabilities, with an entry for each token.
-#[derive(Default)]
-struct Logprobs {
-    tokens: Vec<String>,
-    token_logprobs: Vec<Value>,
-    top_logprobs: Vec<Value>,
-    text_offset: Vec<usize>,
-}
-
-impl Logprobs {
-    /// The alternatives of a token include the token itself.
-    fn push(&mut self, chat: &ChatTokenizer, id: u32, logprob: Option<&TokenLogprob>, offset: usize) {
-        let text = chat.token_text(id);
-        let mut alternatives: Map<String, Value> = Map::new();
-        if let Some(logprob) = logprob {
-            for &(id, logprob) in &logprob.top {
-                // Parts of characters share the text U+FFFD; the most likely one keeps it.
-                alternatives
-                    .entry(chat.token_text(id))
-                    .or_insert_with(|| json!(logprob));
-            }
-            alternatives
-                .entry(text.clone())
-                .or_insert_with(|| json!(logprob.logprob));
-        }
-        self.tokens.push(text);
-        self.token_logprobs.push(json!(logprob.map(|logprob| logprob.logprob)));
-        self.top_logprobs.push(match logprob {
-            Some(_) => alternatives.into(),
-            None => Value::Null,
-        });
-        self.text_offset.push(offset);
-    }
-
-    fn into_json(self) -> Value {
-        json!({
-            "tokens": self.tokens,
-            "token_logprobs": self.token_logprobs,
-            "top_logprobs": self.top_logprobs,
-            "text_offset": self.text_offset,
-        })
     }
 }
 

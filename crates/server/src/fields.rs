@@ -230,15 +230,16 @@ pub const ADAPTERS: &[Field] = &[
 /// Refuses fields that are not in the table, and values that it does not allow.
 pub(crate) fn check(fields: &Map<String, Value>, table: &[Field]) -> Result<(), ApiError> {
     for (name, value) in fields {
+        // Clients write null for fields that they know and we do not.
+        if value.is_null() {
+            continue;
+        }
         let Some(field) = table.iter().find(|field| field.name == name) else {
             let nearest = nearest(name, table)
                 .map(|near| format!("; did you mean `{near}`?"))
                 .unwrap_or_default();
             return Err(ApiError::field(name, format!("is not a known field{nearest}")).code("unknown_parameter"));
         };
-        if value.is_null() {
-            continue;
-        }
         match field.support {
             Support::Supported(_) | Support::WithoutEffect(_) => {}
             Support::Only(values, _) if values.iter().any(|allowed| is_value(value, allowed)) => {}

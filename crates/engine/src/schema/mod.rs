@@ -13,6 +13,7 @@
 //! may match, and that formats unknown here are not checked.
 
 mod array;
+mod closing;
 mod keywords;
 mod members;
 mod number;

@@ -47,17 +47,12 @@ pub(super) fn whole_bound(name: &str, value: &Value, path: &str) -> SchemaResult
 
 /// A number without a fraction.
 fn whole(value: &Value) -> Option<i128> {
-    let large = |number: f64| number.fract() == 0.0 && number.abs() < 1.0e30;
+    let without_fraction = |number: &f64| number.fract() == 0.0;
     value
         .as_i64()
         .map(i128::from)
         .or_else(|| value.as_u64().map(i128::from))
-        .or_else(|| {
-            value
-                .as_f64()
-                .filter(|number| large(*number))
-                .map(|number| number as i128)
-        })
+        .or_else(|| value.as_f64().filter(without_fraction).map(|number| number as i128))
 }
 
 /// Refuses constants that would not be written as they are.

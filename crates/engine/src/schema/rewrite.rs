@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::{Map, Value, json};
 
 use super::array::{self, Items};
+use super::closing::{Role, Roles, close_object};
 use super::keywords::{self, count};
-use super::members::Members;
 use super::reference::Document;
 use super::{SchemaResult, at, field, number, place, property_names, text};
 
@@ -18,31 +18,6 @@ use super::{SchemaResult, at, field, number, place, property_names, text};
 const MAX_DEPTH: usize = 200;
 /// How deep the schema and its definitions may be together: llguidance follows references recursively.
 const MAX_TOTAL_DEPTH: usize = 4000;
-
-/// What a schema is for its value.
-#[derive(Debug, Clone)]
-enum Role {
-    /// With the names that surround it, all that is said: it closes an object.
-    Whole(Members),
-    /// Another schema closes the object.
-    Part,
-}
-
-impl Role {
-    fn alone() -> Self {
-        Self::Whole(Members::default())
-    }
-}
-
-/// What the schemas that apply to one value are for it.
-struct Roles {
-    all_of: Vec<Role>,
-    any_of: Role,
-    one_of: Role,
-    reference: Role,
-    /// The names to close the object with, if its own schema does it.
-    close: Option<Members>,
-}
 
 /// The schema as llguidance takes it.
 ///
@@ -109,7 +84,7 @@ impl<'a> Rewriter<'a> {
         keywords::check(fields, path)?;
         let without_names = property_names::written_out(&self.document, fields, path)?;
         let fields = without_names.as_ref().unwrap_or(fields);
-        let roles = self.roles(fields, role)?;
+        let roles = Roles::of(&self.document, fields, role)?;
         let mut written = Map::new();
         let mut patterns = Vec::new();
         for (name, value) in fields {
@@ -144,7 +119,10 @@ impl<'a> Rewriter<'a> {
                     first.into()
                 }
                 "format" => match value.as_str() {
-                    Some(format) if text::is_kept(format) => value.clone(),
+                    Some(format) if text::is_kept(format) => {
+                        patterns.extend(text::narrowing(format));
+                        value.clone()
+                    }
                     Some(format) => {
                         patterns.extend(text::uuid_pattern(format));
                         continue;
@@ -172,77 +150,6 @@ impl<'a> Rewriter<'a> {
             return Ok(json!({ "anyOf": [written, { "type": "null" }] }));
         }
         Ok(written.into())
-    }
-
-    /// Which of the schemas that apply to one object closes it.
-    fn roles(&self, fields: &Map<String, Value>, role: &Role) -> SchemaResult<Roles> {
-        let list = |name: &str| {
-            field(fields, name)
-                .and_then(Value::as_array)
-                .map_or(&[][..], Vec::as_slice)
-        };
-        let mut roles = Roles {
-            all_of: vec![Role::Part; list("allOf").len()],
-            any_of: Role::Part,
-            one_of: Role::Part,
-            reference: Role::Part,
-            close: None,
-        };
-        let Role::Whole(around) = role else {
-            return Ok(roles);
-        };
-        let own = Members::own(fields);
-        let target = field(fields, "$ref").and_then(Value::as_str);
-        let target = target.and_then(|reference| self.document.resolve(reference).ok());
-        let reference = target
-            .map(|(_, found)| Members::of(&self.document, found))
-            .transpose()?;
-        let parts = list("allOf").iter().map(|part| self.members(part));
-        let parts = parts.collect::<SchemaResult<Vec<Members>>>()?;
-        let any_of = self.members_of_all(list("anyOf"))?;
-        let one_of = self.members_of_all(list("oneOf"))?;
-
-        let mut together = around.clone();
-        together.add(&own);
-        let with = |others: &[&Members]| {
-            let mut members = together.clone();
-            others.iter().for_each(|other| members.add(other));
-            members
-        };
-        let named: Vec<&Members> = parts.iter().chain(&reference).filter(|part| !part.is_empty()).collect();
-        if !any_of.is_empty() {
-            roles.any_of = Role::Whole(with(&[named.as_slice(), &[&one_of]].concat()));
-        } else if !one_of.is_empty() {
-            roles.one_of = Role::Whole(with(&named));
-        } else if let ([_], true) = (named.as_slice(), own.is_empty()) {
-            // One schema by reference or in `allOf`, as older generators write a property with a description.
-            for (role, part) in roles.all_of.iter_mut().zip(&parts) {
-                if !part.is_empty() {
-                    *role = Role::Whole(together.clone());
-                }
-            }
-            if reference.is_some_and(|members| !members.is_empty()) {
-                roles.reference = Role::Whole(together);
-            }
-        } else {
-            roles.close = Some(with(&named));
-        }
-        Ok(roles)
-    }
-
-    /// The members of a schema that may not be part of the document: `propertyNames` was written out.
-    fn members(&self, schema: &Value) -> SchemaResult<Members> {
-        Members::of(&self.document, schema)
-    }
-
-    fn members_of_all(&self, schemas: &[Value]) -> SchemaResult<Members> {
-        let mut members = Members::default();
-        for schema in schemas {
-            members.add(&self.members(schema)?);
-        }
-        // Whether one alternative asks for more is its own matter.
-        members.open = false;
-        Ok(members)
     }
 
     fn items(
@@ -311,32 +218,4 @@ fn admits_nothing(fields: &Map<String, Value>) -> bool {
         Some(Value::Object(not)) => not.is_empty(),
         not => not == Some(&Value::Bool(true)),
     }
-}
-
-/// Limits an object to these members, unless its schema asks for more.
-fn close_object(written: &mut Map<String, Value>, fields: &Map<String, Value>, members: &Members) {
-    if members.open || field(fields, "additionalProperties").is_some() {
-        return;
-    }
-    if members.is_empty() {
-        if field(fields, "unevaluatedProperties") == Some(&Value::Bool(false)) {
-            written.insert("additionalProperties".into(), Value::Bool(false));
-        }
-        return;
-    }
-    let least = field(fields, "minProperties").and_then(count).unwrap_or(0);
-    if members.patterns.is_empty() && least > members.names.len() as u64 {
-        return;
-    }
-    for (keyword, members) in [("properties", &members.names), ("patternProperties", &members.patterns)] {
-        if members.is_empty() {
-            continue;
-        }
-        if let Some(own) = written.entry(keyword).or_insert_with(|| json!({})).as_object_mut() {
-            for (name, schema) in members {
-                own.entry(name.clone()).or_insert_with(|| schema.clone());
-            }
-        }
-    }
-    written.insert("additionalProperties".into(), Value::Bool(false));
 }

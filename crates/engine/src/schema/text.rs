@@ -19,6 +19,27 @@ pub(super) fn is_kept(format: &str) -> bool {
     FORMATS.contains(&format)
 }
 
+/// Patterns beside formats that llguidance keeps more widely than typed clients read them: leap seconds, February 29 of any
+/// year, the year 0, and any number of digits.
+const NARROWED: [(&str, &str); 4] = [
+    (
+        "date",
+        "^[1-9][0-9]{3}-(?:02-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-[0-9]{2})$",
+    ),
+    ("time", "^[0-9]{2}:[0-9]{2}:[0-5][0-9](?:\\.[0-9]{1,6})?[zZ+-]"),
+    (
+        "date-time",
+        "^[1-9][0-9]{3}-(?:02-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-[0-9]{2})[tT][0-9]{2}:[0-9]{2}:[0-5][0-9](?:\\.[0-9]{1,6})?[zZ+-]",
+    ),
+    ("duration", "^P(?:T?[0-9]{1,4}[A-Z])+$"),
+];
+
+/// The pattern that narrows a kept format.
+pub(super) fn narrowing(format: &str) -> Option<String> {
+    let (_, pattern) = NARROWED.iter().find(|(name, _)| *name == format)?;
+    Some((*pattern).to_owned())
+}
+
 /// The pattern of a format that llguidance does not keep but typed clients check: pydantic's `uuid1` to `uuid8`.
 pub(super) fn uuid_pattern(format: &str) -> Option<String> {
     let version = format.strip_prefix("uuid").filter(|version| version.len() == 1)?;

@@ -145,6 +145,9 @@ fn unknown_fields_are_named_with_the_nearest_known_one() {
         (400, Some("temprature"), Some("unknown_parameter"))
     );
     assert!(message.contains("did you mean `temperature`?"), "{message}");
+    // null is the same as leaving a field out.
+    let body = with("/v1/chat/completions", "guided_json", &json!(null));
+    assert_eq!(server.post("/v1/chat/completions", &body).status, 200);
 }
 
 #[test]
@@ -171,6 +174,8 @@ fn values_outside_their_range_are_named() {
         ("stop", json!([""])),
         ("stop", json!(vec!["x"; 17])),
         ("logit_bias", json!({ "x": 1 })),
+        ("logit_bias", json!({ "+5": 1 })),
+        ("logit_bias", json!({ "05": 1 })),
         ("logit_bias", json!({ "1": 101 })),
         ("logit_bias", json!({ "99999999": 1 })),
         ("stream", json!("yes")),
