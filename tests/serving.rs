@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::Root;
+use crate::support::{Root, repository};
 
 /// A running server that is stopped when dropped.
 pub(crate) struct Server {
@@ -426,4 +426,52 @@ fn a_gguf_file_is_served_as_its_folder_quantized() {
     let server = Server::start(&root, &["nano.gguf"]);
     let models = server.json("GET", "/v1/models", &Value::Null, 200);
     assert_eq!(models["data"][0]["id"], "nano");
+}
+
+/// Against transformers' log-softmax of the bundled base: crates/server/tests/fixtures/make_echo.py.
+#[test]
+fn an_echoed_prompt_has_the_log_probabilities_of_transformers() {
+    let root = Root::new();
+    let base = repository().join("data/nano/base");
+    let server = Server::start(&root, &[base.to_str().unwrap(), "--dtype", "f32"]);
+    let fixture = repository().join("crates/server/tests/fixtures/echo.json");
+    let rows: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(fixture).unwrap()).unwrap();
+    let prompts = |field: &str| rows.iter().map(|row| row[field].clone()).collect::<Value>();
+    for prompt in [prompts("text"), prompts("tokens")] {
+        let body = json!({ "prompt": prompt, "echo": true, "logprobs": 1, "max_tokens": 1, "temperature": 0 });
+        let answer = server.json("POST", "/v1/completions", &body, 200);
+        for (row, choice) in rows.iter().zip(answer["choices"].as_array().unwrap()) {
+            let logprobs = &choice["logprobs"];
+            let found = logprobs["token_logprobs"].as_array().unwrap();
+            let top = logprobs["top_logprobs"].as_array().unwrap();
+            let count = row["tokens"].as_array().unwrap().len();
+            assert_eq!((found.len(), top.len()), (count + 1, count + 1));
+            assert_eq!((&found[0], &top[0]), (&Value::Null, &Value::Null));
+            let near = |found: &Value, right: &Value| (found.as_f64().unwrap() - right.as_f64().unwrap()).abs() < 1e-4;
+            for index in 1..count {
+                let right = &row["token_logprobs"][index];
+                assert!(
+                    near(&found[index], right),
+                    "{row}: token {index}: {} is not {right}",
+                    found[index]
+                );
+                let best = top[index]
+                    .as_object()
+                    .unwrap()
+                    .values()
+                    .max_by(|a, b| a.as_f64().partial_cmp(&b.as_f64()).unwrap());
+                assert!(
+                    near(best.unwrap(), &row["best"][index]),
+                    "{row}: the best in place of token {index}"
+                );
+            }
+            assert!(near(&found[count], &row["next_logprob"]), "{row}");
+            assert!(
+                choice["text"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with(row["text"].as_str().unwrap())
+            );
+        }
+    }
 }

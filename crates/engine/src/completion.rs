@@ -4,12 +4,13 @@ use std::task::{Context, Poll};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::{EngineError, Event, Finish, FinishReason, Result, Timings, Token, Usage};
+use crate::{EngineError, Event, Finish, FinishReason, Result, Timings, Token, TokenLogprob, Usage};
 
-/// Receives the events of one request: tokens, then exactly one of [`Event::Done`] and [`Event::Failed`].
+/// Receives the events of one request: the prompt's log-probabilities if requested, tokens, then exactly one of
+/// [`Event::Done`] and [`Event::Failed`].
 ///
 /// It can be awaited, polled or read from a blocking thread. Dropping it cancels the request within a step. The channel
-/// is unbounded, but never holds more than `max_tokens` events.
+/// is unbounded, but never holds many more than `max_tokens` events.
 #[derive(Debug)]
 pub struct EventReceiver(UnboundedReceiver<Event>);
 
@@ -38,11 +39,17 @@ impl EventReceiver {
     /// # Errors
     /// [`EngineError::Failed`] if the model failed, [`EngineError::Stopped`] if the engine's thread has ended.
     pub fn blocking_collect(mut self) -> Result<Completion> {
-        let mut tokens = Vec::new();
+        let (mut tokens, mut prompt_logprobs) = (Vec::new(), Vec::new());
         loop {
             match self.blocking_recv() {
+                Some(Event::PromptLogprobs(logprobs)) => prompt_logprobs = logprobs,
                 Some(Event::Token(token)) => tokens.push(token),
-                Some(Event::Done(finish)) => return Ok(Completion::new(tokens, finish)),
+                Some(Event::Done(finish)) => {
+                    return Ok(Completion {
+                        prompt_logprobs,
+                        ..Completion::new(tokens, finish)
+                    });
+                }
                 Some(Event::Failed(message)) => return Err(EngineError::Failed(message)),
                 None => return Err(EngineError::Stopped),
             }
@@ -57,6 +64,8 @@ pub struct Completion {
     pub text: String,
     /// The tokens, including the stop token that ended it, if one did.
     pub tokens: Vec<Token>,
+    /// The log-probabilities of the prompt's tokens except the first, if requested.
+    pub prompt_logprobs: Vec<TokenLogprob>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Tokens read and generated.
@@ -72,6 +81,7 @@ impl Completion {
         Self {
             text: tokens.iter().map(|token| token.text.as_str()).collect(),
             tokens,
+            prompt_logprobs: Vec::new(),
             finish_reason: finish.reason,
             usage: finish.usage,
             timings: finish.timings,

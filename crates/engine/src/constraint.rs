@@ -8,6 +8,7 @@ use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::Value;
 use synapse_tokenizer::ChatTokenizer;
 
+use crate::schema;
 use crate::{EngineError, Result};
 
 /// Whitespace allowed between two parts of a JSON value: one space, or a line break with an indent. Without a limit, a
@@ -17,10 +18,15 @@ const WHITESPACE: &str = r"\x20|\x0D?\x0A[\x20\x09]{0,24}";
 /// The memory limit of one completion, in lexer states.
 const MAX_LEXER_STATES: usize = 20_000;
 
+/// The stack of a compilation: llguidance follows a schema's nesting and references recursively.
+const COMPILER_STACK: usize = 64 << 20;
+
 /// The form of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grammar {
-    /// A JSON value that is valid under this JSON Schema, an object. An unsupported keyword in the schema is an error.
+    /// A JSON value that is valid under this JSON Schema, an object. An object in the value has the properties that its schema
+    /// names, and others only if the schema asks for them. A keyword that cannot be followed is an error that names its
+    /// place; an overlapping `oneOf` is followed as `anyOf`.
     Json(Value),
     /// One of these.
     OneOf(Vec<StructuralTag>),
@@ -31,6 +37,8 @@ pub enum Grammar {
 /// A JSON value between two fixed texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StructuralTag {
+    /// What the value is for, for error messages; a tool's name, for example.
+    pub name: String,
     /// The text before the value.
     pub begin: String,
     /// The value's JSON Schema, an object; references in it are resolved within it.
@@ -40,9 +48,9 @@ pub struct StructuralTag {
 }
 
 impl Grammar {
-    fn to_llguidance(&self) -> Result<TopLevelGrammar> {
+    fn to_llguidance(&self) -> std::result::Result<TopLevelGrammar, String> {
         match self {
-            Self::Json(schema) => Ok(TopLevelGrammar::from_json_schema(with_whitespace(schema)?)),
+            Self::Json(schema) => Ok(TopLevelGrammar::from_json_schema(prepared(schema)?)),
             Self::OneOf(tags) => Ok(TopLevelGrammar::from_lark(lark("tag", tags)?)),
             Self::Repeated(tags, separator) => {
                 let start = format!("tag ({} tag)*", literal(separator));
@@ -53,12 +61,12 @@ impl Grammar {
 }
 
 /// A grammar in llguidance's dialect of Lark.
-fn lark(start: &str, tags: &[StructuralTag]) -> Result<String> {
+fn lark(start: &str, tags: &[StructuralTag]) -> std::result::Result<String, String> {
     let names: Vec<String> = (0..tags.len()).map(|index| format!("tag_{index}")).collect();
     let mut text = format!("start: {start}\ntag: {}\n", names.join(" | "));
     for (name, tag) in names.iter().zip(tags) {
         let (begin, end) = (literal(&tag.begin), literal(&tag.end));
-        let schema = with_whitespace(&tag.schema)?;
+        let schema = prepared(&tag.schema).map_err(|problem| format!("the schema of `{}`: {problem}", tag.name))?;
         text += &format!("{name}: {begin} value_{name} {end}\nvalue_{name}: %json {schema}\n");
     }
     Ok(text)
@@ -69,13 +77,12 @@ fn literal(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-fn with_whitespace(schema: &Value) -> Result<Value> {
-    if !schema.is_object() {
-        return Err(invalid("the schema must be an object".into()));
-    }
-    let mut schema = schema.clone();
+/// The schema with llguidance's options in it.
+fn prepared(schema: &Value) -> std::result::Result<Value, String> {
+    let mut schema = Value::from(schema::prepare(schema)?);
     let options = JsonCompileOptions {
         whitespace_pattern: Some(WHITESPACE.to_owned()),
+        coerce_one_of: true,
         ..JsonCompileOptions::default()
     };
     options.apply_to(&mut schema);
@@ -111,10 +118,20 @@ impl GrammarCompiler {
     pub(crate) fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
         let factory = self.factory.get_or_init(|| self.factory());
         let factory = factory.as_ref().map_err(|message| invalid(message.clone()))?;
-        let parser = factory.create_parser(grammar.to_llguidance()?);
-        let parser = parser.map_err(|error| invalid(first_line(&format!("{error:#}"))))?;
+        let compile = || {
+            let parser = factory.create_parser(grammar.to_llguidance()?);
+            parser.map_err(|error| first_line(&format!("{error:#}")))
+        };
+        let parser = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(COMPILER_STACK);
+            let thread = thread.spawn_scoped(scope, compile);
+            let thread = thread.map_err(|error| format!("no thread to compile it on: {error}"))?;
+            thread
+                .join()
+                .unwrap_or_else(|_| Err("the grammar compiler panicked".into()))
+        });
         Ok(Constraint {
-            matcher: Matcher::new(Ok(parser)),
+            matcher: Matcher::new(Ok(parser.map_err(invalid)?)),
         })
     }
 

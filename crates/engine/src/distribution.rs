@@ -126,7 +126,7 @@ impl StepLogprobs {
         Self { log_normalizer, top }
     }
 
-    /// The log-probability of the sampled token, given the model's logit of it.
+    /// The log-probability of a token, given the model's logit of it.
     pub(crate) fn of(self, logit: f32) -> TokenLogprob {
         TokenLogprob {
             logprob: (f64::from(logit) - self.log_normalizer) as f32,

@@ -37,10 +37,11 @@ pub enum EngineError {
         /// Width of a row of logits.
         vocab_size: usize,
     },
-    /// Prompt and completion together exceed the context.
+    /// Prompt and completion together exceed the context. Clients recognize the error by OpenAI's wording.
     #[error(
-        "the context holds {limit} tokens, but {prompt_tokens} in the prompt and up to {max_tokens} in the answer were asked for; \
-         shorten the prompt or lower max_tokens"
+        "This model's maximum context length is {limit} tokens. However, you requested {} tokens ({prompt_tokens} in the \
+         prompt, {max_tokens} in the completion); shorten the prompt or lower max_tokens",
+        prompt_tokens.saturating_add(*max_tokens)
     )]
     ContextOverflow {
         /// Tokens in the prompt.

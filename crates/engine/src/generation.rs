@@ -6,6 +6,7 @@ use synapse_tokenizer::ChatTokenizer;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::observer::EngineObserver;
+use crate::prompt_logprobs::PromptLogprobs;
 use crate::sampler::Sampler;
 use crate::text::TextStream;
 use crate::usage::RequestTiming;
@@ -19,6 +20,8 @@ pub(crate) struct Generation {
     events: UnboundedSender<Event>,
     sampler: Sampler,
     text: TextStream,
+    /// Until the prompt is read, if they were requested.
+    prompt_logprobs: Option<PromptLogprobs>,
     /// The token sampled last, which the next step reads.
     next: [u32; 1],
     generated: usize,
@@ -37,6 +40,7 @@ impl Generation {
         Self {
             sampler: Sampler::new(&sampling, prompt),
             text: TextStream::new(chat.detokenizer(), &sampling.stop),
+            prompt_logprobs: sampling.prompt_logprobs.map(PromptLogprobs::new),
             next: [0],
             generated: 0,
             first_token: None,
@@ -57,6 +61,38 @@ impl Generation {
         &self.next
     }
 
+    /// Whether the logits of the prompt are still wanted.
+    pub(crate) fn wants_prompt_logits(&self) -> bool {
+        self.prompt_logprobs.is_some()
+    }
+
+    /// Takes a step's logits of the prompt: of all positions up to `read` if they are wanted, otherwise of the last. Samples
+    /// once the prompt is read, as [`Self::accept`].
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub(crate) fn accept_prompt(
+        &mut self,
+        prompt: &[u32],
+        read: usize,
+        logits: &mut [f32],
+        stop_ids: &[u32],
+    ) -> Result<Option<FinishReason>, String> {
+        let Some(of_prompt) = &mut self.prompt_logprobs else {
+            return self.accept(logits, stop_ids);
+        };
+        let Some(last) = of_prompt.accept(prompt, read, logits)? else {
+            return Ok(None);
+        };
+        let logprobs = of_prompt.take();
+        self.prompt_logprobs = None;
+        self.emit(Event::PromptLogprobs(logprobs));
+        if self.sampling.max_tokens == 0 {
+            return Ok(Some(FinishReason::Length));
+        }
+        self.accept(last, stop_ids)
+    }
+
     /// Samples from the step's logits and sends the text that is decided. Returns why the completion has ended, if it
     /// has.
     ///
@@ -71,7 +107,8 @@ impl Generation {
         self.generated += 1;
         self.next = [token.id];
         if !self.sampling.ignore_eos && stop_ids.contains(&token.id) {
-            let tokens = self.text.end(token.id);
+            let logprob = token.logprob.filter(|_| self.sampling.prompt_logprobs.is_some());
+            let tokens = self.text.end(token.id, logprob);
             self.send(tokens);
             return Ok(Some(FinishReason::Stop));
         }
@@ -85,8 +122,11 @@ impl Generation {
         })
     }
 
-    /// Tells the observer how long the token took that was just sampled.
+    /// Tells the observer how long the token took that was just sampled, if one was.
     pub(crate) fn report_token(&mut self, timing: RequestTiming, observer: &dyn EngineObserver) {
+        if self.generated == 0 {
+            return;
+        }
         let now = Instant::now();
         match self.last_token {
             None => observer.first_token(now - timing.submitted),

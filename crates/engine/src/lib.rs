@@ -27,8 +27,8 @@
 //! ```
 //!
 //! The modules follow a request: `engine/submit` admits and validates it, `queue` carries it to the `scheduler`, which
-//! runs it as a `sequence` for its `task`: a `generation` (`sampler`, `distribution`, `constraint`, `text`), an
-//! `embedding` or `scoring`.
+//! runs it as a `sequence` for its `task`: a `generation` (`sampler`, `distribution`, `constraint` over `schema`, `text`,
+//! `prompt_logprobs`), an `embedding` or `scoring`.
 
 mod adapter_registry;
 mod adapters;
@@ -43,10 +43,12 @@ mod generation;
 mod observer;
 mod options;
 mod prefix;
+mod prompt_logprobs;
 mod queue;
 mod request;
 mod sampler;
 mod scheduler;
+mod schema;
 mod scoring;
 mod sequence;
 mod task;

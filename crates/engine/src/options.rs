@@ -24,7 +24,7 @@ pub struct SamplingOptions {
     pub min_p: f32,
     /// The same request with the same seed gets the same completion, whatever else runs in the batch.
     pub seed: u64,
-    /// The maximum number of generated tokens; at least 1.
+    /// The maximum number of generated tokens; at least 1, or 0 with `prompt_logprobs`, which then is all there is.
     pub max_tokens: usize,
     /// Stop strings. The completion ends before the first of them.
     pub stop: Vec<String>,
@@ -39,6 +39,9 @@ pub struct SamplingOptions {
     /// Reports the log-probability of each token and of this many of the most likely tokens. They are computed before
     /// bias, penalties and temperature.
     pub logprobs: Option<usize>,
+    /// Reports the same of each token of the prompt except the first, and of the stop token that ends a completion. The
+    /// prompt is then read without the prefix cache.
+    pub prompt_logprobs: Option<usize>,
     /// Continues past the model's stop tokens until `max_tokens` (for benchmarks).
     pub ignore_eos: bool,
 }
@@ -58,6 +61,7 @@ impl Default for SamplingOptions {
             frequency_penalty: 0.0,
             logit_bias: BTreeMap::new(),
             logprobs: None,
+            prompt_logprobs: None,
             ignore_eos: false,
         }
     }
@@ -76,7 +80,7 @@ impl SamplingOptions {
         in_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
         // Not OpenAI's: the range that leaves logits meaningful.
         in_range("repetition_penalty", self.repetition_penalty, 0.1, 10.0)?;
-        if self.max_tokens == 0 {
+        if self.max_tokens == 0 && self.prompt_logprobs.is_none() {
             return Err(invalid("max_tokens", "must be at least 1, found 0".into()));
         }
         if self.stop.len() > MAX_STOPS {
@@ -103,7 +107,8 @@ impl SamplingOptions {
             }
             in_range("logit_bias", bias, -100.0, 100.0)?;
         }
-        if let Some(top) = self.logprobs.filter(|&top| top > MAX_TOP_LOGPROBS) {
+        let tops = self.logprobs.into_iter().chain(self.prompt_logprobs);
+        if let Some(top) = tops.max().filter(|&top| top > MAX_TOP_LOGPROBS) {
             return Err(invalid(
                 "top_logprobs",
                 format!("must be between 0 and {MAX_TOP_LOGPROBS}, found {top}"),
@@ -198,5 +203,6 @@ mod tests {
             Some("logit_bias")
         );
         assert_eq!(option_refused(|o| o.logprobs = Some(21)), Some("top_logprobs"));
+        assert_eq!(option_refused(|o| o.prompt_logprobs = Some(21)), Some("top_logprobs"));
     }
 }

@@ -33,6 +33,8 @@ impl Request {
 /// One step of a completion. The texts of all tokens, joined, are the completion's text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The prompt was read, if its log-probabilities were requested: those of each of its tokens except the first.
+    PromptLogprobs(Vec<TokenLogprob>),
     /// A token was generated.
     ///
     /// A token whose text may be part of a stop string arrives late, once that is decided. Tokens of a stop string that
@@ -51,7 +53,7 @@ pub struct Token {
     pub id: u32,
     /// The text it adds: empty for a stop token, and while a multi-byte character is incomplete.
     pub text: String,
-    /// Its log-probability, if requested; always `None` for the stop token that ends a completion.
+    /// Its log-probability, if requested; that of the stop token that ends a completion only with those of the prompt.
     pub logprob: Option<TokenLogprob>,
 }
 

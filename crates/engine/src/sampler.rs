@@ -45,12 +45,7 @@ impl Sampler {
         constraint: Option<&mut Constraint>,
         logits: &mut [f32],
     ) -> Result<Token, String> {
-        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(format!("the model's logit of token {index} is {}", logits[index]));
-        }
-        if logits.is_empty() {
-            return Err("the model gave no logits".into());
-        }
+        check_finite(logits)?;
         // Log-probabilities are reported before the logits are changed.
         let logprobs = options.logprobs.map(|count| StepLogprobs::new(logits, count));
         let unbiased = logprobs.as_ref().map(|_| logits.to_vec());
@@ -98,6 +93,17 @@ impl Sampler {
     /// The next number of this request's stream, in [0, 1), with 53 bits.
     fn uniform(&mut self) -> f64 {
         (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Refuses logits that make every token arbitrary.
+pub(crate) fn check_finite(logits: &[f32]) -> Result<(), String> {
+    if logits.is_empty() {
+        return Err("the model gave no logits".into());
+    }
+    match logits.iter().position(|logit| !logit.is_finite()) {
+        Some(index) => Err(format!("the model's logit of token {index} is {}", logits[index])),
+        None => Ok(()),
     }
 }
 

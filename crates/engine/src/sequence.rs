@@ -10,6 +10,7 @@ use crate::adapter_registry::AdapterVersion;
 use crate::admission::Permit;
 use crate::observer::{EngineMetrics, EngineObserver, GaugeGuard};
 use crate::prefix::{self, PrefixCache};
+use crate::prompt_logprobs;
 use crate::queue::QueuedRequest;
 use crate::task::Task;
 use crate::usage::RequestTiming;
@@ -86,9 +87,18 @@ impl RunningSequence {
 
     /// Prompt tokens that the next step would read: up to the next multiple of `chunk`, 0 once the prompt is read.
     pub(crate) fn prompt_tokens_next(&self, chunk: usize) -> usize {
+        let chunk = if self.wants_prompt_logits() {
+            chunk.min(prompt_logprobs::CHUNK)
+        } else {
+            chunk
+        };
         let read = self.cache.len();
         let boundary = (read / chunk + 1) * chunk;
         self.prompt.len().min(boundary).saturating_sub(read)
+    }
+
+    fn wants_prompt_logits(&self) -> bool {
+        matches!(&self.task, Task::Generate(generation) if generation.wants_prompt_logits())
     }
 
     /// What the next step reads: one part, or one for each continuation that is scored.
@@ -96,9 +106,11 @@ impl RunningSequence {
         let read = self.cache.len();
         let end = read + self.prompt_tokens_next(chunk);
         let adapter = self.adapter.as_ref().map(|version| version.adapter.as_ref());
+        let wants_all = self.wants_prompt_logits();
         let (tokens, phase, logits) = match &mut self.task {
             Task::Score(scoring) if end == read => return scoring.parts(adapter),
             Task::Generate(generation) if end == read => (generation.next(), Phase::Decode, LogitsFor::Last),
+            Task::Generate(_) if wants_all => (&self.prompt[read..end], Phase::Prefill, LogitsFor::All),
             Task::Embed(_) => (&self.prompt[read..end], Phase::Prefill, LogitsFor::HiddenSum),
             Task::Generate(_) | Task::Score(_) if end < self.prompt.len() => {
                 (&self.prompt[read..end], Phase::Prefill, LogitsFor::None)
@@ -133,7 +145,12 @@ impl RunningSequence {
     ) -> Result<bool, String> {
         match &mut self.task {
             Task::Generate(generation) => {
-                let reason = generation.accept(outputs, stop_ids)?;
+                let read = self.cache.len();
+                let reason = if read <= self.prompt.len() {
+                    generation.accept_prompt(&self.prompt, read, outputs, stop_ids)?
+                } else {
+                    generation.accept(outputs, stop_ids)?
+                };
                 generation.report_token(self.timing, observer);
                 if let Some(reason) = reason {
                     self.finish(reason, observer);

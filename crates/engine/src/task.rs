@@ -22,11 +22,12 @@ impl Task {
         }
     }
 
-    /// Whether cached keys and values of the prompt suffice. An embedding needs the hidden states of every token, which
-    /// are not cached.
+    /// Whether cached keys and values of the prompt suffice. An embedding needs the hidden states of every token, and the
+    /// prompt's log-probabilities the logits, which are not cached.
     pub(crate) fn can_use_prefix_cache(&self) -> bool {
         match self {
-            Self::Generate(_) | Self::Score(_) => true,
+            Self::Generate(generation) => !generation.wants_prompt_logits(),
+            Self::Score(_) => true,
             Self::Embed(_) => false,
         }
     }

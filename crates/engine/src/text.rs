@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use synapse_tokenizer::Detokenizer;
 
-use crate::Token;
+use crate::{Token, TokenLogprob};
 
 /// The text of one completion as it grows.
 #[derive(Debug)]
@@ -43,11 +43,11 @@ impl TextStream {
     }
 
     /// Adds the stop token that ends the completion and releases everything that was held back.
-    pub(crate) fn end(&mut self, id: u32) -> Vec<Token> {
+    pub(crate) fn end(&mut self, id: u32, logprob: Option<TokenLogprob>) -> Vec<Token> {
         self.held.tokens.push_back(Token {
             id,
             text: self.detokenizer.finish().unwrap_or_default(),
-            logprob: None,
+            logprob,
         });
         self.held.tokens.drain(..).collect()
     }

@@ -10,11 +10,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 use synapse_engine::Engine;
 
-use crate::ServerState;
+use crate::content_encoding;
 use crate::cors::is_foreign;
 use crate::error::ApiError;
 use crate::fields::{self, Field};
 use crate::read_timeout::too_slow;
+use crate::{ServerOptions, ServerState};
 
 /// How to treat a body whose content type is not JSON: `curl -d` sends none or that of a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl RawBody {
         policy: BodyPolicy,
         table: &[Field],
     ) -> Result<(Arc<Engine>, Map<String, Value>), ApiError> {
-        let object = read_object(&self.headers, self.bytes, policy, &state.options().allowed_origins)?;
+        let object = read_object(&self.headers, self.bytes, policy, state.options())?;
         let engine = Arc::clone(state.engine()?);
         fields::check(&object, table)?;
         Ok((engine, object))
@@ -62,7 +63,7 @@ fn read_object(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
     policy: BodyPolicy,
-    allowed_origins: &[String],
+    options: &ServerOptions,
 ) -> Result<Map<String, Value>, ApiError> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
@@ -72,7 +73,7 @@ fn read_object(
         (Some("application/json"), _) => {}
         (Some(other), _) if other.starts_with("application/") && other.ends_with("+json") => {}
         (None | Some("application/x-www-form-urlencoded"), BodyPolicy::AssumeJson) => {
-            if is_foreign(headers, allowed_origins) {
+            if is_foreign(headers, &options.allowed_origins) {
                 let message = "a page of another origin must send `Content-Type: application/json`";
                 return Err(ApiError::new(StatusCode::FORBIDDEN, "permission_error", message).code("foreign_origin"));
             }
@@ -90,15 +91,16 @@ fn read_object(
             return ApiError::new(status, "invalid_request_error", slow.to_string()).code("body_timeout");
         }
         let status = rejection.status();
-        let (message, code) = if status == StatusCode::PAYLOAD_TOO_LARGE {
-            ("the body is larger than this server takes".to_owned(), "body_too_large")
-        } else {
-            let message = format!("the body could not be read: {}", rejection.body_text());
-            (message, "unreadable_body")
-        };
-        ApiError::new(status, "invalid_request_error", message).code(code)
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return content_encoding::too_large(options.max_body_bytes);
+        }
+        let message = format!("the body could not be read: {}", rejection.body_text());
+        ApiError::new(status, "invalid_request_error", message).code("unreadable_body")
     })?;
-    match serde_json::from_slice(&body) {
+    let body = content_encoding::decoded(headers, body, options.max_body_bytes)?;
+    // Some clients on Windows begin with a byte order mark, which JSON lets a reader skip.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
+    match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(ApiError::invalid("the body must be a JSON object").code("invalid_json")),
         Err(error) => Err(ApiError::invalid(format!("the body is not JSON: {error}")).code("invalid_json")),

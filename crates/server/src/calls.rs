@@ -1,10 +1,13 @@
 //! Parses tool calls out of a completion while it streams: text, then any number of `<tool_call>{…}</tool_call>`.
 //!
-//! A malformed call stays text, so that nothing is lost.
+//! A malformed call stays text, so that nothing is lost. A call that the end of the answer cuts off is a call with the part
+//! of its arguments that was written, as in OpenAI's answers.
 
-use serde_json::{Map, Value};
+mod reading;
 
 use crate::tools::{CALL_BEGIN, CALL_END};
+
+use reading::{read, read_beginning, without_cut_end};
 
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,14 +24,35 @@ pub(crate) struct Call {
     pub(crate) arguments: String,
 }
 
+/// Whether a grammar holds the answer to calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Forced {
+    /// It may be text.
+    #[default]
+    No,
+    /// It is calls of any of the tools.
+    Any,
+    /// It is a call of this tool.
+    Named(String),
+}
+
 /// The answer's end that is not decided yet.
 #[derive(Debug, Default)]
 pub(crate) struct CallParser {
+    forced: Forced,
     held: String,
     calls: usize,
+    cut: bool,
 }
 
 impl CallParser {
+    pub(crate) fn new(forced: Forced) -> Self {
+        Self {
+            forced,
+            ..Self::default()
+        }
+    }
+
     /// Takes text; gives what is decided by it.
     pub(crate) fn push(&mut self, text: &str) -> Vec<Part> {
         self.held.push_str(text);
@@ -51,23 +75,53 @@ impl CallParser {
         parts
     }
 
-    /// Ends the answer. A call without its closing tag counts if it is complete; space after a call is no content.
-    pub(crate) fn finish(&mut self) -> Vec<Part> {
+    /// Ends the answer, which the limit of tokens may have cut off. A call without its closing tag counts if it is complete;
+    /// space after a call is no content.
+    pub(crate) fn finish(&mut self, at_limit: bool) -> Vec<Part> {
         let rest = std::mem::take(&mut self.held);
-        if let Some(body) = rest.trim_start().strip_prefix(CALL_BEGIN)
-            && let Some(call) = self.call(body)
-        {
-            return vec![call];
+        let is_forced = self.forced != Forced::No;
+        if let Some(body) = rest.trim_start().strip_prefix(CALL_BEGIN) {
+            let body = without_cut_end(body);
+            if let Some(call) = self.call(body) {
+                return vec![call];
+            }
+            if (at_limit || is_forced)
+                && let Some(call) = read_beginning(body)
+            {
+                return vec![self.cut_call(call)];
+            }
         }
         if self.calls > 0 && rest.trim().is_empty() {
             return Vec::new();
         }
-        content(&rest).into_iter().collect()
+        match &self.forced {
+            Forced::No => content(&rest).into_iter().collect(),
+            Forced::Named(name) if self.calls == 0 => {
+                let call = Call {
+                    name: name.clone(),
+                    arguments: String::new(),
+                };
+                vec![self.cut_call(call)]
+            }
+            // The beginning of a call's frame, which is neither text nor, without a name, a call.
+            Forced::Named(_) | Forced::Any => Vec::new(),
+        }
     }
 
     /// Calls found so far.
     pub(crate) fn calls(&self) -> usize {
         self.calls
+    }
+
+    /// Whether the last call is cut off.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    fn cut_call(&mut self, call: Call) -> Part {
+        self.calls += 1;
+        self.cut = true;
+        Part::Call(call)
     }
 
     fn call(&mut self, body: &str) -> Option<Part> {
@@ -92,21 +146,6 @@ fn content(text: &str) -> Option<Part> {
     (!text.is_empty()).then(|| Part::Content(text.to_owned()))
 }
 
-/// A JSON object with a name, and with arguments as an object or as text that holds one.
-fn read(body: &str) -> Option<Call> {
-    let fields: Map<String, Value> = serde_json::from_str(body.trim()).ok()?;
-    let arguments = match fields.get("arguments") {
-        None | Some(Value::Null) => "{}".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(object @ Value::Object(_)) => object.to_string(),
-        Some(_) => return None,
-    };
-    Some(Call {
-        name: fields.get("name")?.as_str()?.to_owned(),
-        arguments,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -114,9 +153,13 @@ mod tests {
     use super::*;
 
     fn parse(pieces: &[&str]) -> Vec<Part> {
-        let mut parser = CallParser::default();
+        parse_as(&Forced::No, pieces, false)
+    }
+
+    fn parse_as(forced: &Forced, pieces: &[&str], at_limit: bool) -> Vec<Part> {
+        let mut parser = CallParser::new(forced.clone());
         let mut parts: Vec<Part> = pieces.iter().flat_map(|piece| parser.push(piece)).collect();
-        parts.extend(parser.finish());
+        parts.extend(parser.finish(at_limit));
         // Neighboring contents are one text.
         let mut joined: Vec<Part> = Vec::new();
         for part in parts {
@@ -164,6 +207,55 @@ mod tests {
             "<tool_cal",
         ] {
             assert_eq!(parse(&[odd]), [text(odd)]);
+        }
+    }
+
+    #[test]
+    fn a_call_that_the_limit_cuts_has_the_arguments_so_far() {
+        let named = Forced::Named("f".into());
+        let whole = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"x\", \"b\": 2}}\n</tool_call>";
+        let written = "{\"a\": \"x\", \"b\": 2}";
+        let before = whole.find(written).unwrap_or_default();
+        for end in 0..whole.len() {
+            let cut = &whole[..end];
+            let arguments = cut.get(before..).unwrap_or_default();
+            // After the last brace of the arguments the call is complete or nearly.
+            let arguments = arguments.get(..written.len()).unwrap_or(arguments);
+            let expected = if end < whole.len() - "\n</tool_call>".len() {
+                call("f", arguments)
+            } else {
+                call("f", "{\"a\":\"x\",\"b\":2}")
+            };
+            assert_eq!(parse_as(&named, &[cut], true), std::slice::from_ref(&expected), "{cut}");
+            let has_name = end >= "<tool_call>\n{\"name\": \"f\"".len();
+            let any = parse_as(&Forced::Any, &[cut], true);
+            let chosen = parse_as(&Forced::No, &[cut], true);
+            if has_name {
+                assert_eq!((&any, &chosen), (&vec![expected.clone()], &vec![expected]), "{cut}");
+            } else {
+                assert_eq!(any, [], "{cut}");
+                assert_eq!(
+                    chosen,
+                    content(cut).into_iter().collect::<Vec<_>>(),
+                    "what is no call yet stays"
+                );
+            }
+        }
+        // After a whole call, the beginning of another.
+        let two = format!("{whole}\n{}", &whole[..before + 4]);
+        let parsed = call("f", "{\"a\":\"x\",\"b\":2}");
+        assert_eq!(
+            parse_as(&Forced::Any, &[&two], true),
+            [parsed.clone(), call("f", "{\"a\"")]
+        );
+        assert_eq!(parse_as(&Forced::Any, &[&format!("{whole}\n<tool")], true), [parsed]);
+        // A call that is no JSON stays text, cut or not.
+        for odd in [
+            "<tool_call>soon",
+            "<tool_call>{\"name\": \"a\", b",
+            "<tool_call>{\"name\": \"a\", \"arguments\": \"{",
+        ] {
+            assert_eq!(parse_as(&Forced::No, &[odd], true), [text(odd)]);
         }
     }
 

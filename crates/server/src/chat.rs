@@ -42,6 +42,7 @@ pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> R
     let ChatRequest {
         target,
         streaming,
+        forced,
         mut generation,
     } = ChatRequest::read(&body, &state, &engine)?;
     // From here on draining waits for the request.
@@ -68,6 +69,7 @@ pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> R
         decision: route.decision,
         decision_has_news: false,
         logprobs: generation.options.sampling.logprobs.is_some(),
+        forced,
         parsers: (!generation.conversation.tools.is_empty()).then(Vec::new),
         engine: Arc::clone(&engine),
     };
@@ -80,7 +82,7 @@ pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> R
             writer.whole(completions).await?
         }
         None => {
-            let completions = Completions::start(&state, &engine, generation.into(), guard).await?;
+            let completions = Completions::start(&state, &engine, generation, guard).await?;
             if streaming.stream {
                 sse::respond(completions, writer, keep_alive)
             } else {

@@ -8,12 +8,31 @@ use synapse_tokenizer::{ChatTokenizer, Message, TokenizerError};
 
 use crate::ServerState;
 use crate::error::ApiError;
+use crate::messages;
 
 /// A conversation and the tools that the model is shown with it.
 #[derive(Debug, Clone)]
 pub(crate) struct Conversation {
     pub(crate) messages: Vec<Message>,
     pub(crate) tools: Vec<Value>,
+}
+
+impl Conversation {
+    /// The prompt in tokens. Where the template cannot show a call with broken arguments, the error names its message.
+    fn encode(&self, chat: &ChatTokenizer) -> Result<Vec<u32>, TokenizerError> {
+        let encoded = chat.encode_prompt_with_tools(&self.messages, &self.tools);
+        encoded.map_err(|error| match (error, messages::with_broken_arguments(&self.messages)) {
+            (TokenizerError::Template(problem), Some(index)) => TokenizerError::Message {
+                index,
+                role: self.messages[index].role.clone(),
+                reason: format!(
+                    "the arguments of its tool call are no JSON object, which this model's template cannot show ({problem}); \
+                     send valid arguments, or leave the call and its result out"
+                ),
+            },
+            (error, _) => error,
+        })
+    }
 }
 
 /// What a completion continues.
@@ -27,7 +46,7 @@ pub(crate) enum Prompt {
 impl Prompt {
     fn encode(self, chat: &ChatTokenizer) -> Result<Vec<u32>, TokenizerError> {
         match self {
-            Self::Chat(conversation) => chat.encode_prompt_with_tools(&conversation.messages, &conversation.tools),
+            Self::Chat(conversation) => conversation.encode(chat),
             Self::Text(text) => chat.encode_raw(&text),
             Self::Tokens(ids) => Ok(ids),
         }

@@ -25,8 +25,8 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The key file holds no key, so no request would be accepted.
-    #[error("the key file {path} holds no key; put one key on a line", path = path.display())]
+    /// The key file contains no keys, so no request would be accepted.
+    #[error("the key file {path} contains no keys; write one per line", path = path.display())]
     NoKeys {
         /// The file.
         path: PathBuf,

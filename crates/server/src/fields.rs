@@ -155,7 +155,8 @@ pub const COMPLETIONS: &[Field] = &[
     FREQUENCY_PENALTY,
     LOGIT_BIAS,
     supported("logprobs", r#"{"type":"integer","minimum":0,"maximum":20}"#),
-    MAX_TOKENS,
+    // 0 with `echo`.
+    supported("max_tokens", COUNT),
     MODEL,
     N,
     PRESENCE_PENALTY,
@@ -171,12 +172,8 @@ pub const COMPLETIONS: &[Field] = &[
     REPETITION_PENALTY,
     TOP_K,
     USER,
-    only(
-        "best_of",
-        &["1"],
-        "choosing among hidden answers is not implemented; ask for `n`",
-    ),
-    only("echo", &["false"], "repeating the prompt is not implemented"),
+    supported("best_of", AT_LEAST_ONE),
+    supported("echo", BOOLEAN),
     only("suffix", &["\"\""], "the models do not fill in the middle"),
 ];
 
@@ -233,15 +230,16 @@ pub const ADAPTERS: &[Field] = &[
 /// Refuses fields that are not in the table, and values that it does not allow.
 pub(crate) fn check(fields: &Map<String, Value>, table: &[Field]) -> Result<(), ApiError> {
     for (name, value) in fields {
+        // Clients write null for fields that they know and we do not.
+        if value.is_null() {
+            continue;
+        }
         let Some(field) = table.iter().find(|field| field.name == name) else {
             let nearest = nearest(name, table)
                 .map(|near| format!("; did you mean `{near}`?"))
                 .unwrap_or_default();
             return Err(ApiError::field(name, format!("is not a known field{nearest}")).code("unknown_parameter"));
         };
-        if value.is_null() {
-            continue;
-        }
         match field.support {
             Support::Supported(_) | Support::WithoutEffect(_) => {}
             Support::Only(values, _) if values.iter().any(|allowed| is_value(value, allowed)) => {}

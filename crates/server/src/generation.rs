@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
 use synapse_engine::{
-    Completion, Engine, Event, EventReceiver, Finish, FinishReason, Request, SamplingOptions, Token, Usage,
+    Completion, Engine, Event, EventReceiver, Finish, FinishReason, Request, SamplingOptions, Token, TokenLogprob,
+    Usage,
 };
 
 use crate::ServerState;
@@ -15,30 +16,12 @@ use crate::encoding::{Conversation, Encoded, FieldGrammar, Prompt, check_lengths
 use crate::error::ApiError;
 use crate::reservation::Reservation;
 
-/// A request to continue prompts.
-#[derive(Debug)]
-pub(crate) struct GenerationRequest {
-    pub(crate) prompts: Vec<Prompt>,
-    pub(crate) options: GenerationOptions,
-    pub(crate) grammar: Option<FieldGrammar>,
-}
-
 /// A request to continue one conversation.
 #[derive(Debug)]
 pub(crate) struct ConversationRequest {
     pub(crate) conversation: Arc<Conversation>,
     pub(crate) options: GenerationOptions,
     pub(crate) grammar: Option<FieldGrammar>,
-}
-
-impl From<ConversationRequest> for GenerationRequest {
-    fn from(request: ConversationRequest) -> Self {
-        Self {
-            prompts: vec![Prompt::Chat(request.conversation)],
-            options: request.options,
-            grammar: request.grammar,
-        }
-    }
 }
 
 /// How the prompts of a request are continued.
@@ -72,25 +55,28 @@ pub(crate) struct Completions {
 /// One step of a completion that does not fail.
 #[derive(Debug)]
 pub(crate) enum ChoiceEvent {
+    /// The log-probabilities of the prompt, before the first token, if they were requested.
+    Prompt(Vec<TokenLogprob>),
     Token(Token),
     Done(Finish),
 }
 
 impl Completions {
-    /// Admits the request, encodes its prompts and submits it. A full engine refuses before anything is encoded.
+    /// Admits the request, encodes its conversation and submits it. A full engine refuses before anything is encoded.
     pub(crate) async fn start(
         state: &ServerState,
         engine: &Arc<Engine>,
-        request: GenerationRequest,
+        request: ConversationRequest,
         guard: InFlightGuard,
     ) -> Result<Self, ApiError> {
-        let GenerationRequest {
-            prompts,
+        let ConversationRequest {
+            conversation,
             options,
             grammar,
         } = request;
         let param = options.prompt_param;
-        let reservation = Reservation::new(engine, prompts.len() * options.n, 0, param, guard)?;
+        let reservation = Reservation::new(engine, options.n, 0, param, guard)?;
+        let prompts = vec![Prompt::Chat(conversation)];
         let encoded = encode_with_grammar(engine, prompts, param, grammar).await?;
         check_lengths(state, &encoded.prompts, param)?;
         Self::submit(engine, &options, encoded, reservation)
@@ -191,6 +177,7 @@ impl Completions {
 
     fn accept(&mut self, index: usize, event: Option<Event>) -> Result<ChoiceEvent, ApiError> {
         match event {
+            Some(Event::PromptLogprobs(logprobs)) => Ok(ChoiceEvent::Prompt(logprobs)),
             Some(Event::Token(token)) => Ok(ChoiceEvent::Token(token)),
             Some(Event::Done(finish)) if finish.reason != FinishReason::Cancelled => {
                 self.receivers[index] = None;
@@ -215,12 +202,17 @@ impl Completions {
     /// Waits for all completions.
     pub(crate) async fn collect(mut self) -> Result<(Vec<Completion>, Usage), ApiError> {
         let mut tokens: Vec<Vec<Token>> = vec![Vec::new(); self.len()];
+        let mut prompts: Vec<Vec<TokenLogprob>> = vec![Vec::new(); self.len()];
         let mut completions: Vec<Option<Completion>> = vec![None; self.len()];
         while let Some(next) = poll_fn(|context| self.poll_next(context)).await {
             match next? {
+                (index, ChoiceEvent::Prompt(logprobs)) => prompts[index] = logprobs,
                 (index, ChoiceEvent::Token(token)) => tokens[index].push(token),
                 (index, ChoiceEvent::Done(finish)) => {
-                    completions[index] = Some(Completion::new(std::mem::take(&mut tokens[index]), finish));
+                    completions[index] = Some(Completion {
+                        prompt_logprobs: std::mem::take(&mut prompts[index]),
+                        ..Completion::new(std::mem::take(&mut tokens[index]), finish)
+                    });
                 }
             }
         }

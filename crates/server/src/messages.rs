@@ -1,23 +1,39 @@
 //! A chat request's `messages`: roles, text contents, and the parts that are refused by name.
 
-use serde_json::{Map, Value};
-use synapse_tokenizer::{Message, ToolCall};
+mod tool_calls;
+
+use serde_json::Value;
+use synapse_tokenizer::Message;
 
 use crate::error::ApiError;
 use crate::params::{Params, kind_of};
 
-/// Fields of a message that are accepted and ignored.
-const IGNORED: [&str; 2] = [
-    // The templates of the supported models do not use a speaker's name.
-    "name", // The text of a refusal in an earlier answer is in `content`.
+use tool_calls::tool_calls;
+pub(crate) use tool_calls::with_broken_arguments;
+
+/// Fields of any message that are accepted and ignored: the templates of the supported models do not use a speaker's name.
+const IGNORED: [&str; 1] = ["name"];
+/// Fields of an earlier answer, as clients send it back, that repeat its content or only describe it.
+const IGNORED_OF_ANSWERS: [&str; 6] = [
+    // openai-python's `parse` adds what it read from `content`.
+    "parsed",
+    // Places in the content that came from a search.
+    "annotations",
+    // Added by LiteLLM and LangChain.
+    "provider_specific_fields",
+    "response_metadata",
+    "usage_metadata",
+    // Read below where there is no content.
     "refusal",
 ];
 /// Fields that are refused unless null or empty.
-const REFUSED: [(&str, &str); 3] = [
-    ("annotations", "the server has no web search"),
+const REFUSED: [(&str, &str); 4] = [
     ("function_call", "the older form of `tool_calls`, which replaced it"),
     ("audio", "the models read and write text"),
+    ("reasoning", THOUGHTS),
+    ("reasoning_content", THOUGHTS),
 ];
+const THOUGHTS: &str = "the templates do not show the model its earlier reasoning";
 
 /// Reads the conversation.
 pub(crate) fn read(params: Params<'_>) -> Result<Vec<Message>, ApiError> {
@@ -59,8 +75,8 @@ fn message(item: &Value, path: &str) -> Result<Message, ApiError> {
         _ => Vec::new(),
     };
     let text = match params.get("content") {
-        // A message with tool calls may have no content.
-        None if !tool_calls.is_empty() => String::new(),
+        // An earlier answer may have tool calls, a refusal, or nothing instead of content.
+        None if role == "assistant" => params.text("refusal")?.unwrap_or_default().to_owned(),
         _ => content(params.require("content")?, &params.path_of("content"))?,
     };
     let tool_call_id = match role {
@@ -81,16 +97,22 @@ fn check_field(params: Params<'_>, name: &str, role: &str) -> Result<(), ApiErro
         "tool_calls" if role == "assistant" => return Ok(()),
         "tool_call_id" if role == "tool" => return Ok(()),
         name if IGNORED.contains(&name) => return Ok(()),
+        name if role == "assistant" && IGNORED_OF_ANSWERS.contains(&name) => return Ok(()),
+        // lm-eval and clients of the Responses API say what kind of item a message is.
+        "type" => return check_type(params),
         "tool_calls" => "only the assistant calls tools",
         "tool_call_id" => "only a tool's message is the result of a call",
         name => match REFUSED.iter().find(|(refused, _)| *refused == name) {
             Some((_, reason)) => reason,
+            // Clients write null for fields that they know and we do not.
+            None if params.get(name).is_none() => return Ok(()),
             None => return Err(ApiError::field(path, "is not a known field").code("unknown_parameter")),
         },
     };
     let is_empty = match params.get(name) {
         None => true,
         Some(Value::Array(items)) => items.is_empty(),
+        Some(Value::String(text)) => text.is_empty(),
         Some(_) => false,
     };
     if is_empty {
@@ -100,43 +122,14 @@ fn check_field(params: Params<'_>, name: &str, role: &str) -> Result<(), ApiErro
     }
 }
 
-/// The tool calls of an earlier answer, in this server's own format.
-fn tool_calls(params: Params<'_>) -> Result<Vec<ToolCall>, ApiError> {
-    let path = params.path_of("tool_calls");
-    let items = params.array("tool_calls")?.unwrap_or_default();
-    items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| tool_call(item, &format!("{path}[{index}]")))
-        .collect()
-}
-
-fn tool_call(item: &Value, path: &str) -> Result<ToolCall, ApiError> {
-    let call = Params::of(item, path)?;
-    call.only(&["id", "type", "function", "index"])?;
-    if !matches!(call.text("type")?, None | Some("function")) {
-        return Err(ApiError::field(call.path_of("type"), "may only be `function`").code("unsupported_parameter"));
+fn check_type(params: Params<'_>) -> Result<(), ApiError> {
+    match params.text("type")? {
+        None | Some("text" | "message") => Ok(()),
+        Some(other) => {
+            let problem = format!("may only be `message` or `text`, found `{other}`");
+            Err(ApiError::field(params.path_of("type"), problem).code("unsupported_parameter"))
+        }
     }
-    let path = call.path_of("function");
-    let function = Params::of(call.require("function")?, &path)?;
-    function.only(&["name", "arguments"])?;
-    let text = |params: Params<'_>, name: &str| -> Result<String, ApiError> {
-        Ok(params
-            .require(name)
-            .and(params.text(name))?
-            .unwrap_or_default()
-            .to_owned())
-    };
-    let arguments = text(function, "arguments")?;
-    let arguments: Map<String, Value> = serde_json::from_str(&arguments).map_err(|error| {
-        let problem = format!("must be a JSON object in a string: {error}");
-        ApiError::field(function.path_of("arguments"), problem)
-    })?;
-    Ok(ToolCall {
-        id: text(call, "id")?,
-        name: text(function, "name")?,
-        arguments: arguments.into(),
-    })
 }
 
 /// A string, or an array of text parts.
@@ -158,11 +151,11 @@ fn content(value: &Value, path: &str) -> Result<String, ApiError> {
 fn text_part(part: &Value, path: &str) -> Result<String, ApiError> {
     let params = Params::of(part, path)?;
     match params.require("type").and(params.text("type"))? {
-        Some("text") => Ok(params
-            .require("text")
-            .and(params.text("text"))?
-            .unwrap_or_default()
-            .to_owned()),
+        // An earlier answer of another server may be a refusal.
+        Some(kind @ ("text" | "refusal")) => {
+            let text = params.require(kind).and(params.text(kind))?;
+            Ok(text.unwrap_or_default().to_owned())
+        }
         other => {
             let problem = format!(
                 "may only be `text`, found `{}`: the models read text",
@@ -222,6 +215,35 @@ mod tests {
         );
     }
 
+    /// What openai-python 2's `completion.choices[0].message.model_dump()` gives after `chat.completions.parse`, LiteLLM's
+    /// `Message.model_dump()`, and lm-eval's messages.
+    #[test]
+    fn what_clients_send_back_is_accepted() {
+        let call = json!({
+            "id": "c1", "type": "function", "index": 0,
+            "function": { "name": "f", "arguments": "{\"x\": 1}", "parsed_arguments": { "x": 1 } },
+        });
+        let found = run(&json!([
+            { "role": "user", "content": "a", "type": "text" },
+            {
+                "content": "{\"x\":1}", "refusal": null, "role": "assistant", "annotations": [], "audio": null,
+                "function_call": null, "tool_calls": null, "parsed": { "x": 1 },
+            },
+            {
+                "content": null, "refusal": null, "role": "assistant", "annotations": null, "audio": null,
+                "function_call": null, "tool_calls": [call], "parsed": null, "provider_specific_fields": {},
+                "reasoning_content": null, "thinking_blocks": null,
+            },
+            { "role": "tool", "tool_call_id": "c1", "content": "b" },
+            { "role": "assistant", "content": null, "tool_calls": [] },
+            { "role": "assistant" },
+            { "role": "assistant", "content": null, "refusal": "No." },
+            { "role": "assistant", "content": [{ "type": "refusal", "refusal": "No!" }] },
+        ]));
+        let texts: Vec<String> = found.unwrap().into_iter().map(|(_, content)| content).collect();
+        assert_eq!(texts, ["a", "{\"x\":1}", "", "b", "", "", "No.", "No!"]);
+    }
+
     #[test]
     fn what_is_wrong_is_named_by_its_path() {
         for (messages, path) in [
@@ -258,12 +280,20 @@ mod tests {
                 "messages[0].tool_calls",
             ),
             (
-                json!([{ "role": "assistant", "tool_calls": [] }]),
-                "messages[0].content",
+                json!([{ "role": "assistant", "tool_calls": [{ "id": "a", "function": { "name": "f", "arguments": [1] } }] }]),
+                "messages[0].tool_calls[0].function.arguments",
             ),
             (
-                json!([{ "role": "assistant", "tool_calls": [{ "id": "a", "function": { "name": "f", "arguments": "[1]" } }] }]),
-                "messages[0].tool_calls[0].function.arguments",
+                json!([{ "role": "assistant", "content": "x", "reasoning_content": "y" }]),
+                "messages[0].reasoning_content",
+            ),
+            (
+                json!([{ "role": "user", "content": "x", "parsed": {} }]),
+                "messages[0].parsed",
+            ),
+            (
+                json!([{ "role": "user", "content": "x", "type": "image" }]),
+                "messages[0].type",
             ),
             (
                 json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": "{}" } }] }]),

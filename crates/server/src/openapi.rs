@@ -176,6 +176,30 @@ const OPERATIONS: &[Operation] = &[
     get("/", "The chat page", Answer::Text("text/html"), true),
 ];
 
+/// The methods that a route takes.
+pub(crate) fn methods(route: &str) -> Vec<String> {
+    let route = route.replace("{*", "{");
+    let operations = OPERATIONS.iter().filter(|operation| operation.path == route);
+    operations.map(|operation| operation.method.to_uppercase()).collect()
+}
+
+/// The methods and paths of all operations.
+#[cfg(test)]
+pub(crate) fn operations() -> impl Iterator<Item = (&'static str, &'static str)> {
+    OPERATIONS.iter().map(|operation| (operation.method, operation.path))
+}
+
+/// The documented path that a mistaken one probably means: with `/v1` or without, or without the slash at its end.
+pub(crate) fn nearest_path(path: &str) -> Option<&'static str> {
+    let path = path.trim_end_matches('/');
+    let path = path.strip_prefix("/v1").filter(|rest| !rest.is_empty()).unwrap_or(path);
+    let means = |operation: &&Operation| {
+        let known = operation.path;
+        known == path || known.strip_prefix("/v1") == Some(path)
+    };
+    OPERATIONS.iter().find(means).map(|operation| operation.path)
+}
+
 /// The document; it is the same for every server of this version.
 pub(crate) async fn document() -> Response {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| write().to_string());

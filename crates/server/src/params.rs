@@ -84,7 +84,12 @@ impl<'a> Params<'a> {
     }
 
     pub(crate) fn count(&self, name: &str) -> Result<Option<usize>, ApiError> {
-        let count = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+        // JSON has one type of number: some clients write whole ones with a point.
+        let whole = |number: f64| (number >= 0.0 && number.fract() == 0.0 && number < 9.0e15).then_some(number as u64);
+        let count = |value: &Value| {
+            let number = value.as_u64().or_else(|| value.as_f64().and_then(whole));
+            number.and_then(|number| usize::try_from(number).ok())
+        };
         self.typed(name, "must be a whole number of at least 0", count)
     }
 

@@ -1,8 +1,8 @@
 //! The routes and the middleware around them.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -49,12 +49,25 @@ pub fn router(state: ServerState) -> Router {
 }
 
 async fn not_found(uri: Uri) -> ApiError {
-    let message = format!("there is nothing at {}", uri.path());
+    let path = uri.path();
+    let message = match openapi::nearest_path(path) {
+        _ if path.trim_end_matches('/') == "/v1/responses" => {
+            format!("there is nothing at {path}: the Responses API is not implemented; use /v1/chat/completions")
+        }
+        Some(near) if near != path => format!("there is nothing at {path}; did you mean {near}?"),
+        _ => format!("there is nothing at {path}"),
+    };
     ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message).code("not_found")
 }
 
-async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    let message = format!("{} does not take {method}", uri.path());
+async fn method_not_allowed(request: Request) -> ApiError {
+    let (method, path) = (request.method(), request.uri().path());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or(path, MatchedPath::as_str);
+    let allowed = openapi::methods(route).join(" or ");
+    let message = format!("{method} is not allowed on {path}; use {allowed}");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message).code("method_not_allowed")
 }
 
@@ -67,4 +80,42 @@ async fn request_id(request: Request, next: Next) -> Response {
             .insert(HeaderName::from_static("x-request-id"), id);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::openapi;
+
+    /// The methods and paths of the calls of `route` above.
+    fn routes() -> BTreeSet<(String, String)> {
+        let source = include_str!("routes.rs");
+        let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let mut routes = BTreeSet::new();
+        for call in source.split(".route(").skip(1) {
+            let mut parts = call.split('"');
+            let path = parts.nth(1).unwrap_or_default().replace("{*", "{");
+            let handlers = parts.next().unwrap_or_default();
+            let handlers = handlers.split("\n        .").next().unwrap_or_default();
+            for method in ["get", "post", "delete", "put", "patch"] {
+                if handlers.contains(&format!("{method}(")) {
+                    routes.insert((method.to_owned(), path.clone()));
+                }
+            }
+        }
+        routes
+    }
+
+    #[test]
+    fn every_route_is_documented_and_every_documented_route_is_there() {
+        let mut routes = routes();
+        assert!(routes.len() > 15, "{routes:?}");
+        // A model may be called `trace`: this is `GET /v1/models/{id}`.
+        assert!(routes.remove(&("get".to_owned(), "/v1/models/trace".to_owned())));
+        let documented: BTreeSet<(String, String)> = openapi::operations()
+            .map(|(method, path)| (method.to_owned(), path.to_owned()))
+            .collect();
+        assert_eq!(routes, documented);
+    }
 }

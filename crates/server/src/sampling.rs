@@ -35,9 +35,10 @@ fn logit_bias(params: Params<'_>) -> Result<BTreeMap<u32, f32>, ApiError> {
     };
     let entries = Params::at(object, "logit_bias");
     let read = |name: &str| {
-        let id = name
-            .parse()
-            .map_err(|_| ApiError::field("logit_bias", format!("has the key `{name}`, which is not a token id")))?;
+        // In one spelling, so that no id stands there twice.
+        let id = name.parse::<u32>().ok().filter(|id| id.to_string() == name);
+        let problem = || format!("has the key `{name}`, which is not a token id");
+        let id = id.ok_or_else(|| ApiError::field("logit_bias", problem()))?;
         Ok((id, entries.float(name)?.unwrap_or(0.0)))
     };
     entries.names().map(read).collect()

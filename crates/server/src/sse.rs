@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
-use synapse_engine::{FinishReason, Token, Usage};
+use synapse_engine::{FinishReason, Token, TokenLogprob, Usage};
 use tokio_stream::Stream;
 
 use crate::aggregation::{Aggregation, DraftedReply};
@@ -24,6 +24,10 @@ pub(crate) trait ChunkWriter: Send + Unpin + 'static {
     fn opening(&mut self, choices: usize) -> Vec<Value>;
     /// The drafts that the reply is written from, before the first token.
     fn drafts(&mut self, _: Vec<Draft>) {}
+    /// The log-probabilities of a completion's prompt, if they were requested.
+    fn prompt(&mut self, _choice: usize, _logprobs: Vec<TokenLogprob>) -> Vec<Value> {
+        Vec::new()
+    }
     /// A token of a completion; empty if there is nothing to show yet.
     fn token(&mut self, choice: usize, token: &Token) -> Vec<Value>;
     /// The end of a completion.
@@ -80,6 +84,10 @@ struct ChunkStream<T> {
 impl<T: ChunkWriter> ChunkStream<T> {
     fn accept(&mut self, next: Option<Result<(usize, ChoiceEvent), ApiError>>) {
         match next {
+            Some(Ok((choice, ChoiceEvent::Prompt(logprobs)))) => {
+                let chunks = self.writer.prompt(choice, logprobs);
+                self.ready.extend(chunks.iter().map(chunk));
+            }
             Some(Ok((choice, ChoiceEvent::Token(token)))) => {
                 let chunks = self.writer.token(choice, &token);
                 self.ready.extend(chunks.iter().map(chunk));

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use synapse_engine::{Grammar, StructuralTag};
 
+use crate::calls::Forced;
 use crate::error::ApiError;
 use crate::params::Params;
 
@@ -13,6 +14,19 @@ pub(crate) const CALL_END: &str = "</tool_call>";
 const MAX_TOOLS: usize = 128;
 /// Bytes of a tool's name (OpenAI's limit).
 const MAX_NAME: usize = 64;
+
+/// The keywords by which an object without named properties has some.
+const OTHER_PARAMETERS: [&str; 9] = [
+    "$ref",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "required",
+    "patternProperties",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "minProperties",
+];
 
 /// Whether the completion calls tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +70,15 @@ impl Tools {
         !self.shown().is_empty()
     }
 
+    /// Whether the completion is held to calls.
+    pub(crate) fn forced(&self) -> Forced {
+        match &self.choice {
+            ToolChoice::None | ToolChoice::Auto => Forced::No,
+            ToolChoice::Required => Forced::Any,
+            ToolChoice::Named(name) => Forced::Named(name.clone()),
+        }
+    }
+
     /// The grammar of a completion that must call a tool; `None` if the model may choose.
     pub(crate) fn grammar(&self) -> Option<Grammar> {
         let wanted = |name: &str| match &self.choice {
@@ -78,15 +101,28 @@ fn name_of(function: &Value) -> &str {
 
 /// A call of this function, as the models of the supported templates write it.
 fn call(function: &Value) -> StructuralTag {
-    let name = Value::from(name_of(function));
+    let quoted = Value::from(name_of(function));
     let mut schema = match &function["parameters"] {
         Value::Object(schema) => schema.clone(),
         _ => Map::new(),
     };
+    let no_parameters = schema.is_empty()
+        || schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .is_some_and(Map::is_empty);
+    let asks_for_more = OTHER_PARAMETERS
+        .iter()
+        .any(|name| schema.get(*name).is_some_and(|value| !value.is_null()));
+    if no_parameters && !asks_for_more {
+        // "Omitting `parameters` defines a function with an empty parameter list."
+        schema.insert("additionalProperties".into(), json!(false));
+    }
     // Arguments are an object whether or not the schema says so.
     schema.entry("type").or_insert_with(|| json!("object"));
     StructuralTag {
-        begin: format!("{CALL_BEGIN}\n{{\"name\": {name}, \"arguments\": "),
+        name: name_of(function).to_owned(),
+        begin: format!("{CALL_BEGIN}\n{{\"name\": {quoted}, \"arguments\": "),
         schema: schema.into(),
         end: format!("}}\n{CALL_END}"),
     }
@@ -240,6 +276,24 @@ mod tests {
         assert_eq!(counts(with(json!("required"), false).grammar()), (2, false));
         let named = json!({ "type": "function", "function": { "name": "b" } });
         assert_eq!(counts(with(named, true).grammar()), (1, false));
+    }
+
+    #[test]
+    fn a_function_without_parameters_takes_no_arguments() {
+        let schema = |parameters: Value| call(&json!({ "name": "f", "parameters": parameters })).schema;
+        let nothing = |schema: &Value| schema["additionalProperties"] == false && schema["type"] == "object";
+        assert!(nothing(&call(&json!({ "name": "f" })).schema));
+        for parameters in [json!(null), json!({}), json!({ "type": "object", "properties": {} })] {
+            assert!(nothing(&schema(parameters)));
+        }
+        for parameters in [
+            json!({ "type": "object" }),
+            json!({ "properties": {}, "additionalProperties": true }),
+            json!({ "properties": { "a": {} } }),
+            json!({ "properties": {}, "$ref": "#/$defs/a" }),
+        ] {
+            assert!(!nothing(&schema(parameters)));
+        }
     }
 
     #[test]

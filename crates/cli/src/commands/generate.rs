@@ -86,6 +86,7 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
                 out.write_all(token.text.as_bytes())?;
                 out.flush()?;
             }
+            Event::PromptLogprobs(_) => {}
             Event::Failed(why) => return Err(Failure::Work(anyhow::anyhow!("{why}"))),
             Event::Done(_) => break,
         }

@@ -7,7 +7,7 @@ use synapse_engine::{EngineError, EngineOptions, FinishReason, Grammar, Request,
 use crate::support::{MockModel, Speech};
 use crate::{Rig, greedy, one, request, rig};
 
-fn any_speech() -> Rig {
+pub(crate) fn any_speech() -> Rig {
     rig(MockModel::new(Speech::Random, 0), EngineOptions::default())
 }
 
@@ -87,6 +87,7 @@ fn the_first_grammar_does_not_leak_into_a_neighbor() {
 fn tagged_values_stand_between_their_tags() {
     let rig = any_speech();
     let call = |name: &str, schema| StructuralTag {
+        name: name.to_owned(),
         begin: format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": "),
         schema,
         end: "}\n</tool_call>".into(),
@@ -136,10 +137,6 @@ fn what_cannot_be_kept_is_refused() {
         json!([]),
         json!({ "type": "animal" }),
         json!({ "type": "string", "pattern": "(" }),
-        json!({ "not": { "type": "string" } }),
-        json!({ "if": {}, "then": {} }),
-        json!({ "$ref": "#/nowhere" }),
-        json!({ "$ref": "https://example.com/schema.json" }),
         json!({ "type": "integer", "minimum": 3, "maximum": 2 }),
         json!({ "allOf": [{ "$ref": "#" }, { "type": "object" }] }),
         json!({ "type": "object", "properties": 7 }),

@@ -5,8 +5,11 @@
 mod adapters;
 mod embedding;
 mod grammar;
+mod json_schema;
 mod observer;
 mod prefix;
+mod prompt_logprobs;
+mod schemas;
 mod scoring;
 #[path = "../support/mod.rs"]
 mod support;

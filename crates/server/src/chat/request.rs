@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use synapse_engine::{Engine, Grammar};
 
+use crate::calls::Forced;
 use crate::encoding::{Conversation, FieldGrammar};
 use crate::error::ApiError;
 use crate::generation::{ConversationRequest, GenerationOptions};
@@ -18,6 +19,8 @@ use crate::{ServerState, messages, sampling};
 pub(super) struct ChatRequest {
     pub(super) target: Target,
     pub(super) streaming: Streaming,
+    /// Whether the answer is held to calls.
+    pub(super) forced: Forced,
     /// Its adapter is set once the target is known.
     pub(super) generation: ConversationRequest,
 }
@@ -50,6 +53,7 @@ impl ChatRequest {
         Ok(Self {
             target,
             streaming,
+            forced: tools.forced(),
             generation: ConversationRequest {
                 conversation: Arc::new(conversation),
                 options,

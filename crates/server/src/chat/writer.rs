@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use synapse_engine::{Completion, Engine, FinishReason, Token, TokenLogprob, Usage};
 
-use crate::calls::{Call, CallParser, Part};
+use crate::calls::{Call, CallParser, Forced, Part};
 use crate::error::ApiError;
 use crate::generation::Completions;
 use crate::identity;
@@ -26,6 +26,8 @@ pub(super) struct ChatWriter {
     /// Whether the next chunk repeats the decision, because drafts were added.
     pub(super) decision_has_news: bool,
     pub(super) logprobs: bool,
+    /// Whether a grammar holds the answer to calls.
+    pub(super) forced: Forced,
     /// If tools may be called: one parser per streamed completion.
     pub(super) parsers: Option<Vec<CallParser>>,
     pub(super) engine: Arc<Engine>,
@@ -47,9 +49,11 @@ impl ChatWriter {
 
     fn choice(&self, index: usize, completion: &Completion) -> Value {
         let (mut content, mut calls) = (String::new(), Vec::new());
+        let mut parser = CallParser::new(self.forced.clone());
         if self.parsers.is_some() {
-            let mut parser = CallParser::default();
-            for part in parser.push(&completion.text).into_iter().chain(parser.finish()) {
+            let mut parts = parser.push(&completion.text);
+            parts.extend(parser.finish(completion.finish_reason == FinishReason::Length));
+            for part in parts {
                 match part {
                     Part::Content(text) => content += &text,
                     Part::Call(call) => calls.push(tool_call(&call)),
@@ -63,13 +67,13 @@ impl ChatWriter {
             if content.is_empty() {
                 message["content"] = Value::Null;
             }
-            message["tool_calls"] = Value::from(calls.clone());
+            message["tool_calls"] = Value::from(calls);
         }
         json!({
             "index": index,
             "message": message,
             "logprobs": self.logprobs(&completion.tokens),
-            "finish_reason": reason_with_calls(completion.finish_reason, calls.len()),
+            "finish_reason": reason_with_calls(completion.finish_reason, &parser),
         })
     }
 
@@ -149,10 +153,10 @@ fn tool_call(call: &Call) -> Value {
     json!({ "id": identity::random_id("call_"), "type": "function", "function": function })
 }
 
-/// OpenAI's name for why a completion with this number of calls ended.
-fn reason_with_calls(reason: FinishReason, calls: usize) -> &'static str {
+/// OpenAI's name for why a completion with these calls ended. A call that a stop string cuts off is not one to make.
+fn reason_with_calls(reason: FinishReason, parser: &CallParser) -> &'static str {
     match reason {
-        FinishReason::Stop if calls > 0 => "tool_calls",
+        FinishReason::Stop if parser.calls() > 0 && !parser.is_cut() => "tool_calls",
         reason => finish_reason(reason),
     }
 }
@@ -161,7 +165,7 @@ impl ChunkWriter for ChatWriter {
     /// The role is sent once: clients concatenate repeated strings.
     fn opening(&mut self, choices: usize) -> Vec<Value> {
         if let Some(parsers) = &mut self.parsers {
-            parsers.resize_with(choices, CallParser::default);
+            parsers.resize_with(choices, || CallParser::new(self.forced.clone()));
         }
         let delta = json!({ "role": "assistant", "content": "" });
         let opening = |choice| {
@@ -197,11 +201,14 @@ impl ChunkWriter for ChatWriter {
 
     fn finish(&mut self, choice: usize, reason: FinishReason) -> Vec<Value> {
         let rest = match &mut self.parsers {
-            Some(parsers) => parsers[choice].finish(),
+            Some(parsers) => parsers[choice].finish(reason == FinishReason::Length),
             None => Vec::new(),
         };
         let mut chunks = self.deltas(choice, rest, &Value::Null);
-        let reason = reason_with_calls(reason, self.calls(choice));
+        let reason = match &self.parsers {
+            Some(parsers) => reason_with_calls(reason, &parsers[choice]),
+            None => finish_reason(reason),
+        };
         chunks.push(self.delta(choice, &json!({}), &Value::Null, Some(reason)));
         self.with_news(chunks)
     }

@@ -53,8 +53,9 @@ fn or_null(schema: Value) -> Value {
 }
 
 fn requests() -> Value {
-    let part = object(&json!({ "type": { "const": "text" }, "text": string() }));
-    let content = json!({ "anyOf": [string(), list(part)] });
+    let part = |kind: &str| object(&json!({ "type": { "const": kind }, (kind): string() }));
+    let content = json!({ "anyOf": [string(), list(part("text"))] });
+    let answered = json!({ "anyOf": [string(), list(json!({ "anyOf": [part("text"), part("refusal")] }))] });
     let function = object(&json!({
         "name": { "type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$" },
         "description?": or_null(string()),
@@ -69,7 +70,7 @@ fn requests() -> Value {
         "strict?": or_null(json!({ "type": "boolean" })),
     }));
     let speaker = |role: Value, more: Value| {
-        let mut properties = json!({ "role": role, "name?": {}, "refusal?": {} });
+        let mut properties = json!({ "role": role, "name?": {}, "type?": { "enum": ["message", "text", null] } });
         if let (Some(properties), Value::Object(more)) = (properties.as_object_mut(), more) {
             properties.extend(more);
         }
@@ -79,13 +80,27 @@ fn requests() -> Value {
         "TokenIds": { "type": "array", "minItems": 1, "items": { "type": "integer", "minimum": 0 } },
         "Message": { "anyOf": [
             speaker(json!({ "enum": ["system", "developer", "user"] }), json!({ "content": content })),
-            speaker(json!({ "const": "assistant" }), json!({ "content": content })),
+            // As clients send answers back, with what they read out of them.
             speaker(json!({ "const": "assistant" }), json!({
-                "content?": or_null(content.clone()),
-                "tool_calls": { "type": "array", "minItems": 1, "items": reference("ToolCall") },
+                "content?": or_null(answered),
+                "tool_calls?": or_null(list(reference("SentToolCall"))),
+                "refusal?": or_null(string()),
+                "parsed?": {}, "annotations?": {}, "provider_specific_fields?": {}, "response_metadata?": {},
+                "usage_metadata?": {}, "audio?": { "type": "null" }, "function_call?": { "type": "null" },
+                "reasoning?": { "enum": ["", null] }, "reasoning_content?": { "enum": ["", null] },
             })),
             speaker(json!({ "const": "tool" }), json!({ "content": content, "tool_call_id": string() })),
         ] },
+        "SentToolCall": object(&json!({
+            "id": string(),
+            "type?": { "const": "function" },
+            "index?": count(),
+            "function": object(&json!({
+                "name": string(),
+                "arguments": { "type": ["string", "object"] },
+                "parsed_arguments?": {},
+            })),
+        })),
         "ToolCall": object(&json!({
             "id": string(),
             "type": { "const": "function" },
@@ -163,8 +178,9 @@ fn completions() -> Value {
     let number = json!({ "type": "number" });
     let logprobs = or_null(object(&json!({
         "tokens": list(string()),
-        "token_logprobs": list(number.clone()),
-        "top_logprobs": list(json!({ "type": "object", "additionalProperties": number })),
+        // The first token of a repeated prompt has none.
+        "token_logprobs": list(or_null(number.clone())),
+        "top_logprobs": list(or_null(json!({ "type": "object", "additionalProperties": number }))),
         "text_offset": list(count()),
     })));
     let choice = object(&json!({

@@ -143,6 +143,10 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 impl Server {
     /// Sends a request as it is and gives the stream to read the answer from.
     pub(crate) fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Stream {
+        self.open_bytes(method, path, headers, body.as_bytes())
+    }
+
+    fn open_bytes(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Stream {
         let mut socket = TcpStream::connect(self.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -157,7 +161,7 @@ impl Server {
             request += &format!("Content-Length: {}\r\n", body.len());
         }
         // A server that refuses early may close before it has read all of a large body.
-        let _ = socket.write_all(format!("{request}\r\n{body}").as_bytes());
+        let _ = socket.write_all(&[format!("{request}\r\n").as_bytes(), body].concat());
         Stream {
             reader: BufReader::new(socket),
             head: String::new(),
@@ -165,7 +169,11 @@ impl Server {
     }
 
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        self.open(method, path, headers, body).finish()
+        self.send_bytes(method, path, headers, body.as_bytes())
+    }
+
+    pub(crate) fn send_bytes(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.open_bytes(method, path, headers, body).finish()
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {

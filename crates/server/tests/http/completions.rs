@@ -91,6 +91,138 @@ fn log_probabilities_have_offsets_into_the_text() {
     assert_eq!(Value::from(offsets), logprobs["text_offset"]);
 }
 
+/// What lm-evaluation-harness's `local-completions` asks for, and what OpenAI answered it with.
+#[test]
+fn an_echoed_prompt_has_its_log_probabilities() {
+    let server = start();
+    let body = json!({
+        "prompt": ["Hé\n", byte_tokens("<x")], "echo": true, "logprobs": 1, "max_tokens": 1, "temperature": 0,
+    });
+    let whole = server.post("/v1/completions", &body).json();
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["text"], "Hé\nHello");
+    let logprobs = &choice["logprobs"];
+    assert_eq!(logprobs["tokens"], json!(["H", "\u{fffd}", "\u{fffd}", "\n", "Hello"]));
+    assert_eq!(logprobs["text_offset"], json!([0, 1, 1, 2, 3]));
+    assert_eq!(
+        (&logprobs["token_logprobs"][0], &logprobs["top_logprobs"][0]),
+        (&Value::Null, &Value::Null)
+    );
+    // The mock's first word is by far the most likely after anything but its own words.
+    let expected = server
+        .post(
+            "/v1/completions",
+            &json!({ "prompt": "H", "logprobs": 1, "max_tokens": 1 }),
+        )
+        .json();
+    let best = &expected["choices"][0]["logprobs"]["token_logprobs"][0];
+    assert_eq!(&logprobs["top_logprobs"][1]["Hello"], best);
+    assert!(logprobs["token_logprobs"][1].as_f64() < best.as_f64());
+    assert_eq!(&logprobs["token_logprobs"][4], best);
+    assert_eq!(whole["choices"][1]["text"], "<xHello");
+    assert_eq!(
+        whole["usage"],
+        json!({
+            "prompt_tokens": 6, "completion_tokens": 2, "total_tokens": 8, "prompt_tokens_details": { "cached_tokens": 0 },
+        })
+    );
+
+    let mut streamed = body;
+    streamed["stream"] = true.into();
+    let chunks = server.stream("/v1/completions", &streamed).chunks();
+    for index in 0..2 {
+        let own: Vec<&Value> = chunks
+            .iter()
+            .map(|chunk| &chunk["choices"][0])
+            .filter(|choice| choice["index"] == index)
+            .collect();
+        let text: String = own.iter().filter_map(|choice| choice["text"].as_str()).collect();
+        assert_eq!(whole["choices"][index]["text"], text);
+        for field in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+            let all = own
+                .iter()
+                .filter_map(|choice| choice["logprobs"][field].as_array())
+                .flatten();
+            assert_eq!(
+                whole["choices"][index]["logprobs"][field],
+                all.cloned().collect::<Value>()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_prompt_alone_is_echoed_with_and_without_log_probabilities() {
+    let server = start();
+    let choice = |more: &Value| {
+        let mut body = json!({ "prompt": "Hi\n", "echo": true, "max_tokens": 0 });
+        body.as_object_mut()
+            .unwrap()
+            .append(&mut more.as_object().unwrap().clone());
+        server.post("/v1/completions", &body).json()["choices"][0].clone()
+    };
+    let plain = choice(&json!({}));
+    assert_eq!(
+        plain,
+        json!({ "text": "Hi\n", "index": 0, "logprobs": null, "finish_reason": "length" })
+    );
+    let scored = choice(&json!({ "logprobs": 3 }));
+    assert_eq!(
+        (&scored["text"], &scored["finish_reason"]),
+        (&json!("Hi\n"), &json!("length"))
+    );
+    assert_eq!(scored["logprobs"]["tokens"], json!(["H", "i", "\n"]));
+    assert!(scored["logprobs"]["top_logprobs"][1].as_object().unwrap().len() >= 3);
+    let longer = choice(&json!({ "max_tokens": 2 }));
+    assert_eq!(
+        (&longer["text"], &longer["logprobs"]),
+        (&json!("Hi\nHello,"), &Value::Null)
+    );
+    let chunks = server
+        .stream(
+            "/v1/completions",
+            &json!({ "prompt": "Hi\n", "echo": true, "max_tokens": 2, "stream": true, "n": 2 }),
+        )
+        .chunks();
+    for index in 0..2 {
+        let own = chunks.iter().filter(|chunk| chunk["choices"][0]["index"] == index);
+        let text: String = own.filter_map(|chunk| chunk["choices"][0]["text"].as_str()).collect();
+        assert_eq!(text, "Hi\nHello,");
+    }
+    // The token that ends the completion is one of those asked for.
+    let ended = server
+        .post(
+            "/v1/completions",
+            &json!({ "prompt": "Hi\n.", "echo": true, "logprobs": 1, "max_tokens": 1 }),
+        )
+        .json();
+    assert_eq!(ended["choices"][0]["text"], "Hi\n.");
+    assert_eq!(
+        ended["choices"][0]["logprobs"]["tokens"],
+        json!(["H", "i", "\n", ".", "<|im_end|>"])
+    );
+    let refused = server
+        .post("/v1/completions", &json!({ "prompt": "Hi\n", "max_tokens": 0 }))
+        .error();
+    assert_eq!((refused.0, refused.2.as_deref()), (400, Some("max_tokens")));
+    for more in [json!({ "best_of": 3 }), json!({ "best_of": 2, "n": 3 })] {
+        let mut body = json!({ "prompt": "Hi\n" });
+        body.as_object_mut()
+            .unwrap()
+            .append(&mut more.as_object().unwrap().clone());
+        assert_eq!(
+            server.post("/v1/completions", &body).error().2.as_deref(),
+            Some("best_of")
+        );
+    }
+    assert_eq!(
+        server
+            .post("/v1/completions", &json!({ "prompt": "Hi\n", "best_of": 2, "n": 2 }))
+            .status,
+        200
+    );
+}
+
 #[test]
 fn streams_have_the_same_chunks_as_whole_answers() {
     let server = start();

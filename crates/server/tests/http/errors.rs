@@ -33,7 +33,10 @@ fn errors_of_http_itself() {
     assert_eq!(code(server.get("/elsewhere?x=1")), (404, "not_found".into()));
     let get = server.get(CHAT);
     assert_eq!(get.header("allow"), Some("POST"));
+    assert_eq!(get.error().1, "GET is not allowed on /v1/chat/completions; use POST");
     assert_eq!(code(get), (405, "method_not_allowed".into()));
+    let post = server.post("/v1/models/mock", &json!({}));
+    assert_eq!(post.error().1, "POST is not allowed on /v1/models/mock; use GET");
     assert_eq!(
         code(server.send("DELETE", "/v1/models", &[], "")),
         (405, "method_not_allowed".into())
@@ -63,6 +66,89 @@ fn errors_of_http_itself() {
 }
 
 #[test]
+fn a_mistaken_path_is_told_the_right_one() {
+    let server = start();
+    for (path, near) in [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/v1/models", "/v1/models"),
+        ("/v1/tokenize", "/tokenize"),
+    ] {
+        let (status, message, ..) = server.post(path, &json!({})).error();
+        assert_eq!(status, 404);
+        assert_eq!(message, format!("there is nothing at {path}; did you mean {near}?"));
+    }
+    let message = server.post("/v1/responses", &json!({})).error().1;
+    assert!(message.contains("the Responses API is not implemented"), "{message}");
+    assert_eq!(server.get("/v2/models").error().1, "there is nothing at /v2/models");
+}
+
+/// `gzip.compress(text.encode(), mtime=0)` of Python 3.11.
+#[test]
+fn a_body_may_be_compressed_with_gzip() {
+    let mut setup = Setup::default();
+    setup.server.max_body_bytes = 1000;
+    let server = setup.start();
+    let send = |coding: &str, body: &[u8]| {
+        let headers = [("Content-Type", "application/json"), ("Content-Encoding", coding)];
+        server.send_bytes("POST", "/detokenize", &headers, body)
+    };
+    let body = br#"{"tokens": [72, 105]}"#;
+    let small: &[u8] = include_bytes!("fixtures/small.json.gz");
+    assert_eq!(send("gzip", small).json()["prompt"], "Hi");
+    assert_eq!(send("X-GZip", small).json()["prompt"], "Hi");
+    assert_eq!(send("identity", body).json()["prompt"], "Hi");
+    let code = |answer: crate::client::Answer| {
+        let (status, message, _, code) = answer.error();
+        (status, code.unwrap_or_default(), message)
+    };
+    // Half a megabyte of spaces in half a kilobyte.
+    let (status, found, message) = code(send("gzip", include_bytes!("fixtures/large.json.gz")));
+    assert_eq!((status, found.as_str()), (413, "body_too_large"), "{message}");
+    assert!(message.contains("1000 bytes"), "{message}");
+    for broken in [&small[..small.len() - 9], body] {
+        let (status, found, message) = code(send("gzip", broken));
+        assert_eq!((status, found.as_str()), (400, "unreadable_body"), "{message}");
+    }
+    for coding in ["br", "zstd", "deflate", "gzip, gzip"] {
+        let (status, found, message) = code(send(coding, body));
+        assert_eq!((status, found.as_str()), (415, "unsupported_content_encoding"));
+        assert!(
+            message.contains("`gzip` or not at all") && message.contains(coding),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn json_is_read_as_clients_write_it() {
+    let server = start();
+    let read = |body: &str, content_type: &str| {
+        let answer = server.send("POST", "/detokenize", &[("Content-Type", content_type)], body);
+        (answer.status, answer.json()["prompt"].clone())
+    };
+    let hi = (200, json!("Hi"));
+    assert_eq!(read("{\"tokens\": [72, 105]}", "application/json; charset=utf-8"), hi);
+    assert_eq!(read("{\"tokens\": [72, 105]}", "application/JSON"), hi);
+    assert_eq!(
+        read("\u{feff}{\"tokens\": [72, 105]}", "application/json"),
+        hi,
+        "a byte order mark"
+    );
+    for broken in [
+        "{\"tokens\": [1e999]}",
+        "{\"tokens\": [NaN]}",
+        "{\"x\": \"\\ud800\"}",
+        "{\"tokens\": [72]} {}",
+    ] {
+        assert_eq!(read(broken, "application/json").0, 400, "{broken}");
+    }
+    // Whole numbers with a point, as some languages write all numbers.
+    let body = json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 2.0, "n": 1.0 });
+    assert_eq!(server.post(CHAT, &body).json()["usage"]["completion_tokens"], 2);
+}
+
+#[test]
 fn an_unknown_model_is_404_and_names_the_known_ones() {
     let server = start();
     let body = json!({ "model": "gpt-4", "messages": [{ "role": "user", "content": "Hi" }] });
@@ -88,7 +174,9 @@ fn an_overflowing_context_is_400_before_anything_runs() {
         (status, param.as_deref(), code.as_deref()),
         (400, Some("messages"), Some("context_length_exceeded"))
     );
-    assert!(message.contains("the context holds 40 tokens, but 119"), "{message}");
+    // LiteLLM maps the error by OpenAI's words.
+    let expected = "This model's maximum context length is 40 tokens. However, you requested 120 tokens (119 in the prompt, 1 in the completion)";
+    assert!(message.starts_with(expected), "{message}");
     let greedy = json!({ "messages": [{ "role": "user", "content": "x" }], "max_tokens": 30, "stream": true });
     assert_eq!(
         server.post(CHAT, &greedy).error().3.as_deref(),

@@ -39,7 +39,8 @@ fn example(path: &str, name: &str) -> Value {
         "tool_choice" => json!("none"),
         "model" => json!("mock"),
         "logprobs" if path == "/v1/completions" => json!(1),
-        "logprobs" | "stream" | "ignore_eos" | "parallel_tool_calls" | "return_token_strs" => json!(true),
+        "best_of" => json!(1),
+        "logprobs" | "stream" | "echo" | "ignore_eos" | "parallel_tool_calls" | "return_token_strs" => json!(true),
         "stop" => json!(["x"]),
         "logit_bias" => json!({ "65": -5 }),
         "stream_options" => json!({ "include_usage": true, "include_obfuscation": false }),
@@ -144,6 +145,9 @@ fn unknown_fields_are_named_with_the_nearest_known_one() {
         (400, Some("temprature"), Some("unknown_parameter"))
     );
     assert!(message.contains("did you mean `temperature`?"), "{message}");
+    // null is the same as leaving a field out.
+    let body = with("/v1/chat/completions", "guided_json", &json!(null));
+    assert_eq!(server.post("/v1/chat/completions", &body).status, 200);
 }
 
 #[test]
@@ -170,6 +174,8 @@ fn values_outside_their_range_are_named() {
         ("stop", json!([""])),
         ("stop", json!(vec!["x"; 17])),
         ("logit_bias", json!({ "x": 1 })),
+        ("logit_bias", json!({ "+5": 1 })),
+        ("logit_bias", json!({ "05": 1 })),
         ("logit_bias", json!({ "1": 101 })),
         ("logit_bias", json!({ "99999999": 1 })),
         ("stream", json!("yes")),

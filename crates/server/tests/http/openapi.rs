@@ -38,6 +38,14 @@ fn answers_are_what_the_document_promises() {
     let document = Document::of(&server);
     let hello = json!([{ "role": "user", "content": "Hi" }]);
     let add = json!([{ "type": "function", "function": { "name": "add" } }]);
+    let call = json!({ "name": "add", "arguments": "{}", "parsed_arguments": {} });
+    let sent_back = json!([
+        { "role": "user", "content": "Hi", "type": "text" },
+        { "role": "assistant", "content": null, "tool_calls": [{ "id": "a", "function": call }], "parsed": null, "audio": null },
+        { "role": "tool", "tool_call_id": "a", "content": "1" },
+        { "role": "assistant", "content": [{ "type": "refusal", "refusal": "No." }], "annotations": [], "tool_calls": [] },
+        { "role": "user", "content": "Hi" },
+    ]);
     for (path, body) in [
         ("/v1/chat/completions", json!({ "messages": hello })),
         (
@@ -52,6 +60,11 @@ fn answers_are_what_the_document_promises() {
             "/v1/completions",
             json!({ "prompt": ["a\n", [98, 10]], "logprobs": 2, "max_tokens": 9 }),
         ),
+        (
+            "/v1/completions",
+            json!({ "prompt": "a\n", "echo": true, "logprobs": 2, "max_tokens": 0 }),
+        ),
+        ("/v1/chat/completions", json!({ "messages": sent_back })),
         ("/v1/embeddings", json!({ "input": ["a", "b"] })),
         ("/v1/embeddings", json!({ "input": "a", "encoding_format": "base64" })),
         ("/tokenize", json!({ "prompt": "a", "return_token_strs": true })),

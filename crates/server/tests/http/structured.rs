@@ -125,6 +125,96 @@ fn a_required_call_is_made_and_its_arguments_fit() {
     assert_eq!(calls.as_array().unwrap().len(), 1);
 }
 
+/// As OpenAI answers: a call with the arguments so far, and `length`.
+#[test]
+fn a_call_that_the_limit_cuts_is_a_call() {
+    let server = babbler();
+    let tool = json!({ "type": "function", "function": {
+        "name": "note",
+        "parameters": { "type": "object", "properties": { "text": { "type": "string" } }, "required": ["text"] },
+    } });
+    let named = json!({ "type": "function", "function": { "name": "note" } });
+    let parts = |choice: &str, max_tokens: usize| {
+        let choice: Value = if choice == "required" {
+            json!(choice)
+        } else {
+            named.clone()
+        };
+        let mut more = json!({ "tools": [tool], "tool_choice": choice, "seed": 5, "max_tokens": max_tokens });
+        let whole = server.post(CHAT, &hello(&more)).json()["choices"][0].clone();
+        more["stream"] = true.into();
+        let chunks = server.stream(CHAT, &hello(&more)).chunks();
+        let streamed: Vec<Value> = chunks.iter().map(|chunk| chunk["choices"][0].clone()).collect();
+        let deltas: Vec<&Value> = streamed
+            .iter()
+            .filter_map(|choice| choice["delta"]["tool_calls"].as_array())
+            .flatten()
+            .collect();
+        assert_eq!(streamed.last().unwrap()["finish_reason"], whole["finish_reason"]);
+        let texts = streamed.iter().filter_map(|choice| choice["delta"]["content"].as_str());
+        assert_eq!(texts.collect::<String>(), "", "nothing of the call is text");
+        let calls = whole["message"]["tool_calls"].as_array().cloned().unwrap_or_default();
+        assert_eq!(
+            calls.iter().map(|call| &call["function"]).collect::<Vec<_>>(),
+            deltas.iter().map(|call| &call["function"]).collect::<Vec<_>>()
+        );
+        (
+            whole["finish_reason"].clone(),
+            whole["message"]["content"].clone(),
+            calls,
+        )
+    };
+    let frame = "<tool_call>\n{\"name\": \"note\", \"arguments\": ".len();
+    for choice in ["required", "named"] {
+        let (reason, content, calls) = parts(choice, frame + 14);
+        assert_eq!((reason, content), (json!("length"), Value::Null));
+        assert_eq!((calls.len(), &calls[0]["function"]["name"]), (1, &json!("note")));
+        let arguments = calls[0]["function"]["arguments"].as_str().unwrap();
+        assert!(arguments.starts_with('{'), "{arguments}");
+        assert!(serde_json::from_str::<Value>(arguments).is_err(), "{arguments} is cut");
+    }
+    // Before the name is written: the request named it, or there is no call to tell of yet.
+    let (reason, content, calls) = parts("named", 5);
+    assert_eq!(
+        (reason, content, calls[0]["function"].clone()),
+        (json!("length"), Value::Null, json!({ "name": "note", "arguments": "" }))
+    );
+    let (reason, content, calls) = parts("required", 5);
+    assert_eq!((reason, content, calls), (json!("length"), json!(""), vec![]));
+}
+
+#[test]
+fn a_conversation_with_broken_arguments_goes_on() {
+    let server = start();
+    let messages = |arguments: Value| {
+        let call = json!({ "id": "c1", "type": "function", "function": { "name": "add", "arguments": arguments } });
+        json!([
+            { "role": "user", "content": "1 + 2?" },
+            { "role": "assistant", "content": null, "tool_calls": [call] },
+            { "role": "tool", "tool_call_id": "c1", "content": "not JSON" },
+        ])
+    };
+    let prompt = |arguments: Value| {
+        let tokens = server
+            .post("/tokenize", &json!({ "messages": messages(arguments) }))
+            .json()["tokens"]
+            .clone();
+        server.post("/detokenize", &json!({ "tokens": tokens })).json()["prompt"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(prompt(json!("")).contains("\"arguments\": {}"));
+    assert!(prompt(json!({ "a": 1 })).contains("\"arguments\": {\"a\": 1}"));
+    // The model is shown what it wrote, as a string.
+    let broken = prompt(json!("{\"a\": 1, "));
+    assert!(broken.contains(r#""arguments": "{\"a\": 1, ""#), "{broken}");
+    assert_eq!(
+        server.post(CHAT, &json!({ "messages": messages(json!("{")) })).status,
+        200
+    );
+}
+
 /// What the mock says under its second adapter.
 const ARGUMENTS: &str = "{\"a\":1,\"b\":[2]}";
 
