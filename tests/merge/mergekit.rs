@@ -241,8 +241,8 @@ chat_template: chatml
     workplace
         .run(&["union.yml", "--out", "out"])
         .exits(2)
-        .says("the vocabularies of b and the base differ")
-        .says("`z`");
+        .says("id 1 is `y` in the base and `z` in b")
+        .says("tokenizer_source `union` cannot join them");
     workplace.edit("union.yml", "chatml", "llama3");
     workplace
         .run(&["union.yml", "--out", "out"])
