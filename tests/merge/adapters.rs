@@ -100,7 +100,7 @@ fn modules_trained_whole_replace_the_base() {
     write_adapter(
         &workplace.path("x"),
         &[(&format!("{name}.weight"), vec![16], norm.clone())],
-        &json!({"modules_to_save": ["input_layernorm"]}),
+        &json!({"modules_to_save": ["layers.2.input_layernorm"]}),
     );
     let (_, out) = merged(&workplace, &format!("{name}.weight"));
     close(&out, norm.iter().map(|&x| f64::from(x)));

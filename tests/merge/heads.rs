@@ -192,6 +192,7 @@ fn what_serving_cannot_run_is_refused_with_the_way_out() {
             base.to_str().unwrap(),
             "--prompt",
             "AB",
+            "--raw",
             "--max-tokens",
             "4",
             "--json",

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::config::ModelConfig;
 use crate::error::{CheckpointError, Result};
 use crate::module_patterns::{ModuleNames, ModulePatterns, is_within, layer_index};
-use crate::output_head::HEAD;
+use crate::output_head::{EMBEDDING, HEAD};
 
 /// The PEFT version whose file format is written.
 const PEFT_VERSION: &str = "0.21.2";
@@ -263,6 +263,18 @@ impl AdapterConfig {
     /// # Errors
     /// The field that excludes the module, or that holds no regular expression.
     pub fn check_target(&self, path: &Path, module: &str) -> Result<()> {
+        // A tied pair is adapted as one where either is a target.
+        let pair = [EMBEDDING, HEAD].map(|tensor| tensor.trim_end_matches(".weight"));
+        if self.ensure_weight_tying && pair.contains(&module) {
+            let other = if module == pair[0] { pair[1] } else { pair[0] };
+            return self
+                .check_own_target(path, module)
+                .or_else(|error| self.check_own_target(path, other).map_err(|_| error));
+        }
+        self.check_own_target(path, module)
+    }
+
+    fn check_own_target(&self, path: &Path, module: &str) -> Result<()> {
         let unreadable = |field: &'static str| {
             move |why: String| CheckpointError::field(path, field, format!("holds no regular expression: {why}"))
         };
@@ -332,7 +344,8 @@ impl AdapterConfig {
         }
         for (tensor, _) in tensors {
             let module = tensor.rsplit_once('.').map_or(tensor.as_str(), |(module, _)| module);
-            if self.saves(module) && !stored(&tensor) {
+            let named = |name: &String| is_within(name, module).unwrap_or(false);
+            if self.modules_to_save.iter().flatten().any(named) && !stored(&tensor) {
                 let message =
                     format!("names `{module}`, but the folder does not hold `{tensor}`; save the adapter again");
                 return Err(CheckpointError::field(path, "modules_to_save", message));
@@ -359,10 +372,10 @@ impl AdapterConfig {
         (alpha / divisor) as f32
     }
 
-    /// Whether a module is among `modules_to_save`.
+    /// Whether a module is among `modules_to_save`, whose names are ends of module names to PEFT, or lies within one.
     #[must_use]
     pub fn saves(&self, module: &str) -> bool {
-        let named = |name: &String| is_within(name, module).unwrap_or(false);
+        let named = |name: &String| module.ends_with(name.as_str()) || is_within(name, module).unwrap_or(false);
         self.modules_to_save.iter().flatten().any(named)
     }
 }

@@ -124,9 +124,9 @@ fn key_matches(key: &str, module: &str) -> Result<bool, String> {
     Ok(same && (before.is_empty() || (!anchored && before.ends_with(b"."))))
 }
 
-/// The first layer number behind a dot-separated part that `pattern` matches.
+/// The number behind the first dot-separated part that `pattern` matches.
 pub(crate) fn layer_index(module: &str, pattern: &str) -> Result<Option<usize>, String> {
-    let regex = compile(&format!(r"^.*\.{pattern}\.(\d+)\."))?;
+    let regex = compile(&format!(r"^(?:.*?\.)?{pattern}\.(\d+)\."))?;
     let found = regex.captures(module).map_err(|error| error.to_string())?;
     Ok(found.and_then(|found| found.iter().last()??.as_str().parse().ok()))
 }
