@@ -579,6 +579,7 @@ fn gguf_without_a_folder() {
         let folder = ModelFolder::open(&workplace.path("folder")).unwrap();
         let export = GgufExport {
             model: &folder,
+            config: folder.config(),
             gguf_type,
             name: "made",
             license: None,

@@ -3,6 +3,7 @@
 mod adapters;
 mod command;
 mod delta;
+mod heads;
 mod mergekit;
 mod methods;
 mod models;

@@ -112,7 +112,8 @@ impl Workplace {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder's files.
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

@@ -23,7 +23,7 @@ impl DeviceAdapter {
     /// A module that the base does not have, a wrong shape, an unreadable folder, or no memory on the device.
     pub fn load(folder: &Path, decoder: &CandleDecoder) -> Result<Self, CandleError> {
         let (files, config) = (AdapterFolder::open(folder)?, decoder.config());
-        files.check_against(config)?;
+        files.check_plain(config)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for layer in 0..config.num_hidden_layers {
             let mut branches = BARE;

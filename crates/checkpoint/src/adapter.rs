@@ -1,22 +1,18 @@
-//! A PEFT LoRA folder: adapter_config.json and adapter_model.safetensors, read and written so that PEFT takes either
-//! as its own. What B·A means for the base is said here (module names, ranks, scales); it is computed elsewhere.
+//! A PEFT LoRA folder: adapter_config.json and adapter_model.safetensors, read so that it means what PEFT means by it. What
+//! B·A is for the base is said here (module names, ranks, scales); it is computed elsewhere, and `adapter_fit` compares the
+//! folder with a base. Adapters of other kinds than plain LoRA are read by the crate merge.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::adapter_config::AdapterConfig;
-use crate::config::ModelConfig;
-use crate::dtype::DType;
+use crate::adapter_config::{AdapterConfig, MERGE_IT};
+use crate::adapter_names::{AdapterTensorKind, classify_adapter_tensor};
 use crate::error::{CheckpointError, Result};
 use crate::hash::sha256_of_files;
-use crate::publish::write_atomic;
 use crate::tensors::TensorFiles;
-use crate::writer::write_safetensors;
 
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
-/// PEFT's own wrapper around the base model, in every tensor's name.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const CONFIG: &str = "adapter_config.json";
+pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// One adapted linear module: the base's weight W becomes W + scale · B·A.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,12 +32,14 @@ pub struct AdapterModule {
 /// An opened adapter folder. A and B stay on disk until they are read.
 #[derive(Debug)]
 pub struct AdapterFolder {
-    path: PathBuf,
-    config: AdapterConfig,
-    files: TensorFiles,
-    modules: Vec<AdapterModule>,
+    pub(crate) path: PathBuf,
+    pub(crate) config: AdapterConfig,
+    pub(crate) files: TensorFiles,
+    pub(crate) modules: Vec<AdapterModule>,
     /// Stored names of A and B by module.
     stored: BTreeMap<String, Pair>,
+    /// Stored names of whole tensors by the base's names for them.
+    pub(crate) whole: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]
@@ -52,11 +50,12 @@ struct Pair {
 
 impl AdapterFolder {
     /// Opens `path` and checks that the configuration is plain LoRA and that A and B of every module fit each other
-    /// and the configuration.
+    /// and the configuration. Whole tensors may lie beside them, if they turn out to be the base's
+    /// ([`AdapterFolder::check_against`]).
     ///
     /// # Errors
-    /// A file is missing or malformed, or the folder holds something other than plain LoRA (DoRA, biases, embeddings,
-    /// modules trained whole); the message names the field or tensor.
+    /// A file is missing or malformed, or the folder holds something other than plain LoRA (DoRA, biases of B, embeddings);
+    /// the message names the field or tensor.
     pub fn open(path: &Path) -> Result<Self> {
         let config_path = path.join(CONFIG);
         if !config_path.is_file() {
@@ -67,36 +66,40 @@ impl AdapterFolder {
         }
         let text = std::fs::read_to_string(&config_path).map_err(CheckpointError::io("read", &config_path))?;
         let config = AdapterConfig::from_json(&text, &config_path)?;
-        let weights = path.join(WEIGHTS);
-        if !weights.is_file() && path.join("adapter_model.bin").is_file() {
-            return Err(CheckpointError::folder(
-                path,
-                format!(
-                    "holds adapter_model.bin but no {WEIGHTS}: only safetensors are read, so save it again with a current PEFT"
-                ),
-            ));
-        }
+        let weights = adapter_weights(path)?;
         let files = TensorFiles::open(vec![weights.clone()])?;
         let mut stored: BTreeMap<String, Pair> = BTreeMap::new();
+        let mut whole = BTreeMap::new();
         for name in files.names() {
-            let (module, is_a) =
-                parse_name(name).ok_or_else(|| CheckpointError::tensor(&weights, name, unsupported(name)))?;
-            let pair = stored.entry(module.to_owned()).or_default();
-            let slot = if is_a { &mut pair.a } else { &mut pair.b };
-            if let Some(other) = slot.replace(name.to_owned()) {
-                return Err(CheckpointError::tensor(
-                    &weights,
-                    name,
-                    format!("says the same as `{other}`"),
+            let refused = |what: &str| CheckpointError::tensor(&weights, name, what);
+            let Some((tensor, module, kind)) = classify_adapter_tensor(name) else {
+                return Err(refused(
+                    "is not a tensor of a LoRA adapter, and adapters may hold nothing else",
                 ));
+            };
+            let other = match kind {
+                AdapterTensorKind::A => stored.entry(module).or_default().a.replace(name.to_owned()),
+                AdapterTensorKind::B => stored.entry(module).or_default().b.replace(name.to_owned()),
+                AdapterTensorKind::Whole => whole.insert(tensor, name.to_owned()),
+                AdapterTensorKind::Magnitude => return Err(refused(&unsupported("belongs to DoRA"))),
+                AdapterTensorKind::EmbeddingA | AdapterTensorKind::EmbeddingB => {
+                    return Err(refused(&unsupported("adapts an embedding")));
+                }
+                AdapterTensorKind::Bias => return Err(refused(&unsupported("is a trained bias"))),
+            };
+            if let Some(other) = other {
+                return Err(refused(&format!("says the same as `{other}`")));
             }
         }
-        if stored.is_empty() {
+        if stored.is_empty() && whole.is_empty() {
             return Err(CheckpointError::folder(path, format!("{WEIGHTS} holds no tensors")));
         }
         let modules = stored
             .iter()
-            .map(|(module, pair)| check_module(&weights, &config, &files, module, pair))
+            .map(|(module, pair)| {
+                config.check_target(&config_path, module)?;
+                check_module(&weights, &config, &files, module, pair)
+            })
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             path: path.to_owned(),
@@ -104,6 +107,7 @@ impl AdapterFolder {
             files,
             modules,
             stored,
+            whole,
         })
     }
 
@@ -151,37 +155,6 @@ impl AdapterFolder {
         }
     }
 
-    /// Checks that every adapted module is a linear module of `base` with the same widths.
-    ///
-    /// # Errors
-    /// A module does not exist in the base or has other widths; the message names it.
-    pub fn check_against(&self, base: &ModelConfig) -> Result<()> {
-        let linear = base.adaptable_modules();
-        for adapted in &self.modules {
-            let widths = linear
-                .iter()
-                .find(|(name, ..)| *name == adapted.module)
-                .map(|&(_, out_features, in_features)| (out_features, in_features));
-            let Some((out_features, in_features)) = widths else {
-                let message = format!(
-                    "adapts `{}`, which is not a linear module of the base ({} layers, {}); was it trained on another base?",
-                    adapted.module,
-                    base.num_hidden_layers,
-                    base.architecture.class_name()
-                );
-                return Err(CheckpointError::folder(&self.path, message));
-            };
-            if (out_features, in_features) != (adapted.out_features, adapted.in_features) {
-                let message = format!(
-                    "adapts `{}` as [{}, {}], but in the base it is [{out_features}, {in_features}]; was it trained on another base?",
-                    adapted.module, adapted.out_features, adapted.in_features
-                );
-                return Err(CheckpointError::folder(&self.path, message));
-            }
-        }
-        Ok(())
-    }
-
     /// SHA-256 over adapter_config.json and adapter_model.safetensors.
     ///
     /// # Errors
@@ -192,30 +165,25 @@ impl AdapterFolder {
     }
 }
 
-/// Module and side of a stored name: `base_model.model.MODULE.lora_A.weight`, or with an adapter's name before `weight`
-/// as a running PEFT model calls it.
-fn parse_name(name: &str) -> Option<(&str, bool)> {
-    let rest = name.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
-    let rest = rest.strip_suffix(".default").unwrap_or(rest);
-    let (module, is_a) = rest
-        .strip_suffix(".lora_A")
-        .map(|module| (module, true))
-        .or_else(|| rest.strip_suffix(".lora_B").map(|module| (module, false)))?;
-    (!module.is_empty()).then_some((module, is_a))
+/// The weights of an adapter folder.
+///
+/// # Errors
+/// There are only weights in torch's own format.
+pub fn adapter_weights(folder: &Path) -> Result<PathBuf> {
+    let weights = folder.join(WEIGHTS);
+    if !weights.is_file() && folder.join("adapter_model.bin").is_file() {
+        return Err(CheckpointError::folder(
+            folder,
+            format!(
+                "holds adapter_model.bin but no {WEIGHTS}: only safetensors are read, so save it again with a current PEFT"
+            ),
+        ));
+    }
+    Ok(weights)
 }
 
-fn unsupported(name: &str) -> &'static str {
-    if name.contains("lora_magnitude_vector") {
-        "belongs to DoRA, which is not supported"
-    } else if name.contains("lora_embedding_") {
-        "adapts an embedding, which is not supported"
-    } else if name.ends_with(".bias") {
-        "is a trained bias, which is not supported"
-    } else if name.contains("modules_to_save") {
-        "belongs to a module trained whole, which is not supported"
-    } else {
-        "is not a lora_A or lora_B weight, and adapters may hold nothing else (is it a fully trained module?)"
-    }
+fn unsupported(what: &str) -> String {
+    format!("{what}, which is not supported here; {MERGE_IT}")
 }
 
 fn check_module(
@@ -269,73 +237,4 @@ fn check_module(
         in_features,
         out_features,
     })
-}
-
-/// A and B of one module, to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct AdapterTensor<'a> {
-    /// Full name in the base: `model.layers.0.self_attn.q_proj`.
-    pub module: &'a str,
-    /// Rows of A and columns of B.
-    pub rank: usize,
-    /// Columns of A.
-    pub in_features: usize,
-    /// Rows of B.
-    pub out_features: usize,
-    /// `[rank, in_features]` row by row.
-    pub a: &'a [f32],
-    /// `[out_features, rank]` row by row.
-    pub b: &'a [f32],
-}
-
-/// Writes adapter_model.safetensors (f32) and adapter_config.json into `folder`, an existing staging folder. Modules
-/// are stored sorted by name, so the same adapter gives the same bytes.
-///
-/// # Errors
-/// A slice's length differs from its shape, a rank from the configuration's, or the folder cannot be written to.
-pub fn write_adapter(folder: &Path, config: &AdapterConfig, tensors: &[AdapterTensor<'_>]) -> Result<()> {
-    let weights = folder.join(WEIGHTS);
-    config.check(&folder.join(CONFIG))?;
-    let mut sorted: Vec<&AdapterTensor<'_>> = tensors.iter().collect();
-    sorted.sort_by_key(|tensor| tensor.module);
-    let mut entries = Vec::with_capacity(2 * sorted.len());
-    for tensor in sorted {
-        let expected = config.rank_of(tensor.module);
-        if tensor.rank != expected {
-            return Err(CheckpointError::folder(
-                &weights,
-                format!(
-                    "`{}` has rank {}, but {CONFIG} says {expected}",
-                    tensor.module, tensor.rank
-                ),
-            ));
-        }
-        entries.push((
-            format!("{PREFIX}{}.lora_A.weight", tensor.module),
-            vec![tensor.rank, tensor.in_features],
-            bytes_of(tensor.a),
-        ));
-        entries.push((
-            format!("{PREFIX}{}.lora_B.weight", tensor.module),
-            vec![tensor.out_features, tensor.rank],
-            bytes_of(tensor.b),
-        ));
-    }
-    let entries: Vec<(String, DType, Vec<usize>, &[u8])> = entries
-        .iter()
-        .map(|(name, shape, bytes)| (name.clone(), DType::F32, shape.clone(), bytes.as_slice()))
-        .collect();
-    write_safetensors(
-        &weights,
-        &entries,
-        &BTreeMap::from([("format".to_owned(), "pt".to_owned())]),
-    )?;
-    let text = serde_json::to_string_pretty(config).map_err(CheckpointError::json(&folder.join(CONFIG)))?;
-    write_atomic(&folder.join(CONFIG), format!("{text}\n").as_bytes())
-}
-
-fn bytes_of(values: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(4 * values.len());
-    DType::F32.extend_bytes(values, &mut bytes);
-    bytes
 }

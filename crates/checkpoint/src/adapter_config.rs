@@ -1,19 +1,24 @@
-//! adapter_config.json as PEFT writes and reads it. Settings that change the arithmetic and are not implemented (DoRA,
-//! trained biases, extra saved modules, replaced base weights …) are refused by name when a folder is opened. Fields
-//! of newer PEFT versions that are null, false or empty are passed over.
+//! adapter_config.json as PEFT writes and reads it, field by field: used, without effect on a finished adapter, or refused
+//! by name. Fields of newer PEFT versions that are null, false or empty are passed over.
+//!
+//! What this is not: the tensors. What the file says of modules trained whole, biases and DoRA is only believed where
+//! tensors say the same, so those fields are judged with them (`adapter`, and the crate merge).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::ModelConfig;
 use crate::error::{CheckpointError, Result};
+use crate::module_patterns::{ModuleNames, ModulePatterns, is_within, layer_index};
+use crate::output_head::{EMBEDDING, HEAD};
 
 /// The PEFT version whose file format is written.
 const PEFT_VERSION: &str = "0.21.2";
 
-/// adapter_config.json of a LoRA adapter. Serialized with sorted suffixes as `target_modules`, whatever was read.
+/// adapter_config.json of a LoRA adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AdapterConfig {
@@ -35,13 +40,15 @@ pub struct AdapterConfig {
     /// Dropout on the input of A in training.
     #[serde(default)]
     pub lora_dropout: f64,
-    /// Sorted suffixes such as `q_proj`. PEFT's full module names are shortened to suffixes on reading.
-    #[serde(default, deserialize_with = "suffixes")]
-    pub target_modules: Vec<String>,
-    /// "none": trained biases are not supported.
+    /// Suffixes such as `q_proj`, full names, or a regular expression. Every adapted module must be among them, because
+    /// PEFT passes over tensors of others.
+    #[serde(default)]
+    pub target_modules: Option<ModuleNames>,
+    /// "none", "all" or "lora_only": which of the base's biases were trained. The tensors say which were.
     #[serde(default = "none")]
     pub bias: String,
-    /// False: transposed weights (GPT-2) are not supported.
+    /// Whether weights are transposed, as GPT-2's are. PEFT passes over it for the linear modules of the supported
+    /// architectures.
     #[serde(default)]
     pub fan_in_fan_out: bool,
     /// How A and B were initialized: true, false or "gaussian". Ways that alter the base are refused.
@@ -50,30 +57,33 @@ pub struct AdapterConfig {
     /// Scale by the root of the rank instead of the rank.
     #[serde(default)]
     pub use_rslora: bool,
-    /// False: DoRA is not supported.
+    /// Weight-decomposed updates, which a merge can take and serving cannot.
     #[serde(default)]
     pub use_dora: bool,
-    /// None: modules trained whole are not supported.
+    /// Modules beside the adapted ones that were trained whole, and whose weights are in the folder.
     #[serde(default)]
     pub modules_to_save: Option<Vec<String>>,
+    /// Whether PEFT adapts a tied head together with the embedding.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ensure_weight_tying: bool,
     /// True in a finished adapter.
     #[serde(default)]
     pub inference_mode: bool,
-    /// Ranks of single modules, by name or suffix.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub rank_pattern: BTreeMap<String, usize>,
-    /// Alphas of single modules, by name or suffix.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub alpha_pattern: BTreeMap<String, f64>,
-    /// Layers the adapter was restricted to; the tensors say the same.
+    /// Ranks of single modules.
     #[serde(default)]
-    pub layers_to_transform: Option<Value>,
+    pub rank_pattern: ModulePatterns<usize>,
+    /// Alphas of single modules.
+    #[serde(default)]
+    pub alpha_pattern: ModulePatterns<f64>,
+    /// Layers the adapter is restricted to.
+    #[serde(default)]
+    pub layers_to_transform: Option<OneOrMany<usize>>,
     /// Name of the layer list, with `layers_to_transform`.
     #[serde(default)]
-    pub layers_pattern: Option<Value>,
-    /// Modules left out; the tensors say the same.
+    pub layers_pattern: Option<OneOrMany<String>>,
+    /// Modules left out.
     #[serde(default)]
-    pub exclude_modules: Option<Value>,
+    pub exclude_modules: Option<ModuleNames>,
     /// Version of PEFT that wrote the file.
     #[serde(default)]
     pub peft_version: String,
@@ -87,35 +97,41 @@ fn yes() -> Value {
     Value::Bool(true)
 }
 
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
-/// A list of suffixes or full names, or one word (`all-linear`, or a pattern that PEFT matches whole names with).
-fn suffixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        List(Vec<String>),
-        Word(String),
-    }
-    Ok(match Option::deserialize(deserializer)? {
-        None => Vec::new(),
-        Some(Written::Word(word)) => vec![word],
-        Some(Written::List(names)) => {
-            let suffixes: BTreeSet<String> = names
-                .into_iter()
-                .map(|name| name.rsplit('.').next().unwrap_or_default().to_owned())
-                .collect();
-            suffixes.into_iter().collect()
+/// A value that PEFT takes alone or in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// One.
+    One(T),
+    /// A list.
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    fn all(&self) -> &[T] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
         }
-    })
+    }
 }
 
-/// Fields about an adapter's initialization or execution, which do not change its result.
-const HARMLESS: [&str; 5] = [
+/// What to do with an adapter that only a merge can take.
+pub(crate) const MERGE_IT: &str = "merge it into its base with synapse-merge, and use the result";
+
+/// Fields about an adapter's initialization or execution, which do not change the result of a finished one.
+const HARMLESS: [&str; 10] = [
     "auto_mapping",
+    "corda_config",
+    "eva_config",
+    "loftq_config",
+    "lora_ga_config",
     "megatron_core",
+    "parent_library",
     "peft_version",
     "qalora_group_size",
     "runtime_config",
@@ -134,16 +150,17 @@ impl AdapterConfig {
             r: rank,
             lora_alpha: alpha,
             lora_dropout: 0.0,
-            target_modules: targets.into_iter().collect(),
+            target_modules: Some(ModuleNames::List(targets.into_iter().collect())),
             bias: none(),
             fan_in_fan_out: false,
             init_lora_weights: yes(),
             use_rslora: false,
             use_dora: false,
             modules_to_save: None,
+            ensure_weight_tying: false,
             inference_mode: true,
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            rank_pattern: ModulePatterns::default(),
+            alpha_pattern: ModulePatterns::default(),
             layers_to_transform: None,
             layers_pattern: None,
             exclude_modules: None,
@@ -161,8 +178,8 @@ impl AdapterConfig {
         Ok(config)
     }
 
-    /// The same for whoever forms dense updates, which takes more than running an adapter does: DoRA, trained biases and
-    /// modules trained whole are let through, because the tensors say what they are.
+    /// The same for whoever forms dense updates, which takes more than running an adapter does: DoRA and biases of B are let
+    /// through.
     ///
     /// # Errors
     /// Same as [`AdapterConfig::from_json`], for everything else that is not supported.
@@ -170,15 +187,9 @@ impl AdapterConfig {
         let config = Self::parse(text, path, &["lora_bias"])?;
         let plain = Self {
             use_dora: false,
-            bias: none(),
-            modules_to_save: None,
             ..config.clone()
         };
         plain.check(path)?;
-        if !["none", "all", "lora_only"].contains(&config.bias.as_str()) {
-            let message = format!("is `{}`; none, all and lora_only are known", config.bias);
-            return Err(CheckpointError::field(path, "bias", message));
-        }
         Ok(config)
     }
 
@@ -211,22 +222,10 @@ impl AdapterConfig {
             return refuse("lora_alpha", format!("is {}, not a number", self.lora_alpha));
         }
         if self.use_dora {
-            return refuse("use_dora", "is true: DoRA is not supported".to_owned());
+            return refuse("use_dora", format!("is true: DoRA is not supported here; {MERGE_IT}"));
         }
-        if self.fan_in_fan_out {
-            return refuse(
-                "fan_in_fan_out",
-                "is true: transposed weights are not supported".to_owned(),
-            );
-        }
-        if self.bias != "none" {
-            return refuse("bias", format!("is `{}`: trained biases are not supported", self.bias));
-        }
-        if let Some(modules) = self.modules_to_save.as_ref().filter(|modules| !modules.is_empty()) {
-            return refuse(
-                "modules_to_save",
-                format!("is {modules:?}: modules trained whole are not supported"),
-            );
+        if !["none", "all", "lora_only"].contains(&self.bias.as_str()) {
+            return refuse("bias", format!("is `{}`; none, all and lora_only are known", self.bias));
         }
         let starts = ["gaussian", "eva", "orthogonal", "mica"];
         if !self.init_lora_weights.is_boolean()
@@ -244,18 +243,113 @@ impl AdapterConfig {
                 ),
             );
         }
-        for (field, pattern) in self
-            .rank_pattern
-            .keys()
-            .map(|key| ("rank_pattern", key))
-            .chain(self.alpha_pattern.keys().map(|key| ("alpha_pattern", key)))
-        {
-            if literal(pattern).contains(|character: char| !(character.is_alphanumeric() || "._-".contains(character)))
-            {
+        let patterns = [
+            ("rank_pattern", self.rank_pattern.unreadable()),
+            ("alpha_pattern", self.alpha_pattern.unreadable()),
+        ];
+        for (field, unreadable) in patterns {
+            if let Some((key, why)) = unreadable {
                 return refuse(
                     field,
-                    format!("has the key `{pattern}`; only module names and suffixes are supported, not patterns"),
+                    format!("has the key `{key}`, which is no regular expression: {why}"),
                 );
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a module that PEFT would not adapt by this configuration: it passes over such a module's tensors, and an
+    /// adapter that computes something else here than there helps nobody.
+    ///
+    /// # Errors
+    /// The field that excludes the module, or that holds no regular expression.
+    pub fn check_target(&self, path: &Path, module: &str) -> Result<()> {
+        // A tied pair is adapted as one where either is a target.
+        let pair = [EMBEDDING, HEAD].map(|tensor| tensor.trim_end_matches(".weight"));
+        if self.ensure_weight_tying && pair.contains(&module) {
+            let other = if module == pair[0] { pair[1] } else { pair[0] };
+            return self
+                .check_own_target(path, module)
+                .or_else(|error| self.check_own_target(path, other).map_err(|_| error));
+        }
+        self.check_own_target(path, module)
+    }
+
+    fn check_own_target(&self, path: &Path, module: &str) -> Result<()> {
+        let unreadable = |field: &'static str| {
+            move |why: String| CheckpointError::field(path, field, format!("holds no regular expression: {why}"))
+        };
+        let excluded = |field: &str, what: String| {
+            let message = format!(
+                "{what} `{module}`, but the folder holds an adapter for it, which PEFT would not apply; \
+                 correct the field or remove the tensors"
+            );
+            Err(CheckpointError::field(path, field, message))
+        };
+        if let Some(names) = &self.exclude_modules
+            && names.contains(module).map_err(unreadable("exclude_modules"))?
+        {
+            return excluded("exclude_modules", "leaves out".to_owned());
+        }
+        for name in self.modules_to_save.iter().flatten() {
+            if is_within(name, module).map_err(unreadable("modules_to_save"))? {
+                return excluded(
+                    "modules_to_save",
+                    format!("says that `{name}` is trained whole, and with it"),
+                );
+            }
+        }
+        let Some(targets) = &self.target_modules else {
+            return Ok(());
+        };
+        if !targets.contains(module).map_err(unreadable("target_modules"))? {
+            return excluded("target_modules", "does not include".to_owned());
+        }
+        let ModuleNames::List(names) = targets else {
+            return Ok(());
+        };
+        let Some(layers) = self.layers_to_transform.as_ref().map(OneOrMany::all) else {
+            return Ok(());
+        };
+        // An empty list restricts nothing, and neither does any list where the module is named in full.
+        if layers.is_empty() || names.iter().any(|name| name == module) {
+            return Ok(());
+        }
+        let any = ["[^.]*".to_owned()];
+        let patterns = match self.layers_pattern.as_ref().map(OneOrMany::all) {
+            Some(patterns) if patterns.iter().any(|pattern| !pattern.is_empty()) => patterns,
+            _ => &any,
+        };
+        let mut index = None;
+        for pattern in patterns {
+            index = layer_index(module, pattern).map_err(unreadable("layers_pattern"))?;
+            if index.is_some() {
+                break;
+            }
+        }
+        if index.is_none_or(|index| !layers.contains(&index)) {
+            return excluded("layers_to_transform", format!("is {layers:?}, without"));
+        }
+        Ok(())
+    }
+
+    /// Checks that every module of `base` that `modules_to_save` names has its weights in the folder; `stored` says of a
+    /// tensor whether it is there. PEFT cannot load a folder without them.
+    ///
+    /// # Errors
+    /// Names the first tensor that is missing.
+    pub fn check_saved(&self, path: &Path, base: &ModelConfig, stored: impl Fn(&str) -> bool) -> Result<()> {
+        let mut tensors = base.tensors();
+        if base.tie_word_embeddings {
+            tensors.push((HEAD.to_owned(), Vec::new()));
+        }
+        for (tensor, _) in tensors {
+            let module = tensor.rsplit_once('.').map_or(tensor.as_str(), |(module, _)| module);
+            let named = |name: &String| is_within(name, module).unwrap_or(false);
+            if self.modules_to_save.iter().flatten().any(named) && !stored(&tensor) {
+                let message =
+                    format!("names `{module}`, but the folder does not hold `{tensor}`; save the adapter again");
+                return Err(CheckpointError::field(path, "modules_to_save", message));
             }
         }
         Ok(())
@@ -264,15 +358,13 @@ impl AdapterConfig {
     /// The rank of a module, by its full name.
     #[must_use]
     pub fn rank_of(&self, module: &str) -> usize {
-        of_module(&self.rank_pattern, module).copied().unwrap_or(self.r)
+        self.rank_pattern.get(module).copied().unwrap_or(self.r)
     }
 
     /// What B·A is multiplied by for a module of the given rank.
     #[must_use]
     pub fn scale_of(&self, module: &str, rank: usize) -> f32 {
-        let alpha = of_module(&self.alpha_pattern, module)
-            .copied()
-            .unwrap_or(self.lora_alpha);
+        let alpha = self.alpha_pattern.get(module).copied().unwrap_or(self.lora_alpha);
         let divisor = if self.use_rslora {
             (rank as f64).sqrt()
         } else {
@@ -280,23 +372,13 @@ impl AdapterConfig {
         };
         (alpha / divisor) as f32
     }
-}
 
-/// PEFT's rule: the first key that is the module's name or the end of it after a dot; `^` allows the whole name only.
-fn of_module<'a, T>(patterns: &'a BTreeMap<String, T>, module: &str) -> Option<&'a T> {
-    let matches = |pattern: &str| {
-        let name = literal(pattern);
-        module == name
-            || (!pattern.starts_with('^') && module.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
-    };
-    patterns
-        .iter()
-        .find(|(pattern, _)| matches(pattern))
-        .map(|(_, value)| value)
-}
-
-fn literal(pattern: &str) -> &str {
-    pattern.strip_prefix('^').unwrap_or(pattern)
+    /// Whether a module is among `modules_to_save`, whose names are ends of module names to PEFT, or lies within one.
+    #[must_use]
+    pub fn saves(&self, module: &str) -> bool {
+        let named = |name: &String| module.ends_with(name.as_str()) || is_within(name, module).unwrap_or(false);
+        self.modules_to_save.iter().flatten().any(named)
+    }
 }
 
 /// Null, false, and empty lists and objects: an option that is not in use.

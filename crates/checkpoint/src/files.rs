@@ -1,32 +1,31 @@
-//! A model as the user names it: a Hugging Face folder, or one GGUF file.
+//! A model as the user names it: a Hugging Face folder, a GGUF file, or a folder with one GGUF model, split or not.
 
 use std::path::Path;
 
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::folder::ModelFolder;
-use crate::gguf::GgufModel;
-use crate::hash::sha256_file;
+use crate::gguf::{GgufModel, gguf_at};
 
 /// An opened model of either form. Weights stay on disk until they are read.
 #[derive(Debug)]
 pub enum ModelFiles {
     /// config.json and safetensors.
     Folder(ModelFolder),
-    /// Everything in one file.
+    /// Everything in one file, or in the parts of a split one.
     Gguf(GgufModel),
 }
 
 impl ModelFiles {
-    /// Opens what lies at `path`: a file is taken for GGUF, everything else for a folder.
+    /// Opens what lies at `path`: a file is taken for GGUF, as is a folder without config.json that holds one; everything
+    /// else for a model folder.
     ///
     /// # Errors
-    /// Same as [`ModelFolder::open`] and [`GgufModel::open`].
+    /// Same as [`ModelFolder::open`], [`GgufModel::open`] and [`gguf_at`].
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_file() {
-            Ok(Self::Gguf(GgufModel::open(path)?))
-        } else {
-            Ok(Self::Folder(ModelFolder::open(path)?))
+        match gguf_at(path)? {
+            Some(file) => Ok(Self::Gguf(GgufModel::open(&file)?)),
+            None => Ok(Self::Folder(ModelFolder::open(path)?)),
         }
     }
 
@@ -55,7 +54,7 @@ impl ModelFiles {
     pub fn content_hash(&self) -> Result<String> {
         match self {
             Self::Folder(folder) => folder.content_hash(),
-            Self::Gguf(model) => sha256_file(model.path()),
+            Self::Gguf(model) => model.content_hash(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A Hugging Face model folder: config.json with single or sharded safetensors. Opening proves that every tensor the
-//! architecture needs is there in the right shape and a floating type, so that readers need not ask again.
-//! Tokenizer and chat template belong to another crate.
+//! architecture needs is there in the right shape and a floating type, and settles whether the head is the embedding
+//! ([`crate::HeadChange`] has the rule), so that readers need not ask again. Tokenizer and chat template belong to another
+//! crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -9,10 +10,13 @@ use std::path::{Path, PathBuf};
 use half::bf16;
 use serde::Deserialize;
 
+use crate::compare::same_values;
 use crate::config::ModelConfig;
 use crate::error::{CheckpointError, Result};
 use crate::hash::sha256_of_files;
 use crate::header::TensorInfo;
+use crate::output_head::{self, EMBEDDING, HEAD};
+use crate::stored_names;
 use crate::tensors::TensorFiles;
 
 const SINGLE: &str = "model.safetensors";
@@ -24,8 +28,11 @@ const LISTED: usize = 4;
 #[derive(Debug)]
 pub struct ModelFolder {
     path: PathBuf,
+    /// With the head as it was settled.
     config: ModelConfig,
     files: TensorFiles,
+    /// Stored names by the architecture's.
+    stored: BTreeMap<String, String>,
     /// The architecture's tensors, in the order of [`ModelConfig::tensors`].
     names: Vec<String>,
 }
@@ -42,16 +49,19 @@ impl ModelFolder {
     /// # Errors
     /// Something is missing, truncated, malformed, unexpected, of the wrong shape or quantized; the message names it.
     pub fn open(path: &Path) -> Result<Self> {
-        let config = ModelConfig::read(path)?;
+        let mut config = ModelConfig::read(path)?;
         let files = TensorFiles::open(weight_files(path)?)?;
+        let mut stored = stored_names::by_architecture(&files)?;
+        output_head::settle(&mut config, &files, &mut stored)?;
         let expected = config.tensors();
-        check_names(path, &config, &files, &expected)?;
+        check_names(path, &config, &stored, &expected)?;
         for (name, shape) in &expected {
-            let Some(info) = files.info(name) else {
+            let own = stored.get(name).unwrap_or(name);
+            let Some(info) = files.info(own) else {
                 continue;
             };
             if info.shape != *shape {
-                let file = files.path_of(name).unwrap_or(path).to_owned();
+                let file = files.path_of(own).unwrap_or(path).to_owned();
                 return Err(CheckpointError::Shape {
                     path: file,
                     tensor: name.clone(),
@@ -61,7 +71,7 @@ impl ModelFolder {
             }
             if !info.dtype.is_weight() {
                 return Err(CheckpointError::not_floating(
-                    files.path_of(name).unwrap_or(path),
+                    files.path_of(own).unwrap_or(path),
                     name,
                     info.dtype,
                 ));
@@ -72,6 +82,7 @@ impl ModelFolder {
             path: path.to_owned(),
             config,
             files,
+            stored,
             names,
         })
     }
@@ -82,7 +93,8 @@ impl ModelFolder {
         &self.path
     }
 
-    /// The resolved config.json.
+    /// The resolved config.json. Its `tie_word_embeddings` is that of the weights: false where the folder stores a head of
+    /// its own, whatever the file says.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -93,10 +105,29 @@ impl ModelFolder {
         self.names.iter().map(String::as_str)
     }
 
-    /// Type and shape of a tensor.
+    /// The name that a tensor is stored under; a tied head is its embedding.
+    fn stored<'n>(&'n self, name: &'n str) -> &'n str {
+        let name = if name == HEAD && self.config.tie_word_embeddings {
+            EMBEDDING
+        } else {
+            name
+        };
+        self.stored.get(name).map_or(name, String::as_str)
+    }
+
+    /// Whether a tensor of other files, `stored`, holds the values of the folder's tensor `name`. Where one of them is
+    /// stored narrower, the other counts as rounded to that type.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn holds(&self, name: &str, files: &TensorFiles, stored: &str) -> Result<bool> {
+        same_values((&self.files, self.stored(name)), (files, stored))
+    }
+
+    /// Type and shape of a tensor. A tied head's are its embedding's.
     #[must_use]
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.files.info(name)
+        self.files.info(self.stored(name))
     }
 
     /// config.json and every safetensors file.
@@ -110,7 +141,7 @@ impl ModelFolder {
 
     /// Tells the system that a tensor will be read soon; nothing is lost where it does not listen.
     pub fn announce(&self, name: &str) {
-        self.files.announce(name);
+        self.files.announce(self.stored(name));
     }
 
     /// Reads a tensor's bytes as stored (little-endian) into `out`, which is resized and reused.
@@ -118,7 +149,7 @@ impl ModelFolder {
     /// # Errors
     /// There is no such tensor, or the file cannot be read.
     pub fn read_bytes(&self, name: &str, out: &mut Vec<u8>) -> Result<()> {
-        self.files.read_bytes(name, out)
+        self.files.read_bytes(self.stored(name), out)
     }
 
     /// Reads a tensor, widened to f32.
@@ -126,7 +157,7 @@ impl ModelFolder {
     /// # Errors
     /// There is no such tensor, or the file cannot be read.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
-        self.files.read_f32(name)
+        self.files.read_f32(self.stored(name))
     }
 
     /// Reads a tensor, rounded to bf16 where it is stored wider.
@@ -134,7 +165,7 @@ impl ModelFolder {
     /// # Errors
     /// There is no such tensor, or the file cannot be read.
     pub fn read_bf16(&self, name: &str) -> Result<Vec<bf16>> {
-        self.files.read_bf16(name)
+        self.files.read_bf16(self.stored(name))
     }
 
     /// Reads rows of a tensor, widened to f32, into `out`, which is cleared and reused.
@@ -142,7 +173,7 @@ impl ModelFolder {
     /// # Errors
     /// There is no such tensor, it has fewer rows, or the file cannot be read.
     pub fn read_f32_rows(&self, name: &str, rows: Range<usize>, out: &mut Vec<f32>) -> Result<()> {
-        self.files.read_f32_rows(name, rows, out)
+        self.files.read_f32_rows(self.stored(name), rows, out)
     }
 
     /// Reads rows of a tensor, widened to f32, into a slice of just their length.
@@ -150,7 +181,7 @@ impl ModelFolder {
     /// # Errors
     /// There is no such tensor, it has fewer rows, the slice has another length, or the file cannot be read.
     pub fn read_f32_into(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        self.files.read_f32_into(name, rows, out)
+        self.files.read_f32_into(self.stored(name), rows, out)
     }
 
     /// SHA-256 over config.json and every safetensors file. Reads everything once.
@@ -215,14 +246,23 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
 fn check_names(
     path: &Path,
     config: &ModelConfig,
-    files: &TensorFiles,
+    stored: &BTreeMap<String, String>,
     expected: &[(String, Vec<usize>)],
 ) -> Result<()> {
     let missing: Vec<&str> = expected
         .iter()
         .map(|(name, _)| name.as_str())
-        .filter(|name| files.info(name).is_none())
+        .filter(|name| !stored.contains_key(*name))
         .collect();
+    if missing == [HEAD] {
+        return Err(CheckpointError::folder(
+            path,
+            format!(
+                "config.json does not tie the output head to the embedding, but there is no `{HEAD}`; if the model ties \
+                 them, set `tie_word_embeddings` to true"
+            ),
+        ));
+    }
     if !missing.is_empty() {
         return Err(CheckpointError::folder(
             path,
@@ -230,13 +270,13 @@ fn check_names(
         ));
     }
     let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    // Old Llama folders carry the rotary frequencies, which follow from the configuration; a tied head is a copy of the
-    // embedding by definition, and transformers ignores it as well.
-    let redundant =
-        |name: &str| name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight");
-    let unexpected: Vec<&str> = files
-        .names()
-        .filter(|name| !known.contains(name) && !redundant(name))
+    // Old Llama folders carry the rotary frequencies, which follow from the configuration; a head that is stored beside the
+    // embedding it is tied to equals it.
+    let redundant = |name: &str| name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == HEAD);
+    let unexpected: Vec<&str> = stored
+        .iter()
+        .filter(|(name, _)| !known.contains(name.as_str()) && !redundant(name))
+        .map(|(_, own)| own.as_str())
         .collect();
     if unexpected.is_empty() {
         return Ok(());

@@ -57,7 +57,7 @@ pub(crate) enum Command {
     },
     /// Convert a GGUF file to a Hugging Face model folder
     Import {
-        /// GGUF file to read
+        /// GGUF file to read; of a model in several parts, one of them or their folder
         file: PathBuf,
         /// Model folder to write
         #[arg(long)]

@@ -75,6 +75,8 @@ pub struct ConfigChanges {
     pub dtype: Option<DType>,
     /// Number of layers.
     pub num_hidden_layers: Option<usize>,
+    /// Whether the output head is the embedding.
+    pub tie_word_embeddings: Option<bool>,
 }
 
 /// Writes the base's config.json with `changes` into the folder `out`. Fields that only other tools know are kept; a
@@ -102,6 +104,9 @@ pub fn write_config(base: &Path, out: &Path, changes: &ConfigChanges) -> Result<
     }
     if let Some(layers) = changes.num_hidden_layers {
         set_layers(&mut changed, layers);
+    }
+    if let Some(ties) = changes.tie_word_embeddings {
+        changed.insert("tie_word_embeddings".to_owned(), Value::from(ties));
     }
     let text = if changed == config {
         text

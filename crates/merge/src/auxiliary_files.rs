@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use synapse_checkpoint::{ModelFolder, write_atomic};
+use synapse_checkpoint::{ModelConfig, write_atomic};
 use synapse_export::{ConfigChanges, copy_auxiliary_files, write_config};
 
+use crate::inputs::Inputs;
 use crate::plan::layers;
 use crate::{MergeRequest, Result};
 
@@ -12,12 +13,16 @@ use crate::{MergeRequest, Result};
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}\n";
 
 /// Writes the base's auxiliary files into `folder`. config.json keeps every byte unless the request asks for another
-/// dtype or number of layers than it declares.
-pub(crate) fn write(base: &ModelFolder, request: &MergeRequest, folder: &Path) -> Result<()> {
+/// dtype or number of layers than it declares, or the output's head is not what it declares.
+pub(crate) fn write(inputs: &Inputs, request: &MergeRequest, folder: &Path) -> Result<()> {
+    let base = &inputs.base;
+    let ties = inputs.config.tie_word_embeddings;
+    let declared = ModelConfig::read(base.path())?.tie_word_embeddings;
     let layers = layers(request, base.config());
     let changes = ConfigChanges {
         dtype: request.dtype,
         num_hidden_layers: (layers != base.config().num_hidden_layers).then_some(layers),
+        tie_word_embeddings: (ties != declared).then_some(ties),
     };
     write_config(base.path(), folder, &changes)?;
     copy_auxiliary_files(base.path(), folder)?;

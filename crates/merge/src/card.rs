@@ -20,11 +20,11 @@ pub(crate) fn card(request: &MergeRequest, report: &MergeReport, with_heat_map: 
         .filter(|model| request.aliases.values().any(|id| id == model))
         .collect();
     let inputs = report.inputs.iter().map(|input| {
-        let kept = match &input.trim {
-            Some(_) => request.trim_of(&input.name).describe(),
+        let kept = match request.method.sparsity() {
+            Some(_) => request.kept(&input.name).describe(),
             None => "everything".to_owned(),
         };
-        context! { name => &input.name, weight => input.weight.to_string(), kept }
+        context! { name => &input.name, weight => request.weight_text(&input.name), kept }
     });
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let totals = &report.totals;
@@ -57,17 +57,16 @@ pub(crate) fn card(request: &MergeRequest, report: &MergeReport, with_heat_map: 
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
     use super::*;
-    use crate::{Input, InputReport, Method, Totals};
+    use crate::{Input, InputReport, Method, Setting, Settings, Totals};
 
     #[test]
     fn cards_are_these_bytes() {
         let mut request = MergeRequest::new(Method::Ties, "cache/base", "out");
         request.adapters = vec![Input::new("math", "math"), Input::new("a<b", "code").with_weight(0.5)];
-        let inputs = request.adapters.iter().map(|input| InputReport {
-            name: input.name.clone(),
-            weight: input.weight,
-            trim: Some("0.8".to_owned()),
-        });
+        let inputs = request
+            .adapters
+            .iter()
+            .map(|input| InputReport::new(&request, input, true));
         let mut report = MergeReport {
             format: 1,
             method: "ties".to_owned(),
@@ -99,14 +98,22 @@ mod tests {
              `synapse-merge verify .` checks these.\n\nNothing here was evaluated.\n"
         );
         request.aliases.clear();
-        (report.sign, report.inputs[0].trim) = (None, None);
+        report.sign = None;
+        let mut own = Settings::default();
+        own.set("density", Setting::parse(&serde_json::json!([0.3, 0.9])).unwrap());
+        own.set("weight", Setting::parse(&serde_json::json!([0.5, 1])).unwrap());
+        request.input_parameters.insert("math".to_owned(), own);
         let text = card(&request, &report, false).unwrap();
         assert!(text.starts_with("---\nlibrary_name: transformers\ntags: [merge, synapse]\n---\n# A merge"));
-        assert!(text.contains("| math | 1 | everything |\n"), "{text}");
+        let row = "| math | 0.5 → 1 over the layers | keep 0.3 → 0.9 over the layers |\n";
+        assert!(text.contains(row), "{text}");
         assert!(text.contains("keep 20 % |\n\n## What was lost\n\n"), "{text}");
         assert!(
             text.contains("merged change | 0.0 % |\n\n`merge_report.json`"),
             "{text}"
         );
+        request.method = Method::TaskArithmetic;
+        let text = card(&request, &report, false).unwrap();
+        assert!(text.contains("| a<b | 0.5 | everything |\n"), "{text}");
     }
 }

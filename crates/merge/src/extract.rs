@@ -73,7 +73,7 @@ impl Sink for TensorSink {
 /// As [`crate::merge`], and a merge that changes a tensor for which LoRA has no factors.
 pub fn extract_lora(request: &MergeRequest, rank: usize, progress: &dyn Fn(MergeProgress<'_>)) -> Result<Extraction> {
     let inputs = Inputs::open(request)?;
-    let plans = plan(request, inputs.base.config());
+    let plans = plan(request, &inputs.config);
     let staged = Staged::beside(&request.out)?;
     let linear = inputs.base.config().linear_modules();
     let merger = TensorMerger::new(request, &inputs, &plans)?;

@@ -4,16 +4,26 @@
 //! products of the vᵢ alone. One sweep takes the products (in f64, in tile order), a few lines of algebra on a handful
 //! of numbers find the coefficients, and one sweep adds up, in f32 and input order. Formulas: mergekit 0.1.5.
 
+use crate::Result;
 use crate::tiles::{TensorTiles, Tile};
-use crate::{Method, Result};
 
 /// |cos| above this is a straight line to slerp.
 const STRAIGHT: f64 = 0.9995;
 
+/// The methods of this module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SphereMethod {
+    Slerp,
+    NuSlerp,
+    MultiSlerp,
+    Karcher,
+    ModelStock,
+}
+
 /// The options of a spherical method for one tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct SphereOptions {
-    pub(crate) method: Method,
+    pub(crate) method: SphereMethod,
     /// wᵢ of every input, the base not counted.
     pub(crate) weights: Vec<f64>,
     /// Whether the base takes part: it is the origin (nuslerp, multislerp), an end (slerp) or one of the inputs.
@@ -48,15 +58,16 @@ pub(crate) struct Blend {
 type Gram = Vec<f64>;
 
 impl SphereOptions {
-    fn granularity(&self, columns: usize, rows: usize) -> Granularity {
+    fn granularity(&self, rows: usize) -> Granularity {
         match self.method {
-            Method::NuSlerp if self.flatten => Granularity::Tensor,
+            SphereMethod::NuSlerp if self.flatten => Granularity::Tensor,
             // In mergekit, row-wise takes vectors along the first dimension.
-            Method::NuSlerp if self.row_wise && rows > 1 => Granularity::Column,
-            Method::NuSlerp => Granularity::Row,
-            Method::ModelStock if self.filter_wise => Granularity::Row,
-            _ if columns == 0 => Granularity::Tensor,
-            _ => Granularity::Tensor,
+            SphereMethod::NuSlerp if self.row_wise && rows > 1 => Granularity::Column,
+            SphereMethod::NuSlerp => Granularity::Row,
+            SphereMethod::ModelStock if self.filter_wise => Granularity::Row,
+            SphereMethod::Slerp | SphereMethod::MultiSlerp | SphereMethod::Karcher | SphereMethod::ModelStock => {
+                Granularity::Tensor
+            }
         }
     }
 
@@ -67,7 +78,7 @@ impl SphereOptions {
     pub(crate) fn blend(&self, tensor: &mut TensorTiles<'_>) -> Result<Result<Blend, String>> {
         let columns = tensor.columns();
         let rows = tensor.entries() / columns.max(1);
-        let granularity = self.granularity(columns, rows);
+        let granularity = self.granularity(rows);
         let vectors = tensor.inputs() + 1;
         let grams = grams(tensor, granularity, vectors)?;
         let coefficients = grams
@@ -84,12 +95,12 @@ impl SphereOptions {
     fn coefficients(&self, gram: &Gram, vectors: usize) -> Result<Vec<f64>, String> {
         let product = |left: usize, right: usize| gram[left * vectors + right];
         match self.method {
-            Method::Slerp => {
+            SphereMethod::Slerp => {
                 let norm = |at: usize| Some(product(at, at).sqrt()).filter(|norm| *norm > 1e-8).unwrap_or(1.0);
                 let cosine = (product(0, 1) / (norm(0) * norm(1))).clamp(-1.0, 1.0);
                 Ok(arc(cosine, self.t, cosine.abs() > STRAIGHT).to_vec())
             }
-            Method::NuSlerp => {
+            SphereMethod::NuSlerp => {
                 let total: f64 = self.weights.iter().sum();
                 let t = if total.abs() < 1e-6 {
                     0.5
@@ -101,9 +112,9 @@ impl SphereOptions {
                 let [left, right] = arc(cosine, t, 1.0 - cosine * cosine <= 1e-16);
                 Ok(vec![f64::from(u8::from(self.uses_base)), left, right])
             }
-            Method::MultiSlerp => self.multislerp(gram, vectors),
-            Method::Karcher => Ok(self.karcher(gram, vectors)),
-            _ => Ok(model_stock(gram, vectors)),
+            SphereMethod::MultiSlerp => self.multislerp(gram, vectors),
+            SphereMethod::Karcher => Ok(self.karcher(gram, vectors)),
+            SphereMethod::ModelStock => Ok(model_stock(gram, vectors)),
         }
     }
 

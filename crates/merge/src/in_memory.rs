@@ -45,7 +45,7 @@ impl InMemoryMerger {
     /// [`MergeError::Request`] lists everything wrong with the request and its folders.
     pub fn open(request: &MergeRequest) -> Result<Self> {
         let inputs = Inputs::open(request)?;
-        let plans = plan(request, inputs.base.config());
+        let plans = plan(request, &inputs.config);
         Ok(Self {
             formats: formats(request, &inputs, &plans),
             request: request.clone(),

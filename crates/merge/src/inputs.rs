@@ -3,21 +3,20 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use synapse_checkpoint::ModelFolder;
+use synapse_checkpoint::{EMBEDDING, HEAD, HeadChange, ModelConfig, ModelFolder, merge_ties};
 
 use crate::peft::PeftAdapter;
 use crate::plan::{PlannedInput, TensorPlan, missing_layers};
 use crate::tiles::{Representation, RowSource};
+use crate::vocabulary::{self, RowMap};
 use crate::{MergeError, MergeRequest, Method, Result};
-
-/// The embedding that a tied head shares.
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
 
 /// The base and all inputs, open.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     pub(crate) base: ModelFolder,
+    /// The base's configuration, with the head of the output.
+    pub(crate) config: ModelConfig,
     /// In merging order.
     opened: Vec<OpenInput>,
 }
@@ -26,6 +25,8 @@ pub(crate) struct Inputs {
 struct OpenInput {
     name: String,
     folder: Folder,
+    /// Where the rows of embedding and head come from, for a checkpoint of another vocabulary.
+    row_map: Option<RowMap>,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Inputs {
     /// Every problem of the request and its folders at once.
     pub(crate) fn open(request: &MergeRequest) -> Result<Self> {
         let mut problems = crate::validate::problems(request);
-        problems.extend(crate::vocabulary::problems(request));
+        problems.extend(vocabulary::problems(request));
         problems.extend(output_problems(request));
         let base = match ModelFolder::open(&request.base) {
             Ok(base) => Some(base),
@@ -51,18 +52,25 @@ impl Inputs {
             }
         };
         let mut opened = Vec::new();
-        let mut add = |name: &str, folder| {
+        let mut add = |name: &str, folder, row_map| {
             opened.push(OpenInput {
                 name: name.to_owned(),
                 folder,
+                row_map,
             });
         };
         for input in &request.adapters {
             match PeftAdapter::open(&input.path) {
-                Ok(folder) => {
-                    let misfits = base.as_ref().map(|base| folder.problems(base)).unwrap_or_default();
+                Ok(mut folder) => {
+                    let misfits = match &base {
+                        None => Vec::new(),
+                        Some(base) => match folder.forget_copies(base) {
+                            Ok(()) => folder.problems(base),
+                            Err(error) => vec![error.to_string()],
+                        },
+                    };
                     problems.extend(misfits.into_iter().map(|problem| format!("{}: {problem}", input.name)));
-                    add(&input.name, Folder::Adapter(Box::new(folder)));
+                    add(&input.name, Folder::Adapter(Box::new(folder)), None);
                 }
                 Err(error) => problems.push(format!("{}: {error}", input.name)),
             }
@@ -70,23 +78,34 @@ impl Inputs {
         for input in &request.models {
             match ModelFolder::open(&input.path) {
                 Ok(folder) => {
+                    let mut row_map = None;
                     if let Some(base) = &base {
                         let whole = request.slices.is_empty();
+                        let rows = [base, &folder].map(|model| model.config().vocab_size);
+                        row_map = vocabulary::row_map(request, input, rows[0], rows[1]);
                         problems.extend(
-                            mismatches(base, &folder, whole)
+                            mismatches(base, &folder, whole, row_map.is_some())
                                 .into_iter()
                                 .map(|problem| format!("{}: {problem}", input.name)),
                         );
                     }
-                    add(&input.name, Folder::Model(Box::new(folder)));
+                    add(&input.name, Folder::Model(Box::new(folder)), row_map);
                 }
                 Err(error) => problems.push(format!("{}: {error}", input.name)),
             }
         }
         match base {
             Some(base) => {
-                let inputs = Self { base, opened };
+                let mut inputs = Self {
+                    config: base.config().clone(),
+                    base,
+                    opened,
+                };
                 problems.extend(inputs.slice_problems(request));
+                if problems.is_empty() {
+                    inputs.settle_head()?;
+                    problems.extend(inputs.untied_problem(request));
+                }
                 if problems.is_empty() {
                     Ok(inputs)
                 } else {
@@ -95,6 +114,35 @@ impl Inputs {
             }
             None => Err(MergeError::Request(problems)),
         }
+    }
+
+    /// Decides whether the output's head is its embedding, and lets every adapter of a tied pair follow.
+    fn settle_head(&mut self) -> Result<()> {
+        let changes = self.opened.iter().map(|opened| match &opened.folder {
+            Folder::Adapter(adapter) => adapter.head_change(),
+            Folder::Model(model) if model.config().tie_word_embeddings => Ok(HeadChange::Follows),
+            Folder::Model(_) => Ok(HeadChange::Separates),
+        });
+        let changes = changes.collect::<Result<Vec<_>>>()?;
+        if self.base.config().tie_word_embeddings {
+            self.config.tie_word_embeddings = merge_ties(self.base.config(), changes.iter().copied());
+            for (opened, change) in self.opened.iter_mut().zip(changes) {
+                if let (Folder::Adapter(adapter), HeadChange::Follows) = (&mut opened.folder, change) {
+                    adapter.follow_head(self.config.tie_word_embeddings);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a merge that gives a tied base a head of its own cannot be written as asked.
+    fn untied_problem(&self, request: &MergeRequest) -> Option<String> {
+        let untied = self.base.config().tie_word_embeddings && !self.config.tie_word_embeddings;
+        (untied && request.sparse).then(|| {
+            "--format delta: the merge gives the base, whose head is its embedding, a head of its own, which a delta of the \
+             base cannot say; merge into a folder instead"
+                .to_owned()
+        })
     }
 
     fn slice_problems(&self, request: &MergeRequest) -> Vec<String> {
@@ -167,7 +215,14 @@ impl Inputs {
     ) -> Result<Option<Box<dyn RowSource + 'a>>> {
         match &self.opened[input.input].folder {
             Folder::Adapter(adapter) => adapter.rows(&input.tensor, &plan.shape),
-            Folder::Model(model) => Ok(Some(Box::new(StoredTensor::new(model, &input.tensor)))),
+            Folder::Model(model) => {
+                let stored = StoredTensor::new(model, &input.tensor);
+                let map = self.opened[input.input].row_map.as_ref();
+                Ok(Some(match map.filter(|_| is_by_token(&input.tensor)) {
+                    Some(map) => Box::new(RowsByToken { stored, map }),
+                    None => Box::new(stored),
+                }))
+            }
         }
     }
 
@@ -211,11 +266,10 @@ pub(crate) struct StoredTensor<'a> {
 impl<'a> StoredTensor<'a> {
     /// A tensor by its name in the output.
     pub(crate) fn new(folder: &'a ModelFolder, tensor: &'a str) -> Self {
-        let name = stored_name(folder, tensor);
         Self {
             folder,
-            name,
-            vector: folder.info(name).is_some_and(|info| info.shape.len() < 2),
+            name: tensor,
+            vector: folder.info(tensor).is_some_and(|info| info.shape.len() < 2),
         }
     }
 
@@ -242,23 +296,60 @@ impl RowSource for StoredTensor<'_> {
     }
 }
 
-/// The name under which a model stores a tensor: a tied head is its embedding.
-fn stored_name<'a>(model: &ModelFolder, tensor: &'a str) -> &'a str {
-    if tensor == HEAD && model.config().tie_word_embeddings {
-        EMBEDDING
-    } else {
-        tensor
+/// A checkpoint's embedding or head with its rows in the order of the base's tokens.
+struct RowsByToken<'a> {
+    stored: StoredTensor<'a>,
+    map: &'a RowMap,
+}
+
+impl RowSource for RowsByToken<'_> {
+    fn representation(&self) -> Representation {
+        Representation::Whole
+    }
+
+    /// Rows of tokens that the model does not have are the base's.
+    fn needs_base(&self) -> bool {
+        true
+    }
+
+    fn read(&self, rows: Range<usize>, base: &[f32], out: &mut [f32]) -> Result<()> {
+        let width = out.len() / rows.len().max(1);
+        let map = &self.map[rows];
+        let mut at = 0;
+        while at < map.len() {
+            let Some(first) = map[at] else {
+                out[at * width..(at + 1) * width].copy_from_slice(&base[at * width..(at + 1) * width]);
+                at += 1;
+                continue;
+            };
+            let run = map[at..]
+                .iter()
+                .zip(first..)
+                .take_while(|(row, next)| **row == Some(*next))
+                .count();
+            self.stored
+                .read(first..first + run, &[], &mut out[at * width..(at + run) * width])?;
+            at += run;
+        }
+        Ok(())
     }
 }
 
-/// Why a checkpoint cannot be merged with the base. Stacked layers are checked where they are taken.
-fn mismatches(base: &ModelFolder, model: &ModelFolder, whole: bool) -> Vec<String> {
+/// Whether a tensor has a row for each token.
+fn is_by_token(tensor: &str) -> bool {
+    [EMBEDDING, HEAD].contains(&tensor)
+}
+
+/// Why a checkpoint cannot be merged with the base. Stacked layers are checked where they are taken, and the number of rows
+/// of tokens counts only where they are not taken `by_token`.
+fn mismatches(base: &ModelFolder, model: &ModelFolder, whole: bool, by_token: bool) -> Vec<String> {
     let path = model.path().display();
     let known = |name: &str| whole || !name.starts_with("model.layers.");
     let wrong = base.names().filter(|name| known(name)).filter_map(|name| {
         let expected = &base.info(name)?.shape;
-        match model.info(stored_name(model, name)) {
+        match model.info(name) {
             None => Some(format!("{path} has no tensor {name}")),
+            Some(info) if by_token && is_by_token(name) && info.shape[1..] == expected[1..] => None,
             Some(info) if info.shape != *expected => Some(format!(
                 "{path}: {name}: expected {expected:?} as in the base, found {:?}",
                 info.shape
@@ -269,14 +360,7 @@ fn mismatches(base: &ModelFolder, model: &ModelFolder, whole: bool) -> Vec<Strin
     let extra = model
         .names()
         .filter(|name| known(name) && base.info(name).is_none())
-        .map(|name| {
-            let tied = if name == HEAD {
-                "; the base ties its head to the embedding"
-            } else {
-                ""
-            };
-            format!("{path}: {name} does not exist in the base{tied}")
-        });
+        .map(|name| format!("{path}: {name} does not exist in the base"));
     let widths = |folder: &ModelFolder| {
         let config = folder.config();
         (

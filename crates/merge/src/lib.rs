@@ -52,6 +52,7 @@ mod auxiliary_files;
 mod card;
 mod combine;
 mod delta;
+mod described;
 mod error;
 mod extract;
 mod factors;
@@ -95,6 +96,7 @@ mod vocabulary;
 
 pub use apply::{ApplyRequest, apply_delta};
 pub use delta::{DELTA_FILE, DeltaFile, DeltaTensor};
+pub use described::Kept;
 pub use error::{MergeError, Result};
 pub use extract::{Extraction, extract_lora};
 pub use heat_map::HEAT_MAP_FILE;
@@ -113,3 +115,4 @@ pub use request::{
 pub use settings::{Setting, Settings};
 pub use trim::Trim;
 pub use upcycle::{UpcycleRequest, upcycle};
+pub use vocabulary::tokenizer_notes;

@@ -31,7 +31,7 @@ use report_builder::ReportBuilder;
 /// every other error leaves the output as it was.
 pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Result<MergeReport> {
     let inputs = Inputs::open(request)?;
-    let plans = plan(request, inputs.base.config());
+    let plans = plan(request, &inputs.config);
     let formats = formats(request, &inputs, &plans);
     let job = MergeJob {
         request,
@@ -58,7 +58,7 @@ pub fn merge(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Re
     if let Some(delta) = delta {
         delta.describe(request, &hashes, staged.path())?;
     }
-    auxiliary_files::write(&inputs.base, request, staged.path())?;
+    auxiliary_files::write(&inputs, request, staged.path())?;
     let stored = inputs.base.names().find_map(|name| Some(inputs.base.info(name)?.dtype));
     let text = merge_file::write(request, &hashes, stored.unwrap_or(DType::F32));
     write_atomic(&staged.path().join(merge_file::FILE), text.as_bytes())?;
@@ -93,6 +93,7 @@ fn merge_gguf(job: &MergeJob<'_>, gguf_type: GgufType, progress: OnProgress<'_>)
     }
     let export = GgufExport {
         model: &job.inputs.base,
+        config: &job.inputs.config,
         gguf_type,
         name: &name,
         license: None,
@@ -113,7 +114,7 @@ fn merge_gguf(job: &MergeJob<'_>, gguf_type: GgufType, progress: OnProgress<'_>)
 /// As [`merge`], and [`MergeError::Differs`] at the first tensor that differs from the merge.
 pub fn verify(request: &MergeRequest, progress: &dyn Fn(MergeProgress<'_>)) -> Result<MergeReport> {
     let inputs = Inputs::open(request)?;
-    let plans = plan(request, inputs.base.config());
+    let plans = plan(request, &inputs.config);
     let folder = ModelFolder::open(&request.out)?;
     let formats = formats(request, &inputs, &plans);
     for plan in &plans {

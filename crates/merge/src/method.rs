@@ -123,7 +123,17 @@ impl Method {
             Self::Breadcrumbs | Self::BreadcrumbsTies => Some(Sparsity::Band),
             Self::DareLinear | Self::DareTies => Some(Sparsity::Random),
             Self::Della | Self::DellaLinear => Some(Sparsity::Ranked),
-            _ => None,
+            Self::Linear
+            | Self::TaskArithmetic
+            | Self::Slerp
+            | Self::NuSlerp
+            | Self::MultiSlerp
+            | Self::Karcher
+            | Self::ModelStock
+            | Self::Sce
+            | Self::NearSwap
+            | Self::ArceeFusion
+            | Self::Passthrough => None,
         }
     }
 
@@ -165,7 +175,7 @@ impl Method {
             Self::ModelStock => &["filter_wise"],
             Self::Sce => &["select_topk", "int8_mask"],
             Self::Passthrough => &["scale"],
-            _ => &[],
+            Self::TaskArithmetic | Self::Ties | Self::DareLinear | Self::DareTies | Self::ArceeFusion => &[],
         };
         let shared = match self {
             Self::TaskArithmetic => &["weight", "normalize", "lambda"][..],
@@ -184,7 +194,15 @@ impl Method {
             Self::Passthrough => (NeedsBase::Optional, 1, usize::MAX),
             Self::Slerp | Self::NearSwap | Self::ArceeFusion => (NeedsBase::Always, 1, 1),
             Self::ModelStock => (NeedsBase::Always, 2, usize::MAX),
-            _ => (NeedsBase::Always, 1, usize::MAX),
+            Self::TaskArithmetic
+            | Self::Ties
+            | Self::DareLinear
+            | Self::DareTies
+            | Self::Breadcrumbs
+            | Self::BreadcrumbsTies
+            | Self::Della
+            | Self::DellaLinear
+            | Self::Sce => (NeedsBase::Always, 1, usize::MAX),
         };
         InputRequirements { base, least, most }
     }

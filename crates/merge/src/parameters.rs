@@ -1,7 +1,7 @@
 //! The parameters of one tensor's merge, resolved from the request: weights, densities, votes and divisors.
 
 use crate::combine::{CombineRule, Divisor, Onto, Vote};
-use crate::geometry::SphereOptions;
+use crate::geometry::{SphereMethod, SphereOptions};
 use crate::options::{Counting, DivideBy, Rescale, TieBreak, TopKSelection};
 use crate::plan::{PlannedInput, TensorPlan};
 use crate::random::Stream;
@@ -161,9 +161,9 @@ impl TensorParameters<'_> {
     }
 
     /// The options of a method on spheres. `contributing` are the inputs that have the tensor.
-    pub(crate) fn sphere_options(&self, contributing: &[&PlannedInput]) -> SphereOptions {
+    pub(crate) fn sphere_options(&self, method: SphereMethod, contributing: &[&PlannedInput]) -> SphereOptions {
         SphereOptions {
-            method: self.request.method,
+            method,
             weights: contributing.iter().map(|input| self.weight(input)).collect(),
             uses_base: self.request.uses_base,
             t: self.t(),

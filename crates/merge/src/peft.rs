@@ -5,19 +5,21 @@
 //! checkpoint's `AdapterConfig`.
 
 mod check;
-mod names;
+mod head;
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use synapse_checkpoint::{AdapterConfig, CheckpointError, TensorFiles, sha256_of_files};
+use synapse_checkpoint::{
+    AdapterConfig, AdapterTensorKind as Kind, CheckpointError, TensorFiles, adapter_weights, classify_adapter_tensor,
+    sha256_of_files,
+};
 
 use crate::low_rank::LowRankProduct;
 use crate::tiles::{Representation, RowSource};
 use crate::{MergeError, Result};
 
-use names::{Kind, classify};
 pub(crate) use rows::{DenseRows, LowRankUpdate};
 use rows::{DoraRows, StoredRows, transposed};
 
@@ -46,6 +48,8 @@ pub struct PeftAdapter {
     files: TensorFiles,
     /// Its tensors for each tensor of the base.
     parts: BTreeMap<String, ModuleTensors>,
+    /// Tensors that it holds a copy of.
+    copies: BTreeSet<String>,
 }
 
 /// The stored names of an adapter's tensors for one tensor of the base.
@@ -83,23 +87,20 @@ impl PeftAdapter {
     /// A file is missing or malformed, or a field or tensor is of an unknown kind; the message names it.
     pub fn open(path: &Path) -> Result<Self> {
         let config = adapter_config(path)?;
-        let weights = path.join(WEIGHTS);
-        if !weights.is_file() && path.join("adapter_model.bin").is_file() {
-            let message = format!(
-                "holds adapter_model.bin but no {WEIGHTS}: only safetensors are read, so save it again with a current PEFT"
-            );
-            return Err(CheckpointError::folder(path, message).into());
-        }
+        let weights = adapter_weights(path)?;
         let files = TensorFiles::open(vec![weights.clone()])?;
         let mut parts: BTreeMap<String, ModuleTensors> = BTreeMap::new();
         for name in files.names() {
             let refused = |what: &str| CheckpointError::tensor(&weights, name, what);
-            let Some((tensor, module, kind)) = classify(name) else {
+            let Some((tensor, module, kind)) = classify_adapter_tensor(name) else {
                 return Err(refused(
                     "is not a LoRA, DoRA, bias or whole weight of a module; nothing else can be merged",
                 )
                 .into());
             };
+            if kind != Kind::Whole {
+                config.check_target(&path.join(CONFIG), &module)?;
+            }
             let part = parts.entry(tensor).or_default();
             part.module = module;
             let slot = match kind {
@@ -123,6 +124,7 @@ impl PeftAdapter {
             config,
             files,
             parts,
+            copies: BTreeSet::new(),
         })
     }
 

@@ -5,7 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::combine::{Accumulators, ChunkStatistics};
+use crate::described::Kept;
 use crate::plan::TensorPlan;
+use crate::{Input, MergeRequest};
 
 /// File name of the report in the output folder.
 pub const REPORT_FILE: &str = "merge_report.json";
@@ -64,8 +66,34 @@ pub struct InputReport {
     pub name: String,
     /// Its weight.
     pub weight: f64,
-    /// Its trim as decimal text, `None` for methods that do not trim.
+    /// In words, where the weight differs from tensor to tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// Its trim as decimal text, `None` for methods that do not trim and where the trim differs from tensor to tensor.
     pub trim: Option<String>,
+    /// The share that is kept, in words, where it differs from tensor to tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub density: Option<String>,
+}
+
+impl InputReport {
+    /// An input as a request has it; `trims` says that the method sparsifies.
+    pub(crate) fn new(request: &MergeRequest, input: &Input, trims: bool) -> Self {
+        let (trim, density) = match trims.then(|| request.kept(&input.name)) {
+            None => (None, None),
+            Some(Kept::Same(trim)) => (Some(trim.to_string()), None),
+            Some(Kept::Varies(text)) => (None, Some(text)),
+        };
+        let weights = request.weight_text(&input.name);
+        let constant = weights.parse().ok();
+        Self {
+            name: input.name.clone(),
+            weight: constant.unwrap_or(input.weight),
+            weights: constant.is_none().then_some(weights),
+            trim,
+            density,
+        }
+    }
 }
 
 /// The merge as a whole.

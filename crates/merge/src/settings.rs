@@ -91,6 +91,41 @@ impl Setting {
         self.0.iter().flat_map(|condition| condition.values.iter().copied())
     }
 
+    /// In words: `0.3`, `0.2 → 0.8 over the layers`, `0.5 in `mlp`, 0.2 elsewhere`. `rest` is the value where no filter fits.
+    pub(crate) fn describe(&self, rest: Option<&str>) -> String {
+        let values = |condition: &Condition| {
+            let texts: Vec<String> = condition
+                .values
+                .iter()
+                .map(|&value| {
+                    if condition.flags {
+                        (value != 0.0).to_string()
+                    } else {
+                        value.to_string()
+                    }
+                })
+                .collect();
+            match &texts[..] {
+                [one] => one.clone(),
+                many => format!("{} over the layers", many.join(" → ")),
+            }
+        };
+        let mut parts = Vec::new();
+        for condition in &self.0 {
+            match &condition.filter {
+                Some(filter) => parts.push(format!("{} in `{filter}`", values(condition))),
+                // Nothing behind a condition that always fits counts.
+                None if parts.is_empty() => return values(condition),
+                None => {
+                    parts.push(format!("{} elsewhere", values(condition)));
+                    return parts.join(", ");
+                }
+            }
+        }
+        parts.extend(rest.map(|rest| format!("{rest} elsewhere")));
+        parts.join(", ")
+    }
+
     /// As YAML's flow style, which is JSON's.
     pub fn yaml(&self) -> String {
         let scalar = |condition: &Condition, value: f64| {

@@ -4,7 +4,7 @@
 use crate::aligned::Aligned;
 use crate::combine::{Accumulators, Change, Chunk, ChunkStatistics, CombineRule};
 use crate::fusion::Fusion;
-use crate::geometry::Blend;
+use crate::geometry::{Blend, SphereMethod};
 use crate::global::GlobalStatistics;
 use crate::inputs::Inputs;
 use crate::mask_cache::MaskCache;
@@ -164,13 +164,11 @@ impl<'a> TensorMerger<'a> {
             Method::NuSlerp if tensor.inputs.len() == 1 => {
                 TensorOp::Combine(parameters.combine_rule(0.0, on_weights, true), vec![InputMask::ALL])
             }
-            Method::Slerp | Method::NuSlerp | Method::MultiSlerp | Method::Karcher | Method::ModelStock => {
-                let blend = parameters.sphere_options(&tensor.inputs).blend(tiles)?;
-                TensorOp::Blend(blend.map_err(|problem| MergeError::NoMean {
-                    tensor: tensor.plan.name.clone(),
-                    problem,
-                })?)
-            }
+            Method::Slerp => self.blend(SphereMethod::Slerp, tensor, tiles)?,
+            Method::NuSlerp => self.blend(SphereMethod::NuSlerp, tensor, tiles)?,
+            Method::MultiSlerp => self.blend(SphereMethod::MultiSlerp, tensor, tiles)?,
+            Method::Karcher => self.blend(SphereMethod::Karcher, tensor, tiles)?,
+            Method::ModelStock => self.blend(SphereMethod::ModelStock, tensor, tiles)?,
             _ if self.source.merges_factors(tensor) => {
                 TensorOp::Combine(parameters.combine_rule(0.0, false, true), vec![InputMask::ALL])
             }
@@ -187,6 +185,16 @@ impl<'a> TensorMerger<'a> {
                 self.masks(index, tensor, tiles)?,
             ),
         })
+    }
+
+    /// The coefficients of a method on spheres.
+    fn blend(&self, method: SphereMethod, tensor: &TensorMerge<'a>, tiles: &mut TensorTiles<'_>) -> Result<TensorOp> {
+        let options = self.source.parameters(tensor).sphere_options(method, &tensor.inputs);
+        let blend = options.blend(tiles)?.map_err(|problem| MergeError::NoMean {
+            tensor: tensor.plan.name.clone(),
+            problem,
+        })?;
+        Ok(TensorOp::Blend(blend))
     }
 
     /// The mask of every input of a tensor, from the cache or found.

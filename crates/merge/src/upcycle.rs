@@ -61,7 +61,7 @@ pub fn upcycle(request: &UpcycleRequest) -> Result<ModelConfig> {
         .iter()
         .map(|path| {
             let adapter = AdapterFolder::open(path)?;
-            adapter.check_against(base.config())?;
+            adapter.check_plain(base.config())?;
             Ok(adapter)
         })
         .collect::<Result<Vec<_>>>()?;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use half::bf16;
-use synapse_checkpoint::{AdapterFolder, ModelConfig};
+use synapse_checkpoint::{AdapterFolder, ModelConfig, ModelFiles};
 use synapse_kernels::Precision;
 
 use crate::{NnError, lora_branch::LoraBranch, tensor::Tensor};
@@ -33,7 +33,11 @@ impl Adapter {
     /// A module that the base does not have, a wrong shape, or an unreadable folder.
     pub fn load(folder: &Path, config: &ModelConfig) -> Result<Self, NnError> {
         let files = AdapterFolder::open(folder)?;
-        files.check_against(config)?;
+        files.check_plain(config)?;
+        Self::read(&files)
+    }
+
+    fn read(files: &AdapterFolder) -> Result<Self, NnError> {
         let mut adapter = Self::empty();
         for module in files.modules() {
             let weights = LoraWeights {
@@ -47,13 +51,15 @@ impl Adapter {
         Ok(adapter)
     }
 
-    /// As [`Adapter::load`], for inference at a precision: in bf16 where products round the factors to it anyway,
-    /// which halves the bytes that a generated token reads.
+    /// As [`Adapter::load`], for inference over a base at a precision: in bf16 where products round the factors to it
+    /// anyway, which halves the bytes that a generated token reads. The folder may hold copies of the base's tensors.
     ///
     /// # Errors
-    /// As [`Adapter::load`].
-    pub fn load_for_inference(folder: &Path, config: &ModelConfig, precision: Precision) -> Result<Self, NnError> {
-        let adapter = Self::load(folder, config)?;
+    /// As [`Adapter::load`], and a tensor stored whole that is not the base's.
+    pub fn load_for_inference(folder: &Path, base: &ModelFiles, precision: Precision) -> Result<Self, NnError> {
+        let files = AdapterFolder::open(folder)?;
+        files.check_against(base)?;
+        let adapter = Self::read(&files)?;
         Ok(match precision {
             Precision::Bf16 => adapter.rounded(),
             Precision::F32 => adapter,

@@ -1,5 +1,6 @@
 //! The contract of a model for inference: one ragged forward pass over many sequences.
 
+use synapse_checkpoint::DType;
 use synapse_kernels::attention::Phase;
 
 use crate::{Adapter, KvCache, MicroBatch, ModuleTrace, NnError};
@@ -39,6 +40,13 @@ pub trait LanguageModel: CausalLm {
     /// # Errors
     /// A token outside the vocabulary, more positions than the model has, or an adapter of another model.
     fn document_losses(&self, batch: &MicroBatch, adapter: Option<&Adapter>) -> Result<Vec<(f64, usize)>, NnError>;
+
+    /// Replaces a tensor's values by little-endian elements of `dtype`, in the storage that it has. Afterwards the model is
+    /// the one that loading a folder with these values would give.
+    ///
+    /// # Errors
+    /// The model has no such tensor, the number of elements differs, or the tensor is quantized or trainable.
+    fn set_tensor(&mut self, name: &str, dtype: DType, bytes: &[u8]) -> Result<(), NnError>;
 }
 
 /// A causal language model for inference.

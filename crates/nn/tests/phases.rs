@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFolder};
+use synapse_checkpoint::{AdapterConfig, AdapterTensor, ModelFiles, ModelFolder};
 use synapse_kernels::random::Stream;
 use synapse_nn::{
     Adapter, CausalLm, Decoder, KvCache, LoadOptions, LogitsFor, Phase, Precision, Sequence, WeightDtype,
@@ -52,7 +52,7 @@ fn adapter(seed: u64, rank: usize, precision: Precision) -> Adapter {
     let config = AdapterConfig::lora("tiny-qwen2", rank, rank as f64, &targets);
     let folder = tempfile::tempdir().unwrap();
     synapse_checkpoint::write_adapter(folder.path(), &config, &tensors).unwrap();
-    Adapter::load_for_inference(folder.path(), base.config(), precision).unwrap()
+    Adapter::load_for_inference(folder.path(), &ModelFiles::Folder(base), precision).unwrap()
 }
 
 /// Every way weights are held and multiplied.

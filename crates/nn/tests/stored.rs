@@ -22,6 +22,7 @@ fn folders(root: &Path) -> [PathBuf; 2] {
 fn exported(folder: &ModelFolder, gguf_type: GgufType, out: &Path) -> GgufModel {
     let export = GgufExport {
         model: folder,
+        config: folder.config(),
         gguf_type,
         name: "test",
         license: None,

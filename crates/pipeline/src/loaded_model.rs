@@ -10,7 +10,7 @@ use synapse_evaluate::EvaluateError;
 use synapse_evaluate::model::{
     DocumentLoss, EvalModel, Generated, GenerationOptions, LabeledDocument, MultipleChoiceItem, OnGenerated,
 };
-use synapse_nn::{Adapter, CausalLm, Decoder, LanguageModel, LoadOptions, ModuleTrace};
+use synapse_nn::{Adapter, CausalLm, LanguageModel, LoadOptions, ModuleTrace};
 use synapse_tokenizer::ChatTokenizer;
 
 use crate::{PipelineError, document_losses::document_losses};
@@ -59,16 +59,16 @@ impl LoadedModel {
         let adapters = adapters
             .iter()
             .map(|(name, path)| {
-                let adapter = Adapter::load_for_inference(path, files.config(), load.precision)?;
+                let adapter = Adapter::load_for_inference(path, files, load.precision)?;
                 Ok(((*name).to_owned(), Arc::new(adapter)))
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
         Ok(Self::over(model, ChatTokenizer::of_model(files)?, adapters, batch))
     }
 
-    /// A model that is in memory already. Other holders of the decoder can change it again once this is dropped.
-    pub(crate) fn of_decoder(decoder: Arc<Decoder>, chat: ChatTokenizer) -> Self {
-        Self::over(decoder, chat, Vec::new(), BATCH)
+    /// A model that is in memory already. Other holders of the model can change it again once this is dropped.
+    pub(crate) fn of_model(model: Arc<dyn LanguageModel>, chat: ChatTokenizer) -> Self {
+        Self::over(model, chat, Vec::new(), BATCH)
     }
 
     fn over(

@@ -3,7 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::GgufFile;
+use super::{GgufFile, Metadata};
 use crate::architecture::Architecture;
 use crate::config::ModelConfig;
 use crate::error::{CheckpointError, Result};
@@ -14,6 +14,9 @@ pub(super) const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
 
 pub(super) fn model_config(file: &GgufFile) -> Result<ModelConfig> {
     let metadata = file.metadata();
+    if let Some(kind) = metadata.optional_text("general.type")?.filter(|&kind| kind != "model") {
+        return Err(metadata.error("general.type", format!("is `{kind}`; only models are read")));
+    }
     let name = metadata.text("general.architecture")?;
     let architecture = [Architecture::Llama, Architecture::Qwen2]
         .into_iter()
@@ -92,11 +95,39 @@ fn refuse_unsupported(file: &GgufFile, name: &str) -> Result<()> {
             return Err(metadata.error(&key, format!("is {value}: {what} not supported")));
         }
     }
+    let key = format!("{name}.attention.causal");
+    if metadata.optional_flag(&key)? == Some(false) {
+        return Err(metadata.error(&key, "is false: only causal attention is supported"));
+    }
+    let key = format!("{name}.attention.scale");
+    if let Some(scale) = metadata.optional_number(&key)?.filter(|&scale| scale != 0.0) {
+        return Err(metadata.error(
+            &key,
+            format!("is {scale}: only the scale 1/√width of a head is supported"),
+        ));
+    }
+    refuse_rope_scaling(metadata, name)
+}
+
+/// Refuses every scaling of the rotary positions except Llama 3's, which is a tensor. As llama.cpp reads them, a factor
+/// without a type is a linear scaling, and `scale_linear` is the factor's old name.
+fn refuse_rope_scaling(metadata: &Metadata, name: &str) -> Result<()> {
     let key = format!("{name}.rope.scaling.type");
     match metadata.optional_text(&key)? {
-        None | Some("none") => Ok(()),
-        Some(other) => Err(metadata.error(&key, format!("is `{other}`: this RoPE scaling is not supported"))),
+        Some("none") => return Ok(()),
+        None | Some("linear") => {}
+        Some(other) => return Err(metadata.error(&key, format!("is `{other}`: this RoPE scaling is not supported"))),
     }
+    for suffix in ["rope.scaling.factor", "rope.scale_linear"] {
+        let key = format!("{name}.{suffix}");
+        if let Some(factor) = metadata
+            .optional_number(&key)?
+            .filter(|&factor| factor != 0.0 && factor != 1.0)
+        {
+            return Err(metadata.error(&key, format!("is {factor}: linear RoPE scaling is not supported")));
+        }
+    }
+    Ok(())
 }
 
 /// Llama 3's scaling from its frequency divisors. GGUF does not keep its four parameters; every published Llama 3 has

@@ -1,9 +1,9 @@
-//! A GGUF file turned into a Hugging Face model folder: configuration, tokenizer, chat template and bf16 weights.
+//! A GGUF file, or a folder with one, turned into a Hugging Face model folder: configuration, tokenizer, chat template and bf16 weights.
 //! Quantized weights are dequantized once and rounded to bf16; what quantization lost stays lost.
 
 use std::path::Path;
 
-use super::GgufModel;
+use super::{GgufModel, gguf_at};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::publish::{Staged, write_atomic};
@@ -27,7 +27,8 @@ pub fn import_gguf(gguf: &Path, out: &Path) -> Result<()> {
 /// # Errors
 /// Same as [`import_gguf`].
 pub fn import_gguf_as(gguf: &Path, out: &Path, dtype: DType) -> Result<()> {
-    let model = GgufModel::open(gguf)?;
+    let file = gguf_at(gguf)?.unwrap_or_else(|| gguf.to_owned());
+    let model = GgufModel::open(&file)?;
     let side_files = model.side_files()?;
     let staged = Staged::beside(out)?;
     for (name, text) in side_files {

@@ -1,5 +1,6 @@
-//! GGUF files (versions 2 and 3, little-endian): metadata, tensor directory and dequantized tensors, read lazily.
-//! Source: ggml's docs/gguf.md. Turning one into a model folder is `import`'s subject, writing one the export crate's.
+//! GGUF files (versions 2 and 3, little-endian): metadata, tensor directory and dequantized tensors, read lazily. A model
+//! split over several files is one [`GgufFile`]. Source: ggml's docs/gguf.md. Turning one into a model folder is `import`'s
+//! subject, writing one the export crate's.
 
 mod config;
 mod cursor;
@@ -10,6 +11,7 @@ mod model;
 mod names;
 mod pre_tokenizer;
 mod quantize;
+mod split;
 mod tensor_type;
 mod tokenizer;
 
@@ -23,6 +25,7 @@ pub use model::GgufModel;
 pub use names::{gguf_tensor_name, interleave_rotary_rows, rotated_heads, separate_rotary_rows};
 pub use pre_tokenizer::PreTokenizer;
 pub use quantize::{quantize, stored_type, unfit};
+pub use split::gguf_at;
 pub use tensor_type::TensorType;
 
 use crate::error::{CheckpointError, Result};
@@ -47,7 +50,9 @@ pub struct GgufTensor {
     pub tensor_type: TensorType,
     /// Sizes, outermost first (GGUF itself stores them innermost first).
     pub shape: Vec<usize>,
-    /// First byte within the file.
+    /// Which of the model's files holds it.
+    part: usize,
+    /// First byte within that file.
     offset: u64,
     /// Length in bytes.
     bytes: u64,
@@ -61,69 +66,74 @@ impl GgufTensor {
     }
 }
 
-/// An opened GGUF file: metadata and directory in memory, tensors on disk.
+/// An opened GGUF file, or the parts of a split one: metadata and directory in memory, tensors on disk.
 #[derive(Debug)]
 pub struct GgufFile {
-    path: PathBuf,
-    file: File,
-    version: u32,
+    /// At least one.
+    parts: Vec<Part>,
+    /// The first part's.
     metadata: Metadata,
     tensors: Vec<GgufTensor>,
 }
 
+/// One file.
+#[derive(Debug)]
+struct Part {
+    path: PathBuf,
+    file: File,
+    version: u32,
+}
+
 impl GgufFile {
-    /// Opens a file and checks its directory against its length.
+    /// Opens a file and checks its directory against its length. Of a split model, any part stands for all of them.
     ///
     /// # Errors
-    /// The file is missing, truncated or no GGUF file of a supported version, or a tensor has a type that is not
-    /// supported; the message names the key or tensor.
+    /// The file or another part is missing, truncated or no GGUF file of a supported version, or a tensor has a type that
+    /// is not supported; the message names the key or tensor.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(CheckpointError::io("open", path))?;
-        let length = file.metadata().map_err(CheckpointError::io("read", path))?.len();
-        let reader = file.try_clone().map_err(CheckpointError::io("open", path))?;
-        let mut cursor = Cursor::new(reader, path, length);
-        if cursor.array::<4>()? != MAGIC {
-            return Err(CheckpointError::format(
-                path,
-                "is not a GGUF file: it does not begin with `GGUF`",
-            ));
-        }
-        let version = cursor.u32()?;
-        if !(2..=3).contains(&version) {
-            let why = if version.swap_bytes() <= 3 {
-                "big-endian files are not read"
-            } else {
-                "versions 2 and 3 are read"
-            };
-            return Err(CheckpointError::format(
-                path,
-                format!("has GGUF version {version}: {why}"),
-            ));
-        }
-        let tensor_count = cursor.u64()?;
-        let entry_count = cursor.u64()?;
-        let metadata = Metadata::read(&mut cursor, path, entry_count)?;
-        let directory = read_directory(&mut cursor, path, tensor_count)?;
-        let tensors = place(directory, path, alignment(&metadata)?, cursor.position(), length)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            version,
+        let (first, metadata, tensors) = open_part(path, 0)?;
+        let Some(split) = split::Split::read(&metadata)? else {
+            return Ok(Self {
+                parts: vec![first],
+                metadata,
+                tensors,
+            });
+        };
+        let paths = split.paths(path)?;
+        let mut opened = Self {
+            parts: Vec::new(),
             metadata,
-            tensors,
-        })
+            tensors: Vec::new(),
+        };
+        for (index, path) in paths.iter().enumerate() {
+            let (part, metadata, tensors) = open_part(path, index)?;
+            split.check_part(index, &metadata)?;
+            opened.parts.push(part);
+            opened.tensors.extend(tensors);
+            if index == 0 {
+                opened.metadata = metadata;
+            }
+        }
+        split.check_tensors(opened.tensors.len(), opened.path())?;
+        check_names(opened.path(), &opened.tensors)?;
+        Ok(opened)
     }
 
-    /// The file.
+    /// The file; of a split model, the first part.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.parts.first().map_or(Path::new(""), |part| part.path.as_path())
+    }
+
+    /// Every file of the model, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|part| part.path.as_path())
     }
 
     /// The format's version, 2 or 3.
     #[must_use]
     pub fn version(&self) -> u32 {
-        self.version
+        self.parts.first().map_or(0, |part| part.version)
     }
 
     /// The key-value section.
@@ -151,7 +161,7 @@ impl GgufFile {
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
         let tensor = self
             .tensor(name)
-            .ok_or_else(|| CheckpointError::tensor(&self.path, name, "does not exist"))?;
+            .ok_or_else(|| CheckpointError::tensor(self.path(), name, "does not exist"))?;
         let mut out = Vec::with_capacity(tensor.elements());
         self.read_chunks(tensor, |values| out.extend_from_slice(values))?;
         Ok(out)
@@ -159,21 +169,23 @@ impl GgufFile {
 
     /// A tensor's bytes, as they are stored.
     pub(crate) fn read_bytes(&self, tensor: &GgufTensor) -> Result<Vec<u8>> {
+        let Part { path, file, .. } = &self.parts[tensor.part];
         let length = usize::try_from(tensor.bytes)
-            .map_err(|_| CheckpointError::tensor(&self.path, &tensor.name, "does not fit into memory"))?;
+            .map_err(|_| CheckpointError::tensor(path, &tensor.name, "does not fit into memory"))?;
         let mut bytes = vec![0; length];
-        read_exact_at(&self.file, &mut bytes, tensor.offset).map_err(CheckpointError::io("read", &self.path))?;
+        read_exact_at(file, &mut bytes, tensor.offset).map_err(CheckpointError::io("read", path))?;
         Ok(bytes)
     }
 
     /// Feeds a tensor's dequantized elements to `take`, piece by piece in order.
     pub(crate) fn read_chunks(&self, tensor: &GgufTensor, mut take: impl FnMut(&[f32])) -> Result<()> {
+        let Part { path, file, .. } = &self.parts[tensor.part];
         let chunk = CHUNK_ELEMENTS / tensor.tensor_type.block_elements() * tensor.tensor_type.block_bytes();
         let (mut at, mut left) = (tensor.offset, tensor.bytes);
         let (mut bytes, mut values) = (Vec::new(), Vec::new());
         while left > 0 {
             bytes.resize(left.min(chunk as u64) as usize, 0);
-            read_exact_at(&self.file, &mut bytes, at).map_err(CheckpointError::io("read", &self.path))?;
+            read_exact_at(file, &mut bytes, at).map_err(CheckpointError::io("read", path))?;
             values.clear();
             dequantize(tensor.tensor_type, &bytes, &mut values);
             take(&values);
@@ -182,6 +194,50 @@ impl GgufFile {
         }
         Ok(())
     }
+}
+
+/// Reads one file's metadata and directory.
+fn open_part(path: &Path, index: usize) -> Result<(Part, Metadata, Vec<GgufTensor>)> {
+    let file = File::open(path).map_err(CheckpointError::io("open", path))?;
+    let length = file.metadata().map_err(CheckpointError::io("read", path))?.len();
+    let reader = file.try_clone().map_err(CheckpointError::io("open", path))?;
+    let mut cursor = Cursor::new(reader, path, length);
+    if cursor.array::<4>()? != MAGIC {
+        return Err(CheckpointError::format(
+            path,
+            "is not a GGUF file: it does not begin with `GGUF`",
+        ));
+    }
+    let version = cursor.u32()?;
+    if !(2..=3).contains(&version) {
+        let why = if version.swap_bytes() <= 3 {
+            "big-endian files are not read"
+        } else {
+            "versions 2 and 3 are read"
+        };
+        return Err(CheckpointError::format(
+            path,
+            format!("has GGUF version {version}: {why}"),
+        ));
+    }
+    let tensor_count = cursor.u64()?;
+    let entry_count = cursor.u64()?;
+    let metadata = Metadata::read(&mut cursor, path, entry_count)?;
+    let directory = read_directory(&mut cursor, path, tensor_count)?;
+    let places = Places {
+        path,
+        part: index,
+        alignment: alignment(&metadata)?,
+        directory_end: cursor.position(),
+        length,
+    };
+    let tensors = places.of(directory)?;
+    let part = Part {
+        path: path.to_owned(),
+        file,
+        version,
+    };
+    Ok((part, metadata, tensors))
 }
 
 fn alignment(metadata: &Metadata) -> Result<u64> {
@@ -261,54 +317,79 @@ fn read_directory(cursor: &mut Cursor<'_>, path: &Path, count: u64) -> Result<Ve
     Ok(entries)
 }
 
-/// Checks that every tensor lies within the file, aligned, and overlaps no other.
-fn place(entries: Vec<Entry>, path: &Path, alignment: u64, directory_end: u64, length: u64) -> Result<Vec<GgufTensor>> {
-    let start = directory_end.next_multiple_of(alignment);
-    let mut tensors = Vec::with_capacity(entries.len());
-    for entry in entries {
-        if !entry.relative.is_multiple_of(alignment) {
-            return Err(CheckpointError::tensor(
-                path,
-                &entry.name,
-                format!(
-                    "begins at {}, which is not a multiple of the alignment {alignment}",
-                    entry.relative
-                ),
-            ));
-        }
-        let offset = start.saturating_add(entry.relative);
-        let end = offset.saturating_add(entry.bytes);
-        if end > length {
-            return Err(CheckpointError::Length {
-                path: path.to_owned(),
-                expected: end,
-                actual: length,
+/// Where the tensors of one file may lie.
+struct Places<'a> {
+    path: &'a Path,
+    part: usize,
+    alignment: u64,
+    directory_end: u64,
+    length: u64,
+}
+
+impl Places<'_> {
+    /// Checks that every tensor lies within the file, aligned, and overlaps no other.
+    fn of(&self, entries: Vec<Entry>) -> Result<Vec<GgufTensor>> {
+        let Self {
+            path,
+            part,
+            alignment,
+            directory_end,
+            length,
+        } = *self;
+        let start = directory_end.next_multiple_of(alignment);
+        let mut tensors = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if !entry.relative.is_multiple_of(alignment) {
+                return Err(CheckpointError::tensor(
+                    path,
+                    &entry.name,
+                    format!(
+                        "begins at {}, which is not a multiple of the alignment {alignment}",
+                        entry.relative
+                    ),
+                ));
+            }
+            let offset = start.saturating_add(entry.relative);
+            let end = offset.saturating_add(entry.bytes);
+            if end > length {
+                return Err(CheckpointError::Length {
+                    path: path.to_owned(),
+                    expected: end,
+                    actual: length,
+                });
+            }
+            tensors.push(GgufTensor {
+                name: entry.name,
+                tensor_type: entry.tensor_type,
+                shape: entry.shape,
+                part,
+                offset,
+                bytes: entry.bytes,
             });
         }
-        tensors.push(GgufTensor {
-            name: entry.name,
-            tensor_type: entry.tensor_type,
-            shape: entry.shape,
-            offset,
-            bytes: entry.bytes,
-        });
+        let mut by_place: Vec<&GgufTensor> = tensors.iter().collect();
+        by_place.sort_by_key(|tensor| tensor.offset);
+        if let Some([first, second]) = by_place
+            .array_windows()
+            .find(|[first, second]| first.offset + first.bytes > second.offset)
+        {
+            return Err(CheckpointError::tensor(
+                path,
+                &second.name,
+                format!("overlaps `{}`", first.name),
+            ));
+        }
+        check_names(path, &tensors)?;
+        Ok(tensors)
     }
-    let mut by_place: Vec<&GgufTensor> = tensors.iter().collect();
-    by_place.sort_by_key(|tensor| tensor.offset);
-    if let Some([first, second]) = by_place
-        .array_windows()
-        .find(|[first, second]| first.offset + first.bytes > second.offset)
-    {
-        return Err(CheckpointError::tensor(
-            path,
-            &second.name,
-            format!("overlaps `{}`", first.name),
-        ));
-    }
+}
+
+/// Refuses two tensors of one name.
+fn check_names(path: &Path, tensors: &[GgufTensor]) -> Result<()> {
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
-    if let Some([name, _]) = names.array_windows().find(|[first, second]| first == second) {
-        return Err(CheckpointError::tensor(path, name, "appears twice"));
+    match names.array_windows().find(|[first, second]| first == second) {
+        Some([name, _]) => Err(CheckpointError::tensor(path, name, "appears twice")),
+        None => Ok(()),
     }
-    Ok(tensors)
 }

@@ -1,4 +1,4 @@
-//! A Llama or Qwen2 in one GGUF file, seen as a model folder is: its configuration, its tensors under Hugging Face's
+//! A Llama or Qwen2 in a GGUF file, or in the parts of a split one, seen as a model folder is: its configuration, its tensors under Hugging Face's
 //! names and in its order of rows, and the texts of the files beside the weights.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,8 @@ use super::{GgufFile, GgufTensor, TensorType, dequantize};
 use crate::config::ModelConfig;
 use crate::dtype::DType;
 use crate::error::{CheckpointError, Result};
+use crate::hash::{sha256_file, sha256_of_files};
+use crate::output_head::{EMBEDDING, HEAD};
 
 /// An opened GGUF file whose model is supported. Weights stay on disk until they are read.
 #[derive(Debug)]
@@ -36,10 +38,22 @@ impl GgufModel {
         Ok(Self { file, config, names })
     }
 
-    /// The file.
+    /// The file; of a split model, the first part.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// SHA-256 over the file, or over all parts.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn content_hash(&self) -> Result<String> {
+        let mut paths = self.file.paths();
+        match (paths.next(), paths.next()) {
+            (Some(only), None) => sha256_file(only),
+            _ => sha256_of_files(self.file.paths()),
+        }
     }
 
     /// The model's configuration.
@@ -118,6 +132,11 @@ impl GgufModel {
     }
 
     fn expect(&self, name: &str) -> Result<&GgufTensor> {
+        let name = if name == HEAD && self.config.tie_word_embeddings {
+            EMBEDDING
+        } else {
+            name
+        };
         let stored = self.names.get(name).and_then(|stored| self.file.tensor(stored));
         stored.ok_or_else(|| CheckpointError::tensor(self.path(), name, "does not exist"))
     }

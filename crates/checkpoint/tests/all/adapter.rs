@@ -6,11 +6,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use synapse_checkpoint::{
-    AdapterConfig, AdapterFolder, AdapterTensor, Architecture, DType, ModelConfig, write_adapter, write_safetensors,
+    AdapterConfig, AdapterFolder, AdapterTensor, Architecture, DType, ModelConfig, ModelFiles, ModelFolder,
+    write_adapter, write_safetensors,
 };
 use tempfile::tempdir;
 
-use crate::support::{fixtures, message, tiny, values};
+use crate::support::{fixtures, message, tiny, values, write_model};
 
 /// The scales and the B·A·scale sums are PEFT's own, written by fixtures/make_peft.py.
 #[test]
@@ -20,7 +21,7 @@ fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
     let adapter = AdapterFolder::open(&fixtures().join("peft")).unwrap();
     assert_eq!(adapter.modules().len(), 14);
     assert_eq!(
-        adapter.config().target_modules,
+        adapter.config().target_modules.as_ref().unwrap().suffixes(),
         [
             "down_proj",
             "gate_proj",
@@ -62,22 +63,22 @@ fn an_adapter_written_by_peft_is_read_as_peft_means_it() {
         head_dim: 4,
         ..tiny(Architecture::Llama)
     };
-    adapter.check_against(&base).unwrap();
+    adapter.check_plain(&base).unwrap();
     assert!(
-        message(adapter.check_against(&ModelConfig {
+        message(adapter.check_plain(&ModelConfig {
             hidden_size: 32,
             ..base.clone()
         }))
         .contains("adapts `model.layers.0.mlp.down_proj` as [16, 24], but in the base it is [32, 24]")
     );
-    assert!(message(adapter.check_against(&ModelConfig { num_hidden_layers: 1, ..base })).contains("adapts `model.layers.1.mlp.down_proj`, which is not a linear module of the base (1 layers, LlamaForCausalLM)"));
+    assert!(message(adapter.check_plain(&ModelConfig { num_hidden_layers: 1, ..base })).contains("adapts `model.layers.1.mlp.down_proj`, which is not a linear module of the base (1 layers, LlamaForCausalLM)"));
 }
 
 #[test]
 fn what_is_written_reads_back() {
     let folder = tempdir().unwrap();
     let mut config = AdapterConfig::lora("org/base", 2, 4.0, &["v_proj".to_owned(), "q_proj".to_owned()]);
-    config.rank_pattern.insert("layers.1.self_attn.q_proj".to_owned(), 1);
+    config.rank_pattern.insert("layers.1.self_attn.q_proj", 1);
     let (wide, narrow) = (values(1, 6), values(2, 3));
     let tensors = [
         AdapterTensor {
@@ -100,7 +101,8 @@ fn what_is_written_reads_back() {
     write_adapter(folder.path(), &config, &tensors).unwrap();
     let adapter = AdapterFolder::open(folder.path()).unwrap();
     assert_eq!(*adapter.config(), config);
-    assert_eq!(adapter.config().target_modules, ["q_proj", "v_proj"]);
+    let targets = adapter.config().target_modules.as_ref().unwrap();
+    assert_eq!(targets.suffixes(), ["q_proj", "v_proj"]);
     let read: Vec<_> = adapter
         .modules()
         .iter()
@@ -132,13 +134,41 @@ fn what_is_written_reads_back() {
     );
 }
 
+/// The answers are PEFT's own, written by fixtures/make_patterns.py: modules, ranks and scales of its model.
+#[test]
+fn patterns_mean_what_they_mean_to_peft() {
+    let fixture: Value = serde_json::from_slice(&fs::read(fixtures().join("peft_patterns.json")).unwrap()).unwrap();
+    let path = Path::new("adapter_config.json");
+    for case in fixture["cases"].as_array().unwrap() {
+        let mut text = case["config"].clone();
+        for (field, value) in [("peft_type", json!("LORA")), ("r", json!(4)), ("lora_alpha", json!(8))] {
+            text[field] = value;
+        }
+        let config = AdapterConfig::from_json(&text.to_string(), path).unwrap();
+        for (module, expected) in case["modules"].as_object().unwrap() {
+            let found = config.check_target(path, module).ok().map(|()| {
+                let rank = config.rank_of(module);
+                json!([rank, f64::from(config.scale_of(module, rank))])
+            });
+            let expected = expected
+                .as_array()
+                .map(|values| json!([values[0], values[1].as_f64().unwrap() as f32]));
+            // all-linear says nothing of what is not linear; no adapter has a linear pair for it.
+            if module.ends_with("norm") && text["target_modules"] == "all-linear" {
+                continue;
+            }
+            assert_eq!(found, expected, "{module}: {text}");
+        }
+    }
+}
+
 #[test]
 fn rslora_scales_by_the_root_of_the_rank() {
     let mut config = AdapterConfig::lora("base", 16, 8.0, &[]);
     assert_eq!(config.scale_of("m", 16), 0.5);
     config.use_rslora = true;
     assert_eq!(config.scale_of("m", 16), 2.0);
-    config.alpha_pattern.insert("^model.q_proj".to_owned(), 4.0);
+    config.alpha_pattern.insert("^model.q_proj", 4.0);
     assert_eq!(
         (
             config.scale_of("model.q_proj", 16),
@@ -168,12 +198,10 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
         ),
         ("r", json!(0), "`r` is 0"),
         ("use_dora", json!(true), "`use_dora` is true"),
-        ("fan_in_fan_out", json!(true), "`fan_in_fan_out` is true"),
-        ("bias", json!("lora_only"), "`bias` is `lora_only`"),
         (
-            "modules_to_save",
-            json!(["lm_head"]),
-            "`modules_to_save` is [\"lm_head\"]",
+            "bias",
+            json!("some"),
+            "`bias` is `some`; none, all and lora_only are known",
         ),
         ("init_lora_weights", json!("pissa"), "`init_lora_weights` is \"pissa\""),
         ("lora_bias", json!(true), "`lora_bias` is true, which is not supported"),
@@ -189,8 +217,8 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
         ),
         (
             "rank_pattern",
-            json!({".*q_proj|.*k_proj": 8}),
-            "`rank_pattern` has the key `.*q_proj|.*k_proj`",
+            json!({"q_proj": 8, ".*(q_proj": 8}),
+            "`rank_pattern` has the key `.*(q_proj`, which is no regular expression",
         ),
     ];
     for (field, value, expected) in cases {
@@ -240,13 +268,12 @@ fn tensors_that_are_not_plain_lora_are_refused_by_name() {
     let (a, b): (Entry<'_>, Entry<'_>) = ((".lora_A.weight", &[2, 4]), (".lora_B.weight", &[6, 2]));
     assert_eq!(open(&[a, b]).unwrap(), 1);
     assert_eq!(open(&[(".lora_A.default.weight", &[2, 4]), b]).unwrap(), 1);
-    let cases: [(&[Entry<'_>], &str); 8] = [
+    let cases: [(&[Entry<'_>], &str); 7] = [
         (&[a], "`model.layers.0.self_attn.q_proj` has no lora_B"),
         (&[], "holds no tensors"),
         (&[a, b, (".lora_magnitude_vector.weight", &[6])], "belongs to DoRA"),
         (&[a, b, (".lora_embedding_A", &[2, 6])], "adapts an embedding"),
         (&[a, b, (".lora_B.bias", &[6])], "is a trained bias"),
-        (&[a, b, (".weight", &[6, 4])], "is not a lora_A or lora_B weight"),
         (
             &[a, (".lora_B.weight", &[6, 3])],
             "has the wrong shape: expected [6, 2], found [6, 3]",
@@ -262,5 +289,68 @@ fn tensors_that_are_not_plain_lora_are_refused_by_name() {
     }
     assert!(
         message(AdapterFolder::open(&fixtures())).contains("holds no adapter_config.json: is this an adapter folder?")
+    );
+}
+
+/// A tensor stored whole is accepted if it is the base's own, as PEFT's `save_embedding_layers` writes it, and refused if it
+/// was trained, with the way out.
+#[test]
+fn copies_of_the_base_are_recognized() {
+    let base = tempdir().unwrap();
+    let config = tiny(Architecture::Llama);
+    write_model(base.path(), &config, DType::BF16, u64::MAX);
+    let folder = ModelFolder::open(base.path()).unwrap();
+    let norm = folder.read_f32("model.norm.weight").unwrap();
+    let files = ModelFiles::Folder(folder);
+    let open = |name: &str, values: &[f32], fields: Value| {
+        let folder = tempdir().unwrap();
+        let mut text = serde_json::to_value(AdapterConfig::lora("base", 2, 4.0, &["q_proj".to_owned()])).unwrap();
+        for (field, value) in fields.as_object().unwrap() {
+            text[field] = value.clone();
+        }
+        fs::write(folder.path().join("adapter_config.json"), text.to_string()).unwrap();
+        let mut bytes = Vec::new();
+        DType::F32.extend_bytes(values, &mut bytes);
+        let tensors = [(
+            format!("base_model.model.{name}"),
+            DType::F32,
+            vec![values.len()],
+            bytes.as_slice(),
+        )];
+        write_safetensors(
+            &folder.path().join("adapter_model.safetensors"),
+            &tensors,
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        let adapter = AdapterFolder::open(folder.path()).unwrap();
+        (
+            adapter.check_against(&files).map_err(|error| error.to_string()),
+            message(adapter.check_plain(&config)),
+        )
+    };
+    let (against, plain) = open("model.norm.weight", &norm, json!({}));
+    assert_eq!(against, Ok(()));
+    assert!(plain.contains("is stored whole, and only A and B"), "{plain}");
+    let saved = json!({"modules_to_save": ["norm"]});
+    assert_eq!(
+        open("model.norm.modules_to_save.weight", &norm, saved.clone()).0,
+        Ok(())
+    );
+    let trained: Vec<f32> = norm.iter().map(|value| value + 0.5).collect();
+    let refused = open("model.norm.weight", &trained, saved).0.unwrap_err();
+    assert!(
+        refused.contains("`base_model.model.model.norm.weight` is stored whole and is not the base's"),
+        "{refused}"
+    );
+    assert!(refused.contains("synapse-merge"), "{refused}");
+    let elsewhere = open("model.norm.bias", &norm, json!({})).0.unwrap_err();
+    assert!(elsewhere.contains("the base has no such tensor"), "{elsewhere}");
+    let missing = open("model.norm.weight", &norm, json!({"modules_to_save": ["embed_tokens"]}))
+        .0
+        .unwrap_err();
+    assert!(
+        missing.contains("`modules_to_save` names `model.embed_tokens`, but the folder does not hold"),
+        "{missing}"
     );
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::json;
-use synapse_checkpoint::{Architecture, DType, ModelFolder, ShardedWriter};
+use synapse_checkpoint::{Architecture, CheckpointError, DType, ModelFolder, ShardedWriter};
 use tempfile::tempdir;
 
 use crate::support::{message, tiny, values, write_model};
@@ -187,4 +187,98 @@ fn a_folder_without_weights_says_what_is_missing() {
     );
     fs::write(&index, "{").unwrap();
     assert!(message(ModelFolder::open(folder.path())).contains("model.safetensors.index.json is not valid"));
+}
+
+/// A folder's tensors under other names: of `torch.compile`, data parallelism, and of the decoder saved without its head's
+/// class, which transformers loads too (the fixture bare-names of the crate merge holds its logits).
+#[test]
+fn wrapped_and_bare_names_are_the_architectures() {
+    let config = tiny(Architecture::Qwen2);
+    let plain = tempdir().unwrap();
+    write_model(plain.path(), &config, DType::F32, u64::MAX);
+    let plain = ModelFolder::open(plain.path()).unwrap();
+    let rename = |to: &dyn Fn(&str) -> String| {
+        let folder = tempdir().unwrap();
+        fs::write(folder.path().join("config.json"), config.to_json()).unwrap();
+        let layout: Vec<_> = config
+            .tensors()
+            .into_iter()
+            .map(|(name, shape)| (to(&name), DType::F32, shape))
+            .collect();
+        let mut writer = ShardedWriter::create(folder.path(), &layout, u64::MAX).unwrap();
+        for ((name, ..), (own, _)) in layout.iter().zip(config.tensors()) {
+            let mut bytes = Vec::new();
+            plain.read_bytes(&own, &mut bytes).unwrap();
+            writer.write(name, &bytes).unwrap();
+        }
+        writer.finish().unwrap();
+        let model = ModelFolder::open(folder.path())?;
+        for (name, _) in config.tensors() {
+            assert_eq!(model.read_f32(&name).unwrap(), plain.read_f32(&name).unwrap(), "{name}");
+        }
+        Ok::<_, CheckpointError>(())
+    };
+    rename(&|name| format!("_orig_mod.{name}")).unwrap();
+    rename(&|name| format!("module._orig_mod.{name}")).unwrap();
+    rename(&|name| name.replace(".self_attn.", "._fsdp_wrapped_module.self_attn.")).unwrap();
+    rename(&|name| name.trim_start_matches("model.").to_owned()).unwrap();
+    let found = message(rename(&|name| format!("gpt.{name}")));
+    assert!(found.contains("are missing: `model.embed_tokens.weight`"), "{found}");
+}
+
+/// The rule of `output_head`: what transformers 5 does, whose logits the crate merge's fixtures hold.
+#[test]
+fn a_head_is_tied_where_the_weights_say_so() {
+    let head = "lm_head.weight";
+    let embedding = "model.embed_tokens.weight";
+    let config = tiny(Architecture::Qwen2);
+    let open = |change: &dyn Fn(&mut Layout), own: bool| {
+        let folder = tempdir().unwrap();
+        fs::write(folder.path().join("config.json"), config.to_json()).unwrap();
+        let mut layout: Layout = config
+            .tensors()
+            .into_iter()
+            .map(|(name, shape)| (name, DType::F32, shape))
+            .collect();
+        change(&mut layout);
+        let mut writer = ShardedWriter::create(folder.path(), &layout, u64::MAX).unwrap();
+        for (name, dtype, shape) in &layout {
+            let index = usize::from(own && name == head);
+            let mut bytes = Vec::new();
+            dtype.extend_bytes(&values(index, shape.iter().product()), &mut bytes);
+            writer.write(name, &bytes).unwrap();
+        }
+        writer.finish().unwrap();
+        (ModelFolder::open(folder.path()), folder)
+    };
+    let add = |layout: &mut Layout| layout.push((head.to_owned(), DType::BF16, vec![48, 32]));
+    let (equal, _equal) = open(&add, false);
+    let equal = equal.unwrap();
+    assert!(equal.config().tie_word_embeddings);
+    assert_eq!(equal.read_f32(head).unwrap(), equal.read_f32(embedding).unwrap());
+    let (own, _own) = open(&add, true);
+    let own = own.unwrap();
+    assert!(!own.config().tie_word_embeddings);
+    assert_eq!(own.names().last(), Some(head));
+    assert_eq!(own.read_f32(head).unwrap(), values(1, 48 * 32));
+    let (only, _only) = open(&|layout: &mut Layout| head.clone_into(&mut layout[0].0), true);
+    let only = only.unwrap();
+    assert!(only.config().tie_word_embeddings);
+    assert_eq!(only.read_f32(embedding).unwrap(), values(1, 48 * 32));
+    let (narrow, _narrow) = open(
+        &|layout: &mut Layout| layout.push((head.to_owned(), DType::F32, vec![47, 32])),
+        true,
+    );
+    assert!(message(narrow).contains("`lm_head.weight` has the wrong shape: expected [48, 32], found [47, 32]"));
+    let untied = tempdir().unwrap();
+    write_model(untied.path(), &config, DType::F32, u64::MAX);
+    let text = config
+        .to_json()
+        .replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
+    fs::write(untied.path().join("config.json"), text).unwrap();
+    let found = message(ModelFolder::open(untied.path()));
+    assert!(
+        found.contains("there is no `lm_head.weight`; if the model ties them, set `tie_word_embeddings`"),
+        "{found}"
+    );
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use synapse_checkpoint::gguf::{
     GgufFile, PreTokenizer, TensorType, gguf_tensor_name, interleave_rotary_rows, separate_rotary_rows,
 };
-use synapse_checkpoint::{DType, ModelFolder, TensorFiles, import_gguf};
+use synapse_checkpoint::{DType, ModelFiles, ModelFolder, TensorFiles, import_gguf};
 use tempfile::{TempDir, tempdir};
 use tokenizers::Tokenizer;
 
@@ -30,6 +30,71 @@ fn dequantized_blocks_equal_the_reference_to_the_bit() {
         );
     }
     assert!(message(file.read_f32("nothing")).contains("tensor `nothing` does not exist"));
+}
+
+/// The parts in split/ are llama.gguf as the gguf package splits it (fixtures/make_split.py).
+#[test]
+fn a_split_model_is_one_model() {
+    let (_root, whole) = imported("llama");
+    let place = tempdir().unwrap();
+    let part = |number: usize| place.path().join(format!("llama-0000{number}-of-00003.gguf"));
+    for number in 1..=3 {
+        let name = part(number).file_name().unwrap().to_owned();
+        fs::copy(fixtures().join("split").join(name), part(number)).unwrap();
+    }
+    let tensors = GgufFile::open(&part(1)).unwrap().tensors().len();
+    assert_eq!(
+        tensors,
+        GgufFile::open(&fixtures().join("llama.gguf")).unwrap().tensors().len()
+    );
+    let hash = ModelFiles::open(place.path()).unwrap().content_hash().unwrap();
+    for (at, named) in [part(1), part(2), place.path().to_owned()].iter().enumerate() {
+        let out = tempdir().unwrap();
+        let out = out.path().join(at.to_string());
+        import_gguf(named, &out).unwrap();
+        for file in [
+            "model.safetensors",
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ] {
+            assert!(
+                fs::read(out.join(file)).unwrap() == fs::read(whole.join(file)).unwrap(),
+                "{at}: {file}"
+            );
+        }
+        assert_eq!(ModelFiles::open(named).unwrap().content_hash().unwrap(), hash);
+    }
+    let text = fs::read(part(3)).unwrap();
+    fs::write(part(3), [&text[..text.len() - 1], &[text[text.len() - 1] ^ 1]].concat()).unwrap();
+    assert_ne!(ModelFiles::open(place.path()).unwrap().content_hash().unwrap(), hash);
+
+    fs::write(part(2), fs::read(part(3)).unwrap()).unwrap();
+    let found = message(GgufFile::open(&part(1)));
+    assert!(
+        found.contains("`split.no` is 2, expected 1: the parts are not of one model"),
+        "{found}"
+    );
+    fs::remove_file(part(2)).unwrap();
+    for named in [part(1), part(3)] {
+        let found = message(GgufFile::open(&named));
+        assert!(
+            found.contains("missing beside it: `llama-00002-of-00003.gguf`"),
+            "{found}"
+        );
+    }
+    let renamed = place.path().join("model.gguf");
+    fs::rename(part(1), &renamed).unwrap();
+    let found = message(GgufFile::open(&renamed));
+    assert!(
+        found.contains("is part 1 of 3, so its name must end in `-00001-of-00003.gguf`"),
+        "{found}"
+    );
+    let found = message(ModelFiles::open(place.path()));
+    assert!(
+        found.contains("holds several GGUF models (llama, model.gguf); name the file"),
+        "{found}"
+    );
 }
 
 fn imported(name: &str) -> (TempDir, PathBuf) {
@@ -179,6 +244,82 @@ fn what_is_not_supported_is_refused_by_name() {
     ];
     for (found, expected) in cases {
         assert!(found.contains(expected), "{found}\n  expected: {expected}");
+    }
+}
+
+/// llama.gguf with one more key at the front of its metadata; `value` is its type's number and its bytes.
+fn with_key(key: &str, value: (u32, &[u8])) -> Vec<u8> {
+    let mut bytes = fs::read(fixtures().join("llama.gguf")).unwrap();
+    let entry = |key: &str, kind: u32, value: &[u8]| {
+        [
+            &(key.len() as u64).to_le_bytes(),
+            key.as_bytes(),
+            &kind.to_le_bytes(),
+            value,
+        ]
+        .concat()
+    };
+    let mut added = entry(key, value.0, value.1);
+    // A text of such a length that the tensors stay aligned.
+    let overhead = entry("padding", 8, &0_u64.to_le_bytes()).len();
+    let padding = (32 - (added.len() + overhead) % 32) % 32;
+    let text = [&(padding as u64).to_le_bytes()[..], &vec![b' '; padding]].concat();
+    added.extend(entry("padding", 8, &text));
+    let count = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 2;
+    bytes[16..24].copy_from_slice(&count.to_le_bytes());
+    bytes.splice(24..24, added);
+    bytes
+}
+
+/// Keys by which llama.cpp computes something else: they must not be passed over.
+#[test]
+fn keys_that_change_the_numbers_are_refused() {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let number = |number: f32| (6, number.to_le_bytes().to_vec());
+    let cases = [
+        (
+            "llama.rope.scaling.factor",
+            number(2.0),
+            "`llama.rope.scaling.factor` is 2: linear RoPE scaling",
+        ),
+        (
+            "llama.rope.scale_linear",
+            number(4.0),
+            "`llama.rope.scale_linear` is 4: linear RoPE scaling",
+        ),
+        (
+            "llama.rope.scaling.type",
+            (8, text("yarn")),
+            "`llama.rope.scaling.type` is `yarn`",
+        ),
+        (
+            "llama.attention.causal",
+            (7, vec![0]),
+            "only causal attention is supported",
+        ),
+        ("llama.attention.scale", number(0.5), "`llama.attention.scale` is 0.5"),
+        (
+            "general.type",
+            (8, text("adapter")),
+            "`general.type` is `adapter`; only models are read",
+        ),
+    ];
+    for (key, (kind, value), expected) in cases {
+        let found = import_error(&with_key(key, (kind, &value)));
+        assert!(found.contains(expected), "{found}\n  expected: {expected}");
+    }
+    for (key, (kind, value)) in [
+        ("llama.rope.scaling.factor", number(1.0)),
+        ("llama.rope.scale_linear", number(0.0)),
+        ("llama.rope.scaling.type", (8, text("linear"))),
+        ("llama.attention.causal", (7, vec![1])),
+        ("llama.attention.scale", number(0.0)),
+        ("general.type", (8, text("model"))),
+    ] {
+        let root = tempdir().unwrap();
+        let path = root.path().join("changed.gguf");
+        fs::write(&path, with_key(key, (kind, &value))).unwrap();
+        import_gguf(&path, &root.path().join("out")).unwrap();
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn export(arguments: &ExportArguments) -> Outcome {
     synapse_export::export_gguf(
         &GgufExport {
             model: &model,
+            config: model.config(),
             gguf_type,
             name: &name,
             license: None,

@@ -22,7 +22,8 @@ mod tasks;
 use std::io::Write;
 use std::path::Path;
 
-use synapse_checkpoint::{ModelConfig, ModelFiles, gguf::TensorType};
+use synapse_checkpoint::gguf::{TensorType, gguf_at};
+use synapse_checkpoint::{ModelConfig, ModelFiles};
 use synapse_kernels::Isa;
 use synapse_nn::{LoadOptions, Precision, WeightDtype};
 
@@ -88,7 +89,7 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Outcome {
 /// Storage and precision of a model that generates text.
 pub(crate) fn weight_options(model: &Path, weights: WeightArguments) -> Result<LoadOptions, Failure> {
     let options = load_options(weights.dtype);
-    if weights.quant != Quant::None && model.is_file() {
+    if weights.quant != Quant::None && gguf_at(model)?.is_some() {
         return Err(Failure::request(format!(
             "--quant does not apply to {}: a .gguf file determines the storage of its weights itself",
             model.display()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use synapse_checkpoint::{AdapterFolder, ModelConfig};
+use synapse_checkpoint::{AdapterFolder, ModelFiles};
 use synapse_engine::{AdapterSource, Engine, EngineOptions, LoadAdapter};
 use synapse_nn::{Adapter, CausalLm, Precision};
 use synapse_server::{AdapterRoot, ApiKeys, SamplingDefaults, ServerOptions, ServerState, Swarm, SwarmLabel};
@@ -199,11 +199,11 @@ fn load(
     let load = weight_options(folder, weights)?;
     let files = open_model(folder, &load)?;
     let chat = ChatTokenizer::of_model(&files)?;
+    let model: Arc<dyn CausalLm> = synapse_nn::models::load(&files, &load)?;
     let source = AdapterFolders {
-        config: files.config().clone(),
+        base: files,
         precision: load.precision,
     };
-    let model: Arc<dyn CausalLm> = synapse_nn::models::load(&files, &load)?;
     let options = EngineOptions {
         max_batch: limits.max_batch,
         max_waiting: limits.max_waiting,
@@ -226,7 +226,7 @@ fn load(
 
 /// Loads PEFT folders for this model in its compute precision.
 struct AdapterFolders {
-    config: ModelConfig,
+    base: ModelFiles,
     precision: Precision,
 }
 
@@ -238,7 +238,7 @@ impl AdapterSource for AdapterFolders {
     }
 
     fn load(&self, folder: &Path) -> Result<Arc<Adapter>, String> {
-        Adapter::load_for_inference(folder, &self.config, self.precision)
+        Adapter::load_for_inference(folder, &self.base, self.precision)
             .map(Arc::new)
             .map_err(|error| error.to_string())
     }

@@ -56,6 +56,7 @@ pub(crate) fn error(error: &MergeError) {
 pub(crate) fn describe(prepared: &PreparedMerge) {
     let request = &prepared.request;
     prepared.notes.iter().for_each(print_message);
+    synapse_merge::tokenizer_notes(request).iter().for_each(print_message);
     print_message(format_args!("base: {}", request.base.display()));
     print_message(method(request));
     if request.out.exists() {
@@ -68,13 +69,16 @@ fn method(request: &MergeRequest) -> String {
     let method = request.method;
     let mut text = format!("{method}: {} inputs", request.inputs().count());
     if method.parameters().contains(&"density") {
-        let trim = if request.input_trims.is_empty() {
-            request.trim.describe()
-        } else {
-            let each = request
-                .inputs()
-                .map(|input| format!("{}: {}", input.name, request.trim_of(&input.name).describe()));
-            each.collect::<Vec<_>>().join("; ")
+        let kept: Vec<(&str, String)> = request
+            .inputs()
+            .map(|input| (input.name.as_str(), request.kept(&input.name).describe()))
+            .collect();
+        let trim = match kept.as_slice() {
+            [(_, first), others @ ..] if others.iter().all(|(_, other)| other == first) => first.clone(),
+            each => {
+                let each = each.iter().map(|(name, kept)| format!("{name}: {kept}"));
+                each.collect::<Vec<_>>().join("; ")
+            }
         };
         text += &format!("; {trim}");
     }
@@ -87,7 +91,7 @@ fn method(request: &MergeRequest) -> String {
         text += &format!("\n      sign {}, {tie}", request.ties.sign);
     }
     if method.parameters().contains(&"lambda") {
-        text += &format!("; lambda {}", request.lambda);
+        text += &format!("; lambda {}", request.lambda_text());
     }
     if method.parameters().contains(&"normalize") {
         text += match (request.normalize, request.ties.divide_by) {

@@ -1,11 +1,12 @@
-//! Where the models are that the user names: local folders, GGUF files, or repositories on the hub. A path is never
+//! Where the models are that the user names: local folders, GGUF files or folders of them, or repositories on the hub. A path is never
 //! looked up on the network.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use synapse_checkpoint::{DType, gguf::import_gguf_as};
+use synapse_checkpoint::DType;
+use synapse_checkpoint::gguf::{gguf_at, import_gguf_as};
 use synapse_hub::{DownloadProgress, Hub};
 
 /// Finds models, asking the hub only for hub ids.
@@ -44,15 +45,14 @@ impl<'a> ModelSource<'a> {
     /// Says what was looked for, as a message for the user.
     pub(crate) fn model(&self, text: &str, revision: Option<&str>) -> Result<PathBuf, String> {
         let path = Path::new(text);
+        if path.is_file() && !text.ends_with(".gguf") {
+            return Err(format!("{text} is a file, not a model folder"));
+        }
+        if let Some(gguf) = gguf_at(path).map_err(|error| error.to_string())? {
+            return self.unpack(&gguf);
+        }
         if path.is_dir() {
             return Ok(path.to_owned());
-        }
-        if path.is_file() {
-            return if text.ends_with(".gguf") {
-                self.unpack(path)
-            } else {
-                Err(format!("{text} is a file, not a model folder"))
-            };
         }
         let (id, revision) = match text.split_once('@') {
             Some((id, own)) => (id, Some(own)),

@@ -7,7 +7,7 @@ use super::GgufExport;
 
 /// Keys and values in the order they are written.
 pub(super) fn model(export: &GgufExport<'_>) -> Vec<(String, MetadataValue)> {
-    let config = export.model.config();
+    let config = export.config;
     let architecture = config.architecture.model_type();
     let number = |size: usize| MetadataValue::U32(u32::try_from(size).unwrap_or(u32::MAX));
     let key = |suffix: &str| format!("{architecture}.{suffix}");

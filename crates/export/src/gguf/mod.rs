@@ -12,7 +12,7 @@ use std::str::FromStr;
 use synapse_checkpoint::gguf::{
     MetadataValue, TensorType, gguf_tensor_name, interleave_rotary_rows, quantize, rotated_heads, stored_type, unfit,
 };
-use synapse_checkpoint::{Architecture, ModelFolder};
+use synapse_checkpoint::{Architecture, ModelConfig, ModelFolder};
 
 use crate::error::{ExportError, Result};
 pub use target::GgufTarget;
@@ -85,6 +85,8 @@ impl FromStr for GgufType {
 pub struct GgufExport<'a> {
     /// The model folder, tokenizer included.
     pub model: &'a ModelFolder,
+    /// The configuration of what is written: the folder's own, or that of a merge over it.
+    pub config: &'a ModelConfig,
     /// The type of its matrices.
     pub gguf_type: GgufType,
     /// The model's name, for `general.name`.
@@ -99,7 +101,7 @@ pub struct GgufExport<'a> {
 /// The tokenizer or RoPE scaling has no GGUF form, a weight is not finite or too large for the type, or a file cannot
 /// be read or written; an old `out` is then still there.
 pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
-    if !export.model.config().has_attention() {
+    if !export.config.has_attention() {
         let path = export.model.path().join("config.json");
         return Err(ExportError::unsupported(
             &path,
@@ -139,7 +141,7 @@ struct Contents {
 }
 
 fn contents(export: &GgufExport<'_>) -> Result<Contents> {
-    let config = export.model.config();
+    let config = export.config;
     let tokenizer = Tokenizer::read(export.model.path(), config)?;
     let mut metadata = metadata::model(export);
     metadata.extend(tokenizer.metadata());
@@ -199,7 +201,7 @@ fn encode(name: &str, tensor_type: TensorType, values: &[f32]) -> Result<Vec<u8>
 }
 
 fn rope_divisors(export: &GgufExport<'_>) -> Result<Option<Vec<f32>>> {
-    let config = export.model.config();
+    let config = export.config;
     match (&config.rope_scaling, config.architecture) {
         (None, _) => Ok(None),
         (Some(scaling), Architecture::Llama) => Ok(Some(

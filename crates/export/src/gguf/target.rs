@@ -56,13 +56,7 @@ impl GgufTarget {
         for ((tensor, source), &offset) in tensors.iter().zip(sources).zip(&offsets) {
             match source {
                 Some(source) => {
-                    let place = place(
-                        export.model.config(),
-                        &source,
-                        tensor.tensor_type,
-                        &tensor.shape,
-                        offset,
-                    );
+                    let place = place(export.config, &source, tensor.tensor_type, &tensor.shape, offset);
                     places.insert(source, place);
                 }
                 None => {

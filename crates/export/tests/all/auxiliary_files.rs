@@ -101,6 +101,7 @@ fn config_changes_nothing_else() {
         let changes = ConfigChanges {
             dtype,
             num_hidden_layers,
+            ..ConfigChanges::default()
         };
         write_config(&base, &out, &changes).unwrap();
         fs::read_to_string(out.join("config.json")).unwrap()

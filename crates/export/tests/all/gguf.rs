@@ -52,6 +52,7 @@ fn export(folder: &Path, gguf_type: GgufType, out: &Path) -> Result<(), ExportEr
     export_gguf(
         &GgufExport {
             model: &model,
+            config: model.config(),
             gguf_type,
             name: "Tiny",
             license: Some("apache-2.0"),

@@ -65,11 +65,7 @@ impl<'a> ReportBuilder<'a> {
                 .then(|| request.ties.sign.to_string()),
             inputs: request
                 .inputs()
-                .map(|input| InputReport {
-                    name: input.name.clone(),
-                    weight: input.weight,
-                    trim: trims.then(|| request.trim_of(&input.name).to_string()),
-                })
+                .map(|input| InputReport::new(request, input, trims))
                 .collect(),
             totals: Totals::from(&totals),
             copied: self.job.plans.len() - self.merged.len(),

@@ -10,6 +10,7 @@ use crate::{Method, Trim};
 
 const ENTRY: [&str; 2] = ["model", "parameters"];
 const REFERENCE: [&str; 3] = ["model", "lora", "override_architecture"];
+const PATH: [&str; 2] = ["path", "revision"];
 /// Every parameter of any method.
 const PARAMETERS: [&str; 18] = [
     "weight",
@@ -153,7 +154,7 @@ impl Reader {
         }
         let part = |reader: &mut Self, key: &str| match map.get(key) {
             None | Some(Value::Null) => None,
-            Some(Value::Object(inner)) => reader.text(inner, &format!("{location}.{key}"), "path"),
+            Some(Value::Object(inner)) => reader.path(inner, &format!("{location}.{key}")),
             Some(_) => reader.text(map, location, key),
         };
         let model = part(self, "model");
@@ -162,6 +163,20 @@ impl Reader {
             (Some(model), Some(lora)) => Some(format!("{model}+{lora}")),
             (model, _) => model,
         }
+    }
+
+    /// A path with its revision, in the form `path@revision`.
+    fn path(&mut self, map: &Map<String, Value>, location: &str) -> Option<String> {
+        self.unknown(map, location, &PATH);
+        let path = self.text(map, location, "path")?;
+        let revision = match map.get("revision") {
+            None | Some(Value::Null) => None,
+            Some(_) => self.text(map, location, "revision"),
+        };
+        Some(match revision {
+            Some(revision) => format!("{path}@{revision}"),
+            None => path,
+        })
     }
 
     /// `parameters` of one level.

@@ -1,8 +1,8 @@
 //! Whether an adapter fits a base: every tensor that it adapts is there, in the shape that its factors say.
 
-use synapse_checkpoint::ModelFolder;
+use synapse_checkpoint::{HEAD, ModelFolder};
 
-use super::{ModuleTensors, PeftAdapter, WEIGHTS};
+use super::{CONFIG, ModuleTensors, PeftAdapter, WEIGHTS};
 
 impl PeftAdapter {
     /// Everything in it that does not fit a base, by name.
@@ -12,19 +12,13 @@ impl PeftAdapter {
         let mut problems = Vec::new();
         for (tensor, part) in &self.parts {
             let module = &part.module;
-            let Some(info) = base.info(tensor).filter(|_| base.names().any(|name| name == tensor)) else {
-                let tied = tensor == "lm_head.weight" && base.config().tie_word_embeddings;
-                let why = if tied {
-                    "whose head is tied to its embedding".to_owned()
-                } else {
-                    format!(
-                        "a {} of {} layers",
-                        base.config().architecture.class_name(),
-                        base.config().num_hidden_layers
-                    )
-                };
+            let known = |tensor: &str| tensor == HEAD || base.names().any(|name| name == tensor);
+            let Some(info) = base.info(tensor).filter(|_| known(tensor)) else {
                 problems.push(format!(
-                    "{shown}: adapts `{module}`, but the base, {why}, has no tensor {tensor}; was it trained on another base?"
+                    "{shown}: adapts `{module}`, but the base, a {} of {} layers, has no tensor {tensor}; was it trained on \
+                     another base?",
+                    base.config().architecture.class_name(),
+                    base.config().num_hidden_layers
                 ));
                 continue;
             };
@@ -34,6 +28,12 @@ impl PeftAdapter {
                     .map(|problem| format!("{shown}: {problem}")),
             );
         }
+        let stored = |tensor: &str| {
+            let whole = self.parts.get(tensor).is_some_and(|part| part.whole.is_some());
+            whole || self.copies.contains(tensor)
+        };
+        let saved = self.config.check_saved(&self.path.join(CONFIG), base.config(), stored);
+        problems.extend(saved.err().map(|error| error.to_string()));
         // A wrong base causes many problems; the first few are enough.
         if problems.len() > 4 {
             let more = problems.len() - 3;

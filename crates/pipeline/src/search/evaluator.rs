@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use synapse_checkpoint::ModelFolder;
+use synapse_checkpoint::ModelFiles;
 use synapse_evaluate::rows::HeldOutDocument;
 use synapse_kernels::random::MersenneTwister;
 use synapse_merge::{InMemoryMerger, MergeCandidate, Trim};
-use synapse_nn::{Adapter, Decoder, LoadOptions};
+use synapse_nn::{Adapter, LanguageModel, LoadOptions};
 use synapse_recipe::{Stage, SuiteId};
 use synapse_tokenizer::ChatTokenizer;
 
@@ -43,13 +43,14 @@ enum Model<'p> {
 /// A base in memory whose adapted tensors are replaced by one merge after another.
 pub(super) struct MergeEvaluator<'a> {
     trained: &'a TrainedPipeline<'a>,
-    decoder: Arc<Decoder>,
+    base: ModelFiles,
+    model: Arc<dyn LanguageModel>,
     merger: InMemoryMerger,
     rows: Vec<Rows>,
     journal: Journal,
-    /// The merge in the decoder; `None` is the base.
+    /// The merge in the model; `None` is the base.
     loaded: Option<Point>,
-    /// Whether the decoder still has the base's tensors; the first merge replaces them.
+    /// Whether the model still has the base's tensors; the first merge replaces them.
     untouched: bool,
 }
 
@@ -81,9 +82,10 @@ impl<'a> MergeEvaluator<'a> {
                 options.seed,
             ),
         )?;
-        let folder = ModelFolder::open(&trained.base)?;
+        let base = ModelFiles::open(&trained.base)?;
         Ok(Self {
-            decoder: Arc::new(Decoder::load_for_inference(&folder, &LoadOptions::BF16)?),
+            model: synapse_nn::models::load(&base, &LoadOptions::BF16)?,
+            base,
             merger: InMemoryMerger::open(&request(trained)?)?,
             journal: Journal::open(&RunDir::new(&plan.run_dir).search().join("journal.jsonl"), &search)?,
             rows,
@@ -207,12 +209,8 @@ impl<'a> MergeEvaluator<'a> {
         for (rows, (specialist, _)) in self.rows.iter().zip(&self.trained.specialists) {
             let adapter = match model {
                 Model::Specialists => {
-                    let (folder, config) = (&specialist.output, self.decoder.config());
-                    Some(Adapter::load_for_inference(
-                        folder,
-                        config,
-                        LoadOptions::BF16.precision,
-                    )?)
+                    let (folder, precision) = (&specialist.output, LoadOptions::BF16.precision);
+                    Some(Adapter::load_for_inference(folder, &self.base, precision)?)
                 }
                 _ => None,
             };
@@ -221,7 +219,7 @@ impl<'a> MergeEvaluator<'a> {
             let documents = documents
                 .iter()
                 .map(|document| (document.input_ids.as_slice(), document.labels.as_slice()));
-            let losses = document_losses(self.decoder.as_ref(), documents, adapter.as_ref())?;
+            let losses = document_losses(self.model.as_ref(), documents, adapter.as_ref())?;
             let add = |sum: (f64, u64), loss: (f64, usize)| (sum.0 + loss.0, sum.1 + loss.1 as u64);
             sums.push(losses.into_iter().fold((0.0, 0), add));
         }
@@ -231,8 +229,7 @@ impl<'a> MergeEvaluator<'a> {
     /// Loads the base's own tensors again.
     fn load_base(&mut self) -> Result<(), PipelineError> {
         if !self.untouched {
-            let folder = ModelFolder::open(&self.trained.base)?;
-            self.decoder = Arc::new(Decoder::load_for_inference(&folder, &LoadOptions::BF16)?);
+            self.model = synapse_nn::models::load(&self.base, &LoadOptions::BF16)?;
             (self.loaded, self.untouched) = (None, true);
         }
         Ok(())
@@ -257,12 +254,12 @@ impl<'a> MergeEvaluator<'a> {
                 .map(|(plan, _)| point.weights.get(&plan.name).copied().unwrap_or(1.0))
                 .collect(),
         };
-        // A model that shared the decoder is dropped before the next point.
-        let decoder = Arc::get_mut(&mut self.decoder).ok_or_else(|| wrong("the model is still in use".into()))?;
+        // Whoever shared the model has dropped it before the next point.
+        let model = Arc::get_mut(&mut self.model).ok_or_else(|| wrong("the model is still in use".into()))?;
         (self.loaded, self.untouched) = (None, false);
         let mut refused = None;
         self.merger.merge(&candidate, |name, dtype, bytes| {
-            if let Err(error) = decoder.set_tensor(name, dtype, bytes) {
+            if let Err(error) = model.set_tensor(name, dtype, bytes) {
                 refused.get_or_insert(error);
             }
         })?;
@@ -278,8 +275,8 @@ impl<'a> MergeEvaluator<'a> {
     /// A model over one merge. Drop it before the next point is tried.
     pub(super) fn load(&mut self, point: &Point) -> Result<LoadedModel, PipelineError> {
         self.load_merge(point)?;
-        Ok(LoadedModel::of_decoder(
-            self.decoder.clone(),
+        Ok(LoadedModel::of_model(
+            self.model.clone(),
             ChatTokenizer::open(&self.trained.base)?,
         ))
     }

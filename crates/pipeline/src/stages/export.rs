@@ -11,7 +11,7 @@ use synapse_export::{
     CardComparison, CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist,
     GgufExport, Measured, export_gguf, model_card,
 };
-use synapse_merge::MergeReport;
+use synapse_merge::{MergeReport, Trim};
 use synapse_recipe::{Base, GgufQuantization, MergeMethod, QuantizationPlan, SpecialistPlan, Stage, TrainingMethod};
 
 use crate::{
@@ -65,6 +65,7 @@ pub(crate) fn publish(publication: &Publication<'_>) -> Result<(), PipelineError
                 export_gguf(
                     &GgufExport {
                         model: &model,
+                        config: model.config(),
                         gguf_type,
                         name: &plan.name,
                         license: None,
@@ -102,6 +103,8 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
     ));
     let first = trained.specialists.first();
     let ties = plan.merge.method == MergeMethod::Ties;
+    // A parameter by mergekit's name stands above the section's own fields, as it does in the merge.
+    let parameter = |name: &str| plan.merge.parameters.get(name).copied();
     Ok(CardData {
         kind: CardKind::Merge,
         name: plan.name.clone(),
@@ -128,16 +131,24 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
             .collect(),
         merge: Some(CardMerge {
             method: plan.merge.method.to_string(),
-            trim: ties.then_some(plan.merge.trim),
+            trim: ties.then(|| {
+                let density = parameter("density").map(|density| Trim::from_density(&density.to_string()));
+                let own = density
+                    .and_then(Result::ok)
+                    .and_then(|trim| trim.to_string().parse().ok());
+                own.unwrap_or(plan.merge.trim)
+            }),
             sign: ties.then(|| plan.merge.sign.to_string()),
-            lambda: plan.merge.lambda,
+            lambda: parameter("lambda").unwrap_or(plan.merge.lambda),
             weights: plan
                 .specialists
                 .iter()
                 .map(|specialist| {
                     (
                         specialist.name.clone(),
-                        plan.merge.weights.get(&specialist.name).copied().unwrap_or(1.0),
+                        parameter("weight")
+                            .or_else(|| plan.merge.weights.get(&specialist.name).copied())
+                            .unwrap_or(1.0),
                     )
                 })
                 .collect(),

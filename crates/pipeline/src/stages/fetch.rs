@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use synapse_checkpoint::{sha256_file, write_atomic};
+use synapse_checkpoint::{GgufModel, sha256_file, write_atomic};
 use synapse_hub::{DatasetQuery, Hub};
 use synapse_recipe::{Base, Location, RequestsPlan, SpecialistPlan, Stage, SuiteId};
 
@@ -148,7 +148,7 @@ fn local_hashes(run: &Run<'_>, plan: &SpecialistPlan) -> Result<Vec<String>, Pip
     match &plan.base {
         Base::Hub { .. } => {}
         Base::Folder(folder) => hashes.push(run.model_hash(folder)?),
-        Base::Gguf(file) => hashes.push(sha256_file(file)?),
+        Base::Gguf(file) => hashes.push(GgufModel::open(file)?.content_hash()?),
         Base::FromScratch(folder) => hashes.push(from_scratch_hash(folder)?),
     }
     let kept_out = requests(plan).flat_map(|requests| requests.questions.iter().filter_map(|(_, file)| file.as_ref()));
@@ -198,7 +198,7 @@ fn fetch_base(run: &Run<'_>, plan: &SpecialistPlan) -> Result<FetchedBase, Pipel
             let files = RunDir::new(&plan.run_dir);
             let folder = files.imported_base();
             let marker = files.imported_base_hash();
-            let hash = sha256_file(file)?;
+            let hash = GgufModel::open(file)?.content_hash()?;
             if !folder.is_dir() || std::fs::read_to_string(&marker).ok().as_deref() != Some(&hash) {
                 std::fs::create_dir_all(&plan.run_dir).map_err(PipelineError::io(&plan.run_dir))?;
                 synapse_checkpoint::import_gguf(file, &folder)?;

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use synapse_checkpoint::DType;
 use synapse_kernels::{
     Accumulate, Precision,
     attention::{CachedSpan, Phase, forward_cached},
@@ -121,6 +122,10 @@ impl LanguageModel for Decoder {
             ..self.lm_head(&[], ReductionOrder::Panels, chunk_rows)
         };
         Ok(head.document_losses(batch, &x, &mut step.pool))
+    }
+
+    fn set_tensor(&mut self, name: &str, dtype: DType, bytes: &[u8]) -> Result<(), NnError> {
+        Decoder::set_tensor(self, name, dtype, bytes)
     }
 }
 

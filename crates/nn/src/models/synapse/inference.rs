@@ -7,7 +7,7 @@ use crate::{
     Adapter, CausalLm, KvCache, LanguageModel, LayerTrace, LogitsFor, MicroBatch, ModuleTrace, NnError, Phase,
     Sequence, adapter_source::AdapterSource, linear::ReductionOrder,
 };
-use synapse_checkpoint::ModelFolder;
+use synapse_checkpoint::{DType, ModelFolder};
 use synapse_kernels::{Precision, norm};
 
 use super::{linear::Weights, model::SynapseModel};
@@ -181,6 +181,24 @@ impl LanguageModel for SynapseCausalLm {
             adapter.map(AdapterSource::Loaded),
         );
         self.model.losses_under(weights, batch)
+    }
+
+    fn set_tensor(&mut self, name: &str, dtype: DType, bytes: &[u8]) -> Result<(), NnError> {
+        let refused = |hint: String| NnError::Unsupported {
+            what: format!("replacing {name} by {} bytes of {dtype}", bytes.len()),
+            hint,
+        };
+        let parameter = self.model.layout().iter().find(|parameter| parameter.name == name);
+        let Some(range) = parameter.map(|parameter| parameter.range.clone()) else {
+            return Err(refused("this model has no such tensor".into()));
+        };
+        let mut values = Vec::with_capacity(range.len());
+        dtype.extend_f32(bytes, &mut values);
+        if values.len() != range.len() {
+            return Err(refused(format!("it has {} elements of F32, F16 or BF16", range.len())));
+        }
+        self.values[range].copy_from_slice(&values);
+        Ok(())
     }
 }
 

@@ -1,24 +1,46 @@
-//! PEFT's names of stored tensors.
+//! PEFT's names of stored tensors: which tensor of the base each belongs to, and what it is to it. One copy for running and
+//! merging adapters.
 
 /// PEFT's own wrapper around the base model, in every tensor's name.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
+/// Parts of names that torch's wrappers around a module add.
+const WRAPPERS: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// The kind of a stored tensor.
+/// A stored name without what `torch.compile`, FSDP, activation checkpointing and data parallelism put into it.
+pub(crate) fn without_wrappers(name: &str) -> String {
+    let parts = name.split('.').filter(|part| !WRAPPERS.contains(part));
+    let parts: Vec<&str> = parts.skip_while(|part| *part == "module").collect();
+    parts.join(".")
+}
+
+/// What a stored tensor is to the base's tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum AdapterTensorKind {
+    /// A of a linear module.
     A,
+    /// B of a linear module.
     B,
+    /// DoRA's magnitude.
     Magnitude,
+    /// A of an embedding.
     EmbeddingA,
+    /// B of an embedding.
     EmbeddingB,
+    /// The bias of B.
     Bias,
+    /// The tensor itself: of a module in `modules_to_save`, a trained bias, or a copy of the base's.
     Whole,
 }
 
+use AdapterTensorKind as Kind;
+
 /// The base's tensor that a stored name belongs to, its module, and its kind. Names are PEFT's as saved, or with the
-/// adapter's name in them as a running PEFT model calls them.
-pub(super) fn classify(name: &str) -> Option<(String, String, Kind)> {
-    let name = name.strip_prefix(PREFIX)?;
+/// adapter's name in them as a running PEFT model calls them, or with the wrapper of `torch.compile`; `None` for other
+/// names.
+#[must_use]
+pub fn classify_adapter_tensor(name: &str) -> Option<(String, String, AdapterTensorKind)> {
+    let unwrapped = without_wrappers(name);
+    let name = unwrapped.strip_prefix(PREFIX)?;
     let weight = |module: &str, kind| Some((format!("{module}.weight"), module.to_owned(), kind));
     let bare = |end: &str| {
         let rest = name.strip_suffix(".weight").unwrap_or(name);
@@ -103,9 +125,10 @@ mod tests {
             ),
             ("lm_head.modules_to_save.weight", "lm_head.weight", Kind::Whole),
             ("lm_head.weight", "lm_head.weight", Kind::Whole),
+            ("_orig_mod.lm_head.base_layer.weight", "lm_head.weight", Kind::Whole),
         ];
         for (name, tensor, kind) in cases {
-            let sorted = classify(&format!("{PREFIX}{name}"));
+            let sorted = classify_adapter_tensor(&format!("{PREFIX}{name}"));
             assert_eq!(
                 sorted.map(|(tensor, _, kind)| (tensor, kind)),
                 Some((tensor.to_owned(), kind)),
@@ -113,8 +136,12 @@ mod tests {
             );
         }
         for unknown in ["prompt_embeddings", "q_proj.lora_E", "q_proj.lora_A", "other"] {
-            assert_eq!(classify(&format!("{PREFIX}{unknown}")), None, "{unknown}");
+            assert_eq!(
+                classify_adapter_tensor(&format!("{PREFIX}{unknown}")),
+                None,
+                "{unknown}"
+            );
         }
-        assert_eq!(classify("q_proj.lora_A.weight"), None);
+        assert_eq!(classify_adapter_tensor("q_proj.lora_A.weight"), None);
     }
 }
