@@ -34,6 +34,7 @@ impl Members {
         while let Some(schema) = open.pop_front() {
             document.step()?;
             if let Some(fields) = schema.as_object() {
+                document.steps(Self::size(fields))?;
                 members.add_own(fields);
             }
             // A reference that leads nowhere is an error when it is rewritten.
@@ -46,6 +47,18 @@ impl Members {
             open.extend(in_place(schema));
         }
         Ok(members)
+    }
+
+    /// The names that one schema holds.
+    fn size(fields: &Map<String, Value>) -> usize {
+        let of_object = |name: &str| field(fields, name).and_then(Value::as_object).map_or(0, Map::len);
+        let required = field(fields, "required").and_then(Value::as_array).map_or(0, Vec::len);
+        of_object("properties") + of_object("patternProperties") + required
+    }
+
+    /// The number of names and patterns.
+    pub(super) fn len(&self) -> usize {
+        self.names.len() + self.patterns.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

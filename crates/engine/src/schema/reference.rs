@@ -1,33 +1,34 @@
 //! Finds what `$ref` refers to, within the schema only: nothing is fetched.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 
 use super::{SchemaResult, field, place};
 
-/// Steps of resolving and rewriting that one schema may take. Those of pydantic and zod take hundreds.
-const MAX_STEPS: usize = 200_000;
+/// Steps of resolving and rewriting that one schema may take; each name of a property that is looked at is one. Those of
+/// pydantic and zod take hundreds.
+const MAX_STEPS: usize = 1_000_000;
 
 /// A schema with the places that references may name.
 pub(super) struct Document<'a> {
     root: &'a Value,
     /// `$id` and `$anchor` values, with the place and the schema.
-    named: Vec<(&'a str, String, &'a Value)>,
+    named: BTreeMap<&'a str, (String, &'a Value)>,
     steps: Cell<usize>,
 }
 
 impl<'a> Document<'a> {
     pub(super) fn new(root: &'a Value) -> Self {
-        let mut named = Vec::new();
+        let mut named = BTreeMap::new();
         let mut open = vec![("#".to_owned(), root)];
         while let Some((path, value)) = open.pop() {
             match value {
                 Value::Object(fields) => {
                     for key in ["$id", "id", "$anchor"] {
                         if let Some(name) = fields.get(key).and_then(Value::as_str) {
-                            named.push((name, path.clone(), value));
+                            named.entry(name).or_insert_with(|| (path.clone(), value));
                         }
                     }
                     open.extend(fields.iter().map(|(key, value)| (place(&path, key), value)));
@@ -48,7 +49,12 @@ impl<'a> Document<'a> {
 
     /// Counts work, so that a schema of many references to each other cannot take forever.
     pub(super) fn step(&self) -> SchemaResult<()> {
-        self.steps.set(self.steps.get() + 1);
+        self.steps(1)
+    }
+
+    /// Counts several steps.
+    pub(super) fn steps(&self, count: usize) -> SchemaResult<()> {
+        self.steps.set(self.steps.get().saturating_add(count));
         if self.steps.get() > MAX_STEPS {
             return Err("the schema is too large".into());
         }
@@ -90,7 +96,7 @@ impl<'a> Document<'a> {
     }
 
     fn named(&self, name: &str) -> Option<(String, &'a Value)> {
-        let (_, path, value) = self.named.iter().find(|(found, ..)| *found == name)?;
+        let (path, value) = self.named.get(name)?;
         Some((path.clone(), value))
     }
 

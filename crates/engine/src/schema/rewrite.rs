@@ -65,7 +65,11 @@ struct Rewriter<'a> {
 
 impl<'a> Rewriter<'a> {
     fn rewrite(&mut self, schema: &Value, path: &str, role: &Role, depth: usize) -> SchemaResult<Value> {
-        self.document.step()?;
+        let around = match role {
+            Role::Whole(around) => around.len(),
+            Role::Part => 0,
+        };
+        self.document.steps(1 + around)?;
         if depth > MAX_DEPTH {
             return at(path, "is nested too deeply");
         }
