@@ -44,7 +44,11 @@ impl Row {
             Self::Chat(dialogue) => {
                 let calls: Vec<(&str, String)> = dialogue.calls().collect();
                 let said = dialogue.messages.iter().map(|m| (m.role.as_str(), m.content.as_str()));
-                fingerprint(said.chain(calls.iter().map(|(name, arguments)| (*name, arguments.as_str()))))
+                let calls = calls.iter().map(|(name, arguments)| (*name, arguments.as_str()));
+                // The model is shown the tools, so the same question with other tools is another row.
+                let tools: Vec<String> = dialogue.tools.iter().map(ToString::to_string).collect();
+                let tools = tools.iter().map(|tool| ("tools", tool.as_str()));
+                fingerprint(said.chain(calls).chain(tools))
             }
         }
     }
@@ -168,6 +172,20 @@ mod tests {
         assert_eq!(chat("user", "A  b\n").fingerprint(), chat("user", "a B").fingerprint());
         assert_ne!(chat("user", "a b").fingerprint(), chat("user", "ab").fingerprint());
         assert_ne!(chat("user", "a").fingerprint(), chat("assistant", "a").fingerprint());
+    }
+
+    #[test]
+    fn the_same_question_with_other_tools_is_another_row() {
+        let with = |tools: &[&str]| {
+            Row::Chat(Dialogue {
+                messages: vec![Message::new("user", "q"), Message::new("assistant", "a")],
+                tools: tools.iter().map(|name| serde_json::json!({"name": name})).collect(),
+                tests: None,
+            })
+        };
+        assert_ne!(with(&["f"]).fingerprint(), with(&["g"]).fingerprint());
+        assert_ne!(with(&["f"]).fingerprint(), with(&[]).fingerprint());
+        assert_eq!(with(&["f"]).fingerprint(), with(&["f"]).fingerprint());
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn check_places(metadata: &ParquetMetaData) -> std::result::Result<(), String> {
                 return Err(format!(
                     "column `{}` is compressed with {compression}, which is not read; write the file with snappy, gzip \
                      or zstd",
-                    chunk.column_path()
+                    chunk.column_path().string()
                 ));
             }
             let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
@@ -150,7 +150,7 @@ fn check_places(metadata: &ParquetMetaData) -> std::result::Result<(), String> {
             if start < 0 || length < 0 || start.checked_add(length).is_none() {
                 return Err(format!(
                     "not a readable parquet file: column `{}` of row group {index} has {length} bytes from {start} on",
-                    chunk.column_path()
+                    chunk.column_path().string()
                 ));
             }
         }
