@@ -293,9 +293,9 @@ models: [{model: a, parameters: {weight: 0.5}}, {model: b, parameters: {weight: 
             29 => &base[29 * 16..30 * 16],
             _ => &a[row * 16..(row + 1) * 16],
         };
-        for column in 0..16 {
+        for (column, of_a) in of_a.iter().enumerate() {
             let at = row * 16 + column;
-            let expected = base[at] + 0.5 * (of_a[column] - base[at]) + 0.25 * (b[at] - base[at]);
+            let expected = base[at] + 0.5 * (of_a - base[at]) + 0.25 * (b[at] - base[at]);
             assert!(
                 (out[at] - expected).abs() < 1e-7,
                 "row {row}: {} instead of {expected}",

@@ -243,16 +243,19 @@ impl AdapterConfig {
                 ),
             );
         }
+        self.check_patterns(path, "")
+    }
+
+    /// Refuses a key of a pattern that cannot be matched with a module's name.
+    fn check_patterns(&self, path: &Path, module: &str) -> Result<()> {
         let patterns = [
-            ("rank_pattern", self.rank_pattern.unreadable()),
-            ("alpha_pattern", self.alpha_pattern.unreadable()),
+            ("rank_pattern", self.rank_pattern.unreadable(module)),
+            ("alpha_pattern", self.alpha_pattern.unreadable(module)),
         ];
         for (field, unreadable) in patterns {
             if let Some((key, why)) = unreadable {
-                return refuse(
-                    field,
-                    format!("has the key `{key}`, which is no regular expression: {why}"),
-                );
+                let message = format!("has the key `{key}`, which is no usable regular expression: {why}");
+                return Err(CheckpointError::field(path, field, message));
             }
         }
         Ok(())
@@ -264,6 +267,7 @@ impl AdapterConfig {
     /// # Errors
     /// The field that excludes the module, or that holds no regular expression.
     pub fn check_target(&self, path: &Path, module: &str) -> Result<()> {
+        self.check_patterns(path, module)?;
         // A tied pair is adapted as one where either is a target.
         let pair = [EMBEDDING, HEAD].map(|tensor| tensor.trim_end_matches(".weight"));
         if self.ensure_weight_tying && pair.contains(&module) {

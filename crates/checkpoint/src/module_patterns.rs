@@ -64,18 +64,20 @@ impl<T> ModulePatterns<T> {
         self.0.push((key.into(), value));
     }
 
-    /// The value for a module, by its full name. A key that is no regular expression matches nothing; `check` finds it.
+    /// The value for a module, by its full name. A key that cannot be matched with it matches nothing; whoever opens an
+    /// adapter is told of it ([`crate::AdapterConfig::check_target`]).
     #[must_use]
     pub fn get(&self, module: &str) -> Option<&T> {
         let found = self.0.iter().find(|(key, _)| key_matches(key, module).unwrap_or(false));
         found.map(|(_, value)| value)
     }
 
-    /// The first key that cannot be read as a regular expression, with the reason.
-    pub(crate) fn unreadable(&self) -> Option<(&str, String)> {
+    /// The first key that cannot be matched with a module's name, with the reason: it is no regular expression, or takes too
+    /// long.
+    pub(crate) fn unreadable(&self, module: &str) -> Option<(&str, String)> {
         self.0
             .iter()
-            .find_map(|(key, _)| Some((key.as_str(), key_matches(key, "").err()?)))
+            .find_map(|(key, _)| Some((key.as_str(), key_matches(key, module).err()?)))
     }
 }
 

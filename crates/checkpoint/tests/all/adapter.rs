@@ -218,7 +218,7 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
         (
             "rank_pattern",
             json!({"q_proj": 8, ".*(q_proj": 8}),
-            "`rank_pattern` has the key `.*(q_proj`, which is no regular expression",
+            "`rank_pattern` has the key `.*(q_proj`, which is no usable regular expression",
         ),
     ];
     for (field, value, expected) in cases {

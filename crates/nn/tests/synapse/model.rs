@@ -1,6 +1,6 @@
 //! The whole model against itself: prompts and steps, one and many, gradients and differences.
 
-use synapse_checkpoint::ModelConfig;
+use synapse_checkpoint::{DType, ModelConfig};
 use synapse_kernels::random::Stream;
 use synapse_nn::models::synapse::{StepOutput, SynapseCausalLm, SynapseModel};
 use synapse_nn::{CausalLm, KvCache, LanguageModel, LogitsFor, MicroBatch, Phase, Precision, Sequence, StepContext};
@@ -311,5 +311,33 @@ fn a_trace_says_who_fired() {
             assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-6);
             assert_eq!(weights[4] > 0.0, *write > 0.0);
         }
+    }
+}
+
+/// A search replaces tensors of a loaded model: afterwards it is the model of the new values.
+#[test]
+fn every_tensor_can_be_replaced() {
+    for config in all() {
+        let (model, values) = model(&config);
+        let mut served = SynapseCausalLm::new(model.clone(), model.initial(7));
+        for parameter in model.layout() {
+            let mut bytes = Vec::new();
+            DType::F32.extend_bytes(&values[parameter.range.clone()], &mut bytes);
+            served.set_tensor(&parameter.name, DType::F32, &bytes).unwrap();
+            let short = served
+                .set_tensor(&parameter.name, DType::F32, &bytes[4..])
+                .unwrap_err()
+                .to_string();
+            assert!(
+                short.contains(&format!("it has {} elements", parameter.range.len())),
+                "{short}"
+            );
+        }
+        assert_eq!(served.values(), values);
+        let unknown = served
+            .set_tensor("lm_head.height", DType::F32, &[])
+            .unwrap_err()
+            .to_string();
+        assert!(unknown.contains("no such tensor"), "{unknown}");
     }
 }
