@@ -61,7 +61,7 @@ pub(super) fn find(text: &[u8]) -> Vec<Literal> {
             b':' if depth == 1 => {
                 key = text
                     .get(last.clone())
-                    .and_then(|text| serde_json::from_slice(text).ok())
+                    .and_then(|text| serde_json::from_slice(text).ok());
             }
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth = depth.saturating_sub(1),
