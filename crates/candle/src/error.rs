@@ -34,7 +34,9 @@ pub enum CandleError {
         found: usize,
     },
     /// The tape ended before a trainable tensor: some operation between it and the loss has no backward pass.
-    #[error("no gradient was computed for `{parameter}`, because an operation between it and the loss has no backward pass; train with --device cpu and report this error")]
+    #[error(
+        "no gradient was computed for `{parameter}`, because an operation between it and the loss has no backward pass; train with --device cpu and report this error"
+    )]
     GradientCut {
         /// The tensor without a gradient.
         parameter: String,

@@ -379,10 +379,16 @@ fn impossible_requests_are_refused_in_words() {
     let refused = |batch: &MicroBatch| trainer.losses(&parameters, batch).unwrap_err().to_string();
     let mut wrong = batch.clone();
     wrong.tokens[0] = 128;
-    assert_eq!(refused(&wrong), "token id 128 is outside the vocabulary of 128");
+    assert_eq!(
+        refused(&wrong),
+        "token id 128 is outside the model's vocabulary of 128 tokens: tokenizer and model do not belong together"
+    );
     let mut wrong = batch.clone();
     wrong.targets[0] = Some(4_000);
-    assert_eq!(refused(&wrong), "token id 4000 is outside the vocabulary of 128");
+    assert_eq!(
+        refused(&wrong),
+        "token id 4000 is outside the model's vocabulary of 128 tokens: tokenizer and model do not belong together"
+    );
     let mut wrong = batch.clone();
     wrong.lengths.pop();
     assert_eq!(
@@ -391,7 +397,10 @@ fn impossible_requests_are_refused_in_words() {
     );
     let mut long = MicroBatch::default();
     long.push(&[1; 65], &[1; 65], &[65]);
-    assert_eq!(refused(&long), "65 positions exceed the model's limit of 64 (max_position_embeddings); shorten the text");
+    assert_eq!(
+        refused(&long),
+        "65 positions exceed the model's limit of 64 (max_position_embeddings); shorten the text"
+    );
     let error = trainer
         .accumulate(&parameters, &mut [0.0; 3], &batch, &pass)
         .unwrap_err()

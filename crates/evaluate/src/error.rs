@@ -19,7 +19,9 @@ pub enum EvaluateError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The model under test answered with the wrong number of results.
-    #[error("the evaluation of {model} stopped: it returned {found} results for {expected} {what}, which is a defect of the model's backend")]
+    #[error(
+        "the evaluation of {model} stopped: it returned {found} results for {expected} {what}, which is a defect of the model's backend"
+    )]
     WrongCount {
         /// The model's name.
         model: String,

@@ -127,7 +127,9 @@ pub enum HubError {
     },
 
     /// A model repository without what a model needs.
-    #[error("{repo} at {revision} is not a loadable model: {missing} is missing; choose a repository that has it, or another revision")]
+    #[error(
+        "{repo} at {revision} is not a loadable model: {missing} is missing; choose a repository that has it, or another revision"
+    )]
     NotAModel {
         /// The repository.
         repo: String,

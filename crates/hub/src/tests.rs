@@ -543,7 +543,7 @@ fn a_model_brings_what_loading_needs_and_no_more() {
         .model(MODEL, None, &NoProgress)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("missing .safetensors"), "{error}");
+    assert!(error.contains(".safetensors is missing"), "{error}");
 }
 
 #[test]

@@ -8,7 +8,9 @@ pub enum NnError {
     #[error(transparent)]
     Checkpoint(#[from] synapse_checkpoint::CheckpointError),
     /// A token id beyond the embedding.
-    #[error("token id {id} is outside the model's vocabulary of {vocab_size} tokens: tokenizer and model do not belong together")]
+    #[error(
+        "token id {id} is outside the model's vocabulary of {vocab_size} tokens: tokenizer and model do not belong together"
+    )]
     TokenOutOfRange {
         /// The offending id.
         id: u32,
