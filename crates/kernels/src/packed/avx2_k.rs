@@ -170,8 +170,8 @@ pub(super) unsafe fn six_bits<const M: usize, const H: usize>(
             // bits 0 to 3 of a byte belong to the line at hand
             let mut upper = codes(&lines[4 + side], from + half);
             let mut sums = [_mm256_setzero_si256(); M];
-            for v in 2 * side..2 * side + 2 {
-                let [first, second] = nibbles(&lines[v], from + half);
+            for (v, line) in lines.iter().enumerate().skip(2 * side).take(2) {
+                let [first, second] = nibbles(line, from + half);
                 let first = six(first, _mm256_slli_epi16::<4>(upper));
                 let second = six(second, _mm256_slli_epi16::<2>(upper));
                 upper = _mm256_srli_epi16::<4>(upper);
