@@ -217,13 +217,13 @@ impl PackedWeight {
         let upper = self.kind.nibble_lines();
         match self.kind {
             PackedFormat::Nf4 => (LEVELS[usize::from(nibble())] ^ 128).cast_signed(),
-            PackedFormat::Q4_0 => nibble().cast_signed() - 8,
+            PackedFormat::Q4_0 => nibble().cast_signed() - self.kind.offset() as i8,
             PackedFormat::Q8_0 => (byte(input / QUAD) ^ 128).cast_signed(),
             PackedFormat::Q4K => nibble().cast_signed(),
             PackedFormat::Q5K => (nibble() | (byte(upper) >> (input / QUAD) & 1) << 4).cast_signed(),
             PackedFormat::Q6K => {
                 let pair = byte(upper + input / 16) >> (input / QUAD % 4 * 2) & 3;
-                (nibble() | pair << 4).cast_signed() - 32
+                (nibble() | pair << 4).cast_signed() - self.kind.offset() as i8
             }
         }
     }
