@@ -2,12 +2,11 @@
 //!
 //! Not for the targets themselves; each of those is a file in `fuzz_targets/` and holds the one call it tries.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use synapse_data::{PrepareRequest, SourceFiles, prepare};
-use synapse_recipe::{DataPlan, Location, Samples, SourcePlan, TrainPlan};
+use synapse_recipe::{DataPlan, SourcePlan, TrainPlan};
 use synapse_tokenizer::ChatTokenizer;
 use tempfile::TempDir;
 
@@ -49,19 +48,7 @@ pub fn prepare_rows(name: &str, bytes: &[u8]) {
     let path = file(name, bytes);
     let out = folder().join("prepared");
     let _ = std::fs::create_dir(&out);
-    let source = SourcePlan {
-        dataset: "rows".to_owned(),
-        location: Location::File(path.clone()),
-        samples: Samples::All,
-        split: "train".to_owned(),
-        format: None,
-        map: BTreeMap::new(),
-        system_prompt: None,
-        held_out_file: None,
-        license: None,
-        requests: Vec::new(),
-    };
-    let plan = DataPlan { sources: vec![source], ..DataPlan::default() };
+    let plan = DataPlan { sources: vec![SourcePlan::file(&path)], ..DataPlan::default() };
     let files = SourceFiles::local(&path).expect("the file that was just written");
     let _ = prepare(
         &PrepareRequest {

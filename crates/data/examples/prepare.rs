@@ -3,12 +3,11 @@
 //! For trying a data file and for the parity scripts; `routing` as a file is the coordinator's generator. Several
 //! files of one source are joined by commas. Prints the manifest.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use synapse_data::{PrepareEvent, PrepareRequest, SourceFiles, prepare};
-use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
+use synapse_recipe::{DataPlan, Location, Overlong, Samples, SourcePlan, TrainPlan};
 use synapse_tokenizer::ChatTokenizer;
 
 type AnyError = Box<dyn std::error::Error>;
@@ -19,30 +18,16 @@ fn source(argument: &str) -> Result<(SourcePlan, SourceFiles), AnyError> {
     for path in paths.split(',').filter(|&path| path != "routing") {
         files.files.extend(SourceFiles::local(Path::new(path))?.files);
     }
-    let plan = SourcePlan {
-        dataset: Path::new(paths)
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        location: if paths == "routing" {
-            Location::Routing
-        } else {
-            Location::File(PathBuf::from(paths))
-        },
-        samples: if samples == "all" {
-            Samples::All
-        } else {
-            Samples::Count(samples.parse()?)
-        },
-        split: "train".to_owned(),
-        format: None,
-        map: BTreeMap::new(),
-        system_prompt: None,
-        held_out_file: None,
-        license: None,
-        requests: Vec::new(),
+    let dataset = Path::new(paths).file_stem().unwrap_or_default().to_string_lossy();
+    let location = if paths == "routing" {
+        Location::Routing
+    } else {
+        Location::File(PathBuf::from(paths))
     };
+    let mut plan = SourcePlan::new(dataset, location);
+    if samples != "all" {
+        plan.samples = Samples::Count(samples.parse()?);
+    }
     Ok((plan, files))
 }
 
@@ -58,38 +43,13 @@ fn main() -> Result<(), AnyError> {
     let (sources, files): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
     let plan = DataPlan {
         sources,
-        total: None,
-        strict: false,
-        seed: 42,
         held_out: held_out.parse()?,
         min_chars: 0,
-        max_chars: None,
-        dedupe: true,
-        near_duplicates: None,
-        decontaminate: false,
-        benchmarks: Vec::new(),
+        ..DataPlan::default()
     };
     let train = TrainPlan {
-        epochs: 1.0,
-        max_steps: None,
-        batch_size: 2,
-        gradient_accumulation: 8,
-        max_seq_len: 2048,
-        learning_rate: 2e-4,
-        scheduler: Scheduler::Cosine,
-        warmup_ratio: 0.03,
-        weight_decay: 0.0,
-        max_grad_norm: 1.0,
-        adam_beta1: 0.9,
-        adam_beta2: 0.999,
-        adam_epsilon: 1e-8,
-        loss_on: LossOn::Assistant,
-        packing: true,
         overlong: Overlong::Truncate,
-        recompute: synapse_recipe::Recompute::Auto,
-        compute_dtype: ComputeDtype::Bf16,
-        seed: 42,
-        checkpoint_every: 0,
+        ..TrainPlan::default()
     };
     let chat = ChatTokenizer::open(Path::new(model))?;
     std::fs::create_dir_all(out)?;

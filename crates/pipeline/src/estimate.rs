@@ -15,6 +15,7 @@ mod display;
 
 use crate::{
     PipelineError,
+    last_run::{LastRun, prepared_manifest},
     row_lengths::{RowLengths, base_config},
     run_dir::RunDir,
 };
@@ -183,7 +184,7 @@ impl Estimate {
 
 impl RecipeEstimate {
     fn new(plan: &SpecialistPlan, process: u64) -> Result<Self, PipelineError> {
-        let ran = Ran::read(plan)?;
+        let ran = LastRun::read(plan)?;
         let manifest = prepared_manifest(plan)?;
         let asked = plan.data.total.or_else(|| {
             plan.data
@@ -239,54 +240,6 @@ impl RecipeEstimate {
             notes,
         })
     }
-}
-
-/// How the recipe compares with the one that last ran.
-#[derive(Clone, Copy)]
-struct Ran {
-    same: bool,
-    /// What the data is made of is the same.
-    same_data: bool,
-}
-
-impl Ran {
-    /// `None` where nothing ran.
-    fn read(plan: &SpecialistPlan) -> Result<Option<Self>, PipelineError> {
-        let path = RunDir::new(&plan.run_dir).plan();
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let text = std::fs::read(&path).map_err(PipelineError::io(&path))?;
-        let broken = |error: serde_json::Error| PipelineError::Unusable {
-            what: format!("{}: {error}", path.display()),
-            hint: "remove the run's folder, or run the recipe again".into(),
-        };
-        let then: serde_json::Value = serde_json::from_slice(&text).map_err(broken)?;
-        // by way of text as well: a number's shortest text is not the number itself
-        let now = serde_json::to_vec(plan).and_then(|text| serde_json::from_slice::<serde_json::Value>(&text));
-        let now = now.map_err(broken)?;
-        let same = |pointers: &[&str]| pointers.iter().all(|at| then.pointer(at) == now.pointer(at));
-        let same_data = same(&[
-            "/data",
-            "/system_prompt",
-            "/router",
-            "/train/max_seq_len",
-            "/train/packing",
-            "/train/overlong",
-            "/train/loss_on",
-        ]);
-        Ok(Some(Self {
-            same: same_data && same(&["/base", "/train", "/method", "/quantization", "/evaluate"]),
-            same_data,
-        }))
-    }
-}
-
-/// The manifest of data that was prepared for the recipe as it is now.
-pub(crate) fn prepared_manifest(plan: &SpecialistPlan) -> Result<Option<Manifest>, PipelineError> {
-    let path = RunDir::new(&plan.run_dir).manifest();
-    let current = path.is_file() && Ran::read(plan)?.is_none_or(|ran| ran.same_data);
-    Ok(if current { Some(Manifest::read(&path)?) } else { None })
 }
 
 /// Sources with their licenses, those of other recipes' requests included.

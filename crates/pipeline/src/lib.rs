@@ -21,6 +21,7 @@ mod document_losses;
 mod domain;
 mod error;
 mod estimate;
+mod last_run;
 mod loaded_model;
 mod merge_request;
 mod page;

@@ -8,7 +8,7 @@ use synapse_checkpoint::ModelConfig;
 use synapse_data::{Manifest, PackedDataset, read_origins};
 use synapse_recipe::{Base, Overlong, Plan, SpecialistPlan, Stage};
 
-use crate::{Fetched, PipelineError, estimate::prepared_manifest, run_dir::RunDir};
+use crate::{Fetched, PipelineError, last_run::prepared_manifest, run_dir::RunDir};
 
 /// What is known about the lengths of one recipe's rows.
 #[derive(Debug)]

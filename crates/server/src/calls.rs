@@ -5,9 +5,11 @@
 
 mod reading;
 
-use crate::tools::{CALL_BEGIN, CALL_END};
-
 use reading::{read, read_beginning, without_cut_end};
+
+/// The tags around a call in a completion; the call is a JSON object with `name` and `arguments`.
+pub(crate) const CALL_BEGIN: &str = "<tool_call>";
+pub(crate) const CALL_END: &str = "</tool_call>";
 
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,13 +3,10 @@
 use serde_json::{Map, Value, json};
 use synapse_engine::{Grammar, StructuralTag};
 
-use crate::calls::Forced;
+use crate::calls::{CALL_BEGIN, CALL_END, Forced};
 use crate::error::ApiError;
 use crate::params::Params;
 
-/// The tags around a call in a completion; the call is a JSON object with `name` and `arguments`.
-pub(crate) const CALL_BEGIN: &str = "<tool_call>";
-pub(crate) const CALL_END: &str = "</tool_call>";
 /// OpenAI's limit.
 const MAX_TOOLS: usize = 128;
 /// Bytes of a tool's name (OpenAI's limit).

@@ -5,13 +5,23 @@
 
 use std::io::BufRead;
 
-use super::json::RowText;
-use super::{BOM, RowFile};
+use super::{BOM, Place, RowFile};
 use crate::{DataError, Result};
+
+/// The text of one row and where it begins.
+pub(super) struct RowText<'t> {
+    pub(super) place: Place<'t>,
+    pub(super) text: &'t [u8],
+    /// Line and column of its first byte, from 1.
+    pub(super) start: (u64, usize),
+}
+
+/// Takes the rows of a file one after the other.
+pub(super) type RowTextVisitor<'e> = dyn FnMut(&RowText<'_>) -> Result<()> + 'e;
 
 /// Passes every element to `each`, and reads no further than the last one that is wanted. `array` says whether they stand
 /// in one.
-pub(super) fn each(file: &RowFile<'_>, array: bool, each: &mut dyn FnMut(&RowText<'_>) -> Result<()>) -> Result<()> {
+pub(super) fn each(file: &RowFile<'_>, array: bool, each: &mut RowTextVisitor<'_>) -> Result<()> {
     let mut splitter = Splitter {
         file,
         each,
@@ -82,7 +92,7 @@ enum State {
 
 struct Splitter<'a, 'f, 'e> {
     file: &'a RowFile<'f>,
-    each: &'a mut (dyn FnMut(&RowText<'_>) -> Result<()> + 'e),
+    each: &'a mut RowTextVisitor<'e>,
     array: bool,
     /// Of the byte that was taken last, from 1.
     line: u64,

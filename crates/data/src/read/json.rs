@@ -5,18 +5,9 @@ use std::io::BufRead;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{BOM, FileFormat, Place, Record, RowFile, RowVisitor, Wanted, elements, literals};
+use super::elements::{self, RowText, RowTextVisitor};
+use super::{BOM, FileFormat, Record, RowFile, RowVisitor, Wanted, literals};
 use crate::{DataError, Result};
-
-/// The text of one row and where it begins.
-pub(super) struct RowText<'t> {
-    pub(super) place: Place<'t>,
-    pub(super) text: &'t [u8],
-    /// Line and column of its first byte, from 1.
-    pub(super) start: (u64, usize),
-}
-
-type RowTextVisitor<'e> = dyn FnMut(&RowText<'_>) -> Result<()> + 'e;
 
 /// The keys of all rows, in the order in which they first appear: a row may have a column that no earlier one has.
 pub(super) fn columns(file: &RowFile<'_>, format: FileFormat) -> Result<Vec<String>> {

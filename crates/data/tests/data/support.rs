@@ -1,11 +1,10 @@
 //! A tiny tokenizer, plans and files to prepare, and what came of it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use synapse_data::{Benchmark, DataError, Manifest, PackedDataset, PrepareEvent, PrepareRequest, SourceFiles, prepare};
-use synapse_recipe::{ComputeDtype, DataPlan, Location, LossOn, Overlong, Samples, Scheduler, SourcePlan, TrainPlan};
+use synapse_recipe::{DataPlan, Location, Overlong, Samples, SourcePlan, TrainPlan};
 use synapse_tokenizer::ChatTokenizer;
 
 pub(crate) fn chat() -> ChatTokenizer {
@@ -14,57 +13,31 @@ pub(crate) fn chat() -> ChatTokenizer {
 
 pub(crate) fn train_plan() -> TrainPlan {
     TrainPlan {
-        epochs: 1.0,
-        max_steps: None,
-        batch_size: 1,
-        gradient_accumulation: 1,
         max_seq_len: 256,
-        learning_rate: 1e-4,
-        scheduler: Scheduler::Cosine,
-        warmup_ratio: 0.0,
-        weight_decay: 0.0,
-        max_grad_norm: 1.0,
-        adam_beta1: 0.9,
-        adam_beta2: 0.999,
-        adam_epsilon: 1e-8,
-        loss_on: LossOn::Assistant,
-        packing: true,
         overlong: Overlong::Truncate,
-        recompute: synapse_recipe::Recompute::Never,
-        compute_dtype: ComputeDtype::F32,
         seed: 1,
-        checkpoint_every: 0,
+        ..TrainPlan::default()
     }
 }
 
 pub(crate) fn data_plan(sources: Vec<SourcePlan>, held_out: u64) -> DataPlan {
     DataPlan {
         sources,
-        total: None,
-        strict: false,
         seed: 7,
         held_out,
         min_chars: 0,
-        max_chars: None,
-        dedupe: true,
-        near_duplicates: None,
-        decontaminate: false,
-        benchmarks: Vec::new(),
+        ..DataPlan::default()
     }
 }
 
 pub(crate) fn source(path: &Path, samples: Samples) -> SourcePlan {
     SourcePlan {
-        dataset: path.file_stem().unwrap().to_string_lossy().into_owned(),
-        location: Location::File(path.to_owned()),
         samples,
-        split: "train".to_owned(),
-        format: None,
-        map: BTreeMap::new(),
-        system_prompt: None,
-        held_out_file: None,
         license: Some("MIT".to_owned()),
-        requests: Vec::new(),
+        ..SourcePlan::new(
+            path.file_stem().unwrap().to_string_lossy(),
+            Location::File(path.to_owned()),
+        )
     }
 }
 

@@ -1,7 +1,10 @@
 //! The innermost loops: a tile of a few rows by one panel of 32 columns, or of 16 where registers are short.
 
 #[cfg(simd_x86)]
-use super::avx2::multiply as avx2;
+mod avx2;
+
+#[cfg(simd_x86)]
+use self::avx2::multiply as avx2_fma;
 use super::{Block, Format, left::Rows};
 use crate::{
     Isa,
@@ -33,7 +36,7 @@ pub(super) fn height(format: Format) -> usize {
         Isa::Amx if format.pairs => 32,
         Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => ROWS,
         #[cfg(simd_x86)]
-        Isa::Avx2 => super::avx2::ROWS,
+        Isa::Avx2 => avx2::ROWS,
         _ => 4,
     }
 }
@@ -111,7 +114,7 @@ unsafe fn dispatch(tile: &Tile, format: Format, count: usize) {
             #[cfg(simd_x86)]
             Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => by_rows!(count, avx512, tile, 1 2 3 4 5 6 7 8 9 10 11 12),
             #[cfg(simd_x86)]
-            Isa::Avx2 => by_rows!(count, avx2, tile, 1 2 3 4 5 6),
+            Isa::Avx2 => by_rows!(count, avx2_fma, tile, 1 2 3 4 5 6),
             _ => by_rows!(count, portable, tile, 1 2 3 4),
         }
     }

@@ -5,10 +5,6 @@
 //! write the output once. Each output element is summed by one thread in an order that depends only on the shapes, so
 //! the number of threads does not change a bit of the result.
 
-#[cfg(simd_x86)]
-mod avx2;
-#[cfg(simd_x86)]
-mod avx512;
 mod gemv;
 mod grid;
 mod left;

@@ -1,9 +1,12 @@
 //! Tiles of sixteen lines of sixteen 4-byte units, the squares in which operands are packed and transposed by vectors.
 //!
 //! A unit is an f32, or two bf16 that are adjacent along `k`, the first in the low half. What this is not: the loads and
-//! transpositions themselves, which `avx2` and `avx512` have, and code for the remainders.
+//! transpositions themselves, which each instruction set has, and code for the remainders.
 
-use super::{Format, avx2, avx512};
+mod avx2;
+mod avx512;
+
+use super::Format;
 use crate::{Isa, Matrix};
 
 /// Sixteen lines of sixteen units: position and storage format.
@@ -41,7 +44,8 @@ impl Tile16x16<'_> {
         // SAFETY: guaranteed by the caller.
         unsafe {
             match format {
-                Format { isa: Isa::Avx2, .. } => avx2::transpose_columns(self, out),
+                // one float is one unit: the stored rows are transposed either way
+                Format { isa: Isa::Avx2, .. } => avx2::transpose_rows(self, out),
                 Format { pairs: true, .. } => avx512::transpose_columns_pairs(self, out),
                 Format { pairs: false, .. } => avx512::transpose_columns_floats(self, out),
             }

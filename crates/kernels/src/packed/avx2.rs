@@ -4,6 +4,8 @@
 //! and positive, so a whole block is summed in 16 bits; for the other formats the weight's sign moves to the activation,
 //! and two products of at most 128 · 127 fit.
 
+mod k_quants;
+
 use std::arch::x86_64::{
     __m256, __m256i, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps,
     _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_load_si256,
@@ -13,6 +15,7 @@ use std::arch::x86_64::{
 };
 
 use half::f16;
+pub(super) use k_quants::{signed, unsigned};
 
 use super::{
     Job, PackedFormat, QUAD, ROWS, Row,
@@ -72,20 +75,21 @@ unsafe fn pass<const M: usize, const H: usize>(
             // SAFETY: the lines are a block of codes of this format, and the inputs have as many bytes.
             let dots = unsafe {
                 match kind {
-                    PackedFormat::Q4K => super::avx2_k::four_bits::<M, H>(lines, from, inputs, parts),
-                    PackedFormat::Q5K => super::avx2_k::five_bits::<M, H>(lines, from, inputs, parts),
-                    _ => super::avx2_k::six_bits::<M, H>(lines, from, inputs, parts),
+                    PackedFormat::Q4K => k_quants::four_bits::<M, H>(lines, from, inputs, parts),
+                    PackedFormat::Q5K => k_quants::five_bits::<M, H>(lines, from, inputs, parts),
+                    _ => k_quants::six_bits::<M, H>(lines, from, inputs, parts),
                 }
             };
             for half in 0..H {
                 let [unit, minimum_unit] = [0, 1].map(|level| halves_at(&units[level], from + half));
+                // Q6_K has no minima; its second line of parts are scales
+                let minimum = (kind != PackedFormat::Q6K).then(|| unsigned(&parts[1], from + half));
                 for m in 0..M {
                     // not fused, as in the scalar reference
                     let scale = _mm256_set1_ps(rows[m].scales[at]);
                     let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(dots[m][half]), _mm256_mul_ps(unit, scale));
                     totals[m][half] = _mm256_add_ps(totals[m][half], scaled);
-                    if kind != PackedFormat::Q6K {
-                        let minimum = super::avx2_k::unsigned(&parts[1], from + half);
+                    if let Some(minimum) = minimum {
                         let least = _mm256_mullo_epi32(minimum, _mm256_set1_epi32(least[m]));
                         let least = _mm256_mul_ps(_mm256_cvtepi32_ps(least), _mm256_mul_ps(minimum_unit, scale));
                         totals[m][half] = _mm256_sub_ps(totals[m][half], least);

@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     _mm512_setzero_si512, _mm512_srlv_epi32, _mm512_sub_epi32,
 };
 
-use super::{PackedFormat, PackedWeight, QUAD, ROWS, avx2, avx2_k, avx512::scales, weight::Scales};
+use super::{PackedFormat, PackedWeight, QUAD, ROWS, avx2, avx512::scales, weight::Scales};
 
 /// A square of sixteen rows by sixteen inputs within one tile and block.
 struct Square {
@@ -109,13 +109,13 @@ pub(crate) unsafe fn store_transposed(
             if kind == PackedFormat::Q6K {
                 // a scale for each half of the block
                 (
-                    product(unit, avx2_k::signed(&parts[first / 16], half)),
+                    product(unit, avx2::signed(&parts[first / 16], half)),
                     _mm256_setzero_ps(),
                 )
             } else {
                 (
-                    product(unit, avx2_k::unsigned(&parts[0], half)),
-                    product(minimum, avx2_k::unsigned(&parts[1], half)),
+                    product(unit, avx2::unsigned(&parts[0], half)),
+                    product(minimum, avx2::unsigned(&parts[1], half)),
                 )
             }
         } else {

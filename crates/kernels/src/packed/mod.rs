@@ -13,8 +13,6 @@ mod activations;
 #[cfg(simd_x86)]
 mod avx2;
 #[cfg(simd_x86)]
-mod avx2_k;
-#[cfg(simd_x86)]
 mod avx512;
 mod format;
 #[cfg(simd_x86)]

@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Call;
-use crate::tools::CALL_END;
+use super::{CALL_END, Call};
 
 /// A JSON object with a name, and with arguments as an object or as text that holds one.
 pub(super) fn read(body: &str) -> Option<Call> {

@@ -1,6 +1,6 @@
 //! ggml's K-quants with AVX2: dot products of a block, multiplied by its whole-number scales.
 //!
-//! What this is not: the walk over blocks and the scales in floating point, which `avx2` has.
+//! What this is not: the walk over blocks and the scales in floating point, which the parent has.
 
 use std::arch::x86_64::{
     __m256i, _mm_loadl_epi64, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
@@ -9,16 +9,12 @@ use std::arch::x86_64::{
     _mm256_srli_epi16, _mm256_sub_epi8,
 };
 
-use super::{
-    ROWS,
-    avx2::{LANES, codes, quad},
-    weight::Line,
-};
+use super::{LANES, Line, ROWS, codes, quad};
 
 /// Eight bytes of sixteen, widened without sign.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn unsigned(parts: &[u8; ROWS], half: usize) -> __m256i {
+pub(crate) fn unsigned(parts: &[u8; ROWS], half: usize) -> __m256i {
     // SAFETY: eight bytes of sixteen.
     _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(parts[half * LANES..][..LANES].as_ptr().cast()) })
 }
@@ -26,7 +22,7 @@ pub(super) fn unsigned(parts: &[u8; ROWS], half: usize) -> __m256i {
 /// Same as [`unsigned`] with sign.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn signed(parts: &[u8; ROWS], half: usize) -> __m256i {
+pub(crate) fn signed(parts: &[u8; ROWS], half: usize) -> __m256i {
     // SAFETY: eight bytes of sixteen.
     _mm256_cvtepi8_epi32(unsafe { _mm_loadl_epi64(parts[half * LANES..][..LANES].as_ptr().cast()) })
 }

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _mm512_storeu_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
-use super::tile16::Tile16x16;
+use super::Tile16x16;
 use crate::{
     Matrix, Nf4Matrix,
     nf4::{BLOCK, CODE},
