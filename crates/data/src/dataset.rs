@@ -109,25 +109,28 @@ impl PackedDataset {
         self.len() == 0
     }
 
+    /// The columns of the batch that holds a row, and the row's place in it.
+    fn place(&self, index: usize) -> Option<(&[ListArray; 3], usize)> {
+        let batch = self.ends.partition_point(|&end| end <= index);
+        let row = index - batch.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some((self.batches.get(batch)?, row))
+    }
+
     /// The lengths of one row's documents, in tokens; none if `index` is not below [`Self::len`].
     #[must_use]
     pub fn document_lengths(&self, index: usize) -> Vec<usize> {
-        let batch = self.ends.partition_point(|&end| end <= index);
-        let Some([.., lengths]) = self.batches.get(batch) else {
+        let Some(([.., lengths], row)) = self.place(index) else {
             return Vec::new();
         };
-        let row = index - batch.checked_sub(1).map_or(0, |before| self.ends[before]);
         numbers(lengths, row).iter().map(|&length| length as usize).collect()
     }
 
     /// One row; an empty one if `index` is not below [`Self::len`].
     #[must_use]
     pub fn row(&self, index: usize) -> PackedRow {
-        let batch = self.ends.partition_point(|&end| end <= index);
-        let Some([ids, labels, lengths]) = self.batches.get(batch) else {
+        let Some(([ids, labels, lengths], row)) = self.place(index) else {
             return PackedRow::default();
         };
-        let row = index - batch.checked_sub(1).map_or(0, |before| self.ends[before]);
         PackedRow {
             input_ids: numbers(ids, row).iter().map(|&id| id.cast_unsigned()).collect(),
             labels: numbers(labels, row).iter().map(|&label| i64::from(label)).collect(),

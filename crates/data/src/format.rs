@@ -192,12 +192,16 @@ impl Normalizer {
 
     /// The keys of a record's turns that nothing reads, such as `messages[].name`.
     pub(crate) fn unread_keys(&self, record: &Record) -> BTreeSet<String> {
-        let turns = self
-            .columns
-            .values()
-            .filter_map(|column| Some((column, record.get(column)?)));
-        let turns = turns.filter(|(column, _)| TURNS.iter().any(|field| self.columns.get(*field) == Some(column)));
-        turns.flat_map(|(column, turns)| unread_keys(column, turns)).collect()
+        // Only these formats have turns in the texts of a table.
+        let in_texts = matches!(self.format, Format::Messages | Format::Sharegpt);
+        let columns = TURNS.iter().filter_map(|field| self.columns.get(*field));
+        let turns = columns.filter_map(|column| Some((column, record.get(column)?)));
+        turns
+            .flat_map(|(column, turns)| match parsed(turns) {
+                Ok(read) if in_texts => unread_keys(column, &read),
+                _ => unread_keys(column, turns),
+            })
+            .collect()
     }
 
     /// One record's row.
@@ -247,9 +251,10 @@ impl Normalizer {
                     return Err(Refused::Dropped("missing_field"));
                 };
                 // A table has no lists: there the turns are JSON in a text.
-                match parsed(value).as_deref() {
-                    Ok(Value::Array(turns)) => self.chat(record, conversation(turns)?),
-                    Ok(Value::Null) => Err(Refused::Dropped("missing_field")),
+                let turns = parsed(value).map_err(|error| Refused::Malformed(format!("`{name}`: {error}")))?;
+                match turns.as_ref() {
+                    Value::Array(turns) => self.chat(record, conversation(turns)?),
+                    Value::Null => Err(Refused::Dropped("missing_field")),
                     _ => Err(Refused::Malformed(format!("`{name}` is not a list of messages"))),
                 }
             }

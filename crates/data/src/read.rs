@@ -178,8 +178,12 @@ impl RowFile<'_> {
         let mut text = String::new();
         let read = self.open()?.read_to_string(&mut text);
         read.map_err(|error| DataError::io(self.path, error))?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
+        if text.contains('\r') {
+            text = text.replace("\r\n", "\n").replace('\r', "\n");
+        }
         Ok(Record::from_iter([("text".to_owned(), Value::String(text))]))
     }
 
@@ -188,13 +192,18 @@ impl RowFile<'_> {
         /// The bytes of a line that are looked at: an object over several lines begins a new one soon.
         const LOOKED_AT: u64 = 1 << 16;
         let failed = |error| DataError::io(self.path, error);
+        let is_open = |text: &[u8]| {
+            let mut scan = Scan::objects();
+            text.iter().for_each(|&byte| _ = scan.ends_row(byte));
+            scan.is_open()
+        };
         let mut reader = self.open()?.take(LOOKED_AT);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).map_err(failed)? > 0 {
             let text = line.strip_prefix(BOM).unwrap_or(&line).trim_ascii();
             match text.first() {
                 Some(b'[') => return Ok(FileFormat::JsonArray),
-                Some(b'{') if line.ends_with(b"\n") && elements::is_open(text) => return Ok(FileFormat::JsonObjects),
+                Some(b'{') if line.ends_with(b"\n") && is_open(text) => return Ok(FileFormat::JsonObjects),
                 Some(_) => break,
                 None => line.clear(),
             }

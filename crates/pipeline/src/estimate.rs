@@ -185,7 +185,7 @@ impl Estimate {
 impl RecipeEstimate {
     fn new(plan: &SpecialistPlan, process: u64) -> Result<Self, PipelineError> {
         let ran = LastRun::read(plan)?;
-        let manifest = prepared_manifest(plan)?;
+        let manifest = prepared_manifest(plan, ran)?;
         let asked = plan.data.total.or_else(|| {
             plan.data
                 .sources

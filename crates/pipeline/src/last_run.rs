@@ -50,8 +50,11 @@ impl LastRun {
 }
 
 /// The manifest of data that was prepared for the recipe as it is now.
-pub(crate) fn prepared_manifest(plan: &SpecialistPlan) -> Result<Option<Manifest>, PipelineError> {
+pub(crate) fn prepared_manifest(
+    plan: &SpecialistPlan,
+    last_run: Option<LastRun>,
+) -> Result<Option<Manifest>, PipelineError> {
     let path = RunDir::new(&plan.run_dir).manifest();
-    let current = path.is_file() && LastRun::read(plan)?.is_none_or(|ran| ran.same_data);
+    let current = path.is_file() && last_run.is_none_or(|ran| ran.same_data);
     Ok(if current { Some(Manifest::read(&path)?) } else { None })
 }

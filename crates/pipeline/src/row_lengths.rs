@@ -8,7 +8,11 @@ use synapse_checkpoint::ModelConfig;
 use synapse_data::{Manifest, PackedDataset, read_origins};
 use synapse_recipe::{Base, Overlong, Plan, SpecialistPlan, Stage};
 
-use crate::{Fetched, PipelineError, last_run::prepared_manifest, run_dir::RunDir};
+use crate::{
+    Fetched, PipelineError,
+    last_run::{LastRun, prepared_manifest},
+    run_dir::RunDir,
+};
 
 /// What is known about the lengths of one recipe's rows.
 #[derive(Debug)]
@@ -41,7 +45,7 @@ pub fn row_length_notes(document: &Plan) -> Result<Vec<String>, PipelineError> {
     };
     let mut notes = Vec::new();
     for plan in plans {
-        let manifest = prepared_manifest(plan)?;
+        let manifest = prepared_manifest(plan, LastRun::read(plan)?)?;
         // What is wrong with the base's configuration is said by whoever needs it.
         let config = base_config(plan).ok().flatten();
         let lengths = RowLengths::new(plan, config.as_ref(), manifest.as_ref());

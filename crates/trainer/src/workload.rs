@@ -60,9 +60,8 @@ pub fn largest_micro_batch(plan: &TrainPlan, rows: &PackedDataset) -> Option<(us
     let steps = Steps::new(plan, rows.len());
     let lengths: Vec<(usize, usize)> = (0..rows.len())
         .map(|index| {
-            let documents = rows.row(index).seq_lengths;
-            let longest = documents.iter().copied().max().unwrap_or(0);
-            (documents.iter().sum::<u32>() as usize, longest as usize)
+            let documents = rows.document_lengths(index);
+            (documents.iter().sum(), documents.iter().copied().max().unwrap_or(0))
         })
         .collect();
     let mut sampler = ShuffleSampler::new(rows.len(), plan.batch_size, plan.seed);

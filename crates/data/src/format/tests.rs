@@ -417,4 +417,13 @@ fn a_tables_turns_are_json_in_a_text() {
         chat(&[("user", "q"), ("assistant", "a")])
     );
     assert_eq!(row(json!({"messages": ""})), Err(Refused::Dropped("missing_field")));
+    let broken = row(json!({"messages": "[{\"role\": "})).unwrap_err();
+    assert!(
+        matches!(&broken, Refused::Malformed(message) if message.starts_with("`messages`: not valid JSON")),
+        "{broken:?}"
+    );
+    let record = json!({"messages": r#"[{"role": "user", "content": "q", "name": "Ann"}]"#});
+    let normalizer = Normalizer::detect(&["messages".to_owned()], None, &BTreeMap::new()).unwrap();
+    let unread = normalizer.unread_keys(record.as_object().unwrap());
+    assert_eq!(unread.into_iter().collect::<Vec<_>>(), ["messages[].name"]);
 }

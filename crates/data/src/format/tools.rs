@@ -22,10 +22,11 @@ pub(super) fn tools(value: &Value) -> RowResult<Vec<Value>> {
 /// The calls of a turn: a list of them, or a single one.
 pub(super) fn calls(value: &Value) -> RowResult<Vec<ToolCall>> {
     // A model wrote this text, and not every one of its calls was JSON.
-    match parsed(value)
-        .map_err(|_| Refused::Dropped("broken_tool_call"))?
-        .as_ref()
-    {
+    let read = parsed(value).map_err(|error| match value {
+        Value::String(text) if is_json(text) => Refused::Malformed(format!("`tool_calls`: {error}")),
+        _ => Refused::Dropped("broken_tool_call"),
+    })?;
+    match read.as_ref() {
         Value::Null => Ok(Vec::new()),
         Value::Array(calls) => calls.iter().map(call).collect(),
         one => call(one).map(|call| vec![call]),
@@ -57,10 +58,14 @@ fn arguments_of(written: &Value) -> Result<Value, String> {
     match (parsed(written), written) {
         (Ok(arguments), _) if arguments.is_null() => Ok(Value::Object(Map::new())),
         (Ok(arguments), _) if arguments.is_object() => Ok(arguments.into_owned()),
-        // JSON, but with a literal that cannot be kept.
-        (Err(error), Value::String(text)) if serde_json::from_str::<Value>(text).is_ok() => Err(error),
+        (Err(error), Value::String(text)) if is_json(text) => Err(error),
         _ => Ok(written.clone()),
     }
+}
+
+/// Whether a text that was refused is JSON, but with a literal that cannot be kept.
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// The value, read from JSON where it is a text; an empty text is nothing.

@@ -7,8 +7,10 @@
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Int32Type, Int64Type, UInt64Type,
+    DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
@@ -79,7 +81,13 @@ fn column_cell(field: &Field, column: &dyn Array, index: usize) -> CellResult<Op
         | DataType::Date64
             if column.is_valid(index) =>
         {
-            let text = cast(&column.slice(index, 1), &DataType::Utf8).map_err(|error| error.to_string())?;
+            let failed = |error: ArrowError| error.to_string();
+            let mut one = column.slice(index, 1);
+            if one.data_type() == &DataType::Date64 {
+                // milliseconds, which would be printed as a time of the day too
+                one = cast(&one, &DataType::Date32).map_err(failed)?;
+            }
+            let text = cast(&one, &DataType::Utf8).map_err(failed)?;
             Ok(Some(text.as_string::<i32>().value(0).into()))
         }
         _ if is_nan(column, index) => Ok(None),
@@ -101,7 +109,6 @@ fn cell(field: &Field, array: &dyn Array, index: usize) -> CellResult<Option<Val
     if array.is_null(index) {
         return Ok(None);
     }
-    let widened = |to: &DataType| cast(&array.slice(index, 1), to).map_err(|error| error.to_string());
     // The field knows which texts are JSON; of a dictionary it knows nothing but that it is one.
     let data_type = match field.data_type() {
         DataType::Dictionary(..) => array.data_type(),
@@ -115,17 +122,19 @@ fn cell(field: &Field, array: &dyn Array, index: usize) -> CellResult<Option<Val
         DataType::Boolean => array.as_boolean().value(index).into(),
         DataType::Int64 => array.as_primitive::<Int64Type>().value(index).into(),
         DataType::Int32 => array.as_primitive::<Int32Type>().value(index).into(),
-        DataType::Int8 | DataType::Int16 => widened(&DataType::Int64)?.as_primitive::<Int64Type>().value(0).into(),
-        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-            widened(&DataType::UInt64)?.as_primitive::<UInt64Type>().value(0).into()
-        }
+        DataType::Int16 => array.as_primitive::<Int16Type>().value(index).into(),
+        DataType::Int8 => array.as_primitive::<Int8Type>().value(index).into(),
+        DataType::UInt64 => array.as_primitive::<UInt64Type>().value(index).into(),
+        DataType::UInt32 => array.as_primitive::<UInt32Type>().value(index).into(),
+        DataType::UInt16 => array.as_primitive::<UInt16Type>().value(index).into(),
+        DataType::UInt8 => array.as_primitive::<UInt8Type>().value(index).into(),
         DataType::Float16 => number(array.as_primitive::<Float16Type>().value(index).to_f64())?,
         DataType::Float32 => number(f64::from(array.as_primitive::<Float32Type>().value(index)))?,
         DataType::Float64 => number(array.as_primitive::<Float64Type>().value(index))?,
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
-            let key = cast(&dictionary.keys().slice(index, 1), &DataType::UInt64).map_err(|error| error.to_string())?;
-            let key = usize::try_from(key.as_primitive::<UInt64Type>().value(0)).map_err(|error| error.to_string())?;
+            let key = cell(field, dictionary.keys(), index)?.and_then(|key| usize::try_from(key.as_u64()?).ok());
+            let key = key.ok_or("a dictionary's key is no place in it")?;
             return cell(field, dictionary.values(), key);
         }
         DataType::List(item) => list(item, &array.as_list::<i32>().value(index))?,

@@ -57,22 +57,6 @@ pub(super) fn each(file: &RowFile<'_>, array: bool, each: &mut RowTextVisitor<'_
     }
 }
 
-/// Whether a text ends inside an object or array, and not inside a string.
-pub(super) fn is_open(text: &[u8]) -> bool {
-    let (mut depth, mut quoted, mut escaped) = (0_u64, false, false);
-    for byte in text {
-        match byte {
-            _ if std::mem::take(&mut escaped) => {}
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => depth += 1,
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    depth > 0 && !quoted
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Outside an object, where there is no array.
@@ -142,7 +126,14 @@ impl Splitter<'_, '_, '_> {
             }
             match byte {
                 b'\\' => self.escaped = true,
-                b'"' => self.quoted = false,
+                b'"' => {
+                    self.quoted = false;
+                    // a text ends here, and what follows may not be on this disk
+                    if self.depth == 0 {
+                        self.state = State::After;
+                        return self.finish();
+                    }
+                }
                 _ => {}
             }
             return Ok(());

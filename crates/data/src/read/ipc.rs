@@ -24,6 +24,7 @@ pub(super) fn columns(file: &RowFile<'_>) -> Result<Vec<String>> {
 
 pub(super) fn read(file: &RowFile<'_>, wanted: Wanted<'_>, each: &mut RowVisitor<'_>) -> Result<()> {
     let (schema, _) = open(file, None)?;
+    names(file, schema.fields())?;
     let named = schema.fields().iter().enumerate();
     let columns: Vec<usize> = named
         .filter(|(_, field)| wanted.has(field.name()))

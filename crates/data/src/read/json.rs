@@ -1,5 +1,6 @@
 //! JSON row by row: one object a line, one array of objects, or objects over several lines each.
 
+use std::collections::HashSet;
 use std::io::BufRead;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -11,24 +12,33 @@ use crate::{DataError, Result};
 
 /// The keys of all rows, in the order in which they first appear: a row may have a column that no earlier one has.
 pub(super) fn columns(file: &RowFile<'_>, format: FileFormat) -> Result<Vec<String>> {
-    let mut columns: Vec<String> = Vec::new();
+    let (mut columns, mut known) = (Vec::new(), HashSet::new());
     row_texts(file, format, &mut |row| {
-        let keys = match serde_json::from_slice::<Keys>(row.text) {
-            Ok(Keys(keys)) => keys,
-            Err(_) => record(file, row, Wanted::All)?.keys().cloned().collect(),
+        let keys = match keys(row.text) {
+            Some(keys) => keys,
+            // No object: a text, or an error.
+            None => record(file, row, Wanted::All)?.keys().cloned().collect(),
         };
-        if let Some(twice) = (1..keys.len()).find(|&index| keys[..index].contains(&keys[index])) {
-            let message = format!("the key `{}` is there twice", keys[twice]);
+        let mut own = HashSet::with_capacity(keys.len());
+        if let Some(twice) = keys.iter().find(|key| !own.insert(key.as_str())) {
+            let message = format!("the key `{twice}` is there twice");
             return Err(DataError::malformed(&row.place, message));
         }
         for key in keys {
-            if !columns.contains(&key) {
+            if !known.contains(&key) {
+                known.insert(key.clone());
                 columns.push(key);
             }
         }
         Ok(())
     })?;
     Ok(columns)
+}
+
+/// The keys of an object, each as often as it is written.
+fn keys(text: &[u8]) -> Option<Vec<String>> {
+    let read = |text: &[u8]| serde_json::from_slice(text).ok().map(|Keys(keys)| keys);
+    read(text).or_else(|| read(&literals::as_null(text, &literals::find(text))))
 }
 
 pub(super) fn read(
@@ -60,7 +70,7 @@ fn lines(file: &RowFile<'_>, each: &mut RowTextVisitor<'_>) -> Result<()> {
         line.clear();
         if reader
             .read_until(b'\n', &mut line)
-            .map_err(|error| DataError::io(file.path, error))?
+            .map_err(|error| DataError::malformed(&file.line(number), error.to_string()))?
             == 0
         {
             break;
@@ -100,26 +110,21 @@ fn record(file: &RowFile<'_>, row: &RowText<'_>, wanted: Wanted<'_>) -> Result<R
             ))
         })
     };
-    let value = match serde_json::from_slice::<Value>(row.text) {
-        Ok(value) => {
-            if let Some(error) = refused(&literals::wide_integers(row.text)) {
-                return Err(error);
-            }
-            value
-        }
-        Err(error) => {
-            let mut literals = literals::find(row.text);
-            literals.retain(|literal| literal.non_finite);
-            let replaced = literals::as_null(row.text, &literals);
-            match serde_json::from_slice(&replaced) {
-                Ok(value) if !literals.is_empty() => match refused(&literals) {
-                    Some(error) => return Err(error),
-                    None => value,
-                },
-                _ => return Err(broken(file, row, &error)),
-            }
+    let parsed = serde_json::from_slice::<Value>(row.text);
+    let literals = match &parsed {
+        Ok(_) => literals::wide_integers(row.text),
+        Err(_) => literals::find(row.text),
+    };
+    let value = match parsed {
+        Ok(value) if literals.is_empty() => value,
+        parsed => {
+            let replaced = serde_json::from_slice(&literals::as_null(row.text, &literals));
+            replaced.map_err(|later| broken(file, row, parsed.as_ref().err().unwrap_or(&later)))?
         }
     };
+    if let Some(error) = refused(&literals) {
+        return Err(error);
+    }
     match value {
         Value::Object(record) => Ok(record),
         // `datasets` takes an array of texts as documents.

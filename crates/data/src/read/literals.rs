@@ -21,8 +21,8 @@ pub(super) struct Literal {
     pub(super) missing: bool,
 }
 
-/// Decimal digits of 2⁶⁴.
-const WIDE: usize = 20;
+/// Decimal digits of 2⁶³, the least magnitude that may not fit.
+const WIDE: usize = 19;
 
 /// Whether a text may have an integer above 64 bits; quick, and often wrong where digits stand in strings.
 fn may_have_wide_integer(text: &[u8]) -> bool {
@@ -193,6 +193,9 @@ mod tests {
             parse(r#"{"a": NaN}"#),
             Err("`NaN` is not JSON; write null, or leave the key out".to_owned())
         );
+        // nineteen digits, as few as may be too many
+        assert!(parse("-9999999999999999999").is_err_and(|error| error.contains("more than 64 bits")));
+        assert_eq!(parse("-9223372036854775808"), Ok(i64::MIN.into()));
         assert!(parse("{").is_err_and(|error| error.starts_with("not valid JSON: EOF")));
         assert_eq!(
             parse(r#""12345678901234567890123""#),

@@ -25,6 +25,7 @@ pub(super) fn columns(file: &RowFile<'_>) -> Result<Vec<String>> {
 pub(super) fn read(file: &RowFile<'_>, wanted: Wanted<'_>, each: &mut RowVisitor<'_>) -> Result<()> {
     let builder = open(file)?;
     let schema = with_json_types(builder.schema(), builder.parquet_schema());
+    names(file, builder.schema().fields())?;
     let named = schema.iter().enumerate();
     let roots: Vec<usize> = named
         .filter(|(_, field)| wanted.has(field.name()))

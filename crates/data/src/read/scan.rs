@@ -82,7 +82,11 @@ impl Scan {
                 }
                 match byte {
                     b'\\' if *quoted => *escaped = true,
-                    b'"' => *quoted = !*quoted,
+                    b'"' => {
+                        *quoted = !*quoted;
+                        // an element of an array may be a text
+                        return !*quoted && *outside == 1 && *depth == 1;
+                    }
                     b'[' | b'{' if !*quoted => *depth += 1,
                     b']' | b'}' if !*quoted => {
                         *depth = depth.saturating_sub(1);
@@ -103,6 +107,18 @@ impl Scan {
                 false
             }
         }
+    }
+
+    /// Whether an element is open here, outside its strings.
+    pub(super) fn is_open(self) -> bool {
+        matches!(
+            self,
+            Self::Array {
+                depth: 1..,
+                quoted: false,
+                ..
+            }
+        )
     }
 
     /// Whether the end of the file would end a row too.
@@ -129,6 +145,7 @@ mod tests {
         assert_eq!(rows(Scan::lines(), "{}\n\n {}\r\n{}"), 3);
         assert_eq!(rows(Scan::array(), r#"[{"a": "]}\"}", "b": [{}]}, {"a": [1]}]"#), 2);
         assert_eq!(rows(Scan::array(), r#"[{"a": 1}, {"a""#), 1);
+        assert_eq!(rows(Scan::array(), r#"["a\"]", "b"]"#), 2);
         assert_eq!(rows(Scan::objects(), "{\n\"a\": [1]\n}\n{\n\"a\": {}\n}"), 2);
         assert_eq!(rows(Scan::table(), "a,b\n1,\"x\ny\"\n\n2,\"say \"\"so\"\"\"\n3,4"), 3);
         assert_eq!(rows(Scan::table(), "a,b"), 0);

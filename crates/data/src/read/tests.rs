@@ -388,3 +388,48 @@ proptest! {
         let _ = rows_of(&format!("x.{ending}"), &bytes);
     }
 }
+
+#[test]
+fn a_literal_that_would_be_rounded_is_refused_beside_another_and_null_where_nobody_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.jsonl");
+    std::fs::write(&path, "{\"score\": NaN, \"id\": 123456789012345678901}\n").unwrap();
+    let file = RowFile {
+        path: &path,
+        name: "rows.jsonl",
+        most: None,
+    };
+    let refused = file.read(Wanted::Columns(&["id".to_owned()]), &mut |_, _| Ok(()));
+    let message = refused.unwrap_err().to_string();
+    assert!(
+        message.contains("rows.jsonl:1") && message.contains("column `id`"),
+        "{message}"
+    );
+    let mut rows = Vec::new();
+    let read = file.read(Wanted::All, &mut |_, record| {
+        rows.push(Value::Object(record));
+        Ok(())
+    });
+    read.unwrap();
+    assert_eq!(rows, [serde_json::json!({"score": null, "id": null})]);
+    assert!(rows_of("twice.jsonl", b"{\"a\": NaN, \"a\": 1}\n").is_err());
+}
+
+#[test]
+fn the_first_texts_of_an_array_are_read_without_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.json");
+    std::fs::write(&path, "[\"a\\\"]\", \"b\"").unwrap();
+    let file = RowFile {
+        path: &path,
+        name: "rows.json",
+        most: Some(2),
+    };
+    let mut rows = Vec::new();
+    let read = file.read(Wanted::All, &mut |_, record| {
+        rows.push(record["text"].clone());
+        Ok(())
+    });
+    read.unwrap();
+    assert_eq!(rows, ["a\"]", "b"]);
+}

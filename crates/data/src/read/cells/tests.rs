@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
 use arrow::array::{
-    ArrayRef, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array,
-    LargeListArray, ListArray, ListViewArray, StringArray, StringViewArray, StructArray, TimestampSecondArray,
+    ArrayRef, Date32Array, Date64Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int8Array,
+    Int32Array, LargeListArray, ListArray, ListViewArray, StringArray, StringViewArray, StructArray,
+    TimestampSecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{Fields, Int8Type, Schema};
@@ -164,13 +165,17 @@ fn every_type_that_a_text_or_a_list_may_have() {
             ),
         ),
         column("date", Arc::new(Date32Array::from(vec![Some(19_727), None]))),
+        column(
+            "date64",
+            Arc::new(Date64Array::from(vec![Some(19_727 * 86_400_000), None])),
+        ),
         column("float", Arc::new(Float32Array::from(vec![0.1, f32::NAN]))),
     ]);
-    // python3: str(decimal.Decimal("12.50")), str(datetime.date(2024, 1, 5)), pyarrow.array([0.1], "float32").to_pylist()
+    // python3: str(decimal.Decimal("12.50")), str(datetime.date(2024, 1, 5)), also of pyarrow.date64(), pyarrow.array([0.1], "float32").to_pylist()
     assert_eq!(
         all_rows(&batch_of_all).unwrap()[0],
         json!({"large": ["a", null], "view": "a text of more than twelve bytes", "dictionary": null, "numbers": 7,
-               "decimal": "12.50", "date": "2024-01-05", "float": 0.100_000_001_490_116_12})
+               "decimal": "12.50", "date": "2024-01-05", "date64": "2024-01-05", "float": 0.100_000_001_490_116_12})
     );
     assert_eq!(all_rows(&batch_of_all).unwrap()[1]["dictionary"], "a");
     assert_eq!(
