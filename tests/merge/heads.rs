@@ -185,11 +185,11 @@ fn an_adapter_moves_the_head_that_peft_moves() {
 #[test]
 fn what_serving_cannot_run_is_refused_with_the_way_out() {
     let (workplace, root) = (place(), Root::new());
-    let generate = |adapter: &str| {
-        let (base, adapter) = (workplace.path("base"), workplace.path(adapter));
+    let generate = |model: &str, adapter: &str| {
+        let (model, adapter) = (workplace.path(model), workplace.path(adapter));
         root.train(&[
             "generate",
-            base.to_str().unwrap(),
+            model.to_str().unwrap(),
             "--prompt",
             "AB",
             "--raw",
@@ -202,14 +202,29 @@ fn what_serving_cannot_run_is_refused_with_the_way_out() {
         .output()
         .unwrap()
     };
-    let copies = generate("copies");
-    assert!(copies.status.success(), "{}", String::from_utf8_lossy(&copies.stderr));
-    for (name, words) in [
-        ("lora-embedding", "adapts an embedding"),
-        ("lora-head", "adapts the output head"),
-        ("saved-head", "is stored whole and is not the base's `lm_head.weight`"),
+    // an unquantized GGUF file tells as well as a folder whether a copy is one
+    let half = workplace.path("half.gguf");
+    let base = workplace.path("base");
+    root.ok(&[
+        "export",
+        base.to_str().unwrap(),
+        "--quant",
+        "f16",
+        "--out",
+        half.to_str().unwrap(),
+    ]);
+    for model in ["base", "half.gguf"] {
+        let copies = generate(model, "copies");
+        assert!(copies.status.success(), "{}", String::from_utf8_lossy(&copies.stderr));
+    }
+    let saved = "is stored whole and is not the base's `lm_head.weight`";
+    for (model, name, words) in [
+        ("base", "lora-embedding", "adapts an embedding"),
+        ("base", "lora-head", "adapts the output head"),
+        ("base", "saved-head", saved),
+        ("half.gguf", "saved-head", saved),
     ] {
-        let output = generate(name);
+        let output = generate(model, name);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && told.contains(words), "{name}: {told}");
         assert!(
@@ -217,4 +232,33 @@ fn what_serving_cannot_run_is_refused_with_the_way_out() {
             "{name}: {told}"
         );
     }
+}
+
+/// `save_embedding_layers` stores embedding and head, which a tied base has as one tensor: they must be the same.
+#[test]
+fn two_copies_of_one_tensor_that_differ_are_refused() {
+    let workplace = place();
+    let path = workplace.path("copies/adapter_model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let start = header["base_model.model.lm_head.weight"]["data_offsets"][0]
+        .as_u64()
+        .unwrap() as usize;
+    // the sign of its first value
+    bytes[8 + length + start + 3] ^= 0x80;
+    std::fs::write(&path, bytes).unwrap();
+    workplace
+        .run(&[
+            "--method",
+            "task_arithmetic",
+            "--base",
+            "base",
+            "--adapter",
+            "copies",
+            "--out",
+            "out",
+        ])
+        .exits(2)
+        .says("tensor `base_model.model.lm_head.weight` differs from the copy of the other one of embedding and head");
 }

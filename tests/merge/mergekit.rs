@@ -314,6 +314,11 @@ models: [{model: a, parameters: {weight: 0.5}}, {model: b, parameters: {weight: 
     workplace.run(&["plain.yml", "--out", "flags"]).exits(0).says(
         "a: its tokenizer differs from the base's, which the output has: `<x>` is `special` in the base and not in a",
     );
+    workplace.write("a/tokenizer.json", "{");
+    workplace
+        .run(&["base.yml", "--out", "unread"])
+        .exits(2)
+        .says("a: tokenizer_source takes rows by token, but");
 }
 
 /// The report and the card say of a gradient what it is.

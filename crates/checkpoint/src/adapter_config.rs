@@ -103,7 +103,10 @@ fn is_false(flag: &bool) -> bool {
 
 /// A value that PEFT takes alone or in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`layers_to_transform` takes a number or a list of them, `layers_pattern` a text or a list of them"
+)]
 pub enum OneOrMany<T> {
     /// One.
     One(T),

@@ -14,7 +14,7 @@ use crate::config::ModelConfig;
 use crate::dtype::DType;
 use crate::error::{CheckpointError, Result};
 use crate::files::ModelFiles;
-use crate::gguf::{GgufModel, TensorType};
+use crate::gguf::{GgufModel, TensorType, dequantize};
 use crate::output_head::HEAD;
 
 impl AdapterFolder {
@@ -107,7 +107,7 @@ impl AdapterFolder {
 
     /// Whether a whole tensor is the one in a GGUF file, which must hold it unquantized.
     fn same_as_gguf(&self, tensor: &str, stored: &str, base: &GgufModel) -> Result<bool> {
-        let (tensor_type, _) = base.read_stored(tensor)?;
+        let (tensor_type, bytes) = base.read_stored(tensor)?;
         let narrow = match tensor_type {
             TensorType::F32 => DType::F32,
             TensorType::F16 => DType::F16,
@@ -122,11 +122,12 @@ impl AdapterFolder {
             }
         };
         let own = self.files.info(stored).map_or(DType::F32, |info| info.dtype);
-        let narrow = narrower(own, narrow);
+        let mut values = Vec::new();
+        dequantize(tensor_type, &bytes, &mut values);
         Ok(same_rounded(
             &mut self.files.read_f32(stored)?,
-            &mut base.read_f32(tensor)?,
-            narrow,
+            &mut values,
+            narrower(own, narrow),
         ))
     }
 }

@@ -46,10 +46,11 @@ pub(crate) fn same_rounded(one: &mut Vec<f32>, other: &mut Vec<f32>, narrow: Opt
     one == other
 }
 
-/// The type that both are rounded to; `None` where neither holds the other's values.
+/// The type that both are rounded to; `None` where nothing needs rounding, and where neither holds the other's values.
 pub(crate) fn narrower(left: DType, right: DType) -> Option<DType> {
     match (left, right) {
+        (left, right) if left == right => None,
         (DType::F32, other) | (other, DType::F32) => Some(other),
-        (left, right) => (left == right).then_some(left),
+        _ => None,
     }
 }

@@ -4,6 +4,9 @@
 //!
 //! Source: PEFT's `get_pattern_key`, `check_target_module_exists` and `_maybe_include_all_linear_layers`.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +15,10 @@ const ALL_LINEAR: &str = "all-linear";
 
 /// `target_modules` or `exclude_modules`: a list of names and suffixes, or one regular expression.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`target_modules` and `exclude_modules` take a list of names or one pattern"
+)]
 pub enum ModuleNames {
     /// Full names, or the last parts of them.
     List(Vec<String>),
@@ -128,9 +134,10 @@ fn key_matches(key: &str, module: &str) -> Result<bool, String> {
 
 /// The number behind the first dot-separated part that `pattern` matches.
 pub(crate) fn layer_index(module: &str, pattern: &str) -> Result<Option<usize>, String> {
-    let regex = compile(&format!(r"^(?:.*?\.)?{pattern}\.(\d+)\."))?;
-    let found = regex.captures(module).map_err(|error| error.to_string())?;
-    Ok(found.and_then(|found| found.iter().last()??.as_str().parse().ok()))
+    with_regex(&format!(r"^(?:.*?\.)?{pattern}\.(\d+)\."), |regex| {
+        let found = regex.captures(module)?;
+        Ok(found.and_then(|found| found.iter().last()??.as_str().parse().ok()))
+    })
 }
 
 /// Whether a module is one of `modules_to_save`, or lies within one.
@@ -139,9 +146,26 @@ pub(crate) fn is_within(name: &str, module: &str) -> Result<bool, String> {
 }
 
 fn matches(pattern: &str, module: &str) -> Result<bool, String> {
-    compile(pattern)?.is_match(module).map_err(|error| error.to_string())
+    with_regex(pattern, |regex| regex.is_match(module))
 }
 
-fn compile(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|error| error.to_string())
+/// Compiled patterns that are kept.
+const KEPT: usize = 256;
+
+thread_local! {
+    /// The same few patterns are matched with every module of an adapter.
+    static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
+}
+
+fn with_regex<T>(pattern: &str, find: impl FnOnce(&Regex) -> fancy_regex::Result<T>) -> Result<T, String> {
+    COMPILED.with_borrow_mut(|compiled| {
+        if !compiled.contains_key(pattern) {
+            if compiled.len() >= KEPT {
+                compiled.clear();
+            }
+            let regex = Regex::new(pattern).map_err(|error| error.to_string())?;
+            compiled.insert(pattern.to_owned(), regex);
+        }
+        find(&compiled[pattern]).map_err(|error| error.to_string())
+    })
 }

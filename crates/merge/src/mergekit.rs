@@ -195,3 +195,33 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_revision_follows_its_path() {
+        let yaml = "merge_method: task_arithmetic
+base_model: {model: {path: org/base, revision: main}}
+models:
+  - model: {model: {path: org/a, revision: v1}}
+  - model: {model: {path: org/b}, lora: {path: x, revision: null}}
+";
+        let parse = |text: &str| MergeFile::parse(text, Path::new("in.yml"));
+        let file = parse(yaml).unwrap();
+        assert_eq!(file.base.as_deref(), Some("org/base@main"));
+        let models: Vec<&str> = file.inputs.iter().map(|input| input.model.as_str()).collect();
+        assert_eq!(models, ["org/a@v1", "org/b+x"]);
+        // a number is no revision, and adapters have none
+        for (written, wrong, named) in [
+            ("revision: v1", "revision: 12", "models[0].model.model.revision"),
+            ("revision: null", "revision: v2", "models[1].model.lora.revision"),
+        ] {
+            let message = parse(&yaml.replace(written, wrong)).unwrap_err().to_string();
+            assert!(message.contains(named), "{message}");
+        }
+    }
+}

@@ -90,6 +90,7 @@ impl PeftAdapter {
         let weights = adapter_weights(path)?;
         let files = TensorFiles::open(vec![weights.clone()])?;
         let mut parts: BTreeMap<String, ModuleTensors> = BTreeMap::new();
+        let mut checked = BTreeSet::new();
         for name in files.names() {
             let refused = |what: &str| CheckpointError::tensor(&weights, name, what);
             let Some((tensor, module, kind)) = classify_adapter_tensor(name) else {
@@ -98,7 +99,7 @@ impl PeftAdapter {
                 )
                 .into());
             };
-            if kind != Kind::Whole {
+            if kind != Kind::Whole && checked.insert(module.clone()) {
                 config.check_target(&path.join(CONFIG), &module)?;
             }
             let part = parts.entry(tensor).or_default();

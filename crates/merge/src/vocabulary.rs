@@ -38,12 +38,21 @@ pub(crate) fn problems(request: &MergeRequest) -> Vec<String> {
             "unknown chat_template `{template}`; write `auto`, `chatml`, or the template itself"
         ));
     }
+    let by_token = takes_rows_by_token(request);
+    let unread = |name: &str, folder: &Path| {
+        let file = folder.join("tokenizer.json");
+        format!(
+            "{name}: tokenizer_source takes rows by token, but {} has no readable vocabulary",
+            file.display()
+        )
+    };
     let Some(base) = Vocabulary::read(&request.base) else {
+        problems.extend((by_token && !request.models.is_empty()).then(|| unread("base", &request.base)));
         return problems;
     };
-    let by_token = takes_rows_by_token(request);
     for input in &request.models {
         let Some(own) = Vocabulary::read(&input.path) else {
+            problems.extend(by_token.then(|| unread(&input.name, &input.path)));
             continue;
         };
         if own.tokens == base.tokens {
@@ -139,7 +148,7 @@ fn known_template(name: &str) -> bool {
 }
 
 impl Vocabulary {
-    /// The tokens of a folder's tokenizer.json; `None` without such a file.
+    /// The tokens of a folder's tokenizer.json; `None` without such a file, or where it is not readable.
     fn read(folder: &Path) -> Option<Self> {
         let text = std::fs::read(folder.join("tokenizer.json")).ok()?;
         let root: Value = serde_json::from_slice(&text).ok()?;

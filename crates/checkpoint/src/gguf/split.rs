@@ -158,7 +158,9 @@ pub fn gguf_at(path: &Path) -> Result<Option<PathBuf>> {
         if !file.is_file() || !name.ends_with(".gguf") {
             continue;
         }
-        let model = split_name(&name).map_or(name.clone(), |(prefix, ..)| prefix.to_owned());
+        let model = split_name(&name).map_or(name.clone(), |(prefix, _, count)| {
+            format!("{prefix}-*-of-{count:05}.gguf")
+        });
         match models.iter_mut().find(|(known, _)| *known == model) {
             // The first part, or whichever comes first if that one is missing, which opening it then says.
             Some((_, known)) => *known = file.min(known.clone()),

@@ -197,6 +197,16 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
             "`peft_type` is `IA3`; only LORA is supported",
         ),
         ("r", json!(0), "`r` is 0"),
+        (
+            "layers_to_transform",
+            json!("3"),
+            "`layers_to_transform` takes a number",
+        ),
+        (
+            "target_modules",
+            json!(5),
+            "`target_modules` and `exclude_modules` take",
+        ),
         ("use_dora", json!(true), "`use_dora` is true"),
         (
             "bias",

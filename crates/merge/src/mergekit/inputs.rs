@@ -159,6 +159,13 @@ impl Reader {
         };
         let model = part(self, "model");
         let lora = part(self, "lora");
+        let has_revision = |value: &Value| value.get("revision").is_some_and(|revision| !revision.is_null());
+        if map.get("lora").is_some_and(has_revision) {
+            self.problem(
+                &format!("{location}.lora.revision"),
+                "is not supported: adapters are local folders",
+            );
+        }
         match (model, lora) {
             (Some(model), Some(lora)) => Some(format!("{model}+{lora}")),
             (model, _) => model,

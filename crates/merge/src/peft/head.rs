@@ -49,20 +49,29 @@ impl PeftAdapter {
                 let values =
                     |part: &ModuleTensors| part.whole.as_ref().map(|name| self.files.read_f32(name)).transpose();
                 if values(embedding)? != values(head)? {
-                    let problem = "differs from the embedding that is stored beside it, but the base ties the two";
-                    let name = head.whole.as_deref().unwrap_or(HEAD);
-                    return Err(MergeError::from(CheckpointError::tensor(
-                        &self.path.join(WEIGHTS),
-                        name,
-                        problem,
-                    )));
+                    return Err(self.two_copies(head));
                 }
                 HeadChange::Follows
             }
+            // The other one was stored too, and is the base's.
+            (Some(only), None) if is_copy(only) && self.has_copy(HEAD) => return Err(self.two_copies(only)),
+            (None, Some(only)) if is_copy(only) && self.has_copy(EMBEDDING) => return Err(self.two_copies(only)),
             (Some(only), None) | (None, Some(only)) if is_copy(only) => HeadChange::Follows,
             _ if self.config.ensure_weight_tying => HeadChange::Follows,
             _ => HeadChange::Separates,
         })
+    }
+
+    /// Whether the base's own values are stored for a tensor, and not as a module that was trained.
+    fn has_copy(&self, tensor: &str) -> bool {
+        let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
+        self.copies.contains(tensor) && !self.config.saves(module)
+    }
+
+    fn two_copies(&self, part: &ModuleTensors) -> MergeError {
+        let name = part.whole.as_deref().unwrap_or(&part.module);
+        let problem = "differs from the copy of the other one of embedding and head, but the base ties the two";
+        CheckpointError::tensor(&self.path.join(WEIGHTS), name, problem).into()
     }
 
     /// Lets a change of embedding and head as one count for both tensors of a base that ties them, or for the one that the

@@ -11,8 +11,10 @@ use synapse_export::{
     CardComparison, CardData, CardDataset, CardGate, CardInput, CardKind, CardMerge, CardScore, CardSpecialist,
     GgufExport, Measured, export_gguf, model_card,
 };
-use synapse_merge::{MergeReport, Trim};
-use synapse_recipe::{Base, GgufQuantization, MergeMethod, QuantizationPlan, SpecialistPlan, Stage, TrainingMethod};
+use synapse_merge::MergeReport;
+use synapse_recipe::{
+    Base, GgufQuantization, MergeMethod, MergePlan, QuantizationPlan, SpecialistPlan, Stage, TrainingMethod,
+};
 
 use crate::{
     PipelineError, ProgressUnit, RecipeOutcome,
@@ -102,9 +104,6 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
         publication.report.copied
     ));
     let first = trained.specialists.first();
-    let ties = plan.merge.method == MergeMethod::Ties;
-    // A parameter by mergekit's name stands above the section's own fields, as it does in the merge.
-    let parameter = |name: &str| plan.merge.parameters.get(name).copied();
     Ok(CardData {
         kind: CardKind::Merge,
         name: plan.name.clone(),
@@ -129,30 +128,7 @@ fn card(publication: &Publication<'_>) -> Result<CardData, PipelineError> {
             .iter()
             .flat_map(|(specialist, outcome)| datasets(specialist, outcome))
             .collect(),
-        merge: Some(CardMerge {
-            method: plan.merge.method.to_string(),
-            trim: ties.then(|| {
-                let density = parameter("density").map(|density| Trim::from_density(&density.to_string()));
-                let own = density
-                    .and_then(Result::ok)
-                    .and_then(|trim| trim.to_string().parse().ok());
-                own.unwrap_or(plan.merge.trim)
-            }),
-            sign: ties.then(|| plan.merge.sign.to_string()),
-            lambda: parameter("lambda").unwrap_or(plan.merge.lambda),
-            weights: plan
-                .specialists
-                .iter()
-                .map(|specialist| {
-                    (
-                        specialist.name.clone(),
-                        parameter("weight")
-                            .or_else(|| plan.merge.weights.get(&specialist.name).copied())
-                            .unwrap_or(1.0),
-                    )
-                })
-                .collect(),
-        }),
+        merge: Some(card_merge(&plan.merge, publication.report)),
         gate: Some(CardGate {
             max_regress: plan.gate.max_regress,
             on: plan.gate.on.to_string(),
@@ -275,4 +251,47 @@ fn datasets(plan: &SpecialistPlan, outcome: &RecipeOutcome) -> Vec<CardDataset> 
         rows: source.documents,
     };
     manifest.sources.iter().map(dataset).collect()
+}
+
+/// The merge's parameters; weights and trim as the merge resolved them.
+fn card_merge(plan: &MergePlan, report: &MergeReport) -> CardMerge {
+    let ties = plan.method == MergeMethod::Ties;
+    let trim = report
+        .inputs
+        .first()
+        .and_then(|input| input.trim.as_ref()?.parse().ok());
+    let weights = report.inputs.iter().map(|input| (input.name.clone(), input.weight));
+    CardMerge {
+        method: plan.method.to_string(),
+        trim: trim.filter(|_| ties),
+        sign: ties.then(|| plan.sign.to_string()),
+        // A parameter by mergekit's name stands above the section's own field, as it does in the merge.
+        lambda: plan.parameters.get("lambda").copied().unwrap_or(plan.lambda),
+        weights: weights.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_card_says_what_was_merged() {
+        let plan = json!({"method": "ties", "trim": 0.8, "sign": "total", "lambda": 1.0, "weights": {"math": 1.0},
+                          "parameters": {"density": 1.5, "weight": 0.5, "lambda": 0.7}});
+        let report = json!({"format": 1, "method": "ties", "sign": "total", "tensors": [], "copied": 0,
+                            "totals": synapse_merge::Totals::default(),
+                            "inputs": [{"name": "math", "weight": 0.5, "trim": "0"}]});
+        let plan: MergePlan = serde_json::from_value(plan).unwrap();
+        let card = card_merge(&plan, &serde_json::from_value(report).unwrap());
+        assert_eq!(
+            (card.trim, card.lambda, card.sign.as_deref()),
+            (Some(0.0), 0.7, Some("total"))
+        );
+        assert_eq!(card.weights, [("math".to_owned(), 0.5)]);
+    }
 }
