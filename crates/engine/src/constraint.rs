@@ -82,7 +82,6 @@ fn prepared(schema: &Value) -> std::result::Result<Value, String> {
     let mut schema = Value::from(schema::prepare(schema)?);
     let options = JsonCompileOptions {
         whitespace_pattern: Some(WHITESPACE.to_owned()),
-        coerce_one_of: true,
         ..JsonCompileOptions::default()
     };
     options.apply_to(&mut schema);

@@ -63,7 +63,7 @@ pub use embedding::EmbeddingReceiver;
 pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use observer::{EngineLoad, EngineObserver, StepStats};
-pub use options::{EngineOptions, SamplingOptions};
+pub use options::{EngineOptions, MAX_TOP_LOGPROBS, SamplingOptions};
 pub use request::{Event, Finish, FinishReason, Request, Token, TokenLogprob};
 pub use scoring::ScoreReceiver;
 pub use usage::{Timings, Usage};

@@ -9,7 +9,7 @@ const MAX_STOPS: usize = 16;
 /// Bytes of one stop string; text is held back for as long as one may be forming.
 const MAX_STOP_BYTES: usize = 256;
 /// Alternatives per token that a request may ask for (OpenAI's limit).
-const MAX_TOP_LOGPROBS: usize = 20;
+pub const MAX_TOP_LOGPROBS: usize = 20;
 
 /// How one request samples and when it stops. The default is greedy.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
-use synapse_engine::{Engine, FinishReason, Token, TokenLogprob, Usage};
+use synapse_engine::{Engine, FinishReason, MAX_TOP_LOGPROBS, Token, TokenLogprob, Usage};
 
 use crate::body::{BodyPolicy, RawBody};
 use crate::echo::Echo;
@@ -52,8 +52,7 @@ pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> R
     };
     let count = prompts.len() * options.n;
     let reservation = Reservation::new(&engine, count, 0, PROMPT, state.accept()?)?;
-    let (encoded, echoes) = encode_and_echo(&engine, prompts, echo).await?;
-    check_lengths(&state, &encoded.prompts, PROMPT)?;
+    let (encoded, echoes) = encode_and_echo(&state, &engine, prompts, echo).await?;
     writer.echoes = echoes;
     let completions = Completions::submit(&engine, &options, encoded, reservation)?;
     if streaming.stream {
@@ -62,14 +61,16 @@ pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> R
     writer.whole(completions).await
 }
 
-/// Encodes the prompts, and repeats them if they are echoed.
+/// Encodes the prompts, refuses those that are too long, and repeats them if they are echoed.
 async fn encode_and_echo(
+    state: &ServerState,
     engine: &Arc<Engine>,
     prompts: Vec<Prompt>,
     echo: bool,
 ) -> Result<(Encoded, Vec<Echo>), ApiError> {
     let sent = if echo { prompts.clone() } else { Vec::new() };
     let encoded = encode_with_grammar(engine, prompts, PROMPT, None).await?;
+    check_lengths(state, &encoded.prompts, PROMPT)?;
     if !echo {
         return Ok((encoded, Vec::new()));
     }
@@ -109,6 +110,10 @@ impl CompletionRequest {
         let max_tokens = params.count("max_tokens")?.unwrap_or(DEFAULT_MAX_TOKENS);
         let mut sampling = sampling::read(params, state.options().defaults)?;
         sampling.logprobs = params.count("logprobs")?;
+        if let Some(top) = sampling.logprobs.filter(|&top| top > MAX_TOP_LOGPROBS) {
+            let problem = format!("must be between 0 and {MAX_TOP_LOGPROBS}, found {top}");
+            return Err(ApiError::field("logprobs", problem));
+        }
         if echo {
             // Without log-probabilities an echo of nothing but the prompt still is a request to the engine.
             let only_prompt = (max_tokens == 0).then_some(0);

@@ -22,7 +22,7 @@ impl Conversation {
     fn encode(&self, chat: &ChatTokenizer) -> Result<Vec<u32>, TokenizerError> {
         let encoded = chat.encode_prompt_with_tools(&self.messages, &self.tools);
         encoded.map_err(|error| match (error, messages::with_broken_arguments(&self.messages)) {
-            (TokenizerError::Template(problem), Some(index)) => TokenizerError::Message {
+            (TokenizerError::Template(problem), Some(index)) if self.is_shown_without_arguments(chat) => TokenizerError::Message {
                 index,
                 role: self.messages[index].role.clone(),
                 reason: format!(
@@ -32,6 +32,17 @@ impl Conversation {
             },
             (error, _) => error,
         })
+    }
+
+    /// Whether the template shows the conversation once its calls have no broken arguments.
+    fn is_shown_without_arguments(&self, chat: &ChatTokenizer) -> bool {
+        let mut messages = self.messages.clone();
+        for call in messages.iter_mut().flat_map(|message| &mut message.tool_calls) {
+            if !call.arguments.is_object() {
+                call.arguments = Value::Object(serde_json::Map::new());
+            }
+        }
+        chat.encode_prompt_with_tools(&messages, &self.tools).is_ok()
     }
 }
 

@@ -179,7 +179,14 @@ const OPERATIONS: &[Operation] = &[
 /// The methods that a route takes.
 pub(crate) fn methods(route: &str) -> Vec<String> {
     let route = route.replace("{*", "{");
-    let operations = OPERATIONS.iter().filter(|operation| operation.path == route);
+    // `/v1/models/trace` is also a model that is called `trace`
+    let is_route = |path: &str| match path.split_once('{') {
+        Some((before, _)) if path != route => route
+            .strip_prefix(before)
+            .is_some_and(|rest| !rest.contains(['/', '{'])),
+        _ => path == route,
+    };
+    let operations = OPERATIONS.iter().filter(|operation| is_route(operation.path));
     operations.map(|operation| operation.method.to_uppercase()).collect()
 }
 

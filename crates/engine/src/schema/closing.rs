@@ -21,6 +21,14 @@ impl Role {
     pub(super) fn alone() -> Self {
         Self::Whole(Members::default())
     }
+
+    /// Steps that copying it costs.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::Whole(around) => around.cost(),
+            Self::Part => 0,
+        }
+    }
 }
 
 /// What the schemas that apply to one value are for it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use serde_json::{Map, Value};
 
 use super::reference::{Document, in_place, reference_of};
-use super::{SchemaResult, field};
+use super::{SchemaResult, cost, field, text_cost};
 
 /// The properties of an object.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,7 +34,7 @@ impl Members {
         while let Some(schema) = open.pop_front() {
             document.step()?;
             if let Some(fields) = schema.as_object() {
-                document.steps(Self::size(fields))?;
+                document.steps(Self::own_cost(fields))?;
                 members.add_own(fields);
             }
             // A reference that leads nowhere is an error when it is rewritten.
@@ -49,16 +49,21 @@ impl Members {
         Ok(members)
     }
 
-    /// The names that one schema holds.
-    fn size(fields: &Map<String, Value>) -> usize {
-        let of_object = |name: &str| field(fields, name).and_then(Value::as_object).map_or(0, Map::len);
-        let required = field(fields, "required").and_then(Value::as_array).map_or(0, Vec::len);
-        of_object("properties") + of_object("patternProperties") + required
+    /// Steps that copying the names of one schema costs.
+    fn own_cost(fields: &Map<String, Value>) -> usize {
+        let objects = ["properties", "patternProperties"].into_iter();
+        let objects = objects.filter_map(|name| field(fields, name)?.as_object());
+        let names = objects.flat_map(Map::keys).map(|name| text_cost(name)).sum::<usize>();
+        names + field(fields, "required").map_or(0, cost)
     }
 
-    /// The number of names and patterns.
-    pub(super) fn len(&self) -> usize {
-        self.names.len() + self.patterns.len()
+    /// Steps that copying the names and patterns costs.
+    pub(super) fn cost(&self) -> usize {
+        self.names
+            .keys()
+            .chain(self.patterns.keys())
+            .map(|name| text_cost(name))
+            .sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -44,6 +44,25 @@ fn at<T>(path: &str, problem: impl std::fmt::Display) -> SchemaResult<T> {
     Err(format!("`{path}` {problem}"))
 }
 
+/// Steps that one text costs: a long one is copied with every place that it is part of.
+fn text_cost(text: &str) -> usize {
+    1 + text.len() / 64
+}
+
+/// Steps that copying a value costs.
+fn cost(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text_cost(text),
+        Value::Array(items) => 1 + items.iter().map(cost).sum::<usize>(),
+        Value::Object(fields) => 1 + fields_cost(fields),
+        _ => 1,
+    }
+}
+
+fn fields_cost(fields: &Map<String, Value>) -> usize {
+    fields.iter().map(|(name, value)| text_cost(name) + cost(value)).sum()
+}
+
 /// Whether a schema applies others to the same value.
 fn applies_others(fields: &Map<String, Value>) -> bool {
     ["allOf", "anyOf", "oneOf", "$ref"]

@@ -1,6 +1,6 @@
 //! Numbers that llguidance would round: it reads bounds and constants as f64 and compares whole numbers as i64.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::{SchemaResult, at, field, place};
 
@@ -57,26 +57,30 @@ fn whole(value: &Value) -> Option<i128> {
 
 /// Refuses constants that would not be written as they are.
 pub(super) fn check_constant(value: &Value, path: &str) -> SchemaResult<()> {
+    match inexact(value) {
+        None => Ok(()),
+        Some((place, number)) => at(
+            &format!("{path}{place}"),
+            format!("is {number}, which is beyond 2^53 and cannot be kept exactly; use a string"),
+        ),
+    }
+}
+
+/// The first number in a value that would not be kept exactly, with its place in it.
+fn inexact(value: &Value) -> Option<(String, &Number)> {
+    let below = |key: &str, value| inexact(value).map(|(rest, number)| (place("", key) + &rest, number));
     match value {
         Value::Number(number) if !number.is_f64() => {
             let exact = whole(value).unwrap_or_default();
-            if exact.abs() <= EXACT || (exact as f64 as i128 == exact && number.is_i64()) {
-                return Ok(());
-            }
-            at(
-                path,
-                format!("is {number}, which is beyond 2^53 and cannot be kept exactly; use a string"),
-            )
+            let kept = exact.abs() <= EXACT || (exact as f64 as i128 == exact && number.is_i64());
+            (!kept).then(|| (String::new(), number))
         }
         Value::Array(items) => {
             let mut items = items.iter().enumerate();
-            items.try_for_each(|(index, item)| check_constant(item, &place(path, &index.to_string())))
+            items.find_map(|(index, item)| below(&index.to_string(), item))
         }
-        Value::Object(fields) => {
-            let mut fields = fields.iter();
-            fields.try_for_each(|(name, value)| check_constant(value, &place(path, name)))
-        }
-        _ => Ok(()),
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| below(name, value)),
+        _ => None,
     }
 }
 

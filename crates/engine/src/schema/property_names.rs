@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::reference::{Document, reference_of};
-use super::{SchemaResult, at, field, place, text};
+use super::{SchemaResult, at, cost, field, fields_cost, place, text};
 
 /// Keywords that may stand beside those that decide.
 const DECIDES: [&str; 6] = ["enum", "const", "pattern", "minLength", "maxLength", "format"];
@@ -23,6 +23,7 @@ pub(super) fn written_out(
         let resolved = document.resolve(reference);
         (_, names) = resolved.map_err(|problem| format!("`{}` {problem}", place(&path, "$ref")))?;
     }
+    document.steps(fields_cost(fields))?;
     let mut written = fields.clone();
     written.shift_remove("propertyNames");
     let value = field(fields, "additionalProperties")
@@ -45,6 +46,7 @@ pub(super) fn written_out(
             if let Some(other) = properties.keys().find(|name| !allowed.contains(name)) {
                 return at(&path, format!("does not allow the property `{other}`"));
             }
+            document.steps(allowed.len().saturating_mul(cost(&value)))?;
             for name in allowed {
                 properties.entry(name).or_insert_with(|| value.clone());
             }

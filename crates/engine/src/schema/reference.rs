@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{SchemaResult, field, place};
 
-/// Steps of resolving and rewriting that one schema may take; each name of a property that is looked at is one. Those of
-/// pydantic and zod take hundreds.
+/// Steps of resolving and rewriting that one schema may take; each name of a property that is looked at, and each 64 bytes
+/// of what is copied, is one. Those of pydantic and zod take hundreds.
 const MAX_STEPS: usize = 1_000_000;
 
 /// A schema with the places that references may name.
@@ -20,15 +20,27 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn new(root: &'a Value) -> Self {
-        let mut named = BTreeMap::new();
+    /// # Errors
+    /// The schema is too large.
+    pub(super) fn new(root: &'a Value) -> SchemaResult<Self> {
+        let mut document = Self {
+            root,
+            named: BTreeMap::new(),
+            steps: Cell::new(0),
+        };
         let mut open = vec![("#".to_owned(), root)];
         while let Some((path, value)) = open.pop() {
+            let parts = match value {
+                Value::Object(fields) => fields.len(),
+                Value::Array(items) => items.len(),
+                _ => 0,
+            };
+            document.steps(1 + parts.saturating_mul(path.len() / 64))?;
             match value {
                 Value::Object(fields) => {
                     for key in ["$id", "id", "$anchor"] {
                         if let Some(name) = fields.get(key).and_then(Value::as_str) {
-                            named.entry(name).or_insert_with(|| (path.clone(), value));
+                            document.named.entry(name).or_insert_with(|| (path.clone(), value));
                         }
                     }
                     open.extend(fields.iter().map(|(key, value)| (place(&path, key), value)));
@@ -40,11 +52,7 @@ impl<'a> Document<'a> {
                 _ => {}
             }
         }
-        Self {
-            root,
-            named,
-            steps: Cell::new(0),
-        }
+        Ok(document)
     }
 
     /// Counts work, so that a schema of many references to each other cannot take forever.
@@ -156,6 +164,8 @@ fn percent_decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
+
     use serde_json::json;
 
     use super::*;
@@ -170,7 +180,7 @@ mod tests {
                 "own": { "$id": "T0", "const": 7, "deep": [{ "const": 8 }] },
             },
         });
-        let document = Document::new(&schema);
+        let document = Document::new(&schema).unwrap();
         let found = |reference: &str| document.resolve(reference).map(|(_, found)| found["const"].clone());
         for (reference, constant) in [
             ("#/$defs/a~1b", 1),

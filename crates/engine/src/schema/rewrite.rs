@@ -12,7 +12,7 @@ use super::array::{self, Items};
 use super::closing::{Role, Roles, close_object};
 use super::keywords::{self, count};
 use super::reference::Document;
-use super::{SchemaResult, at, field, number, place, property_names, text};
+use super::{SchemaResult, at, cost, field, number, place, property_names, text, text_cost};
 
 /// How deep schemas may stand in each other, references not counted.
 const MAX_DEPTH: usize = 200;
@@ -28,7 +28,7 @@ pub(crate) fn prepare(schema: &Value) -> SchemaResult<Map<String, Value>> {
         return Err("the schema must be an object".into());
     }
     let mut rewriter = Rewriter {
-        document: Document::new(schema),
+        document: Document::new(schema)?,
         definitions: BTreeMap::new(),
         waiting: VecDeque::new(),
         deepest: 0,
@@ -65,11 +65,7 @@ struct Rewriter<'a> {
 
 impl<'a> Rewriter<'a> {
     fn rewrite(&mut self, schema: &Value, path: &str, role: &Role, depth: usize) -> SchemaResult<Value> {
-        let around = match role {
-            Role::Whole(around) => around.len(),
-            Role::Part => 0,
-        };
-        self.document.steps(1 + around)?;
+        self.document.steps(text_cost(path) + role.cost())?;
         if depth > MAX_DEPTH {
             return at(path, "is nested too deeply");
         }
@@ -85,12 +81,14 @@ impl<'a> Rewriter<'a> {
         if admits_nothing(fields) {
             return Ok(Value::Bool(false));
         }
+        self.document.steps(fields.len().saturating_mul(text_cost(path)))?;
         keywords::check(fields, path)?;
         let without_names = property_names::written_out(&self.document, fields, path)?;
         let fields = without_names.as_ref().unwrap_or(fields);
         let roles = Roles::of(&self.document, fields, role)?;
         let mut written = Map::new();
-        let mut patterns = Vec::new();
+        // What has to hold besides.
+        let mut parts = Vec::new();
         for (name, value) in fields {
             if value.is_null() && name != "const" {
                 continue;
@@ -101,9 +99,22 @@ impl<'a> Rewriter<'a> {
                 "additionalProperties" => self.rewrite(value, &path_of, &Role::alone(), depth + 1)?,
                 "allOf" => self.list(value, &path_of, |index| roles.all_of[index].clone(), depth)?,
                 "anyOf" => self.list(value, &path_of, |_| roles.any_of.clone(), depth)?,
-                "oneOf" => self.list(value, &path_of, |_| roles.one_of.clone(), depth)?,
+                "oneOf" => {
+                    // As `anyOf`: llguidance would compare each alternative with every other one.
+                    let options = self.list(value, &path_of, |_| roles.one_of.clone(), depth)?;
+                    if field(fields, "anyOf").is_some() {
+                        parts.push(json!({ "anyOf": options }));
+                    } else {
+                        written.insert("anyOf".to_owned(), options);
+                    }
+                    continue;
+                }
+                "unevaluatedProperties" if value.as_object().is_some_and(|schema| !schema.is_empty()) => {
+                    return at(&path_of, "is not supported as a schema: use `additionalProperties`");
+                }
                 "$ref" => self.reference(value.as_str().unwrap_or_default(), &path_of, &roles.reference)?,
                 "enum" | "const" => {
+                    self.document.steps(cost(value))?;
                     number::check_constant(value, &path_of)?;
                     value.clone()
                 }
@@ -119,22 +130,25 @@ impl<'a> Rewriter<'a> {
                         return at(&path_of, reason);
                     }
                     let first = all.remove(0);
-                    patterns.extend(all);
+                    parts.extend(all.into_iter().map(pattern));
                     first.into()
                 }
                 "format" => match value.as_str() {
                     Some(format) if text::is_kept(format) => {
-                        patterns.extend(text::narrowing(format));
+                        parts.extend(text::narrowing(format).into_iter().map(pattern));
                         value.clone()
                     }
                     Some(format) => {
-                        patterns.extend(text::uuid_pattern(format));
+                        parts.extend(text::uuid_pattern(format).into_iter().map(pattern));
                         continue;
                     }
                     None => continue,
                 },
                 "type" | "required" | "multipleOf" | "minimum" | "maximum" | "exclusiveMinimum"
-                | "exclusiveMaximum" => value.clone(),
+                | "exclusiveMaximum" => {
+                    self.document.steps(cost(value))?;
+                    value.clone()
+                }
                 // Items follow below; other keywords only describe.
                 _ => continue,
             };
@@ -144,11 +158,10 @@ impl<'a> Rewriter<'a> {
         if let Some(members) = &roles.close {
             close_object(&mut written, fields, members);
         }
-        if !patterns.is_empty() {
-            let patterns = patterns.into_iter().map(|pattern| json!({ "pattern": pattern }));
-            if let Some(parts) = written.entry("allOf").or_insert_with(|| json!([])).as_array_mut() {
-                parts.extend(patterns);
-            }
+        if !parts.is_empty()
+            && let Some(all) = written.entry("allOf").or_insert_with(|| json!([])).as_array_mut()
+        {
+            all.extend(parts);
         }
         if fields.get("nullable") == Some(&Value::Bool(true)) {
             return Ok(json!({ "anyOf": [written, { "type": "null" }] }));
@@ -201,6 +214,7 @@ impl<'a> Rewriter<'a> {
     fn reference(&mut self, reference: &str, path: &str, role: &Role) -> SchemaResult<Value> {
         let resolved = self.document.resolve(reference);
         let (target, schema) = resolved.map_err(|problem| format!("`{path}` {problem}"))?;
+        self.document.steps(role.cost())?;
         let key = format!("{target} {role:?}");
         if let Some(name) = self.definitions.get(&key) {
             return Ok(format!("#/$defs/{name}").into());
@@ -214,6 +228,11 @@ impl<'a> Rewriter<'a> {
         self.waiting.push_back((name, target, schema, role.clone()));
         Ok(reference.into())
     }
+}
+
+/// A schema of texts that match.
+fn pattern(pattern: impl Into<Value>) -> Value {
+    Map::from_iter([("pattern".to_owned(), pattern.into())]).into()
 }
 
 /// `not: {}`, as zod writes a schema that nothing satisfies.

@@ -111,7 +111,13 @@ fn holds(root: &Value, fields: &Fields, keyword: &str, rule: &Value, value: &Val
             names.try_for_each(|(name, _)| validate(root, rule, &Value::from(name.as_str())))?;
             true
         }
-        _ => true,
+        // Judged by the client's own libraries where they matter, or by nobody: these only describe.
+        "pattern" | "format" | "patternProperties" | "unevaluatedProperties" | "uniqueItems" => true,
+        "$defs" | "definitions" | "$schema" | "$id" | "$anchor" | "$comment" | "title" | "description" | "default"
+        | "examples" | "example" | "deprecated" | "readOnly" | "writeOnly" | "contentMediaType" | "contentEncoding"
+        | "discriminator" | "nullable" => true,
+        other if other.starts_with("x-") => true,
+        other => panic!("the keyword {other} is not known here"),
     })
 }
 

@@ -148,6 +148,10 @@ fn what_cannot_be_kept_is_refused_by_its_place() {
         ),
         (json!({ "if": {}, "then": {} }), "`#/if` is not supported"),
         (
+            json!({ "unevaluatedProperties": { "type": "string" } }),
+            "`#/unevaluatedProperties` is not supported",
+        ),
+        (
             object("a/b", json!({ "contains": {} })),
             "`#/properties/a~1b/contains` is not supported",
         ),
@@ -263,4 +267,19 @@ fn large_schemas_are_followed_or_refused_in_bounded_space() {
         .collect();
     let schema = json!({ "properties": names, "anyOf": alternatives });
     assert!(rig.engine.compile(&Grammar::Json(schema)).is_err());
+    // Long names are part of every place below them, and constants are copied.
+    let long = "x".repeat(1 << 16);
+    let names: Vec<String> = (0..2000).map(|index| format!("k{index}")).collect();
+    let numbers: Vec<u32> = (0..2000).collect();
+    for schema in [
+        json!({ &long: vec![0; 20_000] }),
+        json!({ "properties": { &long: {} }, "anyOf": vec![json!({}); 20_000] }),
+        json!({ "type": "object", "propertyNames": { "enum": names }, "additionalProperties": { "enum": numbers } }),
+    ] {
+        assert!(rig.engine.compile(&Grammar::Json(schema)).is_err());
+    }
+    // Alternatives are not compared with each other.
+    let [low, high] = [0, 20_000].map(|first| (first..first + 20_000).map(|n| n.to_string()).collect::<Vec<_>>());
+    let schema = json!({ "oneOf": [{ "enum": low }, { "enum": high }] });
+    assert!(rig.engine.compile(&Grammar::Json(schema)).is_ok());
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use synapse_engine::{Engine, EngineOptions};
 use synapse_server::{ServerError, ServerOptions, ServerState, serve};
+use synapse_tokenizer::ChatTokenizer;
 use tokio::sync::oneshot;
 
 use crate::adapters::Numbers;
@@ -31,6 +32,8 @@ pub(crate) struct Setup {
     pub(crate) server: ServerOptions,
     /// Whether the engine is handed over before the server starts.
     pub(crate) ready: bool,
+    /// A chat template in place of the usual one.
+    pub(crate) template: Option<&'static str>,
 }
 
 impl Default for Setup {
@@ -41,6 +44,7 @@ impl Default for Setup {
             engine: EngineOptions::default(),
             server: ServerOptions::new("mock"),
             ready: true,
+            template: None,
         }
     }
 }
@@ -60,7 +64,11 @@ impl Setup {
 
     pub(crate) fn start(self) -> Server {
         let folder = tempfile::tempdir().unwrap();
-        let chat = support::chat(folder.path());
+        let mut chat = support::chat(folder.path());
+        if let Some(template) = self.template {
+            std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+            chat = ChatTokenizer::open(folder.path()).unwrap();
+        }
         let adapters = self.model.named_adapters();
         let source = Numbers(self.model.adapters.clone());
         let engine = Engine::start(Arc::new(self.model), chat, adapters, self.engine);

@@ -35,6 +35,13 @@ fn errors_of_http_itself() {
     assert_eq!(get.header("allow"), Some("POST"));
     assert_eq!(get.error().1, "GET is not allowed on /v1/chat/completions; use POST");
     assert_eq!(code(get), (405, "method_not_allowed".into()));
+    let delete = server.send("DELETE", "/v1/models/trace", &[], "");
+    assert_eq!(
+        delete.error().1,
+        "DELETE is not allowed on /v1/models/trace; use GET or POST"
+    );
+    let many = server.post("/v1/completions", &json!({ "prompt": "x", "logprobs": 21 }));
+    assert_eq!(many.error().2.as_deref(), Some("logprobs"));
     let post = server.post("/v1/models/mock", &json!({}));
     assert_eq!(post.error().1, "POST is not allowed on /v1/models/mock; use GET");
     assert_eq!(

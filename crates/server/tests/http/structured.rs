@@ -347,3 +347,29 @@ fn what_cannot_be_kept_is_named() {
     }
     assert_eq!(server.post(CHAT, &hello(&json!({}))).status, 200);
 }
+
+/// Goes through the arguments of calls, as templates that write them in XML do.
+const ITEMS: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\
+{% for call in message.tool_calls %}{% for name, value in call.function.arguments | items %}{{ name }}={{ value }}\
+{% endfor %}{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+#[test]
+fn broken_arguments_that_the_template_cannot_show_are_named() {
+    let server = Setup {
+        template: Some(ITEMS),
+        ..Setup::default()
+    }
+    .start();
+    let ask = |arguments: &str| {
+        let call = json!({ "id": "c", "function": { "name": "add", "arguments": arguments } });
+        let turns = json!([{ "role": "user", "content": "x" }, { "role": "assistant", "tool_calls": [call] }]);
+        server.post(CHAT, &json!({ "messages": turns }))
+    };
+    assert_eq!(ask("{\"a\": 1}").status, 200);
+    let (status, message, param, _) = ask("{\"a\": ").error();
+    assert_eq!((status, param.as_deref()), (400, Some("messages")), "{message}");
+    assert!(
+        message.contains("message 1 (assistant): the arguments of its tool call"),
+        "{message}"
+    );
+}
