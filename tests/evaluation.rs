@@ -5,10 +5,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{
-    ArrayRef, Int64Array, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder, StructArray,
-};
-use arrow::datatypes::{DataType, Field};
+use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow_schema::{DataType, Field};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use arrow::datatypes::Fields;
+use arrow_schema::Fields;
 use serde_json::{Map, Value};
 use synapse_recipe::{row_file_ending, without_compression};
 

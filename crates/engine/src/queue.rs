@@ -24,6 +24,7 @@ pub(crate) struct QueuedRequest {
 impl QueuedRequest {
     /// Ends a request that never ran. Receivers of embeddings and scores notice the dropped sender.
     pub(crate) fn cancel(self) {
+        drop(self.permit);
         if let Task::Generate(generation) = &self.task {
             generation.cancel(self.prompt.len(), self.submitted.elapsed());
         }

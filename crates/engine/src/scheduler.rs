@@ -60,7 +60,7 @@ impl Scheduler {
 
     fn drop_abandoned(&mut self) {
         let observer = self.metrics.observer();
-        self.running.retain(|sequence| {
+        self.running.retain_mut(|sequence| {
             let abandoned = sequence.is_abandoned();
             if abandoned {
                 sequence.finish(FinishReason::Cancelled, observer);
@@ -180,7 +180,7 @@ impl Scheduler {
     fn cancel_all(&mut self) {
         // Requests that arrived since the last step are cancelled as well.
         self.waiting.extend(self.submitted.try_iter());
-        for sequence in self.running.drain(..) {
+        for mut sequence in self.running.drain(..) {
             sequence.finish(FinishReason::Cancelled, self.metrics.observer());
         }
         self.waiting.drain(..).for_each(QueuedRequest::cancel);

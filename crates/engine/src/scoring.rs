@@ -59,7 +59,7 @@ impl Scoring {
         self.forks.iter_mut().map(part).collect()
     }
 
-    /// Takes the logits of the prompt, then of each part. Sends the scores once all are known and returns whether they are.
+    /// Takes the logits of the prompt, then of each part. Returns whether all scores are known.
     ///
     /// # Errors
     /// Logits that are not finite.
@@ -80,12 +80,13 @@ impl Scoring {
             }
             self.scored += 1;
         }
-        let complete = self.scored == self.forks.len();
-        if complete {
-            let scores = std::mem::take(&mut self.scores);
-            self.reply(Ok(scores));
-        }
-        Ok(complete)
+        Ok(self.scored == self.forks.len())
+    }
+
+    /// Sends the scores.
+    pub(crate) fn finish(&mut self) {
+        let scores = std::mem::take(&mut self.scores);
+        self.reply(Ok(scores));
     }
 
     pub(crate) fn fail(&mut self, message: &str) {

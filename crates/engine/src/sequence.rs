@@ -15,7 +15,8 @@ use crate::queue::QueuedRequest;
 use crate::task::Task;
 use crate::usage::RequestTiming;
 
-/// A request in the batch. Dropping it releases its permit and ends its events.
+/// A request in the batch. Its permit is released before its end is reported, so that whoever was answered finds the place
+/// free; dropping it ends its events.
 #[derive(Debug)]
 pub(crate) struct RunningSequence {
     prompt: Vec<u32>,
@@ -25,7 +26,8 @@ pub(crate) struct RunningSequence {
     task: Task,
     /// Whether the prefix cache was looked up, which happens before the first step.
     started: bool,
-    _permit: Arc<Permit>,
+    /// `None` once the request has ended.
+    permit: Option<Arc<Permit>>,
     _running: GaugeGuard,
 }
 
@@ -45,7 +47,7 @@ impl RunningSequence {
             adapter: request.adapter,
             task: request.task,
             started: false,
-            _permit: request.permit,
+            permit: Some(request.permit),
             _running: running,
         }
     }
@@ -161,16 +163,25 @@ impl RunningSequence {
                 pooling.add(outputs)?;
                 let complete = self.cache.len() == self.prompt.len();
                 if complete {
+                    self.permit = None;
                     pooling.finish();
                 }
                 Ok(complete)
             }
-            Task::Score(scoring) => scoring.accept(outputs, &self.cache),
+            Task::Score(scoring) => {
+                let complete = scoring.accept(outputs, &self.cache)?;
+                if complete {
+                    self.permit = None;
+                    scoring.finish();
+                }
+                Ok(complete)
+            }
         }
     }
 
     /// Ends the sequence. Embeddings and scores that are incomplete are dropped.
-    pub(crate) fn finish(&self, reason: FinishReason, observer: &dyn EngineObserver) {
+    pub(crate) fn finish(&mut self, reason: FinishReason, observer: &dyn EngineObserver) {
+        self.permit = None;
         if let Task::Generate(generation) = &self.task {
             observer.finished(reason);
             generation.finish(reason, self.timing);
@@ -179,6 +190,7 @@ impl RunningSequence {
 
     /// Ends the sequence without a result.
     pub(crate) fn fail(&mut self, message: &str, observer: &dyn EngineObserver) {
+        self.permit = None;
         observer.failed();
         self.task.fail(message);
     }

@@ -24,7 +24,7 @@ pub enum Error {
     Parquet(#[from] parquet::errors::ParquetError),
     /// Columns of different lengths or types.
     #[error("cannot build a record batch: {0}")]
-    Arrow(#[from] arrow::error::ArrowError),
+    Arrow(#[from] arrow_schema::ArrowError),
     /// A row could not be written as JSON.
     #[error("cannot encode JSON: {0}")]
     Json(#[from] serde_json::Error),

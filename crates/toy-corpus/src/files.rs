@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListBuilder, RecordBatch, StringArray, StringBuilder, StructBuilder};
-use arrow::datatypes::{DataType, Field, Fields};
+use arrow_array::builder::{ListBuilder, StringBuilder, StructBuilder};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Fields};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -132,7 +133,7 @@ fn messages_parquet(rows: &[Conversation]) -> Result<Vec<u8>> {
         Field::new("role", DataType::Utf8, true),
         Field::new("content", DataType::Utf8, true),
     ]);
-    let text = || Box::new(StringBuilder::new()) as Box<dyn arrow::array::ArrayBuilder>;
+    let text = || Box::new(StringBuilder::new()) as Box<dyn arrow_array::builder::ArrayBuilder>;
     let mut list = ListBuilder::new(StructBuilder::new(fields, vec![text(), text()]));
     for conversation in rows {
         for (role, content) in conversation {

@@ -4,14 +4,13 @@
 //! inside a struct is the absence of that key, as TRL's `remove_none_values` has it. A column of JSON text keeps the
 //! nulls that are written in it.
 
-use arrow::array::{Array, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{DataType, Field, FieldRef};
 use serde_json::Value;
 
 use super::{Place, Record, RowFile, RowVisitor, Wanted, literals};
@@ -72,27 +71,25 @@ fn record(
 /// A cell of a column. Decimals and dates are read as the texts that Python prints for them; a number that is none is
 /// pandas' word for a missing value.
 fn column_cell(field: &Field, column: &dyn Array, index: usize) -> CellResult<Option<Value>> {
-    match column.data_type() {
-        DataType::Decimal32(..)
-        | DataType::Decimal64(..)
-        | DataType::Decimal128(..)
-        | DataType::Decimal256(..)
-        | DataType::Date32
-        | DataType::Date64
-            if column.is_valid(index) =>
-        {
-            let failed = |error: ArrowError| error.to_string();
-            let mut one = column.slice(index, 1);
-            if one.data_type() == &DataType::Date64 {
-                // milliseconds, which would be printed as a time of the day too
-                one = cast(&one, &DataType::Date32).map_err(failed)?;
-            }
-            let text = cast(&one, &DataType::Utf8).map_err(failed)?;
-            Ok(Some(text.as_string::<i32>().value(0).into()))
+    let unknown = || "a date beyond every calendar".to_owned();
+    let text = match column.data_type() {
+        _ if column.is_null(index) => return Ok(None),
+        DataType::Decimal32(..) => column.as_primitive::<Decimal32Type>().value_as_string(index),
+        DataType::Decimal64(..) => column.as_primitive::<Decimal64Type>().value_as_string(index),
+        DataType::Decimal128(..) => column.as_primitive::<Decimal128Type>().value_as_string(index),
+        DataType::Decimal256(..) => column.as_primitive::<Decimal256Type>().value_as_string(index),
+        DataType::Date32 => {
+            let date = column.as_primitive::<Date32Type>().value_as_date(index);
+            date.ok_or_else(unknown)?.to_string()
         }
-        _ if is_nan(column, index) => Ok(None),
-        _ => cell(field, column, index),
-    }
+        DataType::Date64 => {
+            let date = column.as_primitive::<Date64Type>().value_as_date(index);
+            date.ok_or_else(unknown)?.to_string()
+        }
+        _ if is_nan(column, index) => return Ok(None),
+        _ => return cell(field, column, index),
+    };
+    Ok(Some(text.into()))
 }
 
 fn is_nan(column: &dyn Array, index: usize) -> bool {

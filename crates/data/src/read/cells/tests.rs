@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
-use arrow::array::{
+use arrow_array::types::Int8Type;
+use arrow_array::{
     ArrayRef, Date32Array, Date64Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int8Array,
     Int32Array, LargeListArray, ListArray, ListViewArray, StringArray, StringViewArray, StructArray,
     TimestampSecondArray,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{Fields, Int8Type, Schema};
-use arrow::ipc::writer::{FileWriter, StreamWriter};
+use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_ipc::writer::{FileWriter, StreamWriter};
+use arrow_schema::{Fields, Schema};
 use proptest::prelude::*;
 use serde_json::json;
 
