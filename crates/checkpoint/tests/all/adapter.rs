@@ -234,7 +234,7 @@ fn settings_that_change_the_arithmetic_are_refused_by_name() {
     for (field, value, expected) in cases {
         let found = config_error(|config| config[field] = value);
         assert!(
-            found.starts_with("adapter_config.json: ") && found.contains(expected),
+            found.starts_with("adapter_config.json") && found.contains(expected),
             "{field}: {found}"
         );
     }

@@ -97,7 +97,7 @@ fn a_split_model_is_one_model() {
     );
     // a model that was split twice is two
     fs::remove_file(&renamed).unwrap();
-    fs::copy(part(2), place.path().join("llama-00001-of-00002.gguf")).unwrap();
+    fs::copy(part(3), place.path().join("llama-00001-of-00002.gguf")).unwrap();
     let found = message(ModelFiles::open(place.path()));
     assert!(
         found.contains("holds several GGUF models (llama-*-of-00002.gguf, llama-*-of-00003.gguf)"),

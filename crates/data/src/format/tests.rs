@@ -159,6 +159,10 @@ fn rows_that_break_the_format_are_named() {
     );
     assert_eq!(
         malformed(json!({"messages": "hello"})),
+        "`messages`: not valid JSON: expected value at line 1 column 1"
+    );
+    assert_eq!(
+        malformed(json!({"messages": "7"})),
         "`messages` is not a list of messages"
     );
     assert_eq!(

@@ -262,7 +262,7 @@ fn compressed_texts_are_read_and_other_compressions_are_named() {
 
     let cut = gzip(lines);
     let error = rows_of("x.jsonl.gz", &cut[..cut.len() - 12]).unwrap_err().to_string();
-    assert!(error.contains("x.jsonl.gz: "), "{error}");
+    assert!(error.contains("x.jsonl.gz:2: "), "{error}");
     let error = rows_of("x.jsonl.bz2", b"BZh91AY&SY").unwrap_err().to_string();
     assert!(
         error.contains("unknown ending `bz2`") && error.contains("(.gz, .zst)"),

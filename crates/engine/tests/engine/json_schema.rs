@@ -115,7 +115,7 @@ fn holds(root: &Value, fields: &Fields, keyword: &str, rule: &Value, value: &Val
         "pattern" | "format" | "patternProperties" | "unevaluatedProperties" | "uniqueItems" => true,
         "$defs" | "definitions" | "$schema" | "$id" | "$anchor" | "$comment" | "title" | "description" | "default"
         | "examples" | "example" | "deprecated" | "readOnly" | "writeOnly" | "contentMediaType" | "contentEncoding"
-        | "discriminator" | "nullable" => true,
+        | "contentSchema" | "enumNames" | "discriminator" | "nullable" => true,
         other if other.starts_with("x-") => true,
         other => panic!("the keyword {other} is not known here"),
     })

@@ -350,8 +350,8 @@ fn what_cannot_be_kept_is_named() {
 
 /// Goes through the arguments of calls, as templates that write them in XML do.
 const ITEMS: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\
-{% for call in message.tool_calls %}{% for name, value in call.function.arguments | items %}{{ name }}={{ value }}\
-{% endfor %}{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+{% for call in message.tool_calls %}{{ call.function.name }}({% for name, value in call.function.arguments | items %}{{ name }}={{ value }}\
+{% endfor %}){% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 #[test]
 fn broken_arguments_that_the_template_cannot_show_are_named() {
