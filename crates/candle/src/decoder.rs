@@ -7,7 +7,7 @@ use synapse_nn::{MicroBatch, NnError, inverse_frequencies};
 
 use crate::{CandleError, WeightStorage, layer::Layer, load::Loader, norm::rms_norm, sequences::Sequences};
 
-/// A Llama or Qwen2 decoder on a device. Its weights are frozen.
+/// A decoder of the Llama family on a device. Its weights are frozen.
 #[derive(Debug)]
 pub struct CandleDecoder {
     config: ModelConfig,
@@ -158,7 +158,11 @@ impl CandleDecoder {
 /// Refuses the architectures that have no candle decoder.
 pub(crate) fn check_architecture(config: &ModelConfig) -> Result<(), CandleError> {
     match config.architecture {
-        Architecture::Llama | Architecture::Qwen2 => Ok(()),
+        Architecture::Llama
+        | Architecture::Mistral
+        | Architecture::SmolLM3
+        | Architecture::Qwen2
+        | Architecture::Qwen3 => Ok(()),
         Architecture::Synapse => Err(NnError::Unsupported {
             what: "a Synapse model in the candle backend".to_owned(),
             hint: "use `--device cpu`".to_owned(),

@@ -57,6 +57,10 @@ pub(crate) struct Layer {
     input_norm: Tensor,
     post_norm: Tensor,
     linears: Vec<Linear>,
+    /// Weights `[head_dim]` of the norms over each head of queries and keys, f32.
+    head_norms: Option<[Tensor; 2]>,
+    /// Whether queries and keys are rotated by their positions.
+    is_rotated: bool,
     /// Query heads, key/value heads, head width.
     heads: (usize, usize, usize),
     epsilon: f64,
@@ -78,7 +82,14 @@ impl Layer {
                 .transpose()?;
             linears.push(Linear { weight, bias });
         }
+        let head_norm = |name: &str| loader.norm(&format!("{prefix}.self_attn.{name}.weight"));
+        let head_norms = match config.qk_norm {
+            true => Some([head_norm("q_norm")?, head_norm("k_norm")?]),
+            false => None,
+        };
         Ok(Self {
+            head_norms,
+            is_rotated: config.is_rotated(index),
             input_norm: loader.norm(&format!("{prefix}.input_layernorm.weight"))?,
             post_norm: loader.norm(&format!("{prefix}.post_attention_layernorm.weight"))?,
             linears,
@@ -104,8 +115,13 @@ impl Layer {
         let normed = rms_norm(x, &self.input_norm, self.epsilon)?;
         let (queries, keys, dim) = self.heads;
         let by_head = |slot, heads| linear(slot, &normed)?.reshape(((), heads, dim));
-        let q = sequences.rotation.apply(&by_head(slot::QUERY, queries)?)?;
-        let k = sequences.rotation.apply(&by_head(slot::KEY, keys)?)?;
+        let (mut q, mut k) = (by_head(slot::QUERY, queries)?, by_head(slot::KEY, keys)?);
+        if let Some([query, key]) = &self.head_norms {
+            (q, k) = (rms_norm(&q, query, self.epsilon)?, rms_norm(&k, key, self.epsilon)?);
+        }
+        if self.is_rotated {
+            (q, k) = (sequences.rotation.apply(&q)?, sequences.rotation.apply(&k)?);
+        }
         let v = by_head(slot::VALUE, keys)?;
         let attended = match cache {
             None => within_documents(&q, &k, &v, sequences)?,

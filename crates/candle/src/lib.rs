@@ -1,4 +1,4 @@
-//! The candle backend: Llama and Qwen2 decoders in candle operations, on any device candle has.
+//! The candle backend: decoders of the Llama family (Llama, Mistral, SmolLM3, Qwen2, Qwen3) in candle operations, on any device candle has.
 //!
 //! [`CandleTrainer`] trains LoRA and [`CandleDecoder`] gives logits and losses, on CUDA, Metal or the CPU. On the CPU the
 //! crate is also the reference that `synapse-nn`'s hand-written passes are compared with. The trainer has the contract

@@ -44,10 +44,14 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// The longest context, in tokens.
     pub max_position_embeddings: usize,
-    /// q/k/v projections carry biases (Qwen2 always; Llama with `attention_bias`).
+    /// q/k/v projections carry biases (Qwen2 always; Llama, SmolLM3 and Qwen3 with `attention_bias`).
     pub qkv_bias: bool,
-    /// The output projection carries a bias (Llama with `attention_bias`).
+    /// The output projection carries a bias (as q/k/v, but never in Qwen2).
     pub o_bias: bool,
+    /// RMSNorm over each head of queries and keys, before their rotation (Qwen3).
+    pub qk_norm: bool,
+    /// Layers that do not rotate queries and keys, ascending (SmolLM3).
+    pub no_rope_layers: Vec<usize>,
     /// First token, for tokenizers that want one.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a generation; may be empty.
@@ -84,6 +88,7 @@ impl ModelConfig {
         let num_attention_heads = fields.size("num_attention_heads")?;
         let head_dim = match fields.optional_size("head_dim")? {
             Some(head_dim) => head_dim,
+            None if architecture == Architecture::Qwen3 => 128,
             None if hidden_size.is_multiple_of(num_attention_heads) => hidden_size / num_attention_heads,
             None => {
                 return Err(fields.error(
@@ -92,33 +97,37 @@ impl ModelConfig {
                 ));
             }
         };
-        let attention_bias = fields.flag("attention_bias", architecture == Architecture::Qwen2)?;
-        if architecture == Architecture::Qwen2 && !attention_bias {
-            return Err(fields.error(
-                "attention_bias",
-                "is false, but Qwen2ForCausalLM always has q/k/v biases",
-            ));
+        let attention_bias = attention_bias(&fields, architecture)?;
+        let num_hidden_layers = fields.size("num_hidden_layers")?;
+        let max_position_embeddings = fields.size("max_position_embeddings")?;
+        let no_rope_layers = if architecture == Architecture::SmolLM3 {
+            no_rope_layers(&fields, num_hidden_layers)?
+        } else {
+            Vec::new()
+        };
+        if architecture == Architecture::Mistral {
+            refuse_sliding_window(&fields, max_position_embeddings)?;
         }
-        let (rope_theta, rope_scaling) = Llama3RopeScaling::read(&fields)?;
+        let (rope_theta, rope_scaling) = Llama3RopeScaling::read(&fields, architecture)?;
         let config = Self {
             architecture,
             synapse: None,
             hidden_size,
             intermediate_size: fields.size("intermediate_size")?,
-            num_hidden_layers: fields.size("num_hidden_layers")?,
+            num_hidden_layers,
             num_attention_heads,
-            num_key_value_heads: fields
-                .optional_size("num_key_value_heads")?
-                .unwrap_or(num_attention_heads),
+            num_key_value_heads: key_value_heads(&fields, architecture)?.unwrap_or(num_attention_heads),
             head_dim,
             rms_norm_eps: fields.positive("rms_norm_eps", 1e-6)?,
             rope_theta,
             rope_scaling,
             vocab_size: fields.size("vocab_size")?,
-            tie_word_embeddings: fields.flag("tie_word_embeddings", false)?,
-            max_position_embeddings: fields.size("max_position_embeddings")?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings", architecture == Architecture::SmolLM3)?,
+            max_position_embeddings,
             qkv_bias: attention_bias,
-            o_bias: attention_bias && architecture == Architecture::Llama,
+            o_bias: attention_bias && architecture != Architecture::Qwen2,
+            qk_norm: architecture == Architecture::Qwen3,
+            no_rope_layers,
             bos_token_id: fields.first_token_id("bos_token_id")?,
             eos_token_ids: fields.token_ids("eos_token_id")?,
             initializer_range: fields.positive("initializer_range", 0.02)?,
@@ -146,6 +155,8 @@ impl ModelConfig {
             max_position_embeddings: fields.size("max_position_embeddings")?,
             qkv_bias: false,
             o_bias: false,
+            qk_norm: false,
+            no_rope_layers: Vec::new(),
             bos_token_id: fields.first_token_id("bos_token_id")?,
             eos_token_ids: fields.token_ids("eos_token_id")?,
             initializer_range: fields.positive("initializer_range", 0.02)?,
@@ -245,7 +256,18 @@ impl ModelConfig {
                 root["attention_bias"] = json!(self.qkv_bias);
                 root["mlp_bias"] = json!(false);
             }
+            Architecture::Mistral => root["sliding_window"] = Value::Null,
+            Architecture::SmolLM3 => {
+                let rotated = |layer: usize| u8::from(self.is_rotated(layer));
+                root["attention_bias"] = json!(self.qkv_bias);
+                root["no_rope_layers"] = (0..self.num_hidden_layers).map(rotated).collect();
+                root["use_sliding_window"] = json!(false);
+            }
             Architecture::Qwen2 => root["use_sliding_window"] = json!(false),
+            Architecture::Qwen3 => {
+                root["attention_bias"] = json!(self.qkv_bias);
+                root["use_sliding_window"] = json!(false);
+            }
             Architecture::Synapse => {}
         }
         format!("{root:#}\n")
@@ -276,6 +298,9 @@ impl ModelConfig {
             tensors.push((format!("{prefix}.input_layernorm.weight"), vec![self.hidden_size]));
             for (module, out_features, in_features) in self.linear_modules() {
                 if module == "mlp.gate_proj" {
+                    for norm in ["q_norm", "k_norm"].into_iter().filter(|_| self.qk_norm) {
+                        tensors.push((format!("{prefix}.self_attn.{norm}.weight"), vec![self.head_dim]));
+                    }
                     tensors.push((
                         format!("{prefix}.post_attention_layernorm.weight"),
                         vec![self.hidden_size],
@@ -298,6 +323,12 @@ impl ModelConfig {
     #[must_use]
     pub fn has_attention(&self) -> bool {
         self.synapse.is_none()
+    }
+
+    /// Whether a layer rotates its queries and keys by their positions.
+    #[must_use]
+    pub fn is_rotated(&self, layer: usize) -> bool {
+        !self.no_rope_layers.contains(&layer)
     }
 
     /// The seven linear modules of a layer with attention, in the order they are applied, as (name, output width, input width).
@@ -375,5 +406,71 @@ impl ModelConfig {
             .iter()
             .map(|(_, shape)| shape.iter().map(|&size| size as u64).product::<u64>())
             .sum()
+    }
+}
+
+fn attention_bias(fields: &Fields<'_>, architecture: Architecture) -> Result<bool> {
+    let always = architecture == Architecture::Qwen2;
+    let bias = fields.flag("attention_bias", always)?;
+    match architecture {
+        Architecture::Qwen2 if !bias => Err(fields.error(
+            "attention_bias",
+            "is false, but Qwen2ForCausalLM always has q/k/v biases",
+        )),
+        Architecture::Mistral if bias => {
+            Err(fields.error("attention_bias", "is true, but MistralForCausalLM has no biases"))
+        }
+        _ => Ok(bias),
+    }
+}
+
+/// `None` where there are as many as query heads. Only a Llama's config may leave the field out, because the others'
+/// classes have numbers of their own for that case.
+fn key_value_heads(fields: &Fields<'_>, architecture: Architecture) -> Result<Option<usize>> {
+    if architecture != Architecture::Llama && !fields.is_null("num_key_value_heads") {
+        return fields.size("num_key_value_heads").map(Some);
+    }
+    fields.optional_size("num_key_value_heads")
+}
+
+/// A window that is at least as long as the context changes nothing. Source: transformers' `MistralConfig`.
+fn refuse_sliding_window(fields: &Fields<'_>, max_position_embeddings: usize) -> Result<()> {
+    const DEFAULT: usize = 4096;
+    if fields.is_null("sliding_window") {
+        return Ok(());
+    }
+    let window = fields.optional_size("sliding_window")?.unwrap_or(DEFAULT);
+    if window >= max_position_embeddings {
+        return Ok(());
+    }
+    Err(fields.error(
+        "sliding_window",
+        format!(
+            "is {window}, shorter than the context of {max_position_embeddings}, and sliding-window attention is not \
+             supported; with `max_position_embeddings` set to {window} the window never matters"
+        ),
+    ))
+}
+
+/// The layers without rotary positions: those with a 0 in `no_rope_layers`, else every `no_rope_layer_interval`-th.
+/// Source: transformers' `SmolLM3Config`.
+fn no_rope_layers(fields: &Fields<'_>, layers: usize) -> Result<Vec<usize>> {
+    let Some(flags) = fields.get("no_rope_layers") else {
+        let interval = fields.optional_size("no_rope_layer_interval")?.unwrap_or(4);
+        return Ok((0..layers)
+            .filter(|layer| (layer + 1).is_multiple_of(interval))
+            .collect());
+    };
+    let flags: Option<Vec<u64>> = flags
+        .as_array()
+        .and_then(|flags| flags.iter().map(Value::as_u64).collect());
+    match flags {
+        Some(flags) if flags.len() >= layers && flags.iter().all(|&flag| flag <= 1) => {
+            Ok((0..layers).filter(|&layer| flags[layer] == 0).collect())
+        }
+        _ => Err(fields.error(
+            "no_rope_layers",
+            format!("must hold a 0 or 1 for each of the {layers} layers"),
+        )),
     }
 }

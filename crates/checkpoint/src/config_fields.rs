@@ -34,6 +34,11 @@ impl<'a> Fields<'a> {
         self.root.get(field).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there and null.
+    pub(crate) fn is_null(&self, field: &str) -> bool {
+        self.root.get(field).is_some_and(Value::is_null)
+    }
+
     /// Refuses a field that is not among these.
     pub(crate) fn refuse_unknown(&self, known: &[&str]) -> Result<()> {
         match self.root.keys().find(|field| !known.contains(&field.as_str())) {

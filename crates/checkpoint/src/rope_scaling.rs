@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::architecture::Architecture;
 use crate::config_fields::{Fields, LARGEST_SIZE};
 use crate::error::Result;
 
@@ -41,7 +42,7 @@ impl Llama3RopeScaling {
     }
 
     /// Reads the rotary base and scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before).
-    pub(crate) fn read(fields: &Fields<'_>) -> Result<(f64, Option<Self>)> {
+    pub(crate) fn read(fields: &Fields<'_>, architecture: Architecture) -> Result<(f64, Option<Self>)> {
         let parameters = fields.object("rope_parameters")?;
         let inner = match parameters.and_then(|parameters| parameters.get("rope_theta")) {
             Some(value) => Some(fields.positive_number("rope_parameters.rope_theta", value)?),
@@ -74,7 +75,12 @@ impl Llama3RopeScaling {
                 new
             }
         };
-        Ok((inner.or(outer).unwrap_or(10_000.0), scaling))
+        let default = if architecture == Architecture::SmolLM3 {
+            2_000_000.0
+        } else {
+            10_000.0
+        };
+        Ok((inner.or(outer).unwrap_or(default), scaling))
     }
 
     /// Reads one object, which was found at `field`.

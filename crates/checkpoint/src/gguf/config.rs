@@ -18,13 +18,17 @@ pub(super) fn model_config(file: &GgufFile) -> Result<ModelConfig> {
         return Err(metadata.error("general.type", format!("is `{kind}`; only models are read")));
     }
     let name = metadata.text("general.architecture")?;
-    let architecture = [Architecture::Llama, Architecture::Qwen2]
-        .into_iter()
-        .find(|known| known.model_type() == name);
-    let architecture = architecture.ok_or_else(|| {
+    let known = Architecture::ALL.map(|known| (known.gguf_name(), known));
+    let architecture = known.iter().find(|(known, _)| *known == Some(name));
+    let &(_, architecture) = architecture.ok_or_else(|| {
+        let mut supported: Vec<&str> = known.iter().filter_map(|(known, _)| *known).collect();
+        supported.dedup();
         metadata.error(
             "general.architecture",
-            format!("is `{name}`, which is not supported; supported: llama, qwen2"),
+            format!(
+                "is `{name}`, which is not supported; supported: {}",
+                supported.join(", ")
+            ),
         )
     })?;
     let key = |suffix: &str| format!("{name}.{suffix}");

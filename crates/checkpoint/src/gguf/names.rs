@@ -5,12 +5,14 @@ use crate::architecture::Architecture;
 use crate::config::ModelConfig;
 
 /// Hugging Face's and ggml's names for a layer's parts.
-const LAYER_PARTS: [(&str, &str); 9] = [
+const LAYER_PARTS: [(&str, &str); 11] = [
     ("input_layernorm", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
     ("self_attn.v_proj", "attn_v"),
     ("self_attn.o_proj", "attn_output"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
     ("post_attention_layernorm", "ffn_norm"),
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
@@ -34,15 +36,17 @@ pub fn gguf_tensor_name(name: &str) -> Option<String> {
     Some(format!("{module}.{kind}"))
 }
 
-/// How many heads a tensor's rows are divided into, where GGUF stores them in its own rotary order: only a Llama's
-/// query and key projections.
+/// How many heads a tensor's rows are divided into, where GGUF stores them in its own rotary order: only the query and
+/// key projections of Llama and its kin, in layers without rotation too.
 #[must_use]
 pub fn rotated_heads(config: &ModelConfig, name: &str) -> Option<usize> {
     match config.architecture {
-        Architecture::Qwen2 | Architecture::Synapse => None,
-        Architecture::Llama if name.contains(".q_proj.") => Some(config.num_attention_heads),
-        Architecture::Llama if name.contains(".k_proj.") => Some(config.num_key_value_heads),
-        Architecture::Llama => None,
+        Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Synapse => None,
+        Architecture::Llama | Architecture::Mistral | Architecture::SmolLM3 => match name {
+            _ if name.contains(".q_proj.") => Some(config.num_attention_heads),
+            _ if name.contains(".k_proj.") => Some(config.num_key_value_heads),
+            _ => None,
+        },
     }
 }
 

@@ -33,6 +33,71 @@ fn the_published_qwen2_5_3b_configuration_is_read() {
     assert_eq!(config.tensors().len(), 434);
 }
 
+/// config.json as it is published, without what only loading libraries read. The counts are those of the model cards.
+#[test]
+fn published_configurations_have_the_published_number_of_parameters() {
+    let qwen3 = json!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "attention_bias": false, "attention_dropout": 0.0,
+        "bos_token_id": 151_643, "eos_token_id": 151_645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
+        "intermediate_size": 3072, "max_position_embeddings": 40_960, "max_window_layers": 28, "num_attention_heads": 16,
+        "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": null,
+        "rope_theta": 1_000_000, "sliding_window": null, "tie_word_embeddings": true, "use_sliding_window": false,
+        "vocab_size": 151_936
+    });
+    let config = parse(&qwen3).unwrap();
+    assert_eq!((config.qk_norm, config.qkv_bias, config.head_dim), (true, false, 128));
+    assert_eq!(config.parameters(), 596_049_920);
+
+    let smollm3 = json!({
+        "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "attention_bias": false, "attention_dropout": 0.0,
+        "bos_token_id": null, "eos_token_id": 128_012, "hidden_act": "silu", "hidden_size": 2048,
+        "intermediate_size": 11_008, "max_position_embeddings": 65_536, "max_window_layers": 28, "mlp_bias": false,
+        "no_rope_layer_interval": 4, "num_attention_heads": 16, "num_hidden_layers": 36, "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-06, "rope_scaling": null, "rope_theta": 5_000_000.0, "sliding_window": null,
+        "use_sliding_window": false, "vocab_size": 128_256
+    });
+    let config = parse(&smollm3).unwrap();
+    assert_eq!(config.no_rope_layers, [3, 7, 11, 15, 19, 23, 27, 31, 35]);
+    assert!(config.tie_word_embeddings);
+    assert_eq!(config.parameters(), 3_075_098_624);
+
+    let mistral = json!({
+        "architectures": ["MistralForCausalLM"], "model_type": "mistral", "attention_dropout": 0.0, "bos_token_id": 1,
+        "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14_336,
+        "max_position_embeddings": 32_768, "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-05, "rope_theta": 1_000_000.0, "sliding_window": null, "tie_word_embeddings": false,
+        "vocab_size": 32_768
+    });
+    assert_eq!(parse(&mistral).unwrap().parameters(), 7_248_023_552);
+    for (field, value, expected) in [
+        (
+            "sliding_window",
+            json!(4096),
+            "is 4096, shorter than the context of 32768",
+        ),
+        ("sliding_window", Value::Null, ""),
+        ("attention_bias", json!(true), "MistralForCausalLM has no biases"),
+    ] {
+        let mut config = mistral.clone();
+        config[field] = value;
+        match expected {
+            "" => assert!(parse(&config).is_ok()),
+            expected => assert!(message(parse(&config)).contains(expected)),
+        }
+    }
+    // Its class has a window of 4096 if the file names none.
+    let mut old = mistral;
+    old.as_object_mut().unwrap().remove("sliding_window");
+    assert!(message(parse(&old)).contains("`sliding_window` is 4096"));
+    old["max_position_embeddings"] = json!(4096);
+    assert!(parse(&old).is_ok());
+    for rotated in [json!([1, 1]), json!([1, 2, 1]), json!("all")] {
+        let mut config = smollm3.clone();
+        config["no_rope_layers"] = rotated;
+        assert!(message(parse(&config)).contains("`no_rope_layers` must hold a 0 or 1 for each of the 36 layers"));
+    }
+}
+
 #[test]
 fn rope_is_read_from_either_generation_of_transformers() {
     let scaling = Llama3RopeScaling {
@@ -75,7 +140,10 @@ fn llama3_divisors_equal_those_of_transformers() {
 
 #[test]
 fn what_is_written_reads_back_the_same() {
-    for architecture in [Architecture::Llama, Architecture::Qwen2] {
+    for architecture in Architecture::ALL
+        .into_iter()
+        .filter(|known| known.gguf_name().is_some())
+    {
         let mut config = tiny(architecture);
         config.eos_token_ids = vec![2, 0];
         config.rope_scaling = Some(Llama3RopeScaling {
@@ -112,8 +180,9 @@ fn what_is_not_supported_is_refused_by_name() {
     let cases: [(&str, Value, &str); 22] = [
         (
             "architectures",
-            json!(["MistralForCausalLM"]),
-            "`architectures` is `MistralForCausalLM`, which is not supported; supported: LlamaForCausalLM, Qwen2ForCausalLM",
+            json!(["Gemma2ForCausalLM"]),
+            "`architectures` is `Gemma2ForCausalLM`, which is not supported; supported: LlamaForCausalLM, MistralForCausalLM, \
+             SmolLM3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, SynapseForCausalLM",
         ),
         ("architectures", json!([]), "`architectures` must list one class name"),
         (

@@ -114,7 +114,7 @@ fn imported(name: &str) -> (TempDir, PathBuf) {
 
 #[test]
 fn imported_weights_are_those_that_transformers_loads_from_the_same_file() {
-    for name in ["llama", "qwen2"] {
+    for name in ["llama", "qwen2", "qwen3"] {
         let (_root, out) = imported(name);
         let model = ModelFolder::open(&out).unwrap();
         let expected = TensorFiles::open(vec![fixtures().join(format!("{name}.safetensors"))]).unwrap();
@@ -130,9 +130,9 @@ fn imported_weights_are_those_that_transformers_loads_from_the_same_file() {
         let config = model.config();
         assert_eq!(
             (config.rms_norm_eps, config.rope_theta, config.head_dim),
-            (1e-5, 100_000.0, 8)
+            (1e-5, 100_000.0, if name == "qwen3" { 16 } else { 8 })
         );
-        assert_eq!(config.tie_word_embeddings, name == "llama");
+        assert_eq!(config.tie_word_embeddings, name != "qwen2");
         assert_eq!(
             (config.bos_token_id, config.eos_token_ids.as_slice()),
             (Some(1), &[2][..])
@@ -207,7 +207,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ),
         (
             changed("llama.gguf", b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0gemma"),
-            "`general.architecture` is `gemma`, which is not supported; supported: llama, qwen2",
+            "`general.architecture` is `gemma`, which is not supported; supported: llama, smollm3, qwen2, qwen3",
         ),
         (
             changed("llama.gguf", b"smollm", b"falcon"),

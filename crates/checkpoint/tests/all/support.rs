@@ -27,6 +27,12 @@ pub(crate) fn tiny(architecture: Architecture) -> ModelConfig {
         max_position_embeddings: 128,
         qkv_bias: architecture == Architecture::Qwen2,
         o_bias: false,
+        qk_norm: architecture == Architecture::Qwen3,
+        no_rope_layers: if architecture == Architecture::SmolLM3 {
+            vec![1]
+        } else {
+            vec![]
+        },
         bos_token_id: Some(1),
         eos_token_ids: vec![2],
         initializer_range: 0.02,

@@ -8,7 +8,7 @@ use super::GgufExport;
 /// Keys and values in the order they are written.
 pub(super) fn model(export: &GgufExport<'_>) -> Vec<(String, MetadataValue)> {
     let config = export.config;
-    let architecture = config.architecture.model_type();
+    let architecture = config.architecture.gguf_name().unwrap_or_default();
     let number = |size: usize| MetadataValue::U32(u32::try_from(size).unwrap_or(u32::MAX));
     let key = |suffix: &str| format!("{architecture}.{suffix}");
     let mut entries = vec![
@@ -41,7 +41,10 @@ pub(super) fn model(export: &GgufExport<'_>) -> Vec<(String, MetadataValue)> {
         (key("rope.freq_base"), MetadataValue::F32(config.rope_theta as f32)),
         (key("vocab_size"), number(config.vocab_size)),
     ]);
-    if config.architecture == Architecture::Llama {
+    if matches!(
+        config.architecture,
+        Architecture::Llama | Architecture::Mistral | Architecture::SmolLM3
+    ) {
         entries.push((key("rope.dimension_count"), number(config.head_dim)));
     }
     if config.head_dim * config.num_attention_heads != config.hidden_size {

@@ -101,14 +101,7 @@ pub struct GgufExport<'a> {
 /// The tokenizer or RoPE scaling has no GGUF form, a weight is not finite or too large for the type, or a file cannot
 /// be read or written; an old `out` is then still there.
 pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
-    if !export.config.has_attention() {
-        let path = export.model.path().join("config.json");
-        return Err(ExportError::unsupported(
-            &path,
-            "model_type",
-            "is synapse, which GGUF cannot represent; export it as safetensors",
-        ));
-    }
+    check_architecture(export)?;
     let Contents {
         metadata,
         tensors,
@@ -128,6 +121,31 @@ pub fn export_gguf(export: &GgufExport<'_>, out: &Path) -> Result<()> {
         writer.end_tensor()?;
     }
     writer.publish()
+}
+
+/// Refuses what GGUF has no words for.
+fn check_architecture(export: &GgufExport<'_>) -> Result<()> {
+    let config = export.config;
+    let path = export.model.path().join("config.json");
+    if config.architecture.gguf_name().is_none() {
+        return Err(ExportError::unsupported(
+            &path,
+            "model_type",
+            "is synapse, which GGUF cannot represent; export it as safetensors",
+        ));
+    }
+    // llama.cpp's own rule for a SmolLM3; the file does not say which layers rotate
+    let every_fourth = |layer: usize| (layer + 1).is_multiple_of(4);
+    if config.architecture == Architecture::SmolLM3
+        && (0..config.num_hidden_layers).any(|layer| config.is_rotated(layer) == every_fourth(layer))
+    {
+        return Err(ExportError::unsupported(
+            &path,
+            "no_rope_layers",
+            "is not every fourth layer, which is the one arrangement that llama.cpp knows; export it as safetensors",
+        ));
+    }
+    Ok(())
 }
 
 /// What a file will hold: keys, the tensor directory, where each tensor comes from, and the one that comes from the
@@ -204,19 +222,22 @@ fn rope_divisors(export: &GgufExport<'_>) -> Result<Option<Vec<f32>>> {
     let config = export.config;
     match (&config.rope_scaling, config.architecture) {
         (None, _) => Ok(None),
-        (Some(scaling), Architecture::Llama) => Ok(Some(
+        (Some(scaling), Architecture::Llama | Architecture::Mistral) => Ok(Some(
             scaling
                 .divisors(config.head_dim, config.rope_theta)
                 .into_iter()
                 .map(|divisor| divisor as f32)
                 .collect(),
         )),
-        (Some(_), Architecture::Qwen2 | Architecture::Synapse) => {
+        (Some(_), Architecture::SmolLM3 | Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Synapse) => {
             let path = export.model.path().join("config.json");
             Err(ExportError::unsupported(
                 &path,
                 "rope_scaling",
-                "is llama3, which llama.cpp does not apply to a Qwen2",
+                format!(
+                    "is llama3, which llama.cpp does not apply to a {}",
+                    config.architecture.class_name()
+                ),
             ))
         }
     }

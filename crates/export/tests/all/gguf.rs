@@ -63,7 +63,7 @@ fn export(folder: &Path, gguf_type: GgufType, out: &Path) -> Result<(), ExportEr
 
 #[test]
 fn an_exported_model_imports_to_the_same_folder() {
-    for name in ["llama", "qwen2"] {
+    for name in ["llama", "qwen2", "qwen3"] {
         let root = tempdir().unwrap();
         let folder = model_folder(name, root.path());
         let (file, back) = (root.path().join("tiny.gguf"), root.path().join("back"));
@@ -84,7 +84,7 @@ fn an_exported_model_imports_to_the_same_folder() {
 
 #[test]
 fn each_type_keeps_vectors_exact_and_matrices_near() {
-    for name in ["llama", "qwen2"] {
+    for name in ["llama", "qwen2", "qwen3"] {
         let root = tempdir().unwrap();
         let folder = model_folder(name, root.path());
         let original = ModelFolder::open(&folder).unwrap();
@@ -117,10 +117,10 @@ fn each_type_keeps_vectors_exact_and_matrices_near() {
                 );
             }
             let gguf = GgufFile::open(&file).unwrap();
-            let head = if name == "llama" {
-                "token_embd.weight"
-            } else {
+            let head = if name == "qwen2" {
                 "output.weight"
+            } else {
+                "token_embd.weight"
             };
             let expected = if gguf_type == GgufType::Q4_0 {
                 "Q8_0"

@@ -7,7 +7,7 @@ mod gguf;
 
 use std::path::{Path, PathBuf};
 
-/// A small model folder (`llama` or `qwen2`) with its tokenizer, made from the checkpoint crate's GGUF fixture.
+/// A small model folder (`llama`, `qwen2` or `qwen3`) with its tokenizer, made from the checkpoint crate's GGUF fixture.
 fn model_folder(name: &str, root: &Path) -> PathBuf {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../checkpoint/tests/fixtures");
     let folder = root.join(name);

@@ -17,7 +17,11 @@ use crate::{LanguageModel, LoadOptions, NnError, TrainingMemory, Workload};
 /// The family of an architecture.
 pub fn family(architecture: Architecture) -> &'static dyn ModelFamily {
     match architecture {
-        Architecture::Llama | Architecture::Qwen2 => &llama::Llama,
+        Architecture::Llama
+        | Architecture::Mistral
+        | Architecture::SmolLM3
+        | Architecture::Qwen2
+        | Architecture::Qwen3 => &llama::Llama,
         Architecture::Synapse => &synapse::Synapse,
     }
 }

@@ -73,6 +73,10 @@ pub(super) fn memory(workload: &Workload<'_>) -> TrainingMemory {
     let state = t
         * (operand_bytes * (2 * s.hidden + 2 * s.query + 2 * s.key + 3 * s.mlp + 7 * s.rank)
             + 4 * (s.hidden + 2 + s.heads));
+    // queries and keys before their norms, in f32 because its gradient reads them
+    let (config, key_heads) = (workload.config, workload.config.num_key_value_heads as u64);
+    let head_norms = u64::from(config.qk_norm) * 4 * t * (s.query + s.key + s.heads + key_heads);
+    let state = state + head_norms;
     let layers_saved = if workload.recompute { 1 } else { s.layers };
     let rotary = 4 * (workload.config.max_position_embeddings * workload.config.head_dim) as u64;
     TrainingMemory {

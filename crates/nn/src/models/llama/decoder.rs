@@ -31,9 +31,19 @@ pub(crate) struct Layer {
     pub(crate) input_norm: Tensor,
     pub(crate) post_norm: Tensor,
     pub(crate) linears: [Linear; 7],
+    pub(crate) head_norms: Option<HeadNorms>,
+    /// Whether queries and keys are rotated by their positions.
+    pub(crate) is_rotated: bool,
 }
 
-/// A Llama or Qwen2 decoder in memory.
+/// Weights `[head_dim]` of the RMSNorm over each head of queries and keys, before their rotation.
+#[derive(Debug, Clone)]
+pub(crate) struct HeadNorms {
+    pub(crate) query: Tensor,
+    pub(crate) key: Tensor,
+}
+
+/// A decoder of the Llama family in memory.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     pub(crate) config: ModelConfig,
@@ -117,14 +127,14 @@ impl Decoder {
         if !config.has_attention() {
             return Err(NnError::Unsupported {
                 what: "a model without attention as a Llama decoder".into(),
-                hint: "load a Llama or Qwen2 model here".into(),
+                hint: "load a model of the Llama family here, such as Llama or Qwen3".into(),
             });
         }
         let hidden = config.hidden_size;
         let embedding = source.matrix("model.embed_tokens.weight", [config.vocab_size, hidden], false)?;
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
-            layers.push(Self::layer(config, &format!("model.layers.{index}"), source)?);
+            layers.push(Self::layer(config, index, source)?);
         }
         let norm = source.vector("model.norm.weight", hidden)?;
         let head = if config.tie_word_embeddings {
@@ -145,7 +155,8 @@ impl Decoder {
         })
     }
 
-    fn layer(config: &ModelConfig, prefix: &str, source: &mut impl WeightSource) -> Result<Layer, NnError> {
+    fn layer(config: &ModelConfig, index: usize, source: &mut impl WeightSource) -> Result<Layer, NnError> {
+        let prefix = format!("model.layers.{index}");
         let input_norm = source.vector(&format!("{prefix}.input_layernorm.weight"), config.hidden_size)?;
         let mut linears = Vec::with_capacity(7);
         for (module, output, input) in config.linear_modules() {
@@ -164,6 +175,14 @@ impl Decoder {
                 module: full_name.into(),
             });
         }
+        let mut head_norm = |name: &str| source.vector(&format!("{prefix}.self_attn.{name}.weight"), config.head_dim);
+        let head_norms = match config.qk_norm {
+            true => Some(HeadNorms {
+                query: head_norm("q_norm")?,
+                key: head_norm("k_norm")?,
+            }),
+            false => None,
+        };
         let post_norm = source.vector(&format!("{prefix}.post_attention_layernorm.weight"), config.hidden_size)?;
         let linears = linears
             .try_into()
@@ -172,6 +191,8 @@ impl Decoder {
             input_norm,
             post_norm,
             linears,
+            head_norms,
+            is_rotated: config.is_rotated(index),
         })
     }
 

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{cost, decoder::Decoder, training::TrainableDecoder};
 
-/// Llama and Qwen2, `model_type: llama` and `model_type: qwen2`.
+/// `model_type: llama`, `mistral`, `smollm3`, `qwen2` and `qwen3`.
 #[derive(Debug)]
 pub struct Llama;
 

@@ -288,8 +288,17 @@ impl<'a> Step<'a> {
         );
         let slots = [slot::QUERY, slot::KEY, slot::VALUE];
         self.linears(index, slots, &normed, [&mut q, &mut k, &mut v]);
-        decoder.rope.rotate(&mut q, query, &self.positions);
-        decoder.rope.rotate(&mut k, key, &self.positions);
+        let layer = &decoder.layers[index];
+        if let Some(norms) = &layer.head_norms {
+            for (heads, weight) in [(&mut q, &norms.query), (&mut k, &norms.key)] {
+                let normed = self.norm(heads, weight.vector(&[]));
+                self.pool.give(std::mem::replace(heads, normed));
+            }
+        }
+        if layer.is_rotated {
+            decoder.rope.rotate(&mut q, query, &self.positions);
+            decoder.rope.rotate(&mut k, key, &self.positions);
+        }
         for (sequence, rows) in batch.iter_mut().zip(&self.spans) {
             let cache = &mut sequence.cache.layers[index];
             cache.keys.extend_from_slice(&k[rows.start * key..rows.end * key]);

@@ -57,6 +57,8 @@ impl Decoder {
         match rest {
             "input_layernorm.weight" => return Some(&mut layer.input_norm),
             "post_attention_layernorm.weight" => return Some(&mut layer.post_norm),
+            "self_attn.q_norm.weight" => return layer.head_norms.as_mut().map(|norms| &mut norms.query),
+            "self_attn.k_norm.weight" => return layer.head_norms.as_mut().map(|norms| &mut norms.key),
             _ => {}
         }
         let (module, kind) = rest.rsplit_once('.')?;
@@ -77,10 +79,12 @@ impl Decoder {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failing test may panic")]
 
+    use synapse_checkpoint::ModelConfig;
+
     use super::*;
     use crate::{CausalLm, LoadOptions, LogitsFor, Phase, Sequence};
 
-    const CONFIG: &str = r#"{ "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 64,
+    const QWEN2: &str = r#"{ "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "head_dim": 16, "hidden_size": 64,
         "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "vocab_size": 32, "max_position_embeddings": 16, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
         "tie_word_embeddings": false, "initializer_range": 0.2 }"#;
@@ -100,11 +104,15 @@ mod tests {
 
     #[test]
     fn every_tensor_can_be_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.json"), CONFIG).unwrap();
-        let config = synapse_checkpoint::ModelConfig::read(folder.path()).unwrap();
-        for options in [LoadOptions::EXACT, LoadOptions::BF16] {
-            let mut decoder = Decoder::random(&config, &options).unwrap();
+        let qwen3 = QWEN2.replace("Qwen2", "Qwen3").replace("qwen2", "qwen3");
+        let config = |text: &str| ModelConfig::from_json(text, std::path::Path::new("config.json")).unwrap();
+        let configs = [config(QWEN2), config(&qwen3)];
+        let storages = [LoadOptions::EXACT, LoadOptions::BF16];
+        for (config, options) in configs
+            .iter()
+            .flat_map(|config| storages.map(|options| (config, options)))
+        {
+            let mut decoder = Decoder::random(config, &options).unwrap();
             let before = logits(&decoder);
             let mut first = true;
             for (name, shape) in config.tensors() {

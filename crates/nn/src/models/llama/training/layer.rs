@@ -12,9 +12,10 @@ use crate::{
     linear::{self, LinearBackward, ReductionOrder, Rows, SavedBranch},
     models::llama::decoder::slot,
     pool::{Activation, Buffer, Pool},
+    tensor::Tensor,
 };
 
-use super::TrainableDecoder;
+use super::{TrainableDecoder, head_norm::SavedHeadNorm};
 
 /// Linears of a layer.
 const SLOTS: usize = 7;
@@ -22,20 +23,21 @@ const SLOTS: usize = 7;
 /// The saved activations of a layer. Shapes: t tokens, h hidden, q and k widths of queries and keys,
 /// i intermediate, r rank. What only products read is stored in their precision.
 pub(super) struct SavedActivations {
-    inverse1: Buffer<f32>,               // [t]
-    normed1: Activation,                 // [t, h]
-    q: Activation,                       // [t, q], rotated
-    k: Activation,                       // [t, k], rotated
-    v: Activation,                       // [t, k]
-    attended: Activation,                // [t, q]
-    log_sums: Buffer<f32>,               // [heads, t] per document
-    middle: Buffer<f32>,                 // [t, h], after the attention's residual
-    inverse2: Buffer<f32>,               // [t]
-    normed2: Activation,                 // [t, h]
-    gate: Activation,                    // [t, i]
-    up: Activation,                      // [t, i]
-    activated: Activation,               // [t, i]
-    hidden: [Option<Activation>; SLOTS], // [t, r] per adapted linear
+    inverse1: Buffer<f32>,                  // [t]
+    normed1: Activation,                    // [t, h]
+    q: Activation,                          // [t, q], normalized and rotated
+    k: Activation,                          // [t, k], normalized and rotated
+    head_norms: [Option<SavedHeadNorm>; 2], // of q and k
+    v: Activation,                          // [t, k]
+    attended: Activation,                   // [t, q]
+    log_sums: Buffer<f32>,                  // [heads, t] per document
+    middle: Buffer<f32>,                    // [t, h], after the attention's residual
+    inverse2: Buffer<f32>,                  // [t]
+    normed2: Activation,                    // [t, h]
+    gate: Activation,                       // [t, i]
+    up: Activation,                         // [t, i]
+    activated: Activation,                  // [t, i]
+    hidden: [Option<Activation>; SLOTS],    // [t, r] per adapted linear
 }
 
 impl SavedActivations {
@@ -56,6 +58,10 @@ impl SavedActivations {
         ] {
             pool.release(activation);
         }
+        self.head_norms
+            .into_iter()
+            .flatten()
+            .for_each(|norm| norm.release(pool));
         self.hidden
             .into_iter()
             .flatten()
@@ -144,17 +150,24 @@ impl<'a> LayerPass<'a> {
         let (mut inverse1, mut normed1) = (pool.take(t), pool.activation(x.len(), precision));
         let weight = layer.input_norm.vector(self.parameters);
         norm::forward(x, weight, epsilon, normed1.target(), &mut inverse1);
-        let mut project = |slot: usize, width: usize, pool: &mut Pool| {
+        let mut project = |slot: usize, width: usize, norm: Option<&Tensor>, pool: &mut Pool| {
             let mut y = pool.take(t * width);
             hidden[slot] = self.linear((index, slot), &normed1, (&mut y, Accumulate::Overwrite), pool);
-            if slot != slot::VALUE {
+            let saved = norm.map(|weight| {
+                let x = std::mem::take(&mut y);
+                let (normed, saved) = SavedHeadNorm::forward(x, weight.vector(self.parameters), epsilon, pool);
+                y = normed;
+                saved
+            });
+            if slot != slot::VALUE && layer.is_rotated {
                 decoder.rope.rotate(&mut y, width, &self.positions);
             }
-            pool.keep(y, precision)
+            (pool.keep(y, precision), saved)
         };
-        let q = project(slot::QUERY, query, pool);
-        let k = project(slot::KEY, key, pool);
-        let v = project(slot::VALUE, key, pool);
+        let norms = layer.head_norms.as_ref();
+        let (q, q_norm) = project(slot::QUERY, query, norms.map(|norms| &norms.query), pool);
+        let (k, k_norm) = project(slot::KEY, key, norms.map(|norms| &norms.key), pool);
+        let (v, _) = project(slot::VALUE, key, None, pool);
         let (mut attended, mut log_sums) = (pool.activation(t * query, precision), pool.take(t * heads.queries));
         attention::forward(heads, &self.spans(&q, &k, &v), attended.target(), &mut log_sums);
         let mut middle = pool.take(x.len());
@@ -177,6 +190,7 @@ impl<'a> LayerPass<'a> {
             normed1,
             q,
             k,
+            head_norms: [q_norm, k_norm],
             v,
             attended,
             log_sums,
@@ -308,8 +322,14 @@ impl<'a> LayerPass<'a> {
         };
         attention::backward(heads, &self.spans(&saved.q, &saved.k, &saved.v), forward, targets);
         pool.give(d_attended);
-        decoder.rope.rotate_back(&mut dq, query, &self.positions);
-        decoder.rope.rotate_back(&mut dk, key, &self.positions);
+        if layer.is_rotated {
+            decoder.rope.rotate_back(&mut dq, query, &self.positions);
+            decoder.rope.rotate_back(&mut dk, key, &self.positions);
+        }
+        if let (Some(norms), [Some(of_q), Some(of_k)]) = (&layer.head_norms, &saved.head_norms) {
+            dq = of_q.backward((&norms.query, self.parameters), dq, gradients, pool);
+            dk = of_k.backward((&norms.key, self.parameters), dk, gradients, pool);
+        }
         let [dq, dk, dv] = [dq, dk, dv].map(|gradient| pool.keep(gradient, precision));
         let mut d_normed = pool.take(dx.len());
         let entries = [

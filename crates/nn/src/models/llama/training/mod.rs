@@ -3,6 +3,7 @@
 //! The backward pass adds to one flat f32 gradient buffer. With `recompute`, only the layers' inputs are saved and
 //! the rest is computed again.
 
+mod head_norm;
 mod layer;
 
 use synapse_checkpoint::{ModelConfig, ModelFolder};
