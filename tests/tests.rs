@@ -16,6 +16,8 @@ mod data;
 mod devices;
 /// `eval`, `compare` and `report`: benchmarks in the hub's layout, interrupted and resumed.
 mod evaluation;
+/// Every family of attention through the whole pipeline at tiny size.
+mod families;
 /// The Makefile's targets find the programs wherever cargo puts them.
 mod makefile;
 /// `synapse-merge`: methods, adapters, mergekit files, deltas, interrupted merges.

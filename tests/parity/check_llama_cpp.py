@@ -4,7 +4,7 @@
     pip install llama-cpp-python
     python3 tests/parity/check_llama_cpp.py target/release/synapse-train MODEL_DIR
 
-F32 and F16 must continue with the same 32 greedy tokens as ours, of the same file; llama.cpp multiplies Q8_0 by
+F16 and BF16 must continue with the same 32 greedy tokens as ours, of the same file; llama.cpp multiplies Q8_0 by
 activations that it rounds to 8 bits, so there the tokens are counted and 4 of 5 prompts must agree in the first token.
 """
 import json
@@ -27,7 +27,7 @@ TOKENS = 32
 binary, model = sys.argv[1:3]
 good = True
 with tempfile.TemporaryDirectory() as folder:
-    for quant in ("f32", "f16", "q8_0"):
+    for quant in ("f16", "bf16", "q8_0"):
         path = Path(folder) / f"{quant}.gguf"
         subprocess.run([binary, "export", model, "--format", "gguf", "--quant", quant, "--out", path], check=True, capture_output=True)
         llama = Llama(str(path), n_ctx=256, n_threads=2, logits_all=True, verbose=False)
