@@ -138,10 +138,11 @@ fn without_generation_tags(source: &str) -> String {
     let mut rewritten = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
+        // After the whole opening: in `{%}` the two share their sign.
+        let Some(length) = rest[start + 2..].find("%}") else {
             break;
         };
-        let inside = &rest[start + 2..start + length];
+        let inside = &rest[start + 2..start + 2 + length];
         let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
         let replacement = match word {
             "generation" => "if true",
@@ -155,7 +156,7 @@ fn without_generation_tags(source: &str) -> String {
         rewritten.push_str(&rest[..start + 2]);
         rewritten.push_str(&inside.replacen(word, replacement, 1));
         rewritten.push_str("%}");
-        rest = &rest[start + length + 2..];
+        rest = &rest[start + 2 + length + 2..];
     }
     rewritten.push_str(rest);
     rewritten
@@ -175,6 +176,13 @@ mod tests {
     fn generation_tags_are_transparent_and_keep_whitespace_control() {
         let source = "{% for m in messages %}a {%- generation -%} {{ m.content }} {% endgeneration %}\n{% endfor %}";
         assert_eq!(render(source, &[Message::new("user", "x")]).unwrap(), "ax ");
+    }
+
+    #[test]
+    fn a_tag_that_opens_and_closes_at_once_is_no_tag() {
+        assert!(render("{%}", &[]).is_err());
+        assert!(render("{%}{% generation %}{% endgeneration %}", &[]).is_err());
+        assert_eq!(render("{% generation %}a{% endgeneration %}", &[]).unwrap(), "a");
     }
 
     #[test]
