@@ -124,7 +124,7 @@ impl Preparation<'_> {
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             seed: request.plan.seed,
-            template_sha256: request.chat.template_hash().to_owned(),
+            template_sha256: request.chat.template_hash(),
             tokenizer_sha256: request.chat.tokenizer_hash().to_owned(),
             max_seq_len: request.train.max_seq_len,
             packing: request.train.packing,

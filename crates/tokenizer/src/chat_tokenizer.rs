@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use synapse_checkpoint::{ModelFiles, sha256_bytes};
 use tokenizers::Tokenizer;
 
 use crate::chat_template::{
-    Conversation, Template, answer_span, check_tools, end_of_turn, has_call_tags, render_with_spans,
+    Conversation, GenerationPrompts, Template, answer_span, check_tools, end_of_turn, has_call_tags, render_with_spans,
 };
 use crate::conversation::{encode_rendered, special_contents};
 use crate::model_files::{TokenizerConfig, TokenizerFiles};
@@ -29,6 +30,8 @@ pub struct Encoding {
 #[derive(Clone)]
 pub struct ChatTokenizer {
     inner: Arc<Inner>,
+    template_arguments: Arc<Map<String, Value>>,
+    generation_prompts: Arc<GenerationPrompts>,
 }
 
 /// Everything that was read when the model was opened.
@@ -140,7 +143,65 @@ impl ChatTokenizer {
             template_hash,
             tokenizer_hash: sha256_bytes(source.as_bytes()),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::with(Arc::new(inner), Map::new()))
+    }
+
+    /// This tokenizer with further variables of its template, such as `enable_thinking`; transformers calls them the
+    /// keyword arguments of `apply_chat_template`. They are added to those that were set before.
+    ///
+    /// # Errors
+    /// The template does not read one of them; the message names those that it does read.
+    pub fn with_template_arguments(&self, arguments: &Map<String, Value>) -> Result<Self> {
+        let known = self
+            .inner
+            .template
+            .as_ref()
+            .map(Template::arguments)
+            .unwrap_or_default();
+        if let Some(name) = arguments.keys().find(|name| !known.contains(*name)) {
+            let mut known: Vec<String> = known.into_iter().collect();
+            known.sort_unstable();
+            let reason = if known.is_empty() {
+                "this model's chat template takes no arguments".to_owned()
+            } else {
+                format!(
+                    "this model's chat template does not read it; it reads {}",
+                    known.join(", ")
+                )
+            };
+            return Err(TokenizerError::TemplateArgument {
+                name: name.clone(),
+                reason,
+            });
+        }
+        let mut all = (*self.template_arguments).clone();
+        all.extend(arguments.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Ok(Self::with(Arc::clone(&self.inner), all))
+    }
+
+    fn with(inner: Arc<Inner>, arguments: Map<String, Value>) -> Self {
+        let template = inner.template.as_ref();
+        let prompts = template.map(|template| GenerationPrompts::new(template, &arguments));
+        Self {
+            generation_prompts: Arc::new(prompts.unwrap_or_default()),
+            template_arguments: Arc::new(arguments),
+            inner,
+        }
+    }
+
+    /// Whether the template reads a variable of this name that may be set from outside.
+    #[must_use]
+    pub fn takes_template_argument(&self, name: &str) -> bool {
+        let template = self.inner.template.as_ref();
+        template.is_some_and(|template| template.arguments().contains(name))
+    }
+
+    fn conversation<'a>(&'a self, messages: &'a [Message], tools: &'a [Value]) -> Conversation<'a> {
+        Conversation {
+            messages,
+            tools,
+            arguments: &self.template_arguments,
+        }
     }
 
     fn template(&self) -> Result<&Template> {
@@ -154,7 +215,8 @@ impl ChatTokenizer {
     /// # Errors
     /// There is no template, or it refuses these messages.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        self.template()?.render(messages.into(), add_generation_prompt)
+        self.template()?
+            .render(self.conversation(messages, &[]), add_generation_prompt)
     }
 
     /// Encodes text in which special tokens are plain text; adds nothing before or after.
@@ -194,8 +256,8 @@ impl ChatTokenizer {
     /// # Errors
     /// As [`Self::encode_prompt`]; a template that does not show tools, calls or results to the model; a special token
     /// in a tool or a call, where it cannot be kept as text.
-    pub fn encode_prompt_with_tools(&self, messages: &[Message], tools: &[serde_json::Value]) -> Result<Vec<u32>> {
-        let conversation = Conversation { messages, tools };
+    pub fn encode_prompt_with_tools(&self, messages: &[Message], tools: &[Value]) -> Result<Vec<u32>> {
+        let conversation = self.conversation(messages, tools);
         let (template, tokenizer) = (self.template()?, &*self.inner.text);
         let special_contents = special_contents(&tokenizer.special, messages)?;
         check_tools(template, &tokenizer.special, conversation)?;
@@ -215,8 +277,8 @@ impl ChatTokenizer {
     /// # Errors
     /// The template refuses the conversation, rewrites an answer so that it cannot be found, or ends an answer without
     /// a special token; it does not show tools, calls or results to the model; a tool or a call has a special token.
-    pub fn encode_training(&self, messages: &[Message], tools: &[serde_json::Value]) -> Result<Encoding> {
-        let conversation = Conversation { messages, tools };
+    pub fn encode_training(&self, messages: &[Message], tools: &[Value]) -> Result<Encoding> {
+        let conversation = self.conversation(messages, tools);
         let (template, tokenizer) = (self.template()?, &*self.inner.text);
         let special_contents = special_contents(&tokenizer.special, messages)?;
         check_tools(template, &tokenizer.special, conversation)?;
@@ -229,7 +291,13 @@ impl ChatTokenizer {
         let tokens = encode_rendered(tokenizer, messages, &rendered, &special_contents)?;
         let mut loss_mask = vec![false; tokens.len()];
         for (index, _) in messages.iter().enumerate().filter(|(_, message)| message.is_target()) {
-            let span = answer_span(template, &tokenizer.special, conversation, index, &rendered)?;
+            let span = answer_span(
+                template,
+                &tokenizer.special,
+                &self.generation_prompts,
+                conversation,
+                (index, &rendered),
+            )?;
             let first = tokens.partition_point(|token| token.range.end <= span.start);
             let inside = |token: &&TokenSpan| token.range.start < span.end;
             let count = tokens[first..].iter().take_while(inside).count();
@@ -328,10 +396,14 @@ impl ChatTokenizer {
         self.inner.vocab_size
     }
 
-    /// sha256 of the template's source; empty without a template.
+    /// sha256 of the template's source, and of its arguments where there are some; empty without a template.
     #[must_use]
-    pub fn template_hash(&self) -> &str {
-        &self.inner.template_hash
+    pub fn template_hash(&self) -> String {
+        if self.template_arguments.is_empty() {
+            return self.inner.template_hash.clone();
+        }
+        let arguments = Value::Object((*self.template_arguments).clone());
+        sha256_bytes(format!("{}{arguments}", self.inner.template_hash).as_bytes())
     }
 
     /// sha256 of tokenizer.json.

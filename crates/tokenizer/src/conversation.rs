@@ -17,6 +17,13 @@ pub(crate) fn special_contents(special: &SpecialTokens, messages: &[Message]) ->
         if special.occur_in(&message.role) {
             return Err(refused("a role must not contain a special token"));
         }
+        if message
+            .reasoning_content
+            .as_deref()
+            .is_some_and(|text| special.occur_in(text))
+        {
+            return Err(refused("reasoning must not contain a special token"));
+        }
         let calls = &message.tool_calls;
         let names = message.tool_call_id.iter().chain(calls.iter().map(|call| &call.name));
         if names.into_iter().any(|text| special.occur_in(text))

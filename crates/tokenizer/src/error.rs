@@ -50,6 +50,14 @@ pub enum TokenizerError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An argument of the chat template that it cannot take.
+    #[error("template argument `{name}`: {reason}")]
+    TemplateArgument {
+        /// The argument.
+        name: String,
+        /// Why not, and which there are.
+        reason: String,
+    },
     /// The tools cannot be shown to the model.
     #[error("tools: {0}")]
     Tools(&'static str),

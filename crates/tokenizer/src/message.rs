@@ -13,6 +13,10 @@ pub struct Message {
     /// Whether this turn is a training target; only assistant turns are ever targets.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub train: bool,
+    /// What the assistant thought before this turn, where it is kept apart from the content. Only templates that know the
+    /// field show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
     /// The functions that an assistant turn calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
@@ -40,6 +44,7 @@ impl Message {
             role: role.into(),
             content: content.into(),
             train: true,
+            reasoning_content: None,
             tool_calls: Vec::new(),
             tool_call_id: None,
         }

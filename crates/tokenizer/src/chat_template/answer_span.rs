@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use serde_json::{Map, Value};
+
 use super::{Conversation, RenderedConversation, Template, render_with_spans};
 use crate::special_tokens::SpecialTokens;
 use crate::{Message, Result, TokenizerError};
@@ -10,29 +12,73 @@ use crate::{Message, Result, TokenizerError};
 const NO_END_OF_TURN: &str =
     "the template ends this answer with no special token, so the model would never learn to stop";
 
-/// The byte range of an answer, from its content or its calls to the token that ends its turn.
+/// The byte range of an answer, from where the model begins to write to the token that ends its turn.
 pub(crate) fn answer_span(
     template: &Template,
     special: &SpecialTokens,
+    prompts: &GenerationPrompts,
     conversation: Conversation<'_>,
-    index: usize,
-    rendered: &RenderedConversation,
+    (index, rendered): (usize, &RenderedConversation),
 ) -> Result<Range<usize>> {
     let message = &conversation.messages[index];
     let problem = |reason: &str| TokenizerError::message(index, &message.role, reason);
-    match rendered.contents[index].as_slice() {
-        // Calls follow the content, so the turn does not end where the content does.
-        _ if !message.tool_calls.is_empty() => span_by_prefix(template, special, conversation, index, rendered),
-        [content] => {
-            let rest = &rendered.text[content.end..];
+    let text = rendered.text.as_str();
+    match (rendered.contents[index].as_slice(), rendered.anchors[index]) {
+        ([content], _) if message.tool_calls.is_empty() => {
+            let rest = &text[content.end..];
             let space = rest.len() - rest.trim_start().len();
             let token = special
                 .length_at_start(&rest[space..])
                 .ok_or_else(|| problem(NO_END_OF_TURN))?;
-            Ok(content.start..content.end + space + token)
+            let start = prompts
+                .end_before(text, content.start, special)
+                .unwrap_or(content.start);
+            Ok(start..content.end + space + token)
         }
-        [] => span_by_prefix(template, special, conversation, index, rendered),
+        (contents @ ([] | [_]), Some(anchor)) => {
+            // A content may hold the text of a special token, so the turn's own are those before it and behind it.
+            let first = contents.first().map_or(anchor, |content| content.start);
+            match prompts.end_before(text, first, special) {
+                Some(start) => {
+                    let end = special.find(&text[anchor..]).into_iter().next();
+                    let end = end.ok_or_else(|| problem(NO_END_OF_TURN))?.range.end;
+                    Ok(start..anchor + end)
+                }
+                None => span_by_prefix(template, special, conversation, index, rendered),
+            }
+        }
+        ([] | [_], None) => span_by_prefix(template, special, conversation, index, rendered),
         _ => Err(problem("the template writes this answer more than once")),
+    }
+}
+
+/// What a template writes before the model's turn: with some arguments, and without them. Turns that are long past may be
+/// written as without.
+#[derive(Debug, Default)]
+pub(crate) struct GenerationPrompts([String; 2]);
+
+impl GenerationPrompts {
+    /// Those of a short conversation; empty where the template refuses it.
+    pub(crate) fn new(template: &Template, arguments: &Map<String, Value>) -> Self {
+        let probe = [Message::new("user", "a")];
+        let plain = Conversation::from(&probe[..]);
+        let prompt = |asked: Conversation<'_>| {
+            let (without, with) = (template.render(asked, false).ok()?, template.render(asked, true).ok()?);
+            with.strip_prefix(&without).map(str::to_owned)
+        };
+        let with_arguments = prompt(Conversation { arguments, ..plain });
+        Self([with_arguments, prompt(plain)].map(Option::unwrap_or_default))
+    }
+
+    /// Where the generation prompt of the turn ends that contains `place`. What a template puts between the prompt and a
+    /// content, such as an empty block of thoughts, is the model's to write.
+    fn end_before(&self, text: &str, place: usize, special: &SpecialTokens) -> Option<usize> {
+        let before = &text[..place];
+        let end = |prompt: &String| {
+            let end = before.rfind(prompt.as_str())? + prompt.len();
+            special.find(&before[end..]).is_empty().then_some(end)
+        };
+        self.0.iter().filter(|prompt| !prompt.is_empty()).find_map(end)
     }
 }
 
@@ -76,6 +122,7 @@ pub(crate) fn end_of_turn(template: &Template, special: &SpecialTokens) -> Optio
     let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
     let conversation = Conversation::from(&probe[..]);
     let rendered = render_with_spans(template, conversation, false, &[false, true]).ok()?;
-    let span = answer_span(template, special, conversation, 1, &rendered).ok()?;
+    let prompts = GenerationPrompts::new(template, conversation.arguments);
+    let span = answer_span(template, special, &prompts, conversation, (1, &rendered)).ok()?;
     special.find(&rendered.text[span]).pop().map(|token| token.id)
 }

@@ -2,7 +2,9 @@
 //!
 //! The conversation is rendered twice: once unchanged, once with private-use characters as markers around the contents
 //! of interest. With the markers removed the two texts must be equal; otherwise the template inspected the content, and
-//! the markers prove nothing. For templates that trim, the markers are put inside the outer whitespace.
+//! the markers prove nothing. For templates that trim, the markers are put inside the outer whitespace. A template may
+//! also take a content apart (thoughts from answer) or write calls instead of one: then a single marker, behind the
+//! content or before the first call's name, says at least where the turn is.
 
 use std::ops::Range;
 
@@ -16,6 +18,9 @@ pub(crate) struct RenderedConversation {
     /// For each message, the byte ranges of its content in `text`; empty if it was not requested, is absent, or was not
     /// found.
     pub(crate) contents: Vec<Vec<Range<usize>>>,
+    /// For each message, a place inside its turn where one is known: the end of a content whose beginning was rewritten,
+    /// or the first call's name.
+    pub(crate) anchors: Vec<Option<usize>>,
 }
 
 /// How markers are put around a content.
@@ -23,12 +28,14 @@ pub(crate) struct RenderedConversation {
 struct Marking {
     inside_whitespace: bool,
     skip_blank: bool,
+    calls: bool,
 }
 
 /// Supplementary private use areas; the first one that the conversation does not use supplies the markers.
 const MARKER_AREAS: [u32; 2] = [0xF_0000, 0x10_0000];
-/// Two markers for each message.
-const MAX_MESSAGES: usize = 0x7FFE;
+/// Markers of one message: before and behind its content, and before its first call's name.
+const MARKERS: usize = 3;
+const MAX_MESSAGES: usize = 0xFFFE / MARKERS;
 
 /// Renders a conversation and finds the contents of the messages that are `wanted`.
 pub(crate) fn render_with_spans(
@@ -39,67 +46,75 @@ pub(crate) fn render_with_spans(
 ) -> Result<RenderedConversation> {
     let messages = conversation.messages;
     let text = template.render(conversation, add_generation_prompt)?;
-    let nothing = || vec![Vec::new(); messages.len()];
+    let unknown = |text: String| RenderedConversation {
+        text,
+        contents: vec![Vec::new(); messages.len()],
+        anchors: vec![None; messages.len()],
+    };
     let area = MARKER_AREAS.into_iter().find(|&area| {
         let used = |text: &str| text.chars().any(|c| marker_number(c, area).is_some());
         !used(&text) && !messages.iter().any(|message| used(&message.content))
     });
     let (Some(area), true) = (area, wanted.contains(&true) && messages.len() <= MAX_MESSAGES) else {
-        let contents = nothing();
-        return Ok(RenderedConversation { text, contents });
+        return Ok(unknown(text));
     };
     for marking in markings(messages, wanted) {
-        let marked: Vec<String> = messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| {
-                if wanted[index] {
-                    mark(&message.content, index, area, marking)
-                } else {
-                    message.content.clone()
-                }
-            })
-            .collect();
-        let contents = marked.iter().map(String::as_str);
-        let Ok(rendered) = template.render_with_contents(conversation, contents, add_generation_prompt) else {
+        let mut marked = messages.to_vec();
+        for (index, message) in marked.iter_mut().enumerate().filter(|(index, _)| wanted[*index]) {
+            mark(message, index, area, marking);
+        }
+        let marked = Conversation {
+            messages: &marked,
+            ..conversation
+        };
+        let Ok(rendered) = template.render(marked, add_generation_prompt) else {
             continue;
         };
-        if let Some((unmarked, contents)) = unmark(&rendered, area, messages.len())
-            && unmarked == text
+        if let Some(rendered) = unmark(&rendered, area, messages.len())
+            && rendered.text == text
         {
-            return Ok(RenderedConversation { text, contents });
+            return Ok(rendered);
         }
     }
-    let contents = nothing();
-    Ok(RenderedConversation { text, contents })
+    Ok(unknown(text))
 }
 
 /// The ways of marking that differ for these messages, the simplest first.
 fn markings(messages: &[Message], wanted: &[bool]) -> Vec<Marking> {
-    let any = |test: fn(&str) -> bool| {
-        messages
-            .iter()
-            .zip(wanted)
-            .any(|(m, &wanted)| wanted && test(&m.content))
-    };
-    let outer_whitespace = any(|content| content.trim().len() < content.len());
-    let blank = any(|content| content.trim().is_empty());
+    let any = |test: fn(&Message) -> bool| messages.iter().zip(wanted).any(|(m, &wanted)| wanted && test(m));
+    let outer_whitespace = any(|message| message.content.trim().len() < message.content.len());
+    let blank = any(|message| message.content.trim().is_empty());
+    let has_calls = any(|message| !message.tool_calls.is_empty());
     let mut markings = Vec::new();
-    for skip_blank in [false, true] {
-        for inside_whitespace in [false, true] {
-            if (skip_blank && !blank) || (inside_whitespace && !outer_whitespace) {
-                continue;
+    for calls in [true, false] {
+        for skip_blank in [false, true] {
+            for inside_whitespace in [false, true] {
+                if (skip_blank && !blank) || (inside_whitespace && !outer_whitespace) || (calls && !has_calls) {
+                    continue;
+                }
+                markings.push(Marking {
+                    inside_whitespace,
+                    skip_blank,
+                    calls,
+                });
             }
-            markings.push(Marking {
-                inside_whitespace,
-                skip_blank,
-            });
         }
     }
     markings
 }
 
-fn mark(content: &str, index: usize, area: u32, marking: Marking) -> String {
+fn mark(message: &mut Message, index: usize, area: u32, marking: Marking) {
+    let first = area + u32::try_from(MARKERS * index).unwrap_or(0);
+    message.content = mark_content(&message.content, first, marking);
+    if let (Some(call), true) = (message.tool_calls.first_mut(), marking.calls)
+        && let Some(marker) = char::from_u32(first + 2)
+    {
+        call.name.insert(0, marker);
+    }
+}
+
+/// The content between the markers `first` and `first + 1`.
+fn mark_content(content: &str, first: u32, marking: Marking) -> String {
     let inner = if marking.inside_whitespace {
         content.trim()
     } else {
@@ -114,12 +129,11 @@ fn mark(content: &str, index: usize, area: u32, marking: Marking) -> String {
         0
     };
     let end = start + inner.len();
-    let number = 2 * u32::try_from(index).unwrap_or(0);
     let mut marked = String::with_capacity(content.len() + 8);
     marked.push_str(&content[..start]);
-    marked.extend(char::from_u32(area + number));
+    marked.extend(char::from_u32(first));
     marked.push_str(inner);
-    marked.extend(char::from_u32(area + number + 1));
+    marked.extend(char::from_u32(first + 1));
     marked.push_str(&content[end..]);
     marked
 }
@@ -129,27 +143,37 @@ fn marker_number(character: char, area: u32) -> Option<usize> {
     (number < 0xFFFE).then_some(number as usize)
 }
 
-/// Removes the markers; `None` if they do not come in pairs.
-fn unmark(rendered: &str, area: u32, messages: usize) -> Option<(String, Vec<Vec<Range<usize>>>)> {
+/// Removes the markers; `None` if one of them says nothing: a beginning without its end, or a second place of one turn.
+fn unmark(rendered: &str, area: u32, messages: usize) -> Option<RenderedConversation> {
     let mut text = String::with_capacity(rendered.len());
     let mut contents = vec![Vec::new(); messages];
+    let mut anchors: Vec<Option<usize>> = vec![None; messages];
     let mut open: Option<(usize, usize)> = None;
     for character in rendered.chars() {
         let Some(number) = marker_number(character, area) else {
             text.push(character);
             continue;
         };
-        let index = number / 2;
-        open = match (number % 2, open) {
+        let index = number / MARKERS;
+        open = match (number % MARKERS, open) {
             (0, None) => Some((index, text.len())),
             (1, Some((opened, start))) if opened == index => {
                 contents.get_mut(index)?.push(start..text.len());
                 None
             }
+            (1 | 2, None) => match anchors.get_mut(index)?.replace(text.len()) {
+                // The content comes first, and the calls of its turn follow.
+                Some(_) if number % MARKERS == 1 => return None,
+                _ => None,
+            },
             _ => return None,
         };
     }
-    open.is_none().then_some((text, contents))
+    open.is_none().then_some(RenderedConversation {
+        text,
+        contents,
+        anchors,
+    })
 }
 
 #[cfg(test)]

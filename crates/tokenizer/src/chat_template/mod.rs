@@ -9,15 +9,17 @@ mod python;
 mod strftime;
 mod tools;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
+use serde_json::Map;
 
 use crate::{Message, Result, TokenizerError};
 
-pub(crate) use answer_span::{answer_span, end_of_turn};
+pub(crate) use answer_span::{GenerationPrompts, answer_span, end_of_turn};
 pub(crate) use content_spans::{RenderedConversation, render_with_spans};
 pub(crate) use tools::{check_tools, has_call_tags};
 
@@ -29,13 +31,23 @@ pub(crate) struct Conversation<'a> {
     pub(crate) messages: &'a [Message],
     /// The functions the model may call, each as OpenAI describes it.
     pub(crate) tools: &'a [serde_json::Value],
+    /// Further variables of the template, such as `enable_thinking`.
+    pub(crate) arguments: &'a Map<String, serde_json::Value>,
 }
 
 impl<'a> From<&'a [Message]> for Conversation<'a> {
     fn from(messages: &'a [Message]) -> Self {
-        Self { messages, tools: &[] }
+        static NONE: LazyLock<Map<String, serde_json::Value>> = LazyLock::new(Map::new);
+        Self {
+            messages,
+            tools: &[],
+            arguments: &NONE,
+        }
     }
 }
+
+/// Variables that a conversation sets by itself.
+const OWN_VARIABLES: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
 /// A compiled chat template.
 #[derive(Debug)]
@@ -69,23 +81,27 @@ impl Template {
         })
     }
 
-    /// Renders a conversation.
-    pub(crate) fn render(&self, conversation: Conversation<'_>, add_generation_prompt: bool) -> Result<String> {
-        let contents = conversation.messages.iter().map(|message| message.content.as_str());
-        self.render_with_contents(conversation, contents, add_generation_prompt)
+    /// The variables that may be set from outside: those that the template reads and nobody sets.
+    pub(crate) fn arguments(&self) -> HashSet<String> {
+        let Ok(template) = self.environment.get_template(NAME) else {
+            return HashSet::new();
+        };
+        let mut names = template.undeclared_variables(false);
+        // A variable that only some branches set counts as undeclared.
+        for tag in template.source().split("{%").skip(1) {
+            let tag = tag.trim_start_matches(['-', '+']).trim_start();
+            if let Some((targets, _)) = tag.strip_prefix("set ").and_then(|rest| rest.split_once(['=', '%'])) {
+                targets.split(',').for_each(|target| drop(names.remove(target.trim())));
+            }
+        }
+        names.retain(|name| !OWN_VARIABLES.contains(&name.as_str()) && !self.named_tokens.contains_key(name));
+        names.retain(|name| self.environment.globals().all(|(global, _)| global != name));
+        names
     }
 
-    /// Renders a conversation with `contents` in place of the messages' own.
-    pub(crate) fn render_with_contents<'m>(
-        &self,
-        conversation: Conversation<'_>,
-        contents: impl Iterator<Item = &'m str>,
-        add_generation_prompt: bool,
-    ) -> Result<String> {
-        let messages = conversation.messages.iter().zip(contents);
-        let messages: Vec<Value> = messages
-            .map(|(message, content)| message_value(message, content))
-            .collect();
+    /// Renders a conversation.
+    pub(crate) fn render(&self, conversation: Conversation<'_>, add_generation_prompt: bool) -> Result<String> {
+        let messages: Vec<Value> = conversation.messages.iter().map(message_value).collect();
         let tools = match conversation.tools {
             [] => Value::from(()),
             tools => Value::from(Serde(tools)),
@@ -96,6 +112,9 @@ impl Template {
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ]);
+        for (name, value) in conversation.arguments {
+            context.insert(name, Value::from(Serde(value)));
+        }
         for (name, token) in &self.named_tokens {
             context.insert(name, Value::from(token.as_str()));
         }
@@ -107,11 +126,14 @@ impl Template {
 }
 
 /// A message as templates expect it. Absent fields are left out, because templates test whether they are defined.
-fn message_value(message: &Message, content: &str) -> Value {
+fn message_value(message: &Message) -> Value {
     let mut fields = BTreeMap::from([
         ("role", Value::from(message.role.as_str())),
-        ("content", Value::from(content)),
+        ("content", Value::from(message.content.as_str())),
     ]);
+    if let Some(reasoning) = &message.reasoning_content {
+        fields.insert("reasoning_content", Value::from(reasoning.as_str()));
+    }
     if !message.tool_calls.is_empty() {
         let call = |call: &crate::ToolCall| {
             let function =

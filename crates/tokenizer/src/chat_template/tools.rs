@@ -14,7 +14,7 @@ pub(crate) fn has_call_tags(source: &str) -> bool {
 
 /// Checks a conversation before it is rendered; free without tools, calls and results.
 pub(crate) fn check_tools(template: &Template, special: &SpecialTokens, conversation: Conversation<'_>) -> Result<()> {
-    let Conversation { messages, tools } = conversation;
+    let Conversation { messages, tools, .. } = conversation;
     if tools.iter().any(|tool| special.occur_in(&tool.to_string())) {
         return Err(TokenizerError::Tools(
             "a tool's description must not contain a special token",
@@ -28,7 +28,12 @@ pub(crate) fn check_tools(template: &Template, special: &SpecialTokens, conversa
     let whole = template.render(conversation, true)?;
     // A template that refuses the rest of the conversation needed the removed part.
     let shows = |rest: Conversation<'_>| template.render(rest, true).map_or(true, |text| text != whole);
-    if !tools.is_empty() && !shows(messages.into()) {
+    if !tools.is_empty()
+        && !shows(Conversation {
+            tools: &[],
+            ..conversation
+        })
+    {
         return Err(TokenizerError::Tools(
             "the model's chat template does not show tools to the model",
         ));
@@ -41,7 +46,7 @@ pub(crate) fn check_tools(template: &Template, special: &SpecialTokens, conversa
         let messages: Vec<Message> = messages.iter().map(bare).collect();
         if !shows(Conversation {
             messages: &messages,
-            tools,
+            ..conversation
         }) {
             return Err(TokenizerError::Tools(
                 "the model's chat template does not show tool calls to the model",
@@ -56,7 +61,7 @@ pub(crate) fn check_tools(template: &Template, special: &SpecialTokens, conversa
             .collect();
         if !shows(Conversation {
             messages: &others,
-            tools,
+            ..conversation
         }) {
             return Err(TokenizerError::Tools(
                 "the model's chat template does not show tool results to the model",
