@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(crate) use answer::{GenerateArguments, LimitArguments, ListenArguments, Quant, ServeArguments, WeightArguments};
+pub(crate) use answer::{
+    GenerateArguments, LimitArguments, ListenArguments, Quant, ServeArguments, TemplateArguments, WeightArguments,
+};
 pub(crate) use bench::{BenchCommand, BenchDecodeArguments, BenchTasksArguments, BenchTrainArguments, Storage, Switch};
 pub(crate) use measure::{CompareArguments, Dtype, EvalArguments, ExportArguments, ExportFormat, MeasureArguments};
 pub(crate) use run::{Color, DataCommand, Device, PlanArguments, RunArguments, SearchArguments};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use synapse_checkpoint::ModelFiles;
 use synapse_engine::{Engine, EngineOptions, EventReceiver, FinishReason, Request, SamplingOptions, ScoreReceiver};
 use synapse_evaluate::EvaluateError;
@@ -64,6 +65,15 @@ impl LoadedModel {
             })
             .collect::<Result<Vec<_>, PipelineError>>()?;
         Ok(Self::over(model, ChatTokenizer::of_model(files)?, adapters, batch))
+    }
+
+    /// The model with further variables of its chat template.
+    ///
+    /// # Errors
+    /// The template does not read one of them.
+    pub fn with_template_arguments(mut self, arguments: &Map<String, Value>) -> Result<Self, PipelineError> {
+        self.chat = self.chat.with_template_arguments(arguments)?;
+        Ok(self)
     }
 
     /// A model that is in memory already. Other holders of the model can change it again once this is dropped.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use synapse_checkpoint::{sha256_bytes, write_atomic};
 use synapse_evaluate::{EvaluateError, Outcome};
 use synapse_recipe::Stage;
@@ -31,6 +32,16 @@ pub(crate) fn fingerprint(stage: Stage, parts: &impl Serialize) -> Result<String
         hint: "this is a bug; please report it".into(),
     })?;
     Ok(sha256_bytes(&text))
+}
+
+/// The fingerprint of a stage whose prompts the chat template writes: itself where the template has no arguments, as
+/// before there were any.
+pub(crate) fn under_template_arguments(arguments: &Map<String, Value>, fingerprint: String) -> String {
+    if arguments.is_empty() {
+        return fingerprint;
+    }
+    let arguments = serde_json::to_string(arguments).unwrap_or_default();
+    sha256_bytes(format!("{fingerprint}{arguments}").as_bytes())
 }
 
 /// One stage of one run: where its record lies and what it depends on.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde_json::{Map, Value};
 use synapse_recipe::{PipelinePlan, SpecialistPlan, Stage};
 
 use crate::{
@@ -23,6 +24,15 @@ pub(crate) struct TrainedPipeline<'a> {
 }
 
 impl<'a> TrainedPipeline<'a> {
+    /// Arguments of the chat template, on which the recipes agree.
+    pub(crate) fn template_arguments(&self) -> Map<String, Value> {
+        self.plan
+            .specialists
+            .first()
+            .map(|plan| plan.chat.clone())
+            .unwrap_or_default()
+    }
+
     /// Runs every recipe up to its trained adapter.
     pub(crate) fn train(run: &'a Run<'a>, plan: &'a PipelinePlan) -> Result<Self, PipelineError> {
         write_json(&RunDir::new(&plan.run_dir).plan(), plan)?;

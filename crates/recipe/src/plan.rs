@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 mod data;
 
@@ -71,6 +72,9 @@ pub struct SpecialistPlan {
     pub base: Base,
     /// System turn put in front of every chat row that brings none.
     pub system_prompt: Option<String>,
+    /// Arguments of the model's chat template, such as `enable_thinking`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat: Map<String, Value>,
     /// Rows: sources, mixing, filters, held-out split.
     pub data: DataPlan,
     /// What the data's report must show before training begins.

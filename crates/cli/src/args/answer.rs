@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
 
 use super::Dtype;
 
@@ -28,6 +29,8 @@ pub(crate) struct GenerateArguments {
     /// Seed of sampling
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) template: TemplateArguments,
     /// Use the prompt as it is, without the chat template
     #[arg(long, requires = "prompt")]
     pub(crate) raw: bool,
@@ -82,9 +85,23 @@ pub(crate) struct ListenArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter_root: Option<PathBuf>,
     #[command(flatten)]
+    pub(crate) template: TemplateArguments,
+    #[command(flatten)]
     pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) weights: WeightArguments,
+}
+
+/// Variables of the model's chat template.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct TemplateArguments {
+    /// Arguments of the model's chat template, such as '{"enable_thinking": false}'
+    #[arg(long, value_name = "JSON", value_parser = json_object, default_value = "{}", hide_default_value = true)]
+    pub(crate) chat_template_kwargs: Map<String, Value>,
+}
+
+fn json_object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
 }
 
 /// A server's limits.

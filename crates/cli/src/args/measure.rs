@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::TemplateArguments;
+
 #[derive(Debug, Args)]
 pub(crate) struct ExportArguments {
     /// Model folder
@@ -55,6 +57,8 @@ pub(crate) struct MeasureArguments {
     /// System message of every chat question
     #[arg(long, conflicts_with = "raw")]
     pub(crate) system_prompt: Option<String>,
+    #[command(flatten)]
+    pub(crate) template: TemplateArguments,
     /// Number of answers per programming task; above 1 the score is pass@k
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) samples: u16,

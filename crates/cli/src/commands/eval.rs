@@ -177,7 +177,8 @@ impl Measured<'_> {
             &adapters,
             &load,
             arguments.max_batch.into(),
-        )?;
+        )?
+        .with_template_arguments(&arguments.template.chat_template_kwargs)?;
         let mut subject = model.under_test(&self.name(), adapters.first().map(|(name, _)| *name));
         let journal = self.out.map(|out| out.join("journal.jsonl"));
         let opened = match &journal {
@@ -233,6 +234,11 @@ impl Measured<'_> {
             None => Value::Null,
         };
         let version = env!("CARGO_PKG_VERSION");
-        Ok(json!({ "model": model, "adapter": adapter, "dtype": format!("{:?}", arguments.dtype), "version": version }).to_string())
+        let mut identity = json!({ "model": model, "adapter": adapter, "dtype": format!("{:?}", arguments.dtype), "version": version });
+        let template = &arguments.template.chat_template_kwargs;
+        if !template.is_empty() {
+            identity["chat_template_kwargs"] = Value::Object(template.clone());
+        }
+        Ok(identity.to_string())
     }
 }

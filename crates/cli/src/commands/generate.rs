@@ -33,7 +33,8 @@ pub(crate) fn generate(arguments: &GenerateArguments) -> Outcome {
         .map(|path| ("adapter", path.as_path()))
         .collect();
     let load = weight_options(&arguments.model, arguments.weights)?;
-    let model = LoadedModel::of_files(&open_model(&arguments.model, &load)?, &adapters, &load)?;
+    let model = LoadedModel::of_files(&open_model(&arguments.model, &load)?, &adapters, &load)?
+        .with_template_arguments(&arguments.template.chat_template_kwargs)?;
     if arguments.trace.is_some() && model.engine().modules().is_empty() {
         return Err(Failure::request(
             "--trace: this model has no expert router to trace; only `model_type: synapse` models do",

@@ -40,7 +40,7 @@ pub(crate) fn inspect(
         )));
     }
     let shown = InspectedRow {
-        chat: ChatTokenizer::open(base)?,
+        chat: ChatTokenizer::open(base)?.with_template_arguments(&plan.chat)?,
         row: rows.row(index),
         origins: read_origins(&data.join("origins.jsonl"), index)?,
     };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use synapse_checkpoint::{AdapterFolder, ModelFiles};
 use synapse_engine::{AdapterSource, Engine, EngineOptions, LoadAdapter};
 use synapse_nn::{Adapter, CausalLm, Precision};
@@ -118,9 +119,9 @@ fn listen(model: &Model, adapters: &[(String, PathBuf)], swarm: Option<Swarm>, a
         let state = ServerState::loading(options);
         let loading = {
             let (state, folder, adapters) = (state.clone(), folder.to_owned(), adapters.to_vec());
-            let (weights, limits) = (arguments.weights, arguments.limits);
+            let (weights, limits, template) = (arguments.weights, arguments.limits, arguments.template.clone());
             tokio::task::spawn_blocking(move || -> Result<(), Failure> {
-                let engine = load(&folder, &adapters, weights, limits)?;
+                let engine = load(&folder, &adapters, weights, limits, &template.chat_template_kwargs)?;
                 state.ready(Arc::new(engine))?;
                 print_message(format!("serving {name} on http://{address}", name = folder.display()));
                 Ok(())
@@ -195,10 +196,11 @@ fn load(
     adapters: &[(String, PathBuf)],
     weights: WeightArguments,
     limits: LimitArguments,
+    template_arguments: &Map<String, Value>,
 ) -> Result<Engine, Failure> {
     let load = weight_options(folder, weights)?;
     let files = open_model(folder, &load)?;
-    let chat = ChatTokenizer::of_model(&files)?;
+    let chat = ChatTokenizer::of_model(&files)?.with_template_arguments(template_arguments)?;
     let model: Arc<dyn CausalLm> = synapse_nn::models::load(&files, &load)?;
     let source = AdapterFolders {
         base: files,

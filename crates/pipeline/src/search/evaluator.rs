@@ -275,9 +275,7 @@ impl<'a> MergeEvaluator<'a> {
     /// A model over one merge. Drop it before the next point is tried.
     pub(super) fn load(&mut self, point: &Point) -> Result<LoadedModel, PipelineError> {
         self.load_merge(point)?;
-        Ok(LoadedModel::of_model(
-            self.model.clone(),
-            ChatTokenizer::open(&self.trained.base)?,
-        ))
+        let chat = ChatTokenizer::open(&self.trained.base)?;
+        LoadedModel::of_model(self.model.clone(), chat).with_template_arguments(&self.trained.template_arguments())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     Fetched, LoadedModel, PipelineError, Run, TrainingSummary,
     comparison::BASE,
     domain::{Domain, Logs},
-    record::{StageRun, fingerprint},
+    record::{StageRun, fingerprint, under_template_arguments},
     trace::TracedSample,
 };
 
@@ -25,17 +25,20 @@ pub(crate) fn evaluate_recipe(
         name: &plan.name,
         folder: &plan.run_dir,
         stage: Stage::Evaluate,
-        fingerprint: fingerprint(
-            Stage::Evaluate,
-            &(
-                &plan.evaluate,
-                fetched.question_identities(),
-                &manifest.held_out.sha256,
-                &fetched.base.hash,
-                &trained.hash,
-                &plan.system_prompt,
-            ),
-        )?,
+        fingerprint: under_template_arguments(
+            &plan.chat,
+            fingerprint(
+                Stage::Evaluate,
+                &(
+                    &plan.evaluate,
+                    fetched.question_identities(),
+                    &manifest.held_out.sha256,
+                    &fetched.base.hash,
+                    &trained.hash,
+                    &plan.system_prompt,
+                ),
+            )?,
+        ),
     };
     stage.execute(
         |_: &Vec<Outcome>| true,
@@ -45,13 +48,15 @@ pub(crate) fn evaluate_recipe(
             let sample = TracedSample::of(plan, &plan.name);
             match plan.method {
                 TrainingMethod::Full => {
-                    let model = LoadedModel::open(&plan.output, &[], &LoadOptions::BF16)?;
+                    let model = LoadedModel::open(&plan.output, &[], &LoadOptions::BF16)?
+                        .with_template_arguments(&plan.chat)?;
                     logs.trace(&model, &sample)?;
                     logs.done(domain.measure(run, &mut model.under_test(&plan.name, None), &logs)?)
                 }
                 TrainingMethod::Lora(_) => {
                     let model =
-                        LoadedModel::open(&fetched.base.folder, &[(&plan.name, &plan.output)], &LoadOptions::BF16)?;
+                        LoadedModel::open(&fetched.base.folder, &[(&plan.name, &plan.output)], &LoadOptions::BF16)?
+                            .with_template_arguments(&plan.chat)?;
                     let mut outcomes = domain.measure(run, &mut model.under_test(BASE, None), &logs)?;
                     outcomes.extend(domain.measure(run, &mut model.under_test(&plan.name, Some(&plan.name)), &logs)?);
                     logs.trace(&model, &sample.under(&plan.name))?;

@@ -7,7 +7,11 @@ use synapse_nn::LoadOptions;
 use synapse_recipe::Stage;
 
 use crate::{
-    LoadedModel, PipelineError, comparison::BASE, domain::Logs, record::fingerprint, trace::TracedSample,
+    LoadedModel, PipelineError,
+    comparison::BASE,
+    domain::Logs,
+    record::{fingerprint, under_template_arguments},
+    trace::TracedSample,
     trained_pipeline::TrainedPipeline,
 };
 
@@ -20,7 +24,9 @@ pub(crate) fn evaluate_specialists(pipeline: &TrainedPipeline<'_>) -> Result<Vec
         pipeline.hashes(),
         &pipeline.base_hash,
     );
-    let stage = pipeline.stage(Stage::Evaluate, fingerprint(Stage::Evaluate, &parts)?);
+    let arguments = pipeline.template_arguments();
+    let fingerprint = under_template_arguments(&arguments, fingerprint(Stage::Evaluate, &parts)?);
+    let stage = pipeline.stage(Stage::Evaluate, fingerprint);
     stage.execute(
         |_: &Vec<Outcome>| true,
         || {
@@ -29,7 +35,8 @@ pub(crate) fn evaluate_specialists(pipeline: &TrainedPipeline<'_>) -> Result<Vec
                 .iter()
                 .map(|(plan, _)| (plan.name.as_str(), plan.output.as_path()))
                 .collect();
-            let model = LoadedModel::open(&pipeline.base, &adapters, &LoadOptions::BF16)?;
+            let model = LoadedModel::open(&pipeline.base, &adapters, &LoadOptions::BF16)?
+                .with_template_arguments(&arguments)?;
             let logs = Logs::open(&stage)?;
             let mut outcomes = Vec::new();
             for (domain, (plan, _)) in pipeline.domains()?.iter().zip(&pipeline.specialists) {

@@ -14,7 +14,7 @@ use crate::{
     LoadedModel, PipelineError,
     comparison::MERGE,
     domain::Logs,
-    record::{fingerprint, write_json},
+    record::{fingerprint, under_template_arguments, write_json},
     run_dir::RunDir,
     trace::TracedSample,
     trained_pipeline::TrainedPipeline,
@@ -32,11 +32,13 @@ pub(crate) fn evaluate_merge(pipeline: &TrainedPipeline<'_>, merged: &Path) -> R
         &pipeline.plan.merge,
         &pipeline.plan.export.dtype,
     );
-    let stage = pipeline.stage(Stage::Gate, fingerprint(Stage::Gate, &parts)?);
+    let arguments = pipeline.template_arguments();
+    let fingerprint = under_template_arguments(&arguments, fingerprint(Stage::Gate, &parts)?);
+    let stage = pipeline.stage(Stage::Gate, fingerprint);
     stage.execute(
         |_: &Vec<Outcome>| true,
         || {
-            let model = LoadedModel::open(merged, &[], &LoadOptions::BF16)?;
+            let model = LoadedModel::open(merged, &[], &LoadOptions::BF16)?.with_template_arguments(&arguments)?;
             let logs = Logs::open(&stage)?;
             let mut outcomes = Vec::new();
             for (domain, (plan, _)) in pipeline.domains()?.iter().zip(&pipeline.specialists) {

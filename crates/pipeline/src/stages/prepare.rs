@@ -16,7 +16,7 @@ use crate::{
 
 /// Prepares a recipe's data.
 pub(crate) fn prepare(run: &Run<'_>, plan: &SpecialistPlan, fetched: &Fetched) -> Result<Manifest, PipelineError> {
-    let chat = ChatTokenizer::open(&fetched.base.folder)?;
+    let chat = ChatTokenizer::open(&fetched.base.folder)?.with_template_arguments(&plan.chat)?;
     let files = RunDir::new(&plan.run_dir);
     let sources = identities(&fetched.sources);
     let requests: Vec<_> = fetched.requests.iter().map(|sources| identities(sources)).collect();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::enums::{Format, Prompting, Stage, SuiteId};
 use crate::raw::train::{Lora, RawQuantization, Train};
@@ -28,6 +29,9 @@ pub(crate) struct Recipe {
     /// System turn put in front of every chat row that brings none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) system_prompt: Option<String>,
+    /// Arguments of the model's chat template, such as `{ enable_thinking: false }`; for every prompt of training and evaluation.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(crate) chat: Map<String, Value>,
     /// Sources of rows, mixed and shuffled together.
     #[schemars(length(min = 1))]
     pub(crate) data: Vec<Source>,

@@ -209,6 +209,14 @@ impl Resolver<'_> {
                     Some("adapters can be merged only on the base they were trained on".to_owned()),
                 );
             }
+            if plan.chat != first.chat {
+                let message = format!(
+                    "the recipes disagree about the chat template's arguments: `chat` of {} and {} differ",
+                    first.name, plan.name
+                );
+                let hint = "the merged model answers all of them in one way".to_owned();
+                self.refuse_value("recipes", message, Some(hint));
+            }
             if plan.method == TrainingMethod::Full {
                 let message = format!("{} trains every weight, but only adapters can be merged", plan.name);
                 self.refuse_value("recipes", message, None);

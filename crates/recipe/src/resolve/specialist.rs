@@ -110,6 +110,7 @@ impl Resolver<'_> {
             stages,
             base,
             system_prompt: recipe.system_prompt,
+            chat: recipe.chat,
             data,
             limits: limits_plan(&recipe.limits),
             quantization: quantization(recipe.quantization.as_ref()),

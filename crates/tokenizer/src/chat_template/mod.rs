@@ -91,7 +91,9 @@ impl Template {
         for tag in template.source().split("{%").skip(1) {
             let tag = tag.trim_start_matches(['-', '+']).trim_start();
             if let Some((targets, _)) = tag.strip_prefix("set ").and_then(|rest| rest.split_once(['=', '%'])) {
-                targets.split(',').for_each(|target| drop(names.remove(target.trim())));
+                for target in targets.split(',') {
+                    names.remove(target.trim());
+                }
             }
         }
         names.retain(|name| !OWN_VARIABLES.contains(&name.as_str()) && !self.named_tokens.contains_key(name));
