@@ -151,6 +151,7 @@ impl Aggregation {
         let conversation = Conversation {
             messages: with_drafts(&self.conversation.messages, &written),
             tools: self.conversation.tools.clone(),
+            template_arguments: self.conversation.template_arguments.clone(),
         };
         let prompt = Prompt::Chat(Arc::new(conversation));
         let encoded = encode_with_grammar(&self.engine, vec![prompt], param, None).await?;
@@ -177,9 +178,9 @@ async fn encode_forms(
     let (conversation, grammar) = (Arc::clone(&request.conversation), request.grammar.clone());
     let (param, adapters) = (request.options.prompt_param, proposers.adapters.clone());
     blocking(engine, move |engine| {
-        let chat = engine.chat();
-        let Conversation { messages, tools } = &*conversation;
+        let Conversation { messages, tools, .. } = &*conversation;
         let encode = || -> Result<[Vec<u32>; 3], TokenizerError> {
+            let chat = conversation.chat(engine.chat())?;
             let empty: Vec<(&str, &str)> = adapters.iter().map(|name| (name.as_str(), "")).collect();
             Ok([
                 chat.encode_prompt_with_tools(messages, tools)?,

@@ -14,6 +14,8 @@ pub(crate) const CALL_END: &str = "</tool_call>";
 /// A part of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
+    /// What the model thinks before it answers.
+    Thought(String),
     Content(String),
     Call(Call),
 }
@@ -39,7 +41,7 @@ pub(crate) enum Forced {
 }
 
 /// The answer's end that is not decided yet.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct CallParser {
     forced: Forced,
     held: String,

@@ -42,7 +42,7 @@ pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> R
     let ChatRequest {
         target,
         streaming,
-        forced,
+        parser,
         mut generation,
     } = ChatRequest::read(&body, &state, &engine)?;
     // From here on draining waits for the request.
@@ -69,8 +69,8 @@ pub(crate) async fn create(State(state): State<ServerState>, body: RawBody) -> R
         decision: route.decision,
         decision_has_news: false,
         logprobs: generation.options.sampling.logprobs.is_some(),
-        forced,
-        parsers: (!generation.conversation.tools.is_empty()).then(Vec::new),
+        parser,
+        parsers: Vec::new(),
         engine: Arc::clone(&engine),
     };
     let keep_alive = state.options().keep_alive;

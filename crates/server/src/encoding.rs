@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use synapse_engine::{Constraint, Engine, Grammar};
 use synapse_tokenizer::{ChatTokenizer, Message, TokenizerError};
 
@@ -15,11 +15,19 @@ use crate::messages;
 pub(crate) struct Conversation {
     pub(crate) messages: Vec<Message>,
     pub(crate) tools: Vec<Value>,
+    /// Variables of the chat template.
+    pub(crate) template_arguments: Map<String, Value>,
 }
 
 impl Conversation {
+    /// The tokenizer with this conversation's variables of the template.
+    pub(crate) fn chat(&self, chat: &ChatTokenizer) -> Result<ChatTokenizer, TokenizerError> {
+        chat.with_template_arguments(&self.template_arguments)
+    }
+
     /// The prompt in tokens. Where the template cannot show a call with broken arguments, the error names its message.
     fn encode(&self, chat: &ChatTokenizer) -> Result<Vec<u32>, TokenizerError> {
+        let chat = &self.chat(chat)?;
         let encoded = chat.encode_prompt_with_tools(&self.messages, &self.tools);
         encoded.map_err(|error| match (error, messages::with_broken_arguments(&self.messages)) {
             (TokenizerError::Template(problem), Some(index)) if self.is_shown_without_arguments(chat) => TokenizerError::Message {

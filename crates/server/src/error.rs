@@ -142,6 +142,9 @@ impl ApiError {
             TokenizerError::Tools(_) => Self::invalid(error.to_string())
                 .param("tools")
                 .code("unsupported_parameter"),
+            TokenizerError::TemplateArgument { .. } => {
+                Self::invalid(error.to_string()).param(crate::prompts::TEMPLATE_ARGUMENTS)
+            }
             _ => Self::invalid(error.to_string()).param(param),
         }
     }

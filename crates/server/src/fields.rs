@@ -99,10 +99,12 @@ const IGNORE_EOS: Field = supported("ignore_eos", BOOLEAN);
 const MIN_P: Field = supported("min_p", FRACTION);
 const REPETITION_PENALTY: Field = supported("repetition_penalty", r#"{"type":"number","minimum":0.1,"maximum":10}"#);
 const TOP_K: Field = supported("top_k", COUNT);
+const TEMPLATE_ARGUMENTS: Field = supported(crate::prompts::TEMPLATE_ARGUMENTS, r#"{"type":"object"}"#);
 const USER: Field = without_effect("user", NOTHING_STORED);
 
 /// The fields of `POST /v1/chat/completions`.
 pub const CHAT: &[Field] = &[
+    TEMPLATE_ARGUMENTS,
     FREQUENCY_PENALTY,
     LOGIT_BIAS,
     supported("logprobs", BOOLEAN),
@@ -188,6 +190,7 @@ pub const EMBEDDINGS: &[Field] = &[
 
 /// The fields of `POST /tokenize`, which are vLLM's.
 pub const TOKENIZE: &[Field] = &[
+    TEMPLATE_ARGUMENTS,
     supported("messages", MESSAGES),
     MODEL,
     supported("prompt", STRING),
@@ -213,6 +216,7 @@ pub const DETOKENIZE: &[Field] = &[
 
 /// The fields of `POST /v1/models/trace`.
 pub const MODULE_TRACE: &[Field] = &[
+    TEMPLATE_ARGUMENTS,
     supported("answer", STRING),
     supported("messages", MESSAGES),
     MODEL,

@@ -48,6 +48,7 @@
 mod adapter_root;
 mod adapters;
 mod aggregation;
+mod answer;
 mod api_keys;
 mod auth;
 mod body;

@@ -27,13 +27,13 @@ const IGNORED_OF_ANSWERS: [&str; 6] = [
     "refusal",
 ];
 /// Fields that are refused unless null or empty.
-const REFUSED: [(&str, &str); 4] = [
+const REFUSED: [(&str, &str); 2] = [
     ("function_call", "the older form of `tool_calls`, which replaced it"),
     ("audio", "the models read and write text"),
-    ("reasoning", THOUGHTS),
-    ("reasoning_content", THOUGHTS),
 ];
-const THOUGHTS: &str = "the templates do not show the model its earlier reasoning";
+/// What an earlier answer thought, as vLLM calls it and as DeepSeek did first. The templates of models that think decide
+/// which of it is shown; others have no place for it.
+const THOUGHTS: [&str; 2] = ["reasoning_content", "reasoning"];
 
 /// Reads the conversation.
 pub(crate) fn read(params: Params<'_>) -> Result<Vec<Message>, ApiError> {
@@ -83,7 +83,12 @@ fn message(item: &Value, path: &str) -> Result<Message, ApiError> {
         "tool" => params.require("tool_call_id").and(params.text("tool_call_id"))?,
         _ => None,
     };
+    let mut thoughts = None;
+    for name in THOUGHTS.into_iter().filter(|_| role == "assistant") {
+        thoughts = thoughts.or(params.text(name)?.filter(|text| !text.is_empty()));
+    }
     Ok(Message {
+        reasoning_content: thoughts.map(str::to_owned),
         tool_calls,
         tool_call_id: tool_call_id.map(str::to_owned),
         ..Message::new(role, text)
@@ -95,6 +100,7 @@ fn check_field(params: Params<'_>, name: &str, role: &str) -> Result<(), ApiErro
     let reason = match name {
         "role" | "content" => return Ok(()),
         "tool_calls" if role == "assistant" => return Ok(()),
+        name if role == "assistant" && THOUGHTS.contains(&name) => return Ok(()),
         "tool_call_id" if role == "tool" => return Ok(()),
         name if IGNORED.contains(&name) => return Ok(()),
         name if role == "assistant" && IGNORED_OF_ANSWERS.contains(&name) => return Ok(()),
@@ -284,7 +290,7 @@ mod tests {
                 "messages[0].tool_calls[0].function.arguments",
             ),
             (
-                json!([{ "role": "assistant", "content": "x", "reasoning_content": "y" }]),
+                json!([{ "role": "assistant", "content": "x", "reasoning_content": ["y"] }]),
                 "messages[0].reasoning_content",
             ),
             (

@@ -20,7 +20,7 @@ pub(crate) async fn trace(State(state): State<ServerState>, body: RawBody) -> Re
     let _guard = state.accept()?;
     let params = Params::new(&body);
     let adapter = target::adapter(params.text("model")?, &state, &engine)?;
-    let (prompt, param) = prompts::text_or_conversation(params)?;
+    let (prompt, param) = prompts::text_or_conversation(params, &engine)?;
     let answer = params.text("answer")?.unwrap_or_default().to_owned();
     if engine.modules().is_empty() {
         let problem = "has no expert router to trace; only `model_type: synapse` models do";

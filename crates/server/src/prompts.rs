@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+use synapse_engine::Engine;
 
 use crate::encoding::{Conversation, Prompt};
 use crate::error::ApiError;
@@ -33,23 +34,43 @@ pub(crate) fn read(params: Params<'_>, name: &str) -> Result<Vec<Prompt>, ApiErr
 }
 
 /// A text or a conversation, and the field that it came in.
-pub(crate) fn text_or_conversation(params: Params<'_>) -> Result<(Prompt, &'static str), ApiError> {
+pub(crate) fn text_or_conversation(params: Params<'_>, engine: &Engine) -> Result<(Prompt, &'static str), ApiError> {
     let conversation = params.get("messages").is_some();
     match params.text("prompt")? {
         Some(_) if conversation => Err(ApiError::field("prompt", "cannot be given beside `messages`")),
-        Some(text) => match params.get("tools") {
+        Some(text) => match ["tools", TEMPLATE_ARGUMENTS]
+            .into_iter()
+            .find(|name| params.get(name).is_some())
+        {
             None => Ok((Prompt::Text(text.to_owned()), "prompt")),
-            Some(_) => Err(ApiError::field("tools", "is only allowed with `messages`")),
+            Some(name) => Err(ApiError::field(name, "is only allowed with `messages`")),
         },
         None if conversation => {
             let conversation = Conversation {
                 messages: messages::read(params)?,
                 tools: tools::definitions(params)?,
+                template_arguments: template_arguments(params, engine)?,
             };
             Ok((Prompt::Chat(Arc::new(conversation)), "messages"))
         }
         None => Err(ApiError::field("prompt", "or `messages` is required")),
     }
+}
+
+/// vLLM's name of the field for variables of the chat template.
+pub(crate) const TEMPLATE_ARGUMENTS: &str = "chat_template_kwargs";
+
+/// Arguments that clients send to every model: where the template does not read them, there is nothing to turn off.
+const WELL_KNOWN: [&str; 2] = ["enable_thinking", "thinking"];
+
+/// The variables of the chat template that a request sets.
+pub(crate) fn template_arguments(params: Params<'_>, engine: &Engine) -> Result<Map<String, Value>, ApiError> {
+    let mut arguments = params.object(TEMPLATE_ARGUMENTS)?.cloned().unwrap_or_default();
+    arguments.retain(|name, value| {
+        let is_off = WELL_KNOWN.contains(&name.as_str()) && *value != Value::Bool(true);
+        !is_off || engine.chat().takes_template_argument(name)
+    });
+    Ok(arguments)
 }
 
 /// Token ids of the field `name`.

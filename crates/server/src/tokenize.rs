@@ -17,7 +17,7 @@ pub(crate) async fn tokenize(State(state): State<ServerState>, body: RawBody) ->
     let params = Params::new(&body);
     target::adapter(params.text("model")?, &state, &engine)?;
     let with_texts = params.boolean("return_token_strs")?.unwrap_or(false);
-    let (prompt, param) = prompts::text_or_conversation(params)?;
+    let (prompt, param) = prompts::text_or_conversation(params, &engine)?;
     let _permit = admit(&engine)?;
     let ids = encode(&state, &engine, vec![prompt], param).await?.concat();
     let mut answer = json!({ "count": ids.len(), "max_model_len": engine.context(), "tokens": ids });

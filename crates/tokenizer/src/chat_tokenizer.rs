@@ -46,6 +46,7 @@ struct Inner {
     stop_ids: Vec<u32>,
     vocab_size: usize,
     has_call_tags: bool,
+    has_thought_tags: bool,
     template_hash: String,
     tokenizer_hash: String,
 }
@@ -117,6 +118,10 @@ impl ChatTokenizer {
             .map(sha256_bytes)
             .unwrap_or_default();
         let has_call_tags = config.template.as_deref().is_some_and(has_call_tags);
+        let has_thought_tags = config
+            .template
+            .as_deref()
+            .is_some_and(|source| source.contains("<think>") && source.contains("</think>"));
         let template = match config.template {
             Some(source) => Some(Template::compile(&source, config.named_tokens)?),
             None => None,
@@ -140,6 +145,7 @@ impl ChatTokenizer {
             stop_ids,
             vocab_size,
             has_call_tags,
+            has_thought_tags,
             template_hash,
             tokenizer_hash: sha256_bytes(source.as_bytes()),
         };
@@ -388,6 +394,18 @@ impl ChatTokenizer {
     #[must_use]
     pub fn has_call_tags(&self) -> bool {
         self.inner.has_call_tags
+    }
+
+    /// Whether the template knows a model's thoughts, between `<think>` and `</think>`.
+    #[must_use]
+    pub fn has_thought_tags(&self) -> bool {
+        self.inner.has_thought_tags
+    }
+
+    /// Whether the generation prompt ends with the tag that opens thoughts, so that an answer begins among them.
+    #[must_use]
+    pub fn begins_in_thoughts(&self) -> bool {
+        self.generation_prompts.first().trim_end().ends_with("<think>")
     }
 
     /// Number of ids, added tokens included; a model's embedding may have more rows.

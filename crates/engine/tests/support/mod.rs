@@ -50,6 +50,9 @@ pub(crate) const CALL_WORDS: &[&str] = &[
     ">",
 ];
 
+/// What a model says that thinks first, cut at awkward places; for scripts of a test's own.
+pub(crate) const THOUGHT_WORDS: &[&str] = &["<thi", "nk>\n", "Two and", " two.", "\n</", "think>\n", "\nFour", "!"];
+
 /// GPT-2's printable stand-in for a byte.
 fn byte_character(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
@@ -63,7 +66,10 @@ fn byte_character(byte: u8) -> char {
 /// The words that are tokens: ASCII ones, without the parts that are said byte by byte.
 fn word_tokens() -> Vec<String> {
     let mut words = Vec::new();
-    for word in BASE_WORDS.iter().chain(ADAPTER_WORDS).chain(CALL_WORDS) {
+    for word in [BASE_WORDS, ADAPTER_WORDS, CALL_WORDS, THOUGHT_WORDS]
+        .into_iter()
+        .flatten()
+    {
         let plain: String = word.chars().filter(char::is_ascii).collect();
         if plain.len() > 1 && !words.contains(&plain) {
             words.push(plain);
@@ -73,7 +79,7 @@ fn word_tokens() -> Vec<String> {
 }
 
 /// The tokens in which the model says these words. No token occurs twice, so each has one successor.
-fn script(words: &[&str]) -> Vec<u32> {
+pub(crate) fn script(words: &[&str]) -> Vec<u32> {
     let tokens = word_tokens();
     let mut ids: Vec<u32> = Vec::new();
     for word in words {

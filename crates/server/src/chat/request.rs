@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use synapse_engine::{Engine, Grammar};
 
-use crate::calls::Forced;
+use crate::answer::AnswerParser;
 use crate::encoding::{Conversation, FieldGrammar};
 use crate::error::ApiError;
 use crate::generation::{ConversationRequest, GenerationOptions};
@@ -13,14 +13,14 @@ use crate::params::Params;
 use crate::sampling::{Streaming, read_n};
 use crate::target::Target;
 use crate::tools::{self, Tools};
-use crate::{ServerState, messages, sampling};
+use crate::{ServerState, messages, prompts, sampling};
 
 /// A chat request, read and validated.
 pub(super) struct ChatRequest {
     pub(super) target: Target,
     pub(super) streaming: Streaming,
-    /// Whether the answer is held to calls.
-    pub(super) forced: Forced,
+    /// How the answer is taken apart.
+    pub(super) parser: AnswerParser,
     /// Its adapter is set once the target is known.
     pub(super) generation: ConversationRequest,
 }
@@ -49,11 +49,22 @@ impl ChatRequest {
         let conversation = Conversation {
             messages,
             tools: tools.shown().to_vec(),
+            template_arguments: prompts::template_arguments(params, engine)?,
         };
+        let chat = conversation.chat(engine.chat());
+        let chat = chat.map_err(|error| ApiError::from_chat(&error, prompts::TEMPLATE_ARGUMENTS))?;
+        let mut parser = AnswerParser::default();
+        // A grammar leaves no place for thoughts.
+        if grammar.is_none() && chat.has_thought_tags() {
+            parser = parser.with_thoughts(chat.begins_in_thoughts());
+        }
+        if !conversation.tools.is_empty() {
+            parser = parser.with_calls(tools.forced());
+        }
         Ok(Self {
             target,
             streaming,
-            forced: tools.forced(),
+            parser,
             generation: ConversationRequest {
                 conversation: Arc::new(conversation),
                 options,

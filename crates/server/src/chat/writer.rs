@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use synapse_engine::{Completion, Engine, FinishReason, Token, TokenLogprob, Usage};
 
-use crate::calls::{Call, CallParser, Forced, Part};
+use crate::answer::AnswerParser;
+use crate::calls::{Call, Part};
 use crate::error::ApiError;
 use crate::generation::Completions;
 use crate::identity;
@@ -26,10 +27,10 @@ pub(super) struct ChatWriter {
     /// Whether the next chunk repeats the decision, because drafts were added.
     pub(super) decision_has_news: bool,
     pub(super) logprobs: bool,
-    /// Whether a grammar holds the answer to calls.
-    pub(super) forced: Forced,
-    /// If tools may be called: one parser per streamed completion.
-    pub(super) parsers: Option<Vec<CallParser>>,
+    /// How an answer is taken apart.
+    pub(super) parser: AnswerParser,
+    /// One parser for each streamed completion.
+    pub(super) parsers: Vec<AnswerParser>,
     pub(super) engine: Arc<Engine>,
 }
 
@@ -48,21 +49,21 @@ impl ChatWriter {
     }
 
     fn choice(&self, index: usize, completion: &Completion) -> Value {
-        let (mut content, mut calls) = (String::new(), Vec::new());
-        let mut parser = CallParser::new(self.forced.clone());
-        if self.parsers.is_some() {
-            let mut parts = parser.push(&completion.text);
-            parts.extend(parser.finish(completion.finish_reason == FinishReason::Length));
-            for part in parts {
-                match part {
-                    Part::Content(text) => content += &text,
-                    Part::Call(call) => calls.push(tool_call(&call)),
-                }
+        let (mut thought, mut content, mut calls) = (String::new(), String::new(), Vec::new());
+        let mut parser = self.parser.clone();
+        let mut parts = parser.push(&completion.text);
+        parts.extend(parser.finish(completion.finish_reason == FinishReason::Length));
+        for part in parts {
+            match part {
+                Part::Thought(text) => thought += &text,
+                Part::Content(text) => content += &text,
+                Part::Call(call) => calls.push(tool_call(&call)),
             }
-        } else {
-            content.clone_from(&completion.text);
         }
         let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+        if !thought.is_empty() {
+            message["reasoning_content"] = thought.into();
+        }
         if !calls.is_empty() {
             if content.is_empty() {
                 message["content"] = Value::Null;
@@ -126,6 +127,7 @@ impl ChatWriter {
         let (mut calls, mut chunks) = (first_call, Vec::new());
         for part in parts {
             let delta = match part {
+                Part::Thought(text) => json!({ "reasoning_content": text }),
                 Part::Content(text) => json!({ "content": text }),
                 Part::Call(call) => {
                     // Clients concatenate repeated fields, so each field is sent once.
@@ -143,7 +145,7 @@ impl ChatWriter {
 
     /// The number of calls in a completion so far.
     fn calls(&self, choice: usize) -> usize {
-        self.parsers.as_ref().map_or(0, |parsers| parsers[choice].calls())
+        self.parsers[choice].calls()
     }
 }
 
@@ -154,7 +156,7 @@ fn tool_call(call: &Call) -> Value {
 }
 
 /// OpenAI's name for why a completion with these calls ended. A call that a stop string cuts off is not one to make.
-fn reason_with_calls(reason: FinishReason, parser: &CallParser) -> &'static str {
+fn reason_with_calls(reason: FinishReason, parser: &AnswerParser) -> &'static str {
     match reason {
         FinishReason::Stop if parser.calls() > 0 && !parser.is_cut() => "tool_calls",
         reason => finish_reason(reason),
@@ -164,9 +166,7 @@ fn reason_with_calls(reason: FinishReason, parser: &CallParser) -> &'static str 
 impl ChunkWriter for ChatWriter {
     /// The role is sent once: clients concatenate repeated strings.
     fn opening(&mut self, choices: usize) -> Vec<Value> {
-        if let Some(parsers) = &mut self.parsers {
-            parsers.resize_with(choices, || CallParser::new(self.forced.clone()));
-        }
+        self.parsers.resize(choices, self.parser.clone());
         let delta = json!({ "role": "assistant", "content": "" });
         let opening = |choice| {
             let mut chunk = self.delta(choice, &delta, &Value::Null, None);
@@ -186,11 +186,7 @@ impl ChunkWriter for ChatWriter {
     }
 
     fn token(&mut self, choice: usize, token: &Token) -> Vec<Value> {
-        let mut parts = match &mut self.parsers {
-            Some(parsers) => parsers[choice].push(&token.text),
-            None if token.text.is_empty() => Vec::new(),
-            None => vec![Part::Content(token.text.clone())],
-        };
+        let mut parts = self.parsers[choice].push(&token.text);
         if parts.is_empty() && token.logprob.is_some() {
             parts.push(Part::Content(String::new()));
         }
@@ -200,15 +196,9 @@ impl ChunkWriter for ChatWriter {
     }
 
     fn finish(&mut self, choice: usize, reason: FinishReason) -> Vec<Value> {
-        let rest = match &mut self.parsers {
-            Some(parsers) => parsers[choice].finish(reason == FinishReason::Length),
-            None => Vec::new(),
-        };
+        let rest = self.parsers[choice].finish(reason == FinishReason::Length);
         let mut chunks = self.deltas(choice, rest, &Value::Null);
-        let reason = match &self.parsers {
-            Some(parsers) => reason_with_calls(reason, &parsers[choice]),
-            None => finish_reason(reason),
-        };
+        let reason = reason_with_calls(reason, &self.parsers[choice]);
         chunks.push(self.delta(choice, &json!({}), &Value::Null, Some(reason)));
         self.with_news(chunks)
     }

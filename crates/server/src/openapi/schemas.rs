@@ -87,7 +87,7 @@ fn requests() -> Value {
                 "refusal?": or_null(string()),
                 "parsed?": {}, "annotations?": {}, "provider_specific_fields?": {}, "response_metadata?": {},
                 "usage_metadata?": {}, "audio?": { "type": "null" }, "function_call?": { "type": "null" },
-                "reasoning?": { "enum": ["", null] }, "reasoning_content?": { "enum": ["", null] },
+                "reasoning?": or_null(string()), "reasoning_content?": or_null(string()),
             })),
             speaker(json!({ "const": "tool" }), json!({ "content": content, "tool_call_id": string() })),
         ] },
@@ -148,6 +148,7 @@ fn chat() -> Value {
         "role": { "const": "assistant" },
         "content": or_null(string()),
         "refusal": { "type": "null" },
+        "reasoning_content?": string(),
         "tool_calls?": list(reference("ToolCall")),
     }));
     let call = object(&json!({
@@ -156,7 +157,12 @@ fn chat() -> Value {
         "type": { "const": "function" },
         "function": object(&json!({ "name": string(), "arguments": string() })),
     }));
-    let delta = object(&json!({ "role?": { "const": "assistant" }, "content?": string(), "tool_calls?": list(call) }));
+    let delta = object(&json!({
+        "role?": { "const": "assistant" },
+        "content?": string(),
+        "reasoning_content?": string(),
+        "tool_calls?": list(call),
+    }));
     let choice = object(&json!({
         "index": count(), "message": message, "logprobs": logprobs, "finish_reason": finish_reason(),
     }));

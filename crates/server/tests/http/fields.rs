@@ -12,7 +12,7 @@ fn with(path: &str, name: &str, value: &Value) -> Value {
     let mut body = match path {
         "/v1/completions" => json!({ "prompt": "Hi\n", "max_tokens": 2 }),
         "/v1/embeddings" => json!({ "input": "Hi" }),
-        "/tokenize" if !["messages", "tools"].contains(&name) => json!({ "prompt": "Hi" }),
+        "/tokenize" if !["messages", "tools", "chat_template_kwargs"].contains(&name) => json!({ "prompt": "Hi" }),
         "/tokenize" => json!({ "messages": messages }),
         "/detokenize" => json!({ "tokens": [72] }),
         _ => json!({ "messages": messages, "max_tokens": 2 }),
@@ -43,6 +43,7 @@ fn example(path: &str, name: &str) -> Value {
         "logprobs" | "stream" | "echo" | "ignore_eos" | "parallel_tool_calls" | "return_token_strs" => json!(true),
         "stop" => json!(["x"]),
         "logit_bias" => json!({ "65": -5 }),
+        "chat_template_kwargs" => json!({ "enable_thinking": false }),
         "stream_options" => json!({ "include_usage": true, "include_obfuscation": false }),
         "max_tokens" | "max_completion_tokens" | "top_logprobs" | "n" | "top_k" | "seed" => {
             json!(2)

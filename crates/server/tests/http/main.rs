@@ -20,4 +20,5 @@ mod structured;
 #[path = "../../../engine/tests/support/mod.rs"]
 mod support;
 mod swarm;
+mod thoughts;
 mod tokens;

@@ -70,6 +70,11 @@ impl GenerationPrompts {
         Self([with_arguments, prompt(plain)].map(Option::unwrap_or_default))
     }
 
+    /// The one with the arguments.
+    pub(crate) fn first(&self) -> &str {
+        &self.0[0]
+    }
+
     /// Where the generation prompt of the turn ends that contains `place`. What a template puts between the prompt and a
     /// content, such as an empty block of thoughts, is the model's to write.
     fn end_before(&self, text: &str, place: usize, special: &SpecialTokens) -> Option<usize> {
