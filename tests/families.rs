@@ -14,7 +14,8 @@ fn families() -> [(&'static str, Value); 3] {
         ),
         (
             "smollm3",
-            json!({ "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0] }),
+            json!({ "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0],
+                    "pad_token_id": null }),
         ),
         (
             "mistral",

@@ -34,5 +34,7 @@ mod search;
 mod serving;
 /// A temporary root with the programs at hand.
 mod support;
+/// Chat templates with variables: training and serving agree.
+mod thoughts;
 /// What the user asked to see, word for word, on a tiny base and an offline cache.
 mod words;

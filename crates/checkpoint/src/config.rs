@@ -260,6 +260,8 @@ impl ModelConfig {
             Architecture::SmolLM3 => {
                 let rotated = |layer: usize| u8::from(self.is_rotated(layer));
                 root["attention_bias"] = json!(self.qkv_bias);
+                // Without it transformers takes the published model's, which other vocabularies do not hold.
+                root["pad_token_id"] = Value::Null;
                 root["no_rope_layers"] = (0..self.num_hidden_layers).map(rotated).collect();
                 root["use_sliding_window"] = json!(false);
             }
