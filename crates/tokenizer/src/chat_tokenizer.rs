@@ -8,7 +8,7 @@ use synapse_checkpoint::{ModelFiles, sha256_bytes};
 use tokenizers::Tokenizer;
 
 use crate::chat_template::{
-    Conversation, GenerationPrompts, Template, answer_span, check_tools, end_of_turn, has_call_tags, render_with_spans,
+    Conversation, Template, TurnBorders, answer_span, check_tools, has_call_tags, render_with_spans,
 };
 use crate::conversation::{encode_rendered, special_contents};
 use crate::model_files::{TokenizerConfig, TokenizerFiles};
@@ -31,7 +31,7 @@ pub struct Encoding {
 pub struct ChatTokenizer {
     inner: Arc<Inner>,
     template_arguments: Arc<Map<String, Value>>,
-    generation_prompts: Arc<GenerationPrompts>,
+    turn_borders: Arc<TurnBorders>,
 }
 
 /// Everything that was read when the model was opened.
@@ -128,11 +128,10 @@ impl ChatTokenizer {
         };
         let token_bytes = TokenBytes::of(&tokenizer);
         let text = TextTokenizer::new(&source, tokenizer)?;
-        stop_ids.extend(
-            template
-                .as_ref()
-                .and_then(|template| end_of_turn(template, &text.special)),
-        );
+        let borders = template
+            .as_ref()
+            .map(|template| TurnBorders::new(template, &text.special, &Map::new()));
+        stop_ids.extend(borders.as_ref().and_then(TurnBorders::end));
         stop_ids.sort_unstable();
         stop_ids.dedup();
         let inner = Inner {
@@ -149,7 +148,11 @@ impl ChatTokenizer {
             template_hash,
             tokenizer_hash: sha256_bytes(source.as_bytes()),
         };
-        Ok(Self::with(Arc::new(inner), Map::new()))
+        Ok(Self {
+            inner: Arc::new(inner),
+            template_arguments: Arc::default(),
+            turn_borders: Arc::new(borders.unwrap_or_default()),
+        })
     }
 
     /// This tokenizer with further variables of its template, such as `enable_thinking`; transformers calls them the
@@ -182,17 +185,16 @@ impl ChatTokenizer {
         }
         let mut all = (*self.template_arguments).clone();
         all.extend(arguments.iter().map(|(name, value)| (name.clone(), value.clone())));
-        Ok(Self::with(Arc::clone(&self.inner), all))
-    }
-
-    fn with(inner: Arc<Inner>, arguments: Map<String, Value>) -> Self {
-        let template = inner.template.as_ref();
-        let prompts = template.map(|template| GenerationPrompts::new(template, &arguments));
-        Self {
-            generation_prompts: Arc::new(prompts.unwrap_or_default()),
-            template_arguments: Arc::new(arguments),
-            inner,
-        }
+        let borders = self
+            .inner
+            .template
+            .as_ref()
+            .map(|template| TurnBorders::new(template, &self.inner.text.special, &all));
+        Ok(Self {
+            inner: Arc::clone(&self.inner),
+            template_arguments: Arc::new(all),
+            turn_borders: Arc::new(borders.unwrap_or_default()),
+        })
     }
 
     /// Whether the template reads a variable of this name that may be set from outside.
@@ -300,7 +302,7 @@ impl ChatTokenizer {
             let span = answer_span(
                 template,
                 &tokenizer.special,
-                &self.generation_prompts,
+                &self.turn_borders,
                 conversation,
                 (index, &rendered),
             )?;
@@ -405,7 +407,7 @@ impl ChatTokenizer {
     /// Whether the generation prompt ends with the tag that opens thoughts, so that an answer begins among them.
     #[must_use]
     pub fn begins_in_thoughts(&self) -> bool {
-        self.generation_prompts.first().trim_end().ends_with("<think>")
+        self.turn_borders.generation_prompt().trim_end().ends_with("<think>")
     }
 
     /// Number of ids, added tokens included; a model's embedding may have more rows.

@@ -164,6 +164,8 @@ fn list(item: &Field, items: &dyn Array) -> CellResult<Value> {
 
 /// A text, or what is written in it if the column holds JSON.
 fn text(field: &Field, text: &str) -> CellResult<Value> {
+    // The reader of Parquet checks only some pages, and takes the bytes of a damaged file for text.
+    std::str::from_utf8(text.as_bytes()).map_err(|error| format!("a text is not UTF-8: {error}"))?;
     if field.extension_type_name() == Some(JSON_TYPE) {
         literals::parse(text)
     } else {

@@ -16,7 +16,7 @@ const NO_END_OF_TURN: &str =
 pub(crate) fn answer_span(
     template: &Template,
     special: &SpecialTokens,
-    prompts: &GenerationPrompts,
+    borders: &TurnBorders,
     conversation: Conversation<'_>,
     (index, rendered): (usize, &RenderedConversation),
 ) -> Result<Range<usize>> {
@@ -30,17 +30,18 @@ pub(crate) fn answer_span(
             let token = special
                 .length_at_start(&rest[space..])
                 .ok_or_else(|| problem(NO_END_OF_TURN))?;
-            let start = prompts
-                .end_before(text, content.start, special)
+            let start = borders
+                .start_before(text, content.start, special)
                 .unwrap_or(content.start);
             Ok(start..content.end + space + token)
         }
         (contents @ ([] | [_]), Some(anchor)) => {
             // A content may hold the text of a special token, so the turn's own are those before it and behind it.
             let first = contents.first().map_or(anchor, |content| content.start);
-            match prompts.end_before(text, first, special) {
+            match borders.start_before(text, first, special) {
                 Some(start) => {
-                    let end = special.find(&text[anchor..]).into_iter().next();
+                    let mut tokens = special.find(&text[anchor..]).into_iter();
+                    let end = tokens.find(|token| borders.is_end(token.id));
                     let end = end.ok_or_else(|| problem(NO_END_OF_TURN))?.range.end;
                     Ok(start..anchor + end)
                 }
@@ -52,14 +53,19 @@ pub(crate) fn answer_span(
     }
 }
 
-/// What a template writes before the model's turn: with some arguments, and without them. Turns that are long past may be
-/// written as without.
+/// What a template writes before the model's turn and behind it.
 #[derive(Debug, Default)]
-pub(crate) struct GenerationPrompts([String; 2]);
+pub(crate) struct TurnBorders {
+    /// The generation prompt with some arguments of the template, and without them: turns that are long past may be written
+    /// as without. Empty where there is none.
+    generation_prompts: [String; 2],
+    /// The token that ends a turn.
+    end: Option<u32>,
+}
 
-impl GenerationPrompts {
-    /// Those of a short conversation; empty where the template refuses it.
-    pub(crate) fn new(template: &Template, arguments: &Map<String, Value>) -> Self {
+impl TurnBorders {
+    /// As a short conversation shows them.
+    pub(crate) fn new(template: &Template, special: &SpecialTokens, arguments: &Map<String, Value>) -> Self {
         let probe = [Message::new("user", "a")];
         let plain = Conversation::from(&probe[..]);
         let prompt = |asked: Conversation<'_>| {
@@ -67,23 +73,41 @@ impl GenerationPrompts {
             with.strip_prefix(&without).map(str::to_owned)
         };
         let with_arguments = prompt(Conversation { arguments, ..plain });
-        Self([with_arguments, prompt(plain)].map(Option::unwrap_or_default))
-    }
-
-    /// The one with the arguments.
-    pub(crate) fn first(&self) -> &str {
-        &self.0[0]
-    }
-
-    /// Where the generation prompt of the turn ends that contains `place`. What a template puts between the prompt and a
-    /// content, such as an empty block of thoughts, is the model's to write.
-    fn end_before(&self, text: &str, place: usize, special: &SpecialTokens) -> Option<usize> {
-        let before = &text[..place];
-        let end = |prompt: &String| {
-            let end = before.rfind(prompt.as_str())? + prompt.len();
-            special.find(&before[end..]).is_empty().then_some(end)
+        let mut borders = Self {
+            generation_prompts: [with_arguments, prompt(plain)].map(Option::unwrap_or_default),
+            end: None,
         };
-        self.0.iter().filter(|prompt| !prompt.is_empty()).find_map(end)
+        borders.end = end_of_turn(template, special, &borders);
+        borders
+    }
+
+    /// The generation prompt with the arguments.
+    pub(crate) fn generation_prompt(&self) -> &str {
+        &self.generation_prompts[0]
+    }
+
+    /// The token with which the template ends an assistant's turn, if the short conversation shows it.
+    pub(crate) fn end(&self) -> Option<u32> {
+        self.end
+    }
+
+    fn is_end(&self, token: u32) -> bool {
+        self.end.is_none_or(|end| end == token)
+    }
+
+    /// Where the model begins to write the turn that contains `place`: where its generation prompt ends. What a template
+    /// puts between the two, such as an empty block of thoughts, is the model's to write.
+    fn start_before(&self, text: &str, place: usize, special: &SpecialTokens) -> Option<usize> {
+        let before = &text[..place];
+        let start = |prompt: &String| {
+            let start = before.rfind(prompt.as_str())? + prompt.len();
+            let is_other_turn = special.find(&before[start..]).iter().any(|token| self.is_end(token.id));
+            (!is_other_turn).then_some(start)
+        };
+        self.generation_prompts
+            .iter()
+            .filter(|prompt| !prompt.is_empty())
+            .find_map(start)
     }
 }
 
@@ -122,12 +146,11 @@ fn span_by_prefix(
     }
 }
 
-/// The token with which the template ends an assistant's turn, if a short conversation shows it.
-pub(crate) fn end_of_turn(template: &Template, special: &SpecialTokens) -> Option<u32> {
+/// The token that ends the answer of a short conversation.
+fn end_of_turn(template: &Template, special: &SpecialTokens, borders: &TurnBorders) -> Option<u32> {
     let probe = [Message::new("user", "a"), Message::new("assistant", "b")];
     let conversation = Conversation::from(&probe[..]);
     let rendered = render_with_spans(template, conversation, false, &[false, true]).ok()?;
-    let prompts = GenerationPrompts::new(template, conversation.arguments);
-    let span = answer_span(template, special, &prompts, conversation, (1, &rendered)).ok()?;
+    let span = answer_span(template, special, borders, conversation, (1, &rendered)).ok()?;
     special.find(&rendered.text[span]).pop().map(|token| token.id)
 }

@@ -19,7 +19,7 @@ use serde_json::Map;
 
 use crate::{Message, Result, TokenizerError};
 
-pub(crate) use answer_span::{GenerationPrompts, answer_span, end_of_turn};
+pub(crate) use answer_span::{TurnBorders, answer_span};
 pub(crate) use content_spans::{RenderedConversation, render_with_spans};
 pub(crate) use tools::{check_tools, has_call_tags};
 

@@ -251,3 +251,28 @@ proptest! {
         let _ = rows("x.arrow", &bytes, Wanted::All);
     }
 }
+
+/// Found by fuzzing: parquet's reader takes the bytes of some pages for text without a look at them. With debug assertions it
+/// panics there instead.
+#[test]
+fn bytes_that_are_no_text_are_refused() {
+    if cfg!(debug_assertions) {
+        return;
+    }
+    for dictionary in [true, false] {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a needle in it", "another", "a needle in it"]));
+        let properties = ::parquet::file::properties::WriterProperties::builder()
+            .set_dictionary_enabled(dictionary)
+            .build();
+        let batch = batch(vec![column("text", texts)]);
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        while let Some(place) = bytes.windows(6).position(|part| part == b"needle") {
+            bytes[place] = 0xff;
+        }
+        let error = rows("x.parquet", &bytes, Wanted::Columns(&["text".into()])).unwrap_err();
+        assert!(error.to_lowercase().contains("utf-8"), "{error}");
+    }
+}
