@@ -44,10 +44,16 @@ impl Llama3RopeScaling {
     /// Reads the rotary base and scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before).
     pub(crate) fn read(fields: &Fields<'_>, architecture: Architecture) -> Result<(f64, Option<Self>)> {
         let parameters = fields.object("rope_parameters")?;
-        let inner = match parameters.and_then(|parameters| parameters.get("rope_theta")) {
-            Some(value) => Some(fields.positive_number("rope_parameters.rope_theta", value)?),
-            None => None,
-        };
+        let mut inner = None;
+        for (field, object) in [
+            ("rope_parameters.rope_theta", parameters),
+            // transformers 5 takes either object for the other.
+            ("rope_scaling.rope_theta", fields.object("rope_scaling")?),
+        ] {
+            if let (None, Some(value)) = (inner, object.and_then(|object| object.get("rope_theta"))) {
+                inner = Some(fields.positive_number(field, value)?);
+            }
+        }
         let outer = fields
             .get("rope_theta")
             .map(|value| fields.positive_number("rope_theta", value))

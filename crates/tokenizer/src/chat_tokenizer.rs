@@ -404,10 +404,20 @@ impl ChatTokenizer {
         self.inner.has_thought_tags
     }
 
-    /// Whether the generation prompt ends with the tag that opens thoughts, so that an answer begins among them.
+    /// Whether the prompt of a conversation ends with the tag that opens thoughts, so that the answer begins among them.
     #[must_use]
-    pub fn begins_in_thoughts(&self) -> bool {
-        self.turn_borders.generation_prompt().trim_end().ends_with("<think>")
+    pub fn begins_in_thoughts(&self, messages: &[Message], tools: &[Value]) -> bool {
+        let asked = self.conversation(messages, tools);
+        let prompt = self.template().and_then(|template| template.render(asked, true));
+        prompt.is_ok_and(|prompt| prompt.trim_end().ends_with("<think>"))
+    }
+
+    /// This tokenizer with `enable_thinking: false`, where the template reads it: for answers that are scored rather than
+    /// written, which have no place for thoughts.
+    #[must_use]
+    pub fn without_thoughts(&self) -> Self {
+        let off = Map::from_iter([("enable_thinking".to_owned(), Value::Bool(false))]);
+        self.with_template_arguments(&off).unwrap_or_else(|_| self.clone())
     }
 
     /// Number of ids, added tokens included; a model's embedding may have more rows.

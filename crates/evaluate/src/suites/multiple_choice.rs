@@ -107,7 +107,7 @@ impl MultipleChoiceSuite {
                 row.question
             ),
         };
-        let prompt = self.prompt_format.ask(model, id, &question, "")?;
+        let prompt = self.prompt_format.ask_for_choice(model, id, &question)?;
         let candidates = self.candidates(row);
         let continuations = candidates.iter().map(|candidate| {
             model

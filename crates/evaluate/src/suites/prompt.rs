@@ -58,6 +58,11 @@ impl PromptFormat {
         system.chain(examples).chain([Message::new("user", question)]).collect()
     }
 
+    /// One question with the template, whose answers are scored.
+    pub(super) fn ask_for_choice(&self, model: &dyn EvalModel, id: &str, question: &str) -> Result<Prompt> {
+        Prompt::scored(model, id, &self.conversation(&[], question))
+    }
+
     /// One question with the template, or its plain text.
     pub(super) fn ask(&self, model: &dyn EvalModel, id: &str, question: &str, text: &str) -> Result<Prompt> {
         match self.style {
@@ -74,6 +79,11 @@ pub(super) struct Prompt {
 }
 
 impl Prompt {
+    /// A conversation whose answers are scored rather than written: up to the model's turn, without thoughts.
+    pub(super) fn scored(model: &dyn EvalModel, id: &str, messages: &[Message]) -> Result<Self> {
+        Self::of(id, model.chat().without_thoughts().encode_prompt(messages))
+    }
+
     /// A conversation in the model's template, up to the model's turn.
     pub(super) fn chat(model: &dyn EvalModel, id: &str, messages: &[Message]) -> Result<Self> {
         Self::of(id, model.chat().encode_prompt(messages))

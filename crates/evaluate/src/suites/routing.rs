@@ -61,7 +61,7 @@ impl RoutingSuite {
                     item: id.clone(),
                     message: format!("label `{route}` is not among {}", self.labels.join(", ")),
                 })?;
-            let prompt = Prompt::chat(model, &id, messages)?;
+            let prompt = Prompt::scored(model, &id, messages)?;
             queries.push(Query {
                 kind: row.kind.as_deref(),
                 id,

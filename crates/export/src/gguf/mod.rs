@@ -134,6 +134,13 @@ fn check_architecture(export: &GgufExport<'_>) -> Result<()> {
             "is synapse, which GGUF cannot represent; export it as safetensors",
         ));
     }
+    if config.o_bias && matches!(config.architecture, Architecture::SmolLM3 | Architecture::Qwen3) {
+        let message = format!(
+            "is true, and llama.cpp has no bias of a {}'s output projection; export it as safetensors",
+            config.architecture.class_name()
+        );
+        return Err(ExportError::unsupported(&path, "attention_bias", message));
+    }
     // llama.cpp's own rule for a SmolLM3; the file does not say which layers rotate
     let every_fourth = |layer: usize| (layer + 1).is_multiple_of(4);
     if config.architecture == Architecture::SmolLM3

@@ -56,7 +56,7 @@ impl ChatRequest {
         let mut parser = AnswerParser::default();
         // A grammar leaves no place for thoughts.
         if grammar.is_none() && chat.has_thought_tags() {
-            parser = parser.with_thoughts(chat.begins_in_thoughts());
+            parser = parser.with_thoughts(chat.begins_in_thoughts(&conversation.messages, &conversation.tools));
         }
         if !conversation.tools.is_empty() {
             parser = parser.with_calls(tools.forced());

@@ -118,7 +118,7 @@ impl Swarm {
             turn.to_owned()
         };
         let messages = [Message::new("system", &self.system_prompt), Message::new("user", turn)];
-        let prompt = chat.encode_prompt(&messages)?;
+        let prompt = chat.without_thoughts().encode_prompt(&messages)?;
         let answers = self.labels.iter().map(|label| chat.encode_text(&label.answer));
         Ok((prompt, answers.collect::<synapse_tokenizer::Result<_>>()?))
     }

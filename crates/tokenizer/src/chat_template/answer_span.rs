@@ -31,14 +31,14 @@ pub(crate) fn answer_span(
                 .length_at_start(&rest[space..])
                 .ok_or_else(|| problem(NO_END_OF_TURN))?;
             let start = borders
-                .start_before(text, content.start, special)
+                .start_before((template, special), (conversation, index), &text[..content.start])
                 .unwrap_or(content.start);
             Ok(start..content.end + space + token)
         }
         (contents @ ([] | [_]), Some(anchor)) => {
             // A content may hold the text of a special token, so the turn's own are those before it and behind it.
             let first = contents.first().map_or(anchor, |content| content.start);
-            match borders.start_before(text, first, special) {
+            match borders.start_before((template, special), (conversation, index), &text[..first]) {
                 Some(start) => {
                     let mut tokens = special.find(&text[anchor..]).into_iter();
                     let end = tokens.find(|token| borders.is_end(token.id));
@@ -68,22 +68,13 @@ impl TurnBorders {
     pub(crate) fn new(template: &Template, special: &SpecialTokens, arguments: &Map<String, Value>) -> Self {
         let probe = [Message::new("user", "a")];
         let plain = Conversation::from(&probe[..]);
-        let prompt = |asked: Conversation<'_>| {
-            let (without, with) = (template.render(asked, false).ok()?, template.render(asked, true).ok()?);
-            with.strip_prefix(&without).map(str::to_owned)
-        };
-        let with_arguments = prompt(Conversation { arguments, ..plain });
+        let with_arguments = generation_prompt(template, Conversation { arguments, ..plain });
         let mut borders = Self {
-            generation_prompts: [with_arguments, prompt(plain)].map(Option::unwrap_or_default),
+            generation_prompts: [with_arguments, generation_prompt(template, plain)].map(Option::unwrap_or_default),
             end: None,
         };
         borders.end = end_of_turn(template, special, &borders);
         borders
-    }
-
-    /// The generation prompt with the arguments.
-    pub(crate) fn generation_prompt(&self) -> &str {
-        &self.generation_prompts[0]
     }
 
     /// The token with which the template ends an assistant's turn, if the short conversation shows it.
@@ -95,20 +86,38 @@ impl TurnBorders {
         self.end.is_none_or(|end| end == token)
     }
 
-    /// Where the model begins to write the turn that contains `place`: where its generation prompt ends. What a template
-    /// puts between the two, such as an empty block of thoughts, is the model's to write.
-    fn start_before(&self, text: &str, place: usize, special: &SpecialTokens) -> Option<usize> {
-        let before = &text[..place];
-        let start = |prompt: &String| {
-            let start = before.rfind(prompt.as_str())? + prompt.len();
+    /// Where the model begins to write the turn `index`, which contains `place`: where its generation prompt ends. What a
+    /// template puts between the two, such as an empty block of thoughts, is the model's to write.
+    fn start_before(
+        &self,
+        (template, special): (&Template, &SpecialTokens),
+        (conversation, index): (Conversation<'_>, usize),
+        before: &str,
+    ) -> Option<usize> {
+        let known = self.generation_prompts.iter().filter(|prompt| !prompt.is_empty());
+        if known.clone().any(|prompt| before.ends_with(prompt.as_str())) {
+            return Some(before.len());
+        }
+        let start = |prompt: &str| {
+            let start = before.rfind(prompt)? + prompt.len();
             let is_other_turn = special.find(&before[start..]).iter().any(|token| self.is_end(token.id));
             (!is_other_turn).then_some(start)
         };
-        self.generation_prompts
-            .iter()
-            .filter(|prompt| !prompt.is_empty())
-            .find_map(start)
+        // What this conversation is asked with: a system message may decide it, or a template refuse any other beginning.
+        let asked = Conversation {
+            messages: &conversation.messages[..index],
+            ..conversation
+        };
+        let own = generation_prompt(template, asked).filter(|prompt| !prompt.is_empty());
+        own.and_then(|prompt| start(&prompt))
+            .or_else(|| known.clone().find_map(|prompt| start(prompt)))
     }
+}
+
+/// What the template adds to a conversation that the model is to continue.
+fn generation_prompt(template: &Template, asked: Conversation<'_>) -> Option<String> {
+    let (without, with) = (template.render(asked, false).ok()?, template.render(asked, true).ok()?);
+    with.strip_prefix(&without).map(str::to_owned)
 }
 
 /// Finds a turn by comparing the conversation rendered up to the generation prompt with the one rendered through it.

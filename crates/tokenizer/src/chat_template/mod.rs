@@ -87,12 +87,18 @@ impl Template {
             return HashSet::new();
         };
         let mut names = template.undeclared_variables(false);
-        // A variable that only some branches set counts as undeclared.
-        for tag in template.source().split("{%").skip(1) {
+        // A variable that only some branches set counts as undeclared. It is the template's own, unless the template asks first
+        // whether it was given.
+        let source = without_comments(template.source());
+        for tag in source.split("{%").skip(1) {
             let tag = tag.trim_start_matches(['-', '+']).trim_start();
             if let Some((targets, _)) = tag.strip_prefix("set ").and_then(|rest| rest.split_once(['=', '%'])) {
-                for target in targets.split(',') {
-                    names.remove(target.trim());
+                for name in targets.split(',').map(str::trim) {
+                    if is_asked_for(&source, name) {
+                        names.insert(name.to_owned());
+                    } else {
+                        names.remove(name);
+                    }
                 }
             }
         }
@@ -157,6 +163,35 @@ fn describe(error: &Error) -> TokenizerError {
     TokenizerError::Template(format!("{line}{reason}"))
 }
 
+/// A template without what is between `{#` and `#}`.
+fn without_comments(source: &str) -> String {
+    let mut parts = source.split("{#");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + part.split_once("#}").map_or("", |(_, rest)| rest)
+    })
+}
+
+/// Whether the template asks if a variable is defined, or has a default for it.
+fn is_asked_for(source: &str, name: &str) -> bool {
+    source.match_indices(name).any(|(place, _)| {
+        let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+        let (before, after) = (&source[..place], &source[place + name.len()..]);
+        if before.ends_with(is_part) || after.starts_with(is_part) {
+            return false;
+        }
+        let after = after.trim_start();
+        let word = |text: &str, word: &str| text.strip_prefix(word).map(|rest| rest.trim_start().to_owned());
+        let is = word(after, "is ").is_some_and(|rest| {
+            let rest = word(&rest, "not ").unwrap_or(rest);
+            ["defined", "undefined", "none"]
+                .iter()
+                .any(|test| rest.starts_with(test))
+        });
+        is || word(after, "|").is_some_and(|rest| rest.starts_with("default"))
+    })
+}
+
 /// Rewrites `{% generation %}` and its end tag as an `if` that is always taken, keeping whitespace control.
 fn without_generation_tags(source: &str) -> String {
     let mut rewritten = String::with_capacity(source.len());
@@ -207,6 +242,23 @@ mod tests {
         assert!(render("{%}", &[]).is_err());
         assert!(render("{%}{% generation %}{% endgeneration %}", &[]).is_err());
         assert_eq!(render("{% generation %}a{% endgeneration %}", &[]).unwrap(), "a");
+    }
+
+    #[test]
+    fn arguments_are_what_the_template_reads_and_does_not_set_itself() {
+        let arguments = |source: &str| {
+            let template = Template::compile(source, BTreeMap::new()).unwrap();
+            let mut names: Vec<String> = template.arguments().into_iter().collect();
+            names.sort_unstable();
+            names
+        };
+        // As SmolLM3's and Llama 3.1's templates give an argument its default.
+        let source = "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}\
+            {% if not date_string is defined %}{% set date_string = 'x' %}{% endif %}{% set a = a | default(1) %}\
+            {# {% set enable_thinking = 1 %} #}{% for m in messages %}{% if m %}{% set text = m.content %}{% endif %}{{ text }}{% endfor %}\
+            {{ enable_thinking }}{{ date_string }}{{ a }}{{ b }}";
+        assert_eq!(arguments(source), ["a", "b", "date_string", "enable_thinking"]);
+        assert!(arguments("{# {{ a }} #}{{ messages }}{{ add_generation_prompt }}").is_empty());
     }
 
     #[test]
